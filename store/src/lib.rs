@@ -1,0 +1,1 @@
+//! The reproducible artifact store.

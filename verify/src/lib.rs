@@ -1,0 +1,1 @@
+//! Verification and running of node images.

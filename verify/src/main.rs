@@ -1,0 +1,2 @@
+//! `imgnode`.
+fn main() {}
