@@ -1,0 +1,199 @@
+//! What is wrong with a recipe, and where.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A recipe that cannot be used: one sentence, its place in the file with the
+/// line shown, and most often a [`hint`](RecipeError::hint).
+///
+/// `Display` is the whole of it except the hint, over several lines:
+///
+/// ```text
+/// fanery.toml:4:1: unknown key `includ` in [bootstrap]
+///   |
+/// 4 | includ = ["aptitude"]
+///   | ^^^^^^
+/// ```
+#[derive(Debug)]
+pub struct RecipeError {
+    kind: RecipeErrorKind,
+    file: PathBuf,
+    place: Option<Place>,
+    message: String,
+    hint: Option<String>,
+    source: Option<std::io::Error>,
+}
+
+/// The families of errors, for callers that treat them differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecipeErrorKind {
+    /// The recipe itself cannot be read.
+    Unreadable,
+    /// The text is not TOML.
+    Syntax,
+    /// The text is TOML but not a recipe: a key, a type or a value.
+    Invalid,
+    /// A file that the recipe names is missing, unreadable, or lies elsewhere
+    /// than beside the recipe.
+    Beside,
+}
+
+/// A place in a text: what to print for it.
+#[derive(Debug)]
+struct Place {
+    line: usize,
+    column: usize,
+    /// The line itself, without its end.
+    text: String,
+    /// How many characters of it are meant.
+    width: usize,
+}
+
+/// A mistake in the text being read, before it is known which file that is.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) kind: RecipeErrorKind,
+    pub(crate) span: Range<usize>,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Fault {
+    /// An invalid recipe, at these bytes of the text.
+    pub(crate) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+        Fault {
+            kind: RecipeErrorKind::Invalid,
+            span,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The same with an advice.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into()).filter(|hint| !hint.is_empty());
+        self
+    }
+
+    /// The same as another kind.
+    pub(crate) fn kind(mut self, kind: RecipeErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Says in which file and on which line of `text` it happened.
+    pub(crate) fn at(self, file: &Path, text: &str) -> RecipeError {
+        RecipeError {
+            kind: self.kind,
+            file: file.to_owned(),
+            place: Some(Place::of(text, &self.span)),
+            message: self.message,
+            hint: self.hint,
+            source: None,
+        }
+    }
+}
+
+impl RecipeError {
+    /// A recipe that could not be read at all.
+    pub(crate) fn unreadable(
+        file: &Path,
+        message: impl Into<String>,
+        hint: Option<&str>,
+        source: Option<std::io::Error>,
+    ) -> Self {
+        RecipeError {
+            kind: RecipeErrorKind::Unreadable,
+            file: file.to_owned(),
+            place: None,
+            message: message.into(),
+            hint: hint.map(str::to_owned),
+            source,
+        }
+    }
+
+    /// Which family of error this is.
+    pub fn kind(&self) -> RecipeErrorKind {
+        self.kind
+    }
+
+    /// The file that is to be changed.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Line and column, both counted from 1, columns in characters.
+    pub fn position(&self) -> Option<(usize, usize)> {
+        self.place.as_ref().map(|place| (place.line, place.column))
+    }
+
+    /// The sentence alone, without place and excerpt.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl Place {
+    fn of(text: &str, span: &Range<usize>) -> Self {
+        let start = floor(text, span.start);
+        let end = floor(text, span.end).max(start);
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = &text[line_start..];
+        let line = &line[..line.find('\n').unwrap_or(line.len())];
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let meant = &text[start..end.min(line_start + line.len()).max(start)];
+        Place {
+            line: before.matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            text: line.to_owned(),
+            width: meant.chars().count().max(1),
+        }
+    }
+}
+
+/// The nearest character boundary at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+impl fmt::Display for RecipeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        let Some(place) = &self.place else {
+            return write!(f, ": {}", self.message);
+        };
+        writeln!(f, ":{}:{}: {}", place.line, place.column, self.message)?;
+        let gutter = place.line.to_string();
+        let margin = " ".repeat(gutter.len());
+        // What stands before the caret keeps its tabs, so that the caret
+        // lands under its character whatever a tab is worth.
+        let lead: String = place
+            .text
+            .chars()
+            .take(place.column - 1)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        writeln!(f, "{margin} |")?;
+        writeln!(f, "{gutter} | {}", place.text)?;
+        write!(f, "{margin} | {lead}{}", "^".repeat(place.width))
+    }
+}
+
+impl std::error::Error for RecipeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source
+            .as_ref()
+            .map(|error| error as &(dyn std::error::Error + 'static))
+    }
+}

@@ -1,0 +1,158 @@
+//! What pip and Git are asked for: requirement lines, repositories, refs.
+
+use super::word::{Verdict, fits, word};
+
+word! {
+    /// One PEP 508 line: a project, perhaps extras, versions and a marker.
+    /// Only its outline is checked; pip has the last word.
+    pub struct Requirement: "a requirement", "a list of requirements",
+        "a project with versions, such as `gunicorn==23.0.0` or `requests[socks]>=2; python_version < \"4\"`",
+        requirement;
+    /// The address of a Git repository.
+    pub struct GitUrl: "a Git URL", "a list of Git URLs",
+        "`https://HOST/PATH`, `ssh://git@HOST/PATH` or `file:///PATH`", git_url;
+    /// A tag.
+    pub struct RefName: "a tag", "a list of tags",
+        "the name of a tag, such as `v0.0.1`", ref_name;
+    /// A commit in full.
+    pub struct Commit: "a commit", "a list of commits",
+        "40 lower-case hexadecimal digits",
+        |text| match text.len() {
+            _ if !text.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Err("a name goes under `tag`".to_owned())
+            }
+            40 => fits(!text.contains(char::is_uppercase)),
+            _ => Err("a short commit may one day mean another one: write all 40 digits".to_owned()),
+        };
+}
+
+fn requirement(line: &str) -> Verdict {
+    if line.starts_with('-') {
+        return Err(
+            "pip's options do not belong here: use `requirements-files`, `constraints`, \
+             `environment`, or the machine's own settings for an index"
+                .to_owned(),
+        );
+    }
+    if line.contains("git+") {
+        return Err("write it as git = [{ url = \"…\", tag = \"…\" }]".to_owned());
+    }
+    if line.contains("://") || line.contains('@') {
+        return Err("packages come by name from the index, from `local` or from `git`".to_owned());
+    }
+    if line.contains(['/', '\\']) || line == "." {
+        return Err("a directory beside the recipe goes under `local`".to_owned());
+    }
+    if line.contains(['\n', '\r', '#']) || line.trim() != line {
+        return Err("one requirement, one string, nothing around it".to_owned());
+    }
+    let (wanted, marker) = line
+        .split_once(';')
+        .map_or((line, None), |(wanted, marker)| {
+            (wanted.trim_end(), Some(marker))
+        });
+    if marker.is_some_and(|marker| marker.trim().is_empty()) {
+        return Err("a condition should follow the `;`".to_owned());
+    }
+    let name_end = wanted
+        .find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c))
+        .unwrap_or(wanted.len());
+    let (name, rest) = wanted.split_at(name_end);
+    fits(project(name))?;
+    let versions = match rest.trim_start().strip_prefix('[') {
+        None => rest.trim(),
+        Some(rest) => {
+            let Some((extras, versions)) = rest.split_once(']') else {
+                return Err("the extras are not closed by `]`".to_owned());
+            };
+            fits(extras.split(',').all(|extra| project(extra.trim())))?;
+            versions.trim()
+        }
+    };
+    let versions = versions
+        .strip_prefix('(')
+        .and_then(|versions| versions.strip_suffix(')'))
+        .unwrap_or(versions);
+    if versions.is_empty() {
+        return Ok(());
+    }
+    versions.split(',').map(str::trim).try_for_each(version)
+}
+
+/// One version clause: an operator and a version.
+fn version(clause: &str) -> Verdict {
+    const OPERATORS: [&str; 8] = ["===", "==", "~=", "!=", "<=", ">=", "<", ">"];
+    let Some(version) = OPERATORS.iter().find_map(|op| clause.strip_prefix(op)) else {
+        return Err(match clause.strip_prefix('=') {
+            Some(version) => format!("pip's equality has two signs: =={}", version.trim()),
+            None => String::new(),
+        });
+    };
+    let version = version.trim();
+    fits(
+        !version.is_empty()
+            && version
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".*+!-_".contains(&b)),
+    )
+}
+
+/// A project or extra name.
+fn project(name: &str) -> bool {
+    let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+    ends(name.bytes().next())
+        && ends(name.bytes().next_back())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn git_url(url: &str) -> Verdict {
+    if url.starts_with("git+") {
+        return Err("leave out `git+`: it is pip's way to say it".to_owned());
+    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(match url.split_once(':') {
+            Some((host, path)) if host.contains('@') => format!("write it as ssh://{host}/{path}"),
+            _ => String::new(),
+        });
+    };
+    if url.contains(char::is_whitespace) || url.contains(char::is_control) || url.contains('#') {
+        return Err(String::new());
+    }
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if let Some((who, _)) = authority.rsplit_once('@') {
+        if scheme != "ssh" || who.contains(':') {
+            return Err(
+                "it carries credentials, which would end up in the lock and in the image: \
+                 leave them out and let Git ask the machine's credential helper"
+                    .to_owned(),
+            );
+        }
+    }
+    if path.contains('@') {
+        return Err("the version goes under `tag` or `commit`".to_owned());
+    }
+    fits(
+        !path.is_empty()
+            && match scheme {
+                "https" | "http" | "ssh" => !authority.is_empty(),
+                "file" => authority.is_empty(),
+                _ => false,
+            },
+    )
+}
+
+fn ref_name(name: &str) -> Verdict {
+    fits(
+        !name.is_empty()
+            && !name.starts_with(['-', '/', '.'])
+            && !name.ends_with(['/', '.'])
+            && !name.contains("..")
+            && !name.contains("//")
+            && !name.contains("@{")
+            && !name.contains(char::is_whitespace)
+            && !name.contains(char::is_control)
+            && !name.contains(['~', '^', ':', '?', '*', '[', '\\']),
+    )
+}

@@ -1,0 +1,436 @@
+//! Strings with a grammar. Each newtype here can hold nothing that its grammar
+//! refuses, so that whoever gets one may use it without looking again.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Why a string is not a word of some kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// The string.
+    pub value: String,
+    /// What it should have been: "a suite name".
+    pub what: &'static str,
+    /// What such a thing looks like, with an example.
+    pub shape: &'static str,
+    /// What to do, when there is more to say.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is not {}: expected {}",
+            self.value.escape_debug(),
+            self.what,
+            self.shape
+        )
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+/// What a grammar says of a string: fits, or not with an advice (maybe empty).
+pub(crate) type Verdict = Result<(), String>;
+
+/// A verdict without an advice.
+pub(crate) fn fits(yes: bool) -> Verdict {
+    if yes { Ok(()) } else { Err(String::new()) }
+}
+
+/// Defines newtypes over `String`, each with what it is, what it looks like
+/// and the function that tells.
+macro_rules! word {
+    ($(
+        $(#[$about:meta])*
+        pub struct $Name:ident: $what:literal, $list:literal, $shape:literal, $check:expr;
+    )*) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+        #[serde(transparent)]
+        pub struct $Name(String);
+
+        impl $Name {
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// A text that this crate itself knows to fit, such as a default.
+            #[allow(dead_code)]
+            pub(crate) fn known(text: &str) -> Self {
+                debug_assert!(text.parse::<$Name>().is_ok(), "{text}");
+                $Name(text.to_owned())
+            }
+        }
+
+        impl std::str::FromStr for $Name {
+            type Err = $crate::recipe::Unfit;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let check: fn(&str) -> $crate::recipe::word::Verdict = $check;
+                match check(text) {
+                    Ok(()) => Ok($Name(text.to_owned())),
+                    Err(hint) => Err($crate::recipe::Unfit {
+                        value: text.to_owned(),
+                        what: $what,
+                        shape: $shape,
+                        hint: Some(hint).filter(|hint| !hint.is_empty()),
+                    }),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $Name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<std::ffi::OsStr> for $Name {
+            fn as_ref(&self) -> &std::ffi::OsStr {
+                std::ffi::OsStr::new(&self.0)
+            }
+        }
+
+        $crate::recipe::word::string_field!($Name, $what, $list);
+    )*};
+}
+pub(crate) use word;
+
+/// Reads a type from a TOML string through its `FromStr` with `Err = Unfit`.
+macro_rules! string_field {
+    ($Name:ty, $what:literal, $list:literal) => {
+        impl $crate::recipe::field::Field for $Name {
+            const TAKES: &'static str = $what;
+            const LIST: &'static str = $list;
+
+            fn read(
+                value: &toml::Spanned<toml::de::DeValue<'_>>,
+                reader: &mut $crate::recipe::field::Reader,
+            ) -> Result<Self, $crate::recipe::error::Fault> {
+                $crate::recipe::word::from_string(value, reader, concat!("a string: ", $what))
+            }
+        }
+    };
+}
+pub(crate) use string_field;
+
+/// Reads a string and parses it.
+pub(crate) fn from_string<T: std::str::FromStr<Err = Unfit>>(
+    value: &toml::Spanned<toml::de::DeValue<'_>>,
+    reader: &super::field::Reader,
+    takes: &str,
+) -> Result<T, super::error::Fault> {
+    let toml::de::DeValue::String(text) = value.get_ref() else {
+        return Err(reader.mismatch(value, takes));
+    };
+    text.parse().map_err(|unfit: Unfit| {
+        let fault = super::error::Fault::new(value.span(), unfit.to_string());
+        match unfit.hint {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        }
+    })
+}
+
+/// `[first][rest]*`, by byte.
+fn made_of(text: &str, first: fn(u8) -> bool, rest: fn(u8) -> bool) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(first) && bytes.all(rest)
+}
+
+fn lower(b: u8) -> bool {
+    b.is_ascii_lowercase()
+}
+
+fn lower_digit(b: u8) -> bool {
+    b.is_ascii_lowercase() || b.is_ascii_digit()
+}
+
+fn suite(text: &str) -> Verdict {
+    let hint = match text {
+        "" => "",
+        _ if text.contains(char::is_uppercase) => "suites are written in lower case",
+        _ if text.contains("://") => {
+            "a recipe names no mirror: say the archive by name and its address on the machine"
+        }
+        _ => "",
+    };
+    let parts_fit = text
+        .split('/')
+        .all(|part| made_of(part, lower_digit, |b| lower_digit(b) || b"+-.".contains(&b)));
+    if parts_fit && text.split('/').count() <= 2 {
+        Ok(())
+    } else {
+        Err(hint.to_owned())
+    }
+}
+
+fn label(text: &str) -> Verdict {
+    fits(text.len() <= 64 && made_of(text, lower_digit, |b| lower_digit(b) || b == b'-'))
+}
+
+fn package(text: &str) -> Verdict {
+    let (name, arch) = text
+        .split_once(':')
+        .map_or((text, None), |(n, a)| (n, Some(a)));
+    if let Some(name) = name.strip_suffix('-') {
+        return Err(format!(
+            "to remove a package, write it under `purge`: [\"{name}\"]"
+        ));
+    }
+    if name.contains(char::is_uppercase) {
+        return Err("Debian packages are written in lower case".to_owned());
+    }
+    if text.contains('=') {
+        return Err("a version can be named only under `install`".to_owned());
+    }
+    fits(
+        name.len() >= 2
+            && made_of(name, lower_digit, |b| lower_digit(b) || b"+-.".contains(&b))
+            && arch.is_none_or(|arch| made_of(arch, lower, |b| lower_digit(b) || b == b'-')),
+    )
+}
+
+fn package_spec(text: &str) -> Verdict {
+    let Some((name, version)) = text.split_once('=') else {
+        if text.contains('/') {
+            return Err("name the suite with `target-release`".to_owned());
+        }
+        if text.contains(['<', '>', ' ']) {
+            return Err(
+                "one version is named as `name=version`; apt knows no ranges here".to_owned(),
+            );
+        }
+        return package(text);
+    };
+    if version.starts_with('=') {
+        return Err(format!("Debian versions take one `=`: {name}{version}"));
+    }
+    package(name)?;
+    fits(made_of(
+        version,
+        |b| b.is_ascii_digit(),
+        |b| b.is_ascii_alphanumeric() || b".+-~:".contains(&b),
+    ))
+}
+
+fn locale(text: &str) -> Verdict {
+    if matches!(text, "C" | "POSIX" | "C.UTF-8") {
+        return Ok(());
+    }
+    let Some((language, charset)) = text.split_once('.') else {
+        return Err(format!(
+            "say the character set too, most likely `{text}.UTF-8`"
+        ));
+    };
+    let (charset, modifier) = charset
+        .split_once('@')
+        .map_or((charset, None), |(c, m)| (c, Some(m)));
+    let (language, territory) = language
+        .split_once('_')
+        .map_or((language, None), |(l, t)| (l, Some(t)));
+    fits(
+        (2..=3).contains(&language.len())
+            && made_of(language, lower, lower)
+            && territory.is_none_or(|t| t.len() == 2 && t.bytes().all(|b| b.is_ascii_uppercase()))
+            && made_of(
+                charset,
+                |b| b.is_ascii_alphabetic(),
+                |b| b.is_ascii_alphanumeric() || b == b'-',
+            )
+            && modifier.is_none_or(|m| made_of(m, lower, lower_digit)),
+    )
+}
+
+fn time_zone(text: &str) -> Verdict {
+    let part = |part: &str| {
+        made_of(
+            part,
+            |b| b.is_ascii_alphabetic(),
+            |b| b.is_ascii_alphanumeric() || b"_+-".contains(&b),
+        )
+    };
+    if text.split('/').count() <= 3 && text.split('/').all(part) {
+        Ok(())
+    } else {
+        Err("the names are those of /usr/share/zoneinfo".to_owned())
+    }
+}
+
+fn login(text: &str) -> Verdict {
+    fits(
+        text.len() <= 32
+            && made_of(
+                text,
+                |b| lower(b) || b == b'_',
+                |b| lower_digit(b) || b == b'_' || b == b'-',
+            ),
+    )
+}
+
+fn interpreter(text: &str) -> Verdict {
+    if text.starts_with('/') {
+        return tree_path(text);
+    }
+    fits(made_of(
+        text,
+        |b| b.is_ascii_alphabetic(),
+        |b| b.is_ascii_alphanumeric() || b".-".contains(&b),
+    ))
+}
+
+pub(crate) fn tree_path(text: &str) -> Verdict {
+    if text == "/" {
+        return Ok(());
+    }
+    let Some(rest) = text.strip_prefix('/') else {
+        return Err("paths in the tree begin with `/`".to_owned());
+    };
+    if text.ends_with('/') {
+        return Err(format!(
+            "leave out the `/` at the end: {}",
+            text.trim_end_matches('/')
+        ));
+    }
+    for part in rest.split('/') {
+        match part {
+            "" => return Err("write one `/` between two names".to_owned()),
+            "." | ".." => return Err(format!("write the path without `{part}`")),
+            _ => {}
+        }
+        if part.len() > 255 {
+            return Err("a name in a path has at most 255 bytes".to_owned());
+        }
+    }
+    fits(!text.contains(char::is_control) && text.len() < 4096)
+}
+
+fn tree_glob(text: &str) -> Verdict {
+    if text == "/" || text.starts_with("/*") {
+        return Err("this would take the whole tree".to_owned());
+    }
+    if text
+        .split('/')
+        .any(|part| part.contains("**") && part != "**")
+    {
+        return Err("`**` stands alone between two `/`".to_owned());
+    }
+    tree_path(text)
+}
+
+pub(crate) fn beside(text: &str) -> Verdict {
+    const ADVICE: &str = "a recipe uses only what lies beside it: copy the file there";
+    if text.starts_with('/') || text.split('/').any(|part| part == "..") {
+        return Err(ADVICE.to_owned());
+    }
+    if text.starts_with("~/") || text == "~" {
+        return Err(ADVICE.to_owned());
+    }
+    tree_path(&format!("/{text}"))?;
+    fits(!text.is_empty())
+}
+
+word! {
+    /// The name of an image.
+    pub struct ImageName: "an image name", "a list of image names",
+        "at most 64 lower-case letters, digits, `.`, `_` and `-`, such as `fanery-node`",
+        |text| fits(text.len() <= 64 && made_of(text, lower_digit, |b| lower_digit(b) || b"._-".contains(&b)));
+    /// A suite or pocket of an archive: `bullseye`, `bullseye-security`.
+    pub struct Suite: "a suite name", "a list of suite names",
+        "lower-case letters, digits, `.` and `-`, such as `bookworm` or `bullseye-backports`", suite;
+    /// A short name of something in the recipe or on the machine, such as an archive.
+    pub struct Label: "a short name", "a list of short names",
+        "lower-case letters, digits and `-`, such as `debian-security`", label;
+    /// A component of an archive: `main`, `contrib`, `non-free-firmware`.
+    pub struct Component: "a component of an archive", "a list of components",
+        "lower-case letters, digits, `-` and `/`, such as `main`",
+        |text| fits(made_of(text, lower, |b| lower_digit(b) || b == b'-' || b == b'/'));
+    /// An architecture as dpkg names it: `amd64`, `arm64`.
+    pub struct Architecture: "an architecture", "a list of architectures",
+        "dpkg's name for it, such as `amd64` or `arm64`",
+        |text| match text {
+            "x86_64" | "x86-64" => Err("dpkg calls it `amd64`".to_owned()),
+            "aarch64" => Err("dpkg calls it `arm64`".to_owned()),
+            _ => fits(made_of(text, lower, |b| lower_digit(b) || b == b'-')),
+        };
+    /// A Debian package, `name` or `name:arch`.
+    pub struct PackageName: "a package name", "a list of package names",
+        "lower-case letters, digits, `+`, `-` and `.`, such as `libffi-dev`", package;
+    /// A Debian package to install, `name`, `name:arch` or `name=version`.
+    pub struct PackageSpec: "a package", "a list of packages",
+        "`name` or `name=version`, such as `git` or `libsodium-dev=1.0.18-1`", package_spec;
+    /// A locale with its character set: `en_US.UTF-8`.
+    pub struct Locale: "a locale", "a list of locales",
+        "language, territory and character set, such as `en_US.UTF-8`, or `C.UTF-8`", locale;
+    /// A time zone of the zoneinfo database: `Etc/UTC`, `Europe/Rome`.
+    pub struct TimeZone: "a time zone", "a list of time zones",
+        "area and place, such as `Europe/Rome` or `Etc/UTC`", time_zone;
+    /// A login or group name.
+    pub struct Login: "a user name", "a list of user or group names",
+        "at most 32 lower-case letters, digits, `_` and `-`, not beginning with a digit, such as `operador`", login;
+    /// A Python interpreter in the tree: a command or an absolute path.
+    pub struct Interpreter: "a Python interpreter", "a list of Python interpreters",
+        "a command such as `python2.7` or an absolute path", interpreter;
+    /// An absolute, normalised path in the tree.
+    pub struct TreePath: "a path in the tree", "a list of paths in the tree",
+        "an absolute path without `.`, `..` or doubled `/`, such as `/home/operador`", tree_path;
+    /// An absolute path in the tree in which `*` and `?` match within a name
+    /// and `**` any number of names.
+    pub struct TreeGlob: "a pattern of paths in the tree", "a list of path patterns",
+        "an absolute path in which `*`, `?` and `**` may stand, such as `/var/cache/app/**`", tree_glob;
+    /// The path of a file or directory beside the recipe, relative to the
+    /// recipe's directory.
+    pub struct Beside: "a path beside the recipe", "a list of paths beside the recipe",
+        "a relative path that stays below the recipe's directory, such as `files/project`", beside;
+    /// Text that says something: a script, a comment, a name shown to people.
+    pub struct Script: "a script", "a list of scripts",
+        "at least one line that is not blank",
+        |text| fits(!text.trim().is_empty() && !text.contains('\0'));
+    /// A name shown to people: one line, not blank.
+    pub struct Title: "a name to show", "a list of names",
+        "one line of text",
+        |text| fits(!text.trim().is_empty() && text.len() <= 200 && !text.contains(char::is_control));
+}
+
+impl Beside {
+    /// The path, relative to the recipe's directory.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl TreePath {
+    /// The path, absolute inside the tree.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+
+    /// Where it is when the tree is at `root`. Symbolic links on the way are
+    /// not looked at: whoever opens it does so inside the tree.
+    pub fn under(&self, root: &Path) -> PathBuf {
+        root.join(&self.0[1..])
+    }
+}
+
+impl Login {
+    /// The superuser.
+    pub(crate) fn root() -> Self {
+        Login::known("root")
+    }
+}
+
+impl Locale {
+    /// Whether locale-gen has to make it; the C library has some built in.
+    pub fn needs_generating(&self) -> bool {
+        !matches!(self.as_str(), "C" | "POSIX" | "C.UTF-8")
+    }
+}
