@@ -1,0 +1,131 @@
+//! Signing.
+
+use std::fmt;
+
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
+use ed25519_dalek::{Signer as _, SigningKey};
+
+use super::{Error, ErrorKind, PublicKey, Result, SIGNATURE_BYTES};
+
+/// Anything that can sign as one ed25519 key.
+///
+/// Callers verify what comes back before they publish it, so a signer that
+/// answers with rubbish costs an error and never a broken environment.
+pub trait Signer: Send + Sync {
+    /// The key that the signatures verify with.
+    fn public(&self) -> PublicKey;
+
+    /// Signs `message` (pure ed25519, nothing prehashed).
+    fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_BYTES]>;
+}
+
+/// A key whose secret half is in memory; it is wiped when dropped.
+pub struct KeyPair {
+    signing: SigningKey,
+    public: PublicKey,
+}
+
+impl KeyPair {
+    /// A new key, from the kernel's random numbers.
+    pub fn generate() -> Result<Self> {
+        let mut secret = [0; 32];
+        let mut filled = 0;
+        while filled < secret.len() {
+            let flags = rustix::rand::GetRandomFlags::empty();
+            match rustix::rand::getrandom(&mut secret[filled..], flags) {
+                Ok(n) => filled += n,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Error::io("cannot get random numbers for a key", e.into())),
+            }
+        }
+        Self::from_signing(SigningKey::from_bytes(&secret))
+    }
+
+    /// The key of a PKCS#8 PEM text.
+    pub(super) fn from_pem(pem: &str) -> Result<Self> {
+        let signing = SigningKey::from_pkcs8_pem(pem).map_err(|_| {
+            // The cause is not repeated: it could quote what it could not read.
+            Error::new(
+                ErrorKind::Malformed,
+                "it is not an ed25519 key in PKCS#8 PEM form",
+            )
+        })?;
+        Self::from_signing(signing)
+    }
+
+    /// The PKCS#8 PEM text of the key, in version 1 of the format: version 2
+    /// adds the public half, and openssl refuses to read that.
+    pub(super) fn to_pem(&self) -> Result<impl AsRef<str> + use<>> {
+        let bytes = KeypairBytes {
+            secret_key: self.signing.to_bytes(),
+            public_key: None,
+        };
+        struct Text<T>(T);
+        impl<T: std::ops::Deref<Target = String>> AsRef<str> for Text<T> {
+            fn as_ref(&self) -> &str {
+                self.0.as_str()
+            }
+        }
+        let text = bytes.to_pkcs8_pem(ed25519_dalek::pkcs8::spki::der::pem::LineEnding::LF);
+        text.map(Text)
+            .map_err(|_| Error::new(ErrorKind::Malformed, "a key cannot be written as PEM"))
+    }
+
+    fn from_signing(signing: SigningKey) -> Result<Self> {
+        let public = PublicKey::checked(signing.verifying_key())?;
+        Ok(Self { signing, public })
+    }
+}
+
+impl Signer for KeyPair {
+    fn public(&self) -> PublicKey {
+        self.public
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE_BYTES]> {
+        Ok(self.signing.sign(message).to_bytes())
+    }
+}
+
+/// Only the public half: secrets have no way into a log.
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyPair")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_what_its_public_half_verifies() {
+        let key = KeyPair::generate().unwrap();
+        let signature = key.sign(b"message").unwrap();
+        key.public().verify(b"message", &signature).unwrap();
+        assert!(key.public().verify(b"massage", &signature).is_err());
+        assert_ne!(KeyPair::generate().unwrap().public(), key.public());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let key = KeyPair::generate().unwrap();
+        let secret = super::super::public::hex(&key.signing.to_bytes());
+        let shown = format!("{key:?} {key:#?}");
+        assert!(shown.contains(&key.public().hex()));
+        assert!(!shown.contains(&secret) && !shown.contains("signing"));
+    }
+
+    #[test]
+    fn survives_its_pem_form() {
+        let key = KeyPair::generate().unwrap();
+        let pem = key.to_pem().unwrap();
+        assert!(pem.as_ref().starts_with("-----BEGIN PRIVATE KEY-----\n"));
+        assert_eq!(
+            KeyPair::from_pem(pem.as_ref()).unwrap().public(),
+            key.public()
+        );
+    }
+}
