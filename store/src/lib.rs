@@ -1,1 +1,40 @@
 //! The reproducible artifact store.
+//!
+//! A tree becomes a canonical tar, the tar's digest *is* the image, and the store
+//! keeps the image as chunks that it shares with every other image:
+//!
+//! ```text
+//! tree --canon--> canonical tar --chunk--> chunks --pack--> packs + indexes
+//!                      |                      |
+//!                   ImageId <--expands-- layout (headers and chunk references)
+//!                      |
+//!                   manifest (what an environment signs)
+//! ```
+//!
+//! Reading is separate from writing. A node links this crate without the feature
+//! `write` and gets [`Store`] on any [`Backend`]: get, range, verify. The feature
+//! adds [`DirStore`], the directory that images are published into.
+//!
+//! Each format has a page of its own in [`format`](crate::format).
+
+pub mod backend;
+pub mod canon;
+pub mod chunk;
+pub mod digest;
+#[cfg(feature = "write")]
+mod dir;
+mod error;
+mod image;
+pub mod manifest;
+pub mod name;
+mod store;
+
+pub use self::backend::{Backend, DirBackend};
+pub use self::digest::{Blake3, ImageId, Sha256};
+#[cfg(feature = "write")]
+pub use self::dir::{DirStore, Inputs, Lock, Progress, Published};
+pub use self::error::{Error, ErrorKind, Result};
+pub use self::image::{Entries, Image, Part};
+pub use self::manifest::Manifest;
+pub use self::name::{EnvName, ImageName};
+pub use self::store::{Listed, Store};

@@ -1,0 +1,56 @@
+//! One entry of a tree, as the profile sees it.
+
+use std::collections::BTreeMap;
+
+/// What an entry is. Nothing else can be in an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file; its content follows the header.
+    File {
+        /// Bytes of content.
+        size: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// What it says, untouched.
+        target: Vec<u8>,
+    },
+    /// A further name of an earlier file.
+    Hardlink {
+        /// The path of that file's first entry, spelled as [`Entry::path`] is.
+        target: Vec<u8>,
+    },
+}
+
+/// One entry of a canonical tar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The path from the root: `etc/passwd`, or nothing for the root itself.
+    /// Never a leading, trailing or doubled slash, never `.` or `..`.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// The twelve permission bits. Always 0777 for a symlink.
+    pub mode: u32,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+    /// Seconds since 1970, at most the image's epoch.
+    pub mtime: u64,
+    /// Extended attributes by name. A further hard link has none: they belong to
+    /// the first path.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Entry {
+    /// Bytes of content that follow the header.
+    pub const fn size(&self) -> u64 {
+        match self.kind {
+            Kind::File { size } => size,
+            _ => 0,
+        }
+    }
+}

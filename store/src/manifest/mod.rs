@@ -1,0 +1,245 @@
+//! The manifest: all that is known about an image, as JSON.
+//!
+//! The manifest is what an environment signs, so there is one rule above all: a
+//! reader and a signer must see the same thing. Unknown keys, duplicate keys,
+//! floats, other schema versions and oversized documents are refused, and
+//! [`Manifest::to_json`] has one output for one value: keys in the order of the
+//! fields below, maps sorted, two spaces of indentation, one newline at the end.
+//! Nothing in it depends on when or where the image was packed.
+
+mod strict;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::canon::{self, Entry, Kind};
+use crate::chunk::ChunkRef;
+use crate::digest::{Blake3, Sha256};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::ImageName;
+
+/// The schema that this crate reads and writes.
+pub const SCHEMA: u32 = 1;
+
+/// The longest document that is read at all.
+pub const MAX_BYTES: u64 = 32 << 20;
+
+/// What is known about one image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// What the recipe calls the image.
+    pub name: ImageName,
+    /// The image: the digest of its canonical tar.
+    pub image: Blake3,
+    /// The sha256 of the same bytes.
+    pub sha256: Sha256,
+    /// Bytes of the canonical tar.
+    pub size: u64,
+    /// Entries of the canonical tar, the root included.
+    pub entries: u64,
+    /// How to rebuild the tar from chunks.
+    pub layout: LayoutRef,
+    /// The Debian architecture.
+    pub arch: String,
+    /// The Debian suite.
+    pub suite: String,
+    /// The lock's epoch: no mtime in the image is later.
+    pub epoch: u64,
+    /// Installed Debian packages.
+    pub packages: Vec<Package>,
+    /// Installed Python distributions.
+    pub wheels: Vec<Wheel>,
+    /// Accounts of the image.
+    pub users: Vec<User>,
+    /// Every setuid or setgid file.
+    pub setuid: Vec<SpecialFile>,
+    /// Every extended attribute.
+    pub xattrs: Vec<XattrEntry>,
+    /// The recipe that the image was built from.
+    pub recipe: Sha256,
+    /// The lock that the image was built from.
+    pub lock: Sha256,
+    /// Name and version of the builder.
+    pub builder: String,
+    /// How a session of the image is run, if it is meant to be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+}
+
+/// Names a layout (see [`crate::layout`]) and where its bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayoutRef {
+    /// The digest of the layout's bytes.
+    pub digest: Blake3,
+    /// How many bytes it has.
+    pub size: u64,
+    /// The chunks that make it up, in order.
+    pub chunks: Vec<ChunkRef>,
+}
+
+/// An installed Debian package.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture, `all` included.
+    pub arch: String,
+}
+
+/// A Python distribution installed in a virtualenv.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wheel {
+    /// Path of the virtualenv in the image.
+    pub virtualenv: String,
+    /// The distribution's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// An account of the image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its primary group's number.
+    pub gid: u32,
+    /// Its home directory.
+    pub home: String,
+    /// Its login shell.
+    pub shell: String,
+}
+
+/// A setuid or setgid file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialFile {
+    /// Its path, as [`canon::display`] writes it.
+    pub path: String,
+    /// Its mode, all twelve bits.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// An extended attribute of one file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct XattrEntry {
+    /// The file's path, as [`canon::display`] writes it.
+    pub path: String,
+    /// The attribute's name.
+    pub name: String,
+    /// Its value in lower-case hexadecimal.
+    pub value_hex: String,
+}
+
+/// How a session of the image is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// As whom.
+    pub user: String,
+    /// Where.
+    pub directory: String,
+    /// The command that starts it.
+    pub start: Vec<String>,
+    /// The command that stops it.
+    pub stop: Vec<String>,
+    /// The command that makes it reload.
+    pub reload: Vec<String>,
+    /// Its environment.
+    #[serde(deserialize_with = "strict::unique_map")]
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Reads a manifest, strictly.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        if json.len() as u64 > MAX_BYTES {
+            return Err(Error::corrupt(
+                "the manifest",
+                format_args!("it is longer than {MAX_BYTES} bytes"),
+            ));
+        }
+        // Another version may have other fields: look at the number before them.
+        strict::check_schema(json)?;
+        let manifest: Self = serde_json::from_slice(json)
+            .map_err(|error| Error::corrupt("the manifest", &error).with_source(error))?;
+        strict::check(&manifest).map_err(|why| Error::corrupt("the manifest", why))?;
+        Ok(manifest)
+    }
+
+    /// The one JSON form of this manifest.
+    ///
+    /// # Panics
+    /// Never: every field has a JSON form.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("a manifest has a JSON form");
+        json.push(b'\n');
+        json
+    }
+
+    /// Refuses an entry that carries privilege which this manifest does not list:
+    /// a setuid or setgid file, or an extended attribute.
+    pub fn check_privilege(&self, entry: &Entry) -> Result<()> {
+        let refuse = |what: String| {
+            let path = canon::display(&entry.path);
+            let message = format!("{path} has {what}, which the manifest does not list");
+            Err(Error::new(ErrorKind::Corrupt, message))
+        };
+        if let Some(special) = SpecialFile::of(entry)
+            && !self.setuid.contains(&special)
+        {
+            return refuse(format!("the privileged mode {:04o}", entry.mode));
+        }
+        for xattr in XattrEntry::all_of(entry) {
+            if !self.xattrs.contains(&xattr) {
+                return refuse(format!("the extended attribute {}", xattr.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SpecialFile {
+    /// What the manifest must say about `entry`: `None` for most files. A further
+    /// hard link adds nothing to what its first path says.
+    pub fn of(entry: &Entry) -> Option<Self> {
+        let privileged = matches!(entry.kind, Kind::File { .. }) && entry.mode & 0o6000 != 0;
+        privileged.then(|| Self {
+            path: canon::display(&entry.path),
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+        })
+    }
+}
+
+impl XattrEntry {
+    /// What the manifest must say about the extended attributes of `entry`.
+    pub fn all_of(entry: &Entry) -> impl Iterator<Item = Self> + '_ {
+        entry.xattrs.iter().map(|(name, value)| Self {
+            path: canon::display(&entry.path),
+            name: String::from_utf8_lossy(name).into_owned(),
+            value_hex: crate::digest::hex(value),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! What serde alone lets through: other versions, duplicate keys in maps, and
+//! values that are well-formed but cannot be true.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+
+use super::{Manifest, SCHEMA};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The most entries of an image; see [`crate::canon`].
+const MAX_LIST: usize = crate::canon::MAX_ENTRIES as usize;
+
+/// Refuses a manifest of another schema with a message that says so, whatever
+/// other fields it has.
+pub(super) fn check_schema(json: &[u8]) -> Result<()> {
+    struct Schema(Option<u32>);
+
+    impl<'de> serde::Deserialize<'de> for Schema {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(SchemaVisitor)
+        }
+    }
+
+    struct SchemaVisitor;
+
+    impl<'de> Visitor<'de> for SchemaVisitor {
+        type Value = Schema;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Schema, A::Error> {
+            let mut schema = None;
+            while let Some(key) = map.next_key::<String>()? {
+                if key == "schema" && schema.is_none() {
+                    schema = Some(map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(Schema(schema))
+        }
+    }
+
+    let found: Schema = serde_json::from_slice(json)
+        .map_err(|error| Error::corrupt("the manifest", &error).with_source(error))?;
+    match found.0 {
+        Some(SCHEMA) => Ok(()),
+        Some(other) => Err(Error::new(
+            ErrorKind::Foreign,
+            format!("the manifest has schema {other}; this program reads schema {SCHEMA}"),
+        )),
+        None => Err(Error::corrupt("the manifest", "it has no schema")),
+    }
+}
+
+/// A map in which a key may stand once; serde would quietly keep the last.
+pub(super) fn unique_map<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Unique;
+
+    impl<'de> Visitor<'de> for Unique {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of strings")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((key, value)) = access.next_entry::<String, String>()? {
+                if let Some(old) = map.insert(key.clone(), value) {
+                    let _ = old;
+                    return Err(A::Error::custom(format_args!("duplicate key `{key}`")));
+                }
+            }
+            Ok(map)
+        }
+    }
+
+    deserializer.deserialize_map(Unique)
+}
+
+/// Consistency that the types cannot express. Says why not.
+pub(super) fn check(manifest: &Manifest) -> Result<(), String> {
+    let layout = &manifest.layout;
+    let total: u64 = layout
+        .chunks
+        .iter()
+        .map(|chunk| u64::from(chunk.len()))
+        .sum();
+    if total != layout.size {
+        return Err(format!(
+            "the layout has {} bytes, but its chunks have {total}",
+            layout.size
+        ));
+    }
+    if manifest.entries == 0 || manifest.entries > crate::canon::MAX_ENTRIES {
+        return Err(format!(
+            "an image of {} entries cannot be",
+            manifest.entries
+        ));
+    }
+    // One header block for each entry and two blocks at the end.
+    if !manifest.size.is_multiple_of(512) || manifest.size / 512 < manifest.entries + 2 {
+        return Err(format!("a tar of {} bytes cannot be", manifest.size));
+    }
+    let lists = [
+        ("packages", manifest.packages.len()),
+        ("wheels", manifest.wheels.len()),
+        ("users", manifest.users.len()),
+        ("setuid", manifest.setuid.len()),
+        ("xattrs", manifest.xattrs.len()),
+    ];
+    match lists.iter().find(|(_, len)| *len > MAX_LIST) {
+        Some((name, _)) => Err(format!("`{name}` has more than {MAX_LIST} items")),
+        None => Ok(()),
+    }
+}

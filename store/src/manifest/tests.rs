@@ -1,0 +1,169 @@
+use super::*;
+
+fn example() -> Manifest {
+    let chunk = ChunkRef::new(Blake3::of(b"layout"), 6).unwrap();
+    Manifest {
+        schema: SCHEMA,
+        name: "minbase".parse().unwrap(),
+        image: Blake3::of(b"tar"),
+        sha256: Sha256::of(b"tar"),
+        size: 2048,
+        entries: 2,
+        layout: LayoutRef {
+            digest: Blake3::of(b"layout"),
+            size: 6,
+            chunks: vec![chunk],
+        },
+        arch: "amd64".into(),
+        suite: "bookworm".into(),
+        epoch: 1_700_000_000,
+        packages: vec![Package {
+            name: "dash".into(),
+            version: "0.5.12-2".into(),
+            arch: "amd64".into(),
+        }],
+        wheels: Vec::new(),
+        users: Vec::new(),
+        setuid: vec![SpecialFile {
+            path: "usr/bin/su".into(),
+            mode: 0o4755,
+            uid: 0,
+            gid: 0,
+        }],
+        xattrs: vec![XattrEntry {
+            path: "usr/bin/ping".into(),
+            name: "security.capability".into(),
+            value_hex: "01ff".into(),
+        }],
+        recipe: Sha256::of(b"recipe"),
+        lock: Sha256::of(b"lock"),
+        builder: "imgbuild 0.1.0".into(),
+        run: Some(Run {
+            user: "app".into(),
+            directory: "/home/app".into(),
+            start: vec!["./start".into()],
+            stop: Vec::new(),
+            reload: Vec::new(),
+            environment: BTreeMap::from([("LANG".into(), "C.UTF-8".into())]),
+        }),
+    }
+}
+
+/// The example's JSON with one piece of text replaced.
+fn edited(from: &str, to: &str) -> Vec<u8> {
+    let json = String::from_utf8(example().to_json()).unwrap();
+    assert_eq!(
+        json.matches(from).count(),
+        1,
+        "{from:?} must stand once in {json}"
+    );
+    json.replace(from, to).into_bytes()
+}
+
+#[test]
+fn reads_what_it_writes() {
+    let manifest = example();
+    let json = manifest.to_json();
+    assert_eq!(Manifest::from_json(&json).unwrap(), manifest);
+    assert_eq!(Manifest::from_json(&json).unwrap().to_json(), json);
+    assert!(json.ends_with(b"}\n"));
+}
+
+#[test]
+fn a_manifest_without_a_start_command() {
+    let manifest = Manifest {
+        run: None,
+        ..example()
+    };
+    let json = manifest.to_json();
+    assert!(!String::from_utf8_lossy(&json).contains("\"run\""));
+    assert_eq!(Manifest::from_json(&json).unwrap(), manifest);
+}
+
+#[test]
+fn refuses_what_is_not_exactly_a_manifest() {
+    let environment = "\"LANG\": \"C.UTF-8\"";
+    let cases = [
+        (
+            "an unknown key",
+            edited(
+                "\"arch\": \"amd64\",\n  \"suite\"",
+                "\"arch\": \"amd64\", \"x\": 1, \"suite\"",
+            ),
+        ),
+        (
+            "a duplicate key",
+            edited("\"suite\": ", "\"epoch\": 1, \"suite\": "),
+        ),
+        (
+            "a duplicate variable",
+            edited(environment, &format!("{environment}, {environment}")),
+        ),
+        ("a float", edited("\"entries\": 2", "\"entries\": 2.0")),
+        (
+            "a negative number",
+            edited("\"entries\": 2", "\"entries\": -2"),
+        ),
+        ("no entries", edited("\"entries\": 2", "\"entries\": 0")),
+        (
+            "a size that is no tar's",
+            edited("\"size\": 2048", "\"size\": 2047"),
+        ),
+        (
+            "fewer bytes than entries",
+            edited("\"size\": 2048", "\"size\": 1536"),
+        ),
+        (
+            "a layout of another size",
+            edited("\"size\": 6", "\"size\": 7"),
+        ),
+        ("a bad name", edited("\"minbase\"", "\"../minbase\"")),
+        (
+            "trailing text",
+            [example().to_json(), b"{}".to_vec()].concat(),
+        ),
+        ("nothing", Vec::new()),
+        ("nesting", "[".repeat(100_000).into_bytes()),
+    ];
+    for (what, json) in cases {
+        let error = Manifest::from_json(&json).expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+    }
+}
+
+#[test]
+fn another_schema_is_named() {
+    let error = Manifest::from_json(b"{\"schema\": 2, \"new\": {}}").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign);
+    assert_eq!(
+        error.to_string(),
+        "the manifest has schema 2; this program reads schema 1"
+    );
+}
+
+#[test]
+fn unlisted_privilege_is_refused() {
+    let manifest = example();
+    let mut entry = Entry {
+        path: b"usr/bin/su".to_vec(),
+        kind: Kind::File { size: 1 },
+        mode: 0o4755,
+        uid: 0,
+        gid: 0,
+        mtime: 0,
+        xattrs: BTreeMap::new(),
+    };
+    manifest.check_privilege(&entry).unwrap();
+    entry.uid = 1;
+    assert!(manifest.check_privilege(&entry).is_err());
+    entry.path = b"usr/bin/ping".to_vec();
+    entry.mode = 0o755;
+    entry
+        .xattrs
+        .insert(b"security.capability".to_vec(), vec![1, 255]);
+    manifest.check_privilege(&entry).unwrap();
+    entry
+        .xattrs
+        .insert(b"security.capability".to_vec(), vec![1, 254]);
+    assert!(manifest.check_privilege(&entry).is_err());
+}
