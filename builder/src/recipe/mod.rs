@@ -41,6 +41,7 @@ mod word;
 use std::path::Path;
 
 use serde::Serialize;
+use store::name::ImageName;
 use toml::de::DeTable;
 
 pub use error::{RecipeError, RecipeErrorKind};
@@ -53,7 +54,7 @@ pub use tree::{
 };
 pub use value::{Id, Mode, Owner, Priority, Timeout, Variant};
 pub use word::{
-    Architecture, Beside, Component, ImageName, Interpreter, Label, Locale, Login, PackageName,
+    Architecture, Beside, Component, Interpreter, Label, Locale, Login, PackageName,
     PackageSpec, Script, Suite, TimeZone, Title, TreeGlob, TreePath, Unfit,
 };
 

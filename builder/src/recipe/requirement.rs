@@ -156,3 +156,86 @@ fn ref_name(name: &str) -> Verdict {
             && !name.contains(['~', '^', ':', '?', '*', '[', '\\']),
     )
 }
+
+impl Requirement {
+    /// The project's name in the index's normal form: lower case, one `-` for
+    /// any run of `-`, `_` and `.`. A requirement with a condition keeps it, as
+    /// one project may be asked for under several.
+    pub fn project(&self) -> String {
+        let (wanted, marker) = self.as_str().split_once(';').unwrap_or((self.as_str(), ""));
+        let name_end = wanted
+            .find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c))
+            .unwrap_or(wanted.len());
+        let mut name = String::new();
+        for c in wanted[..name_end].chars() {
+            match c {
+                '-' | '_' | '.' if name.ends_with('-') => {}
+                '-' | '_' | '.' => name.push('-'),
+                c => name.push(c.to_ascii_lowercase()),
+            }
+        }
+        if !marker.trim().is_empty() {
+            name.push_str("; ");
+            name.push_str(marker.trim());
+        }
+        name
+    }
+}
+
+/// What is wrong in a requirements or constraints file, and at which bytes.
+#[derive(Debug)]
+pub(crate) struct BadLine {
+    pub(crate) span: std::ops::Range<usize>,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+/// Looks through a file in pip's format. It may hold requirements, `--hash`,
+/// comments and continued lines; pip's other options would let a file name
+/// indexes or further files that nobody sees in the recipe.
+pub(crate) fn check_file(text: &str) -> Result<(), BadLine> {
+    let mut start = 0;
+    let mut continued = false;
+    for raw in text.split_inclusive('\n') {
+        let at = start;
+        start += raw.len();
+        let line = raw.trim_end();
+        let (line, goes_on) = line.strip_suffix('\\').map_or((line, false), |line| (line, true));
+        let comment = line
+            .char_indices()
+            .find(|&(i, c)| c == '#' && (i == 0 || line[..i].ends_with(char::is_whitespace)));
+        let line = comment.map_or(line, |(i, _)| &line[..i]);
+        let (requirement, hashes) = if continued {
+            ("", line)
+        } else {
+            line.find(" --").map_or((line, ""), |i| line.split_at(i))
+        };
+        continued = goes_on;
+        let bad = |part: &str, message: String, hint: Option<String>| {
+            let offset = at + (part.as_ptr() as usize - raw.as_ptr() as usize);
+            BadLine {
+                span: offset..offset + part.len(),
+                message,
+                hint,
+            }
+        };
+        for option in hashes.split_whitespace() {
+            let digest = option.strip_prefix("--hash=sha256:").unwrap_or_default();
+            if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(bad(
+                    option,
+                    format!("`{option}` cannot stand here: expected `--hash=sha256:` and 64 hexadecimal digits"),
+                    None,
+                ));
+            }
+        }
+        let requirement = requirement.trim();
+        if requirement.is_empty() {
+            continue;
+        }
+        if let Err(unfit) = requirement.parse::<Requirement>() {
+            return Err(bad(requirement, unfit.to_string(), unfit.hint));
+        }
+    }
+    Ok(())
+}

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use store::name::ImageName;
+
 /// Why a string is not a word of some kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
@@ -340,10 +342,6 @@ pub(crate) fn beside(text: &str) -> Verdict {
 }
 
 word! {
-    /// The name of an image.
-    pub struct ImageName: "an image name", "a list of image names",
-        "at most 64 lower-case letters, digits, `.`, `_` and `-`, such as `fanery-node`",
-        |text| fits(text.len() <= 64 && made_of(text, lower_digit, |b| lower_digit(b) || b"._-".contains(&b)));
     /// A suite or pocket of an archive: `bullseye`, `bullseye-security`.
     pub struct Suite: "a suite name", "a list of suite names",
         "lower-case letters, digits, `.` and `-`, such as `bookworm` or `bullseye-backports`", suite;
@@ -432,5 +430,41 @@ impl Locale {
     /// Whether locale-gen has to make it; the C library has some built in.
     pub fn needs_generating(&self) -> bool {
         !matches!(self.as_str(), "C" | "POSIX" | "C.UTF-8")
+    }
+}
+
+impl PackageName {
+    /// The name without the architecture.
+    pub fn name(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
+    }
+}
+
+impl PackageSpec {
+    /// The name without version and architecture.
+    pub fn name(&self) -> &str {
+        self.0.split(['=', ':']).next().unwrap_or_default()
+    }
+
+    /// The version asked for.
+    pub fn version(&self) -> Option<&str> {
+        self.0.split_once('=').map(|(_, version)| version)
+    }
+}
+
+impl super::field::Field for ImageName {
+    const TAKES: &'static str = "an image name";
+    const LIST: &'static str = "a list of image names";
+
+    fn read(
+        value: &toml::Spanned<toml::de::DeValue<'_>>,
+        reader: &mut super::field::Reader,
+    ) -> Result<Self, super::error::Fault> {
+        let toml::de::DeValue::String(text) = value.get_ref() else {
+            return Err(reader.mismatch(value, "a string: an image name"));
+        };
+        text.parse().map_err(|unfit: store::name::ParseNameError| {
+            super::error::Fault::new(value.span(), unfit.to_string())
+        })
     }
 }
