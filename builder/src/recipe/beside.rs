@@ -1,31 +1,365 @@
 //! The files beside a recipe: the only room here that touches the disk.
+//!
+//! A recipe's directory is the whole of it. What it names must be there, be of
+//! the kind that the key wants, and still lie below that directory after every
+//! symbolic link on the way: an image must not depend on what else is on the
+//! machine that builds it. Nothing here is copied; the lock takes the digests.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use super::error::RecipeError;
-use super::field::Spans;
+use super::error::{Fault, RecipeError, RecipeErrorKind};
+use super::field::{Spans, nearest};
+use super::requirement::check_file;
 use super::{Beside, Recipe};
 
-/// A path that the recipe names.
+/// No recipe, and no list of requirements, is that long.
+const LONGEST: u64 = 1 << 20;
+
+/// What a key wants to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// A public key that signs an archive.
+    Key,
+    /// A Debian package.
+    Deb,
+    /// A directory whose content is copied; links in it are copied as links.
+    Directory,
+    /// A Python package: a directory that pip reads, following links.
+    PythonPackage,
+    /// A file or directory to copy.
+    Source,
+    /// Lines for pip.
+    Requirements,
+}
+
+/// A path that the recipe names, and the key that names it.
 pub(crate) struct Used<'r> {
     pub(crate) path: &'r Beside,
+    key: String,
+    wants: Wants,
+}
+
+/// Every path that the recipe names, section by section.
+pub(crate) fn uses(recipe: &Recipe) -> Vec<Used<'_>> {
+    let mut uses = Vec::new();
+    for (i, source) in recipe.sources.iter().enumerate() {
+        uses.extend(one(
+            source.key.as_ref(),
+            format!("source[{i}].key"),
+            Wants::Key,
+        ));
+    }
+    for (i, group) in recipe.packages.iter().enumerate() {
+        uses.extend(list(&group.debs, format!("packages[{i}].debs"), Wants::Deb));
+    }
+    for (i, user) in recipe.users.iter().enumerate() {
+        uses.extend(one(
+            user.skeleton.as_ref(),
+            format!("user[{i}].skeleton"),
+            Wants::Directory,
+        ));
+    }
+    for (i, file) in recipe.files.iter().enumerate() {
+        uses.extend(one(
+            file.source.as_ref(),
+            format!("file[{i}].source"),
+            Wants::Source,
+        ));
+    }
+    for (i, virtualenv) in recipe.virtualenvs.iter().enumerate() {
+        let key = |name: &str| format!("virtualenv[{i}].{name}");
+        uses.extend(list(
+            &virtualenv.requirements_files,
+            key("requirements-files"),
+            Wants::Requirements,
+        ));
+        uses.extend(list(
+            &virtualenv.constraints_files,
+            key("constraints-files"),
+            Wants::Requirements,
+        ));
+        uses.extend(list(&virtualenv.local, key("local"), Wants::PythonPackage));
+    }
+    uses
+}
+
+fn one(path: Option<&Beside>, key: String, wants: Wants) -> Option<Used<'_>> {
+    path.map(|path| Used { path, key, wants })
+}
+
+fn list(paths: &[Beside], key: String, wants: Wants) -> impl Iterator<Item = Used<'_>> {
+    paths.iter().enumerate().map(move |(index, path)| Used {
+        path,
+        key: format!("{key}[{index}]"),
+        wants,
+    })
 }
 
 /// Reads the text of a recipe.
 pub(crate) fn read_recipe(path: &Path) -> Result<String, RecipeError> {
-    std::fs::read_to_string(path)
-        .map_err(|e| RecipeError::unreadable(path, "cannot be read", None, Some(e)))
+    let unreadable = |message: &str, hint: Option<&str>, source| {
+        RecipeError::unreadable(path, message, hint, source)
+    };
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => unreadable(
+            "there is no such recipe",
+            Some("a recipe is a .toml file"),
+            None,
+        ),
+        _ => unreadable("the recipe cannot be read", None, Some(error)),
+    })?;
+    if metadata.is_dir() {
+        let hint = "name the .toml file in it";
+        return Err(unreadable(
+            "this is a directory, not a recipe",
+            Some(hint),
+            None,
+        ));
+    }
+    if metadata.len() > LONGEST {
+        return Err(unreadable(
+            "this is too long for a recipe, 1 MiB at most",
+            None,
+            None,
+        ));
+    }
+    let bytes = fs::read(path)
+        .map_err(|error| unreadable("the recipe cannot be read", None, Some(error)))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        Fault::new(good..good, "a recipe is written in UTF-8; this byte is not")
+            .kind(RecipeErrorKind::Syntax)
+            .at(path, &text)
+    })
 }
 
-pub(crate) fn uses(_recipe: &Recipe) -> Vec<Used<'_>> {
-    Vec::new()
-}
-
+/// Looks at everything that the recipe names.
 pub(crate) fn check(
-    _recipe: &Recipe,
-    _spans: &Spans,
-    _path: &Path,
-    _text: &str,
+    recipe: &Recipe,
+    spans: &Spans,
+    file: &Path,
+    text: &str,
 ) -> Result<(), RecipeError> {
+    let uses = uses(recipe);
+    if uses.is_empty() {
+        return Ok(());
+    }
+    let parent = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let root = fs::canonicalize(parent).map_err(|error| {
+        RecipeError::unreadable(
+            file,
+            "the recipe's directory cannot be read",
+            None,
+            Some(error),
+        )
+    })?;
+    for used in &uses {
+        let fault = |message: String| {
+            Fault::new(spans.at(&used.key), message).kind(RecipeErrorKind::Beside)
+        };
+        let found = locate(used.path, &root)
+            .map_err(|missing| missing.into_fault(&fault).at(file, text))?;
+        kind(used, &found, &root)
+            .map_err(|(message, hint)| fault(message).hint(hint).at(file, text))?;
+        if used.wants == Wants::Requirements {
+            requirements(&parent.join(used.path.as_path()), || {
+                fault(format!("`{}` cannot be read as text", used.path)).at(file, text)
+            })?;
+        }
+    }
+    directory_sources(recipe, spans, &root).map_err(|fault| fault.at(file, text))
+}
+
+/// Why a path cannot be used.
+struct Missing {
+    message: String,
+    hint: String,
+}
+
+impl Missing {
+    fn into_fault(self, fault: &dyn Fn(String) -> Fault) -> Fault {
+        fault(self.message).hint(self.hint)
+    }
+}
+
+/// The real place of a path, which must be below the recipe's directory.
+fn locate(path: &Beside, root: &Path) -> Result<PathBuf, Missing> {
+    let real = fs::canonicalize(root.join(path.as_path())).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            Missing {
+                message: format!("there is no `{path}` beside the recipe"),
+                hint: similar(path, root),
+            }
+        } else {
+            Missing {
+                message: format!("`{path}` cannot be read: {error}"),
+                hint: String::new(),
+            }
+        }
+    })?;
+    if real.starts_with(root) {
+        return Ok(real);
+    }
+    Err(Missing {
+        message: format!(
+            "`{path}` leads out of the recipe's directory, to {}",
+            real.display()
+        ),
+        hint: "a recipe uses only what lies beside it: put a copy there instead of the link"
+            .to_owned(),
+    })
+}
+
+/// A name in the same directory that may have been meant.
+fn similar(path: &Beside, root: &Path) -> String {
+    let wanted = path.as_path();
+    let directory = wanted.parent().unwrap_or(Path::new(""));
+    let Some(name) = wanted.file_name().and_then(|name| name.to_str()) else {
+        return String::new();
+    };
+    let Ok(entries) = fs::read_dir(root.join(directory)) else {
+        return format!("there is no `{}` either", directory.display());
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    nearest(name, names.iter().map(String::as_str)).map_or_else(String::new, |name| {
+        format!("did you mean `{}`?", directory.join(name).display())
+    })
+}
+
+/// Whether what was found is what the key wants; else a sentence and a hint.
+fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, String)> {
+    let path = used.path;
+    let cannot = |error: io::Error| (format!("`{path}` cannot be read: {error}"), String::new());
+    let metadata = fs::metadata(found).map_err(cannot)?;
+    let (wants_file, wants_directory) = match used.wants {
+        Wants::Key | Wants::Deb | Wants::Requirements => (true, false),
+        Wants::Directory | Wants::PythonPackage => (false, true),
+        Wants::Source => (true, true),
+    };
+    if metadata.is_dir() && !wants_directory {
+        return Err((
+            format!("`{path}` is a directory; a file is needed"),
+            String::new(),
+        ));
+    }
+    if metadata.is_file() && !wants_file {
+        return Err((
+            format!("`{path}` is a file; a directory is needed"),
+            String::new(),
+        ));
+    }
+    if !metadata.is_dir() && !metadata.is_file() {
+        return Err((
+            format!("`{path}` is neither a file nor a directory"),
+            String::new(),
+        ));
+    }
+    match used.wants {
+        Wants::Key => {
+            let key = fs::read(found).map_err(cannot)?;
+            if contains(&key, b"PRIVATE KEY BLOCK") {
+                return Err((
+                    format!("`{path}` is a private key"),
+                    "take it away from here at once, and export the public one".to_owned(),
+                ));
+            }
+        }
+        Wants::Deb => {
+            let mut magic = [0; 8];
+            let read = fs::File::open(found)
+                .and_then(|mut file| io::Read::read(&mut file, &mut magic))
+                .map_err(cannot)?;
+            if &magic[..read] != b"!<arch>\n" {
+                return Err((format!("`{path}` is not a Debian package"), String::new()));
+            }
+        }
+        Wants::PythonPackage
+            if !found.join("setup.py").exists() && !found.join("pyproject.toml").exists() =>
+        {
+            return Err((
+                format!("`{path}` is not a Python package"),
+                "it has neither pyproject.toml nor setup.py".to_owned(),
+            ));
+        }
+        Wants::PythonPackage | Wants::Directory | Wants::Source | Wants::Requirements => {}
+    }
+    if metadata.is_dir() {
+        walk(found, root, used.wants == Wants::PythonPackage).map_err(|(inside, why)| {
+            let inside = inside.strip_prefix(root).unwrap_or(&inside);
+            (format!("`{}` {why}", inside.display()), String::new())
+        })?;
+    }
     Ok(())
+}
+
+/// Looks through a directory for what cannot be part of an input.
+fn walk(directory: &Path, root: &Path, follows: bool) -> Result<(), (PathBuf, String)> {
+    let cannot = |error: io::Error| (directory.to_owned(), format!("cannot be read: {error}"));
+    for entry in fs::read_dir(directory).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        let path = entry.path();
+        let kind = entry.file_type().map_err(cannot)?;
+        if kind.is_dir() {
+            walk(&path, root, follows)?;
+        } else if kind.is_symlink() && follows {
+            let inside = fs::canonicalize(&path).is_ok_and(|real| real.starts_with(root));
+            if !inside {
+                let why = "is a link that leads nowhere, or out of the recipe's directory";
+                return Err((path, why.to_owned()));
+            }
+        } else if !kind.is_symlink() && !kind.is_file() {
+            return Err((path, "is neither a file, a directory nor a link".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the lines of a requirements or constraints file.
+fn requirements(path: &Path, unreadable: impl Fn() -> RecipeError) -> Result<(), RecipeError> {
+    let metadata = fs::metadata(path).map_err(|_| unreadable())?;
+    if metadata.len() > LONGEST {
+        return Err(unreadable());
+    }
+    let text = fs::read_to_string(path).map_err(|_| unreadable())?;
+    check_file(&text).map_err(|bad| {
+        Fault::new(bad.span, bad.message)
+            .hint(bad.hint.unwrap_or_default())
+            .at(path, &text)
+    })
+}
+
+/// A directory is copied as it is: nothing can be appended, and one mode does
+/// not fit all of its files.
+fn directory_sources(recipe: &Recipe, spans: &Spans, root: &Path) -> Result<(), Fault> {
+    for (index, file) in recipe.files.iter().enumerate() {
+        let Some(source) = &file.source else { continue };
+        if !root.join(source.as_path()).is_dir() {
+            continue;
+        }
+        for key in ["append", "mode"] {
+            let key_path = format!("file[{index}].{key}");
+            if spans.has(&key_path) {
+                return Err(Fault::new(
+                    spans.at(&key_path),
+                    format!("`{key}` means nothing for the directory `{source}`"),
+                )
+                .kind(RecipeErrorKind::Beside)
+                .hint("files in it are 0644, or 0755 when executable"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }

@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 ///   | ^^^^^^
 /// ```
 #[derive(Debug)]
-pub struct RecipeError {
+pub struct RecipeError(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     kind: RecipeErrorKind,
     file: PathBuf,
     place: Option<Place>,
@@ -84,14 +87,14 @@ impl Fault {
 
     /// Says in which file and on which line of `text` it happened.
     pub(crate) fn at(self, file: &Path, text: &str) -> RecipeError {
-        RecipeError {
+        RecipeError(Box::new(Details {
             kind: self.kind,
             file: file.to_owned(),
             place: Some(Place::of(text, &self.span)),
             message: self.message,
             hint: self.hint,
             source: None,
-        }
+        }))
     }
 }
 
@@ -103,39 +106,42 @@ impl RecipeError {
         hint: Option<&str>,
         source: Option<std::io::Error>,
     ) -> Self {
-        RecipeError {
+        RecipeError(Box::new(Details {
             kind: RecipeErrorKind::Unreadable,
             file: file.to_owned(),
             place: None,
             message: message.into(),
             hint: hint.map(str::to_owned),
             source,
-        }
+        }))
     }
 
     /// Which family of error this is.
     pub fn kind(&self) -> RecipeErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// The file that is to be changed.
     pub fn file(&self) -> &Path {
-        &self.file
+        &self.0.file
     }
 
     /// Line and column, both counted from 1, columns in characters.
     pub fn position(&self) -> Option<(usize, usize)> {
-        self.place.as_ref().map(|place| (place.line, place.column))
+        self.0
+            .place
+            .as_ref()
+            .map(|place| (place.line, place.column))
     }
 
     /// The sentence alone, without place and excerpt.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.0.hint.as_deref()
     }
 }
 
@@ -169,11 +175,11 @@ fn floor(text: &str, at: usize) -> usize {
 
 impl fmt::Display for RecipeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        let Some(place) = &self.place else {
-            return write!(f, ": {}", self.message);
+        write!(f, "{}", self.0.file.display())?;
+        let Some(place) = &self.0.place else {
+            return write!(f, ": {}", self.0.message);
         };
-        writeln!(f, ":{}:{}: {}", place.line, place.column, self.message)?;
+        writeln!(f, ":{}:{}: {}", place.line, place.column, self.0.message)?;
         let gutter = place.line.to_string();
         let margin = " ".repeat(gutter.len());
         // What stands before the caret keeps its tabs, so that the caret
@@ -192,7 +198,8 @@ impl fmt::Display for RecipeError {
 
 impl std::error::Error for RecipeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source
+        self.0
+            .source
             .as_ref()
             .map(|error| error as &(dyn std::error::Error + 'static))
     }

@@ -30,6 +30,7 @@ mod beside;
 mod check;
 mod error;
 mod field;
+mod grammar;
 mod python;
 mod requirement;
 mod section;
@@ -47,15 +48,15 @@ use toml::de::DeTable;
 pub use error::{RecipeError, RecipeErrorKind};
 pub use field::{Key, Shape};
 pub use python::{Git, Virtualenv};
-pub use requirement::{Commit, GitUrl, RefName, Requirement};
+pub use requirement::{Commit, GitUrl, RefName, Requirement, Subdirectory};
 pub use step::{Argument, Clean, Run, Service, Test};
 pub use tree::{
     Apt, Bootstrap, Comment, File, FileKind, LinkTarget, Packages, Source, System, User,
 };
 pub use value::{Id, Mode, Owner, Priority, Timeout, Variant};
 pub use word::{
-    Architecture, Beside, Component, Interpreter, Label, Locale, Login, PackageName,
-    PackageSpec, Script, Suite, TimeZone, Title, TreeGlob, TreePath, Unfit,
+    Architecture, Beside, Component, Interpreter, Label, Locale, Login, PackageName, PackageSpec,
+    Script, Suite, TimeZone, Title, TreeGlob, TreePath, Unfit,
 };
 
 use error::Fault;

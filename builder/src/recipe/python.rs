@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::requirement::{Commit, GitUrl, RefName, Requirement};
+use super::requirement::{Commit, GitUrl, RefName, Requirement, Subdirectory};
 use super::section::section;
 use super::value::Owner;
 use super::word::{Beside, Interpreter, TreePath};
@@ -87,7 +87,7 @@ section! {
         /// The directory in the repository that holds the package.
         ///
         /// Example: `subdirectory = "python"`
-        subdirectory: Option<Beside> = "subdirectory" optional;
+        subdirectory: Option<Subdirectory> = "subdirectory" optional;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What pip and Git are asked for: requirement lines, repositories, refs.
 
-use super::word::{Verdict, fits, word};
+use super::grammar::{Verdict, fits};
+use super::word::word;
 
 word! {
     /// One PEP 508 line: a project, perhaps extras, versions and a marker.
@@ -14,6 +15,10 @@ word! {
     /// A tag.
     pub struct RefName: "a tag", "a list of tags",
         "the name of a tag, such as `v0.0.1`", ref_name;
+    /// A directory inside a repository.
+    pub struct Subdirectory: "a directory in the repository", "a list of directories",
+        "a relative path that stays in the repository, such as `python`",
+        super::grammar::relative;
     /// A commit in full.
     pub struct Commit: "a commit", "a list of commits",
         "40 lower-case hexadecimal digits",
@@ -121,14 +126,14 @@ fn git_url(url: &str) -> Verdict {
         return Err(String::new());
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if let Some((who, _)) = authority.rsplit_once('@') {
-        if scheme != "ssh" || who.contains(':') {
-            return Err(
-                "it carries credentials, which would end up in the lock and in the image: \
+    if let Some((who, _)) = authority.rsplit_once('@')
+        && (scheme != "ssh" || who.contains(':'))
+    {
+        return Err(
+            "it carries credentials, which would end up in the lock and in the image: \
                  leave them out and let Git ask the machine's credential helper"
-                    .to_owned(),
-            );
-        }
+                .to_owned(),
+        );
     }
     if path.contains('@') {
         return Err("the version goes under `tag` or `commit`".to_owned());
@@ -197,45 +202,68 @@ pub(crate) fn check_file(text: &str) -> Result<(), BadLine> {
     let mut start = 0;
     let mut continued = false;
     for raw in text.split_inclusive('\n') {
-        let at = start;
-        start += raw.len();
-        let line = raw.trim_end();
-        let (line, goes_on) = line.strip_suffix('\\').map_or((line, false), |line| (line, true));
-        let comment = line
-            .char_indices()
-            .find(|&(i, c)| c == '#' && (i == 0 || line[..i].ends_with(char::is_whitespace)));
-        let line = comment.map_or(line, |(i, _)| &line[..i]);
-        let (requirement, hashes) = if continued {
-            ("", line)
-        } else {
-            line.find(" --").map_or((line, ""), |i| line.split_at(i))
+        let line = without_comment(raw.trim_end());
+        let (line, goes_on) = line
+            .strip_suffix('\\')
+            .map_or((line, false), |line| (line, true));
+        let options = match line.find(" --") {
+            _ if continued => 0,
+            Some(options) => options,
+            None => line.len(),
         };
+        check_requirement(line, 0..options, start)?;
+        check_options(line, options, start)?;
         continued = goes_on;
-        let bad = |part: &str, message: String, hint: Option<String>| {
-            let offset = at + (part.as_ptr() as usize - raw.as_ptr() as usize);
-            BadLine {
-                span: offset..offset + part.len(),
-                message,
-                hint,
-            }
-        };
-        for option in hashes.split_whitespace() {
-            let digest = option.strip_prefix("--hash=sha256:").unwrap_or_default();
-            if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(bad(
-                    option,
-                    format!("`{option}` cannot stand here: expected `--hash=sha256:` and 64 hexadecimal digits"),
-                    None,
-                ));
-            }
+        start += raw.len();
+    }
+    Ok(())
+}
+
+/// A comment begins the line or follows a blank: `#egg` in a URL is none.
+fn without_comment(line: &str) -> &str {
+    let comment = line
+        .char_indices()
+        .find(|&(i, c)| c == '#' && (i == 0 || line[..i].ends_with(char::is_whitespace)));
+    comment.map_or(line, |(i, _)| &line[..i])
+}
+
+fn check_requirement(
+    line: &str,
+    part: std::ops::Range<usize>,
+    start: usize,
+) -> Result<(), BadLine> {
+    let text = &line[part];
+    let requirement = text.trim();
+    if requirement.is_empty() {
+        return Ok(());
+    }
+    let blank = text.len() - text.trim_start().len();
+    match requirement.parse::<Requirement>() {
+        Ok(_) => Ok(()),
+        Err(unfit) => Err(BadLine {
+            span: start + blank..start + blank + requirement.len(),
+            message: unfit.to_string(),
+            hint: unfit.hint,
+        }),
+    }
+}
+
+fn check_options(line: &str, from: usize, start: usize) -> Result<(), BadLine> {
+    let mut at = from;
+    for word in line[from..].split_inclusive(char::is_whitespace) {
+        let option = word.trim_end();
+        let digest = option.strip_prefix("--hash=sha256:").unwrap_or_default();
+        let fits = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+        if !option.is_empty() && !fits {
+            return Err(BadLine {
+                span: start + at..start + at + option.len(),
+                message: format!(
+                    "`{option}` cannot stand here: expected `--hash=sha256:` and 64 hexadecimal digits"
+                ),
+                hint: None,
+            });
         }
-        let requirement = requirement.trim();
-        if requirement.is_empty() {
-            continue;
-        }
-        if let Err(unfit) = requirement.parse::<Requirement>() {
-            return Err(bad(requirement, unfit.to_string(), unfit.hint));
-        }
+        at += word.len();
     }
     Ok(())
 }

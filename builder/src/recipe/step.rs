@@ -125,7 +125,7 @@ section! {
 super::word::word! {
     /// One argument of a command.
     pub struct Argument: "an argument", "a list of strings: a program and its arguments",
-        "a string without NUL", |text| super::word::fits(!text.contains('\0'));
+        "a string without NUL", |text| super::grammar::fits(!text.contains('\0'));
 }
 
 /// The first line of a script that says something.

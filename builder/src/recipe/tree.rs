@@ -61,7 +61,7 @@ section! {
         ///
         /// Example: `components = ["main"]`
         components: Vec<Component> = "components" default(Component::main()) "[\"main\"]";
-        /// The OpenPGP key that signs it, a file beside the recipe.
+        /// The public key that signs it (`OpenPGP`, armored or not): a file beside the recipe.
         ///
         /// Example: `key = "files/archive.asc"`
         key: Option<Beside> = "key" optional;
@@ -75,7 +75,7 @@ section! {
 section! {
     /// Settings of apt in the tree.
     pub struct Apt "[apt]" {
-        /// What to put into apt's preferences: pins in apt_preferences(5) form.
+        /// What to put into apt's preferences: pins in `apt_preferences(5)` form.
         ///
         /// Example: `preferences = "Package: git\nPin: release n=bullseye-backports\nPin-Priority: 990"`
         preferences: Option<Script> = "preferences" optional;
@@ -237,11 +237,11 @@ super::word::word! {
     /// A GECOS comment.
     pub struct Comment: "a comment", "a list of comments",
         "one line without `:` and `,`",
-        |text| super::word::fits(!text.contains([':', ',']) && !text.contains(char::is_control) && !text.is_empty());
+        |text| super::grammar::fits(!text.contains([':', ',']) && !text.contains(char::is_control) && !text.is_empty());
     /// The target of a symbolic link, absolute or relative.
     pub struct LinkTarget: "a link target", "a list of link targets",
         "a path, such as `/tmp` or `../share/app`",
-        |text| super::word::fits(!text.is_empty() && text.len() < 4096 && !text.contains(char::is_control));
+        |text| super::grammar::fits(!text.is_empty() && text.len() < 4096 && !text.contains(char::is_control));
 }
 
 impl Component {

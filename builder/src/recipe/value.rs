@@ -91,7 +91,7 @@ impl FromStr for Timeout {
             hint: hint.map(str::to_owned),
         };
         let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let unit = match &text[digits.len()..] {
+        let scale = match &text[digits.len()..] {
             "s" => 1,
             "m" => 60,
             "h" => 3600,
@@ -102,7 +102,7 @@ impl FromStr for Timeout {
             return Err(unfit(None));
         }
         let number: u64 = digits.parse().map_err(|_| unfit(None))?;
-        match number.checked_mul(unit) {
+        match number.checked_mul(scale) {
             Some(0) => Err(unfit(Some("a command needs some time"))),
             Some(seconds) if seconds <= LONGEST => Ok(Timeout::seconds(seconds)),
             _ => Err(unfit(Some("a week is the longest"))),

@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 
 use store::name::ImageName;
 
+use super::grammar::{
+    beside, fits, interpreter, label, locale, login, lower, lower_digit, made_of, package,
+    package_spec, suite, time_zone, tree_glob, tree_path,
+};
+
 /// Why a string is not a word of some kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
@@ -32,14 +37,6 @@ impl fmt::Display for Unfit {
 }
 
 impl std::error::Error for Unfit {}
-
-/// What a grammar says of a string: fits, or not with an advice (maybe empty).
-pub(crate) type Verdict = Result<(), String>;
-
-/// A verdict without an advice.
-pub(crate) fn fits(yes: bool) -> Verdict {
-    if yes { Ok(()) } else { Err(String::new()) }
-}
 
 /// Defines newtypes over `String`, each with what it is, what it looks like
 /// and the function that tells.
@@ -71,7 +68,7 @@ macro_rules! word {
             type Err = $crate::recipe::Unfit;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let check: fn(&str) -> $crate::recipe::word::Verdict = $check;
+                let check: fn(&str) -> $crate::recipe::grammar::Verdict = $check;
                 match check(text) {
                     Ok(()) => Ok($Name(text.to_owned())),
                     Err(hint) => Err($crate::recipe::Unfit {
@@ -141,204 +138,6 @@ pub(crate) fn from_string<T: std::str::FromStr<Err = Unfit>>(
             None => fault,
         }
     })
-}
-
-/// `[first][rest]*`, by byte.
-fn made_of(text: &str, first: fn(u8) -> bool, rest: fn(u8) -> bool) -> bool {
-    let mut bytes = text.bytes();
-    bytes.next().is_some_and(first) && bytes.all(rest)
-}
-
-fn lower(b: u8) -> bool {
-    b.is_ascii_lowercase()
-}
-
-fn lower_digit(b: u8) -> bool {
-    b.is_ascii_lowercase() || b.is_ascii_digit()
-}
-
-fn suite(text: &str) -> Verdict {
-    let hint = match text {
-        "" => "",
-        _ if text.contains(char::is_uppercase) => "suites are written in lower case",
-        _ if text.contains("://") => {
-            "a recipe names no mirror: say the archive by name and its address on the machine"
-        }
-        _ => "",
-    };
-    let parts_fit = text
-        .split('/')
-        .all(|part| made_of(part, lower_digit, |b| lower_digit(b) || b"+-.".contains(&b)));
-    if parts_fit && text.split('/').count() <= 2 {
-        Ok(())
-    } else {
-        Err(hint.to_owned())
-    }
-}
-
-fn label(text: &str) -> Verdict {
-    fits(text.len() <= 64 && made_of(text, lower_digit, |b| lower_digit(b) || b == b'-'))
-}
-
-fn package(text: &str) -> Verdict {
-    let (name, arch) = text
-        .split_once(':')
-        .map_or((text, None), |(n, a)| (n, Some(a)));
-    if let Some(name) = name.strip_suffix('-') {
-        return Err(format!(
-            "to remove a package, write it under `purge`: [\"{name}\"]"
-        ));
-    }
-    if name.contains(char::is_uppercase) {
-        return Err("Debian packages are written in lower case".to_owned());
-    }
-    if text.contains('=') {
-        return Err("a version can be named only under `install`".to_owned());
-    }
-    fits(
-        name.len() >= 2
-            && made_of(name, lower_digit, |b| lower_digit(b) || b"+-.".contains(&b))
-            && arch.is_none_or(|arch| made_of(arch, lower, |b| lower_digit(b) || b == b'-')),
-    )
-}
-
-fn package_spec(text: &str) -> Verdict {
-    let Some((name, version)) = text.split_once('=') else {
-        if text.contains('/') {
-            return Err("name the suite with `target-release`".to_owned());
-        }
-        if text.contains(['<', '>', ' ']) {
-            return Err(
-                "one version is named as `name=version`; apt knows no ranges here".to_owned(),
-            );
-        }
-        return package(text);
-    };
-    if version.starts_with('=') {
-        return Err(format!("Debian versions take one `=`: {name}{version}"));
-    }
-    package(name)?;
-    fits(made_of(
-        version,
-        |b| b.is_ascii_digit(),
-        |b| b.is_ascii_alphanumeric() || b".+-~:".contains(&b),
-    ))
-}
-
-fn locale(text: &str) -> Verdict {
-    if matches!(text, "C" | "POSIX" | "C.UTF-8") {
-        return Ok(());
-    }
-    let Some((language, charset)) = text.split_once('.') else {
-        return Err(format!(
-            "say the character set too, most likely `{text}.UTF-8`"
-        ));
-    };
-    let (charset, modifier) = charset
-        .split_once('@')
-        .map_or((charset, None), |(c, m)| (c, Some(m)));
-    let (language, territory) = language
-        .split_once('_')
-        .map_or((language, None), |(l, t)| (l, Some(t)));
-    fits(
-        (2..=3).contains(&language.len())
-            && made_of(language, lower, lower)
-            && territory.is_none_or(|t| t.len() == 2 && t.bytes().all(|b| b.is_ascii_uppercase()))
-            && made_of(
-                charset,
-                |b| b.is_ascii_alphabetic(),
-                |b| b.is_ascii_alphanumeric() || b == b'-',
-            )
-            && modifier.is_none_or(|m| made_of(m, lower, lower_digit)),
-    )
-}
-
-fn time_zone(text: &str) -> Verdict {
-    let part = |part: &str| {
-        made_of(
-            part,
-            |b| b.is_ascii_alphabetic(),
-            |b| b.is_ascii_alphanumeric() || b"_+-".contains(&b),
-        )
-    };
-    if text.split('/').count() <= 3 && text.split('/').all(part) {
-        Ok(())
-    } else {
-        Err("the names are those of /usr/share/zoneinfo".to_owned())
-    }
-}
-
-fn login(text: &str) -> Verdict {
-    fits(
-        text.len() <= 32
-            && made_of(
-                text,
-                |b| lower(b) || b == b'_',
-                |b| lower_digit(b) || b == b'_' || b == b'-',
-            ),
-    )
-}
-
-fn interpreter(text: &str) -> Verdict {
-    if text.starts_with('/') {
-        return tree_path(text);
-    }
-    fits(made_of(
-        text,
-        |b| b.is_ascii_alphabetic(),
-        |b| b.is_ascii_alphanumeric() || b".-".contains(&b),
-    ))
-}
-
-pub(crate) fn tree_path(text: &str) -> Verdict {
-    if text == "/" {
-        return Ok(());
-    }
-    let Some(rest) = text.strip_prefix('/') else {
-        return Err("paths in the tree begin with `/`".to_owned());
-    };
-    if text.ends_with('/') {
-        return Err(format!(
-            "leave out the `/` at the end: {}",
-            text.trim_end_matches('/')
-        ));
-    }
-    for part in rest.split('/') {
-        match part {
-            "" => return Err("write one `/` between two names".to_owned()),
-            "." | ".." => return Err(format!("write the path without `{part}`")),
-            _ => {}
-        }
-        if part.len() > 255 {
-            return Err("a name in a path has at most 255 bytes".to_owned());
-        }
-    }
-    fits(!text.contains(char::is_control) && text.len() < 4096)
-}
-
-fn tree_glob(text: &str) -> Verdict {
-    if text == "/" || text.starts_with("/*") {
-        return Err("this would take the whole tree".to_owned());
-    }
-    if text
-        .split('/')
-        .any(|part| part.contains("**") && part != "**")
-    {
-        return Err("`**` stands alone between two `/`".to_owned());
-    }
-    tree_path(text)
-}
-
-pub(crate) fn beside(text: &str) -> Verdict {
-    const ADVICE: &str = "a recipe uses only what lies beside it: copy the file there";
-    if text.starts_with('/') || text.split('/').any(|part| part == "..") {
-        return Err(ADVICE.to_owned());
-    }
-    if text.starts_with("~/") || text == "~" {
-        return Err(ADVICE.to_owned());
-    }
-    tree_path(&format!("/{text}"))?;
-    fits(!text.is_empty())
 }
 
 word! {

@@ -1,0 +1,178 @@
+//! What is wrong only between keys: names used twice, users nobody makes,
+//! two ways to say one thing.
+
+mod run;
+mod tree;
+
+use std::collections::HashMap;
+
+use super::Recipe;
+use super::error::Fault;
+use super::field::Spans;
+use super::value::Owner;
+use super::word::Login;
+
+/// Users that Debian's base-passwd makes in every tree, and apt's own.
+const DEBIAN_USERS: &[&str] = &[
+    "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy",
+    "www-data", "backup", "list", "irc", "gnats", "nobody", "_apt",
+];
+
+/// Groups that base-passwd makes besides those named like a user.
+const DEBIAN_GROUPS: &[&str] = &[
+    "adm", "tty", "disk", "kmem", "dialout", "fax", "voice", "cdrom", "floppy", "tape", "sudo",
+    "audio", "dip", "operator", "src", "shadow", "utmp", "video", "sasl", "plugdev", "staff",
+    "users", "nogroup",
+];
+
+/// Directories that are not part of an image: something is mounted there
+/// while it is built and while it runs.
+const MOUNTED: &[&str] = &["/proc", "/sys", "/dev"];
+
+/// Looks at the recipe as a whole.
+pub(crate) fn check(recipe: &Recipe, spans: &Spans) -> Result<(), Fault> {
+    let look = Look { recipe, spans };
+    look.sources()?;
+    look.packages()?;
+    look.system()?;
+    look.users()?;
+    look.files()?;
+    look.virtualenvs()?;
+    look.runs()?;
+    look.tests()?;
+    look.service()
+}
+
+struct Look<'a> {
+    recipe: &'a Recipe,
+    spans: &'a Spans,
+}
+
+impl Look<'_> {
+    fn fault(&self, path: &str, message: impl Into<String>) -> Fault {
+        Fault::new(self.spans.at(path), message)
+    }
+
+    /// Refuses the second of two equal values.
+    fn unique<'v>(
+        &self,
+        what: &str,
+        values: impl IntoIterator<Item = (String, &'v str)>,
+    ) -> Result<(), Fault> {
+        let mut first: HashMap<&str, String> = HashMap::new();
+        for (path, value) in values {
+            if let Some(earlier) = first.insert(value, path.clone()) {
+                return Err(self
+                    .fault(&path, format!("{what} `{value}` is there twice"))
+                    .hint(format!("the first one is {}", place(&earlier))));
+            }
+        }
+        Ok(())
+    }
+
+    /// A list whose items are all different.
+    fn list<T: AsRef<str>>(&self, what: &str, path: &str, items: &[T]) -> Result<(), Fault> {
+        self.unique(
+            what,
+            items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| (format!("{path}[{index}]"), item.as_ref())),
+        )
+    }
+
+    /// Of these keys, one is there.
+    fn exactly_one(&self, path: &str, what: &str, keys: &[&str]) -> Result<(), Fault> {
+        let there: Vec<&&str> = keys
+            .iter()
+            .filter(|key| self.spans.has(&format!("{path}.{key}")))
+            .collect();
+        let choice = choice(keys);
+        match there[..] {
+            [_] => Ok(()),
+            [] => Err(self.fault(path, format!("{what} lacks {choice}"))),
+            [first, second, ..] => Err(self
+                .fault(
+                    &format!("{path}.{second}"),
+                    format!("`{second}` stands beside `{first}`"),
+                )
+                .hint(format!("{what} has one of {choice}"))),
+        }
+    }
+
+    fn owner(&self, path: &str, owner: &Owner) -> Result<(), Fault> {
+        self.user(path, &owner.user)?;
+        let group = owner.group.as_str();
+        let known = DEBIAN_USERS.contains(&group)
+            || DEBIAN_GROUPS.contains(&group)
+            || self
+                .recipe
+                .users
+                .iter()
+                .any(|user| user.name == owner.group);
+        if known {
+            return Ok(());
+        }
+        Err(self
+            .fault(path, format!("there is no group `{group}`"))
+            .hint(format!(
+                "each [[user]] has a group of the same name{}",
+                self.own_users()
+            )))
+    }
+
+    fn user(&self, path: &str, user: &Login) -> Result<(), Fault> {
+        let known = DEBIAN_USERS.contains(&user.as_str())
+            || self.recipe.users.iter().any(|known| known.name == *user);
+        if known {
+            return Ok(());
+        }
+        Err(self
+            .fault(path, format!("there is no user `{user}`"))
+            .hint(format!("make it with [[user]]{}", self.own_users())))
+    }
+
+    fn own_users(&self) -> String {
+        let names: Vec<_> = self
+            .recipe
+            .users
+            .iter()
+            .map(|user| format!("`{}`", user.name))
+            .collect();
+        match names.len() {
+            0 => "; the recipe has none yet".to_owned(),
+            _ => format!("; the recipe has {}", names.join(", ")),
+        }
+    }
+}
+
+/// `a`, `b` or `c`.
+fn choice(keys: &[&str]) -> String {
+    let quoted: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// Whether a path is under something that is mounted over the tree.
+fn is_mounted(path: &str) -> bool {
+    MOUNTED.iter().any(|mount| {
+        path.strip_prefix(mount)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+/// `user[0].name` as a person would say it.
+fn place(path: &str) -> String {
+    let Some((section, rest)) = path.split_once('[') else {
+        return format!("`{path}`");
+    };
+    match rest.split_once("].") {
+        Some((index, key)) => {
+            let index: usize = index.parse().unwrap_or_default();
+            format!("`{key}` of [[{section}]] number {}", index + 1)
+        }
+        None => format!("`{path}`"),
+    }
+}

@@ -1,0 +1,127 @@
+//! Checks of what runs in the tree: virtualenvs, steps, tests, the service.
+
+use super::{Look, is_mounted};
+use crate::recipe::error::Fault;
+use crate::recipe::{Argument, Git, Requirement, Test, Virtualenv};
+
+impl Look<'_> {
+    pub(super) fn virtualenvs(&self) -> Result<(), Fault> {
+        let all = &self.recipe.virtualenvs;
+        self.unique(
+            "the virtualenv",
+            (0..)
+                .zip(all)
+                .map(|(i, v): (usize, _)| (format!("virtualenv[{i}].path"), v.path.as_str())),
+        )?;
+        for (index, virtualenv) in all.iter().enumerate() {
+            self.virtualenv(&format!("virtualenv[{index}]"), virtualenv)?;
+        }
+        Ok(())
+    }
+
+    fn virtualenv(&self, path: &str, virtualenv: &Virtualenv) -> Result<(), Fault> {
+        let place = virtualenv.path.as_str();
+        if place == "/" || is_mounted(place) {
+            return Err(self.fault(
+                &format!("{path}.path"),
+                format!("`{place}` is not part of an image"),
+            ));
+        }
+        self.owner(&format!("{path}.owner"), &virtualenv.owner)?;
+        if virtualenv.wrapper && virtualenv.owner.user.as_str() == "root" {
+            return Err(self
+                .fault(
+                    &format!("{path}.wrapper"),
+                    "virtualenvwrapper is for a user's own virtualenvs",
+                )
+                .hint("name the user under `owner`"));
+        }
+        let lines = virtualenv.requirements.iter().map(Requirement::project);
+        let lines: Vec<(String, String)> = (0..)
+            .zip(lines)
+            .map(|(i, line): (usize, _)| (format!("{path}.requirements[{i}]"), line))
+            .collect();
+        self.unique(
+            "the requirement",
+            lines
+                .iter()
+                .map(|(path, line)| (path.clone(), line.as_str())),
+        )?;
+        self.list(
+            "the file",
+            &format!("{path}.requirements-files"),
+            &virtualenv.requirements_files,
+        )?;
+        self.list(
+            "the file",
+            &format!("{path}.constraints-files"),
+            &virtualenv.constraints_files,
+        )?;
+        self.list("the directory", &format!("{path}.local"), &virtualenv.local)?;
+        for (index, Git { tag, commit, .. }) in virtualenv.git.iter().enumerate() {
+            let path = format!("{path}.git[{index}]");
+            if tag.is_some() == commit.is_some() {
+                self.exactly_one(&path, "a Git requirement", &["tag", "commit"])?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn runs(&self) -> Result<(), Fault> {
+        let runs = &self.recipe.runs;
+        let named = runs
+            .iter()
+            .enumerate()
+            .map(|(i, run)| (format!("run[{i}].name"), run.name.as_str()))
+            .filter(|(path, _)| self.spans.has(path));
+        self.unique("the step", named)?;
+        for (index, run) in runs.iter().enumerate() {
+            self.user(&format!("run[{index}].user"), &run.user)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn tests(&self) -> Result<(), Fault> {
+        let tests = &self.recipe.tests;
+        self.unique(
+            "the test",
+            (0..)
+                .zip(tests)
+                .map(|(i, t): (usize, _)| (format!("test[{i}].name"), t.name.as_str())),
+        )?;
+        for (index, Test { user, command, .. }) in tests.iter().enumerate() {
+            let path = format!("test[{index}]");
+            self.exactly_one(&path, "[[test]]", &["command", "script"])?;
+            self.program(&format!("{path}.command"), command)?;
+            self.user(&format!("{path}.user"), user)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn service(&self) -> Result<(), Fault> {
+        let Some(service) = &self.recipe.service else {
+            return Ok(());
+        };
+        self.user("service.user", &service.user)?;
+        self.program("service.start", &service.start)?;
+        self.program("service.stop", &service.stop)?;
+        self.program("service.reload", &service.reload)
+    }
+
+    /// The first of a command's words is a program.
+    fn program(&self, path: &str, command: &[Argument]) -> Result<(), Fault> {
+        let Some(program) = command.first() else {
+            return Ok(());
+        };
+        let path = format!("{path}[0]");
+        if program.as_str().trim().is_empty() {
+            return Err(self.fault(&path, "the program of a command is empty"));
+        }
+        if command.len() == 1 && program.as_str().contains(char::is_whitespace) {
+            return Err(self
+                .fault(&path, format!("no program is called `{program}`"))
+                .hint("write each argument as a string of its own: [\"program\", \"argument\"]"));
+        }
+        Ok(())
+    }
+}

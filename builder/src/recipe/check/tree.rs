@@ -1,0 +1,247 @@
+//! Checks of what makes the tree: archives, packages, language, users, files.
+
+use super::{DEBIAN_GROUPS, DEBIAN_USERS, Look, is_mounted};
+use crate::recipe::error::Fault;
+use crate::recipe::{File, PackageName, PackageSpec, Packages, User};
+
+impl Look<'_> {
+    pub(super) fn sources(&self) -> Result<(), Fault> {
+        let bootstrap = &self.recipe.bootstrap;
+        self.list(
+            "the component",
+            "bootstrap.components",
+            &bootstrap.components,
+        )?;
+        self.list("the package", "bootstrap.include", &bootstrap.include)?;
+        self.list("the package", "bootstrap.exclude", &bootstrap.exclude)?;
+        for (index, package) in bootstrap.exclude.iter().enumerate() {
+            if bootstrap.include.contains(package) {
+                return Err(self.fault(
+                    &format!("bootstrap.exclude[{index}]"),
+                    format!("`{package}` is both included and excluded"),
+                ));
+            }
+        }
+        if bootstrap.suite.as_str().contains('/') {
+            return Err(self
+                .fault(
+                    "bootstrap.suite",
+                    format!("`{}` is not a suite to bootstrap from", bootstrap.suite),
+                )
+                .hint("a pocket such as security or backports goes under [[source]]"));
+        }
+        let sources = &self.recipe.sources;
+        self.unique(
+            "the source",
+            (0..)
+                .zip(sources)
+                .map(|(i, s): (usize, _)| (format!("source[{i}].name"), s.name.as_str())),
+        )?;
+        for (index, source) in sources.iter().enumerate() {
+            self.list(
+                "the component",
+                &format!("source[{index}].components"),
+                &source.components,
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn packages(&self) -> Result<(), Fault> {
+        for (index, group) in self.recipe.packages.iter().enumerate() {
+            let path = format!("packages[{index}]");
+            let Packages {
+                install,
+                debs,
+                hold,
+                purge,
+                ..
+            } = group;
+            if install.is_empty() && debs.is_empty() && hold.is_empty() && purge.is_empty() {
+                return Err(self
+                    .fault(&path, "[[packages]] does nothing")
+                    .hint("give it `install`, `debs`, `hold` or `purge`"));
+            }
+            let names = install.iter().map(PackageSpec::name);
+            self.unique(
+                "the package",
+                (0..)
+                    .zip(names)
+                    .map(|(i, name): (usize, _)| (format!("{path}.install[{i}]"), name)),
+            )?;
+            self.list("the file", &format!("{path}.debs"), debs)?;
+            self.list("the package", &format!("{path}.hold"), hold)?;
+            self.list("the package", &format!("{path}.purge"), purge)?;
+            for (i, package) in purge.iter().enumerate() {
+                if install.iter().any(|spec| spec.name() == package.as_str()) {
+                    return Err(self.fault(
+                        &format!("{path}.purge[{i}]"),
+                        format!("`{package}` is both installed and purged here"),
+                    ));
+                }
+            }
+            if install.is_empty() && debs.is_empty() {
+                for key in ["recommends", "target-release"] {
+                    let path = format!("{path}.{key}");
+                    if self.spans.has(&path) {
+                        return Err(self.fault(
+                            &path,
+                            format!("`{key}` means nothing without `install` or `debs`"),
+                        ));
+                    }
+                }
+            }
+            if let Some(release) = &group.target_release {
+                let known = std::iter::once(&self.recipe.bootstrap.suite)
+                    .chain(self.recipe.sources.iter().map(|source| &source.suite));
+                if !known.clone().any(|suite| suite == release) {
+                    let known: Vec<_> = known.map(|suite| format!("`{suite}`")).collect();
+                    return Err(self
+                        .fault(
+                            &format!("{path}.target-release"),
+                            format!("no source of the recipe has the suite `{release}`"),
+                        )
+                        .hint(format!(
+                            "add a [[source]] for it; there is {}",
+                            known.join(", ")
+                        )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn system(&self) -> Result<(), Fault> {
+        let system = &self.recipe.system;
+        self.list("the locale", "system.locales", &system.locales)?;
+        let generated = std::iter::once((&system.locale, "system.locale".to_owned()))
+            .chain(
+                (0..)
+                    .zip(&system.locales)
+                    .map(|(i, l): (usize, _)| (l, format!("system.locales[{i}]"))),
+            )
+            .find(|(locale, _)| locale.needs_generating());
+        let Some((locale, path)) = generated else {
+            return Ok(());
+        };
+        let includes = self.recipe.bootstrap.include.iter().map(PackageName::name);
+        let installs = self
+            .recipe
+            .packages
+            .iter()
+            .flat_map(|group| group.install.iter().map(PackageSpec::name));
+        if includes
+            .chain(installs)
+            .any(|name| name == "locales" || name == "locales-all")
+        {
+            return Ok(());
+        }
+        Err(self
+            .fault(
+                &path,
+                format!("the locale `{locale}` needs the package `locales`"),
+            )
+            .hint("add \"locales\" to `include` of [bootstrap], or use \"C.UTF-8\""))
+    }
+
+    pub(super) fn users(&self) -> Result<(), Fault> {
+        let users = &self.recipe.users;
+        let ids: Vec<_> = users
+            .iter()
+            .map(|user| (user.uid.to_string(), user.gid.to_string()))
+            .collect();
+        let each = |key: &'static str| (0..users.len()).map(move |i| format!("user[{i}].{key}"));
+        self.unique(
+            "the user",
+            each("name").zip(users.iter().map(|user| user.name.as_str())),
+        )?;
+        self.unique(
+            "the uid",
+            each("uid").zip(ids.iter().map(|(uid, _)| uid.as_str())),
+        )?;
+        self.unique(
+            "the gid",
+            each("gid").zip(ids.iter().map(|(_, gid)| gid.as_str())),
+        )?;
+        self.unique(
+            "the home",
+            each("home").zip(users.iter().map(|user| user.home.as_str())),
+        )?;
+        for (
+            index,
+            User {
+                name, groups, home, ..
+            },
+        ) in users.iter().enumerate()
+        {
+            let path = format!("user[{index}]");
+            let taken =
+                DEBIAN_USERS.contains(&name.as_str()) || DEBIAN_GROUPS.contains(&name.as_str());
+            if taken {
+                return Err(self
+                    .fault(
+                        &format!("{path}.name"),
+                        format!("`{name}` is a user or group of every Debian system"),
+                    )
+                    .hint("it can be used as it is, without a [[user]]"));
+            }
+            if home.as_str() == "/" || is_mounted(home.as_str()) {
+                return Err(self.fault(
+                    &format!("{path}.home"),
+                    format!("`{home}` cannot be anybody's home"),
+                ));
+            }
+            self.list("the group", &format!("{path}.groups"), groups)?;
+            if let Some(i) = groups.iter().position(|group| group == name) {
+                return Err(self
+                    .fault(
+                        &format!("{path}.groups[{i}]"),
+                        format!("`{name}` is in the group `{name}` anyway"),
+                    )
+                    .hint("`groups` are the further ones"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn files(&self) -> Result<(), Fault> {
+        let files = &self.recipe.files;
+        // Lines may be added to one file several times, but it is made once.
+        let made = files.iter().enumerate().filter(|(_, file)| !file.append);
+        self.unique(
+            "the path",
+            made.map(|(i, file)| (format!("file[{i}].path"), file.path.as_str())),
+        )?;
+        for (index, file) in files.iter().enumerate() {
+            self.file(&format!("file[{index}]"), file)?;
+        }
+        Ok(())
+    }
+
+    fn file(&self, path: &str, file: &File) -> Result<(), Fault> {
+        let target = file.path.as_str();
+        if target == "/" || is_mounted(target) {
+            return Err(self
+                .fault(
+                    &format!("{path}.path"),
+                    format!("`{target}` is not part of an image"),
+                )
+                .hint("/proc, /sys and /dev are the machine's, mounted over the tree"));
+        }
+        self.exactly_one(path, "[[file]]", &["source", "content", "symlink"])?;
+        if file.symlink.is_some() {
+            for key in ["append", "mode"] {
+                let path = format!("{path}.{key}");
+                if self.spans.has(&path) {
+                    return Err(
+                        self.fault(&path, format!("`{key}` means nothing for a symbolic link"))
+                    );
+                }
+            }
+        }
+        if let Some(owner) = &file.owner {
+            self.owner(&format!("{path}.owner"), owner)?;
+        }
+        Ok(())
+    }
+}
