@@ -23,8 +23,10 @@ pub mod chunk;
 pub mod digest;
 #[cfg(feature = "write")]
 mod dir;
+pub mod env;
 mod error;
 mod image;
+pub mod key;
 pub mod manifest;
 pub mod name;
 mod store;

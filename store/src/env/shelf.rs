@@ -7,7 +7,7 @@
 
 use std::any::Any;
 
-use crate::Result;
+use crate::{DirStore, Result};
 
 /// Keeps the shelf locked until it is dropped.
 pub type Guard = Box<dyn Any>;
@@ -24,4 +24,19 @@ pub trait Shelf {
 
     /// Waits for other writers of environments and keeps them out.
     fn lock(&self) -> Result<Guard>;
+}
+
+impl Shelf for DirStore {
+    fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        // Named in full: the store's read side has the same name as this method.
+        DirStore::read(self).backend().get(key, limit)
+    }
+
+    fn replace(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        self.put(key, bytes)
+    }
+
+    fn lock(&self) -> Result<Guard> {
+        Ok(Box::new(DirStore::lock(self, "environments")?))
+    }
 }

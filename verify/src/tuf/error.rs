@@ -1,0 +1,162 @@
+//! Why an environment was not followed.
+
+use std::fmt;
+
+/// A `Result` whose error is this room's.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Which refusal or failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Not JSON, ambiguous JSON, or not the kind of file it should be.
+    Malformed,
+    /// Too few valid signatures, or one key id signing twice.
+    Signatures,
+    /// A role counts one key twice, under one id or two.
+    DuplicateKey,
+    /// A role asks for no signature at all.
+    ZeroThreshold,
+    /// A key of bad length, or one that anybody can sign with.
+    BadKey,
+    /// A root that is not the direct successor of the trusted one.
+    RootVersion,
+    /// More new roots than a client follows.
+    TooManyRoots,
+    /// A version below one that was trusted before.
+    Rollback,
+    /// A signature that has run out.
+    Expired,
+    /// Not the file that was vouched for: other hash, length or version.
+    Mismatch,
+    /// Longer than a file of its kind may be.
+    TooLarge,
+    /// Signed for another environment.
+    Environment,
+    /// The clock is behind a time that was seen before.
+    Clock,
+    /// There is no release of that name or number.
+    NoRelease,
+    /// The image was revoked.
+    Revoked,
+    /// The release is older than the environment allows.
+    TooOld,
+    /// A release that contradicts its own manifest, or lacks fields.
+    Release,
+    /// The environment does not have a file that it must have.
+    Missing,
+    /// The transport failed; the cause says how.
+    Transport,
+    /// Nothing was refreshed yet.
+    NotRefreshed,
+    /// There is no state here to follow an environment with.
+    NotInitialised,
+    /// There is other state here already.
+    AlreadyInitialised,
+    /// The local state is damaged.
+    CorruptState,
+    /// Another process uses the local state.
+    Busy,
+    /// The operating system refused; the cause says why.
+    Io,
+}
+
+/// How a command ends because of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Verification failed or policy forbids it. Nothing will be different
+    /// until somebody changes something.
+    Refused,
+    /// It could not be done.
+    Failed,
+    /// Somebody else is at it; later it will work.
+    Busy,
+}
+
+impl Class {
+    /// The exit code of a command that ends like this.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Refused => 3,
+            Self::Busy => 75,
+        }
+    }
+}
+
+impl ErrorKind {
+    /// How a command ends because of this kind of error.
+    pub fn class(self) -> Class {
+        match self {
+            Self::Busy => Class::Busy,
+            Self::NoRelease
+            | Self::Missing
+            | Self::Transport
+            | Self::NotRefreshed
+            | Self::NotInitialised
+            | Self::AlreadyInitialised
+            | Self::Io => Class::Failed,
+            _ => Class::Refused,
+        }
+    }
+}
+
+/// One refusal or failure: what, on which file, why, and what to do.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    what: String,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    pub(super) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            what: what.into(),
+            hint: None,
+            source: None,
+        }
+    }
+
+    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Which refusal or failure it was.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// How a command ends because of it.
+    pub fn class(&self) -> Class {
+        self.kind.class()
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|e| &**e as _)
+    }
+}

@@ -1,0 +1,46 @@
+//! The node's half of trust: following an environment.
+//!
+//! An environment is a TUF repository (see [`store::env`]). A node is given one
+//! root file by hand, once, and from then on believes only what follows from
+//! it: the roots that this root has signed for, and what the newest of them
+//! says about timestamp, snapshot and targets. [`Client`] is the whole of it:
+//!
+//! ```text
+//! Client::init     a root file and the environment's name become local state
+//! Client::open     local state, read back; anything odd is refused
+//! Client::refresh  the client workflow of the specification, step by step
+//! Client::release  the newest release of an image: fetched, checked, parsed
+//! ```
+//!
+//! Four rooms, each with one worry:
+//!
+//! - `workflow` is the specification's section 5: which file is fetched when,
+//!   what it is held against, and when it is written down.
+//! - `gate` refuses what nobody should have to interpret (ambiguous JSON, one
+//!   key under two ids, keys anybody can sign with) before it is interpreted.
+//! - `core` verifies signatures, versions and expiry. It is another project's
+//!   code behind a trait of ours, with `provider` as its cryptography.
+//! - `state` is what must survive: a kill at any point leaves either the old
+//!   state or the new one, and damage is refused instead of forgotten, because
+//!   to forget is to accept a rollback.
+//!
+//! Time is an argument throughout. The latest time at which a refresh succeeded
+//! is kept as a floor, so a clock that falls back cannot make expired metadata
+//! look fresh again; a clock that runs ahead finds everything expired, fails,
+//! and leaves no trace.
+
+mod client;
+mod core;
+mod error;
+mod gate;
+mod provider;
+mod release;
+mod repository;
+mod state;
+#[cfg(test)]
+mod tests;
+mod workflow;
+
+pub use client::Client;
+pub use error::{Class, Error, ErrorKind, Result};
+pub use release::Verified;
