@@ -1,1 +1,42 @@
-//! Verification and running of node images.
+//! Verification and running of node images: what is behind `imgnode`.
+//!
+//! A node follows one environment. It believes what the environment's root keys have signed and
+//! nothing else, and it changes what runs only after every byte of the new tree was verified. The
+//! modules in the order in which a release passes through them:
+//!
+//! ```text
+//! tuf, trust     signed metadata -> a release and its manifest
+//! target         where generations live; is the place ours
+//! extract        verified content -> a tree, whatever the image tries (beneath: names in a tree)
+//! recheck        the tree on disk -> is it the image (walk: reading it; packages: whose file)
+//! schroot        the generation -> a chroot of the system's name
+//! generation     which generations a system has and which is active
+//! session        the chroot -> running processes (process: finding and ending them)
+//! ```
+//! Around them: [`install`] is the flow, [`journal`] undoes or finishes what a kill interrupted,
+//! [`state`] is all that is remembered, [`hooks`] and [`command`] run programs of the host. Nothing
+//! here prints, reads environment variables or knows a home directory; [`event`] is how the command
+//! line hears what happens.
+
+pub mod beneath;
+pub mod command;
+pub mod durable;
+pub mod error;
+pub mod event;
+pub mod extract;
+pub mod generation;
+pub mod hooks;
+pub mod install;
+pub mod journal;
+pub mod node;
+pub mod packages;
+pub mod process;
+pub mod recheck;
+pub mod schroot;
+pub mod session;
+pub mod state;
+pub mod system;
+pub mod target;
+pub mod trust;
+pub mod tuf;
+pub mod walk;

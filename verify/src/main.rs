@@ -1,2 +1,23 @@
-//! `imgnode`.
-fn main() {}
+//! `imgnode`: installs, verifies and runs signed images on a node.
+//!
+//! What was typed becomes [`args::LowArgs`], what it means becomes [`args::HiArgs`], and one `match`
+//! picks the command. Each command is a file in `commands`; all that is printed goes through
+//! [`ui::Ui`].
+
+mod args;
+mod commands;
+mod ui;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = match args::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let ui = ui::Ui::new(args.verbose, args.quiet);
+    match commands::run(args, &ui) {
+        Ok(code) => code,
+        Err(error) => ui.fail(&error),
+    }
+}

@@ -1,0 +1,440 @@
+//! What was typed, and what it means.
+//!
+//! [`LowArgs`] is the command line as clap sees it; nothing in it was looked at. [`HiArgs`] is what
+//! the commands work with: every name parsed, every default filled in. A word that cannot mean
+//! anything ends here with exit code 2 and the reason.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use store::name::{EnvName, ImageName};
+use verify::error::{Error, Result};
+use verify::session::Patience;
+use verify::system::SystemName;
+use verify::target::Target;
+
+const ABOUT: &str = "Installs, verifies and runs signed images on this node";
+
+const EXAMPLES: &str = "\
+Examples:
+  imgnode init --env dev --repo /srv/store --root dev.root.json
+  imgnode install fanery-node --as MyProject --target dir:/srv/images
+  imgnode start MyProject
+  imgnode status
+  imgnode reload MyProject
+  imgnode stop MyProject
+
+Exit codes:
+  0 done   1 failed   2 wrong usage   3 verification failed or refused   75 busy, try later";
+
+/// The command line as typed.
+#[derive(Debug, Parser)]
+#[command(name = "imgnode", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct LowArgs {
+    /// Directory that holds what this node remembers
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "IMGNODE_STATE",
+        default_value = "/var/lib/imgnode"
+    )]
+    state: PathBuf,
+    /// Show each command of the host that is run
+    #[arg(long, short, global = true)]
+    verbose: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    #[command(subcommand)]
+    command: LowCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LowCommand {
+    /// Make this node follow an environment
+    ///
+    /// Trusts the root metadata in FILE, which must have reached this node in a way that nobody
+    /// could tamper with, and reads the environment's metadata once. A node follows one environment.
+    #[command(
+        after_help = "Example:\n  imgnode init --env prod --repo /srv/store --root prod.root.json"
+    )]
+    Init {
+        /// Environment whose releases this node runs
+        #[arg(long, value_name = "ENV")]
+        env: String,
+        /// Store that holds them: an absolute path or file:// URL
+        #[arg(long, value_name = "PATH|URL")]
+        repo: String,
+        /// Root metadata of the environment, as it was handed to you
+        #[arg(long, value_name = "FILE")]
+        root: PathBuf,
+        /// Forget whom this node followed before; installed systems stay
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Install the newest release of an image and make it the active generation
+    ///
+    /// Fetches the environment's metadata, verifies signatures and every byte, writes the tree into
+    /// a fresh directory, checks the finished tree against what was signed, registers it with
+    /// schroot, and only then switches. Sessions that run keep the generation they began with. If
+    /// anything fails or is interrupted, nothing has changed.
+    ///
+    /// Executables in /etc/imgnode/hooks.d/pre-install run before the first byte is written, those
+    /// in /etc/imgnode/hooks.d/post-install afterwards, whatever happened.
+    #[command(
+        after_help = "Example:\n  imgnode install fanery-node --as MyProject --target dir:/srv/images"
+    )]
+    Install {
+        /// Name of the image in the environment
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Name of the system on this node [default: NAME]
+        #[arg(long = "as", value_name = "SYSTEM")]
+        system: Option<String>,
+        /// Where generations are kept [default for an installed system: where it is]
+        #[arg(long, value_name = "dir:PATH")]
+        target: Option<String>,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Start a system in a schroot session
+    ///
+    /// Runs the start command of the image, as the user it names, detached from this terminal, and
+    /// returns when the app has stayed alive for a moment. Its output goes to `imgnode logs SYSTEM`.
+    #[command(after_help = "Example:\n  imgnode start MyProject -- --log-level debug")]
+    Start {
+        /// Name of the system
+        system: String,
+        /// Words added to the start command
+        #[arg(last = true, value_name = "ARGS")]
+        words: Vec<String>,
+        /// Seconds the app must stay alive
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+        settle: f64,
+    },
+    /// Stop a system and end its session
+    ///
+    /// Runs the stop command of the image, waits, then ends what remains and says what it killed.
+    #[command(after_help = "Example:\n  imgnode stop MyProject --timeout 120")]
+    Stop {
+        /// Name of the system
+        system: String,
+        /// Seconds the app may take to stop
+        #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+        timeout: f64,
+    },
+    /// Tell a running system to reload
+    #[command(after_help = "Example:\n  imgnode reload MyProject")]
+    Reload {
+        /// Name of the system
+        system: String,
+        /// Seconds the reload command may take
+        #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+        timeout: f64,
+    },
+    /// Show what is installed and what runs
+    #[command(after_help = "Examples:\n  imgnode status\n  imgnode status MyProject --json")]
+    Status {
+        /// Only this system
+        system: Option<String>,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Compare an installed tree with the layout that was signed
+    ///
+    /// Names each file that differs, how, and the package it belongs to. Exit code 3 when any does.
+    /// Reads the signed layout from the store; the tree is not changed.
+    #[command(after_help = "Example:\n  imgnode verify MyProject")]
+    Verify {
+        /// Name of the system
+        system: String,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Print what the processes of a system wrote
+    #[command(after_help = "Example:\n  imgnode logs MyProject -n 100")]
+    Logs {
+        /// Name of the system
+        system: String,
+        /// Only the last N lines
+        #[arg(long, short = 'n', value_name = "N")]
+        lines: Option<usize>,
+    },
+    /// Remove a system that does not run, with all its generations
+    #[command(after_help = "Example:\n  imgnode stop MyProject && imgnode uninstall MyProject")]
+    Uninstall {
+        /// Name of the system
+        system: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct LowOutput {
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the command line means.
+#[derive(Debug)]
+pub(crate) struct HiArgs {
+    pub state: PathBuf,
+    pub verbose: bool,
+    pub quiet: bool,
+    pub mode: Mode,
+}
+
+/// The command and its values.
+#[derive(Debug)]
+pub(crate) enum Mode {
+    Init {
+        environment: EnvName,
+        repository: PathBuf,
+        root: PathBuf,
+        reset: bool,
+    },
+    Install {
+        name: ImageName,
+        system: SystemName,
+        target: Option<Target>,
+        json: bool,
+    },
+    Start {
+        system: SystemName,
+        words: Vec<String>,
+        patience: Patience,
+    },
+    Stop {
+        system: SystemName,
+        patience: Patience,
+    },
+    Reload {
+        system: SystemName,
+        patience: Patience,
+    },
+    Status {
+        system: Option<SystemName>,
+        json: bool,
+    },
+    Verify {
+        system: SystemName,
+        json: bool,
+    },
+    Logs {
+        system: SystemName,
+        lines: Option<usize>,
+    },
+    Uninstall {
+        system: SystemName,
+    },
+}
+
+/// Reads the command line; the exit code when there is nothing to run.
+pub(crate) fn parse() -> Result<HiArgs, ExitCode> {
+    let low = LowArgs::try_parse().map_err(|error| {
+        // Help and version go to stdout with 0, mistakes to stderr with 2.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })?;
+    HiArgs::from_low(low).map_err(|error| crate::ui::Ui::new(false, false).fail(&error))
+}
+
+impl HiArgs {
+    fn from_low(low: LowArgs) -> Result<Self> {
+        let state = std::path::absolute(&low.state).map_err(|error| {
+            Error::usage("the state directory has no absolute path").source(&error)
+        })?;
+        let mode = Mode::from_low(low.command)?;
+        Ok(Self {
+            state,
+            verbose: low.verbose,
+            quiet: low.quiet,
+            mode,
+        })
+    }
+}
+
+impl Mode {
+    fn from_low(low: LowCommand) -> Result<Self> {
+        Ok(match low {
+            LowCommand::Init {
+                env,
+                repo,
+                root,
+                reset,
+            } => Self::Init {
+                environment: name(&env, "an environment")?,
+                repository: repository(&repo)?,
+                root,
+                reset,
+            },
+            LowCommand::Install {
+                name: image,
+                system,
+                target,
+                output,
+            } => Self::Install {
+                system: system.as_deref().unwrap_or(&image).parse()?,
+                name: name(&image, "an image")?,
+                target: target.map(|text| text.parse()).transpose()?,
+                json: output.json,
+            },
+            LowCommand::Start {
+                system,
+                words,
+                settle,
+            } => {
+                let patience = Patience {
+                    settle: seconds(settle)?,
+                    ..Patience::default()
+                };
+                Self::Start {
+                    system: system.parse()?,
+                    words,
+                    patience,
+                }
+            }
+            LowCommand::Stop { system, timeout } => {
+                let timeout = seconds(timeout)?;
+                let patience = Patience {
+                    command: timeout,
+                    end: timeout,
+                    ..Patience::default()
+                };
+                Self::Stop {
+                    system: system.parse()?,
+                    patience,
+                }
+            }
+            LowCommand::Reload { system, timeout } => {
+                let patience = Patience {
+                    command: seconds(timeout)?,
+                    ..Patience::default()
+                };
+                Self::Reload {
+                    system: system.parse()?,
+                    patience,
+                }
+            }
+            LowCommand::Status { system, output } => Self::Status {
+                system: system.map(|name| name.parse()).transpose()?,
+                json: output.json,
+            },
+            LowCommand::Verify { system, output } => Self::Verify {
+                system: system.parse()?,
+                json: output.json,
+            },
+            LowCommand::Logs { system, lines } => Self::Logs {
+                system: system.parse()?,
+                lines,
+            },
+            LowCommand::Uninstall { system } => Self::Uninstall {
+                system: system.parse()?,
+            },
+        })
+    }
+}
+
+fn name<N: std::str::FromStr<Err: std::fmt::Display>>(text: &str, what: &str) -> Result<N> {
+    text.parse().map_err(|error: N::Err| {
+        Error::usage(format!("`{}` cannot name {what}", text.escape_debug()))
+            .cause(error.to_string())
+    })
+}
+
+/// A store as a path; what this version cannot read is refused here and not half-way.
+fn repository(text: &str) -> Result<PathBuf> {
+    if let Some((scheme, _)) = text.split_once("://")
+        && scheme != "file"
+    {
+        return Err(
+            Error::usage(format!("this imgnode cannot read stores over {scheme}"))
+                .hint("give the path of a store directory, or a file:// URL"),
+        );
+    }
+    let path = Path::new(text.strip_prefix("file://").unwrap_or(text));
+    if !path.is_absolute() {
+        return Err(Error::usage(format!("`{text}` is not an absolute path"))
+            .hint("give the store as /PATH or file:///PATH"));
+    }
+    Ok(path.to_owned())
+}
+
+fn seconds(value: f64) -> Result<Duration> {
+    // Longer than a day is a typing mistake, and so is a negative time.
+    if (0.0..=86_400.0).contains(&value) {
+        return Ok(Duration::from_secs_f64(value));
+    }
+    Err(Error::usage(format!(
+        "{value} is not a number of seconds between 0 and 86400"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(words: &[&str]) -> Result<HiArgs> {
+        let words = std::iter::once("imgnode").chain(words.iter().copied());
+        HiArgs::from_low(
+            LowArgs::try_parse_from(words).map_err(|error| Error::usage(error.to_string()))?,
+        )
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        LowArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn a_system_is_named_after_its_image_unless_told_otherwise() {
+        let Mode::Install { system, .. } = parse(&["install", "web", "--target", "dir:/srv"])
+            .unwrap()
+            .mode
+        else {
+            panic!()
+        };
+        assert_eq!(system.as_str(), "web");
+        let Mode::Install { system, .. } =
+            parse(&["install", "web", "--as", "MyWeb"]).unwrap().mode
+        else {
+            panic!()
+        };
+        assert_eq!(system.as_str(), "MyWeb");
+    }
+
+    #[test]
+    fn words_for_the_app_are_not_ours() {
+        let Mode::Start { words, .. } = parse(&["start", "web", "--", "--state", "-v"])
+            .unwrap()
+            .mode
+        else {
+            panic!()
+        };
+        assert_eq!(words, ["--state", "-v"]);
+    }
+
+    #[test]
+    fn every_mistake_is_a_usage_error() {
+        let init =
+            |repo: &'static str| ["init", "--env", "dev", "--repo", repo, "--root", "r.json"];
+        let cases: [&[&str]; 8] = [
+            &init("https://example.org/store"),
+            &init("s3://bucket"),
+            &init("relative/path"),
+            &["init", "--env", "Dev!", "--repo", "/s", "--root", "r.json"],
+            &["install", "web", "--target", "lvm:vg/lv:10G"],
+            &["install", "../web"],
+            &["start", "a/b"],
+            &["stop", "web", "--timeout=-1"],
+        ];
+        for words in cases {
+            assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+        assert!(parse(&init("file:///srv/store")).is_ok());
+    }
+}

@@ -1,0 +1,100 @@
+//! One file per command; each is a flat list of what it does.
+
+mod init;
+mod install;
+mod logs;
+mod sessions;
+mod status;
+mod uninstall;
+mod verify;
+
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use ::verify::error::{Context, Result};
+use ::verify::hooks::Hooks;
+use ::verify::node::{Node, require_root};
+use ::verify::schroot::Schroot;
+use ::verify::state::{NodeConfig, SCHEMA, State};
+
+use crate::args::{HiArgs, Mode};
+use crate::ui::Ui;
+
+/// The version of every JSON document on stdout.
+pub(crate) const JSON_SCHEMA: u32 = 1;
+
+/// Runs the command.
+pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
+    // Files get the modes they are given, whatever shell we were started from.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let node = Node {
+        state: State::new(args.state),
+        schroot: Schroot::default(),
+        hooks: Hooks::default(),
+        observer: ui,
+        cancel: interruption()?,
+    };
+    if !matches!(args.mode, Mode::Status { .. } | Mode::Logs { .. }) {
+        require_root()?;
+    }
+    match args.mode {
+        Mode::Init {
+            environment,
+            repository,
+            root,
+            reset,
+        } => init::run(
+            &node,
+            ui,
+            NodeConfig {
+                schema: SCHEMA,
+                environment,
+                repository,
+            },
+            &root,
+            reset,
+        ),
+        Mode::Install {
+            name,
+            system,
+            target,
+            json,
+        } => install::run(&node, ui, name, system, target, json),
+        Mode::Start {
+            system,
+            words,
+            patience,
+        } => sessions::start(&node, ui, &system, &words, patience),
+        Mode::Stop { system, patience } => sessions::stop(&node, ui, &system, patience),
+        Mode::Reload { system, patience } => sessions::reload(&node, ui, &system, patience),
+        Mode::Status { system, json } => status::run(&node, ui, system.as_ref(), json),
+        Mode::Verify { system, json } => verify::run(&node, ui, &system, json),
+        Mode::Logs { system, lines } => logs::run(&node, ui, &system, lines),
+        Mode::Uninstall { system } => uninstall::run(&node, ui, &system),
+    }
+}
+
+/// The flag that the first Ctrl-C sets; the second ends us at once, which the journal survives.
+fn interruption() -> Result<&'static AtomicBool> {
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    let flag = FLAG.get_or_init(|| Arc::new(AtomicBool::new(false)));
+    for signal in [
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+    ] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag)))
+            .context(|| "cannot listen for Ctrl-C")?;
+    }
+    Ok(flag)
+}
+
+/// Seconds since 1970 as people write them.
+pub(crate) fn time(seconds: u64) -> String {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| seconds.to_string(), |time| time.to_string())
+}

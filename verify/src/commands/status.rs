@@ -1,0 +1,227 @@
+//! `imgnode status`: what is installed, what runs, how old the metadata is.
+
+use std::process::ExitCode;
+
+use ::verify::error::Result;
+use ::verify::generation::SystemRecord;
+use ::verify::journal;
+use ::verify::node::Node;
+use ::verify::process::Process;
+use ::verify::session;
+use ::verify::state::now;
+use ::verify::system::SystemName;
+use ::verify::trust;
+use serde::Serialize;
+
+use super::{JSON_SCHEMA, time};
+use crate::ui::Ui;
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    environment: Option<String>,
+    repository: Option<String>,
+    metadata: Option<Metadata>,
+    pending: Option<Pending>,
+    systems: Vec<System>,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    refreshed: String,
+    age_seconds: u64,
+}
+
+#[derive(Serialize)]
+struct Pending {
+    operation: journal::Operation,
+    system: String,
+    since: String,
+}
+
+#[derive(Serialize)]
+struct System {
+    system: String,
+    image_name: String,
+    image: String,
+    environment: String,
+    seq: u64,
+    generation: u64,
+    previous: Option<u64>,
+    directory: String,
+    installed: String,
+    /// Whether the chroot of this name points at the active generation.
+    registered: bool,
+    session: Option<Session>,
+}
+
+#[derive(Serialize)]
+struct Session {
+    id: String,
+    generation: u64,
+    since: String,
+    state: State,
+    processes: Vec<Process>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    /// Its processes live.
+    Running,
+    /// Nothing lives in it; the next start or stop cleans it up.
+    Dead,
+}
+
+pub(crate) fn run(
+    node: &Node<'_>,
+    ui: &Ui,
+    only: Option<&SystemName>,
+    json: bool,
+) -> Result<ExitCode> {
+    let report = gather(node, only)?;
+    if json {
+        ui.json(&report);
+    } else {
+        show(ui, &report);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
+    let config = node.state.config()?;
+    let names = match only {
+        Some(one) => vec![node.state.installed(one)?.system],
+        None => node.state.systems()?,
+    };
+    let mut systems = Vec::new();
+    for name in names {
+        if let Some(record) = node.state.system(&name)? {
+            systems.push(system(node, &record)?);
+        }
+    }
+    let refreshed = trust::refreshed(node)?;
+    Ok(Report {
+        schema: JSON_SCHEMA,
+        environment: config.as_ref().map(|config| config.environment.to_string()),
+        repository: config
+            .as_ref()
+            .map(|config| config.repository.display().to_string()),
+        metadata: refreshed.map(|at| Metadata {
+            refreshed: time(at),
+            age_seconds: now().saturating_sub(at),
+        }),
+        pending: journal::pending(node)?.map(|pending| Pending {
+            operation: pending.operation,
+            system: pending.system.to_string(),
+            since: time(pending.started),
+        }),
+        systems,
+    })
+}
+
+fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
+    let active = record.active();
+    let session = session::read(node, &record.system)?.map(|session| {
+        let processes = session.processes();
+        Session {
+            state: if processes.is_empty() {
+                State::Dead
+            } else {
+                State::Running
+            },
+            id: session.id,
+            generation: session.generation,
+            since: time(session.started),
+            processes,
+        }
+    });
+    Ok(System {
+        system: record.system.to_string(),
+        image_name: record.image_name.to_string(),
+        image: active.image.to_string(),
+        environment: active.environment.to_string(),
+        seq: active.seq,
+        generation: active.number,
+        previous: record.previous,
+        directory: active.directory.display().to_string(),
+        installed: time(active.installed),
+        registered: node.schroot.registered(&record.system)?.as_deref() == Some(&active.directory),
+        session,
+    })
+}
+
+fn show(ui: &Ui, report: &Report) {
+    match (&report.environment, &report.repository) {
+        (Some(environment), Some(repository)) => {
+            ui.data(&format!("environment {environment} from {repository}"))
+        }
+        _ => ui.data("this node follows no environment yet"),
+    }
+    if let Some(metadata) = &report.metadata {
+        ui.data(&format!(
+            "metadata    of {} ({} ago)",
+            metadata.refreshed,
+            age(metadata.age_seconds)
+        ));
+    }
+    if let Some(pending) = &report.pending {
+        let word = if pending.operation == journal::Operation::Install {
+            "install"
+        } else {
+            "uninstall"
+        };
+        ui.data(&format!(
+            "pending     {word} of {} since {}",
+            pending.system, pending.since
+        ));
+    }
+    for system in &report.systems {
+        ui.data(&format!("\n{}", system.system));
+        ui.data(&format!(
+            "  image      {} {}",
+            system.image_name, system.image
+        ));
+        ui.data(&format!(
+            "  release    {} of {}, generation {}, installed {}",
+            system.seq, system.environment, system.generation, system.installed
+        ));
+        if let Some(previous) = system.previous {
+            ui.data(&format!("  previous   generation {previous}"));
+        }
+        ui.data(&format!("  directory  {}", system.directory));
+        if !system.registered {
+            ui.data("  chroot     does not point at this generation; install again");
+        }
+        match &system.session {
+            None => ui.data("  session    none"),
+            Some(session) if session.state == State::Dead => {
+                ui.data(&format!(
+                    "  session    {} is dead; imgnode start {} begins a new one",
+                    session.id, system.system
+                ));
+            }
+            Some(session) => {
+                let pids: Vec<_> = session
+                    .processes
+                    .iter()
+                    .map(|process| process.pid.to_string())
+                    .collect();
+                ui.data(&format!(
+                    "  session    {} since {}, generation {}",
+                    session.id, session.since, session.generation
+                ));
+                ui.data(&format!("  processes  {}", pids.join(" ")));
+            }
+        }
+    }
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}

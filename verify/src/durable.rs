@@ -1,0 +1,170 @@
+//! Files that survive a power cut.
+//!
+//! Everything the node remembers is one small JSON file each. It is written whole: a temporary file
+//! beside it, fsync, rename, fsync of the directory. A reader therefore finds the old content or the
+//! new, never a mixture. What cannot be read as exactly what we write is an error that names the
+//! file: the node stops rather than guess.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Context, Error, Result};
+
+/// Our own files are small; anything beyond this is not ours.
+const LIMIT: u64 = 16 << 20;
+
+/// Replaces the file at `path` by `bytes`, durably.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let (directory, name) = split(path)?;
+    let mut temporary = directory.to_owned();
+    // A leading dot: schroot and run-parts look past such files.
+    temporary.push(format!(".{name}.new"));
+    let attempt = || -> std::io::Result<()> {
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(directory)?.sync_all()
+    };
+    attempt().context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes `value` as JSON with [`write`].
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut bytes =
+        serde_json::to_vec_pretty(value).context(|| format!("cannot encode {}", path.display()))?;
+    bytes.push(b'\n');
+    write(path, &bytes, 0o600)
+}
+
+/// Reads a whole small file; `None` when there is none.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context(|| format!("cannot read {}", path.display())),
+    };
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .context(|| format!("cannot read {}", path.display()))?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(Error::failed(format!(
+            "{} is larger than any file imgnode writes there",
+            path.display()
+        )));
+    }
+    Ok(Some(bytes))
+}
+
+/// Reads a file of [`write_json`]; `None` when there is none, an error when it is damaged.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Some(bytes) = read(path)? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Error::failed(format!("{} is damaged", path.display()))
+            .source(&error)
+            .hint("nothing was changed; put the file back from a backup, or move it away to forget what it says")
+    })
+}
+
+/// Removes a file durably; no file is no error.
+pub fn remove(path: &Path) -> Result<()> {
+    let (directory, _) = split(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        done => done,
+    }
+    .and_then(|()| File::open(directory)?.sync_all())
+    .context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Creates a directory and its parents; those that are new get `mode`.
+pub fn create_directory(path: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .context(|| format!("cannot create the directory {}", path.display()))
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .context(|| format!("cannot sync {}", path.display()))
+}
+
+/// Removes a whole tree of ours without following links; no tree is no error.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done.context(|| format!("cannot remove {}", path.display())),
+    }
+}
+
+fn split(path: &Path) -> Result<(&Path, &str)> {
+    match (
+        path.parent(),
+        path.file_name().and_then(|name| name.to_str()),
+    ) {
+        (Some(directory), Some(name)) => Ok((directory, name)),
+        _ => Err(Error::failed(format!(
+            "{} has no file name",
+            path.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_written_value_reads_back_and_leaves_no_temporary_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        write_json(&path, &vec![1, 2, 3]).unwrap();
+        write_json(&path, &vec![4]).unwrap();
+        assert_eq!(read_json::<Vec<u32>>(&path).unwrap(), Some(vec![4]));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(read_json::<Vec<u32>>(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_torn_temporary_file_of_a_dead_process_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        fs::write(directory.path().join(".a.json.new"), b"[1,").unwrap();
+        write_json(&path, &vec![7]).unwrap();
+        assert_eq!(read_json::<Vec<u32>>(&path).unwrap(), Some(vec![7]));
+    }
+
+    #[test]
+    fn damage_names_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        fs::write(&path, b"[1, 2").unwrap();
+        let error = read_json::<Vec<u32>>(&path).unwrap_err();
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
+    }
+}

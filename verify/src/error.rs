@@ -1,0 +1,187 @@
+//! What can go wrong on a node, as sentences for the operator.
+//!
+//! One type for the whole crate: a [`Kind`] that decides the exit code, one sentence that says what
+//! failed on what, the causes below it in falling order of generality, and, where there is one, the
+//! thing to do. Only the command line prints it; everything else passes it up and may add a
+//! sentence on the way with [`Context`].
+
+use std::fmt;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation ended; each kind has one exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something on this machine did not work: exit code 1.
+    Failed,
+    /// The command cannot be carried out as it was asked: exit code 2.
+    Usage,
+    /// Bytes, signatures or files are not what was signed, or policy forbids it: exit code 3.
+    Refused,
+    /// Another operation holds the lock; the same command may work later: exit code 75.
+    Busy,
+    /// A signal asked us to stop: exit code 130.
+    Interrupted,
+}
+
+/// An error with its causes and, where there is one, what to do about it.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    what: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// An error of `kind`; `what` says what failed on what.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            what: what.into(),
+            causes: Vec::new(),
+            hint: None,
+        }
+    }
+
+    /// Something on this machine did not work.
+    pub fn failed(what: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, what)
+    }
+
+    /// The request itself is wrong.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, what)
+    }
+
+    /// Verification failed, or a rule of this node forbids it.
+    pub fn refused(what: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, what)
+    }
+
+    /// Adds what lies behind this error.
+    #[must_use]
+    pub fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// Adds an error and everything it names as its source.
+    #[must_use]
+    pub fn source(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let line = error.to_string();
+            // Many error types repeat their source in their own sentence.
+            if !self.causes.iter().any(|said| said.ends_with(&line)) {
+                self.causes.push(line);
+            }
+            next = error.source();
+        }
+        self
+    }
+
+    /// Says what the operator can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts a more general sentence above this error, which becomes its first cause.
+    #[must_use]
+    pub fn under(mut self, what: impl Into<String>) -> Self {
+        let old = std::mem::replace(&mut self.what, what.into());
+        self.causes.insert(0, old);
+        self
+    }
+
+    /// Why it ended.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The sentence without causes.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What lies behind it, general things first.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    /// What to do, if we know.
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The exit code of DESIGN.md, section 9.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Failed => 1,
+            Kind::Usage => 2,
+            Kind::Refused => 3,
+            Kind::Busy => 75,
+            Kind::Interrupted => 130,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        for cause in &self.causes {
+            write!(f, ": {cause}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds the sentence that only the caller knows to an error from below.
+pub trait Context<T> {
+    /// The error becomes a cause of "what failed on what".
+    fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: std::error::Error + 'static> Context<T> for std::result::Result<T, E> {
+    fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(
+            |error| match (&error as &dyn std::any::Any).downcast_ref::<Error>() {
+                Some(own) => Error {
+                    kind: own.kind,
+                    what: own.what.clone(),
+                    causes: own.causes.clone(),
+                    hint: own.hint.clone(),
+                }
+                .under(what()),
+                None => Error::failed(what()).source(&error),
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_keeps_kind_and_hint_of_our_own_errors() {
+        let below: Result<()> = Err(Error::refused("the digest differs").hint("fetch again"));
+        let error = below.context(|| "cannot install web").unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert_eq!(error.advice(), Some("fetch again"));
+        assert_eq!(error.to_string(), "cannot install web: the digest differs");
+    }
+
+    #[test]
+    fn foreign_errors_are_failures_with_their_sources() {
+        let below: std::io::Result<()> = Err(std::io::Error::other("disk on fire"));
+        let error = below.context(|| "cannot write /x").unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.to_string(), "cannot write /x: disk on fire");
+    }
+}

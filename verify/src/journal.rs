@@ -1,0 +1,290 @@
+//! The operation under way, so that the next command can finish or undo it.
+//!
+//! Before an operation changes anything outside the state directory it writes one file that says
+//! what it is about to do and what the record of the system was before and will be after. The file
+//! goes away when the operation is over. A command that finds one belongs to a process that was
+//! killed, since it holds the lock:
+//!
+//! ```text
+//! install, writing      the tree may be incomplete           -> undo
+//! install, committing   tree finished, verified and synced   -> finish; undo if that cannot be done
+//! uninstall             whatever is left                     -> finish
+//! ```
+//! Every step of finishing and undoing may be repeated, because they can be interrupted as well.
+
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+use crate::error::{Context, Error, Result};
+use crate::event::Event;
+use crate::generation::SystemRecord;
+use crate::node::Node;
+use crate::state::{Lock, SCHEMA, check_schema};
+use crate::system::SystemName;
+use crate::target::Target;
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// A generation is being added and made the active one.
+    Install,
+    /// A system is being removed.
+    Uninstall,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Nothing that others see has changed.
+    Writing,
+    /// The new tree is in place; the chroot may or may not have been switched.
+    Committing,
+}
+
+/// The content of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// Version of this file.
+    pub schema: u32,
+    /// What is being done.
+    pub operation: Operation,
+    /// How far it is.
+    pub phase: Phase,
+    /// The system it is done to.
+    pub system: SystemName,
+    /// Where that system lives.
+    pub target: Target,
+    /// Whether the target directory itself was made for this.
+    pub made_path: bool,
+    /// The generation that is added; 0 for an uninstall.
+    pub generation: u64,
+    /// The system's record before.
+    pub before: Option<SystemRecord>,
+    /// The system's record when it is done.
+    pub after: Option<SystemRecord>,
+    /// When it began, in seconds since 1970.
+    pub started: u64,
+}
+
+/// The operation that was begun and is not over.
+pub fn pending(node: &Node<'_>) -> Result<Option<Pending>> {
+    let path = node.state.journal();
+    let pending: Option<Pending> = durable::read_json(&path)?;
+    if let Some(pending) = &pending {
+        check_schema(&path, pending.schema)?;
+        let whole = match pending.operation {
+            Operation::Install => pending.after.is_some(),
+            Operation::Uninstall => pending.before.is_some(),
+        };
+        let records = [&pending.before, &pending.after];
+        let fits = |record: &SystemRecord| {
+            record.check(&pending.system).is_ok() && record.target == pending.target
+        };
+        if !whole || !records.into_iter().flatten().all(fits) {
+            return Err(Error::failed(format!("{} is damaged", path.display()))
+                .cause("its parts contradict each other")
+                .hint("nothing was changed; put the file back from a backup"));
+        }
+    }
+    Ok(pending)
+}
+
+/// Writes the journal.
+pub fn write(node: &Node<'_>, _: &Lock, pending: &Pending) -> Result<()> {
+    debug_assert_eq!(pending.schema, SCHEMA);
+    durable::write_json(&node.state.journal(), pending)
+}
+
+/// The operation is over.
+pub fn clear(node: &Node<'_>, _: &Lock) -> Result<()> {
+    durable::remove(&node.state.journal())
+}
+
+/// Finishes or undoes what a killed process left; the first act of every changing command.
+pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
+    let Some(mut left) = pending(node)? else {
+        return Ok(());
+    };
+    let system = left.system.clone();
+    let say = |what: &str| node.observer.event(Event::Note(what));
+    match (left.operation, left.phase) {
+        (Operation::Uninstall, _) => {
+            say(&format!("finishing the interrupted uninstall of {system}"));
+            dismantle(node, lock, &left)
+                .context(|| format!("cannot finish the interrupted uninstall of {system}"))?;
+        }
+        (Operation::Install, Phase::Committing) => {
+            say(&format!("finishing the interrupted install of {system}"));
+            if let Err(error) = commit(node, lock, &left) {
+                say(&format!("{error}; undoing it"));
+                undo(node, lock, &mut left)
+                    .context(|| format!("cannot undo the interrupted install of {system}"))?;
+            }
+        }
+        (Operation::Install, Phase::Writing) => {
+            say(&format!("undoing the interrupted install of {system}"));
+            undo(node, lock, &mut left)
+                .context(|| format!("cannot undo the interrupted install of {system}"))?;
+        }
+    }
+    if left.operation == Operation::Install {
+        // Reported by the hooks themselves; a failing one must not keep the journal for ever.
+        let _ = node.hooks.after(&system, node.observer);
+    }
+    clear(node, lock)
+}
+
+/// Switches the chroot to the new generation and records it.
+pub fn commit(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
+    let after = pending
+        .after
+        .as_ref()
+        .ok_or_else(|| Error::failed("the journal has no record to commit"))?;
+    let directory = &after.active().directory;
+    if !directory.is_dir() {
+        return Err(Error::failed(format!(
+            "generation {} is not at {}",
+            after.active,
+            directory.display()
+        )));
+    }
+    node.schroot.register(after, node.observer)?;
+    node.state.set_system(lock, &pending.system, Some(after))
+}
+
+/// Puts everything back as it was before an install.
+pub fn undo(node: &Node<'_>, lock: &Lock, pending: &mut Pending) -> Result<()> {
+    if pending.phase == Phase::Committing {
+        // From here on there is no way forward: the tree goes away.
+        match &pending.before {
+            Some(before) => node.schroot.register(before, node.observer)?,
+            None => node.schroot.unregister(&pending.system)?,
+        }
+        node.state
+            .set_system(lock, &pending.system, pending.before.as_ref())?;
+        pending.phase = Phase::Writing;
+        write(node, lock, pending)?;
+    }
+    pending.target.clear_staging(&pending.system)?;
+    pending.target.remove(&pending.system, pending.generation)?;
+    if pending.before.is_none() {
+        pending.target.close(&pending.system, pending.made_path)?;
+    }
+    node.state.forget_manifests(lock)
+}
+
+/// Takes a system away: the chroot first, so that nothing points at what is being removed.
+pub fn dismantle(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
+    let system = &pending.system;
+    node.schroot.unregister(system)?;
+    node.state.set_system(lock, system, None)?;
+    pending.target.clear_staging(system)?;
+    for generation in pending.before.iter().flat_map(|before| &before.generations) {
+        pending.target.remove(system, generation.number)?;
+    }
+    pending.target.close(system, false)?;
+    durable::remove(&node.state.log_file(system))?;
+    node.state.forget_manifests(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Silent;
+    use crate::generation::tests::sample;
+    use crate::hooks::Hooks;
+    use crate::schroot::Schroot;
+    use crate::state::State;
+    use std::fs;
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    static NEVER: AtomicBool = AtomicBool::new(false);
+
+    fn node(root: &Path) -> Node<'static> {
+        fs::create_dir_all(root.join("etc/chroot.d")).unwrap();
+        Node {
+            state: State::new(root.join("state")),
+            schroot: Schroot::new(root.join("etc")),
+            hooks: Hooks::new(root.join("hooks")),
+            observer: &Silent,
+            cancel: &NEVER,
+        }
+    }
+
+    fn begun(root: &Path, phase: Phase) -> Pending {
+        let after = sample(&format!("dir:{}", root.join("images").display()), "web", 1);
+        Pending {
+            schema: SCHEMA,
+            operation: Operation::Install,
+            phase,
+            system: after.system.clone(),
+            target: after.target.clone(),
+            made_path: true,
+            generation: 1,
+            before: None,
+            after: Some(after),
+            started: 0,
+        }
+    }
+
+    #[test]
+    fn a_half_written_install_is_undone_without_a_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, node) = (directory.path(), node(directory.path()));
+        let lock = node.state.lock().unwrap();
+        let left = begun(root, Phase::Writing);
+        write(&node, &lock, &left).unwrap();
+        left.target
+            .prepare(&left.system, node.state.root())
+            .unwrap();
+        fs::create_dir_all(left.target.staging(&left.system).join("usr/bin")).unwrap();
+        recover(&node, &lock).unwrap();
+        assert!(!root.join("images").exists());
+        assert_eq!(pending(&node).unwrap(), None);
+        recover(&node, &lock).unwrap();
+    }
+
+    #[test]
+    fn an_uninstall_is_finished_however_far_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, node) = (directory.path(), node(directory.path()));
+        let lock = node.state.lock().unwrap();
+        let mut left = begun(root, Phase::Writing);
+        left.operation = Operation::Uninstall;
+        left.before = left.after.take();
+        let record = left.before.clone().unwrap();
+        left.target
+            .prepare(&left.system, node.state.root())
+            .unwrap();
+        left.target.place(&left.system, 1).unwrap();
+        node.state
+            .set_system(&lock, &left.system, Some(&record))
+            .unwrap();
+        fs::write(
+            node.schroot.file(&left.system),
+            crate::schroot::render(&record),
+        )
+        .unwrap();
+        write(&node, &lock, &left).unwrap();
+        recover(&node, &lock).unwrap();
+        assert!(!root.join("images/web").exists());
+        assert!(!node.schroot.file(&left.system).exists());
+        assert_eq!(node.state.system(&left.system).unwrap(), None);
+    }
+
+    #[test]
+    fn a_journal_that_contradicts_itself_stops_us() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = node(directory.path());
+        let lock = node.state.lock().unwrap();
+        let mut left = begun(directory.path(), Phase::Writing);
+        left.target = "dir:/etc".parse().unwrap();
+        write(&node, &lock, &left).unwrap();
+        let error = recover(&node, &lock).unwrap_err();
+        assert!(error.what().contains("journal.json is damaged"), "{error}");
+    }
+}

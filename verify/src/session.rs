@@ -1,0 +1,612 @@
+//! Running a system: schroot sessions.
+//!
+//! ```text
+//! start    note the session -> schroot --begin-session -> run `start` detached -> watch it for a moment
+//! reload   run `reload` in the session
+//! stop     run `stop` in the session -> wait -> end what remains -> schroot --end-session -> forget
+//! ```
+//! The session is noted before it begins, so that a killed `start` is found and cleaned up. What
+//! runs is not noted anywhere: it is looked up in /proc each time (see `process`), and a session
+//! that schroot no longer knows, or whose mount is gone, as after a reboot, is stale and is
+//! forgotten by the next command.
+//!
+//! schroot itself can only become users that the *host* knows. The users of an image are the
+//! image's own, so schroot enters as root and `setpriv` of the image takes the numbers that the
+//! signed manifest gives.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use store::manifest::{Manifest, Run as Service, User};
+
+use crate::command::{self, Run, describe, last_lines};
+use crate::durable;
+use crate::error::{Context, Error, Result};
+use crate::event::Event;
+use crate::generation::{Generation, SystemRecord};
+use crate::node::Node;
+use crate::process::{self, Process};
+use crate::schroot::{schroot, sessions};
+use crate::state::{Lock, SCHEMA, check_schema, now};
+use crate::system::SystemName;
+
+/// A log beyond this is set aside at the next start; one older one is kept.
+const LOG_LIMIT: u64 = 16 << 20;
+/// How long the first process of a session may take to appear.
+const APPEAR: Duration = Duration::from_secs(20);
+
+/// The session that was begun for a system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// Version of this file.
+    pub schema: u32,
+    /// Whose it is.
+    pub system: SystemName,
+    /// Its identifier in schroot.
+    pub id: String,
+    /// The generation that it shows.
+    pub generation: u64,
+    /// When it was begun, in seconds since 1970.
+    pub started: u64,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long a started app must stay alive before `start` returns.
+    pub settle: Duration,
+    /// How long the app's own `stop` or `reload` may run.
+    pub command: Duration,
+    /// How long processes may take to end before they are killed.
+    pub end: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            settle: Duration::from_secs(1),
+            command: Duration::from_secs(60),
+            end: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What `stop` had to do.
+#[derive(Debug, Default)]
+pub struct Stopped {
+    /// Processes that did not end by themselves.
+    pub killed: Vec<Process>,
+}
+
+impl Session {
+    /// The mount point of the session: the root of its processes.
+    pub fn root(&self) -> PathBuf {
+        Path::new("/run/schroot/mount").join(&self.id)
+    }
+
+    /// Its processes.
+    pub fn processes(&self) -> Vec<Process> {
+        process::inside(&self.root())
+    }
+
+    /// Whether schroot knows it and its tree is mounted.
+    pub fn exists(&self, node: &Node<'_>) -> Result<bool> {
+        let known = sessions(node.observer)?.contains(&self.id);
+        Ok(known && is_mounted(&self.root())?)
+    }
+
+    fn enter(&self, service: &Service, user: &User, tool: &str, command: &[String]) -> Run {
+        let mut words: Vec<String> = ["--run-session", "--chroot", &self.id, "--user", "root"]
+            .map(str::to_owned)
+            .to_vec();
+        words.extend([
+            "--directory".to_owned(),
+            service.directory.clone(),
+            "--".to_owned(),
+        ]);
+        if user.uid != 0 || user.gid != 0 {
+            let (uid, gid) = (
+                format!("--reuid={}", user.uid),
+                format!("--regid={}", user.gid),
+            );
+            words.extend([
+                tool.to_owned(),
+                uid,
+                gid,
+                "--init-groups".to_owned(),
+                "--".to_owned(),
+            ]);
+        }
+        words.push("/usr/bin/env".to_owned());
+        let own = [
+            ("HOME", &user.home),
+            ("SHELL", &user.shell),
+            ("USER", &user.name),
+            ("LOGNAME", &user.name),
+        ];
+        words.extend(
+            own.into_iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
+        words.extend(
+            service
+                .environment
+                .iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
+        words.extend(command.iter().cloned());
+        Run::new("schroot").args(words)
+    }
+}
+
+/// The session file of a system.
+pub fn read(node: &Node<'_>, system: &SystemName) -> Result<Option<Session>> {
+    let path = node.state.session_file(system);
+    let session: Option<Session> = durable::read_json(&path)?;
+    if let Some(session) = &session {
+        check_schema(&path, session.schema)?;
+        // The identifier becomes a path and a word for schroot.
+        if session.system != *system || session.id.parse::<SystemName>().is_err() {
+            return Err(Error::failed(format!("{} is damaged", path.display()))
+                .cause("it describes another system")
+                .hint("look at `schroot --list --all-sessions`, then move the file away"));
+        }
+    }
+    Ok(session)
+}
+
+/// Begins a session and starts the app in it.
+pub fn start(
+    node: &Node<'_>,
+    lock: &Lock,
+    record: &SystemRecord,
+    extra: &[String],
+    patience: Patience,
+) -> Result<Session> {
+    let generation = record.active();
+    let manifest = node.state.manifest(generation.manifest)?;
+    let service = service(&manifest, &record.system)?;
+    if service.start.is_empty() {
+        return Err(Error::usage(format!(
+            "the image of {} has no start command",
+            record.system
+        )));
+    }
+    let user = user(&manifest, service)?;
+    let tool = drop_tool(generation, &user)?;
+    sweep(node, lock, &record.system, patience)?;
+    if let Some(session) = read(node, &record.system)? {
+        let pids: Vec<_> = session
+            .processes()
+            .iter()
+            .map(|process| process.pid.to_string())
+            .collect();
+        return Err(
+            Error::failed(format!("{} is already running", record.system))
+                .cause(format!(
+                    "session {}, processes {}",
+                    session.id,
+                    pids.join(" ")
+                ))
+                .hint(format!(
+                    "imgnode stop {}, or imgnode reload {}",
+                    record.system, record.system
+                )),
+        );
+    }
+    if node.schroot.registered(&record.system)?.as_deref() != Some(&generation.directory) {
+        return Err(Error::refused(format!(
+            "the chroot {} does not point at generation {}",
+            record.system, generation.number
+        ))
+        .cause(format!(
+            "{} was changed by somebody else",
+            node.schroot.file(&record.system).display()
+        ))
+        .hint("install the system again"));
+    }
+
+    let session = Session {
+        schema: SCHEMA,
+        system: record.system.clone(),
+        id: fresh_id(record),
+        generation: generation.number,
+        started: now(),
+    };
+    durable::write_json(&node.state.session_file(&record.system), &session)?;
+    let words = [service.start.clone(), extra.to_vec()].concat();
+    let started = begin(node, &session).and_then(|()| {
+        let run = session.enter(service, &user, tool, &words);
+        launch(node, &session, run, patience)
+    });
+    if let Err(error) = started {
+        end(node, &session, patience)?;
+        return Err(error);
+    }
+    Ok(session)
+}
+
+fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
+    let chroot = format!("chroot:{}", session.system);
+    schroot([
+        "--begin-session",
+        "--session-name",
+        &session.id,
+        "--chroot",
+        &chroot,
+    ])
+    .run(node.observer)
+    .map_err(|error| {
+        error.under(format!(
+            "schroot cannot begin a session of {}",
+            session.system
+        ))
+    })?;
+    if is_mounted(&session.root())? {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "schroot began the session {} but mounted nothing at {}",
+        session.id,
+        session.root().display()
+    )))
+}
+
+fn launch(node: &Node<'_>, session: &Session, run: Run, patience: Patience) -> Result<()> {
+    let (log, offset) = open_log(node, &session.system)?;
+    let mut child = run.detach(&log, node.observer)?;
+    let begun = Instant::now();
+    let mut seen: Option<Instant> = None;
+    loop {
+        node.go_on()?;
+        let ended = child.try_wait().context(|| "cannot wait for schroot")?;
+        let alive = !session.processes().is_empty();
+        if alive {
+            seen.get_or_insert_with(Instant::now);
+        }
+        let dead = match ended {
+            Some(status) if !status.success() => Some(describe(status)),
+            // A command that put itself into the background and left something behind is fine.
+            Some(_) if !alive => Some("ended at once".to_owned()),
+            None if seen.is_none() && begun.elapsed() > APPEAR => {
+                Some("did not come to life".to_owned())
+            }
+            None if seen.is_some() && !alive && begun.elapsed() > APPEAR => {
+                Some("has no process".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(how) = dead {
+            let _ = child.kill();
+            let _ = child.wait();
+            let mut error = Error::failed(format!("the app of {} {how}", session.system));
+            for line in last_lines(&log_since(node, &session.system, offset), 10) {
+                error = error.cause(line);
+            }
+            return Err(error.hint(format!("imgnode logs {}", session.system)));
+        }
+        if seen.is_some_and(|since| since.elapsed() >= patience.settle) {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(25));
+    }
+}
+
+/// Tells the app to reload.
+pub fn reload(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Result<Session> {
+    let session = running(node, &record.system)?;
+    let (manifest, generation) = manifest_of(node, record, &session)?;
+    let service = service(&manifest, &record.system)?;
+    if service.reload.is_empty() {
+        return Err(Error::usage(format!(
+            "the image of {} has no reload command",
+            record.system
+        ))
+        .hint(format!(
+            "imgnode stop {0} && imgnode start {0}",
+            record.system
+        )));
+    }
+    let user = user(&manifest, service)?;
+    session
+        .enter(
+            service,
+            &user,
+            drop_tool(generation, &user)?,
+            &service.reload,
+        )
+        .timeout(patience.command)
+        .run(node.observer)
+        .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;
+    if session.processes().is_empty() {
+        return Err(
+            Error::failed(format!("{} did not survive its reload", record.system))
+                .hint(format!("imgnode logs {}", record.system)),
+        );
+    }
+    Ok(session)
+}
+
+/// Stops the app and ends its session. What will not go is killed and named.
+pub fn stop(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Result<Stopped> {
+    let Some(session) = read(node, &record.system)? else {
+        return Err(Error::failed(format!("{} is not running", record.system)));
+    };
+    if session.exists(node)? && !session.processes().is_empty() {
+        ask_to_stop(node, record, &session, patience)?;
+    }
+    end(node, &session, patience)
+}
+
+fn ask_to_stop(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    session: &Session,
+    patience: Patience,
+) -> Result<()> {
+    let (manifest, generation) = manifest_of(node, record, session)?;
+    let service = service(&manifest, &record.system)?;
+    if service.stop.is_empty() {
+        return Ok(());
+    }
+    let user = user(&manifest, service)?;
+    let run = session
+        .enter(service, &user, drop_tool(generation, &user)?, &service.stop)
+        .timeout(patience.command);
+    let ended = run.finish(node.observer)?;
+    if ended.success() {
+        process::wait_empty(&session.root(), patience.end);
+    } else {
+        node.observer.event(Event::Note(&format!(
+            "{}; ending its processes",
+            ended.error()
+        )));
+    }
+    Ok(())
+}
+
+/// Ends a session: its processes, its mounts, its file.
+fn end(node: &Node<'_>, session: &Session, patience: Patience) -> Result<Stopped> {
+    let killed = process::end_all(&session.root(), patience.end.min(Duration::from_secs(5)));
+    if sessions(node.observer)?.contains(&session.id) {
+        let words = ["--end-session", "--chroot", &session.id];
+        if schroot(words).run(node.observer).is_err() {
+            // The mount may be gone already, as after a reboot: then schroot must be told to go on.
+            schroot(words)
+                .arg("--force")
+                .run(node.observer)
+                .map_err(|error| {
+                    error
+                        .under(format!("schroot cannot end the session {}", session.id))
+                        .hint(format!(
+                            "see what holds it: fuser -vm {}",
+                            session.root().display()
+                        ))
+                })?;
+        }
+    }
+    durable::remove(&node.state.session_file(&session.system))?;
+    Ok(Stopped { killed })
+}
+
+/// Forgets a session of `system` that is over: dead app, rebooted machine, killed `start`.
+pub fn sweep(node: &Node<'_>, _: &Lock, system: &SystemName, patience: Patience) -> Result<()> {
+    let Some(session) = read(node, system)? else {
+        return Ok(());
+    };
+    if session.exists(node)? && !session.processes().is_empty() {
+        return Ok(());
+    }
+    node.observer.event(Event::Note(&format!(
+        "cleaning up after the dead session {}",
+        session.id
+    )));
+    end(node, &session, patience).map(|_| ())
+}
+
+/// The session of a system in which something runs.
+pub fn running(node: &Node<'_>, system: &SystemName) -> Result<Session> {
+    match read(node, system)? {
+        Some(session) if !session.processes().is_empty() => Ok(session),
+        _ => Err(Error::failed(format!("{system} is not running"))
+            .hint(format!("imgnode start {system}"))),
+    }
+}
+
+fn manifest_of<'r>(
+    node: &Node<'_>,
+    record: &'r SystemRecord,
+    session: &Session,
+) -> Result<(Manifest, &'r Generation)> {
+    let generation = record.generation(session.generation).ok_or_else(|| {
+        Error::failed(format!(
+            "generation {} of {} is not installed any more",
+            session.generation, record.system
+        ))
+    })?;
+    Ok((node.state.manifest(generation.manifest)?, generation))
+}
+
+fn service<'m>(manifest: &'m Manifest, system: &SystemName) -> Result<&'m Service> {
+    manifest
+        .run
+        .as_ref()
+        .ok_or_else(|| Error::usage(format!("the image of {system} is not meant to be started")))
+}
+
+fn user(manifest: &Manifest, service: &Service) -> Result<User> {
+    if let Some(user) = manifest.users.iter().find(|user| user.name == service.user) {
+        return Ok(user.clone());
+    }
+    if service.user == "root" {
+        let (home, shell) = ("/root".to_owned(), "/bin/sh".to_owned());
+        return Ok(User {
+            name: "root".to_owned(),
+            uid: 0,
+            gid: 0,
+            home,
+            shell,
+        });
+    }
+    Err(Error::failed(format!(
+        "the image runs as {}, a user that its manifest does not list",
+        service.user
+    )))
+}
+
+/// The program of the image that becomes another user; root needs none.
+fn drop_tool(generation: &Generation, user: &User) -> Result<&'static str> {
+    if user.uid == 0 && user.gid == 0 {
+        return Ok("");
+    }
+    let places = ["/usr/bin/setpriv", "/bin/setpriv"];
+    let found = places.into_iter().find(|place| {
+        fs::symlink_metadata(generation.directory.join(&place[1..])).is_ok_and(|it| it.is_file())
+    });
+    found.ok_or_else(|| {
+        Error::failed(format!(
+            "the image cannot become the user {}: it has no setpriv",
+            user.name
+        ))
+        .hint("build the image with the package util-linux")
+    })
+}
+
+/// `SYSTEM-GENERATION-TIME`, within what schroot allows.
+fn fresh_id(record: &SystemRecord) -> String {
+    let nanos = std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_nanos());
+    let unique = format!("-{}-{:x}", record.active, nanos % (1 << 48));
+    let name = record.system.as_str();
+    format!("{}{unique}", &name[..name.len().min(64 - unique.len())])
+}
+
+fn is_mounted(root: &Path) -> Result<bool> {
+    let table = fs::read_to_string("/proc/self/mountinfo")
+        .context(|| "cannot read /proc/self/mountinfo")?;
+    let root = root.to_string_lossy();
+    Ok(table
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some(&*root)))
+}
+
+fn open_log(node: &Node<'_>, system: &SystemName) -> Result<(File, u64)> {
+    let path = node.state.log_file(system);
+    let open = || {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(&path)
+    };
+    let length = |file: &File| file.metadata().map(|found| found.len());
+    let attempt = || -> std::io::Result<(File, u64)> {
+        let file = open()?;
+        let long = length(&file)?;
+        if long <= LOG_LIMIT {
+            return Ok((file, long));
+        }
+        fs::rename(&path, path.with_extension("log.1"))?;
+        Ok((open()?, 0))
+    };
+    attempt().context(|| format!("cannot open the log {}", path.display()))
+}
+
+/// The end of the log from `offset` on, for an error message.
+fn log_since(node: &Node<'_>, system: &SystemName, offset: u64) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = File::open(node.state.log_file(system)) {
+        let length = file.metadata().map_or(0, |found| found.len());
+        let _ = file.seek(SeekFrom::Start(offset.max(length.saturating_sub(64 << 10))));
+        let _ = file.take(64 << 10).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The words `start` would run, for `status` and messages.
+pub fn words(service: &Service) -> String {
+    command::join(&service.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generation::tests::sample;
+
+    #[test]
+    fn identifiers_are_distinct_and_fit_schroot() {
+        let record = sample("dir:/srv/images", &"x".repeat(64), 3);
+        let (one, two) = (fresh_id(&record), fresh_id(&record));
+        assert_ne!(one, two);
+        assert!(
+            one.len() <= 64 && one.parse::<SystemName>().is_ok(),
+            "{one}"
+        );
+    }
+
+    #[test]
+    fn the_words_for_schroot() {
+        let session = Session {
+            schema: 1,
+            system: "web".parse().unwrap(),
+            id: "web-1-a".into(),
+            generation: 1,
+            started: 0,
+        };
+        let service = Service {
+            user: "op".into(),
+            directory: "/srv".into(),
+            start: vec!["run".into()],
+            stop: vec![],
+            reload: vec![],
+            environment: [("A".to_owned(), "b c".to_owned())].into(),
+        };
+        let op = User {
+            name: "op".into(),
+            uid: 1000,
+            gid: 1001,
+            home: "/home/op".into(),
+            shell: "/bin/sh".into(),
+        };
+        let shown = format!(
+            "{:?}",
+            session.enter(
+                &service,
+                &op,
+                "/usr/bin/setpriv",
+                &["run".into(), "x".into()]
+            )
+        );
+        for part in [
+            "\"--directory\", \"/srv\"",
+            "\"--reuid=1000\", \"--regid=1001\"",
+            "\"A=b c\", \"run\", \"x\"",
+            "\"HOME=/home/op\"",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        let root = User {
+            name: "root".into(),
+            uid: 0,
+            gid: 0,
+            home: "/root".into(),
+            shell: "/bin/sh".into(),
+        };
+        assert!(
+            !format!("{:?}", session.enter(&service, &root, "", &["run".into()])).contains("reuid")
+        );
+    }
+
+    #[test]
+    fn nothing_is_mounted_where_nothing_is() {
+        assert!(is_mounted(Path::new("/proc")).unwrap());
+        assert!(!is_mounted(Path::new("/run/schroot/mount/none")).unwrap());
+    }
+}

@@ -1,0 +1,116 @@
+//! What this node believes, and from where: the TUF client on the node's own directories.
+//!
+//! The clock is read here and nowhere deeper. The environment's files lie below `env/NAME/` of the
+//! same store that holds the images.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::time::UNIX_EPOCH;
+
+use jiff::Timestamp;
+use store::{DirBackend, ImageName, Store};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::node::Node;
+use crate::state::NodeConfig;
+use crate::tuf::{self, Class, Client};
+
+pub use crate::tuf::Verified;
+
+/// Opens the store of this node.
+pub fn store(config: &NodeConfig) -> Result<Store> {
+    Ok(Store::open(Box::new(DirBackend::open(
+        &config.repository,
+    )?))?)
+}
+
+/// Starts to follow an environment from a root file, and reads its metadata once.
+pub fn init(node: &Node<'_>, config: &NodeConfig, root: &[u8]) -> Result<()> {
+    let store = store(config)?;
+    let mut client = Client::init(&node.state.trust(), root, &config.environment)?;
+    client.refresh(store.backend(), Timestamp::now())?;
+    Ok(())
+}
+
+/// Forgets all trust, so that `init` can start again.
+pub fn reset(node: &Node<'_>) -> Result<()> {
+    if node.state.trust().exists() {
+        Client::reset(&node.state.trust())?;
+    }
+    Ok(())
+}
+
+/// The newest release of an image, after a look at the environment's newest metadata.
+pub fn newest(node: &Node<'_>, config: &NodeConfig, name: &ImageName) -> Result<Verified> {
+    let store = store(config)?;
+    let mut client = Client::open(&node.state.trust())?;
+    if *client.env() != config.environment {
+        return Err(Error::refused(format!(
+            "{} holds the trust of another environment",
+            node.state.trust().display()
+        ))
+        .cause(format!(
+            "it is {}, this node follows {}",
+            client.env(),
+            config.environment
+        ))
+        .hint("imgnode init --reset"));
+    }
+    client.refresh(store.backend(), Timestamp::now())?;
+    Ok(client.release(store.backend(), name)?)
+}
+
+/// When the metadata was last refreshed, in seconds since 1970.
+pub fn refreshed(node: &Node<'_>) -> Result<Option<u64>> {
+    // The floor is rewritten by every refresh, and by nothing else.
+    let path = node.state.trust().join("floor");
+    let modified = match fs::metadata(&path).and_then(|found| found.modified()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        modified => modified.context(|| format!("cannot look at {}", path.display()))?,
+    };
+    Ok(modified
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .map(|since| since.as_secs()))
+}
+
+impl From<tuf::Error> for Error {
+    fn from(error: tuf::Error) -> Self {
+        let kind = match error.class() {
+            Class::Refused => Kind::Refused,
+            Class::Failed => Kind::Failed,
+            Class::Busy => Kind::Busy,
+        };
+        with_hint(Self::new(kind, error.to_string()), &error, error.hint())
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        use store::ErrorKind as E;
+        let kind = match error.kind() {
+            // A store that lacks or garbles what was signed is not to be believed.
+            E::Corrupt | E::Missing | E::NotCanonical | E::Foreign => Kind::Refused,
+            E::Busy => Kind::Busy,
+            E::Invalid | E::Ambiguous => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        // Its hints are for those who write stores.
+        let hint =
+            (kind == Kind::Refused).then_some("the store is damaged; nothing of it was used");
+        with_hint(Self::new(kind, error.to_string()), &error, hint)
+    }
+}
+
+fn with_hint(own: Error, error: &dyn std::error::Error, hint: Option<&str>) -> Error {
+    let mut own = own;
+    let mut next = error.source();
+    while let Some(cause) = next {
+        own = own.cause(cause.to_string());
+        next = cause.source();
+    }
+    match hint {
+        Some(hint) => own.hint(hint),
+        None => own,
+    }
+}
