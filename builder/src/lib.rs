@@ -1,1 +1,43 @@
-//! Recipe to tree.
+//! From a recipe to an image.
+//!
+//! The modules read like the flow of a build:
+//!
+//! ```text
+//! recipe ─▶ locking ─▶ lock ─▶ steps ─▶ runner ─▶ tree ─▶ image
+//!           │ resolve                   │ layers          │ leak
+//!           │ fetch                     │ sandbox         └ store
+//!           └ host                      └ mirror
+//! ```
+//!
+//! [`recipe`] is what a person writes. [`locking`] brings the [`lock`], which
+//! names every input, up to date: [`resolve`] asks real apt, pip and git,
+//! [`fetch`] brings the bytes. [`steps`] turns both into units of work with
+//! content keys; the [`runner`] runs them in a [`sandbox`] and keeps their
+//! results as [`layers`]. [`image`] packs the finished tree into the store and
+//! releases it. [`mod@build`] is the whole of it.
+//!
+//! The library prints only through [`ui`] and reads the environment only
+//! through [`settings`].
+
+pub mod args;
+pub mod build;
+pub mod commands;
+pub mod error;
+pub mod fetch;
+pub mod host;
+pub mod image;
+pub mod interrupt;
+pub mod layers;
+pub mod leak;
+pub mod lock;
+pub mod locking;
+pub mod mirror;
+pub mod process;
+pub mod recipe;
+pub mod resolve;
+pub mod runner;
+pub mod sandbox;
+pub mod settings;
+pub mod steps;
+pub mod tree;
+pub mod ui;

@@ -1,2 +1,60 @@
-//! `imgbuild`.
-fn main() {}
+//! `imgbuild`: what was typed, what it means, what it does.
+
+use std::process::ExitCode;
+
+use builder::args::LowArgs;
+use builder::error::{Error, Result};
+use builder::sandbox;
+use builder::settings::{Given, Settings};
+use builder::ui::Ui;
+use builder::{commands, interrupt};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let mut typed = std::env::args_os().skip(1);
+    if typed.next().is_some_and(|first| first == sandbox::INIT_COMMAND) {
+        return sandbox_init(typed.next());
+    }
+    let args = LowArgs::parse();
+    let mut ui = Ui::new(args.common().json, args.common().verbose);
+    match run(args, &mut ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn run(args: LowArgs, ui: &mut Ui) -> Result<()> {
+    let root = rustix::process::geteuid().is_root();
+    if root && commands::mounts(&args) {
+        sandbox::enter_mount_namespace()?;
+    }
+    interrupt::install()?;
+    let common = args.common().clone();
+    let given = Given {
+        store: common.store,
+        work: common.work,
+        keys: common.keys,
+        archives: common.archives,
+        environment: std::env::vars().collect(),
+    };
+    let settings = Settings::resolve(given, root)?;
+    commands::run(args, &settings, ui)
+}
+
+/// The first process of a sandbox; see `builder::sandbox`.
+fn sandbox_init(spec: Option<std::ffi::OsString>) -> ExitCode {
+    let result = match spec {
+        Some(spec) => sandbox::run_init(spec.as_ref()),
+        None => Err(Error::usage("sandbox-init is not for people")),
+    };
+    result.map_or_else(
+        |error| {
+            Ui::new(false, false).error(&error);
+            ExitCode::from(error.kind().exit_code())
+        },
+        ExitCode::from,
+    )
+}

@@ -47,8 +47,10 @@ pub enum RecipeErrorKind {
 struct Place {
     line: usize,
     column: usize,
-    /// The line itself, without its end.
+    /// The line itself, without its end and without secrets.
     text: String,
+    /// What stands before the place in `text`, as blanks.
+    lead: String,
     /// How many characters of it are meant.
     width: usize,
 }
@@ -60,6 +62,8 @@ pub(crate) struct Fault {
     pub(crate) span: Range<usize>,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// Where the same was said before.
+    earlier: Option<Range<usize>>,
 }
 
 impl Fault {
@@ -70,7 +74,15 @@ impl Fault {
             span,
             message: message.into(),
             hint: None,
+            earlier: None,
         }
+    }
+
+    /// The same as the second of two equal things; the hint names the line of
+    /// the first.
+    pub(crate) fn earlier(mut self, span: Range<usize>) -> Self {
+        self.earlier = Some(span);
+        self
     }
 
     /// The same with an advice.
@@ -87,12 +99,17 @@ impl Fault {
 
     /// Says in which file and on which line of `text` it happened.
     pub(crate) fn at(self, file: &Path, text: &str) -> RecipeError {
+        let first = |span: &Range<usize>| {
+            let line = Place::of(text, span).line;
+            format!("the first one is on line {line}")
+        };
+        let hint = self.hint.or_else(|| self.earlier.as_ref().map(first));
         RecipeError(Box::new(Details {
             kind: self.kind,
             file: file.to_owned(),
             place: Some(Place::of(text, &self.span)),
-            message: self.message,
-            hint: self.hint,
+            message: redact(&self.message),
+            hint: hint.as_deref().map(redact),
             source: None,
         }))
     }
@@ -158,8 +175,14 @@ impl Place {
         Place {
             line: before.matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
-            text: line.to_owned(),
-            width: meant.chars().count().max(1),
+            text: redact(line),
+            // Tabs stay, so that the caret lands under its character whatever
+            // a tab is worth.
+            lead: redact(&text[line_start..start])
+                .chars()
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
+                .collect(),
+            width: redact(meant).chars().count().max(1),
         }
     }
 }
@@ -173,6 +196,30 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
+/// The same text with the credentials of every URL in it blotted out: errors
+/// end up in logs.
+fn redact(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        shown.push_str(before);
+        let end = after
+            .find(|c: char| c.is_whitespace() || "/\"'`".contains(c))
+            .unwrap_or(after.len());
+        rest = match after[..end].rfind('@') {
+            // `git` is everybody's name for SSH, not a secret.
+            Some(at) if &after[..at] != "git" => {
+                shown.push_str("***");
+                &after[at..]
+            }
+            _ => after,
+        };
+    }
+    shown.push_str(rest);
+    shown
+}
+
 impl fmt::Display for RecipeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.file.display())?;
@@ -182,17 +229,9 @@ impl fmt::Display for RecipeError {
         writeln!(f, ":{}:{}: {}", place.line, place.column, self.0.message)?;
         let gutter = place.line.to_string();
         let margin = " ".repeat(gutter.len());
-        // What stands before the caret keeps its tabs, so that the caret
-        // lands under its character whatever a tab is worth.
-        let lead: String = place
-            .text
-            .chars()
-            .take(place.column - 1)
-            .map(|c| if c == '\t' { '\t' } else { ' ' })
-            .collect();
         writeln!(f, "{margin} |")?;
         writeln!(f, "{gutter} | {}", place.text)?;
-        write!(f, "{margin} | {lead}{}", "^".repeat(place.width))
+        write!(f, "{margin} | {}{}", place.lead, "^".repeat(place.width))
     }
 }
 

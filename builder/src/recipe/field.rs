@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
 use super::error::Fault;
 
@@ -21,6 +21,28 @@ pub struct Key {
     pub doc: &'static str,
     /// The section under it, when it is a table or a list of tables.
     pub section: Option<&'static Shape>,
+    /// Reads a value as this key does, for [`Key::accepts`].
+    pub(crate) read: fn(&Spanned<DeValue<'_>>) -> Result<(), Fault>,
+}
+
+impl Key {
+    /// The example in its documentation, `key = value`.
+    pub fn example(&self) -> Option<&'static str> {
+        let (_, rest) = self.doc.split_once("Example: `")?;
+        Some(rest.trim_end().strip_suffix('`').unwrap_or(rest))
+    }
+
+    /// Whether this line of TOML, `key = value`, gives the key a value that it
+    /// takes.
+    pub fn accepts(&self, line: &str) -> bool {
+        DeTable::parse(line).is_ok_and(|table| {
+            table.get_ref().len() == 1
+                && table
+                    .get_ref()
+                    .get(self.name)
+                    .is_some_and(|value| (self.read)(value).is_ok())
+        })
+    }
 }
 
 /// A section: its header and the keys it knows.
@@ -108,9 +130,14 @@ impl Reader {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
+        let what = if self.path.ends_with(']') {
+            format!("an item of `{}`", self.key)
+        } else {
+            format!("`{}`", self.key)
+        };
         Fault::new(
             value.span(),
-            format!("`{}` must be {expected}, found {found}", self.key),
+            format!("{what} must be {expected}, found {found}"),
         )
     }
 

@@ -69,14 +69,12 @@ pub(super) fn package(text: &str) -> Verdict {
 }
 
 pub(super) fn package_spec(text: &str) -> Verdict {
+    if text.contains(['<', '>', ' ']) {
+        return Err("one version is named as `name=version`; ranges are not known here".to_owned());
+    }
     let Some((name, version)) = text.split_once('=') else {
         if text.contains('/') {
             return Err("name the suite with `target-release`".to_owned());
-        }
-        if text.contains(['<', '>', ' ']) {
-            return Err(
-                "one version is named as `name=version`; apt knows no ranges here".to_owned(),
-            );
         }
         return package(text);
     };

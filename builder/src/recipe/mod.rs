@@ -154,19 +154,29 @@ pub fn canonical_json<T: Serialize>(section: &T) -> Vec<u8> {
 
 /// Text to recipe, with the places of its values.
 fn read(text: &str) -> Result<(Recipe, Spans), Fault> {
-    let table = DeTable::parse(text).map_err(|error| {
-        Fault::new(
-            error.span().unwrap_or(0..0),
-            format!("not TOML: {}", error.message()),
-        )
-        .kind(RecipeErrorKind::Syntax)
-    })?;
+    let table = DeTable::parse(text).map_err(|error| syntax(&error))?;
     let mut reader = Reader::default();
     let mut recipe = Recipe::from_table(table.get_ref(), &(0..0), &mut reader)?;
     let spans = reader.into_spans();
     check::check(&recipe, &spans)?;
     recipe.normalise();
     Ok((recipe, spans))
+}
+
+/// What the TOML parser says, for people.
+fn syntax(error: &toml::de::Error) -> Fault {
+    let message = error.message();
+    let message = message
+        .strip_suffix(", expected nothing")
+        .unwrap_or(message);
+    let hint = match message {
+        "unexpected leading zero" => "a file mode is written in quotes: \"0755\"",
+        "duplicate key" => "a key is given once; further [[sections]] have two brackets",
+        _ => "",
+    };
+    Fault::new(error.span().unwrap_or(0..0), format!("not TOML: {message}"))
+        .kind(RecipeErrorKind::Syntax)
+        .hint(hint)
 }
 
 impl Recipe {

@@ -47,6 +47,11 @@ macro_rules! section {
                         default: section!(@words $how $($words)?),
                         doc: concat!($($doc, "\n"),*),
                         section: <$Type as $crate::recipe::field::Field>::SECTION,
+                        read: |value| {
+                            $crate::recipe::field::Reader::default()
+                                .key::<$Type>($key, value)
+                                .map(drop)
+                        },
                     },
                 )*],
             };

@@ -64,7 +64,7 @@ impl Look<'_> {
             if let Some(earlier) = first.insert(value, path.clone()) {
                 return Err(self
                     .fault(&path, format!("{what} `{value}` is there twice"))
-                    .hint(format!("the first one is {}", place(&earlier))));
+                    .earlier(self.spans.at(&earlier)));
             }
         }
         Ok(())
@@ -161,18 +161,4 @@ fn is_mounted(path: &str) -> bool {
         path.strip_prefix(mount)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
-}
-
-/// `user[0].name` as a person would say it.
-fn place(path: &str) -> String {
-    let Some((section, rest)) = path.split_once('[') else {
-        return format!("`{path}`");
-    };
-    match rest.split_once("].") {
-        Some((index, key)) => {
-            let index: usize = index.parse().unwrap_or_default();
-            format!("`{key}` of [[{section}]] number {}", index + 1)
-        }
-        None => format!("`{path}`"),
-    }
 }

@@ -1,0 +1,218 @@
+//! The command line, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Without a command, the arguments are recipes to build: `imgbuild recipes/fanery.toml`.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed or refused by
+policy, 75 busy (try later), 130 interrupted.
+
+Data goes to stdout, everything else to stderr. Flags win over the environment
+(IMGBUILD_STORE, IMGBUILD_WORK, IMGBUILD_KEYS, IMGBUILD_ARCHIVE_NAME), which
+wins over defaults.";
+
+/// Builds reproducible Debian node images from recipes.
+#[derive(Debug, Parser)]
+#[command(name = "imgbuild", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct LowArgs {
+    /// What to do; `build` when left out.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The arguments of `build`.
+    #[command(flatten)]
+    pub build: BuildArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build recipes into signed images (the default command)
+    #[command(after_help = "Example: imgbuild build recipes/fanery.toml --setup")]
+    Build(BuildArgs),
+    /// Resolve every input of a recipe and write its lock
+    #[command(after_help = "Example: imgbuild lock recipes/fanery.toml --upgrade")]
+    Lock(LockArgs),
+    /// Show what a build would run and what is cached
+    Plan(RecipeArgs),
+    /// Open a shell in the tree of a recipe: of the failed step, else of the last
+    #[command(after_help = "Changes are thrown away when the shell ends.")]
+    Shell(ShellArgs),
+    /// Check what this machine offers for building, and say what is missing
+    Doctor(DoctorArgs),
+    /// List the images of the store
+    List(Common),
+    /// Show an image's manifest
+    #[command(after_help = "IMAGE is a digest, its first 8 or more hex digits, or a name (newest).")]
+    Show(ImageArgs),
+    /// Show the logs of a recipe's steps
+    Log(LogArgs),
+}
+
+/// Flags of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// The artifact store
+    #[arg(long, value_name = "PATH", env = "IMGBUILD_STORE", help_heading = "Places")]
+    pub store: Option<PathBuf>,
+    /// Trees, cached steps and logs; safe to remove
+    #[arg(long, value_name = "DIR", env = "IMGBUILD_WORK", help_heading = "Places")]
+    pub work: Option<PathBuf>,
+    /// Private keys of environments
+    #[arg(long, value_name = "DIR", env = "IMGBUILD_KEYS", help_heading = "Places")]
+    pub keys: Option<PathBuf>,
+    /// Address of an archive that recipes name, e.g. debian=URL; repeatable
+    #[arg(long = "archive", value_name = "NAME=URL", help_heading = "Places")]
+    pub archives: Vec<String>,
+    /// JSON on stdout: events of long work, data of the rest
+    #[arg(long)]
+    pub json: bool,
+    /// Show the output of every step
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `build`.
+#[derive(Args, Debug)]
+pub struct BuildArgs {
+    /// Recipes to build
+    #[arg(value_name = "RECIPE", required = true)]
+    pub recipes: Vec<PathBuf>,
+    /// Refuse when the lock does not fit the recipe
+    #[arg(long)]
+    pub locked: bool,
+    /// Like --locked, and refuse to fetch what the store lacks
+    #[arg(long)]
+    pub frozen: bool,
+    /// Do not use the network
+    #[arg(long)]
+    pub offline: bool,
+    /// Install missing programs of this machine first, after saying which
+    #[arg(long)]
+    pub setup: bool,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `lock`.
+#[derive(Args, Debug)]
+pub struct LockArgs {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// Resolve everything afresh instead of what changed
+    #[arg(long)]
+    pub upgrade: bool,
+    /// Install missing programs of this machine first, after saying which
+    #[arg(long)]
+    pub setup: bool,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// A recipe and nothing else.
+#[derive(Args, Debug)]
+pub struct RecipeArgs {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `shell`.
+#[derive(Args, Debug)]
+pub struct ShellArgs {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// Number of a step as `imgbuild plan` counts them
+    #[arg(long, value_name = "N")]
+    pub step: Option<usize>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Install what is missing
+    #[arg(long)]
+    pub setup: bool,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// An image.
+#[derive(Args, Debug)]
+pub struct ImageArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `log`.
+#[derive(Args, Debug)]
+pub struct LogArgs {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// Number of a step as `imgbuild plan` counts them; all when left out
+    #[arg(value_name = "STEP")]
+    pub step: Option<usize>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl LowArgs {
+    /// The common flags, wherever they were typed.
+    pub fn common(&self) -> &Common {
+        match &self.command {
+            None => &self.build.common,
+            Some(command) => command.common(),
+        }
+    }
+}
+
+impl Command {
+    fn common(&self) -> &Common {
+        match self {
+            Self::Build(args) => &args.common,
+            Self::Lock(args) => &args.common,
+            Self::Plan(args) => &args.common,
+            Self::Shell(args) => &args.common,
+            Self::Doctor(args) => &args.common,
+            Self::List(common) => common,
+            Self::Show(args) => &args.common,
+            Self::Log(args) => &args.common,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        LowArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn a_recipe_alone_is_a_build() {
+        let args = LowArgs::try_parse_from(["imgbuild", "a.toml", "b.toml", "--frozen"]).unwrap();
+        assert!(args.command.is_none() && args.build.frozen);
+        assert_eq!(args.build.recipes.len(), 2);
+        let args = LowArgs::try_parse_from(["imgbuild", "build", "a.toml", "--json"]).unwrap();
+        assert!(args.common().json);
+    }
+}

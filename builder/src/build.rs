@@ -1,0 +1,239 @@
+//! A build, from the recipe to a released image. [`build`] reads like it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use store::manifest::Manifest;
+use store::{DirStore, Sha256};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::Tools;
+use crate::image::{self, is_released};
+use crate::interrupt;
+use crate::layers::{Key, Layers, remove};
+use crate::lock::Lock;
+use crate::locking::{Locking, Strictness};
+use crate::recipe::Recipe;
+use crate::resolve::local;
+use crate::runner::{self, Planned, Runner};
+use crate::settings::Settings;
+use crate::steps;
+use crate::ui::Ui;
+
+/// What a build came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The image.
+    pub manifest: Manifest,
+    /// Number of its release in the first environment.
+    pub seq: u64,
+    /// Whether nothing had to be done.
+    pub up_to_date: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A work directory in which one recipe is built by one build at a time.
+#[derive(Debug)]
+pub struct Workplace {
+    /// Step results.
+    pub layers: Layers,
+    /// Scratch space of this build alone.
+    pub scratch: PathBuf,
+    dir: PathBuf,
+    name: String,
+    _lock: File,
+}
+
+impl Workplace {
+    /// Takes the recipe's place in the work directory.
+    pub fn take(work: &Path, name: &str) -> Result<Self> {
+        let dir = work.join("builds").join(name);
+        fs::create_dir_all(&dir).map_err(|e| unwritable(work, &e))?;
+        let path = dir.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| unwritable(work, &e))?;
+        if lock.try_lock().is_err() {
+            return Err(Error::new(ErrorKind::Busy, format!("another build of {name} is running"))
+                .hint("wait for it to end, or give this one its own --work DIR"));
+        }
+        let scratch = dir.join("scratch");
+        // What a killed build left.
+        remove(&scratch)?;
+        fs::create_dir_all(&scratch).map_err(|e| unwritable(work, &e))?;
+        Ok(Self { layers: Layers::open(work)?, scratch, dir, name: name.to_owned(), _lock: lock })
+    }
+
+    /// Layers of the last successful build, for pruning.
+    fn remember_layers(&self, work: &Path, keys: &[Key]) -> Result<()> {
+        let text: String = keys.iter().map(|k| format!("{}\n", k.as_str())).collect();
+        let path = self.dir.join("layers");
+        fs::write(&path, text).context(|| format!("cannot write {}", path.display()))?;
+        let mut used = std::collections::BTreeSet::new();
+        let builds = work.join("builds");
+        let unreadable = || format!("cannot read {}", builds.display());
+        for entry in fs::read_dir(&builds).context(unreadable)? {
+            let list = entry.context(unreadable)?.path().join("layers");
+            let text = fs::read_to_string(list).unwrap_or_default();
+            used.extend(text.lines().map(str::to_owned));
+        }
+        self.layers.prune(&|name| used.contains(name))
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        // Everything there is of no use after the build.
+        let _ = fs::remove_dir_all(&self.scratch);
+    }
+}
+
+fn unwritable(work: &Path, error: &std::io::Error) -> Error {
+    Error::failed(format!("cannot write to the work directory {}", work.display()))
+        .because(error)
+        .hint("choose another one with --work DIR")
+}
+
+/// Opens the store, or makes it.
+pub fn open_store(settings: &Settings) -> Result<DirStore> {
+    DirStore::open_or_create(&settings.store).map_err(|e| {
+        Error::failed(format!("cannot open the store {}", settings.store.display()))
+            .because(&e)
+            .hint("choose another one with --store PATH")
+    })
+}
+
+/// Builds one recipe.
+pub fn build(
+    path: &Path,
+    settings: &Settings,
+    strictness: Strictness,
+    setup: bool,
+    ui: &mut Ui,
+) -> Result<Outcome> {
+    let started = Instant::now();
+    let recipe = load_recipe(path)?;
+    let store = open_store(settings)?;
+    let lock = Lock::load(&Lock::path_for(path))?;
+    if let Some(done) = nothing_to_do(&recipe, path, lock.as_ref(), &store, settings, started)? {
+        return Ok(done);
+    }
+    prepare_host(&recipe, setup, ui)?;
+    let place = Workplace::take(&settings.work, recipe.name.as_str())?;
+    let inputs = store.inputs();
+    let locking = Locking {
+        recipe: &recipe,
+        path,
+        settings,
+        inputs: &inputs,
+        layers: &place.layers,
+        scratch: &place.scratch,
+        strictness,
+        upgrade: false,
+    };
+    let lock = locking.run(lock, ui)?;
+    let planned = runner::plan(steps::all(&recipe, &lock)?, &place.layers)?;
+    let runner = Runner {
+        layers: &place.layers,
+        work: &settings.work,
+        scratch: &place.scratch.join("run"),
+        lock: &lock,
+        inputs: &inputs,
+        recipe: path,
+    };
+    runner.run(&planned, ui)?;
+    interrupt::check()?;
+    let layers = runner::tree_layers(&planned);
+    let tree = place.layers.scratch(&place.scratch.join("image"), &layers)?;
+    let packed = image::pack(&recipe, &lock, tree.root(), &store, settings, ui)?;
+    drop(tree);
+    interrupt::check()?;
+    let phase = ui.phase("keep the cache");
+    place.layers.sync(&layers)?;
+    phase.finish(&format!("{} layers", layers.len()));
+    let seq = image::release(&packed.manifest, &store, settings, ui)?;
+    remember(&settings.work, &planned, &recipe, &packed.manifest)?;
+    place.remember_layers(&settings.work, &all_keys(&planned))?;
+    Ok(Outcome { manifest: packed.manifest, seq, up_to_date: false, took: started.elapsed() })
+}
+
+/// Reads a recipe; its error is a usage error.
+pub fn load_recipe(path: &Path) -> Result<Recipe> {
+    Recipe::load(path).map_err(|e| {
+        let text = e.to_string();
+        let error = Error::usage(text);
+        error
+    })
+}
+
+/// Sees to the programs that a build needs.
+pub fn prepare_host(recipe: &Recipe, setup: bool, ui: &mut Ui) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::failed("building needs root: it mounts and enters a chroot")
+            .hint("run the same command with sudo"));
+    }
+    let with_git = recipe.virtualenvs.iter().any(|v| !v.git.is_empty());
+    let tools = Tools::look(with_git);
+    if tools.missing.is_empty() {
+        return Ok(());
+    }
+    if !setup {
+        return tools.require();
+    }
+    ui.note(&format!("installing on this machine: {}", tools.packages().join(" ")));
+    let mut phase = ui.phase("set up the machine");
+    tools.install(&mut |line| phase.output(line))?;
+    phase.finish(&tools.packages().join(" "));
+    Tools::look(with_git).require()
+}
+
+/// The image of exactly this recipe, lock and files, if it is there already.
+fn nothing_to_do(
+    recipe: &Recipe,
+    path: &Path,
+    lock: Option<&Lock>,
+    store: &DirStore,
+    settings: &Settings,
+    started: Instant,
+) -> Result<Option<Outcome>> {
+    let Some(lock) = lock else { return Ok(None) };
+    let files = local::read(recipe, crate::locking::beside(path), None)?;
+    if lock.files != files {
+        return Ok(None);
+    }
+    // The steps name everything that decides about the image.
+    let Ok(steps) = steps::all(recipe, lock) else { return Ok(None) };
+    let planned = runner::plan(steps, &Layers::open(&settings.work)?)?;
+    let file = memory(&settings.work, &planned, recipe)?;
+    let Some(manifest) = image::remembered(&file, store)? else { return Ok(None) };
+    let Some(seq) = is_released(&manifest, store)? else { return Ok(None) };
+    Ok(Some(Outcome { manifest, seq, up_to_date: true, took: started.elapsed() }))
+}
+
+/// The file that remembers which image a build of these keys made.
+fn memory(work: &Path, planned: &[Planned], recipe: &Recipe) -> Result<PathBuf> {
+    let dir = work.join("built");
+    fs::create_dir_all(&dir).map_err(|e| unwritable(work, &e))?;
+    let mut text = recipe.canonical_json();
+    for key in all_keys(planned) {
+        text.extend(key.as_str().as_bytes());
+    }
+    Ok(dir.join(Sha256::of(&text).hex()))
+}
+
+fn remember(work: &Path, planned: &[Planned], recipe: &Recipe, manifest: &Manifest) -> Result<()> {
+    let file = memory(work, planned, recipe)?;
+    let temporary = file.with_extension("tmp");
+    fs::write(&temporary, format!("{}\n", manifest.image))
+        .and_then(|()| fs::rename(&temporary, &file))
+        .context(|| format!("cannot write {}", file.display()))
+}
+
+fn all_keys(planned: &[Planned]) -> Vec<Key> {
+    planned.iter().map(|p| p.key.clone()).collect()
+}

@@ -1,0 +1,77 @@
+//! `imgbuild [build] RECIPE...`
+
+use serde::Serialize;
+
+use crate::args::BuildArgs;
+use crate::build::{Outcome, build};
+use crate::error::Result;
+use crate::image::FIRST_ENVIRONMENT;
+use crate::locking::Strictness;
+use crate::settings::Settings;
+use crate::ui::{self, Ui};
+
+/// What `--json` says at the end of a build.
+#[derive(Serialize)]
+struct Built<'a> {
+    schema: u32,
+    event: &'static str,
+    name: &'a str,
+    image: String,
+    sha256: String,
+    size: u64,
+    entries: u64,
+    environment: &'static str,
+    seq: u64,
+    up_to_date: bool,
+    seconds: f64,
+    phases: Vec<(String, f64)>,
+}
+
+pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let strictness =
+        Strictness { locked: args.locked, frozen: args.frozen, offline: args.offline };
+    for recipe in &args.recipes {
+        let outcome = build(recipe, settings, strictness, args.setup, ui)?;
+        report(&outcome, settings, ui);
+    }
+    Ok(())
+}
+
+fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
+    let Outcome { manifest, seq, up_to_date, took } = outcome;
+    if ui.is_json() {
+        ui.result_json(&Built {
+            schema: ui::SCHEMA,
+            event: "built",
+            name: manifest.name.as_ref(),
+            image: manifest.image.to_string(),
+            sha256: manifest.sha256.to_string(),
+            size: manifest.size,
+            entries: manifest.entries,
+            environment: FIRST_ENVIRONMENT,
+            seq: *seq,
+            up_to_date: *up_to_date,
+            seconds: took.as_secs_f64(),
+            phases: ui.phases().iter().map(|(n, d)| (n.clone(), d.as_secs_f64())).collect(),
+        });
+        return;
+    }
+    let (name, env) = (&manifest.name, FIRST_ENVIRONMENT);
+    let state = if *up_to_date { "up to date, nothing to do" } else { "built" };
+    ui.note(&format!(
+        "{name}: {state} in {:.1} s; {} in {} entries; release {env}/{name}/{seq}",
+        took.as_secs_f64(),
+        ui::size(manifest.size),
+        manifest.entries
+    ));
+    ui.result(&manifest.image.to_string());
+    if *up_to_date {
+        return;
+    }
+    let store = settings.store.display();
+    ui.note(&format!(
+        "next, on a node:\n  \
+         imgnode init --env {env} --repo {store} --root {store}/env/{env}/metadata/1.root.json\n  \
+         imgnode install {name} --as SYSTEM --target dir:/srv/imgnode"
+    ));
+}

@@ -1,0 +1,34 @@
+//! `imgbuild lock RECIPE`
+
+use crate::args::LockArgs;
+use crate::build::{Workplace, load_recipe, open_store, prepare_host};
+use crate::error::Result;
+use crate::lock::Lock;
+use crate::locking::{Locking, Strictness};
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let recipe = load_recipe(&args.recipe)?;
+    let store = open_store(settings)?;
+    prepare_host(&recipe, args.setup, ui)?;
+    let place = Workplace::take(&settings.work, recipe.name.as_str())?;
+    let path = Lock::path_for(&args.recipe);
+    let old = Lock::load(&path)?;
+    let locking = Locking {
+        recipe: &recipe,
+        path: &args.recipe,
+        settings,
+        inputs: &store.inputs(),
+        layers: &place.layers,
+        scratch: &place.scratch,
+        strictness: Strictness::default(),
+        upgrade: args.upgrade,
+    };
+    let new = locking.run(old.clone(), ui)?;
+    if old.as_ref() == Some(&new) {
+        ui.note(&format!("{} fits the recipe", path.display()));
+    }
+    ui.result(&path.display().to_string());
+    Ok(())
+}

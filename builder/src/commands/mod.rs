@@ -1,0 +1,37 @@
+//! One file a command; each takes what was typed and what it means.
+
+mod build;
+mod doctor;
+mod image;
+mod lock;
+mod plan;
+mod shell;
+
+use crate::args::{BuildArgs, Command, LowArgs};
+use crate::error::Result;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+/// Runs the command.
+pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    match args.command.unwrap_or(Command::Build(args.build)) {
+        Command::Build(args) => build::run(&args, settings, ui),
+        Command::Lock(args) => lock::run(&args, settings, ui),
+        Command::Plan(args) => plan::run(&args, settings, ui),
+        Command::Shell(args) => shell::run(&args, settings, ui),
+        Command::Doctor(args) => doctor::run(&args, settings, ui),
+        Command::List(_) => image::list(settings, ui),
+        Command::Show(args) => image::show(&args, settings, ui),
+        Command::Log(args) => plan::log(&args, settings, ui),
+    }
+}
+
+/// Whether the command mounts trees and so belongs in its own mount namespace.
+pub fn mounts(args: &LowArgs) -> bool {
+    let build = |args: &BuildArgs| !args.recipes.is_empty();
+    match &args.command {
+        None => build(&args.build),
+        Some(Command::Build(_) | Command::Lock(_) | Command::Shell(_)) => true,
+        Some(_) => false,
+    }
+}

@@ -1,0 +1,100 @@
+//! `imgbuild plan RECIPE` and `imgbuild log RECIPE [STEP]`
+
+use std::fs::File;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::args::{LogArgs, RecipeArgs};
+use crate::build::load_recipe;
+use crate::error::{Context, Error, Result};
+use crate::layers::Layers;
+use crate::lock::Lock;
+use crate::runner::{self, Planned, phase_name};
+use crate::settings::Settings;
+use crate::steps;
+use crate::ui::{self, Ui};
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    schema: u32,
+    steps: Vec<ShownStep<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownStep<'a> {
+    step: usize,
+    phase: &'static str,
+    name: &'a str,
+    key: &'a str,
+    cached: bool,
+}
+
+/// The steps of a recipe with its lock, as a build would take them.
+pub(super) fn planned(recipe: &Path, settings: &Settings) -> Result<(Vec<Planned>, Layers, Lock)> {
+    let loaded = load_recipe(recipe)?;
+    let path = Lock::path_for(recipe);
+    let lock = Lock::load(&path)?.ok_or_else(|| {
+        Error::failed(format!("there is no {}", path.display()))
+            .hint(format!("run `imgbuild lock {}` first", recipe.display()))
+    })?;
+    let layers = Layers::open(&settings.work)?;
+    Ok((runner::plan(steps::all(&loaded, &lock)?, &layers)?, layers, lock))
+}
+
+pub(super) fn run(args: &RecipeArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let (planned, _, _) = planned(&args.recipe, settings)?;
+    if ui.is_json() {
+        let steps = planned.iter().enumerate().map(|(index, p)| ShownStep {
+            step: index + 1,
+            phase: phase_name(p.step.phase),
+            name: &p.step.name,
+            key: p.key.as_str(),
+            cached: p.cached,
+        });
+        ui.result_json(&Shown { schema: ui::SCHEMA, steps: steps.collect() });
+        return Ok(());
+    }
+    for (index, planned) in planned.iter().enumerate() {
+        let state = if planned.cached { "cached" } else { "run" };
+        let number = index + 1;
+        ui.result(&format!(
+            "{number:>3}  {state:<6}  {:<11}  {}",
+            phase_name(planned.step.phase),
+            planned.step.name
+        ));
+    }
+    Ok(())
+}
+
+/// The step that a person means by its number.
+pub(super) fn numbered(planned: &[Planned], number: usize) -> Result<&Planned> {
+    number.checked_sub(1).and_then(|index| planned.get(index)).ok_or_else(|| {
+        Error::usage(format!("there is no step {number}: the recipe has {}", planned.len()))
+            .hint("`imgbuild plan RECIPE` counts them")
+    })
+}
+
+pub(super) fn log(args: &LogArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let (planned, layers, _) = planned(&args.recipe, settings)?;
+    let wanted: Vec<&Planned> = match args.step {
+        Some(number) => vec![numbered(&planned, number)?],
+        None => planned.iter().collect(),
+    };
+    let mut shown = 0;
+    for step in wanted {
+        let path = layers.log(&step.key);
+        let Ok(mut file) = File::open(&path) else { continue };
+        shown += 1;
+        ui.note(&format!("--- {} ({})", step.step.name, path.display()));
+        match std::io::copy(&mut file, &mut std::io::stdout().lock()) {
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            other => other.context(|| format!("cannot read {}", path.display()))?,
+        };
+    }
+    if shown == 0 {
+        return Err(Error::failed("no such step has run on this machine")
+            .hint(format!("build it first: imgbuild {}", args.recipe.display())));
+    }
+    Ok(())
+}

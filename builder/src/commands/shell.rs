@@ -1,0 +1,74 @@
+//! `imgbuild shell RECIPE [--step N]`
+
+use crate::args::ShellArgs;
+use crate::build::{Workplace, load_recipe, open_store, prepare_host};
+use crate::error::{Error, Result};
+use crate::layers::Key;
+use crate::runner::{Planned, Runner};
+use crate::sandbox::{Command, Sandbox};
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+use super::plan::{numbered, planned};
+
+pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let recipe = load_recipe(&args.recipe)?;
+    let store = open_store(settings)?;
+    prepare_host(&recipe, false, ui)?;
+    let (planned, layers, lock) = planned(&args.recipe, settings)?;
+    let step = match args.step {
+        Some(number) => numbered(&planned, number)?,
+        None => interesting(&planned, |key| layers.is_started(key))?,
+    };
+    let mut stack: Vec<Key> = step.below.clone();
+    if layers.is_started(&step.key) {
+        stack.push(step.key.clone());
+    } else if step.step.is_test() || layers.is_done(&step.key) {
+        // A test leaves no tree of its own.
+    } else {
+        return Err(Error::failed(format!("the step `{}` has not run yet", step.step.name))
+            .hint(format!("build it first: imgbuild {}", args.recipe.display())));
+    }
+    let place = Workplace::take(&settings.work, recipe.name.as_str())?;
+    let runner = Runner {
+        layers: &layers,
+        work: &settings.work,
+        scratch: &place.scratch.join("run"),
+        lock: &lock,
+        inputs: &store.inputs(),
+        recipe: &args.recipe,
+    };
+    let binds = runner.hand(&step.step)?;
+    let mounted = layers.scratch(&place.scratch.join("shell"), &stack)?;
+    let state = if layers.is_done(&step.key) { "after" } else { "as left by the failed" };
+    ui.note(&format!(
+        "a shell in the tree {state} step `{}`; its script is {}/script; changes are thrown away",
+        step.step.name,
+        crate::steps::HANDED
+    ));
+    let mut environment = step.step.environment.clone();
+    environment.insert("TERM".into(), settings.variable("TERM").unwrap_or("dumb".into()));
+    environment.insert("PS1".into(), format!("[{}] \\w # ", recipe.name));
+    let sandbox = Sandbox {
+        root: mounted.root().to_owned(),
+        binds,
+        environment,
+        network: false,
+        command: Command::Chroot {
+            argv: vec!["/bin/bash".into(), "--norc".into(), "-i".into()],
+            user: step.step.user.clone(),
+            directory: "/".into(),
+        },
+    };
+    sandbox.run_interactive().map(|_| ())
+}
+
+/// The first step that was started and not finished, else the last one done.
+fn interesting(planned: &[Planned], started: impl Fn(&Key) -> bool) -> Result<&Planned> {
+    let failed = planned.iter().find(|p| !p.cached && started(&p.key));
+    let done = planned.iter().rev().find(|p| p.cached && !p.step.is_test());
+    failed.or(done).ok_or_else(|| {
+        Error::failed("nothing of this recipe was built on this machine yet")
+            .hint("build it first; after a failure this command opens the failed step")
+    })
+}

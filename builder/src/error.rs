@@ -1,0 +1,132 @@
+//! One error type for the whole builder.
+//!
+//! An error is a sentence (what failed, on what), optionally the reason below
+//! it, optionally a hint that says what to do. Its kind decides the exit code;
+//! nothing else does. `main` is the only place that shows one.
+
+use std::fmt;
+
+/// What class of failure this is; see the exit codes in `imgbuild --help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Something did not work: exit code 1.
+    Failed,
+    /// The command line or a file that a person wrote is wrong: exit code 2.
+    Usage,
+    /// Verification failed or policy refused: exit code 3.
+    Refused,
+    /// Somebody else holds what is needed; later it may work: exit code 75.
+    Busy,
+    /// A signal ended the run: exit code 130.
+    Interrupted,
+}
+
+impl ErrorKind {
+    /// The process exit code of this kind.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Busy => 75,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A failure with its reason and a hint.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    what: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+/// The builder's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure of the given kind.
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// A plain failure.
+    pub fn failed(what: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failed, what)
+    }
+
+    /// A mistake in what the user wrote.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, what)
+    }
+
+    /// The run was ended by a signal.
+    pub fn interrupted() -> Self {
+        Self::new(ErrorKind::Interrupted, "interrupted")
+    }
+
+    /// Adds the reason below the sentence, with that reason's own reasons.
+    #[must_use]
+    pub fn because(mut self, cause: &dyn std::error::Error) -> Self {
+        let mut next = Some(cause);
+        while let Some(error) = next {
+            let text = error.to_string();
+            if self.causes.last() != Some(&text) {
+                self.causes.push(text);
+            }
+            next = error.source();
+        }
+        self
+    }
+
+    /// Adds a line of evidence below the sentence.
+    #[must_use]
+    pub fn detail(mut self, line: impl Into<String>) -> Self {
+        self.causes.push(line.into());
+        self
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The class of this failure.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The lines of evidence, outermost first.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    /// What to do, if something is known to help.
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Turns foreign errors into ours with a sentence around them.
+pub trait Context<T> {
+    /// Wraps the error with what was being done, e.g. `cannot write x.lock`.
+    fn context(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Error::failed(what()).because(&e))
+    }
+}

@@ -1,0 +1,160 @@
+//! From a finished tree to a released image.
+//!
+//! The tree passes the leak gate, is packed into the store as its canonical
+//! tar, described by a manifest and signed into the dev environment, which is
+//! made with its keys on first use.
+
+use std::path::Path;
+
+use store::env::{Environment, RoleKeys};
+use store::manifest::{Manifest, Run};
+use store::{DirStore, EnvName, ImageId, Progress, Sha256};
+
+use crate::error::{Context, Error, Result};
+use crate::leak;
+use crate::lock::Lock;
+use crate::recipe::Recipe;
+use crate::settings::Settings;
+use crate::tree::Tree;
+use crate::ui::{self, Ui, Unit};
+
+/// The environment that a build releases into.
+pub const FIRST_ENVIRONMENT: &str = "dev";
+
+/// A packed tree.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Bytes that the store grew by.
+    pub written: u64,
+}
+
+/// Packs the tree at `root`.
+pub fn pack(
+    recipe: &Recipe,
+    lock: &Lock,
+    root: &Path,
+    store: &DirStore,
+    settings: &Settings,
+    ui: &mut Ui,
+) -> Result<Packed> {
+    let tree = Tree::open(root)?;
+    let gate = ui.phase("leak gate");
+    let scanned = leak::check(root, &leak::patterns(settings)?)?;
+    gate.finish(&format!("{scanned} files"));
+
+    let phase = std::sync::Mutex::new(ui.phase("pack"));
+    let total = std::sync::atomic::AtomicU64::new(0);
+    let progress = |event: Progress| {
+        use std::sync::atomic::Ordering::Relaxed;
+        let Ok(mut phase) = phase.lock() else { return };
+        match event {
+            Progress::Scanned { bytes, .. } => total.store(bytes, Relaxed),
+            Progress::Read { bytes } => phase.progress(bytes, total.load(Relaxed), Unit::Bytes),
+            _ => {}
+        }
+    };
+    let published = store
+        .publish_tree(root, lock.epoch, &progress)
+        .context(|| "cannot pack the tree into the store".into())?;
+    let phase = phase.into_inner().map_err(|_| Error::failed("a worker thread died"))?;
+    let mut wheels = Vec::new();
+    for virtualenv in &recipe.virtualenvs {
+        wheels.extend(tree.wheels(virtualenv.path.as_str())?);
+    }
+    let strings = |words: &[crate::recipe::Argument]| words.iter().map(ToString::to_string).collect();
+    let manifest = Manifest {
+        schema: store::manifest::SCHEMA,
+        name: recipe
+            .name
+            .as_str()
+            .parse()
+            .context(|| format!("`{}` is no image name", recipe.name))?,
+        image: published.image,
+        sha256: published.sha256,
+        size: published.size,
+        entries: published.entries,
+        layout: published.layout,
+        arch: lock.architecture.clone(),
+        suite: recipe.bootstrap.suite.to_string(),
+        epoch: lock.epoch,
+        packages: tree.packages()?,
+        wheels,
+        users: tree.users()?,
+        setuid: published.setuid,
+        xattrs: published.xattrs,
+        recipe: Sha256::of(&recipe.canonical_json()),
+        lock: lock.digest()?,
+        builder: concat!("imgbuild ", env!("CARGO_PKG_VERSION")).to_owned(),
+        run: recipe.service.as_ref().map(|service| Run {
+            user: service.user.to_string(),
+            directory: service.directory.to_string(),
+            start: strings(&service.start),
+            stop: strings(&service.stop),
+            reload: strings(&service.reload),
+            environment: service.environment.clone(),
+        }),
+    };
+    store.put_manifest(&manifest).context(|| "cannot write the manifest".into())?;
+    phase.finish(&format!(
+        "{} in {} entries, {} new in the store",
+        ui::size(published.size),
+        published.entries,
+        ui::size(published.written)
+    ));
+    Ok(Packed { manifest, written: published.written })
+}
+
+/// Signs an image into the first environment; returns the release's number.
+pub fn release(manifest: &Manifest, store: &DirStore, settings: &Settings, ui: &Ui) -> Result<u64> {
+    let env: EnvName =
+        FIRST_ENVIRONMENT.parse().context(|| "bad name of an environment".into())?;
+    let now = jiff::Timestamp::now();
+    let failed = || format!("cannot release into the environment {env}");
+    let keys = if Environment::exists(store, &env).context(failed)? {
+        RoleKeys::load(&settings.keys, &env).map_err(|e| {
+            Error::failed(failed()).because(&e).hint(format!(
+                "the environment's keys belong in {}; name another place with --keys DIR",
+                settings.keys.display()
+            ))
+        })?
+    } else {
+        let keys = RoleKeys::load_or_generate(&settings.keys, &env).context(failed)?;
+        Environment::init(store, &env, &keys, now).context(failed)?;
+        ui.note(&format!(
+            "made the environment `{env}` in {} and its keys in {}",
+            store.root().display(),
+            settings.keys.display()
+        ));
+        keys
+    };
+    let mut environment = Environment::open(store, &env).context(failed)?;
+    let release = environment.release(manifest, &keys, now).context(failed)?;
+    Ok(release.seq)
+}
+
+/// Whether the newest release of the name is this image.
+pub fn is_released(manifest: &Manifest, store: &DirStore) -> Result<Option<u64>> {
+    let env: EnvName =
+        FIRST_ENVIRONMENT.parse().context(|| "bad name of an environment".into())?;
+    let failed = || format!("cannot read the environment {env}");
+    if !Environment::exists(store, &env).context(failed)? {
+        return Ok(None);
+    }
+    let releases = Environment::open(store, &env).and_then(|e| e.releases()).context(failed)?;
+    let newest = releases.iter().filter(|r| r.name == manifest.name).max_by_key(|r| r.seq);
+    Ok(newest.filter(|r| r.image == manifest.image).map(|r| r.seq))
+}
+
+/// The image that an earlier build of the same key made, if the store has it.
+pub fn remembered(file: &Path, store: &DirStore) -> Result<Option<Manifest>> {
+    let Ok(text) = std::fs::read_to_string(file) else { return Ok(None) };
+    let Ok(image) = text.trim().parse::<ImageId>() else { return Ok(None) };
+    let Ok(manifest) = store.read().manifest(&image) else { return Ok(None) };
+    let whole = store
+        .read()
+        .has_image_objects(&manifest)
+        .context(|| "cannot look into the store".into())?;
+    Ok(whole.then_some(manifest))
+}

@@ -1,0 +1,326 @@
+//! Step results as stacked overlayfs layers in the work directory.
+//!
+//! ```text
+//! WORK/layers/KEY/done   written last: the step succeeded, its result is whole
+//!                 fs     what the step changed
+//!                 log    what it printed
+//!                 lock   held (flock) while somebody builds or uses the layer
+//! ```
+//!
+//! A layer's key is the digest of everything that can influence it, the key
+//! below it included; so a finished layer is never built again and a changed
+//! step drops exactly itself and what follows. The running step writes to an
+//! overlay mounted `volatile`: the kernel then ignores every fsync in it, and a
+//! layer is trusted only by the boot that wrote it, or after one syncfs.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// The name of a layer: hex digits of its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key(String);
+
+impl Key {
+    /// The key of a step: a digest over what it builds on and what it is.
+    pub fn derive(below: Option<&Key>, parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("imgbuild step 1");
+        for part in std::iter::once(below.map_or("", |k| &k.0).as_bytes()).chain(parts.iter().copied())
+        {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        // 20 bytes: short enough for mount options, long enough for ever.
+        Self(hasher.finalize().to_hex()[..40].to_owned())
+    }
+
+    /// The hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Done {
+    boot: String,
+    synced: bool,
+    step: String,
+}
+
+/// The layers below one work directory.
+#[derive(Debug)]
+pub struct Layers {
+    dir: PathBuf,
+    boot: String,
+}
+
+/// A layer that is being built; dropped without [`Building::finish`], it keeps
+/// its tree and log for a look, and the next build starts it afresh.
+#[derive(Debug)]
+pub struct Building {
+    dir: PathBuf,
+    mounted: Mounted,
+    _lock: File,
+}
+
+/// A mounted tree; unmounted when dropped.
+#[derive(Debug)]
+pub struct Mounted {
+    path: PathBuf,
+}
+
+impl Layers {
+    /// Opens `WORK/layers`.
+    pub fn open(work: &Path) -> Result<Self> {
+        let dir = work.join("layers");
+        fs::create_dir_all(&dir).context(|| format!("cannot make {}", dir.display()))?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .context(|| "cannot read the kernel's boot id".into())?;
+        Ok(Self { dir, boot: boot.trim().to_owned() })
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.dir.join(&key.0)
+    }
+
+    /// The log of a layer, finished or not.
+    pub fn log(&self, key: &Key) -> PathBuf {
+        self.path(key).join("log")
+    }
+
+    /// The directory with what a step wrote, finished or not.
+    pub fn changes(&self, key: &Key) -> PathBuf {
+        self.path(key).join("fs")
+    }
+
+    /// Whether the step of this key has succeeded and its layer can be used.
+    pub fn is_done(&self, key: &Key) -> bool {
+        let Ok(json) = fs::read(self.path(key).join("done")) else { return false };
+        let Ok(done) = serde_json::from_slice::<Done>(&json) else { return false };
+        done.synced || done.boot == self.boot
+    }
+
+    /// Whether a failed or interrupted attempt of this key is there to look at.
+    pub fn is_started(&self, key: &Key) -> bool {
+        self.changes(key).is_dir()
+    }
+
+    /// Locks a finished layer against removal while it is used.
+    pub fn hold(&self, key: &Key) -> Result<File> {
+        let lock = self.lock_file(key)?;
+        lock.lock_shared().context(|| format!("cannot lock the layer {}", key.0))?;
+        Ok(lock)
+    }
+
+    fn lock_file(&self, key: &Key) -> Result<File> {
+        let dir = self.path(key);
+        fs::create_dir_all(&dir).context(|| format!("cannot make {}", dir.display()))?;
+        let path = dir.join("lock");
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// Starts the layer `key` on top of `below` (lowest first), from nothing.
+    pub fn begin(&self, key: &Key, below: &[Key]) -> Result<Building> {
+        let dir = self.path(key);
+        let lock = self.lock_file(key)?;
+        if lock.try_lock().is_err() {
+            return Err(Error::new(ErrorKind::Busy, "another build is making the same step")
+                .hint("wait for it to end; its result will be used"));
+        }
+        for name in ["done", "fs", "work", "root"] {
+            remove(&dir.join(name))?;
+        }
+        let upper = dir.join("fs");
+        fs::create_dir_all(&upper).context(|| format!("cannot make {}", upper.display()))?;
+        let mounted = if below.is_empty() {
+            // The first layer is a plain directory: overlayfs needs a lower one.
+            let empty = dir.join("work/empty");
+            fs::create_dir_all(&empty).context(|| format!("cannot make {}", empty.display()))?;
+            self.mount(&dir, &[], Some(&empty))?
+        } else {
+            self.mount(&dir, below, None)?
+        };
+        Ok(Building { dir, mounted, _lock: lock })
+    }
+
+    /// Mounts the given layers read-write with a throw-away top at `scratch`.
+    pub fn scratch(&self, scratch: &Path, layers: &[Key]) -> Result<Mounted> {
+        remove(scratch)?;
+        let upper = scratch.join("fs");
+        fs::create_dir_all(&upper).context(|| format!("cannot make {}", upper.display()))?;
+        self.mount(scratch, layers, None)
+    }
+
+    fn mount(&self, dir: &Path, lower: &[Key], base: Option<&Path>) -> Result<Mounted> {
+        let (root, work) = (dir.join("root"), dir.join("work/overlay"));
+        for path in [&root, &work] {
+            fs::create_dir_all(path).context(|| format!("cannot make {}", path.display()))?;
+        }
+        // Upper layers come first in overlayfs' list.
+        let mut lowers: Vec<PathBuf> =
+            lower.iter().rev().map(|key| self.changes(key)).collect();
+        lowers.extend(base.map(Path::to_path_buf));
+        let lowers: Vec<String> = lowers.iter().map(|p| escape(p)).collect();
+        let upper = escape(&dir.join("fs"));
+        let options = format!(
+            "lowerdir={},upperdir={upper},workdir={},volatile,redirect_dir=on,index=off,metacopy=off,xino=off",
+            lowers.join(":"),
+            escape(&work)
+        );
+        let failed = || format!("cannot mount an overlay in {}", dir.display());
+        if options.len() > 4000 {
+            return Err(Error::failed(failed())
+                .detail("the recipe has more steps than one mount can take")
+                .hint("join some [[run]] steps, or choose a shorter --work path"));
+        }
+        let options = std::ffi::CString::new(options).context(failed)?;
+        mount("imgbuild", &root, "overlay", MountFlags::empty(), options.as_c_str())
+            .map_err(|e| {
+                Error::failed(failed()).because(&std::io::Error::from(e)).hint(
+                    "the work directory needs a local file system such as ext4, xfs or btrfs: \
+                     choose one with --work DIR",
+                )
+            })?;
+        Ok(Mounted { path: root })
+    }
+
+    /// Makes finished layers survive a power cut: one syncfs for all of them.
+    pub fn sync(&self, keys: &[Key]) -> Result<()> {
+        let open: Vec<(PathBuf, Done)> = keys
+            .iter()
+            .filter_map(|key| {
+                let path = self.path(key).join("done");
+                let done: Done = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+                (!done.synced).then_some((path, done))
+            })
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let dir = File::open(&self.dir).context(|| format!("cannot open {}", self.dir.display()))?;
+        rustix::fs::syncfs(&dir).context(|| format!("cannot sync {}", self.dir.display()))?;
+        for (path, mut done) in open {
+            done.synced = true;
+            write_done(&path, &done)?;
+        }
+        Ok(())
+    }
+
+    /// Removes layers that nobody uses, except those to keep.
+    pub fn prune(&self, keep: &dyn Fn(&str) -> bool) -> Result<()> {
+        let unreadable = || format!("cannot read {}", self.dir.display());
+        for entry in fs::read_dir(&self.dir).context(unreadable)? {
+            let entry = entry.context(unreadable)?;
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+            if keep(&name) {
+                continue;
+            }
+            let Ok(lock) = File::open(entry.path().join("lock")) else { continue };
+            if lock.try_lock().is_ok() {
+                let _ = fs::remove_file(entry.path().join("done"));
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Building {
+    /// Where the tree is mounted.
+    pub fn root(&self) -> &Path {
+        &self.mounted.path
+    }
+
+    /// The step's log file.
+    pub fn create_log(&self) -> Result<File> {
+        let path = self.dir.join("log");
+        File::create(&path).context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Declares the layer whole.
+    pub fn finish(self, layers: &Layers, step: &str) -> Result<()> {
+        let Self { dir, mounted, _lock } = self;
+        mounted.unmount()?;
+        remove(&dir.join("work"))?;
+        remove(&dir.join("root"))?;
+        let done = Done { boot: layers.boot.clone(), synced: false, step: step.to_owned() };
+        write_done(&dir.join("done"), &done)
+    }
+}
+
+impl Mounted {
+    /// Where the tree is mounted.
+    pub fn root(&self) -> &Path {
+        &self.path
+    }
+
+    fn unmount(self) -> Result<()> {
+        unmount(&self.path, UnmountFlags::empty())
+            .context(|| format!("cannot unmount {}", self.path.display()))
+            .map(|()| std::mem::forget(self))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = unmount(&self.path, UnmountFlags::DETACH);
+    }
+}
+
+fn write_done(path: &Path, done: &Done) -> Result<()> {
+    let json = serde_json::to_vec(done).context(|| "cannot describe a layer".into())?;
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, json)
+        .and_then(|()| fs::rename(&temporary, path))
+        .context(|| format!("cannot write {}", path.display()))
+}
+
+/// Colons, commas and backslashes separate things in mount options.
+fn escape(path: &Path) -> String {
+    let mut text = String::new();
+    for c in path.to_string_lossy().chars() {
+        if matches!(c, ':' | ',' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
+}
+
+/// Removes a file or a whole directory; it is fine when nothing is there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let result = match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        _ => fs::remove_file(path),
+    };
+    result.context(|| format!("cannot remove {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_depend_on_each_part_and_their_borders() {
+        let base = Key::derive(None, &[b"a", b"bc"]);
+        assert_ne!(base, Key::derive(None, &[b"ab", b"c"]));
+        assert_ne!(base, Key::derive(Some(&base), &[b"a", b"bc"]));
+        assert_eq!(base, Key::derive(None, &[b"a", b"bc"]));
+        assert_eq!(base.as_str().len(), 40);
+    }
+
+    #[test]
+    fn mount_options_are_escaped() {
+        assert_eq!(escape(Path::new("/a:b,c\\d")), "/a\\:b\\,c\\\\d");
+    }
+}

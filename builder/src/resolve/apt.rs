@@ -1,0 +1,502 @@
+//! Which Debian packages: apt's own resolver on an empty system.
+//!
+//! apt-get runs with a private directory: our sources, our status file, the
+//! machine's proxies, nothing else of its configuration. It checks the Release
+//! signatures against the distribution's keyring. Each stage is simulated
+//! (`--simulate`) on a status file in which the stages before it count as
+//! installed; so one apt call a stage tells the exact set, and a backport or a
+//! security update takes part from the start instead of as an upgrade later.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use store::digest::Sha256;
+
+use crate::error::{Context, Error, Result};
+use crate::host::Archives;
+use crate::lock::{Deb, Release, Stage};
+use crate::process::{Output, Tool};
+use crate::recipe::{PackageSpec, Packages, Recipe, Variant};
+
+/// The keyring of the distribution.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// What apt decided.
+#[derive(Debug)]
+pub struct Resolution {
+    /// The verified Release files.
+    pub releases: Vec<Release>,
+    /// Every package.
+    pub debs: Vec<Deb>,
+}
+
+impl Resolution {
+    /// SOURCE_DATE_EPOCH: the newest of the Release files.
+    pub fn epoch(&self) -> u64 {
+        self.releases.iter().map(|r| r.date).max().unwrap_or(0)
+    }
+}
+
+/// The settings of one resolution.
+pub struct Apt<'a> {
+    recipe: &'a Recipe,
+    beside: &'a Path,
+    architecture: &'a str,
+    archives: &'a Archives,
+    dir: PathBuf,
+}
+
+/// A binary package as the archive's index describes it.
+#[derive(Clone)]
+struct Candidate {
+    stanza: String,
+    archive: Option<String>,
+    path: String,
+    size: u64,
+    sha256: Sha256,
+}
+
+/// (name, version, architecture)
+type Id = (String, String, String);
+
+impl<'a> Apt<'a> {
+    /// Prepares a resolution in the empty directory `dir`.
+    pub fn new(
+        recipe: &'a Recipe,
+        beside: &'a Path,
+        architecture: &'a str,
+        archives: &'a Archives,
+        acquire: &str,
+        dir: &Path,
+    ) -> Result<Self> {
+        let apt = Self { recipe, beside, architecture, archives, dir: dir.to_owned() };
+        for sub in ["lists/partial", "cache/archives/partial", "preferences.d", "empty"] {
+            let path = dir.join(sub);
+            fs::create_dir_all(&path).context(|| format!("cannot make {}", path.display()))?;
+        }
+        apt.write("apt.conf", &apt.configuration(acquire))?;
+        apt.write("sources.list", &apt.sources()?)?;
+        apt.write("preferences", &apt.preferences())?;
+        apt.write("status", "")?;
+        Ok(apt)
+    }
+
+    /// Resolves every stage of the recipe.
+    pub fn resolve(&self, listen: &mut dyn FnMut(&str)) -> Result<Resolution> {
+        self.update(listen)?;
+        let releases = self.releases()?;
+        let mut index = self.index()?;
+        let mut installed: BTreeMap<String, (Id, Stage)> = BTreeMap::new();
+
+        listen("resolving the bootstrap");
+        let bootstrap = &self.recipe.bootstrap;
+        let mut required = vec!["?priority(required)".to_owned()];
+        required.extend(self.bootstrap_quirks());
+        self.simulate(&required, &["--no-install-recommends"], Stage::Required, &mut installed)?;
+        self.write_status(&installed, &index)?;
+        let mut base = vec!["apt".to_owned()];
+        match bootstrap.variant {
+            Variant::Minbase => {}
+            Variant::Buildd => base.push("build-essential".into()),
+            Variant::Standard => base.push("?priority(important)".into()),
+        }
+        base.extend(bootstrap.include.iter().map(ToString::to_string));
+        base.extend(bootstrap.exclude.iter().map(|name| format!("{name}-")));
+        self.simulate(&base, &["--no-install-recommends"], Stage::Base, &mut installed)?;
+        self.write_status(&installed, &index)?;
+
+        for (stage, group) in (1u32..).zip(&packages_of(self.recipe)) {
+            listen(&format!("resolving packages {stage}"));
+            self.group(group, Stage::Packages(stage), &mut index, &mut installed)?;
+        }
+
+        let mut debs = Vec::new();
+        for (id, stage) in installed.values() {
+            let found = index.get(id).ok_or_else(|| unknown(id))?;
+            debs.push(Deb {
+                name: id.0.clone(),
+                version: id.1.clone(),
+                architecture: id.2.clone(),
+                stage: *stage,
+                archive: found.archive.clone(),
+                path: found.path.clone(),
+                size: found.size,
+                sha256: found.sha256,
+            });
+        }
+        Ok(Resolution { releases, debs })
+    }
+
+    /// One `[[packages]]` of the recipe.
+    fn group(
+        &self,
+        group: &Packages,
+        stage: Stage,
+        index: &mut BTreeMap<Id, Candidate>,
+        installed: &mut BTreeMap<String, (Id, Stage)>,
+    ) -> Result<()> {
+        let recommends =
+            if group.recommends { "--install-recommends" } else { "--no-install-recommends" };
+        let mut options = vec![recommends];
+        if let Some(release) = &group.target_release {
+            options.extend(["--target-release", release.as_str()]);
+        }
+        let mut wanted: Vec<String> = group.install.iter().map(ToString::to_string).collect();
+        for local in &group.debs {
+            let path = self.beside.join(local.as_path());
+            let (id, candidate) = local_candidate(&path, local.as_str())?;
+            wanted.push(path.display().to_string());
+            index.insert(id, candidate);
+        }
+        if !wanted.is_empty() {
+            self.simulate(&wanted, &options, stage, installed)?;
+            self.write_status(installed, index)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.dir.join(name);
+        fs::write(&path, text).context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn configuration(&self, acquire: &str) -> String {
+        let dir = self.dir.display();
+        format!(
+            "Dir \"{dir}\";\nDir::Etc \"{dir}\";\nDir::Etc::main \"/dev/null\";\n\
+             Dir::Etc::parts \"{dir}/empty\";\nDir::Etc::sourcelist \"{dir}/sources.list\";\n\
+             Dir::Etc::sourceparts \"{dir}/empty\";\nDir::Etc::preferences \"{dir}/preferences\";\n\
+             Dir::Etc::preferencesparts \"{dir}/preferences.d\";\n\
+             Dir::Etc::trusted \"/dev/null\";\nDir::Etc::trustedparts \"{dir}/empty\";\n\
+             Dir::Etc::netrc \"/etc/apt/auth.conf\";\nDir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n\
+             Dir::State \"{dir}\";\nDir::State::lists \"{dir}/lists\";\n\
+             Dir::State::status \"{dir}/status\";\nDir::Cache \"{dir}/cache\";\n\
+             APT::Architecture \"{arch}\";\nAPT::Architectures {{ \"{arch}\"; }};\n\
+             APT::Sandbox::User \"root\";\nAPT::Get::AllowUnauthenticated \"false\";\n\
+             APT::Update::Error-Mode \"any\";\nAcquire::Languages \"none\";\n\
+             Acquire::AllowInsecureRepositories \"false\";\nAcquire::Retries \"3\";\n\
+             Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled \"false\";\n{acquire}",
+            arch = self.architecture,
+        )
+    }
+
+    /// Every archive of the recipe: (archive, suite, components, keyring).
+    fn suites(&self) -> Vec<(String, String, String, String)> {
+        let bootstrap = &self.recipe.bootstrap;
+        let mut suites = vec![(
+            "debian".to_owned(),
+            bootstrap.suite.to_string(),
+            join(&bootstrap.components),
+            KEYRING.to_owned(),
+        )];
+        for source in &self.recipe.sources {
+            let key = source.key.as_ref().map(|k| self.beside.join(k.as_path()).display().to_string());
+            suites.push((
+                source.archive.to_string(),
+                source.suite.to_string(),
+                join(&source.components),
+                key.unwrap_or_else(|| KEYRING.to_owned()),
+            ));
+        }
+        suites
+    }
+
+    fn sources(&self) -> Result<String> {
+        let mut text = String::new();
+        for (archive, suite, components, key) in self.suites() {
+            let url = self.archives.url(&archive)?;
+            let arch = self.architecture;
+            let _ = writeln!(text, "deb [arch={arch} signed-by={key}] {url} {suite} {components}");
+        }
+        Ok(text)
+    }
+
+    fn preferences(&self) -> String {
+        let mut text = self.recipe.apt.preferences.as_ref().map(ToString::to_string).unwrap_or_default();
+        for source in &self.recipe.sources {
+            if let Some(priority) = source.priority {
+                let _ = write!(
+                    text,
+                    "\n\nPackage: *\nPin: release n={}\nPin-Priority: {priority}\n",
+                    source.suite
+                );
+            }
+        }
+        text
+    }
+
+    /// What debootstrap itself adds for a suite, which no Priority field says.
+    fn bootstrap_quirks(&self) -> Vec<String> {
+        match self.recipe.bootstrap.suite.as_str() {
+            "bookworm" => vec!["usr-is-merged".into(), "usrmerge-".into()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn tool(&self) -> Tool {
+        Tool::new("apt-get").env("APT_CONFIG", self.dir.join("apt.conf")).env("TZ", "UTC")
+    }
+
+    fn update(&self, listen: &mut dyn FnMut(&str)) -> Result<()> {
+        listen("reading the archives' indexes");
+        let ran = self.tool().args(["--quiet", "update"]).run(Output { log: None, listen })?;
+        let Err(failure) = ran else { return Ok(()) };
+        let error_lines: Vec<&String> =
+            failure.tail().iter().filter(|l| l.starts_with("E:") || l.starts_with("W:")).collect();
+        let text = error_lines.iter().map(|l| l.as_str()).collect::<Vec<_>>().join("\n");
+        let (what, hint) = if text.contains("is expired") || text.contains("not valid yet") {
+            (
+                "an archive's Release file is expired",
+                "check this machine's clock, or use a mirror that is up to date",
+            )
+        } else if text.contains("not signed") || text.contains("NO_PUBKEY") || text.contains("BADSIG") || text.contains("signature") {
+            (
+                "an archive's Release file has no valid signature",
+                "use a mirror that signs its Release, or name the archive's `key` in [[source]]",
+            )
+        } else if text.contains("does not have a Release file") || text.contains("404") {
+            (
+                "an archive has no such suite",
+                "check `suite` in the recipe; old suites move to other archives: --archive NAME=URL",
+            )
+        } else {
+            ("cannot read an archive's index", "check the address and the network of this machine")
+        };
+        let mut error = Error::failed(what);
+        for line in error_lines {
+            error = error.detail(line.clone());
+        }
+        Err(error.hint(hint))
+    }
+
+    fn apt_get(&self, mode: &str, arguments: &[String]) -> Result<String> {
+        let out = self.tool().args(["--quiet", mode, "--yes"]).args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    /// Adds what one installation would unpack.
+    fn simulate(
+        &self,
+        wanted: &[String],
+        options: &[&str],
+        stage: Stage,
+        installed: &mut BTreeMap<String, (Id, Stage)>,
+    ) -> Result<()> {
+        let mut arguments: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
+        arguments.push("install".into());
+        arguments.push("--".into());
+        arguments.extend(wanted.iter().cloned());
+        let plan = self.apt_get("--simulate", &arguments).map_err(explain_unresolved)?;
+        let id = |name: &str| name.split(':').next().unwrap_or(name).to_owned();
+        for line in plan.lines() {
+            if let Some(package) = parse_inst(line) {
+                installed.insert(package.0.clone(), (package, stage));
+            } else if let Some(rest) = line.strip_prefix("Remv ") {
+                let name = id(rest.split(' ').next().unwrap_or_default());
+                return Err(Error::failed(format!("installing would remove the package `{name}`"))
+                    .detail(format!("in the stage that installs {}", wanted.join(" ")))
+                    .hint("list it under `exclude` of [bootstrap], or drop what conflicts with it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Pretends that all of `installed` is installed.
+    fn write_status(
+        &self,
+        installed: &BTreeMap<String, (Id, Stage)>,
+        index: &BTreeMap<Id, Candidate>,
+    ) -> Result<()> {
+        let mut text = String::new();
+        for (id, _) in installed.values() {
+            let found = index.get(id).ok_or_else(|| unknown(id))?;
+            text.push_str(&found.stanza);
+            text.push_str("\nStatus: install ok installed\n\n");
+        }
+        self.write("status", &text)
+    }
+
+    /// The files that apt keeps of a suite, by the ending of their names.
+    fn lists(&self, suite: &(String, String, String, String)) -> Result<Vec<(String, PathBuf)>> {
+        let url = self.archives.url(&suite.0)?;
+        let trimmed = url.split_once("://").map_or_else(|| url.trim_start_matches("file:"), |u| u.1);
+        // apt drops credentials and encodes the address as a file name.
+        let place = trimmed.rsplit_once('@').map_or(trimmed, |(_, host)| host);
+        let prefix = format!("{}_dists_{}_", place.replace('/', "_"), suite.1.replace('/', "_"));
+        let lists = self.dir.join("lists");
+        let unreadable = || format!("cannot read {}", lists.display());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&lists).context(unreadable)? {
+            let entry = entry.context(unreadable)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(rest) = name.strip_prefix(&prefix) {
+                found.push((rest.to_owned(), entry.path()));
+            }
+        }
+        Ok(found)
+    }
+
+    fn releases(&self) -> Result<Vec<Release>> {
+        let mut releases = Vec::new();
+        for suite in self.suites() {
+            let files = self.lists(&suite)?;
+            let file = files.iter().find(|f| f.0 == "InRelease").or(files.iter().find(|f| f.0 == "Release"));
+            let Some((_, path)) = file else {
+                return Err(Error::failed(format!("apt kept no Release file of the suite {}", suite.1))
+                    .hint("check the address of the archive: its path must not redirect elsewhere"));
+            };
+            let bytes = fs::read(path).context(|| format!("cannot read {}", path.display()))?;
+            let text = String::from_utf8_lossy(&bytes);
+            let date = text.lines().find_map(|l| l.strip_prefix("Date:")).and_then(parse_date);
+            let Some(date) = date else {
+                return Err(Error::failed(format!("the Release file of {} has no Date", suite.1)));
+            };
+            releases.push(Release {
+                archive: suite.0,
+                suite: suite.1,
+                date,
+                sha256: Sha256::of(&bytes),
+            });
+        }
+        Ok(releases)
+    }
+
+    /// Every package of the indexes that apt verified.
+    fn index(&self) -> Result<BTreeMap<Id, Candidate>> {
+        let mut index = BTreeMap::new();
+        for suite in self.suites() {
+            for (name, path) in self.lists(&suite)? {
+                if !name.ends_with("_Packages") {
+                    continue;
+                }
+                let text = fs::read_to_string(&path)
+                    .context(|| format!("cannot read {}", path.display()))?;
+                for stanza in text.split("\n\n") {
+                    if let Some((id, mut candidate)) = parse_stanza(stanza.trim_end()) {
+                        candidate.archive = Some(suite.0.clone());
+                        index.entry(id).or_insert(candidate);
+                    }
+                }
+            }
+        }
+        Ok(index)
+    }
+}
+
+/// The recipe's package groups, with those that other sections imply.
+pub fn packages_of(recipe: &Recipe) -> Vec<Packages> {
+    let mut groups = recipe.packages.clone();
+    if recipe.virtualenvs.iter().any(|v| v.wrapper) {
+        groups.push(Packages {
+            install: vec![PackageSpec::known("virtualenvwrapper")],
+            recommends: false,
+            target_release: None,
+            debs: Vec::new(),
+            hold: Vec::new(),
+            purge: Vec::new(),
+        });
+    }
+    groups
+}
+
+fn join<T: ToString>(words: &[T]) -> String {
+    words.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn unknown(id: &Id) -> Error {
+    Error::failed(format!("apt chose {} {}, which no index of the recipe has", id.0, id.1))
+        .hint("the archive may have changed in between: run the command again")
+}
+
+fn explain_unresolved(error: Error) -> Error {
+    let missing = error.causes().iter().find_map(|line| {
+        line.strip_prefix("E: Unable to locate package ").map(str::to_owned).or_else(|| {
+            let rest = line.strip_prefix("E: Version '")?;
+            Some(rest.replace("' for '", " of ").replace("' was not found", ""))
+        })
+    });
+    let mut explained = match missing {
+        Some(name) => Error::failed(format!("no archive of the recipe has the package `{name}`"))
+            .hint("check its name, or add the [[source]] that has it"),
+        None => Error::failed("apt finds no way to install the recipe's packages")
+            .hint("read apt's reasons above: a pinned version or a missing [[source]] is the usual cause"),
+    };
+    for line in error.causes() {
+        explained = explained.detail(line.clone());
+    }
+    explained
+}
+
+/// `Inst name [old] (version Origin:… [arch]) …`
+fn parse_inst(line: &str) -> Option<Id> {
+    let rest = line.strip_prefix("Inst ")?;
+    let name = rest.split(' ').next()?.split(':').next()?;
+    let inside = rest.split_once('(')?.1.split_once(')')?.0;
+    let version = inside.split(' ').next()?;
+    let architecture = inside.rsplit_once('[')?.1.split(']').next()?;
+    Some((name.to_owned(), version.to_owned(), architecture.to_owned()))
+}
+
+/// A stanza of a Packages file; none when it lacks what a package must have.
+fn parse_stanza(stanza: &str) -> Option<(Id, Candidate)> {
+    let mut fields: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in stanza.lines().filter(|l| !l.starts_with([' ', '\t'])) {
+        if let Some((name, value)) = line.split_once(':') {
+            fields.insert(name, value.trim());
+        }
+    }
+    let get = |name: &str| fields.get(name).map(|v| (*v).to_owned());
+    let id = (get("Package")?, get("Version")?, get("Architecture")?);
+    let candidate = Candidate {
+        stanza: stanza.to_owned(),
+        archive: None,
+        path: get("Filename")?,
+        size: get("Size")?.parse().ok()?,
+        sha256: Sha256::from_hex(&get("SHA256")?).ok()?,
+    };
+    Some((id, candidate))
+}
+
+/// A .deb beside the recipe, described as an index would.
+fn local_candidate(path: &Path, relative: &str) -> Result<(Id, Candidate)> {
+    let bytes = fs::read(path).context(|| format!("cannot read {}", path.display()))?;
+    let control = Tool::new("dpkg-deb").arg("--field").arg(path).output()?;
+    let control = String::from_utf8_lossy(&control);
+    let sha256 = Sha256::of(&bytes);
+    let size = bytes.len();
+    let stanza =
+        format!("{}\nFilename: {relative}\nSize: {size}\nSHA256: {}", control.trim_end(), sha256.hex());
+    parse_stanza(&stanza).ok_or_else(|| {
+        Error::failed(format!("{} is no Debian package with name and version", path.display()))
+    })
+}
+
+/// RFC 2822 as archives write it: `Sat, 09 Aug 2025 09:16:30 UTC`.
+fn parse_date(text: &str) -> Option<u64> {
+    let text = text.trim().replace("UTC", "+0000");
+    let zoned = jiff::fmt::rfc2822::parse(&text).ok()?;
+    u64::try_from(zoned.timestamp().as_second()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apt_simulations_are_understood() {
+        let plain = "Inst libc6 (2.31-13+deb11u13 Debian:11.11/oldoldstable, Debian-Security:11/x [amd64]) []";
+        let id = parse_inst(plain).unwrap();
+        assert_eq!(id, ("libc6".into(), "2.31-13+deb11u13".into(), "amd64".into()));
+        let upgrade = "Inst tzdata [2020a-1] (2024b-0+deb11u1 Debian:11/x [all])";
+        assert_eq!(parse_inst(upgrade).unwrap().1, "2024b-0+deb11u1");
+        assert!(parse_inst("Conf libc6 (2.31 Debian [amd64])").is_none());
+    }
+
+    #[test]
+    fn dates_of_releases_are_understood() {
+        assert_eq!(parse_date(" Sat, 09 Aug 2025 09:16:30 UTC"), Some(1_754_730_990));
+        assert_eq!(parse_date("yesterday"), None);
+    }
+}

@@ -1,0 +1,12 @@
+//! From a recipe to a lock, with the real tools.
+//!
+//! [`apt`] lets apt-get decide which packages, [`python`] lets the tree's own
+//! pip decide which distributions, [`git`] asks the repository which commit,
+//! [`local`] reads what lies beside the recipe. This is the only part of a
+//! build that reaches the network to decide something; `fetch` reaches it for
+//! bytes whose digest is already known.
+
+pub mod apt;
+pub mod git;
+pub mod local;
+pub mod python;

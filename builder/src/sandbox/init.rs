@@ -1,0 +1,233 @@
+//! The first process of a sandbox: arranges the namespaces, runs the command.
+//!
+//! It sees the host's file system, in a mount namespace of its own. It hides
+//! the host's schroot configuration and state behind fresh tmpfs mounts, writes
+//! a private profile there (the default one copies the host's user database
+//! and resolver into the chroot), and lets schroot do the rest.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
+
+use super::{Command, HAND_IN, HOSTNAME, Sandbox, loopback};
+use crate::error::{Context, Error, Result};
+use crate::process::PATH;
+
+/// The chroot's name in our private schroot configuration.
+const CHROOT: &str = "imgbuild";
+/// Where the device directory that the chroot sees is made.
+const DEVICES: &str = "/run/imgbuild-dev";
+
+/// Runs as PID 1 of the sandbox that `spec` describes; returns the exit code.
+pub fn run(spec: &Path) -> Result<u8> {
+    let json = fs::read(spec).context(|| format!("cannot read {}", spec.display()))?;
+    let sandbox: Sandbox =
+        serde_json::from_slice(&json).context(|| format!("cannot read {}", spec.display()))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    rustix::system::sethostname(HOSTNAME.as_bytes())
+        .context(|| "cannot set the host name".into())?;
+    if !sandbox.network {
+        loopback::up().context(|| "cannot bring up the loopback device".into())?;
+    }
+    hide_host(&sandbox)?;
+    hand_in(&sandbox)?;
+    let mut process = match &sandbox.command {
+        Command::Host { argv } => beside_tree(argv, &sandbox),
+        Command::Chroot { argv, user, directory } => {
+            devices()?;
+            configure_schroot(&sandbox)?;
+            inside_tree(argv, user, directory, &sandbox)
+        }
+    };
+    let status = process
+        .status()
+        .context(|| format!("cannot start {}", process.get_program().to_string_lossy()))?;
+    // 128+n as the shell counts signals.
+    let code = status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1);
+    Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// Nothing of the host's runtime state, resolver and name is left to copy.
+fn hide_host(sandbox: &Sandbox) -> Result<()> {
+    let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
+    tmpfs("/run", "mode=755")?;
+    for (name, text) in [
+        ("resolv.conf", if sandbox.network { resolver } else { Vec::new() }),
+        ("hostname", format!("{HOSTNAME}\n").into_bytes()),
+    ] {
+        let ours = PathBuf::from("/run").join(name);
+        fs::write(&ours, text).context(|| format!("cannot write {}", ours.display()))?;
+        let theirs = Path::new("/etc").join(name);
+        if let Ok(real) = theirs.canonicalize() {
+            bind(&ours, &real)?;
+        }
+    }
+    Ok(())
+}
+
+fn hand_in(sandbox: &Sandbox) -> Result<()> {
+    for item in &sandbox.binds {
+        let target = Path::new(HAND_IN).join(&item.name);
+        make_dir(&target)?;
+        bind(&item.source, &target)?;
+        if !item.writable {
+            mount_remount(&target, MountFlags::BIND | MountFlags::RDONLY, "")
+                .context(|| format!("cannot make {} read-only", target.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The devices of a container, and no others.
+fn devices() -> Result<()> {
+    make_dir(Path::new(DEVICES))?;
+    tmpfs(DEVICES, "mode=755")?;
+    let dev = Path::new(DEVICES);
+    for (name, major, minor) in [
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    ] {
+        let path = dev.join(name);
+        mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), makedev(major, minor))
+            .context(|| format!("cannot make the device {name}"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666))
+            .context(|| format!("cannot make the device {name}"))?;
+    }
+    for (target, name) in [
+        ("/proc/self/fd", "fd"),
+        ("/proc/self/fd/0", "stdin"),
+        ("/proc/self/fd/1", "stdout"),
+        ("/proc/self/fd/2", "stderr"),
+        ("pts/ptmx", "ptmx"),
+    ] {
+        symlink(target, dev.join(name)).context(|| format!("cannot make /dev/{name}"))?;
+    }
+    make_dir(&dev.join("pts"))?;
+    make_dir(&dev.join("shm"))
+}
+
+/// A schroot world with one chroot and a profile that copies nothing.
+fn configure_schroot(sandbox: &Sandbox) -> Result<()> {
+    let scripts = read_scripts(Path::new("/etc/schroot/setup.d"))?;
+    tmpfs("/etc/schroot", "mode=755")?;
+    tmpfs("/var/lib/schroot", "mode=755")?;
+    for dir in ["session", "unpack", "mount", "union/overlay", "union/underlay"] {
+        make_dir(&Path::new("/var/lib/schroot").join(dir))?;
+    }
+    make_dir(Path::new("/run/schroot/mount"))?;
+    let etc = Path::new("/etc/schroot");
+    make_dir(&etc.join("setup.d"))?;
+    make_dir(&etc.join("chroot.d"))?;
+    make_dir(&etc.join(CHROOT))?;
+    for (name, text) in scripts {
+        let path = etc.join("setup.d").join(name);
+        put(&path, &text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .context(|| format!("cannot write {}", path.display()))?;
+    }
+    let root = sandbox.root.to_str().filter(|r| !r.contains(['\n', '#']));
+    let Some(root) = root else {
+        return Err(Error::failed(format!(
+            "schroot cannot name the directory {}",
+            sandbox.root.display()
+        ))
+        .hint("choose a work directory with a plain path: --work DIR"));
+    };
+    let chroot = format!(
+        "[{CHROOT}]\ndescription=tree of a build\ntype=directory\ndirectory={root}\n\
+         union-type=overlay\nusers=root\nroot-users=root\nsource-users=root\n\
+         source-root-users=root\nprofile={CHROOT}\nmessage-verbosity=quiet\n"
+    );
+    put(&etc.join("schroot.conf"), b"")?;
+    put(&etc.join("chroot.d").join(CHROOT), chroot.as_bytes())?;
+    put(&etc.join(CHROOT).join("fstab"), fstab(sandbox).as_bytes())?;
+    put(&etc.join(CHROOT).join("copyfiles"), b"")?;
+    put(&etc.join(CHROOT).join("nssdatabases"), b"")
+}
+
+/// What is mounted in the chroot. No /home and no /tmp of the host.
+fn fstab(sandbox: &Sandbox) -> String {
+    let mut text = format!(
+        "proc /proc proc nosuid,nodev,noexec 0 0\n\
+         sysfs /sys sysfs ro,nosuid,nodev,noexec 0 0\n\
+         {DEVICES} /dev none rw,bind 0 0\n\
+         devpts /dev/pts devpts rw,nosuid,noexec,newinstance,gid=5,mode=620,ptmxmode=666 0 0\n\
+         shm /dev/shm tmpfs rw,nosuid,nodev 0 0\n\
+         run /run tmpfs rw,nosuid,nodev,mode=755 0 0\n\
+         run /run/lock tmpfs rw,nosuid,nodev,noexec,mode=1777 0 0\n"
+    );
+    if sandbox.network {
+        text.push_str("/run/resolv.conf /etc/resolv.conf none rw,bind 0 0\n");
+    }
+    for item in &sandbox.binds {
+        let mode = if item.writable { "rw" } else { "ro" };
+        let path = format!("{HAND_IN}/{}", item.name);
+        let _ = writeln!(text, "{path} {path} none {mode},bind 0 0");
+    }
+    text
+}
+
+fn read_scripts(dir: &Path) -> Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
+    let missing = || format!("cannot read schroot's set-up scripts in {}", dir.display());
+    let mut scripts = Vec::new();
+    for entry in fs::read_dir(dir).context(missing)? {
+        let entry = entry.context(missing)?;
+        scripts.push((entry.file_name(), fs::read(entry.path()).context(missing)?));
+    }
+    Ok(scripts)
+}
+
+fn beside_tree(argv: &[String], sandbox: &Sandbox) -> Process {
+    let mut process = Process::new(&argv[0]);
+    process.args(&argv[1..]).env_clear().env("PATH", PATH).envs(&sandbox.environment);
+    process
+}
+
+/// The command as schroot runs it. schroot itself would look the user up on
+/// the host, so it enters as root and runuser(1) of the tree changes user.
+fn inside_tree(argv: &[String], user: &str, directory: &str, sandbox: &Sandbox) -> Process {
+    let mut process = Process::new("schroot");
+    process.env_clear().env("PATH", PATH).current_dir("/");
+    process.args(["--chroot", "source:imgbuild", "--user", "root", "--directory", directory]);
+    process.arg("--");
+    if user != "root" {
+        process.args(["runuser", "-u", user, "--"]);
+    }
+    process.args(["env", "-i"]);
+    process.args(sandbox.environment.iter().map(|(name, value)| format!("{name}={value}")));
+    process.args(argv);
+    process
+}
+
+fn tmpfs(path: &str, data: &str) -> Result<()> {
+    let data = std::ffi::CString::new(data).context(|| "bad mount data".into())?;
+    mount("imgbuild", path, "tmpfs", MountFlags::NOSUID, data.as_c_str())
+        .context(|| format!("cannot mount a tmpfs on {path}"))
+}
+
+fn bind(source: &Path, target: &Path) -> Result<()> {
+    mount_bind(source, target)
+        .context(|| format!("cannot bind {} to {}", source.display(), target.display()))
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .context(|| format!("cannot make {}", path.display()))
+}
+
+fn put(path: &Path, text: &[u8]) -> Result<()> {
+    fs::write(path, text).context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,150 @@
+//! The one place that enters namespaces.
+//!
+//! A [`Sandbox`] runs one command with a tree as its world: own mount, PID, IPC,
+//! UTS and (unless the step resolves inputs) network namespaces, a loopback
+//! device, a fixed host name, a handful of devices. The command runs inside the
+//! *source* chroot of real schroot, or, for the bootstrap itself, beside it.
+//!
+//! ```text
+//! imgbuild ─ setpriv --pdeathsig KILL ─ unshare --kill-child … --fork
+//!                                          └ imgbuild (init, PID 1)
+//!                                               └ schroot -c source:imgbuild
+//!                                                    └ env -i … command
+//! ```
+//!
+//! Each link dies with the one before it, and the mounts, the schroot session
+//! and every stray daemon die with the namespaces: nothing to clean up on the
+//! host, whatever ends the build. See unshare(1), pid_namespaces(7).
+
+mod init;
+mod loopback;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::process::{Output, PATH, Tool, ToolFailure};
+
+pub use init::run as run_init;
+
+/// The hidden subcommand with which imgbuild becomes a sandbox's first process.
+pub const INIT_COMMAND: &str = "sandbox-init";
+/// Where a sandbox finds what the builder hands it.
+pub const HAND_IN: &str = "/run/imgbuild";
+/// The host name inside every sandbox.
+pub const HOSTNAME: &str = "imgbuild";
+
+/// A directory of the host that the command may see.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bind {
+    /// Directory on the host.
+    pub source: PathBuf,
+    /// Name below [`HAND_IN`].
+    pub name: String,
+    /// Whether the command may write to it.
+    pub writable: bool,
+}
+
+/// What runs and as whom.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Command {
+    /// A program of the host that works on the tree from outside (debootstrap).
+    Host {
+        /// Program and arguments.
+        argv: Vec<String>,
+    },
+    /// A program inside the tree, through schroot's source chroot.
+    Chroot {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// A user of the tree.
+        user: String,
+        /// Working directory inside the tree.
+        directory: String,
+    },
+}
+
+/// One command and its world.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// The tree, already mounted.
+    pub root: PathBuf,
+    /// What the builder hands in.
+    pub binds: Vec<Bind>,
+    /// The whole environment of the command.
+    pub environment: BTreeMap<String, String>,
+    /// Whether the host's network is visible (only while locking).
+    pub network: bool,
+    /// What runs.
+    pub command: Command,
+}
+
+impl Sandbox {
+    /// Runs the command to its end, with its output streamed.
+    pub fn run(
+        &self,
+        timeout: Duration,
+        output: Output<'_>,
+    ) -> Result<std::result::Result<(), ToolFailure>> {
+        let (_spec, tool) = self.tool()?;
+        tool.timeout(timeout).run(output)
+    }
+
+    /// Runs the command on the caller's terminal.
+    pub fn run_interactive(&self) -> Result<ExitStatus> {
+        let (_spec, tool) = self.tool()?;
+        let term = std::env::var_os("TERM").unwrap_or_else(|| "dumb".into());
+        tool.env("TERM", term).run_interactive()
+    }
+
+    fn tool(&self) -> Result<(tempfile::NamedTempFile, Tool)> {
+        let mut spec = tempfile::NamedTempFile::new()
+            .context(|| "cannot write a temporary file".into())?;
+        let json = serde_json::to_vec(self).context(|| "cannot describe the sandbox".into())?;
+        spec.write_all(&json).context(|| "cannot write a temporary file".into())?;
+        let own = own_executable()?;
+        let mut tool = Tool::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", "unshare", "--kill-child=KILL"])
+            .args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--mount-proc"]);
+        if !self.network {
+            tool = tool.arg("--net");
+        }
+        let tool = tool.arg("--").arg(own).arg(INIT_COMMAND).arg(spec.path());
+        Ok((spec, tool))
+    }
+}
+
+/// Our own program, to run again as another part of itself.
+pub fn own_executable() -> Result<PathBuf> {
+    let path = std::env::current_exe().context(|| "cannot find imgbuild's own path".into())?;
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(Error::failed("imgbuild's own program file was replaced while it ran")
+        .hint("run the command again"))
+}
+
+/// Re-runs this very command line in a private mount namespace, so that every
+/// mount of the build vanishes with the process. Returns when already there.
+pub fn enter_mount_namespace() -> Result<()> {
+    const MARK: &str = "IMGBUILD_PRIVATE_MOUNTS";
+    let mine = std::fs::read_link("/proc/self/ns/mnt")
+        .context(|| "cannot read /proc/self/ns/mnt (is /proc mounted?)".into())?;
+    if std::env::var_os(MARK).is_some_and(|outer| Path::new(&outer) != mine) {
+        return Ok(());
+    }
+    let own = own_executable()?;
+    let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
+    let mut tool = Tool::inherit("unshare")
+        .args(["--mount", "--propagation", "private", "--"])
+        .arg(own)
+        .env("PATH", path)
+        .env(MARK, mine);
+    tool = tool.args(std::env::args_os().skip(1));
+    Err(tool.exec())
+}

@@ -1,0 +1,151 @@
+//! Where things are, resolved once: flag, then environment, then default.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::host::{Archives, PipSettings};
+
+/// What the command line and the environment say about places.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// `--store`.
+    pub store: Option<PathBuf>,
+    /// `--work`.
+    pub work: Option<PathBuf>,
+    /// `--keys`.
+    pub keys: Option<PathBuf>,
+    /// `--archive NAME=URL`, each.
+    pub archives: Vec<String>,
+    /// The environment of the call.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The artifact store.
+    pub store: PathBuf,
+    /// Trees, layers, logs: local to this machine, safe to remove.
+    pub work: PathBuf,
+    /// Private keys.
+    pub keys: PathBuf,
+    /// Addresses of archives.
+    pub archives: Archives,
+    /// Where pip finds its index.
+    pub pip: PipSettings,
+    environment: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Resolves everything; `root` tells whether the system's places are ours.
+    pub fn resolve(given: Given, root: bool) -> Result<Self> {
+        let Given { store, work, keys, archives, environment } = given;
+        let home = environment.get("HOME").map(PathBuf::from);
+        let xdg = |name: &str, below: &str| -> Result<PathBuf> {
+            match (environment.get(name), &home) {
+                (Some(dir), _) if dir.starts_with('/') => Ok(PathBuf::from(dir)),
+                (_, Some(home)) => Ok(home.join(below)),
+                _ => Err(Error::usage("neither HOME nor the XDG variables are set")
+                    .hint("name the places with --store, --work and --keys")),
+            }
+        };
+        let place = |given: Option<PathBuf>, system: &str, name: &str, below: &str| -> Result<PathBuf> {
+            match given {
+                Some(path) => Ok(path),
+                None if root => Ok(PathBuf::from(system)),
+                None => Ok(xdg(name, below)?.join("imgbuild")),
+            }
+        };
+        let store = place(store, "/var/lib/imgbuild", "XDG_DATA_HOME", ".local/share")?;
+        let work = place(work, "/var/cache/imgbuild", "XDG_CACHE_HOME", ".cache")?;
+        let keys = match keys {
+            Some(path) => path,
+            None if root => PathBuf::from("/etc/imgbuild/keys"),
+            None => xdg("XDG_CONFIG_HOME", ".config")?.join("imgbuild/keys"),
+        };
+        let named = named_archives(&archives, &environment)?;
+        let lookup = |name: &str| environment.get(name).cloned();
+        let pip = PipSettings::read(&lookup, home.as_deref());
+        let archives = Archives::read(Path::new("/etc/apt"), &named)?;
+        Ok(Self {
+            store: absolute(&store)?,
+            work: absolute(&work)?,
+            keys: absolute(&keys)?,
+            archives,
+            pip,
+            environment,
+        })
+    }
+
+    /// A variable of the caller's environment.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.environment.get(name).cloned()
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|e| Error::usage(format!("{} is no usable path", path.display())).because(&e))
+}
+
+fn named_archives(
+    flags: &[String],
+    environment: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
+    let mut named = BTreeMap::new();
+    for (name, value) in environment {
+        if let Some(archive) = name.strip_prefix("IMGBUILD_ARCHIVE_") {
+            named.insert(archive.to_lowercase().replace('_', "-"), value.clone());
+        }
+    }
+    for flag in flags {
+        let Some((name, url)) = flag.split_once('=') else {
+            return Err(Error::usage(format!("--archive {flag} is not NAME=URL"))
+                .hint("for example --archive debian=http://mirror.example/debian"));
+        };
+        named.insert(name.to_owned(), url.to_owned());
+    }
+    for (name, url) in &named {
+        if !(url.contains("://") || url.starts_with("file:/")) || url.contains(char::is_whitespace) {
+            return Err(Error::usage(format!("the address of the archive `{name}` is no URL"))
+                .hint("for example http://mirror.example/debian or file:/srv/mirror/debian"));
+        }
+    }
+    Ok(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(pairs: &[(&str, &str)]) -> Given {
+        let environment =
+            pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Given { environment, ..Given::default() }
+    }
+
+    #[test]
+    fn defaults_depend_on_who_asks() {
+        let root = Settings::resolve(given(&[("HOME", "/root")]), true).unwrap();
+        assert_eq!(root.store, Path::new("/var/lib/imgbuild"));
+        assert_eq!(root.keys, Path::new("/etc/imgbuild/keys"));
+        let user =
+            Settings::resolve(given(&[("HOME", "/home/u"), ("XDG_DATA_HOME", "/d")]), false).unwrap();
+        assert_eq!(user.store, Path::new("/d/imgbuild"));
+        assert_eq!(user.work, Path::new("/home/u/.cache/imgbuild"));
+        assert!(Settings::resolve(given(&[]), false).is_err());
+    }
+
+    #[test]
+    fn archives_come_from_flags_before_the_environment() {
+        let mut given = given(&[("IMGBUILD_ARCHIVE_MY_OWN", "http://env.example/x")]);
+        let settings = Settings::resolve(given.clone(), true).unwrap();
+        assert_eq!(settings.archives.url("my-own").unwrap(), "http://env.example/x");
+        given.archives = vec!["my-own=http://flag.example/y/".into()];
+        let settings = Settings::resolve(given.clone(), true).unwrap();
+        assert_eq!(settings.archives.url("my-own").unwrap(), "http://flag.example/y");
+        given.archives = vec!["nonsense".into()];
+        assert!(Settings::resolve(given, true).is_err());
+    }
+}

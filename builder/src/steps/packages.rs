@@ -1,0 +1,120 @@
+//! Bootstrap and packages: debootstrap and apt on a local archive.
+//!
+//! Both work on a `file:` archive that holds exactly the locked packages, so
+//! they stay themselves and still cannot choose anything else.
+
+use std::fmt::Write as _;
+
+use super::{Content, HANDED, Mirror, Phase, Step, mirror_path};
+use crate::lock::{Lock, Stage};
+use crate::process::quote;
+use crate::recipe::{Packages, Recipe};
+use crate::resolve::apt::packages_of;
+
+/// After debootstrap: no service starts during the build, no address is left.
+const AFTER_BOOTSTRAP: &str = r#"printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+chmod 755 /usr/sbin/policy-rc.d
+: > /etc/apt/sources.list
+rm -rf /debootstrap /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
+mkdir -p /var/lib/apt/lists/partial
+"#;
+
+/// apt with all of its files outside of the tree.
+const APT: &str = r#"mkdir -p /run/apt/lists/partial /run/apt/cache/archives/partial /run/apt/log
+cp /run/imgbuild/step/sources.list /run/apt/sources.list
+cat > /run/apt/apt.conf <<'END'
+Dir::Etc::sourcelist "/run/apt/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::State::lists "/run/apt/lists";
+Dir::Cache "/run/apt/cache";
+Dir::Log "/run/apt/log";
+APT::Sandbox::User "root";
+APT::Get::Assume-Yes "true";
+Acquire::Languages "none";
+DPkg::Use-Pty "false";
+DPkg::Options { "--force-confdef"; "--force-confold"; };
+END
+export APT_CONFIG=/run/apt/apt.conf
+apt-get -q update
+"#;
+
+pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
+    let mut step = Step::new(Phase::Bootstrap, "bootstrap", lock.epoch);
+    let suite = &recipe.bootstrap.suite;
+    let include: Vec<&str> =
+        lock.debs_until(Stage::Base).filter(|d| d.stage == Stage::Base).map(|d| d.name.as_str()).collect();
+    step.host = vec![
+        "debootstrap".into(),
+        format!("--arch={}", lock.architecture),
+        format!("--variant={}", recipe.bootstrap.variant).replace("=standard", "=-"),
+        // The archive is made of packages whose digests the lock names.
+        "--no-check-gpg".into(),
+        // apt has resolved; debootstrap would pick first alternatives.
+        "--no-resolve-deps".into(),
+        format!("--include={}", include.join(",")),
+        suite.to_string(),
+        "@ROOT@".into(),
+        format!("file://{}", mirror_path().display()),
+    ];
+    if recipe.bootstrap.variant == crate::recipe::Variant::Buildd {
+        step.host.insert(1, "--merged-usr".into());
+    }
+    step.script = AFTER_BOOTSTRAP.into();
+    step.mirror = Some(Mirror {
+        suite: suite.to_string(),
+        debs: lock.debs_until(Stage::Base).map(|d| (d.sha256, d.stage)).collect(),
+    });
+    step
+}
+
+pub(super) fn groups(recipe: &Recipe, lock: &Lock) -> Vec<Step> {
+    let groups = packages_of(recipe);
+    (1u32..).zip(&groups).map(|(n, group)| install(group, n, lock)).collect()
+}
+
+fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
+    const SUITE: &str = "locked";
+    let stage = Stage::Packages(number);
+    let count = lock.debs.iter().filter(|d| d.stage == stage).count();
+    let mut step = Step::new(Phase::Packages, format!("packages {number} ({count})"), lock.epoch);
+    let mut script = APT.to_owned();
+    let recommends = if group.recommends { "" } else { "no-" };
+    let local = lock.debs.iter().filter(|d| d.stage == stage && d.archive.is_none());
+    let wanted: Vec<String> = group
+        .install
+        .iter()
+        .map(ToString::to_string)
+        .chain(local.map(|d| format!("{}={}", d.name, d.version)))
+        .map(|word| quote(&word))
+        .collect();
+    if !wanted.is_empty() {
+        let _ = writeln!(
+            script,
+            "apt-get -q --{recommends}install-recommends install -- {}",
+            wanted.join(" ")
+        );
+    }
+    let list = |names: &[crate::recipe::PackageName]| -> String {
+        names.iter().map(|n| quote(n.as_str())).collect::<Vec<_>>().join(" ")
+    };
+    if !group.hold.is_empty() {
+        let _ = writeln!(script, "apt-mark hold -- {}", list(&group.hold));
+    }
+    if !group.purge.is_empty() {
+        let _ = writeln!(script, "apt-get -q purge -- {}", list(&group.purge));
+    }
+    step.script = script;
+    let address = mirror_path();
+    step.hand(
+        "sources.list",
+        Content::Text(format!("deb [trusted=yes] file:{} {SUITE} main\n", address.display())),
+    );
+    debug_assert!(step.script.contains(HANDED));
+    step.mirror = Some(Mirror {
+        suite: SUITE.into(),
+        debs: lock.debs_until(stage).map(|d| (d.sha256, d.stage)).collect(),
+    });
+    step
+}

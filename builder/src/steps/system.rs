@@ -1,0 +1,83 @@
+//! Locale, time zone and users, without a dialog.
+
+use std::fmt::Write as _;
+
+use super::{Content, HANDED, Locals, PARENTS, Phase, Step};
+use crate::error::Result;
+use crate::process::quote;
+use crate::recipe::Recipe;
+
+pub(super) fn settings(recipe: &Recipe, epoch: u64) -> Vec<Step> {
+    let mut step = Step::new(Phase::Configure, "locale and time zone", epoch);
+    let mut script = String::new();
+    let system = &recipe.system;
+    if !system.locales.is_empty() {
+        script.push_str(
+            "command -v locale-gen >/dev/null || {\n\
+             echo 'locales other than C.UTF-8 need the package locales: add it to [bootstrap] include' >&2\n\
+             exit 1; }\n",
+        );
+        for locale in &system.locales {
+            // SUPPORTED maps a locale to its character set.
+            let _ = writeln!(
+                script,
+                "grep -m1 -E -- '^'{name}'(\\.[^ ]+)? ' /usr/share/i18n/SUPPORTED >> /etc/locale.gen || {{\n\
+                 echo 'the suite has no locale {raw}' >&2; exit 1; }}",
+                name = quote(&locale.as_str().replace('.', "\\.")),
+                raw = locale,
+            );
+        }
+        script.push_str("locale-gen\n");
+    }
+    let _ = writeln!(script, "printf 'LANG=%s\\n' {} > /etc/default/locale", quote(system.locale.as_str()));
+    let zone = quote(system.timezone.as_str());
+    let _ = writeln!(
+        script,
+        "zone={zone}\n\
+         if [ -e /usr/share/zoneinfo/\"$zone\" ]; then\n\
+         ln -sfn /usr/share/zoneinfo/\"$zone\" /etc/localtime\n\
+         elif [ \"$zone\" = Etc/UTC ]; then rm -f /etc/localtime\n\
+         else echo \"the time zone $zone needs the package tzdata: add it to [bootstrap] include\" >&2; exit 1; fi\n\
+         printf '%s\\n' \"$zone\" > /etc/timezone\n\
+         if dpkg-query -W -f '${{Status}}' tzdata 2>/dev/null | grep -q '^install ok installed'; then\n\
+         dpkg-reconfigure -f noninteractive tzdata; fi"
+    );
+    step.script = script;
+    vec![step]
+}
+
+pub(super) fn users(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>> {
+    if recipe.users.is_empty() {
+        return Ok(None);
+    }
+    let mut step = Step::new(Phase::Configure, "users", locals.lock.epoch);
+    let mut script = PARENTS.to_owned();
+    for user in &recipe.users {
+        let name = quote(user.name.as_str());
+        let home = quote(user.home.as_str());
+        let skeleton = match &user.skeleton {
+            None => String::new(),
+            Some(path) => {
+                let dir = format!("skel-{}", user.name);
+                step.hand(&dir, Content::Tree(locals.digest(path.as_str())?));
+                format!("--skel {HANDED}/{dir} ")
+            }
+        };
+        let comment = user.comment.as_ref().map_or(String::new(), |c| quote(c.as_str()));
+        let comment = if comment.is_empty() { "''".to_owned() } else { comment };
+        let groups = user.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let groups = if groups.is_empty() { groups } else { format!("--groups {} ", quote(&groups)) };
+        let _ = writeln!(
+            script,
+            "getent group {gid} >/dev/null || groupadd --gid {gid} {name}\n\
+             parents {home} root:root\n\
+             useradd --uid {uid} --gid {gid} --shell {shell} --home-dir {home} --create-home \
+             {skeleton}{groups}--comment {comment} --no-log-init {name}",
+            gid = user.gid,
+            uid = user.uid,
+            shell = quote(user.shell.as_str()),
+        );
+    }
+    step.script = script;
+    Ok(Some(step))
+}

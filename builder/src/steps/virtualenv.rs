@@ -1,0 +1,174 @@
+//! `[[virtualenv]]`: made by its owner, filled from locked files, offline.
+//!
+//! Two steps: first what comes from the index, which is slow and changes
+//! rarely, then the app's own packages, which are quick and change often.
+
+use std::fmt::Write as _;
+
+use super::{Content, HANDED, Locals, PARENTS, Phase, Step, user_environment};
+use crate::error::{Error, Result};
+use crate::lock::Python;
+use crate::process::quote;
+use crate::recipe::{Recipe, Virtualenv};
+
+/// `create_virtualenv PYTHON PATH [OPTION]`: with Debian's virtualenv(1) where
+/// the tree has it (it knows Python 2), with the venv module elsewhere.
+pub const CREATE_VIRTUALENV: &str = r#"create_virtualenv() {
+    command -v "$1" >/dev/null || {
+        echo "the tree has no interpreter $1: install its package in [[packages]]" >&2
+        return 1
+    }
+    if command -v virtualenv >/dev/null; then
+        virtualenv --quiet --python "$1" --no-periodic-update --app-data /tmp/imgbuild-app-data ${3-} "$2"
+    elif "$1" -c 'import venv, ensurepip' 2>/dev/null; then
+        "$1" -m venv ${3-} "$2"
+    else
+        echo "the tree has neither virtualenv nor the venv module of $1:" \
+            "install the package virtualenv or python3-venv in [[packages]]" >&2
+        return 1
+    fi
+    rm -rf /tmp/imgbuild-app-data
+}
+"#;
+
+/// pip, with nothing but the locked files.
+const PIP: &str = r#"pip_install() {
+    "$venv/bin/python" -m pip --disable-pip-version-check --no-cache-dir install \
+        --no-index --find-links /run/imgbuild/step/wheels --no-deps --no-compile "$@"
+}
+"#;
+
+pub(super) fn steps(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>) -> Result<Vec<Step>> {
+    let path = virtualenv.path.to_string();
+    let locked: Vec<&Python> =
+        locals.lock.python.iter().filter(|p| p.virtualenv == path).collect();
+    let mut steps = vec![create(recipe, virtualenv, locals, &locked)];
+    if !virtualenv.local.is_empty() || !virtualenv.git.is_empty() {
+        steps.push(own_packages(recipe, virtualenv, locals, &locked)?);
+    }
+    Ok(steps)
+}
+
+fn create(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>, locked: &[&Python]) -> Step {
+    let path = quote(virtualenv.path.as_str());
+    let wanted: Vec<&&Python> = locked.iter().filter(|p| !p.build_only).collect();
+    let name = format!("virtualenv {} ({})", virtualenv.path, wanted.len());
+    let mut step = Step::new(Phase::Virtualenvs, name, locals.lock.epoch);
+    let site = if virtualenv.system_site_packages { "--system-site-packages" } else { "" };
+    let mut body = format!(
+        "{CREATE_VIRTUALENV}{PIP}venv={path}\ncreate_virtualenv {} \"$venv\" {site}\n",
+        quote(virtualenv.python.as_str())
+    );
+    if !wanted.is_empty() {
+        let mut requirements = String::new();
+        for python in &wanted {
+            let _ = writeln!(
+                requirements,
+                "{}=={} --hash=sha256:{}",
+                python.name,
+                python.version,
+                python.sha256.hex()
+            );
+        }
+        step.hand("requirements.txt", Content::Text(requirements));
+        let _ = writeln!(body, "pip_install --require-hashes -r {HANDED}/requirements.txt");
+    }
+    if virtualenv.wrapper && first_wrapped(recipe, virtualenv) {
+        let home = virtualenv.path.as_path().parent().unwrap_or(std::path::Path::new("/"));
+        step.hand("wrapper.sh", Content::Text(wrapper_lines(&home.display().to_string())));
+        let _ = writeln!(body, "cat {HANDED}/wrapper.sh >> \"$HOME/.bashrc\"");
+    }
+    hand_wheels(&mut step, locked);
+    as_owner(recipe, virtualenv, locals, &mut step, &body);
+    step
+}
+
+/// One set of lines for an owner, however many virtualenvs.
+fn first_wrapped(recipe: &Recipe, virtualenv: &Virtualenv) -> bool {
+    let same = recipe.virtualenvs.iter().find(|v| v.wrapper && v.owner.user == virtualenv.owner.user);
+    same.is_some_and(|first| first.path == virtualenv.path)
+}
+
+/// What loads virtualenvwrapper in an interactive shell.
+fn wrapper_lines(home: &str) -> String {
+    format!(
+        "\nexport WORKON_HOME={}\nexport PIP_VIRTUALENV_BASE=\"$WORKON_HOME\"\n\
+         export PIP_RESPECT_VIRTUALENV=true\nVIRTUALENVWRAPPER_PYTHON=/usr/bin/python3\n\
+         . /usr/share/virtualenvwrapper/virtualenvwrapper.sh\n",
+        quote(home)
+    )
+}
+
+fn own_packages(
+    recipe: &Recipe,
+    virtualenv: &Virtualenv,
+    locals: &Locals<'_>,
+    locked: &[&Python],
+) -> Result<Step> {
+    let path = virtualenv.path.to_string();
+    let name = format!("virtualenv {path}: own packages");
+    let mut step = Step::new(Phase::Virtualenvs, name, locals.lock.epoch);
+    let mut body = format!("{PIP}venv={}\n", quote(&path));
+    let mut sources = Vec::new();
+    for (index, local) in virtualenv.local.iter().enumerate() {
+        sources.push((format!("local-{index}"), locals.digest(local.as_str())?, String::new()));
+    }
+    for (index, git) in virtualenv.git.iter().enumerate() {
+        let found = locals.lock.git.iter().find(|g| g.virtualenv == path && g.index == index);
+        let found = found.ok_or_else(|| {
+            Error::failed(format!("the lock does not name {} of {path}", git.url))
+                .hint("run `imgbuild lock` to bring it up to date")
+        })?;
+        let below = git.subdirectory.as_ref().map_or(String::new(), |s| format!("/{s}"));
+        sources.push((format!("git-{index}"), found.sha256, below));
+    }
+    for (handed, digest, below) in sources {
+        step.hand(&handed, Content::Tree(digest));
+        // Builds write into their source: a copy, always at the same path.
+        let _ = writeln!(
+            body,
+            "rm -rf /tmp/imgbuild-source && cp -R {HANDED}/{handed} /tmp/imgbuild-source\n\
+             pip_install /tmp/imgbuild-source{below}\nrm -rf /tmp/imgbuild-source"
+        );
+    }
+    hand_wheels(&mut step, locked);
+    as_owner(recipe, virtualenv, locals, &mut step, &body);
+    Ok(step)
+}
+
+fn hand_wheels(step: &mut Step, locked: &[&Python]) {
+    step.hand("wheels/README", Content::Text("The locked files of this virtualenv.\n".into()));
+    for python in locked {
+        step.hand(format!("wheels/{}", python.file), Content::Input(python.sha256));
+    }
+}
+
+/// Root prepares the place, the owner does the rest.
+fn as_owner(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>, step: &mut Step, body: &str) {
+    let owner = &virtualenv.owner;
+    let mut environment = user_environment(recipe, owner.user.as_str(), locals.lock.epoch);
+    // Debug information would carry pip's random build paths.
+    environment.insert("CFLAGS".into(), "-g0".into());
+    environment.insert("CXXFLAGS".into(), "-g0".into());
+    for (name, value) in &virtualenv.environment {
+        let value = match name.as_str() {
+            "CFLAGS" | "CXXFLAGS" => format!("{value} -g0"),
+            _ => value.clone(),
+        };
+        environment.insert(name.clone(), value);
+    }
+    step.environment = environment;
+    step.hand("own.sh", Content::Text(body.to_owned()));
+    let path = quote(virtualenv.path.as_str());
+    let owned = quote(&owner.to_string());
+    let run = format!("sh -eu {HANDED}/own.sh");
+    let run = if owner.user.as_str() == "root" {
+        run
+    } else {
+        format!("exec runuser -u {} -- {run}", quote(owner.user.as_str()))
+    };
+    step.script = format!(
+        "{PARENTS}parents {path} {owned}\n\
+         [ -d {path} ] || {{ mkdir -m 0755 -- {path}; chown -- {owned} {path}; }}\n{run}\n"
+    );
+}

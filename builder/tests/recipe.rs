@@ -1,0 +1,200 @@
+//! Recipes, good and bad, through the public API.
+//!
+//! `recipe/bad/NAME.toml` must fail with exactly `NAME.stderr`. After a wanted
+//! change of a message, `BLESS=1 cargo test -p builder --test recipe` writes the
+//! files anew; read the difference before committing it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use builder::recipe::{Key, Recipe, RecipeError, RecipeErrorKind, Shape};
+
+fn fixtures(directory: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut paths: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no recipes in {}", directory.display());
+    paths
+}
+
+/// The error as the command prints it, with the recipe's path shortened.
+fn shown(error: &RecipeError, directory: &Path) -> String {
+    let prefix = format!("{}/", directory.display());
+    let tests = format!("{}/tests/", env!("CARGO_MANIFEST_DIR"));
+    let mut text = format!("error: {error}\n")
+        .replace(&prefix, "")
+        .replace(&tests, ".../");
+    if let Some(hint) = error.hint() {
+        text.push_str(&format!("hint: {hint}\n").replace(&prefix, ""));
+    }
+    text
+}
+
+#[test]
+fn bad_recipes_say_what_is_wrong_and_where() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut wrong = Vec::new();
+    for path in fixtures("tests/recipe/bad") {
+        let Err(error) = Recipe::load(&path) else {
+            wrong.push(format!("{} was accepted", path.display()));
+            continue;
+        };
+        let shown = shown(&error, path.parent().unwrap());
+        let expected = path.with_extension("stderr");
+        if bless {
+            fs::write(&expected, &shown).unwrap();
+        }
+        let expected = fs::read_to_string(&expected).unwrap_or_default();
+        if shown != expected {
+            wrong.push(format!(
+                "{}\n-- expected\n{expected}-- got\n{shown}",
+                path.display()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn no_error_shows_a_secret() {
+    let mut seen = 0;
+    for path in fixtures("tests/recipe/bad") {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if name.contains("credentials") {
+            let error = Recipe::load(&path).unwrap_err();
+            let text = format!("{error}\n{:?}\n{error:?}", error.hint());
+            assert!(!text.contains("secret"), "{name}: {text}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3);
+}
+
+#[test]
+fn errors_have_their_kind() {
+    let kind = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/recipe/bad")
+            .join(name);
+        Recipe::load(&path).unwrap_err().kind()
+    };
+    assert_eq!(kind("syntax-octal.toml"), RecipeErrorKind::Syntax);
+    assert_eq!(kind("key-unknown.toml"), RecipeErrorKind::Invalid);
+    assert_eq!(kind("beside-missing.toml"), RecipeErrorKind::Beside);
+    assert_eq!(kind("no-such.toml"), RecipeErrorKind::Unreadable);
+    assert_eq!(kind("files"), RecipeErrorKind::Unreadable);
+}
+
+#[test]
+fn what_is_no_text_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r.toml");
+    fs::write(&path, b"name = \"x\"\ndescription = \"\xff\"\n").unwrap();
+    let error = Recipe::load(&path).unwrap_err();
+    assert_eq!(error.position(), Some((2, 16)), "{error}");
+    fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
+    let error = Recipe::load(&path).unwrap_err();
+    assert!(error.message().contains("too long"), "{error}");
+}
+
+#[test]
+fn the_recipes_of_this_repository_load() {
+    for path in fixtures("../recipes") {
+        if let Err(error) = Recipe::load(&path) {
+            panic!("{}", shown(&error, path.parent().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn what_a_recipe_uses_beside_it_is_known() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/fanery.toml");
+    let recipe = Recipe::load(&path).unwrap();
+    let uses: Vec<_> = recipe
+        .besides()
+        .into_iter()
+        .map(|path| path.as_str())
+        .collect();
+    assert_eq!(uses, ["fanery/skel", "fanery/project", "fanery/myproject"]);
+}
+
+/// Each `good/NAME.toml` has a `good/NAME.json`: all of its defaults.
+#[test]
+fn good_recipes_mean_their_canonical_form() {
+    let bless = std::env::var_os("BLESS").is_some();
+    for path in fixtures("tests/recipe/good") {
+        let recipe = Recipe::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        let value: serde_json::Value = serde_json::from_slice(&recipe.canonical_json()).unwrap();
+        let pretty = format!("{:#}\n", value);
+        let expected = path.with_extension("json");
+        if bless {
+            fs::write(&expected, &pretty).unwrap();
+        }
+        assert_eq!(
+            pretty,
+            fs::read_to_string(&expected).unwrap(),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+/// Pairs `good/NAME.toml` and `good/NAME.spelled.toml` mean the same.
+#[test]
+fn comments_order_and_spelled_defaults_change_nothing() {
+    let load = |path: &Path| Recipe::load(path).unwrap_or_else(|error| panic!("{error}"));
+    let mut pairs = 0;
+    for spelled in fixtures("tests/recipe/good") {
+        let name = spelled.file_name().unwrap().to_str().unwrap();
+        let Some(stem) = name.strip_suffix(".spelled.toml") else {
+            continue;
+        };
+        let terse = spelled.with_file_name(format!("{stem}.toml"));
+        assert_eq!(
+            String::from_utf8(load(&terse).canonical_json()),
+            String::from_utf8(load(&spelled).canonical_json()),
+        );
+        pairs += 1;
+    }
+    assert!(pairs > 0);
+}
+
+/// Walks every section under `shape`.
+fn each_key(shape: &'static Shape, look: &mut impl FnMut(&'static Shape, &'static Key)) {
+    for key in shape.keys {
+        look(shape, key);
+        if let Some(section) = key.section {
+            each_key(section, look);
+        }
+    }
+}
+
+#[test]
+fn every_key_is_explained_by_an_example_that_it_takes() {
+    let mut keys = 0;
+    each_key(Recipe::SHAPE, &mut |shape, key| {
+        let place = format!("`{}` in {:?}", key.name, shape.header);
+        assert!(
+            !key.doc.trim().is_empty() && !key.takes.is_empty(),
+            "{place}"
+        );
+        if key.section.is_none() {
+            let example = key
+                .example()
+                .unwrap_or_else(|| panic!("{place} has no example"));
+            assert!(
+                key.accepts(example),
+                "{place} does not take its example {example}"
+            );
+        }
+        keys += 1;
+    });
+    assert!(keys > 60, "only {keys} keys seen");
+}
