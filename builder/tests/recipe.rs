@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use builder::recipe::{Key, Recipe, RecipeError, RecipeErrorKind, Shape};
+use builder::recipe::{Beside, Key, Recipe, RecipeError, RecipeErrorKind, Shape};
 
 fn fixtures(directory: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
@@ -27,7 +27,8 @@ fn fixtures(directory: &str) -> Vec<PathBuf> {
 /// The error as the command prints it, with the recipe's path shortened.
 fn shown(error: &RecipeError, directory: &Path) -> String {
     let prefix = format!("{}/", directory.display());
-    let tests = format!("{}/tests/", env!("CARGO_MANIFEST_DIR"));
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let tests = format!("{}/", tests.canonicalize().unwrap().display());
     let mut text = format!("error: {error}\n")
         .replace(&prefix, "")
         .replace(&tests, ".../");
@@ -117,11 +118,7 @@ fn the_recipes_of_this_repository_load() {
 fn what_a_recipe_uses_beside_it_is_known() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/fanery.toml");
     let recipe = Recipe::load(&path).unwrap();
-    let uses: Vec<_> = recipe
-        .besides()
-        .into_iter()
-        .map(|path| path.as_str())
-        .collect();
+    let uses: Vec<_> = recipe.besides().into_iter().map(Beside::as_str).collect();
     assert_eq!(uses, ["fanery/skel", "fanery/project", "fanery/myproject"]);
 }
 
@@ -132,7 +129,7 @@ fn good_recipes_mean_their_canonical_form() {
     for path in fixtures("tests/recipe/good") {
         let recipe = Recipe::load(&path).unwrap_or_else(|error| panic!("{error}"));
         let value: serde_json::Value = serde_json::from_slice(&recipe.canonical_json()).unwrap();
-        let pretty = format!("{:#}\n", value);
+        let pretty = format!("{value:#}\n");
         let expected = path.with_extension("json");
         if bless {
             fs::write(&expected, &pretty).unwrap();
@@ -164,6 +161,18 @@ fn comments_order_and_spelled_defaults_change_nothing() {
         pairs += 1;
     }
     assert!(pairs > 0);
+}
+
+#[test]
+fn the_normal_form_of_a_recipe_is_a_recipe() {
+    for directory in ["../recipes", "tests/recipe/good"] {
+        for path in fixtures(directory) {
+            let recipe = Recipe::load(&path).unwrap();
+            let written = toml::to_string(&recipe).unwrap();
+            let again = Recipe::parse(&written, &path).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(recipe, again, "{}", path.display());
+        }
+    }
 }
 
 /// Walks every section under `shape`.

@@ -32,16 +32,21 @@ fn packages() -> impl Strategy<Value = Lines> {
     (
         btree_set("[a-z][a-z0-9+.]{1,8}[a-z0-9]", 1..4),
         any::<Option<bool>>(),
+        any::<bool>(),
     )
-        .prop_map(|(install, recommends)| {
-            let mut lines = vec![format!("install = {}", quoted_list(&install))];
+        .prop_map(|(names, recommends, purge)| {
+            if purge {
+                return vec![format!("purge = {}", quoted_list(&names))];
+            }
+            let mut lines = vec![format!("install = {}", quoted_list(&names))];
             lines.extend(recommends.map(|flag| format!("recommends = {flag}")));
             lines
         })
 }
 
 fn file() -> impl Strategy<Value = Lines> {
-    (
+    let link = "[a-z./]{1,20}".prop_map(|target| vec![format!("symlink = {}", quoted(&target))]);
+    let content = (
         any_text(),
         proptest::option::of("[0-7]{3,4}"),
         any::<Option<bool>>(),
@@ -53,7 +58,8 @@ fn file() -> impl Strategy<Value = Lines> {
             lines.extend(append.map(|flag| format!("append = {flag}")));
             lines.extend(owner.then(|| "owner = \"www-data\"".to_owned()));
             lines
-        })
+        });
+    prop_oneof![3 => content, 1 => link]
 }
 
 fn run() -> impl Strategy<Value = Lines> {
@@ -112,7 +118,7 @@ fn recipe() -> impl Strategy<Value = Vec<(String, Lines)>> {
 fn write(sections: &[(String, Lines)]) -> String {
     let mut text = String::new();
     for (header, lines) in sections {
-        text.push_str(&format!("{header}\n{}\n\n", lines.join("\n")));
+        text.extend([header, "\n", &lines.join("\n"), "\n\n"]);
     }
     text
 }
@@ -127,9 +133,9 @@ fn rewrite(sections: &[(String, Lines)], turn: usize) -> String {
         if turn % 2 == 1 {
             lines.reverse();
         }
-        text.push_str(&format!("{header} # a section\n\n  # a remark\n"));
+        text.extend([header, " # a section\n\n  # a remark\n"]);
         for line in lines {
-            text.push_str(&format!("  {line}  # why\n"));
+            text.extend(["  ", &line, "  # why\n"]);
         }
     }
     text

@@ -345,16 +345,14 @@ fn directory_sources(recipe: &Recipe, spans: &Spans, root: &Path) -> Result<(), 
         if !root.join(source.as_path()).is_dir() {
             continue;
         }
-        for key in ["append", "mode"] {
-            let key_path = format!("file[{index}].{key}");
-            if spans.has(&key_path) {
-                return Err(Fault::new(
-                    spans.at(&key_path),
-                    format!("`{key}` means nothing for the directory `{source}`"),
-                )
-                .kind(RecipeErrorKind::Beside)
-                .hint("files in it are 0644, or 0755 when executable"));
-            }
+        let pointless = [("append", file.append), ("mode", file.mode.is_some())];
+        if let Some((key, _)) = pointless.iter().find(|(_, there)| *there) {
+            return Err(Fault::new(
+                spans.at(&format!("file[{index}].{key}")),
+                format!("`{key}` means nothing for the directory `{source}`"),
+            )
+            .kind(RecipeErrorKind::Beside)
+            .hint("files in it are 0644, or 0755 when executable"));
         }
     }
     Ok(())

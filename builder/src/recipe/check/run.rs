@@ -68,14 +68,8 @@ impl Look<'_> {
     }
 
     pub(super) fn runs(&self) -> Result<(), Fault> {
-        let runs = &self.recipe.runs;
-        let named = runs
-            .iter()
-            .enumerate()
-            .map(|(i, run)| (format!("run[{i}].name"), run.name.as_str()))
-            .filter(|(path, _)| self.spans.has(path));
-        self.unique("the step", named)?;
-        for (index, run) in runs.iter().enumerate() {
+        // Names of steps are only shown: two may have the same.
+        for (index, run) in self.recipe.runs.iter().enumerate() {
             self.user(&format!("run[{index}].user"), &run.user)?;
         }
         Ok(())

@@ -81,14 +81,15 @@ impl Look<'_> {
                 }
             }
             if install.is_empty() && debs.is_empty() {
-                for key in ["recommends", "target-release"] {
-                    let path = format!("{path}.{key}");
-                    if self.spans.has(&path) {
-                        return Err(self.fault(
-                            &path,
-                            format!("`{key}` means nothing without `install` or `debs`"),
-                        ));
-                    }
+                let pointless = [
+                    ("recommends", group.recommends),
+                    ("target-release", group.target_release.is_some()),
+                ];
+                if let Some((key, _)) = pointless.iter().find(|(_, there)| *there) {
+                    return Err(self.fault(
+                        &format!("{path}.{key}"),
+                        format!("`{key}` means nothing without `install` or `debs`"),
+                    ));
                 }
             }
             if let Some(release) = &group.target_release {
@@ -230,13 +231,12 @@ impl Look<'_> {
         }
         self.exactly_one(path, "[[file]]", &["source", "content", "symlink"])?;
         if file.symlink.is_some() {
-            for key in ["append", "mode"] {
-                let path = format!("{path}.{key}");
-                if self.spans.has(&path) {
-                    return Err(
-                        self.fault(&path, format!("`{key}` means nothing for a symbolic link"))
-                    );
-                }
+            let pointless = [("append", file.append), ("mode", file.mode.is_some())];
+            if let Some((key, _)) = pointless.iter().find(|(_, there)| *there) {
+                return Err(self.fault(
+                    &format!("{path}.{key}"),
+                    format!("`{key}` means nothing for a symbolic link"),
+                ));
             }
         }
         if let Some(owner) = &file.owner {
