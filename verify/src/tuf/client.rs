@@ -73,6 +73,12 @@ impl Client {
         State::open(state_dir)?.reset()
     }
 
+    /// When a refresh last succeeded, by the state in `state_dir`. Takes no lock:
+    /// a look is always possible.
+    pub fn last_refresh(state_dir: &Path) -> Result<Option<Timestamp>> {
+        State::peek(state_dir).map(|floor| floor.and_then(|floor| floor.last_seen))
+    }
+
     /// The environment that is followed.
     pub fn env(&self) -> &EnvName {
         &self.env

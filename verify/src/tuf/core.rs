@@ -76,6 +76,7 @@ pub(super) trait Core: Send {
     fn root_version(&self) -> u64;
     fn root_expires(&self) -> Time;
     fn consistent_snapshot(&self) -> bool;
+    fn timestamp_version(&self) -> Option<u64>;
     fn timestamp_expires(&self) -> Option<Time>;
     fn snapshot_pin(&self) -> Option<Pin>;
     fn snapshot_expires(&self) -> Option<Time>;
@@ -128,6 +129,10 @@ impl Core for TrustedMetadataSet {
 
     fn consistent_snapshot(&self) -> bool {
         self.root().consistent_snapshot
+    }
+
+    fn timestamp_version(&self) -> Option<u64> {
+        self.timestamp().map(|t| t.version)
     }
 
     fn timestamp_expires(&self) -> Option<Time> {

@@ -49,15 +49,19 @@ pub(super) struct State {
     pub(super) fuse: std::cell::Cell<Option<usize>>,
 }
 
-/// What later metadata must not fall below. The versions of timestamp and root
-/// are in their files; this is what would be lost with a file that is replaced
-/// before its successor arrived.
+/// What later metadata must not fall below, whatever happens to the files: they
+/// may be replaced before their successor arrives, deleted, or put back from an
+/// old backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Floor {
     /// The latest time at which a refresh succeeded.
     #[serde(with = "time")]
     pub(super) last_seen: Option<Time>,
+    /// The version of the newest trusted root.
+    pub(super) root: u64,
+    /// The version of the newest trusted timestamp; 0 before the first.
+    pub(super) timestamp: u64,
     /// The version of the newest trusted snapshot, and of all that it pinned.
     pub(super) snapshot: Option<SnapshotFloor>,
     /// Per image name, the highest release seen.
@@ -131,27 +135,19 @@ impl State {
         })
     }
 
+    /// The floor of a state that is perhaps in use.
+    pub(super) fn peek(directory: &Path) -> Result<Option<Floor>> {
+        let bytes = read(directory, "floor")?;
+        bytes.map(|b| parse_floor(directory, &b)).transpose()
+    }
+
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// A file of the state, `None` if it was never written.
     pub(super) fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
-        let path = self.directory.join(file);
-        let opened = match File::open(&path) {
-            Ok(opened) => opened,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(failed("open", &path, e)),
-        };
-        let mut bytes = Vec::new();
-        opened
-            .take(LIMIT + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|e| failed("read", &path, e))?;
-        if bytes.len() as u64 > LIMIT {
-            return Err(self.corrupt(file, &"it is too long"));
-        }
-        Ok(Some(bytes))
+        read(&self.directory, file)
     }
 
     /// Replaces a file of the state, durably.
@@ -211,10 +207,9 @@ impl State {
     }
 
     pub(super) fn floor(&self) -> Result<Floor> {
-        let bytes = self
-            .read("floor")?
-            .ok_or_else(|| self.corrupt("floor", &"it is missing"))?;
-        serde_json::from_slice(&bytes).map_err(|e| self.corrupt("floor", &e))
+        let bytes = self.read("floor")?;
+        let bytes = bytes.ok_or_else(|| self.corrupt("floor", &"it is missing"))?;
+        parse_floor(&self.directory, &bytes)
     }
 
     pub(super) fn write_floor(&self, floor: &Floor) -> Result<()> {
@@ -235,13 +230,39 @@ impl State {
 
     /// The state is damaged: by whom or what, we cannot know.
     pub(super) fn corrupt(&self, file: &str, why: &dyn std::fmt::Display) -> Error {
-        let directory = self.directory.display();
-        let text = format!("the trusted state {directory}/{file} is damaged: {why}");
-        Error::new(ErrorKind::CorruptState, text).with_hint(format!(
-            "find out what damaged it; then forget this state and start again from the \
-             environment's root file: imgnode init --reset (it is in {directory})"
-        ))
+        corrupt(&self.directory, file, why)
     }
+}
+
+fn corrupt(directory: &Path, file: &str, why: &dyn std::fmt::Display) -> Error {
+    let directory = directory.display();
+    let text = format!("the trusted state {directory}/{file} is damaged: {why}");
+    Error::new(ErrorKind::CorruptState, text).with_hint(format!(
+        "find out what damaged it; then forget this state and start again from the \
+         environment's root file: imgnode init --reset (it is in {directory})"
+    ))
+}
+
+fn parse_floor(directory: &Path, bytes: &[u8]) -> Result<Floor> {
+    serde_json::from_slice(bytes).map_err(|e| corrupt(directory, "floor", &e))
+}
+
+fn read(directory: &Path, file: &str) -> Result<Option<Vec<u8>>> {
+    let path = directory.join(file);
+    let opened = match File::open(&path) {
+        Ok(opened) => opened,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed("open", &path, e)),
+    };
+    let mut bytes = Vec::new();
+    opened
+        .take(LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| failed("read", &path, e))?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(corrupt(directory, file, &"it is too long"));
+    }
+    Ok(Some(bytes))
 }
 
 pub(super) fn not_initialised(directory: &Path) -> Error {

@@ -32,8 +32,9 @@ pub(super) const TIMESTAMP_LIMIT: u64 = 16 * 1024;
 pub(super) const SNAPSHOT_LIMIT: u64 = 2 * 1024 * 1024;
 /// Targets has some 600 bytes per release: room for eight thousand.
 pub(super) const TARGETS_LIMIT: u64 = 5 * 1024 * 1024;
-/// More new roots than this in one run are not a rotation but an attack.
-pub(super) const MOST_ROOTS: u64 = 1024;
+/// More new roots than this in one run are not a rotation but an attack. (Tests
+/// sign every one of them, and make do with fewer.)
+pub(super) const MOST_ROOTS: u64 = if cfg!(test) { 16 } else { 1024 };
 
 /// Clocks are set in steps of less than a second all the time.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
@@ -107,6 +108,14 @@ impl<'a> Run<'a> {
         same_environment(root.environment.as_deref(), env, "it").map_err(|e| damaged(&e))?;
         let core =
             core::begin(&bytes)?.map_err(|refusal| damaged(&refused("it", refusal, None)))?;
+        if core.root_version() < floor.root {
+            let older = format!(
+                "it is root {}, and {} was trusted",
+                core.root_version(),
+                floor.root
+            );
+            return Err(damaged(&older));
+        }
         let mut run = Self {
             state,
             env,
@@ -198,6 +207,7 @@ impl<'a> Run<'a> {
             if void.timestamp_and_snapshot {
                 self.state.remove("timestamp.json")?;
                 self.state.remove("snapshot.json")?;
+                self.floor.timestamp = 0;
                 self.floor.snapshot = None;
             }
             if void.seq {
@@ -212,11 +222,17 @@ impl<'a> Run<'a> {
         let file = "timestamp.json";
         // The trusted one comes first. That it may have run out since does not
         // matter: it is a floor.
-        if let Some(stored) = self.state.read(file)? {
-            gate::signed(&stored, "it").map_err(|e| self.state.corrupt(file, &e))?;
+        if let Some(stored) = &self.state.read(file)? {
+            gate::signed(stored, "it").map_err(|e| self.state.corrupt(file, &e))?;
             self.core
-                .update_timestamp(&stored, TIMELESS)
+                .update_timestamp(stored, TIMELESS)
                 .map_err(|refusal| self.state.corrupt(file, &refused("it", refusal, None)))?;
+        }
+        let version = self.core.timestamp_version().unwrap_or_default();
+        if version < self.floor.timestamp {
+            let was = self.floor.timestamp;
+            let older = format!("it is version {version} or missing, and {was} was trusted");
+            return Err(self.state.corrupt(file, &older));
         }
         // 5.4.1
         let bytes = self.fetch(file, TIMESTAMP_LIMIT)?;
@@ -237,10 +253,11 @@ impl<'a> Run<'a> {
             ));
         }
         // 5.4.5
-        match news {
-            News::Newer => self.state.write(file, &bytes),
-            News::Same => Ok(()),
+        if news == News::Newer {
+            self.state.write(file, &bytes)?;
         }
+        self.floor.timestamp = self.core.timestamp_version().unwrap_or_default();
+        Ok(())
     }
 
     /// 5.5: the snapshot that the timestamp pins.
@@ -333,6 +350,7 @@ impl<'a> Run<'a> {
     fn remember(&mut self) -> Result<()> {
         let mut floor = self.floor.clone();
         floor.last_seen = floor.last_seen.max(Some(self.now));
+        floor.root = self.core.root_version();
         for target in self.core.target_names() {
             if let Some((name, seq)) = store::env::paths::parse_target_name(target) {
                 let highest = floor.seq.entry(name.to_string()).or_default();
