@@ -173,12 +173,11 @@ impl<'s> Environment<'s> {
         let Current { root, targets, .. } = &self.current;
         self.belongs("targets", &*keys.targets)?;
         self.admit_online(&*keys.online)?;
-        let (file, known) = match keys.root.as_deref().map(Signer::public) {
-            Some(key) => ("root", root.signed_by(&key.id(), &key)),
-            None => {
-                let key = keys.targets.public();
-                ("targets", targets.signed_by(&key.id(), &key))
-            }
+        let (file, known) = if let Some(key) = keys.root.as_deref().map(Signer::public) {
+            ("root", root.signed_by(&key.id(), &key))
+        } else {
+            let key = keys.targets.public();
+            ("targets", targets.signed_by(&key.id(), &key))
         };
         if known {
             return Ok(());

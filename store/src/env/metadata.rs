@@ -122,6 +122,7 @@ role!(Root, "root");
 
 /// TUF 4.5.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the format")]
 pub(super) struct Targets {
     #[serde(flatten)]
     pub(super) head: Head,
@@ -264,19 +265,19 @@ struct Envelope<T> {
 
 /// Signs a role's content and writes the file. Each signature is verified
 /// before it is used: a signer that errs must not reach a published file.
-pub(super) fn seal<T: Role>(signed: &T, signer: &dyn Signer) -> Result<Vec<u8>> {
+pub(super) fn seal<T: Role>(content: &T, key: &dyn Signer) -> Result<Vec<u8>> {
     let wrong = |e: &dyn fmt::Display| {
         Error::new(
             ErrorKind::Malformed,
             format!("cannot write {} metadata: {e}", T::TYPE),
         )
     };
-    let value = serde_json::to_value(signed).map_err(|e| wrong(&e))?;
+    let value = serde_json::to_value(content).map_err(|e| wrong(&e))?;
     let message = json::canonical(&value).map_err(|e| wrong(&e))?;
-    let signature = signer.sign(&message)?;
-    signer.public().verify(&message, &signature)?;
+    let signature = key.sign(&message)?;
+    key.public().verify(&message, &signature)?;
     let signature = Signature {
-        keyid: signer.public().id(),
+        keyid: key.public().id(),
         sig: crate::key::hex(&signature),
     };
     let envelope = Envelope {

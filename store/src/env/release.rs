@@ -31,6 +31,10 @@ pub struct Release {
 
 /// Which files a call signed anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one answer per role, and there are four"
+)]
 pub struct Renewed {
     /// A new root version.
     pub root: bool,
@@ -220,7 +224,7 @@ impl Environment<'_> {
         changed: Option<Targets>,
     ) -> Result<Renewed> {
         let days = self.lifetimes();
-        let (shelf, env, current) = (self.shelf, &self.name, &self.current);
+        let (store, env, current) = (self.shelf, &self.name, &self.current);
         let mut renewed = Renewed::default();
 
         let root = &current.root.signed;
@@ -232,7 +236,7 @@ impl Environment<'_> {
             let mut root = root.clone();
             root.head = Head::new::<Root>(version, expiry(now, days.root)?);
             write(
-                shelf,
+                store,
                 env,
                 &format!("{version}.root.json"),
                 &seal(&root, key)?,
@@ -247,7 +251,7 @@ impl Environment<'_> {
                 let mut targets = changed.unwrap_or_else(|| targets.clone());
                 targets.head = Head::new::<Targets>(version, expiry(now, days.targets)?);
                 let bytes = seal(&targets, &*keys.targets)?;
-                write(shelf, env, &format!("{version}.targets.json"), &bytes)?;
+                write(store, env, &format!("{version}.targets.json"), &bytes)?;
                 renewed.targets = true;
                 Some(Pin::of(version, &bytes))
             }
@@ -264,7 +268,7 @@ impl Environment<'_> {
                 .meta
                 .extend(targets_pin.map(|pin| ("targets.json".to_owned(), pin)));
             let bytes = seal(&snapshot, online)?;
-            write(shelf, env, &format!("{version}.snapshot.json"), &bytes)?;
+            write(store, env, &format!("{version}.snapshot.json"), &bytes)?;
             renewed.snapshot = true;
             snapshot_pin = Some(Pin::of(version, &bytes));
         }
@@ -277,12 +281,12 @@ impl Environment<'_> {
             timestamp
                 .meta
                 .extend(snapshot_pin.map(|pin| ("snapshot.json".to_owned(), pin)));
-            write(shelf, env, "timestamp.json", &seal(&timestamp, online)?)?;
+            write(store, env, "timestamp.json", &seal(&timestamp, online)?)?;
             renewed.timestamp = true;
         }
 
         if renewed != Renewed::default() {
-            self.current = Current::read(shelf, env)?;
+            self.current = Current::read(store, env)?;
         }
         Ok(renewed)
     }

@@ -40,7 +40,7 @@ impl KeyFile {
     /// overwritten: a lost key may be the last one of an environment.
     pub fn create(&self) -> Result<KeyPair> {
         let pair = KeyPair::generate()?;
-        self.write(pair.to_pem()?.as_ref())?;
+        self.write(&pair.to_pem()?)?;
         Ok(pair)
     }
 
@@ -49,7 +49,7 @@ impl KeyFile {
         let shown = self.path.display();
         let file = OpenOptions::new()
             .read(true)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(&self.path)
             .map_err(|e| Error::io(format!("cannot open the key {shown}"), e))?;
         self.refuse_open_doors(&file)?;
@@ -175,9 +175,9 @@ mod tests {
         let (_dir, file) = scratch();
         let made = file.create().unwrap();
         assert_eq!(file.load().unwrap().public(), made.public());
-        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
-        assert_eq!(mode(file.path()), 0o600);
-        assert_eq!(mode(file.path().parent().unwrap()), 0o700);
+        let bits = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!(bits(file.path()), 0o600);
+        assert_eq!(bits(file.path().parent().unwrap()), 0o700);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Signing.
 
 use std::fmt;
+use std::ops::Deref;
 
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signer as _, SigningKey};
 
@@ -55,19 +57,13 @@ impl KeyPair {
 
     /// The PKCS#8 PEM text of the key, in version 1 of the format: version 2
     /// adds the public half, and openssl refuses to read that.
-    pub(super) fn to_pem(&self) -> Result<impl AsRef<str> + use<>> {
+    pub(super) fn to_pem(&self) -> Result<impl Deref<Target = String> + use<>> {
         let bytes = KeypairBytes {
             secret_key: self.signing.to_bytes(),
             public_key: None,
         };
-        struct Text<T>(T);
-        impl<T: std::ops::Deref<Target = String>> AsRef<str> for Text<T> {
-            fn as_ref(&self) -> &str {
-                self.0.as_str()
-            }
-        }
-        let text = bytes.to_pkcs8_pem(ed25519_dalek::pkcs8::spki::der::pem::LineEnding::LF);
-        text.map(Text)
+        bytes
+            .to_pkcs8_pem(LineEnding::LF)
             .map_err(|_| Error::new(ErrorKind::Malformed, "a key cannot be written as PEM"))
     }
 
@@ -122,10 +118,7 @@ mod tests {
     fn survives_its_pem_form() {
         let key = KeyPair::generate().unwrap();
         let pem = key.to_pem().unwrap();
-        assert!(pem.as_ref().starts_with("-----BEGIN PRIVATE KEY-----\n"));
-        assert_eq!(
-            KeyPair::from_pem(pem.as_ref()).unwrap().public(),
-            key.public()
-        );
+        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"));
+        assert_eq!(KeyPair::from_pem(&pem).unwrap().public(), key.public());
     }
 }

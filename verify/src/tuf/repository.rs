@@ -25,16 +25,14 @@ pub(super) struct InStore<'a> {
 
 impl InStore<'_> {
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        self.backend.get(key, limit).map_err(|e| match e.kind() {
-            // The one thing that `get` itself finds wrong with an object.
-            StoreErrorKind::Corrupt => {
+        self.backend.get(key, limit).map_err(|e| {
+            // Corrupt is the one thing that `get` itself finds wrong: too long.
+            if e.kind() == StoreErrorKind::Corrupt {
                 let text = format!("{key} has more than the {limit} bytes that it may have");
-                Error::new(ErrorKind::TooLarge, text)
+                return Error::new(ErrorKind::TooLarge, text);
             }
-            _ => {
-                let text = format!("cannot fetch {key} from {}", self.backend.describe());
-                Error::new(ErrorKind::Transport, text).with_source(e)
-            }
+            let text = format!("cannot fetch {key} from {}", self.backend.describe());
+            Error::new(ErrorKind::Transport, text).with_source(e)
         })
     }
 }

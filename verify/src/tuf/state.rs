@@ -286,6 +286,7 @@ mod time {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    #[expect(clippy::ref_option, reason = "what serde passes")]
     pub(super) fn serialize<S: Serializer>(time: &Option<Time>, s: S) -> Result<S::Ok, S::Error> {
         time.map(|t| t.to_string()).serialize(s)
     }

@@ -1,5 +1,7 @@
 //! HOSTILE.md, environment metadata: 1 to 16.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 use store::key::{KeyPair, Signer};
 
@@ -22,9 +24,9 @@ fn bent(forge: &mut Forge, role: &str, bend: &dyn Fn(&mut Value)) {
         }
     };
     if role == "root" {
-        forge.root(&only)
+        forge.root(&only);
     } else {
-        forge.publish(&only)
+        forge.publish(&only);
     }
 }
 
@@ -73,9 +75,9 @@ fn unsigned_or_signed_by_somebody_else() {
                 forge.keys.insert(role, stranger.into());
             }
             if role == "root" {
-                forge.root(STRAIGHT)
+                forge.root(STRAIGHT);
             } else {
-                forge.publish(STRAIGHT)
+                forge.publish(STRAIGHT);
             }
             drop(before);
             node.refuses_at(&forge.files, noon(), ErrorKind::Signatures, kept(role));
@@ -149,7 +151,7 @@ fn one_signature_given_twice() {
         .unwrap()
         .push(KeyPair::generate().unwrap());
     bent(&mut forge, "root", &|root| {
-        root["roles"]["timestamp"]["threshold"] = json!(2)
+        root["roles"]["timestamp"]["threshold"] = json!(2);
     });
     forge.publish(STRAIGHT);
     let mut node = Node::following(&forge);
@@ -172,7 +174,7 @@ fn no_signature_asked_for() {
     for role in ROLES {
         let (mut forge, mut node) = both();
         bent(&mut forge, "root", &|root| {
-            root["roles"][role]["threshold"] = json!(0)
+            root["roles"][role]["threshold"] = json!(0);
         });
         node.refuses(&forge.files, ErrorKind::ZeroThreshold);
     }
@@ -226,7 +228,7 @@ fn metadata_that_has_run_out() {
     for role in ROLES {
         let (mut forge, mut node) = both();
         bent(&mut forge, role, &|signed| {
-            signed["expires"] = json!("2030-01-01T12:00:00Z")
+            signed["expires"] = json!("2030-01-01T12:00:00Z");
         });
         // The chain of roots goes on through roots that have run out.
         let kept = if role == "root" {
@@ -689,7 +691,7 @@ fn plus_order(signature: &str) -> String {
     let mut carry = 0;
     for i in 0..32 {
         let sum = byte(&signature[64..], i) + byte(order, i) + carry;
-        out += &format!("{:02x}", sum & 0xff);
+        let _ = write!(out, "{:02x}", sum & 0xff);
         carry = sum >> 8;
     }
     out

@@ -109,7 +109,7 @@ impl Forge {
     /// The next root, signed by the present root keys and by `others`.
     pub(super) fn root_signed_by(&mut self, others: &[KeyPair], bend: Bend<'_>) {
         let version = self.next("root");
-        let mut signed = self.head("root", version, 365);
+        let mut signed = Self::head("root", version, 365);
         let all = self.keys.values().flatten();
         signed["keys"] = all.map(|key| (key.public().id(), key_json(key))).collect();
         signed["roles"] = ROLES
@@ -132,7 +132,7 @@ impl Forge {
     /// The next targets, snapshot and timestamp.
     pub(super) fn publish(&mut self, bend: Bend<'_>) {
         let version = self.next("targets");
-        let mut targets = self.head("targets", version, 90);
+        let mut targets = Self::head("targets", version, 90);
         targets["targets"] = self.targets.clone().into();
         targets["x-imgbuild-environment"] = json!(self.env);
         bend("targets", &mut targets);
@@ -144,7 +144,7 @@ impl Forge {
     /// The next snapshot and timestamp, the snapshot pinning these targets.
     pub(super) fn publish_snapshot(&mut self, targets: &Value, bend: Bend<'_>) {
         let version = self.next("snapshot");
-        let mut snapshot = self.head("snapshot", version, 14);
+        let mut snapshot = Self::head("snapshot", version, 14);
         snapshot["meta"] = json!({ "targets.json": targets });
         bend("snapshot", &mut snapshot);
         let bytes = sign(&snapshot, &self.keys["snapshot"]);
@@ -155,7 +155,7 @@ impl Forge {
     /// The next timestamp, pinning this snapshot.
     pub(super) fn publish_timestamp(&mut self, snapshot: &Value, bend: Bend<'_>) {
         let version = self.next("timestamp");
-        let mut timestamp = self.head("timestamp", version, 7);
+        let mut timestamp = Self::head("timestamp", version, 7);
         timestamp["meta"] = json!({ "snapshot.json": snapshot });
         bend("timestamp", &mut timestamp);
         let bytes = sign(&timestamp, &self.keys["timestamp"]);
@@ -168,7 +168,7 @@ impl Forge {
         *version
     }
 
-    fn head(&self, role: &str, version: u64, lasts: i64) -> Value {
+    fn head(role: &str, version: u64, lasts: i64) -> Value {
         json!({
             "_type": role,
             "spec_version": "1.0.31",
