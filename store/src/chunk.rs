@@ -47,6 +47,16 @@ impl ChunkRef {
         self.len
     }
 
+    /// The reference to a chunk of these bytes, of which there are 1 to [`MAX`].
+    #[cfg(feature = "write")]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        debug_assert!((1..=MAX).contains(&bytes.len()));
+        Self {
+            digest: Blake3::of(bytes),
+            len: bytes.len() as u32,
+        }
+    }
+
     /// Whether `bytes` are this chunk.
     pub fn names(&self, bytes: &[u8]) -> bool {
         bytes.len() == self.len as usize && Blake3::of(bytes) == self.digest

@@ -20,15 +20,20 @@
 pub mod backend;
 pub mod canon;
 pub mod chunk;
+#[cfg(feature = "write")]
+mod cut;
 pub mod digest;
 #[cfg(feature = "write")]
 mod dir;
 pub mod env;
 mod error;
+mod hint;
 mod image;
 pub mod key;
+mod layout;
 pub mod manifest;
 pub mod name;
+mod pack;
 mod store;
 
 pub use self::backend::{Backend, DirBackend};

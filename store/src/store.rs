@@ -2,12 +2,32 @@
 
 use std::sync::Arc;
 
+use sha2::Digest as _;
+
 use crate::backend::Backend;
-use crate::digest::ImageId;
+use crate::canon::{END, padding};
+use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::Image;
-use crate::manifest::Manifest;
+use crate::hint::{self, Hint};
+use crate::image::{Image, read_index};
+use crate::manifest::{self, Manifest, SpecialFile, XattrEntry};
 use crate::name::ImageName;
+use crate::pack;
+
+/// The object that says: this is a store, in this format.
+pub(crate) const MARKER: &str = "imgbuild-store";
+
+/// What the marker says before the version of the format.
+const MARKER_PREFIX: &str = "imgbuild store ";
+
+/// The version of the format that this crate reads and writes.
+const VERSION: u32 = 1;
+
+/// Folder of manifests, as a prefix of keys.
+const IMAGES: &str = "images/";
+
+/// The fewest digits by which an image may be named.
+const MIN_PREFIX: usize = 8;
 
 /// The read side of a store, on any backend.
 #[derive(Clone)]
@@ -29,9 +49,22 @@ pub struct Listed {
 impl Store {
     /// Opens the store at `backend`, after a look at its format marker.
     pub fn open(backend: Box<dyn Backend>) -> Result<Self> {
-        Ok(Self {
-            backend: backend.into(),
-        })
+        let foreign = |why: String| Err(Error::new(ErrorKind::Foreign, why));
+        let place = backend.describe();
+        let Some(marker) = backend.get(MARKER, 64)? else {
+            return foreign(format!("{place} is not a store: it has no `{MARKER}`"));
+        };
+        match parse_marker(&marker) {
+            Some(VERSION) => Ok(Self {
+                backend: backend.into(),
+            }),
+            Some(other) => foreign(format!(
+                "{place} is a store of format {other}; this program reads format {VERSION}"
+            )),
+            None => foreign(format!(
+                "{place} is not a store: its `{MARKER}` says something else"
+            )),
+        }
     }
 
     /// Where the store's bytes come from.
@@ -40,19 +73,68 @@ impl Store {
     }
 
     /// The manifest of an image.
-    pub fn manifest(&self, _image: &ImageId) -> Result<Manifest> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    pub fn manifest(&self, image: &ImageId) -> Result<Manifest> {
+        let key = manifest_key(image);
+        let json = self
+            .backend
+            .get(&key, manifest::MAX_BYTES)?
+            .ok_or_else(|| {
+                Error::missing(format_args!("the image {image}"), self.backend.describe())
+            })?;
+        let manifest = Manifest::from_json(&json)?;
+        if manifest.image != *image {
+            let why = format_args!("it is the manifest of {}", manifest.image);
+            return Err(Error::corrupt(
+                format_args!("{key} in {}", self.backend.describe()),
+                why,
+            ));
+        }
+        Ok(manifest)
     }
 
     /// Every image here, the newest first.
     pub fn images(&self) -> Result<Vec<Listed>> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+        let mut images = Vec::new();
+        for image in self.ids()? {
+            let name = self.manifest(&image)?.name;
+            let published = self.hint(&image)?.map_or(0, |hint| hint.published);
+            images.push(Listed {
+                image,
+                name,
+                published,
+            });
+        }
+        images.sort_by(|a, b| b.published.cmp(&a.published).then(a.image.cmp(&b.image)));
+        Ok(images)
     }
 
     /// The image that `text` means: a digest, a unique prefix of one with 8 or
     /// more digits, or a name (its newest image).
-    pub fn resolve(&self, _text: &str) -> Result<ImageId> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    pub fn resolve(&self, text: &str) -> Result<ImageId> {
+        if let Ok(image) = text.parse() {
+            return Ok(image);
+        }
+        let digits = text.strip_prefix("blake3:");
+        if let Some(found) = self.by_prefix(digits.unwrap_or(text))? {
+            return Ok(found);
+        }
+        let none = || {
+            Error::missing(
+                format_args!("an image called `{}`", text.escape_default()),
+                self.backend.describe(),
+            )
+        };
+        if digits.is_some() {
+            return Err(none());
+        }
+        let name: ImageName = text
+            .parse()
+            .map_err(|error| Error::new(ErrorKind::Invalid, format!("{error}")))?;
+        let newest = self
+            .images()?
+            .into_iter()
+            .find(|listed| listed.name == name);
+        newest.map(|listed| listed.image).ok_or_else(none)
     }
 
     /// The image that `manifest` describes, ready to be read.
@@ -63,13 +145,140 @@ impl Store {
     /// Reads every byte of an image and compares it with its manifest: the layout,
     /// each chunk, both digests of the tar, its size, the number of entries and
     /// the lists of privileged files.
-    pub fn verify_image(&self, _manifest: &Manifest) -> Result<()> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    pub fn verify_image(&self, manifest: &Manifest) -> Result<()> {
+        let image = self.image(manifest)?;
+        let (mut blake3, mut sha256) = (blake3::Hasher::new(), sha2::Sha256::new());
+        image.expand(&mut |bytes| {
+            blake3.update(bytes);
+            sha256.update(bytes);
+            Ok(())
+        })?;
+        image.check_digest(Blake3::from(blake3.finalize()))?;
+        let wrong = |what: &str| {
+            let image = format_args!("the manifest of {}", manifest.image);
+            Err(Error::corrupt(
+                image,
+                format_args!("its {what} is not the image's"),
+            ))
+        };
+        if Sha256::finish(sha256) != manifest.sha256 {
+            return wrong("sha256");
+        }
+        // The bytes are the image's; now what the manifest says about them.
+        let (mut entries, mut size) = (0, END.len() as u64);
+        let (mut setuid, mut xattrs) = (Vec::new(), Vec::new());
+        for item in image.entries()? {
+            let (entry, _) = item?;
+            entries += 1;
+            size += entry.size() + padding(entry.size()) as u64;
+            size += crate::canon::encode(&entry)?.len() as u64;
+            setuid.extend(SpecialFile::of(&entry));
+            xattrs.extend(XattrEntry::all_of(&entry));
+        }
+        if entries != manifest.entries {
+            return wrong("number of entries");
+        }
+        if size != manifest.size {
+            return wrong("size");
+        }
+        if setuid != manifest.setuid {
+            return wrong("list of setuid files");
+        }
+        if xattrs != manifest.xattrs {
+            return wrong("list of extended attributes");
+        }
+        Ok(())
     }
 
-    /// Whether the objects that an image needs are all here. Cheap: no content is
-    /// read, so damage is not noticed.
-    pub fn has_image_objects(&self, _manifest: &Manifest) -> Result<bool> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    /// Whether the objects that an image needs are all here: its manifest, and the
+    /// packs of its hint in full length with their indexes, the layout among them.
+    /// Cheap: no content is read, so damage inside a pack is not noticed.
+    pub fn has_image_objects(&self, manifest: &Manifest) -> Result<bool> {
+        let backend = self.backend();
+        let present = backend.get(&manifest_key(&manifest.image), manifest::MAX_BYTES)?;
+        let Some(hint) = self.hint(&manifest.image)?.filter(|_| present.is_some()) else {
+            return Ok(false);
+        };
+        let mut locations = crate::image::Locations::default();
+        for pack in &hint.packs {
+            let Some(index) = read_index(backend, pack)? else {
+                return Ok(false);
+            };
+            // The last byte is there only if all are.
+            if backend
+                .get_range(&pack::pack_key(pack), index.pack_size() - 1, 1)
+                .is_err()
+            {
+                return Ok(false);
+            }
+            locations.add([index]);
+        }
+        Ok(manifest
+            .layout
+            .chunks
+            .iter()
+            .all(|chunk| locations.find(chunk).is_some()))
     }
+
+    /// The hint of an image; a damaged one is as good as none.
+    fn hint(&self, image: &ImageId) -> Result<Option<Hint>> {
+        let json = self.backend.get(&Hint::key(image), hint::MAX_BYTES)?;
+        Ok(json.and_then(|json| Hint::from_json(&json).ok()))
+    }
+
+    /// The images that the store lists.
+    fn ids(&self) -> Result<Vec<ImageId>> {
+        let keys = self.backend.list(IMAGES)?.ok_or_else(|| {
+            let place = self.backend.describe();
+            Error::new(
+                ErrorKind::Invalid,
+                format!("{place} cannot list its images; give the whole digest"),
+            )
+        })?;
+        let image = |key: &String| {
+            let hex = key.strip_prefix(IMAGES)?.strip_suffix(".json")?;
+            ImageId::from_hex(hex).ok()
+        };
+        Ok(keys.iter().filter_map(image).collect())
+    }
+
+    /// The one image whose digest begins with `digits`, if that is what they are.
+    fn by_prefix(&self, digits: &str) -> Result<Option<ImageId>> {
+        let hex = digits
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if digits.len() < MIN_PREFIX || !hex {
+            return Ok(None);
+        }
+        let mut found = self
+            .ids()?
+            .into_iter()
+            .filter(|image| image.hex().starts_with(digits));
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => Err(Error::new(
+                ErrorKind::Ambiguous,
+                format!("more than one image begins with {digits}"),
+            )),
+            (first, _) => Ok(first),
+        }
+    }
+}
+
+/// The key of an image's manifest.
+pub(crate) fn manifest_key(image: &ImageId) -> String {
+    format!("{IMAGES}{}.json", image.hex())
+}
+
+/// The bytes of the marker.
+#[cfg(feature = "write")]
+pub(crate) fn marker() -> String {
+    format!("{MARKER_PREFIX}{VERSION}\n")
+}
+
+fn parse_marker(marker: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(marker).ok()?;
+    text.strip_prefix(MARKER_PREFIX)?
+        .strip_suffix('\n')?
+        .parse()
+        .ok()
 }

@@ -228,8 +228,10 @@ impl From<Error> for crate::error::Error {
             _ => crate::error::ErrorKind::NotCanonical,
         };
         let message = error.to_string();
-        match error.source {
-            Some(source) => Self::new(kind, message).with_source(source),
+        match error.source.map(io::Error::downcast::<Self>) {
+            // The stream below was a store's, whose error says more.
+            Some(Ok(ours)) => ours,
+            Some(Err(source)) => Self::new(kind, message).with_source(source),
             None => Self::new(kind, message),
         }
     }

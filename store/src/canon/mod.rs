@@ -37,6 +37,8 @@ pub use self::reader::{Content, Reader};
 pub use self::scan::{Scanned, Stamp, scan};
 
 pub(crate) use self::parse::HeaderReader;
+#[cfg(feature = "write")]
+pub(crate) use self::scan::changed;
 
 /// Bytes of a tar block.
 pub(crate) const BLOCK: usize = 512;

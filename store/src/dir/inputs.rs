@@ -1,25 +1,34 @@
-//! Retained inputs.
+//! Retained inputs: every .deb, wheel, sdist and archive that an image was ever
+//! built from, by sha256. Mirrors forget; the store does not, so an image can be
+//! rebuilt from the store alone.
+//!
+//! An input is whole and checked when it has its name, and never changes after.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use sha2::Digest as _;
+
+use super::staging::Staging;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The inputs that a store retains, by sha256.
+/// The inputs that a store retains.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    root: PathBuf,
+    staging: Arc<Staging>,
 }
 
 impl Inputs {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub(super) fn new(staging: Arc<Staging>) -> Self {
+        Self { staging }
     }
 
     /// Where the input of that digest is, or would be.
     pub fn path(&self, digest: &Sha256) -> PathBuf {
-        self.root.join("inputs/sha256").join(digest.hex())
+        self.staging.root().join(key(digest))
     }
 
     /// Whether the input is here.
@@ -27,17 +36,79 @@ impl Inputs {
         self.path(digest).is_file()
     }
 
-    /// Retains what `content` yields, if it is what `expected` says.
+    /// Retains what `content` yields, if it is what `expected` says, and returns
+    /// its digest and size. Durable when it returns.
     pub fn insert(
         &self,
-        _content: &mut dyn Read,
-        _expected: Option<&Sha256>,
+        content: &mut dyn Read,
+        expected: Option<&Sha256>,
     ) -> Result<(Sha256, u64)> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+        let mut staged = self.staging.create()?;
+        let (found, size) = hash(content, &mut |bytes| staged.write(bytes))?;
+        if let Some(expected) = expected.filter(|expected| **expected != found) {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "the input is not what was asked for: its digest is {found}, not {expected}"
+                ),
+            ));
+        }
+        if !self.has(&found) {
+            staged.sync()?;
+            Staging::sync_folder(&staged.rename(&key(&found))?)?;
+        }
+        Ok((found, size))
     }
 
-    /// Retains a file, which may be moved or linked from where it is.
-    pub fn insert_file(&self, _file: &Path, _expected: Option<&Sha256>) -> Result<(Sha256, u64)> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    /// Retains a file. It is copied, never linked: whoever still writes to it could
+    /// change a retained input otherwise.
+    pub fn insert_file(&self, file: &Path, expected: Option<&Sha256>) -> Result<(Sha256, u64)> {
+        let mut content = File::open(file).map_err(|error| Error::io("open", file, error))?;
+        self.insert(&mut content, expected)
+    }
+
+    /// Reads an input again and compares it with its name.
+    pub fn verify(&self, digest: &Sha256) -> Result<u64> {
+        let path = self.path(digest);
+        let mut file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::missing(
+                format_args!("the input {digest}"),
+                self.staging.root().display(),
+            ),
+            _ => Error::io("open", &path, error),
+        })?;
+        let (found, size) = hash(&mut file, &mut |_| Ok(()))?;
+        if found != *digest {
+            return Err(Error::corrupt(
+                path.display(),
+                format_args!("its digest is {found}"),
+            ));
+        }
+        Ok(size)
+    }
+}
+
+fn key(digest: &Sha256) -> String {
+    format!("inputs/sha256/{}", digest.hex())
+}
+
+/// Hashes what `content` yields while it passes it on.
+fn hash(
+    content: &mut dyn Read,
+    each: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<(Sha256, u64)> {
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut size = 0;
+    loop {
+        let len = match content.read(&mut buffer) {
+            Ok(0) => return Ok((Sha256::finish(hasher), size)),
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::io("read", "an input", error)),
+        };
+        hasher.update(&buffer[..len]);
+        each(&buffer[..len])?;
+        size += len as u64;
     }
 }

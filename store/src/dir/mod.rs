@@ -1,33 +1,87 @@
 //! A store that is a directory, written.
-
-use std::path::{Path, PathBuf};
-
-use crate::digest::{Blake3, ImageId, Sha256};
-use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{LayoutRef, Manifest, SpecialFile, XattrEntry};
-use crate::store::Store;
+//!
+//! ```text
+//! imgbuild-store          the marker: what this is, which version of the format
+//! packs/HEX.pack          chunks; immutable
+//! packs/HEX.index         what is in the pack; immutable
+//! images/HEX.json         manifests; immutable
+//! hints/HEX.json          in which packs an image is; may change
+//! inputs/sha256/HEX       retained inputs; immutable
+//! env/NAME/...            environments
+//! locks/NAME              locks; empty files
+//! tmp/N/...               files that a living writer has not finished
+//! ```
+//!
+//! Everything but `locks` and `tmp` is meant to be served by a static web server.
+//!
+//! Nothing is ever written in place. A file is written under `tmp`, made durable,
+//! and renamed to its name, so a name always leads to whole bytes; and names come
+//! in the order packs, indexes, manifest, so whatever a name leads to is there as
+//! well. A writer that is killed leaves files under `tmp` and packs that no
+//! manifest needs, nothing else.
 
 mod inputs;
+mod lock;
+mod publish;
+mod staging;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use self::inputs::Inputs;
+pub use self::lock::Lock;
+pub use self::publish::{Progress, Published};
+use self::staging::Staging;
+use crate::backend::{Backend, DirBackend, check_key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::Manifest;
+use crate::store::{MARKER, Store, manifest_key, marker};
+
+/// The lock that writers share and whoever deletes takes alone.
+const WRITERS: &str = "writers";
 
 /// A directory store, open for writing.
+///
+/// While it is open, nothing is deleted from the store: what a writer found there
+/// stays there until it is done.
 pub struct DirStore {
     root: PathBuf,
     read: Store,
-}
-
-/// A lock of the store that is held until it is dropped.
-#[derive(Debug)]
-pub struct Lock {
-    _file: std::fs::File,
+    staging: Arc<Staging>,
+    _writers: Lock,
 }
 
 impl DirStore {
     /// Opens the store at `root`, or makes one in a directory that is empty or
     /// does not exist.
-    pub fn open_or_create(_root: impl AsRef<Path>) -> Result<Self> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    pub fn open_or_create(root: impl AsRef<Path>) -> Result<Self> {
+        let root = root.as_ref();
+        std::fs::create_dir_all(root).map_err(|error| Error::io("create", root, error))?;
+        // Threads of this process may change directory; the store does not move.
+        let root = root
+            .canonicalize()
+            .map_err(|error| Error::io("find", root, error))?;
+        let backend = DirBackend::open(&root)?;
+        if backend.get(MARKER, 64)?.is_none() {
+            // Another process may have made the store since.
+            if let Err(error) = check_unused(&root)
+                && backend.get(MARKER, 64)?.is_none()
+            {
+                return Err(error);
+            }
+            let staging = Staging::open(&root)?;
+            staging.put(MARKER, marker().as_bytes())?;
+        }
+        let read = Store::open(Box::new(backend))?;
+        let writers = Lock::try_shared(&root, WRITERS)?;
+        let staging = Arc::new(Staging::open(&root)?);
+        Ok(Self {
+            root,
+            read,
+            staging,
+            _writers: writers,
+        })
     }
 
     /// The store's directory.
@@ -42,86 +96,90 @@ impl DirStore {
 
     /// The retained inputs.
     pub fn inputs(&self) -> Inputs {
-        Inputs::new(self.root.clone())
+        Inputs::new(Arc::clone(&self.staging))
     }
 
     /// Waits for the exclusive lock called `name` (for example an environment's)
     /// and holds it until the guard is dropped.
-    pub fn lock(&self, _name: &str) -> Result<Lock> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        Lock::exclusive(&self.root, name)
     }
 
     /// Writes an object durably: whoever looks finds the old bytes or the new
     /// ones, also after a power cut.
-    pub fn put(&self, _key: &str, _bytes: &[u8]) -> Result<()> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    pub fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        check_key(key)?;
+        self.staging.put(key, bytes)
     }
 
     /// Publishes a manifest; the image must be here. This is the last step of a
     /// publication, and what makes the image visible.
-    pub fn put_manifest(&self, _manifest: &Manifest) -> Result<()> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    ///
+    /// A manifest is never replaced by a different one: what was said about an
+    /// image may already have been signed.
+    pub fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let key = manifest_key(&manifest.image);
+        let json = manifest.to_json();
+        // What cannot be read back must not be written.
+        Manifest::from_json(&json)?;
+        let _lock = self.lock("images")?;
+        match self.read.backend().get(&key, crate::manifest::MAX_BYTES)? {
+            Some(there) if there == json => return Ok(()),
+            // A damaged one helps nobody; a different one is still somebody's.
+            Some(there) if Manifest::from_json(&there).is_ok() => {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("the image {} has another manifest already", manifest.image),
+                ));
+            }
+            _ => {}
+        }
+        let chunks = self.read.image(manifest)?;
+        for chunk in &manifest.layout.chunks {
+            chunks.fetch(chunk)?;
+        }
+        self.put(&key, &json)
     }
 
     /// Stores the tree at `tree` as an image.
+    ///
+    /// The tree is read once. Chunks that the store lacks are written, durably, and
+    /// at the end the image is read back from the store, expanded, and compared
+    /// with the digest of the tar that the tree was hashed to. The image becomes
+    /// visible only with its manifest ([`DirStore::put_manifest`]).
+    ///
+    /// Nothing else may be mounted inside the tree, and nobody may write to it.
     pub fn publish_tree(
         &self,
-        _tree: &Path,
-        _epoch: u64,
-        _progress: &(dyn Fn(Progress) + Sync),
+        tree: &Path,
+        epoch: u64,
+        progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Published> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+        publish::publish(self, tree, epoch, progress)
     }
 }
 
-/// How far a publication is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Progress {
-    /// The tree was listed: so many entries, and bytes of content.
-    Scanned {
-        /// Entries of the tree.
-        entries: u64,
-        /// Bytes of content in it.
-        bytes: u64,
-    },
-    /// So many bytes of content were read so far.
-    Read {
-        /// Bytes read.
-        bytes: u64,
-    },
-    /// What was written is being read back; so many bytes so far.
-    Checked {
-        /// Bytes of content read back.
-        bytes: u64,
-        /// Bytes of content to read back.
-        total: u64,
-    },
+/// Refuses to make a store among somebody's files.
+fn check_unused(root: &Path) -> Result<()> {
+    // What is left when the very first writer was killed, and what a new file
+    // system has.
+    const HARMLESS: [&str; 3] = ["locks", "tmp", "lost+found"];
+    let list = |error: io::Error| Error::io("list", root, error);
+    for entry in root.read_dir().map_err(list)? {
+        let name = entry.map_err(list)?.file_name();
+        if !HARMLESS.iter().any(|harmless| name == *harmless) {
+            return Err(Error::new(
+                ErrorKind::Foreign,
+                format!(
+                    "{} is not a store, and it is not empty: it has `{}`",
+                    root.display(),
+                    name.display()
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
-/// What a publication made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// The image.
-    pub image: ImageId,
-    /// The sha256 of its canonical tar.
-    pub sha256: Sha256,
-    /// Bytes of its canonical tar.
-    pub size: u64,
-    /// Its entries.
-    pub entries: u64,
-    /// Its layout.
-    pub layout: LayoutRef,
-    /// Its setuid and setgid files.
-    pub setuid: Vec<SpecialFile>,
-    /// Its extended attributes.
-    pub xattrs: Vec<XattrEntry>,
-    /// Bytes that the store grew by.
-    pub written: u64,
-    /// Chunks that the store lacked.
-    pub chunks_new: u64,
-    /// Different chunks of the image and its layout.
-    pub chunks_total: u64,
-    /// The packs that hold the image's chunks.
-    pub packs: Vec<Blake3>,
-}
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,42 @@
 //! One image of a store, read.
+//!
+//! An image is read through three questions. What is in it? Its layout says, whose
+//! chunks the manifest names. Where is a chunk? The indexes of the packs that the
+//! image's hint names say; if they do not, all others are asked. Is it what it
+//! should be? Its own digest says, after decoding, whatever place it came from.
 
-use std::io::Write;
+mod locate;
+mod replay;
 
-use crate::canon::Entry;
+use std::io::{self, Read, Write};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use self::locate::Place;
+pub(crate) use self::locate::{Locations, list_packs, read_index};
+use crate::canon::{END, Entry, padding};
 use crate::chunk::ChunkRef;
+use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::{self, Hint};
+use crate::layout;
 use crate::manifest::{LayoutRef, Manifest};
+use crate::pack::Decoder;
 use crate::store::Store;
 
 /// An image, ready to be read.
 pub struct Image {
-    layout: LayoutRef,
     store: Store,
+    id: ImageId,
+    layout: LayoutRef,
+    locations: RwLock<Locations>,
+    /// The frame that was decoded last, for readers who ask for one chunk after
+    /// another, and the decoder.
+    recent: Mutex<Recent>,
+}
+
+struct Recent {
+    decoder: Decoder,
+    frame: Option<((Blake3, u32), Vec<u8>)>,
 }
 
 /// A part of an image, as [`Image::replay`] hands it out.
@@ -25,50 +50,235 @@ pub enum Part<'a> {
 
 impl Image {
     pub(crate) fn open(store: Store, manifest: &Manifest) -> Result<Self> {
+        Self::with_layout(store, manifest.image, manifest.layout.clone())
+    }
+
+    /// An image whose manifest may not exist yet.
+    pub(crate) fn with_layout(store: Store, id: ImageId, layout: LayoutRef) -> Result<Self> {
+        let mut locations = Locations::default();
+        let backend = store.backend();
+        if let Some(json) = backend.get(&Hint::key(&id), hint::MAX_BYTES)? {
+            // A hint may name packs that are gone or damaged: others may have the
+            // same chunks, and if not, the error belongs to the chunk.
+            let packs = Hint::from_json(&json)
+                .map(|hint| hint.packs)
+                .unwrap_or_default();
+            let read = |pack| read_index(backend, pack).ok().flatten();
+            locations.add(packs.iter().filter_map(read));
+        }
+        let decoder = Decoder::new().map_err(|error| {
+            Error::new(ErrorKind::Io, "zstd could not be prepared").with_source(error)
+        })?;
+        let recent = Mutex::new(Recent {
+            decoder,
+            frame: None,
+        });
         Ok(Self {
-            layout: manifest.layout.clone(),
             store,
+            id,
+            layout,
+            locations: RwLock::new(locations),
+            recent,
         })
     }
 
-    /// The image's entries in order, each with the chunks of its content.
-    pub fn entries(&self) -> Result<Entries<'_>> {
-        Ok(Entries { _image: self })
+    /// The image's digest.
+    pub fn id(&self) -> &ImageId {
+        &self.id
     }
 
-    /// The verified bytes of one chunk.
-    pub fn fetch(&self, _chunk: &ChunkRef) -> Result<Vec<u8>> {
-        let _ = (&self.layout, &self.store);
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    /// The image's entries in order, each with the chunks of its content.
+    ///
+    /// What the iterator yields is verified chunk by chunk of the layout; the
+    /// digest of the whole layout is compared at its end.
+    pub fn entries(&self) -> Result<Entries<'_>> {
+        Ok(Entries {
+            items: Items::new(self),
+        })
+    }
+
+    /// The verified bytes of one chunk. For many chunks in the image's order,
+    /// [`Image::replay`] is faster.
+    pub fn fetch(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
+        let place = self.find(chunk)?;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = &mut *recent;
+        let frame = match &recent.frame {
+            Some((id, frame)) if *id == place.frame_id() => frame,
+            _ => {
+                let frame = place.decode(self.store.backend(), &mut recent.decoder)?;
+                &recent.frame.insert((place.frame_id(), frame)).1
+            }
+        };
+        Ok(frame[place.range].to_vec())
     }
 
     /// Hands out the image in order: each entry, and the content of those that
-    /// `want` asks for. Content is decoded ahead on all cores and verified; memory
-    /// stays below 64 MiB.
+    /// `want` asks for. Frames are decoded ahead on all cores, every chunk is
+    /// verified, and memory stays below 64 MiB. An error of `each` ends it.
     pub fn replay(
         &self,
-        _want: &mut dyn FnMut(&Entry) -> bool,
-        _each: &mut dyn FnMut(Part<'_>) -> Result<()>,
+        want: &mut dyn FnMut(&Entry) -> bool,
+        each: &mut dyn FnMut(Part<'_>) -> Result<()>,
     ) -> Result<()> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+        replay::replay(self, want, each)
     }
 
-    /// Writes the image's exact canonical tar, every byte verified before it is
-    /// written, and the whole against the image's digest.
-    pub fn copy_tar(&self, _output: &mut dyn Write) -> Result<()> {
-        Err(Error::new(ErrorKind::Invalid, "not written yet"))
+    /// Writes the image's exact canonical tar. Every chunk is verified before it is
+    /// written, and the whole against the image's digest at the end: what was
+    /// written before an error is not to be used.
+    pub fn copy_tar(&self, output: &mut dyn Write) -> Result<()> {
+        let mut hasher = blake3::Hasher::new();
+        self.expand(&mut |bytes| {
+            hasher.update(bytes);
+            output
+                .write_all(bytes)
+                .map_err(|error| Error::io("write", "the tar", error))
+        })?;
+        output
+            .flush()
+            .map_err(|error| Error::io("write", "the tar", error))?;
+        self.check_digest(hasher.finalize().into())
+    }
+
+    /// Hands out the bytes of the canonical tar, in pieces of about a megabyte.
+    pub(crate) fn expand(&self, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        const PIECE: usize = 1 << 20;
+        let mut piece = Vec::with_capacity(PIECE + crate::chunk::MAX);
+        let mut pad = 0;
+        self.replay(&mut |_| true, &mut |part| {
+            match part {
+                Part::Entry(entry, header) => {
+                    piece.resize(piece.len() + pad, 0);
+                    piece.extend_from_slice(header);
+                    pad = padding(entry.size());
+                }
+                Part::Content(bytes) => piece.extend_from_slice(bytes),
+            }
+            if piece.len() >= PIECE {
+                each(&piece)?;
+                piece.clear();
+            }
+            Ok(())
+        })?;
+        piece.resize(piece.len() + pad, 0);
+        piece.extend_from_slice(&END);
+        each(&piece)
+    }
+
+    /// Refuses a tar that is not this image.
+    pub(crate) fn check_digest(&self, found: Blake3) -> Result<()> {
+        if found == self.id {
+            return Ok(());
+        }
+        let why = format_args!("its layout expands to {found}");
+        Err(Error::corrupt(format_args!("the image {}", self.id), why))
+    }
+
+    /// Where a chunk is. If the packs of the hint do not have it, those that the
+    /// store lists are asked as well.
+    fn find(&self, chunk: &ChunkRef) -> Result<Place> {
+        let known = self
+            .locations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .find(chunk);
+        if let Some(place) = known {
+            return Ok(place);
+        }
+        let backend = self.store.backend();
+        let mut locations = self
+            .locations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut packs = list_packs(backend)?.unwrap_or_default();
+        packs.retain(|pack| !locations.knows(pack));
+        // A damaged index is passed over: another pack may have the chunk, too.
+        locations.add(
+            packs
+                .iter()
+                .filter_map(|pack| read_index(backend, pack).ok().flatten()),
+        );
+        locations.find(chunk).ok_or_else(|| {
+            Error::missing(
+                format_args!("{chunk} of the image {}", self.id),
+                backend.describe(),
+            )
+        })
+    }
+}
+
+/// The items of an image's layout, its digest compared at the end.
+struct Items<'a> {
+    layout: layout::Reader<Stream<'a>>,
+}
+
+impl<'a> Items<'a> {
+    fn new(image: &'a Image) -> Self {
+        Self {
+            layout: layout::Reader::new(Stream::new(image)),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<layout::Item>> {
+        self.layout.next()
+    }
+}
+
+/// The bytes of an image's layout, one chunk in memory at a time.
+struct Stream<'a> {
+    image: &'a Image,
+    chunks: std::slice::Iter<'a, ChunkRef>,
+    chunk: io::Cursor<Vec<u8>>,
+    hasher: blake3::Hasher,
+}
+
+impl<'a> Stream<'a> {
+    fn new(image: &'a Image) -> Self {
+        let chunks = image.layout.chunks.iter();
+        Self {
+            image,
+            chunks,
+            chunk: io::Cursor::default(),
+            hasher: blake3::Hasher::new(),
+        }
+    }
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let len = self.chunk.read(buffer)?;
+            if len > 0 || buffer.is_empty() {
+                return Ok(len);
+            }
+            let Some(chunk) = self.chunks.next() else {
+                if Blake3::from(self.hasher.finalize()) == self.image.layout.digest {
+                    return Ok(0);
+                }
+                let what = format!("the layout of {}", self.image.id);
+                return Err(io::Error::other(Error::corrupt(
+                    what,
+                    "its chunks are not its digest's",
+                )));
+            };
+            let bytes = self.image.fetch(chunk).map_err(io::Error::other)?;
+            self.hasher.update(&bytes);
+            self.chunk = io::Cursor::new(bytes);
+        }
     }
 }
 
 /// Iterates over the entries of an [`Image`].
 pub struct Entries<'a> {
-    _image: &'a Image,
+    items: Items<'a>,
 }
 
 impl Iterator for Entries<'_> {
     type Item = Result<(Entry, Vec<ChunkRef>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        None
+        let item = self.items.next().transpose()?;
+        Some(item.map(|item| (item.entry, item.chunks)))
     }
 }

@@ -1,0 +1,348 @@
+//! From a tree to an image in the store, in one pass.
+//!
+//! ```text
+//!            +--> tape: blake3 and sha256 of the tar          (one thread)
+//! producer --+
+//!   |        +--> frames of new chunks --> zstd --> packs
+//!   |                                (all cores)  (one thread)
+//! reads files in order, cuts, names chunks, skips those that are known,
+//! writes the layout
+//! ```
+//!
+//! Every arrow is a short queue, so memory does not depend on the image: whoever
+//! is ahead waits. Frames are numbered, and the pack writer puts them in that
+//! order again, so the same tree makes the same packs however the threads ran.
+//!
+//! When all is written and durable, the image is read back through the same code
+//! that any reader uses, expanded, and compared with what the tape hashed.
+
+mod frames;
+mod packs;
+mod source;
+mod tape;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use self::frames::{Lane, Packer};
+use self::packs::{PackWriter, compress};
+use self::source::Source;
+use self::tape::Tape;
+use super::DirStore;
+use crate::canon::{self, END, HeaderReader, Kind, Scanned, padding};
+use crate::chunk::ChunkRef;
+use crate::cut;
+use crate::digest::{Blake3, ImageId, Sha256};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
+use crate::image::{Image, Locations, list_packs, read_index};
+use crate::layout;
+use crate::manifest::{LayoutRef, SpecialFile, XattrEntry};
+
+/// How far a publication is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The tree was listed: so many entries, and bytes of content.
+    Scanned {
+        /// Entries of the tree.
+        entries: u64,
+        /// Bytes of content in it.
+        bytes: u64,
+    },
+    /// So many bytes of content were read so far.
+    Read {
+        /// Bytes read.
+        bytes: u64,
+    },
+    /// The image is being read back from the store; so many bytes so far.
+    Checked {
+        /// Bytes of the tar that were compared.
+        bytes: u64,
+        /// Bytes of the whole tar.
+        total: u64,
+    },
+}
+
+/// What a publication made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The image.
+    pub image: ImageId,
+    /// The sha256 of its canonical tar.
+    pub sha256: Sha256,
+    /// Bytes of its canonical tar.
+    pub size: u64,
+    /// Its entries.
+    pub entries: u64,
+    /// Its layout.
+    pub layout: LayoutRef,
+    /// Its setuid and setgid files.
+    pub setuid: Vec<SpecialFile>,
+    /// Its extended attributes.
+    pub xattrs: Vec<XattrEntry>,
+    /// Bytes of the packs and indexes that the store gained.
+    pub written: u64,
+    /// Chunks that the store lacked.
+    pub chunks_new: u64,
+    /// Different chunks of the image and its layout.
+    pub chunks_total: u64,
+    /// The packs that hold the image's chunks.
+    pub packs: Vec<Blake3>,
+}
+
+/// Frames that wait for a compressor, and compressed ones that wait for the pack
+/// writer. Small: each is up to 4 MiB.
+const QUEUE: usize = 2;
+
+pub(super) fn publish(
+    store: &DirStore,
+    tree: &Path,
+    epoch: u64,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Published> {
+    let scanned = canon::scan(tree, epoch)?;
+    let bytes = scanned.iter().map(|scanned| scanned.entry.size()).sum();
+    progress(Progress::Scanned {
+        entries: scanned.len() as u64,
+        bytes,
+    });
+
+    let known = known_chunks(store)?;
+    let mut packs = PackWriter::new(&store.staging);
+    let (tree, tar) = pack(tree, &scanned, &known, &mut packs, progress)?;
+    let (new_packs, written) = packs.commit()?;
+
+    let mut all_packs = tree.packs;
+    all_packs.extend(new_packs);
+    let packs: Vec<Blake3> = all_packs.into_iter().collect();
+    let published = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    let hint = Hint {
+        packs: packs.clone(),
+        published,
+    };
+    store
+        .staging
+        .put(&Hint::key(&tar.blake3), &hint.to_json())?;
+
+    check(store, &tar, &tree.layout, progress)?;
+    let entries = scanned.iter().map(|scanned| &scanned.entry);
+    Ok(Published {
+        image: tar.blake3,
+        sha256: tar.sha256,
+        size: tar.size,
+        entries: scanned.len() as u64,
+        layout: tree.layout,
+        setuid: entries.clone().filter_map(SpecialFile::of).collect(),
+        xattrs: entries.flat_map(XattrEntry::all_of).collect(),
+        written,
+        chunks_new: tree.chunks_new,
+        chunks_total: tree.chunks_total,
+        packs,
+    })
+}
+
+/// What the store has already. An index that is damaged, or whose pack is not
+/// there in full, counts for nothing: its chunks are written again.
+fn known_chunks(store: &DirStore) -> Result<Locations> {
+    let backend = store.read().backend();
+    let mut known = Locations::default();
+    let packs = list_packs(backend)?.unwrap_or_default();
+    known.add(packs.iter().filter_map(|pack| {
+        let index = read_index(backend, pack).ok().flatten()?;
+        let last = index.pack_size() - 1;
+        backend
+            .get_range(&crate::pack::pack_key(pack), last, 1)
+            .is_ok()
+            .then_some(index)
+    }));
+    Ok(known)
+}
+
+/// What the producer leaves behind.
+struct Packed {
+    layout: LayoutRef,
+    packs: BTreeSet<Blake3>,
+    chunks_new: u64,
+    chunks_total: u64,
+}
+
+/// Runs the pipeline.
+fn pack(
+    tree: &Path,
+    scanned: &[Scanned],
+    known: &Locations,
+    packs: &mut PackWriter<'_>,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(Packed, tape::Tar)> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (frames, raw) = mpsc::sync_channel(QUEUE);
+    let (compressed, stored) = mpsc::sync_channel(QUEUE);
+    let raw = Mutex::new(raw);
+    let raw = &raw;
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            let compressed = compressed.clone();
+            scope.spawn(move || compress(raw, &compressed));
+        }
+        // Only the compressors hold it now: the writer ends when they do.
+        drop(compressed);
+        let writer = scope.spawn(move || packs.write_all(&stored));
+        let (tape, hashing) = Tape::start(scope);
+        let packer = Packer::new(known, frames);
+        let produced = Producer::new(tree, tape, packer).run(scanned, progress);
+
+        let written = writer.join().map_err(|_| died())?;
+        let tar = hashing.join().map_err(|_| died())?;
+        // A producer that could not hand over a frame does not know why.
+        written?;
+        Ok((produced?, tar))
+    })
+}
+
+fn died() -> Error {
+    Error::new(ErrorKind::Io, "a thread of the publication has died")
+}
+
+/// The first stage.
+struct Producer<'a> {
+    source: Source<'a>,
+    rules: HeaderReader,
+    tape: Tape,
+    packer: Packer<'a>,
+    layout: LayoutWriter,
+    read: u64,
+}
+
+impl<'a> Producer<'a> {
+    fn new(tree: &'a Path, tape: Tape, packer: Packer<'a>) -> Self {
+        Self {
+            source: Source::new(tree),
+            rules: HeaderReader::default(),
+            tape,
+            packer,
+            layout: LayoutWriter::new(),
+            read: 0,
+        }
+    }
+
+    fn run(mut self, scanned: &[Scanned], progress: &(dyn Fn(Progress) + Sync)) -> Result<Packed> {
+        self.layout.write(&layout::MAGIC, &mut self.packer)?;
+        for one in scanned {
+            self.rules.admit(&one.entry)?;
+            let header = canon::encode(&one.entry)?;
+            self.tape.write(&header)?;
+            self.layout.write(&header, &mut self.packer)?;
+            if let Kind::File { size } = one.entry.kind {
+                self.content(one)?;
+                self.tape.write(&END[..padding(size)])?;
+                self.read += size;
+                progress(Progress::Read { bytes: self.read });
+            }
+        }
+        self.tape.write(&END)?;
+        self.layout.write(&END, &mut self.packer)?;
+        let layout = self.layout.finish(&mut self.packer)?;
+        self.packer.finish(layout)
+    }
+
+    fn content(&mut self, one: &Scanned) -> Result<()> {
+        let Self {
+            source,
+            tape,
+            packer,
+            layout,
+            ..
+        } = self;
+        source.read(one, &mut |bytes| {
+            let chunk = ChunkRef::of(bytes);
+            tape.write(bytes)?;
+            packer.add(Lane::Content, chunk, bytes)?;
+            layout.write(&chunk.encode(), packer)
+        })
+    }
+}
+
+/// Cuts the layout into chunks while it is written.
+struct LayoutWriter {
+    hasher: blake3::Hasher,
+    size: u64,
+    chunks: Vec<ChunkRef>,
+    buffer: Vec<u8>,
+}
+
+impl LayoutWriter {
+    /// Bytes that are gathered before they are cut, so that what is left over is
+    /// moved seldom.
+    const BUFFER: usize = 1 << 20;
+
+    fn new() -> Self {
+        Self {
+            hasher: blake3::Hasher::new(),
+            size: 0,
+            chunks: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], packer: &mut Packer<'_>) -> Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() < Self::BUFFER {
+            Ok(())
+        } else {
+            self.cut(false, packer)
+        }
+    }
+
+    fn cut(&mut self, last: bool, packer: &mut Packer<'_>) -> Result<()> {
+        let mut done = 0;
+        while done < self.buffer.len()
+            && let Some(len) = cut::LAYOUT.cut(&self.buffer[done..], last)
+        {
+            let bytes = &self.buffer[done..done + len];
+            let chunk = ChunkRef::of(bytes);
+            packer.add(Lane::Layout, chunk, bytes)?;
+            self.chunks.push(chunk);
+            done += len;
+        }
+        self.hasher.update(&self.buffer[..done]);
+        self.size += done as u64;
+        self.buffer.drain(..done);
+        Ok(())
+    }
+
+    fn finish(&mut self, packer: &mut Packer<'_>) -> Result<LayoutRef> {
+        self.cut(true, packer)?;
+        let chunks = std::mem::take(&mut self.chunks);
+        Ok(LayoutRef {
+            digest: self.hasher.finalize().into(),
+            size: self.size,
+            chunks,
+        })
+    }
+}
+
+/// Reads the image back and compares it with what the tree was hashed to.
+fn check(
+    store: &DirStore,
+    tar: &tape::Tar,
+    layout: &LayoutRef,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<()> {
+    let image = Image::with_layout(store.read().clone(), tar.blake3, layout.clone())?;
+    let mut hasher = blake3::Hasher::new();
+    image.expand(&mut |bytes| {
+        hasher.update(bytes);
+        progress(Progress::Checked {
+            bytes: hasher.count(),
+            total: tar.size,
+        });
+        Ok(())
+    })?;
+    image.check_digest(hasher.finalize().into())
+}

@@ -1,0 +1,126 @@
+//! Where chunks are: the indexes of some packs, searched together.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::chunk::ChunkRef;
+use crate::digest::Blake3;
+use crate::error::{Error, Result};
+use crate::pack::{self, Decoder, FOLDER, Frame, Index};
+
+/// The indexes of some packs.
+///
+/// One entry of `order` stands for one chunk: four bytes for the index, four for
+/// the chunk's number in it. With the chunk's own 36 bytes that is all the memory
+/// that knowing a chunk takes.
+#[derive(Default)]
+pub(crate) struct Locations {
+    indexes: Vec<Arc<Index>>,
+    order: Vec<(u32, u32)>,
+}
+
+/// Where a chunk is: in which frame of which pack, and at which bytes of what the
+/// frame decodes to.
+#[derive(Clone)]
+pub(crate) struct Place {
+    index: Arc<Index>,
+    frame: u32,
+    pub(crate) range: Range<usize>,
+}
+
+impl Locations {
+    /// Adds indexes that are not here yet.
+    pub(crate) fn add(&mut self, indexes: impl IntoIterator<Item = Index>) {
+        for index in indexes {
+            if self.knows(index.pack()) {
+                continue;
+            }
+            let number = self.indexes.len() as u32;
+            self.order
+                .extend((0..index.chunks().len() as u32).map(|chunk| (number, chunk)));
+            self.indexes.push(Arc::new(index));
+        }
+        let indexes = &self.indexes;
+        let digest =
+            |&(index, chunk): &(u32, u32)| indexes[index as usize].chunks()[chunk as usize];
+        self.order
+            .sort_unstable_by(|a, b| digest(a).cmp(&digest(b)).then(a.cmp(b)));
+    }
+
+    /// Whether the index of this pack is here.
+    pub(crate) fn knows(&self, pack: &Blake3) -> bool {
+        self.indexes.iter().any(|index| index.pack() == pack)
+    }
+
+    /// The first place of a chunk.
+    pub(crate) fn find(&self, chunk: &ChunkRef) -> Option<Place> {
+        let (number, chunk_number) = self.search(chunk)?;
+        let index = self.indexes.get(number as usize)?;
+        let (frame, start) = index.place(chunk_number)?;
+        let range = start..start + chunk.len() as usize;
+        Some(Place {
+            index: Arc::clone(index),
+            frame,
+            range,
+        })
+    }
+
+    /// The pack of a chunk, if it is in one.
+    #[cfg(feature = "write")]
+    pub(crate) fn pack_of(&self, chunk: &ChunkRef) -> Option<&Blake3> {
+        let (number, _) = self.search(chunk)?;
+        Some(self.indexes[number as usize].pack())
+    }
+
+    fn search(&self, chunk: &ChunkRef) -> Option<(u32, u32)> {
+        let at =
+            |&(index, chunk): &(u32, u32)| self.indexes[index as usize].chunks()[chunk as usize];
+        let first = self.order.partition_point(|place| at(place) < *chunk);
+        self.order
+            .get(first)
+            .copied()
+            .filter(|place| at(place) == *chunk)
+    }
+}
+
+impl Place {
+    /// Names the frame among all frames.
+    pub(crate) fn frame_id(&self) -> (Blake3, u32) {
+        (*self.index.pack(), self.frame)
+    }
+
+    /// Fetches the frame and decodes it, every chunk in it verified.
+    pub(crate) fn decode(&self, backend: &dyn Backend, decoder: &mut Decoder) -> Result<Vec<u8>> {
+        let frame: &Frame = &self.index.frames()[self.frame as usize];
+        let key = pack::pack_key(self.index.pack());
+        let stored = backend.get_range(&key, frame.offset, frame.stored.into())?;
+        decoder
+            .decode(&stored, self.index.chunks_of(frame))
+            .map_err(|fault| Error::corrupt(format_args!("{key} in {}", backend.describe()), fault))
+    }
+}
+
+/// Reads the index of a pack; `None` if there is none.
+pub(crate) fn read_index(backend: &dyn Backend, pack: &Blake3) -> Result<Option<Index>> {
+    let key = pack::index_key(pack);
+    let Some(bytes) = backend.get(&key, Index::MAX_BYTES)? else {
+        return Ok(None);
+    };
+    let damaged = |why| Error::corrupt(format_args!("{key} in {}", backend.describe()), why);
+    let index = Index::parse(&bytes).map_err(damaged)?;
+    if index.pack() != pack {
+        return Err(damaged("it is the index of another pack"));
+    }
+    Ok(Some(index))
+}
+
+/// The packs whose indexes the store lists; `None` where it cannot list.
+pub(crate) fn list_packs(backend: &dyn Backend) -> Result<Option<Vec<Blake3>>> {
+    let keys = backend.list(FOLDER)?;
+    Ok(keys.map(|keys| {
+        keys.iter()
+            .filter_map(|key| pack::parse_index_key(key))
+            .collect()
+    }))
+}

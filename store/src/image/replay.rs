@@ -1,0 +1,209 @@
+//! Reading an image in order, with frames decoded ahead.
+//!
+//! One thread, the caller's, walks the layout and hands out what it finds. Before
+//! it waits for anything it looks ahead: it queues the coming entries and chunks,
+//! and gives each frame that they need to the workers, once. So the workers decode
+//! what will be needed next while the caller consumes what is needed now.
+//!
+//! Memory is bounded by counting the decoded frames that are alive: queued chunks
+//! keep theirs, and a few recent ones are kept because neighbours in a tree are
+//! neighbours in packs. There are always fewer recent frames than may live, so a
+//! queue that has run empty can always be filled again.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::rc::{Rc, Weak};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::locate::Place;
+use super::{Image, Items, Part};
+use crate::canon::Entry;
+use crate::digest::Blake3;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout;
+use crate::pack::Decoder;
+
+/// Decoded frames that may be alive at once, 4 MiB each.
+const FRAMES: usize = 10;
+
+/// Frames that stay alive although nothing in the queue needs them.
+const RECENT: usize = 5;
+
+/// Entries and chunks that are queued at most.
+const QUEUE: usize = 16 * 1024;
+
+/// More workers than this would only fill [`FRAMES`] sooner.
+const WORKERS: usize = 4;
+
+pub(super) fn replay(
+    image: &Image,
+    want: &mut dyn FnMut(&Entry) -> bool,
+    each: &mut dyn FnMut(Part<'_>) -> Result<()>,
+) -> Result<()> {
+    let (jobs, queue) = mpsc::channel();
+    let queue = Mutex::new(queue);
+    let workers = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(WORKERS);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| work(image, &queue));
+        }
+        // Dropped at the end of this closure, which ends the workers.
+        let mut ahead = Ahead::new(image, jobs);
+        loop {
+            ahead.fill(want)?;
+            match ahead.queue.pop_front() {
+                Some(Queued::Entry(item)) => each(Part::Entry(&item.entry, &item.header))?,
+                Some(Queued::Content(frame, range)) => each(Part::Content(&frame.bytes()?[range]))?,
+                None => return Ok(()),
+            }
+        }
+    })
+}
+
+/// Decodes frames until there are no more.
+fn work(image: &Image, queue: &Mutex<Receiver<Job>>) {
+    let mut decoder = None;
+    loop {
+        // A let of its own, so that the lock is not held while decoding.
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { place, result }) = job else {
+            return;
+        };
+        let frame = match &mut decoder {
+            Some(decoder) => place.decode(image.store.backend(), decoder),
+            None => Decoder::new()
+                .map_err(|error| Error::io("prepare", "zstd", error))
+                .and_then(|new| place.decode(image.store.backend(), decoder.insert(new))),
+        };
+        // Whoever asked may have given up because of an earlier error.
+        let _ = result.send(frame);
+    }
+}
+
+/// A frame to decode.
+struct Job {
+    place: Place,
+    result: Sender<Result<Vec<u8>>>,
+}
+
+/// A frame that a worker decodes or has decoded.
+struct Frame {
+    incoming: Receiver<Result<Vec<u8>>>,
+    bytes: OnceCell<Vec<u8>>,
+}
+
+impl Frame {
+    /// Waits for the frame.
+    fn bytes(&self) -> Result<&[u8]> {
+        if self.bytes.get().is_none() {
+            let lost = |_| {
+                Err(Error::new(
+                    ErrorKind::Io,
+                    "a thread that decodes frames has died",
+                ))
+            };
+            let bytes = self.incoming.recv().unwrap_or_else(lost)?;
+            // The cell was seen to be empty, so this stores the bytes.
+            let _ = self.bytes.set(bytes);
+        }
+        Ok(self.bytes.get().map_or(&[], Vec::as_slice))
+    }
+}
+
+enum Queued {
+    Entry(Box<layout::Item>),
+    Content(Rc<Frame>, Range<usize>),
+}
+
+/// What was looked at ahead of the caller.
+struct Ahead<'a> {
+    image: &'a Image,
+    items: Items<'a>,
+    /// Chunks of the entry that was looked at last, still to be queued.
+    chunks: VecDeque<crate::chunk::ChunkRef>,
+    queue: VecDeque<Queued>,
+    jobs: Sender<Job>,
+    frames: HashMap<(Blake3, u32), Weak<Frame>>,
+    recent: VecDeque<Rc<Frame>>,
+    ended: bool,
+}
+
+impl<'a> Ahead<'a> {
+    fn new(image: &'a Image, jobs: Sender<Job>) -> Self {
+        Self {
+            image,
+            items: Items::new(image),
+            chunks: VecDeque::new(),
+            queue: VecDeque::new(),
+            jobs,
+            frames: HashMap::new(),
+            recent: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    /// Looks ahead until the queue is full, or the frames are, or all is queued.
+    fn fill(&mut self, want: &mut dyn FnMut(&Entry) -> bool) -> Result<()> {
+        while self.queue.len() < QUEUE {
+            if let Some(chunk) = self.chunks.front() {
+                let place = self.image.find(chunk)?;
+                let Some(frame) = self.frame(&place) else {
+                    return Ok(());
+                };
+                self.queue.push_back(Queued::Content(frame, place.range));
+                self.chunks.pop_front();
+            } else if self.ended {
+                return Ok(());
+            } else if let Some(mut item) = self.items.next()? {
+                if want(&item.entry) {
+                    self.chunks = std::mem::take(&mut item.chunks).into();
+                }
+                self.queue.push_back(Queued::Entry(Box::new(item)));
+            } else {
+                self.ended = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The frame at `place`: the living one, or a new one that workers now decode,
+    /// or `None` while too many live.
+    fn frame(&mut self, place: &Place) -> Option<Rc<Frame>> {
+        let id = place.frame_id();
+        if let Some(frame) = self.frames.get(&id).and_then(Weak::upgrade) {
+            self.keep(&frame);
+            return Some(frame);
+        }
+        self.frames.retain(|_, frame| frame.strong_count() > 0);
+        if self.frames.len() >= FRAMES {
+            return None;
+        }
+        let (result, incoming) = mpsc::channel();
+        let frame = Rc::new(Frame {
+            incoming,
+            bytes: OnceCell::new(),
+        });
+        self.frames.insert(id, Rc::downgrade(&frame));
+        // The workers live as long as this sender does.
+        let _ = self.jobs.send(Job {
+            place: place.clone(),
+            result,
+        });
+        self.keep(&frame);
+        Some(frame)
+    }
+
+    /// Makes a frame the most recent one.
+    fn keep(&mut self, frame: &Rc<Frame>) {
+        self.recent.retain(|other| !Rc::ptr_eq(frame, other));
+        self.recent.push_back(Rc::clone(frame));
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+    }
+}
