@@ -8,7 +8,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,10 +20,7 @@ const LIMIT: u64 = 16 << 20;
 
 /// Replaces the file at `path` by `bytes`, durably.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let (directory, name) = split(path)?;
-    let mut temporary = directory.to_owned();
-    // A leading dot: schroot and run-parts look past such files.
-    temporary.push(format!(".{name}.new"));
+    let (directory, temporary) = places(path)?;
     let attempt = || -> std::io::Result<()> {
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -82,15 +79,23 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
-/// Removes a file durably; no file is no error.
+/// Removes a file durably, and what a killed [`write`] left of it; no file is no error.
 pub fn remove(path: &Path) -> Result<()> {
-    let (directory, _) = split(path)?;
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        done => done,
-    }
-    .and_then(|()| File::open(directory)?.sync_all())
-    .context(|| format!("cannot remove {}", path.display()))
+    let (directory, temporary) = places(path)?;
+    let attempt = || -> std::io::Result<()> {
+        let mut removed = false;
+        for file in [temporary.as_path(), path] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                done => {
+                    done?;
+                    removed = true;
+                }
+            }
+        }
+        if removed { File::open(directory)?.sync_all() } else { Ok(()) }
+    };
+    attempt().context(|| format!("cannot remove {}", path.display()))
 }
 
 /// Creates a directory and its parents; those that are new get `mode`.
@@ -117,16 +122,12 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-fn split(path: &Path) -> Result<(&Path, &str)> {
-    match (
-        path.parent(),
-        path.file_name().and_then(|name| name.to_str()),
-    ) {
-        (Some(directory), Some(name)) => Ok((directory, name)),
-        _ => Err(Error::failed(format!(
-            "{} has no file name",
-            path.display()
-        ))),
+/// The directory of a file, and where its next content is written.
+fn places(path: &Path) -> Result<(&Path, PathBuf)> {
+    match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+        // A leading dot: schroot and run-parts look past such files.
+        (Some(directory), Some(name)) => Ok((directory, directory.join(format!(".{name}.new")))),
+        _ => Err(Error::failed(format!("{} has no file name", path.display()))),
     }
 }
 
@@ -142,8 +143,10 @@ mod tests {
         write_json(&path, &vec![4]).unwrap();
         assert_eq!(read_json::<Vec<u32>>(&path).unwrap(), Some(vec![4]));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        fs::write(directory.path().join(".a.json.new"), b"torn").unwrap();
         remove(&path).unwrap();
         remove(&path).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         assert_eq!(read_json::<Vec<u32>>(&path).unwrap(), None);
     }
 

@@ -166,9 +166,8 @@ impl Schroot {
     /// Takes away a system's chroot and profile.
     pub fn unregister(&self, system: &SystemName) -> Result<()> {
         let file = self.file(system);
-        if let Some(bytes) = read(&file)?
-            && String::from_utf8_lossy(&bytes).starts_with(&format!("{MARK}{system} "))
-        {
+        let ours = |bytes: Vec<u8>| bytes.starts_with(format!("{MARK}{system} ").as_bytes());
+        if read(&file)?.is_none_or(ours) {
             durable::remove(&file)?;
         }
         durable::remove_tree(&self.profile(system))?;

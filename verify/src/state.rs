@@ -18,7 +18,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use store::digest::Blake3;
@@ -32,6 +33,9 @@ use crate::system::SystemName;
 
 /// The version of every file in the state directory.
 pub const SCHEMA: u32 = 1;
+
+/// A killed imgnode may have been about to start a program, which holds its lock until it has.
+const LOCK_GRACE: Duration = Duration::from_millis(300);
 
 /// The state directory of a node.
 #[derive(Clone, Debug)]
@@ -99,15 +103,21 @@ impl State {
             .mode(0o600)
             .open(&path)
             .context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(Error::new(
-                Kind::Busy,
-                format!("another imgnode is at work in {}", self.root.display()),
-            )
-            .hint("run the command again when it is done")),
-            Err(TryLockError::Error(error)) => {
-                Err(error).context(|| format!("cannot lock {}", path.display()))
+        let until = Instant::now() + LOCK_GRACE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let what = format!("another imgnode is at work in {}", self.root.display());
+                    return Err(Error::new(Kind::Busy, what)
+                        .hint("run the command again when it is done"));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).context(|| format!("cannot lock {}", path.display()));
+                }
             }
         }
     }

@@ -165,7 +165,7 @@ impl Target {
     pub fn close(&self, system: &SystemName, made_path: bool) -> Result<()> {
         let Self::Directory(path) = self;
         let home = self.home(system);
-        if durable::read(&home.join(MARK)).is_ok_and(|mark| mark.is_some()) {
+        if home.is_dir() {
             durable::remove(&home.join(MARK))?;
         }
         remove_empty(&home)?;

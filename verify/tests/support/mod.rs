@@ -1,0 +1,318 @@
+//! A store with an environment, a small image that can run, and a node that must be left clean.
+//!
+//! The image holds real programs of this machine (dash, setpriv, env, sleep) with their libraries,
+//! and an app that says hello, says when it is told to reload, and ends when it is told to stop. The
+//! node is this machine: real schroot, real mounts. Every system has a name of its own, and whatever
+//! a test leaves behind is an error of the test.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use store::env::{Environment, RoleKeys};
+use store::manifest::{Manifest, Run, SCHEMA, User};
+use store::{DirStore, EnvName, Sha256};
+
+pub const EPOCH: u64 = 1_600_000_000;
+
+const APP: &str = r#"#!/bin/sh
+# A server without a port: it lives, reloads and ends.
+pidfile=/home/op/app.pid
+case "$1" in
+    start)
+        shift
+        [ "$1" != crash ] || { echo "cannot bind: address in use" >&2; exit 7; }
+        [ "$1" != quit ] || exit 0
+        trap 'echo reloaded' HUP
+        trap 'echo stopping; exit 0' TERM
+        [ "$1" != stubborn ] || trap '' TERM
+        echo $$ > $pidfile
+        echo "hello from $USER ($(id -u):$(id -g)) in $PWD, GREETING=$GREETING, words=$*"
+        while :; do sleep 1 & wait $!; done
+        ;;
+    stop) kill -TERM $(cat $pidfile) ;;
+    reload) kill -HUP $(cat $pidfile) ;;
+    hang) while :; do sleep 1; done ;;
+esac
+"#;
+
+/// Everything a test needs, and the duty to leave nothing.
+pub struct Farm {
+    pub directory: tempfile::TempDir,
+    pub system: String,
+}
+
+impl Farm {
+    /// A store with one release of `web`, and a node that follows it.
+    pub fn new(system: &str) -> Self {
+        let farm = Self::without_init(system);
+        farm.ok(&["init", "--env", "dev", "--repo", farm.str("store"), "--root", farm.str("root.json")]);
+        farm
+    }
+
+    pub fn without_init(system: &str) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root() && Path::new("/usr/bin/schroot").exists(),
+            "these tests register chroots: run them as root, with schroot installed (apt-get install schroot)"
+        );
+        let directory = tempfile::Builder::new().prefix("imgnode-test-").tempdir().unwrap();
+        let farm = Self { directory, system: format!("{system}-{}", std::process::id()) };
+        farm.clean_host();
+        farm.plant();
+        farm.release(1);
+        farm
+    }
+
+    pub fn path(&self, part: &str) -> PathBuf {
+        self.directory.path().join(part)
+    }
+
+    pub fn str(&self, part: &str) -> &'static str {
+        // Tests are short-lived; a leaked path is simpler than lifetimes in every call.
+        Box::leak(self.path(part).into_os_string().into_string().unwrap().into_boxed_str())
+    }
+
+    /// The tree of the image.
+    fn plant(&self) {
+        let tree = self.path("tree");
+        for part in ["bin", "usr/bin", "etc", "proc", "sys", "dev", "tmp", "home/op", "srv", "var/lib/dpkg/info", "data"] {
+            fs::create_dir_all(tree.join(part)).unwrap();
+        }
+        for program in ["/usr/bin/dash", "/usr/bin/setpriv", "/usr/bin/env", "/usr/bin/sleep", "/usr/bin/cat", "/usr/bin/id"] {
+            install_program(&tree, Path::new(program));
+        }
+        symlink("../usr/bin/dash", tree.join("bin/sh")).unwrap();
+        // A link that leads to the host when somebody follows it.
+        symlink("/etc/shadow", tree.join("srv/shadow")).unwrap();
+        fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nop:x:4242:4242::/home/op:/bin/sh\n").unwrap();
+        fs::write(tree.join("etc/group"), "root:x:0:\nop:x:4242:\n").unwrap();
+        fs::write(tree.join("srv/app"), APP).unwrap();
+        fs::write(tree.join("var/lib/dpkg/info/app.list"), "/srv\n/srv/app\n").unwrap();
+        fs::write(tree.join("usr/bin/suid"), "not really\n").unwrap();
+        fs::hard_link(tree.join("srv/app"), tree.join("srv/app-too")).unwrap();
+        // Enough content that an install can be interrupted: it does not compress.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for file in 0..400 {
+            let bytes: Vec<u8> = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()
+            })
+            .take(12_000)
+            .flatten()
+            .collect();
+            fs::write(tree.join(format!("data/{file:03}")), bytes).unwrap();
+        }
+        for (path, mode) in [("srv/app", 0o755), ("usr/bin/suid", 0o4755), ("tmp", 0o1777), ("", 0o755)] {
+            fs::set_permissions(tree.join(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        chown(tree.join("home/op"), Some(4242), Some(4242)).unwrap();
+    }
+
+    /// Publishes the tree as it is now and releases it.
+    pub fn release(&self, version: u32) {
+        let tree = self.path("tree");
+        fs::write(tree.join("etc/version"), version.to_string()).unwrap();
+        let now = Timestamp::now();
+        let store = DirStore::open_or_create(self.path("store")).unwrap();
+        let published = store.publish_tree(&tree, EPOCH, &|_| ()).unwrap();
+        let words = |word: &str| vec!["/srv/app".to_owned(), word.to_owned()];
+        let manifest = Manifest {
+            schema: SCHEMA,
+            name: "web".parse().unwrap(),
+            image: published.image,
+            sha256: published.sha256,
+            size: published.size,
+            entries: published.entries,
+            layout: published.layout,
+            arch: "amd64".to_owned(),
+            suite: "bookworm".to_owned(),
+            epoch: EPOCH,
+            packages: vec![],
+            wheels: vec![],
+            users: vec![User {
+                name: "op".to_owned(),
+                uid: 4242,
+                gid: 4242,
+                home: "/home/op".to_owned(),
+                shell: "/bin/sh".to_owned(),
+            }],
+            setuid: published.setuid,
+            xattrs: published.xattrs,
+            recipe: Sha256::of(b"recipe"),
+            lock: Sha256::of(b"lock"),
+            builder: "test".to_owned(),
+            run: Some(Run {
+                user: "op".to_owned(),
+                directory: "/home/op".to_owned(),
+                start: words("start"),
+                stop: words("stop"),
+                reload: words("reload"),
+                environment: BTreeMap::from([("GREETING".to_owned(), "good day".to_owned())]),
+            }),
+        };
+        store.put_manifest(&manifest).unwrap();
+        let dev: EnvName = "dev".parse().unwrap();
+        let keys = self.path("keys");
+        if keys.exists() {
+            let keys = RoleKeys::load(&keys, &dev).unwrap();
+            Environment::open(&store, &dev).unwrap().release(&manifest, &keys, now).unwrap();
+            return;
+        }
+        fs::create_dir(&keys).unwrap();
+        let keys = RoleKeys::generate(&keys, &dev).unwrap();
+        let mut environment = Environment::init(&store, &dev, &keys, now).unwrap();
+        environment.release(&manifest, &keys, now).unwrap();
+        fs::write(self.path("root.json"), environment.root_bytes()).unwrap();
+    }
+
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgnode"));
+        command.args(words).env("IMGNODE_STATE", self.path("state")).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; its stdout.
+    pub fn ok(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "imgnode {words:?}\n{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must end with `code`; its stderr.
+    pub fn fails(&self, words: &[&str], code: i32) -> String {
+        let output = self.run(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "imgnode {words:?}\n{said}");
+        said
+    }
+
+    pub fn target(&self) -> String {
+        format!("dir:{}", self.str("images"))
+    }
+
+    /// The words that install the newest release.
+    pub fn install_words(&self) -> [String; 6] {
+        ["install", "web", "--as", &self.system, "--target", &self.target()].map(str::to_owned)
+    }
+
+    pub fn install(&self) -> String {
+        let words = self.install_words();
+        self.ok(&words.each_ref().map(String::as_str))
+    }
+
+    pub fn install_fails(&self, code: i32) -> String {
+        let words = self.install_words();
+        self.fails(&words.each_ref().map(String::as_str), code)
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.ok(&["status", "--json"])).unwrap()
+    }
+
+    pub fn chroot_file(&self) -> PathBuf {
+        PathBuf::from(format!("/etc/schroot/chroot.d/imgnode-{}.conf", self.system))
+    }
+
+    /// What of this system is on the host.
+    pub fn traces(&self) -> Vec<String> {
+        let mut traces = Vec::new();
+        for table in ["/proc/self/mountinfo"] {
+            let text = fs::read_to_string(table).unwrap();
+            traces.extend(text.lines().filter(|line| line.contains(&self.system)).map(str::to_owned));
+        }
+        let sessions = Command::new("schroot").args(["--list", "--all-sessions"]).output().unwrap();
+        let sessions = String::from_utf8(sessions.stdout).unwrap();
+        traces.extend(sessions.lines().filter(|line| line.contains(&self.system)).map(str::to_owned));
+        for directory in [
+            "/etc/schroot/chroot.d",
+            "/etc/schroot/imgnode",
+            "/var/lib/schroot/session",
+            "/var/lib/schroot/union/overlay",
+            "/var/lib/schroot/union/underlay",
+            "/run/schroot/mount",
+        ] {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let names = entries.map(|entry| entry.path().display().to_string());
+            traces.extend(names.filter(|name| name.contains(&self.system)));
+        }
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            if let Ok(root) = fs::read_link(entry.path().join("root"))
+                && root.to_string_lossy().contains(&self.system)
+            {
+                traces.push(format!("{} lives in {}", entry.path().display(), root.display()));
+            }
+        }
+        traces
+    }
+
+    pub fn assert_clean(&self) {
+        let traces = self.traces();
+        assert!(traces.is_empty(), "left behind:\n{}", traces.join("\n"));
+    }
+
+    /// Nothing of a failed or undone first install is left in the target.
+    pub fn assert_nothing_installed(&self) {
+        assert!(!self.path("images").exists(), "{:?}", fs::read_dir(self.path("images")).unwrap().collect::<Vec<_>>());
+        assert!(!self.path("state/journal.json").exists());
+        assert_eq!(fs::read_dir(self.path("state/systems")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(self.path("state/manifests")).unwrap().count(), 0);
+        self.assert_clean();
+    }
+
+    /// Ends a test in order: stop, uninstall, look.
+    pub fn close(self) {
+        self.ok(&["uninstall", &self.system]);
+        self.assert_clean();
+        assert!(!self.path("images").join(&self.system).exists());
+    }
+
+    fn clean_host(&self) {
+        let sessions = Command::new("schroot").args(["--list", "--all-sessions"]).output().unwrap();
+        for session in String::from_utf8_lossy(&sessions.stdout).lines().filter(|line| line.contains(&self.system)) {
+            let id = session.trim_start_matches("session:");
+            let _ = Command::new("schroot").args(["--end-session", "--force", "--chroot", id]).output();
+        }
+        let _ = fs::remove_file(self.chroot_file());
+        let _ = fs::remove_dir_all(Path::new("/etc/schroot/imgnode").join(&self.system));
+        let _ = fs::remove_dir("/etc/schroot/imgnode");
+    }
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        self.clean_host();
+    }
+}
+
+/// Waits until `done` says so.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < until, "waited 30 s for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Copies a program and the libraries it needs.
+fn install_program(tree: &Path, program: &Path) {
+    let copy = |from: &Path| {
+        let to = tree.join(from.strip_prefix("/").unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    };
+    copy(program);
+    let listed = Command::new("ldd").arg(program).output().unwrap();
+    for word in String::from_utf8_lossy(&listed.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
+        copy(Path::new(word));
+    }
+}
