@@ -34,6 +34,7 @@ mod core;
 mod error;
 mod gate;
 mod provider;
+mod refusal;
 mod release;
 mod repository;
 mod state;

@@ -20,6 +20,7 @@ use store::name::EnvName;
 use super::core::{self, Core, News, Pin, Refusal, TIMELESS};
 use super::error::{Error, ErrorKind, Result};
 use super::gate;
+use super::refusal::{refused, rollback, too_large};
 use super::repository::Repository;
 use super::state::{Floor, SnapshotFloor, State, Void, not_initialised};
 
@@ -453,58 +454,4 @@ fn check_clock(now: Time, last_seen: Option<Time>) -> Result<()> {
     let text = format!("the clock of this machine says {now}, but it has been {floor} already");
     Err(Error::new(ErrorKind::Clock, text)
         .with_hint("set the clock (timedatectl set-ntp true), then try again"))
-}
-
-fn too_large(file: &str, limit: u64) -> Error {
-    let text = format!("{file} has more than the {limit} bytes that it may have");
-    Error::new(ErrorKind::TooLarge, text)
-}
-
-fn rollback(what: &str, trusted: u64, new: u64) -> Error {
-    let text = format!("{what} has version {new}, and version {trusted} was trusted before");
-    Error::new(ErrorKind::Rollback, text).with_hint(
-        "something between this node and the environment's owner serves old metadata; \
-         the active generation is unchanged",
-    )
-}
-
-/// The core's refusal of a file, as this room's error.
-fn refused(file: &str, refusal: Refusal, now: Option<Time>) -> Error {
-    match refusal {
-        Refusal::Signatures(why) => Error::new(
-            ErrorKind::Signatures,
-            format!("{file} is not signed as it must be: {why}"),
-        ),
-        Refusal::Rollback { what, trusted, new } if file.contains(&what) => {
-            rollback(file, trusted, new)
-        }
-        Refusal::Rollback { what, trusted, new } => {
-            rollback(&format!("{what} in {file}"), trusted, new)
-        }
-        Refusal::RootVersion { trusted, new } => {
-            let text = format!(
-                "{file} has version {new}, and only {} can follow root {trusted}",
-                trusted.saturating_add(1)
-            );
-            Error::new(ErrorKind::RootVersion, text)
-        }
-        Refusal::Expired { expires } => {
-            let now = now.map_or(String::new(), |now| {
-                format!("; the clock of this machine says {now}")
-            });
-            Error::new(
-                ErrorKind::Expired,
-                format!("{file} ran out at {expires}{now}"),
-            )
-            .with_hint(
-                "if the clock is right, the environment's owner must renew the signature; \
-                 if not, set the clock",
-            )
-        }
-        Refusal::Mismatch(why) => {
-            let text = format!("{file} is not the file that was signed for: {why}");
-            Error::new(ErrorKind::Mismatch, text)
-        }
-        Refusal::Malformed(why) => gate::malformed(file, &why),
-    }
 }

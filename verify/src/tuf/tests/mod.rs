@@ -9,5 +9,7 @@ mod attacks;
 mod clock;
 mod durable;
 mod forge;
+mod formats;
 mod node;
 mod releases;
+mod versions;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use store::name::EnvName;
 
 use super::forge::{Files, Forge, noon};
@@ -117,5 +118,36 @@ impl Node {
         let e = self.refuses_at(files, noon(), kind, &[]);
         assert_eq!(e.class(), Class::Refused);
         e
+    }
+}
+
+/// A forge with release 1 of everything, and a node that follows it.
+pub(super) fn both() -> (Forge, Node) {
+    let forge = Forge::new();
+    let node = Node::following(&forge);
+    (forge, node)
+}
+
+/// Publishes the next version of `role`, bent. Root alone if it is root.
+pub(super) fn bent(forge: &mut Forge, role: &str, bend: &dyn Fn(&mut Value)) {
+    let only = |file: &str, signed: &mut Value| {
+        if file == role {
+            bend(signed);
+        }
+    };
+    if role == "root" {
+        forge.root(&only);
+    } else {
+        forge.publish(&only);
+    }
+}
+
+/// What the state keeps of a refused refresh: the files before the bad one are
+/// good, and stay.
+pub(super) fn kept(role: &str) -> &'static [&'static str] {
+    match role {
+        "snapshot" => &["timestamp.json"],
+        "targets" => &["timestamp.json", "snapshot.json", "floor"],
+        _ => &[],
     }
 }
