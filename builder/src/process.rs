@@ -34,6 +34,7 @@ pub struct Tool {
     argv: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     timeout: Option<Duration>,
+    called: Option<String>,
 }
 
 /// Why a tool did not succeed; becomes an [`Error`] with [`ToolFailure::into_error`].
@@ -80,12 +81,20 @@ impl Tool {
             argv: vec![program.as_ref().to_owned()],
             env: vec![("PATH".into(), PATH.into()), ("LC_ALL".into(), "C.UTF-8".into())],
             timeout: None,
+            called: None,
         }
+    }
+
+    /// What errors call it, for a program behind wrappers.
+    #[must_use]
+    pub fn called(mut self, name: impl Into<String>) -> Self {
+        self.called = Some(name.into());
+        self
     }
 
     /// A program that keeps the caller's environment; only for [`Tool::exec`].
     pub fn inherit(program: impl AsRef<OsStr>) -> Self {
-        Self { argv: vec![program.as_ref().to_owned()], env: Vec::new(), timeout: None }
+        Self { argv: vec![program.as_ref().to_owned()], env: Vec::new(), timeout: None, called: None }
     }
 
     /// Adds one argument.
@@ -123,6 +132,9 @@ impl Tool {
     }
 
     fn name(&self) -> String {
+        if let Some(name) = &self.called {
+            return name.clone();
+        }
         let name = Path::new(&self.argv[0]).file_name().unwrap_or(&self.argv[0]);
         name.to_string_lossy().into_owned()
     }

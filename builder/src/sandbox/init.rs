@@ -57,6 +57,7 @@ pub fn run(spec: &Path) -> Result<u8> {
 fn hide_host(sandbox: &Sandbox) -> Result<()> {
     let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
     tmpfs("/run", "mode=755")?;
+    make_dir(Path::new("/run/lock"))?;
     for (name, text) in [
         ("resolv.conf", if sandbox.network { resolver } else { Vec::new() }),
         ("hostname", format!("{HOSTNAME}\n").into_bytes()),

@@ -114,7 +114,11 @@ impl Sandbox {
         if !self.network {
             tool = tool.arg("--net");
         }
-        let tool = tool.arg("--").arg(own).arg(INIT_COMMAND).arg(spec.path());
+        let name = match &self.command {
+            Command::Host { argv } => argv.first().map_or("it", String::as_str),
+            Command::Chroot { .. } => "its script",
+        };
+        let tool = tool.called(name).arg("--").arg(own).arg(INIT_COMMAND).arg(spec.path());
         Ok((spec, tool))
     }
 }

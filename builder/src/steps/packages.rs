@@ -53,14 +53,18 @@ pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
         "--no-check-gpg".into(),
         // apt has resolved; debootstrap would pick first alternatives.
         "--no-resolve-deps".into(),
-        format!("--include={}", include.join(",")),
         suite.to_string(),
         "@ROOT@".into(),
         format!("file://{}", mirror_path().display()),
     ];
-    if recipe.bootstrap.variant == crate::recipe::Variant::Buildd {
-        step.host.insert(1, "--merged-usr".into());
+    let mut options = Vec::new();
+    if !include.is_empty() {
+        options.push(format!("--include={}", include.join(",")));
     }
+    if recipe.bootstrap.variant == crate::recipe::Variant::Buildd {
+        options.push("--merged-usr".into());
+    }
+    step.host.splice(1..1, options);
     step.script = AFTER_BOOTSTRAP.into();
     step.mirror = Some(Mirror {
         suite: suite.to_string(),
