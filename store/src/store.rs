@@ -190,6 +190,33 @@ impl Store {
         Ok(())
     }
 
+    /// Reads the objects that an image is stored in, and compares each with its
+    /// own name or checksum: also bytes that no reader of this image needs.
+    pub fn verify_objects(&self, manifest: &Manifest) -> Result<()> {
+        let backend = self.backend();
+        let key = Hint::key(&manifest.image);
+        let json = backend.get(&key, hint::MAX_BYTES)?;
+        let json = json.ok_or_else(|| Error::missing(&key, backend.describe()))?;
+        for pack in &Hint::from_json(&json)?.packs {
+            let index = read_index(backend, pack)?
+                .ok_or_else(|| Error::missing(pack::index_key(pack), backend.describe()))?;
+            let key = pack::pack_key(pack);
+            let (mut hasher, mut offset, size) = (blake3::Hasher::new(), 0, index.pack_size());
+            while offset < size {
+                let len = (size - offset).min(pack::FRAME_MAX as u64);
+                hasher.update(&backend.get_range(&key, offset, len)?);
+                offset += len;
+            }
+            if Blake3::from(hasher.finalize()) != *pack {
+                return Err(Error::corrupt(
+                    format_args!("{key} in {}", backend.describe()),
+                    "its digest is not its name",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the objects that an image needs are all here: its manifest, and the
     /// packs of its hint in full length with their indexes, the layout among them.
     /// Cheap: no content is read, so damage inside a pack is not noticed.

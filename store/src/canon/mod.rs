@@ -53,3 +53,6 @@ pub const MAX_ENTRIES: u64 = 1 << 20;
 pub(crate) const fn padding(size: u64) -> usize {
     (size.wrapping_neg() % BLOCK as u64) as usize
 }
+
+#[cfg(all(test, feature = "write"))]
+mod tests;

@@ -32,6 +32,9 @@ impl HeaderReader {
         if block == END[..BLOCK] {
             // A lone zero block followed by anything else is an end that was lost.
             let second = read_block(input, offset, raw)?;
+            if self.entries() == 0 {
+                return Err(fail(ErrorKind::MissingRoot));
+            }
             return if second == END[BLOCK..] {
                 Ok(None)
             } else {

@@ -180,6 +180,3 @@ fn check_unused(root: &Path) -> Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;
