@@ -13,9 +13,9 @@
 //!
 //! Reading is separate from writing. A node links this crate without the feature
 //! `write` and gets [`Store`] on any [`Backend`]: get, range, verify. The feature
-//! adds [`DirStore`], the directory that images are published into.
+//! adds `DirStore`, the directory that images are published into.
 //!
-//! Each format has a page of its own in [`format`](crate::format).
+//! Each format has a page of its own in [`format`](mod@format).
 
 pub mod backend;
 pub mod canon;
@@ -27,6 +27,8 @@ pub mod digest;
 mod dir;
 pub mod env;
 mod error;
+#[cfg(doc)]
+pub mod format;
 mod hint;
 mod image;
 pub mod key;

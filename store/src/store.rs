@@ -244,7 +244,7 @@ impl Store {
             .layout
             .chunks
             .iter()
-            .all(|chunk| locations.find(chunk).is_some()))
+            .all(|chunk| locations.find(chunk).next().is_some()))
     }
 
     /// The hint of an image; a damaged one is as good as none.

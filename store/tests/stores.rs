@@ -228,6 +228,38 @@ fn a_truncated_pack_is_written_again() {
 }
 
 #[test]
+fn a_chunk_that_two_packs_have_survives_one() {
+    // Two stores with the same image in different packs, put together.
+    let example = Example::new();
+    let pack = example.object("pack");
+    let more = example.dir.path().join("more");
+    let other = DirStore::open_or_create(example.dir.path().join("other")).unwrap();
+    support::example(&more);
+    fs::write(more.join("first"), noise(7, 1000)).unwrap();
+    publish(&other, &more);
+    publish(&other, &example.tree());
+    for path in files(&other.root().join("packs")) {
+        let name = path.file_name().unwrap();
+        fs::copy(&path, example.store.root().join("packs").join(name)).unwrap();
+    }
+    let good = fs::read(&pack).unwrap();
+    for at in (0..good.len()).step_by(good.len() / 20) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x20;
+        fs::write(&pack, bad).unwrap();
+        example.read().verify_image(&example.manifest).unwrap();
+    }
+    fs::remove_file(&pack).unwrap();
+    example.read().verify_image(&example.manifest).unwrap();
+    let read = example.read();
+    let image = read.image(&example.manifest).unwrap();
+    let items: Vec<_> = image.entries().unwrap().map(Result::unwrap).collect();
+    for chunk in items.iter().flat_map(|(_, chunks)| chunks) {
+        image.fetch(chunk).unwrap();
+    }
+}
+
+#[test]
 fn foreign_files_in_a_store_do_no_harm() {
     let example = Example::new();
     let root = example.store.root();

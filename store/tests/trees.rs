@@ -12,6 +12,7 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use store::canon::{self, Kind, Reader};
 use store::{Blake3, DirStore, ErrorKind};
 
@@ -127,7 +128,6 @@ fn times_are_clamped_and_fractions_dropped() {
 #[test]
 fn what_cannot_be_in_an_image() {
     need_root();
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
     for kind in [
         FileType::Fifo,
         FileType::CharacterDevice,
@@ -251,6 +251,9 @@ fn an_overlay_is_the_tree_that_it_shows() {
     assert_eq!(publish(&store, &plain).image, manifest.image);
 }
 
+/// Something that happens to a file while its tree is read.
+type Change = fn(&Path);
+
 #[test]
 fn a_tree_that_changes_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
@@ -258,10 +261,9 @@ fn a_tree_that_changes_is_an_error() {
     example(&tree);
     let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
     let victim = tree.join("hello-again");
-    type Change = fn(&Path);
     let changes: [(&str, Change); 6] = [
         ("longer", |path| {
-            fs::write(path, b"hello\nand more").unwrap()
+            fs::write(path, b"hello\nand more").unwrap();
         }),
         ("shorter", |path| fs::write(path, b"he").unwrap()),
         ("other bytes", |path| fs::write(path, b"HELLO\n").unwrap()),
@@ -272,9 +274,8 @@ fn a_tree_that_changes_is_an_error() {
         }),
         ("a FIFO", |path| {
             fs::remove_file(path).unwrap();
-            let mode = rustix::fs::Mode::from_raw_mode(0o600);
-            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0)
-                .unwrap();
+            let mode = Mode::from_raw_mode(0o600);
+            mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
             assert!(path.symlink_metadata().unwrap().file_type().is_fifo());
         }),
     ];

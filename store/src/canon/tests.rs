@@ -139,7 +139,7 @@ fn golden_tar() {
     (link.mode, link.mtime) = (tool.mode, tool.mtime);
     let mut big = file(&format!("usr/{}", "n".repeat(250)), 0);
     (big.uid, big.gid) = (3_000_000, 3_000_000);
-    let long = format!("{}/file", vec!["directory"; 12].join("/"));
+    let long = format!("{}/file", ["directory"; 12].join("/"));
     let mut entries = vec![directory(""), symlink("bin", "usr/bin")];
     entries.extend(
         long.match_indices('/')

@@ -53,34 +53,35 @@ impl Locations {
         self.indexes.iter().any(|index| index.pack() == pack)
     }
 
-    /// The first place of a chunk.
-    pub(crate) fn find(&self, chunk: &ChunkRef) -> Option<Place> {
-        let (number, chunk_number) = self.search(chunk)?;
-        let index = self.indexes.get(number as usize)?;
-        let (frame, start) = index.place(chunk_number)?;
-        let range = start..start + chunk.len() as usize;
-        Some(Place {
-            index: Arc::clone(index),
-            frame,
-            range,
+    /// The places of a chunk: one, unless two writers were at work at once.
+    pub(crate) fn find(&self, chunk: &ChunkRef) -> impl Iterator<Item = Place> + '_ {
+        self.search(chunk).iter().filter_map(|&(number, chunk)| {
+            let index = self.indexes.get(number as usize)?;
+            let (frame, start) = index.place(chunk)?;
+            let end = start + index.chunks()[chunk as usize].len() as usize;
+            Some(Place {
+                index: Arc::clone(index),
+                frame,
+                range: start..end,
+            })
         })
     }
 
     /// The pack of a chunk, if it is in one.
     #[cfg(feature = "write")]
     pub(crate) fn pack_of(&self, chunk: &ChunkRef) -> Option<&Blake3> {
-        let (number, _) = self.search(chunk)?;
-        Some(self.indexes[number as usize].pack())
+        let (number, _) = self.search(chunk).first()?;
+        Some(self.indexes[*number as usize].pack())
     }
 
-    fn search(&self, chunk: &ChunkRef) -> Option<(u32, u32)> {
+    /// The part of `order` that stands for this chunk.
+    fn search(&self, chunk: &ChunkRef) -> &[(u32, u32)] {
         let at =
             |&(index, chunk): &(u32, u32)| self.indexes[index as usize].chunks()[chunk as usize];
         let first = self.order.partition_point(|place| at(place) < *chunk);
-        self.order
-            .get(first)
-            .copied()
-            .filter(|place| at(place) == *chunk)
+        let found = &self.order[first..];
+        let len = found.iter().take_while(|place| at(place) == *chunk).count();
+        &found[..len]
     }
 }
 

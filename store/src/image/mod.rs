@@ -101,6 +101,14 @@ impl Image {
     /// [`Image::replay`] is faster.
     pub fn fetch(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
         let place = self.find(chunk)?;
+        let range = place.range.clone();
+        let taken = self.with_frame(&place, |frame| frame[range].to_vec());
+        taken.or_else(|error| self.fetch_elsewhere(chunk, error))
+    }
+
+    /// Calls `take` with the frame at `place`, which is decoded unless it was the
+    /// last one.
+    fn with_frame<T>(&self, place: &Place, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = &mut *recent;
         let frame = match &recent.frame {
@@ -110,7 +118,29 @@ impl Image {
                 &recent.frame.insert((place.frame_id(), frame)).1
             }
         };
-        Ok(frame[place.range].to_vec())
+        Ok(take(frame))
+    }
+
+    /// The chunk from any place that still has it, after one place failed with
+    /// `error`: a pack can be damaged, or rewritten while it is read.
+    fn fetch_elsewhere(&self, chunk: &ChunkRef, error: Error) -> Result<Vec<u8>> {
+        if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Missing) {
+            return Err(error);
+        }
+        // If the list cannot be had, the first error is still the better one.
+        let _ = self.locate_all();
+        let places: Vec<Place> = {
+            let locations = self
+                .locations
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            locations.find(chunk).collect()
+        };
+        let mut fetched = places.iter().map(|place| {
+            let range = place.range.clone();
+            self.with_frame(place, |frame| frame[range].to_vec())
+        });
+        fetched.find_map(Result::ok).ok_or(error)
     }
 
     /// Hands out the image in order: each entry, and the content of those that
@@ -178,20 +208,31 @@ impl Image {
     /// Where a chunk is. If the packs of the hint do not have it, those that the
     /// store lists are asked as well.
     fn find(&self, chunk: &ChunkRef) -> Result<Place> {
-        let known = self
-            .locations
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .find(chunk);
-        if let Some(place) = known {
+        let known = || {
+            let locations = self
+                .locations
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            locations.find(chunk).next()
+        };
+        if let Some(place) = known() {
             return Ok(place);
         }
+        self.locate_all()?;
+        known().ok_or_else(|| {
+            let what = format_args!("{chunk} of the image {}", self.id);
+            Error::missing(what, self.store.backend().describe())
+        })
+    }
+
+    /// Adds the packs that the store lists to those that the hint named.
+    fn locate_all(&self) -> Result<()> {
         let backend = self.store.backend();
+        let mut packs = list_packs(backend)?.unwrap_or_default();
         let mut locations = self
             .locations
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut packs = list_packs(backend)?.unwrap_or_default();
         packs.retain(|pack| !locations.knows(pack));
         // A damaged index is passed over: another pack may have the chunk, too.
         locations.add(
@@ -199,12 +240,7 @@ impl Image {
                 .iter()
                 .filter_map(|pack| read_index(backend, pack).ok().flatten()),
         );
-        locations.find(chunk).ok_or_else(|| {
-            Error::missing(
-                format_args!("{chunk} of the image {}", self.id),
-                backend.describe(),
-            )
-        })
+        Ok(())
     }
 }
 

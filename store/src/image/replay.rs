@@ -21,6 +21,7 @@ use std::thread;
 use super::locate::Place;
 use super::{Image, Items, Part};
 use crate::canon::Entry;
+use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout;
@@ -58,7 +59,10 @@ pub(super) fn replay(
             ahead.fill(want)?;
             match ahead.queue.pop_front() {
                 Some(Queued::Entry(item)) => each(Part::Entry(&item.entry, &item.header))?,
-                Some(Queued::Content(frame, range)) => each(Part::Content(&frame.bytes()?[range]))?,
+                Some(Queued::Content(frame, range, chunk)) => match frame.bytes() {
+                    Ok(bytes) => each(Part::Content(&bytes[range]))?,
+                    Err(error) => each(Part::Content(&image.fetch_elsewhere(&chunk, error)?))?,
+                },
                 None => return Ok(()),
             }
         }
@@ -94,7 +98,8 @@ struct Job {
 /// A frame that a worker decodes or has decoded.
 struct Frame {
     incoming: Receiver<Result<Vec<u8>>>,
-    bytes: OnceCell<Vec<u8>>,
+    /// `None` when it could not be decoded.
+    bytes: OnceCell<Option<Vec<u8>>>,
 }
 
 impl Frame {
@@ -107,17 +112,24 @@ impl Frame {
                     "a thread that decodes frames has died",
                 ))
             };
-            let bytes = self.incoming.recv().unwrap_or_else(lost)?;
-            // The cell was seen to be empty, so this stores the bytes.
+            let (bytes, error) = match self.incoming.recv().unwrap_or_else(lost) {
+                Ok(bytes) => (Some(bytes), None),
+                Err(error) => (None, Some(error)),
+            };
+            // The cell was seen to be empty, so this stores the result.
             let _ = self.bytes.set(bytes);
+            if let Some(error) = error {
+                return Err(error);
+            }
         }
-        Ok(self.bytes.get().map_or(&[], Vec::as_slice))
+        let bytes = self.bytes.get().and_then(Option::as_deref);
+        bytes.ok_or_else(|| Error::corrupt("a frame", "it could not be decoded before"))
     }
 }
 
 enum Queued {
     Entry(Box<layout::Item>),
-    Content(Rc<Frame>, Range<usize>),
+    Content(Rc<Frame>, Range<usize>, ChunkRef),
 }
 
 /// What was looked at ahead of the caller.
@@ -125,7 +137,7 @@ struct Ahead<'a> {
     image: &'a Image,
     items: Items<'a>,
     /// Chunks of the entry that was looked at last, still to be queued.
-    chunks: VecDeque<crate::chunk::ChunkRef>,
+    chunks: VecDeque<ChunkRef>,
     queue: VecDeque<Queued>,
     jobs: Sender<Job>,
     frames: HashMap<(Blake3, u32), Weak<Frame>>,
@@ -150,12 +162,13 @@ impl<'a> Ahead<'a> {
     /// Looks ahead until the queue is full, or the frames are, or all is queued.
     fn fill(&mut self, want: &mut dyn FnMut(&Entry) -> bool) -> Result<()> {
         while self.queue.len() < QUEUE {
-            if let Some(chunk) = self.chunks.front() {
-                let place = self.image.find(chunk)?;
+            if let Some(&chunk) = self.chunks.front() {
+                let place = self.image.find(&chunk)?;
                 let Some(frame) = self.frame(&place) else {
                     return Ok(());
                 };
-                self.queue.push_back(Queued::Content(frame, place.range));
+                self.queue
+                    .push_back(Queued::Content(frame, place.range, chunk));
                 self.chunks.pop_front();
             } else if self.ended {
                 return Ok(());

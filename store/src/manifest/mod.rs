@@ -70,7 +70,8 @@ pub struct Manifest {
     pub run: Option<Run>,
 }
 
-/// Names a layout (see [`crate::layout`]) and where its bytes are.
+/// Names a layout and where its bytes are. The layout itself is a stream of
+/// headers and chunk references; [`crate::Image`] reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayoutRef {

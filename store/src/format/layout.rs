@@ -1,0 +1,29 @@
+//! Layouts, version 1.
+//!
+//! ```text
+//! layout    = magic entry+ end
+//! magic     = "imglyt" 0x00 version
+//! version   = 0x01
+//! entry     = header reference*
+//! header    = the entry's header in the canonical tar, PAX included, byte for byte
+//! reference = digest len           ; a chunk of the entry's content
+//! len       = u32                  ; the chunk's bytes, 1 to 262144
+//! end       = 1024 zero bytes, and nothing after them
+//! ```
+//!
+//! An entry has references until their lengths add up to the size in its header:
+//! none for an empty file and for all that is not a file, one for a file of at
+//! most 256 KiB. Replacing each file's references by the chunks and the padding
+//! gives the canonical [`super::tar`].
+//!
+//! A layout is stored as chunks of its own, 4 to 64 KiB, which the manifest lists.
+//!
+//! # A reader refuses
+//!
+//! - another magic or version; chunks that do not add up to the digest and size in
+//!   the manifest;
+//! - whatever a reader of the canonical tar refuses in a header;
+//! - lengths out of range or beyond the file's size; a second reference for a file
+//!   of at most 256 KiB;
+//! - an end that is cut short, or anything behind it;
+//! - at last, a layout that expands to another tar than the manifest names.

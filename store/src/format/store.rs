@@ -1,0 +1,13 @@
+//! The store's marker, version 1.
+//!
+//! ```text
+//! marker  = "imgbuild store " version newline
+//! version = "1"
+//! ```
+//!
+//! The object `imgbuild-store` says that this is a store, and that every object in
+//! it has the form described here. A reader refuses a place without it, and one of
+//! another version.
+//!
+//! A store is readable with GET and ranges. `locks` and `tmp`, which only writers
+//! on the same machine use, are not part of it.
