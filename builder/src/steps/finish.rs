@@ -133,7 +133,7 @@ for interpreter in $(cut -d' ' -f1 /run/all | sort -u); do
     sed -n "s|^$interpreter ||p" /run/all | while IFS= read -r source; do
         [ -f "$source" ] && printf '%s\n' "$source"
     done > /run/list
-    env -u PYTHONDONTWRITEBYTECODE "$interpreter" -E -m compileall -q $options -i /run/list \
+    env -u PYTHONDONTWRITEBYTECODE "$interpreter" -m compileall -q $options -i /run/list \
         > /run/compile.log 2>&1 || true
 done
 # New byte code belongs to whom its source belongs to.

@@ -38,6 +38,29 @@ const PIP: &str = r#"pip_install() {
 }
 "#;
 
+/// Loaded by every Python of the step: temporary directories get the same names
+/// each time. Compilers write the path of a source into what they make.
+const SAME_NAMES: &str = r#"import tempfile
+
+
+class _Numbered(object):
+    def __init__(self):
+        self.last = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.last += 1
+        return "%08d" % self.last
+
+    next = __next__
+
+
+tempfile._RandomNameSequence = _Numbered
+tempfile._name_sequence = None
+"#;
+
 pub(super) fn steps(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>) -> Result<Vec<Step>> {
     let path = virtualenv.path.to_string();
     let locked: Vec<&Python> =
@@ -147,17 +170,10 @@ fn hand_wheels(step: &mut Step, locked: &[&Python]) {
 fn as_owner(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>, step: &mut Step, body: &str) {
     let owner = &virtualenv.owner;
     let mut environment = user_environment(recipe, owner.user.as_str(), locals.lock.epoch);
-    // Debug information would carry pip's random build paths.
-    environment.insert("CFLAGS".into(), "-g0".into());
-    environment.insert("CXXFLAGS".into(), "-g0".into());
-    for (name, value) in &virtualenv.environment {
-        let value = match name.as_str() {
-            "CFLAGS" | "CXXFLAGS" => format!("{value} -g0"),
-            _ => value.clone(),
-        };
-        environment.insert(name.clone(), value);
-    }
+    environment.insert("PYTHONPATH".into(), format!("{HANDED}/python"));
+    environment.extend(virtualenv.environment.clone());
     step.environment = environment;
+    step.hand("python/sitecustomize.py", Content::Text(SAME_NAMES.into()));
     step.hand("own.sh", Content::Text(body.to_owned()));
     let path = quote(virtualenv.path.as_str());
     let owned = quote(&owner.to_string());
