@@ -39,7 +39,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     attempt().context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes `value` as JSON with [`write`].
+/// Writes `value` as JSON with [`write()`].
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut bytes =
         serde_json::to_vec_pretty(value).context(|| format!("cannot encode {}", path.display()))?;
@@ -79,7 +79,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
-/// Removes a file durably, and what a killed [`write`] left of it; no file is no error.
+/// Removes a file durably, and what a killed [`write()`] left of it; no file is no error.
 pub fn remove(path: &Path) -> Result<()> {
     let (directory, temporary) = places(path)?;
     let attempt = || -> std::io::Result<()> {
@@ -93,7 +93,11 @@ pub fn remove(path: &Path) -> Result<()> {
                 }
             }
         }
-        if removed { File::open(directory)?.sync_all() } else { Ok(()) }
+        if removed {
+            File::open(directory)?.sync_all()
+        } else {
+            Ok(())
+        }
     };
     attempt().context(|| format!("cannot remove {}", path.display()))
 }
@@ -124,10 +128,16 @@ pub fn remove_tree(path: &Path) -> Result<()> {
 
 /// The directory of a file, and where its next content is written.
 fn places(path: &Path) -> Result<(&Path, PathBuf)> {
-    match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+    match (
+        path.parent(),
+        path.file_name().and_then(|name| name.to_str()),
+    ) {
         // A leading dot: schroot and run-parts look past such files.
         (Some(directory), Some(name)) => Ok((directory, directory.join(format!(".{name}.new")))),
-        _ => Err(Error::failed(format!("{} has no file name", path.display()))),
+        _ => Err(Error::failed(format!(
+            "{} has no file name",
+            path.display()
+        ))),
     }
 }
 

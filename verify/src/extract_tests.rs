@@ -53,10 +53,6 @@ fn hardlink(path: &str, target: &str) -> Entry {
     )
 }
 
-fn allow(_: &Entry) -> Result<()> {
-    Ok(())
-}
-
 /// A place with something precious beside the tree.
 struct Place {
     directory: tempfile::TempDir,
@@ -90,7 +86,7 @@ impl Place {
     }
 
     fn unpack(&self, entries: &[(Entry, &[u8])]) -> Result<()> {
-        let mut extractor = Extractor::new(File::open(self.tree()).unwrap().into(), &allow);
+        let mut extractor = Extractor::new(File::open(self.tree()).unwrap().into(), &|_| Ok(()));
         for (entry, content) in entries {
             extractor.entry(entry)?;
             if !content.is_empty() {

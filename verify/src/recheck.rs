@@ -136,7 +136,7 @@ fn unreadable(path: &[u8]) -> Error {
 
 fn read_as_tar(root: OwnedFd, out: &mut Pieces, cancel: &AtomicBool) -> Result<()> {
     let mut walk = Walk::new(root);
-    while let Some(found) = walk.next()? {
+    while let Some(found) = walk.step()? {
         go_on(cancel)?;
         let entry = found.what.map_err(|what| {
             Error::refused(format!(
@@ -183,7 +183,7 @@ pub fn differences(
     let mut out = Vec::new();
     let mut links: HashMap<Vec<u8>, (u64, u64)> = HashMap::new();
     let mut buffer = vec![0; store::chunk::MAX];
-    let (mut on_disk, mut wanted) = (walk.next()?, signed.next().transpose()?);
+    let (mut on_disk, mut wanted) = (walk.step()?, signed.next().transpose()?);
     loop {
         go_on(cancel)?;
         let order = match (&on_disk, &wanted) {
@@ -217,7 +217,7 @@ pub fn differences(
             }
         }
         if order != Ordering::Greater {
-            on_disk = walk.next()?;
+            on_disk = walk.step()?;
         }
         if order != Ordering::Less {
             wanted = signed.next().transpose()?;

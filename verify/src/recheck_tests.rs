@@ -28,7 +28,7 @@ fn sample() -> tempfile::TempDir {
 /// Gives every entry the same time, so that only what a test changes differs.
 fn settle(root: &Path) {
     let mut walk = Walk::new(open(root));
-    while let Some(found) = walk.next().unwrap() {
+    while let Some(found) = walk.step().unwrap() {
         let time = rustix::fs::Timespec {
             tv_sec: i64::try_from(EPOCH).unwrap(),
             tv_nsec: 0,
@@ -52,7 +52,7 @@ fn settle(root: &Path) {
 fn signed(root: &Path) -> Vec<(Entry, Vec<ChunkRef>)> {
     let mut walk = Walk::new(open(root));
     let mut all = Vec::new();
-    while let Some(found) = walk.next().unwrap() {
+    while let Some(found) = walk.step().unwrap() {
         let mut content = Vec::new();
         if let Some(file) = found.file {
             File::from(file).read_to_end(&mut content).unwrap();

@@ -112,8 +112,9 @@ impl State {
                 }
                 Err(TryLockError::WouldBlock) => {
                     let what = format!("another imgnode is at work in {}", self.root.display());
-                    return Err(Error::new(Kind::Busy, what)
-                        .hint("run the command again when it is done"));
+                    return Err(
+                        Error::new(Kind::Busy, what).hint("run the command again when it is done")
+                    );
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(error).context(|| format!("cannot lock {}", path.display()));

@@ -282,7 +282,7 @@ fn guard(path: &Path) -> Result<(), Guard> {
 fn make(path: &Path, mode: u32) -> Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made.context(|| format!("cannot create the directory {}", path.display())),
+        done => done.context(|| format!("cannot create the directory {}", path.display())),
     }
 }
 

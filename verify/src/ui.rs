@@ -22,10 +22,18 @@ use verify::event::{Event, Observer};
 /// Progress is drawn at most this often.
 const REDRAW: Duration = Duration::from_millis(100);
 
+/// How much is said on stderr.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    Errors,
+    Plain,
+    Commands,
+}
+
 /// The terminal, or whatever takes its place.
 pub(crate) struct Ui {
-    verbose: bool,
-    quiet: bool,
+    stdout: io::Stdout,
+    voice: Voice,
     live: bool,
     colour: bool,
     drawn: Mutex<Cell<Option<Instant>>>,
@@ -36,10 +44,15 @@ impl Ui {
     pub(crate) fn new(verbose: bool, quiet: bool) -> Self {
         let terminal = io::stderr().is_terminal();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let voice = match (quiet, verbose) {
+            (true, _) => Voice::Errors,
+            (false, false) => Voice::Plain,
+            (false, true) => Voice::Commands,
+        };
         Self {
-            verbose,
-            quiet,
-            live: terminal && !quiet,
+            stdout: io::stdout(),
+            voice,
+            live: terminal && voice != Voice::Errors,
             colour,
             drawn: Mutex::new(Cell::new(None)),
         }
@@ -47,12 +60,12 @@ impl Ui {
 
     /// A line of data for stdout. A reader that went away is no failure of ours.
     pub(crate) fn data(&self, line: &str) {
-        let _ = writeln!(io::stdout().lock(), "{line}");
+        let _ = writeln!(self.stdout.lock(), "{line}");
     }
 
     /// Bytes of data for stdout; false when the reader went away.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> bool {
-        io::stdout().lock().write_all(bytes).is_ok()
+        self.stdout.lock().write_all(bytes).is_ok()
     }
 
     /// A value as JSON on stdout.
@@ -65,7 +78,7 @@ impl Ui {
 
     /// A remark for the operator.
     pub(crate) fn note(&self, line: &str) {
-        if !self.quiet {
+        if self.voice != Voice::Errors {
             self.line(line);
         }
     }
@@ -127,7 +140,9 @@ impl Observer for Ui {
         match event {
             Event::Phase(phase) => self.note(phase),
             Event::Note(note) => self.note(&format!("note: {note}")),
-            Event::Command(words) if self.verbose => self.line(&format!("+ {}", join(words))),
+            Event::Command(words) if self.voice == Voice::Commands => {
+                self.line(&format!("+ {}", join(words)));
+            }
             Event::Command(_) => {}
             Event::Progress { done, total } => self.progress(done, total),
         }

@@ -69,15 +69,15 @@ impl Walk {
         }
     }
 
-    /// What comes next.
-    pub fn next(&mut self) -> Result<Option<Found>> {
+    /// What comes next; nothing at the end.
+    pub fn step(&mut self) -> Result<Option<Found>> {
         if let Some(root) = self.root.take() {
             let stat = fstat(&root).map_err(|errno| broken(b"", errno))?;
             let entry = self.entry(
                 Vec::new(),
                 Kind::Directory,
                 &stat,
-                Attributes::Of(root.as_fd()),
+                &Attributes::Of(root.as_fd()),
             )?;
             self.descend(root, Vec::new())?;
             return Ok(Some(Found {
@@ -167,7 +167,7 @@ impl Walk {
                     path.clone(),
                     Kind::Directory,
                     &stat,
-                    Attributes::Of(directory.as_fd()),
+                    &Attributes::Of(directory.as_fd()),
                 )?;
                 return Ok(Found {
                     path,
@@ -189,7 +189,7 @@ impl Walk {
                     path.clone(),
                     Kind::Symlink { target },
                     &stat,
-                    Attributes::At(place),
+                    &Attributes::At(place),
                 )?;
                 return Ok(Found {
                     path,
@@ -222,7 +222,7 @@ impl Walk {
                     path.clone(),
                     Kind::Hardlink { target },
                     &stat,
-                    Attributes::None,
+                    &Attributes::None,
                 )?;
                 return Ok(Found {
                     path,
@@ -238,7 +238,7 @@ impl Walk {
             path.clone(),
             Kind::File { size },
             &stat,
-            Attributes::Of(file.as_fd()),
+            &Attributes::Of(file.as_fd()),
         )?;
         Ok(Found {
             path,
@@ -253,7 +253,7 @@ impl Walk {
         path: Vec<u8>,
         kind: Kind,
         stat: &Stat,
-        attributes: Attributes<'_>,
+        attributes: &Attributes<'_>,
     ) -> Result<Entry> {
         let xattrs = attributes
             .read(&mut self.buffer)
@@ -334,7 +334,7 @@ mod tests {
 
     fn walk(root: &std::path::Path) -> Vec<Found> {
         let mut walk = Walk::new(fs::File::open(root).unwrap().into());
-        std::iter::from_fn(|| walk.next().unwrap()).collect()
+        std::iter::from_fn(|| walk.step().unwrap()).collect()
     }
 
     #[test]

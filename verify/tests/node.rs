@@ -20,13 +20,33 @@ fn install_start_reload_stop_uninstall() {
     let farm = Farm::new("ordinary");
     let system = farm.system.clone();
     let said = farm.install();
-    assert!(said.starts_with(&format!("{system} generation 1 is blake3:")), "{said}");
+    assert!(
+        said.starts_with(&format!("{system} generation 1 is blake3:")),
+        "{said}"
+    );
     let tree = farm.path("images").join(&system).join("1");
-    assert_eq!(fs::metadata(tree.join("usr/bin/suid")).unwrap().permissions().mode() & 0o7777, 0o4755);
-    assert_eq!(fs::metadata(farm.path("images").join(&system)).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(
+        fs::metadata(tree.join("usr/bin/suid"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777,
+        0o4755
+    );
+    assert_eq!(
+        fs::metadata(farm.path("images").join(&system))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
 
     let again = farm.run(&farm.install_words().each_ref().map(String::as_str));
-    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("installed already"));
+    assert!(
+        again.status.success()
+            && String::from_utf8_lossy(&again.stderr).contains("installed already")
+    );
 
     farm.ok(&["start", &system, "--", "--log-level", "debug"]);
     let hello = "hello from op (4242:4242) in /home/op, GREETING=good day, words=--log-level debug";
@@ -37,15 +57,24 @@ fn install_start_reload_stop_uninstall() {
     assert!(!session["processes"].as_array().unwrap().is_empty());
     assert_eq!(status["schema"], 1);
     assert_eq!(status["systems"][0]["registered"], true);
-    assert!(farm.fails(&["start", &system], 1).contains("already running"));
-    assert!(farm.fails(&["uninstall", &system], 1).contains("is running"));
+    assert!(
+        farm.fails(&["start", &system], 1)
+            .contains("already running")
+    );
+    assert!(
+        farm.fails(&["uninstall", &system], 1)
+            .contains("is running")
+    );
 
     farm.ok(&["reload", &system]);
     wait_for("the reload", || log(&farm).contains("reloaded"));
     farm.ok(&["stop", &system]);
     assert!(log(&farm).contains("stopping"));
     assert!(farm.fails(&["stop", &system], 1).contains("is not running"));
-    assert!(farm.fails(&["reload", &system], 1).contains("is not running"));
+    assert!(
+        farm.fails(&["reload", &system], 1)
+            .contains("is not running")
+    );
     // The session wrote into its own overlay, not into the generation.
     assert!(!tree.join("home/op/app.pid").exists());
     farm.ok(&["verify", &system]);
@@ -57,9 +86,23 @@ fn a_session_survives_the_shell_that_started_it() {
     let farm = Farm::new("detached");
     farm.install();
     let mut shell = std::process::Command::new("setsid");
-    shell.args(["sh", "-c", "\"$0\" start \"$1\"; kill -9 -$$", env!("CARGO_BIN_EXE_imgnode"), &farm.system]);
-    let ended = shell.env("IMGNODE_STATE", farm.path("state")).output().unwrap();
-    assert_eq!(ended.status.signal(), Some(9), "{}", String::from_utf8_lossy(&ended.stderr));
+    shell.args([
+        "sh",
+        "-c",
+        "\"$0\" start \"$1\"; kill -9 -$$",
+        env!("CARGO_BIN_EXE_imgnode"),
+        &farm.system,
+    ]);
+    let ended = shell
+        .env("IMGNODE_STATE", farm.path("state"))
+        .output()
+        .unwrap();
+    assert_eq!(
+        ended.status.signal(),
+        Some(9),
+        "{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(farm.status()["systems"][0]["session"]["state"], "running");
     farm.ok(&["stop", &farm.system]);
@@ -72,16 +115,25 @@ fn apps_that_die_hang_or_will_not_stop() {
     let system = farm.system.clone();
     farm.install();
     let said = farm.fails(&["start", &system, "--", "crash"], 1);
-    assert!(said.contains("ended with exit code 7") && said.contains("cannot bind: address in use"), "{said}");
+    assert!(
+        said.contains("ended with exit code 7") && said.contains("cannot bind: address in use"),
+        "{said}"
+    );
     let said = farm.fails(&["start", &system, "--", "quit"], 1);
     assert!(said.contains("ended at once"), "{said}");
-    assert_eq!(farm.status()["systems"][0]["session"], serde_json::Value::Null);
+    assert_eq!(
+        farm.status()["systems"][0]["session"],
+        serde_json::Value::Null
+    );
 
     farm.ok(&["start", &system, "--", "stubborn"]);
     let stopped = farm.run(&["stop", &system, "--timeout", "1"]);
     assert!(stopped.status.success());
     let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
-    assert!(said.contains("killed ") && said.contains("/srv/app"), "{said}");
+    assert!(
+        said.contains("killed ") && said.contains("/srv/app"),
+        "{said}"
+    );
     farm.close();
 }
 
@@ -92,12 +144,20 @@ fn a_session_whose_app_was_killed_is_cleaned_up_by_the_next_start() {
     farm.install();
     farm.ok(&["start", &system]);
     let status = farm.status();
-    for process in status["systems"][0]["session"]["processes"].as_array().unwrap() {
+    for process in status["systems"][0]["session"]["processes"]
+        .as_array()
+        .unwrap()
+    {
         let pid = i32::try_from(process["pid"].as_i64().unwrap()).unwrap();
         let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
     }
-    wait_for("the death", || farm.status()["systems"][0]["session"]["state"] == "dead");
-    assert!(farm.fails(&["reload", &system], 1).contains("is not running"));
+    wait_for("the death", || {
+        farm.status()["systems"][0]["session"]["state"] == "dead"
+    });
+    assert!(
+        farm.fails(&["reload", &system], 1)
+            .contains("is not running")
+    );
     farm.ok(&["start", &system]);
     assert_eq!(farm.status()["systems"][0]["session"]["state"], "running");
     farm.ok(&["stop", &system]);
@@ -137,11 +197,20 @@ fn drift_is_named_with_its_package() {
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("/srv/new is not part of the image"), "{said}");
-    let line = said.lines().find(|line| line.starts_with("/srv/app ")).unwrap();
-    assert!(line.contains("has other content") && line.ends_with("[app]"), "{line}");
+    let line = said
+        .lines()
+        .find(|line| line.starts_with("/srv/app "))
+        .unwrap();
+    assert!(
+        line.contains("has other content") && line.ends_with("[app]"),
+        "{line}"
+    );
     let output = farm.run(&["verify", &system, "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), &report["intact"]), (Some(3), &serde_json::Value::Bool(false)));
+    assert_eq!(
+        (output.status.code(), &report["intact"]),
+        (Some(3), &serde_json::Value::Bool(false))
+    );
     farm.close();
 }
 
@@ -150,7 +219,9 @@ fn flip(farm: &Farm, directory: &str, ending: &str) -> impl FnOnce() {
     let mut files: Vec<_> = walk(&farm.path("store").join(directory));
     files.retain(|path| path.to_str().unwrap().ends_with(ending));
     files.sort_by_key(|path| path.metadata().unwrap().len());
-    let victim = files.pop().unwrap_or_else(|| panic!("no {ending} in {directory}"));
+    let victim = files
+        .pop()
+        .unwrap_or_else(|| panic!("no {ending} in {directory}"));
     let mode = victim.metadata().unwrap().permissions();
     fs::set_permissions(&victim, fs::Permissions::from_mode(0o644)).unwrap();
     let whole = fs::read(&victim).unwrap();
@@ -168,16 +239,36 @@ fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
     fs::read_dir(directory)
         .unwrap()
         .flatten()
-        .flat_map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { vec![entry.path()] })
+        .flat_map(|entry| {
+            if entry.path().is_dir() {
+                walk(&entry.path())
+            } else {
+                vec![entry.path()]
+            }
+        })
         .collect()
 }
 
 #[test]
 fn a_flipped_byte_anywhere_is_refused() {
     let farm = Farm::without_init("flipped");
-    let init = ["init", "--env", "dev", "--repo", farm.str("store"), "--root", farm.str("root.json")];
+    let init = [
+        "init",
+        "--env",
+        "dev",
+        "--repo",
+        farm.str("store"),
+        "--root",
+        farm.str("root.json"),
+    ];
     let one_error = |said: &str| {
-        assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{said}");
+        assert_eq!(
+            said.lines()
+                .filter(|line| line.starts_with("error: "))
+                .count(),
+            1,
+            "{said}"
+        );
     };
     for file in ["timestamp.json", "2.snapshot.json", "2.targets.json"] {
         let mend = flip(&farm, "env/dev/metadata", file);
@@ -185,7 +276,11 @@ fn a_flipped_byte_anywhere_is_refused() {
         mend();
     }
     farm.ok(&init);
-    for (directory, ending) in [("packs", ".pack"), ("env/dev/metadata", "timestamp.json"), ("env/dev/targets", ".json")] {
+    for (directory, ending) in [
+        ("packs", ".pack"),
+        ("env/dev/metadata", "timestamp.json"),
+        ("env/dev/targets", ".json"),
+    ] {
         let mend = flip(&farm, directory, ending);
         one_error(&farm.install_fails(3));
         farm.assert_nothing_installed();
@@ -218,7 +313,11 @@ fn a_missing_or_truncated_pack_refuses_the_install() {
 #[test]
 fn foreign_things_are_never_touched() {
     let farm = Farm::new("foreign");
-    fs::write(farm.chroot_file(), format!("[{}]\ntype=plain\ndirectory=/srv\n", farm.system)).unwrap();
+    fs::write(
+        farm.chroot_file(),
+        format!("[{}]\ntype=plain\ndirectory=/srv\n", farm.system),
+    )
+    .unwrap();
     assert!(farm.install_fails(3).contains("was not written by imgnode"));
     assert!(farm.chroot_file().exists());
     fs::remove_file(farm.chroot_file()).unwrap();
@@ -226,7 +325,10 @@ fn foreign_things_are_never_touched() {
     let home = farm.path("images").join(&farm.system);
     fs::create_dir_all(&home).unwrap();
     fs::write(home.join("precious"), b"x").unwrap();
-    assert!(farm.install_fails(3).contains("is not a directory of this imgnode"));
+    assert!(
+        farm.install_fails(3)
+            .contains("is not a directory of this imgnode")
+    );
     assert_eq!(fs::read(home.join("precious")).unwrap(), b"x");
     fs::remove_dir_all(farm.path("images")).unwrap();
 
@@ -294,7 +396,10 @@ fn kill_dash_nine_at_any_moment_is_undone_or_finished_by_the_next_command() {
             finished += 1;
         }
     }
-    assert!(undone >= 4, "the moments are too late: {undone} undone, {finished} finished");
+    assert!(
+        undone >= 4,
+        "the moments are too late: {undone} undone, {finished} finished"
+    );
     farm.install();
     farm.close();
 }
@@ -337,8 +442,15 @@ fn the_second_of_two_installs_is_told_to_wait() {
     let farm = Farm::new("busy");
     let words = farm.install_words();
     let words = words.each_ref().map(String::as_str);
-    let mut first = farm.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_for("the first install", || farm.path("state/journal.json").exists());
+    let mut first = farm
+        .command(&words)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the first install", || {
+        farm.path("state/journal.json").exists()
+    });
     // Stopped, so that it cannot be done before the second one looks.
     kill_process(Pid::from_child(&first), Signal::STOP).unwrap();
     let said = farm.fails(&words, 75);
@@ -352,11 +464,50 @@ fn the_second_of_two_installs_is_told_to_wait() {
 fn mistakes_and_damaged_state_are_told_apart() {
     let farm = Farm::without_init("mistakes");
     assert!(farm.install_fails(2).contains("hint: imgnode init"));
-    farm.fails(&["init", "--env", "dev", "--repo", "https://example.org", "--root", farm.str("root.json")], 2);
-    assert!(farm.fails(&["init", "--env", "prod", "--repo", farm.str("store"), "--root", farm.str("root.json")], 3).contains("dev"));
-    farm.ok(&["init", "--env", "dev", "--repo", &format!("file://{}", farm.str("store")), "--root", farm.str("root.json")]);
-    assert!(farm.fails(&["start", "nothing"], 2).contains("no system `nothing`"));
-    assert!(farm.fails(&["install", "other", "--target", &farm.target()], 1).contains("no image called other"));
+    farm.fails(
+        &[
+            "init",
+            "--env",
+            "dev",
+            "--repo",
+            "https://example.org",
+            "--root",
+            farm.str("root.json"),
+        ],
+        2,
+    );
+    assert!(
+        farm.fails(
+            &[
+                "init",
+                "--env",
+                "prod",
+                "--repo",
+                farm.str("store"),
+                "--root",
+                farm.str("root.json")
+            ],
+            3
+        )
+        .contains("dev")
+    );
+    farm.ok(&[
+        "init",
+        "--env",
+        "dev",
+        "--repo",
+        &format!("file://{}", farm.str("store")),
+        "--root",
+        farm.str("root.json"),
+    ]);
+    assert!(
+        farm.fails(&["start", "nothing"], 2)
+            .contains("no system `nothing`")
+    );
+    assert!(
+        farm.fails(&["install", "other", "--target", &farm.target()], 1)
+            .contains("no image called other")
+    );
     farm.fails(&["frobnicate"], 2);
     fs::write(farm.path("state/node.json"), b"{").unwrap();
     assert!(farm.fails(&["status"], 1).contains("node.json is damaged"));

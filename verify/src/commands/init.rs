@@ -15,14 +15,14 @@ use crate::ui::Ui;
 pub(crate) fn run(
     node: &Node<'_>,
     ui: &Ui,
-    config: NodeConfig,
+    config: &NodeConfig,
     root: &Path,
     reset: bool,
 ) -> Result<ExitCode> {
     let lock = node.state.lock()?;
     journal::recover(node, &lock)?;
     if let Some(old) = node.state.config()?.filter(|_| !reset) {
-        if old == config {
+        if old == *config {
             ui.note(&format!("this node follows {} already", old.environment));
             return Ok(ExitCode::SUCCESS);
         }
@@ -40,8 +40,8 @@ pub(crate) fn run(
     if reset {
         trust::reset(node)?;
     }
-    trust::init(node, &config, &bytes)?;
-    node.state.set_config(&lock, &config)?;
+    trust::init(node, config, &bytes)?;
+    node.state.set_config(&lock, config)?;
     ui.note(&format!(
         "following the environment {} from {}",
         config.environment,

@@ -29,7 +29,7 @@ pub(crate) fn run(
     match lines {
         None => copy(file, ui).context(|| format!("cannot read {}", path.display()))?,
         Some(count) => {
-            tail(file, count, ui).context(|| format!("cannot read {}", path.display()))?
+            tail(file, count, ui).context(|| format!("cannot read {}", path.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -47,7 +47,7 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
         } => init::run(
             &node,
             ui,
-            NodeConfig {
+            &NodeConfig {
                 schema: SCHEMA,
                 environment,
                 repository,

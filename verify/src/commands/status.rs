@@ -41,7 +41,8 @@ struct Pending {
 
 #[derive(Serialize)]
 struct System {
-    system: String,
+    #[serde(rename = "system")]
+    name: String,
     image_name: String,
     image: String,
     environment: String,
@@ -137,7 +138,7 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
         }
     });
     Ok(System {
-        system: record.system.to_string(),
+        name: record.system.to_string(),
         image_name: record.image_name.to_string(),
         image: active.image.to_string(),
         environment: active.environment.to_string(),
@@ -154,7 +155,7 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
 fn show(ui: &Ui, report: &Report) {
     match (&report.environment, &report.repository) {
         (Some(environment), Some(repository)) => {
-            ui.data(&format!("environment {environment} from {repository}"))
+            ui.data(&format!("environment {environment} from {repository}"));
         }
         _ => ui.data("this node follows no environment yet"),
     }
@@ -177,7 +178,7 @@ fn show(ui: &Ui, report: &Report) {
         ));
     }
     for system in &report.systems {
-        ui.data(&format!("\n{}", system.system));
+        ui.data(&format!("\n{}", system.name));
         ui.data(&format!(
             "  image      {} {}",
             system.image_name, system.image
@@ -198,7 +199,7 @@ fn show(ui: &Ui, report: &Report) {
             Some(session) if session.state == State::Dead => {
                 ui.data(&format!(
                     "  session    {} is dead; imgnode start {} begins a new one",
-                    session.id, system.system
+                    session.id, system.name
                 ));
             }
             Some(session) => {

@@ -50,7 +50,15 @@ impl Farm {
     /// A store with one release of `web`, and a node that follows it.
     pub fn new(system: &str) -> Self {
         let farm = Self::without_init(system);
-        farm.ok(&["init", "--env", "dev", "--repo", farm.str("store"), "--root", farm.str("root.json")]);
+        farm.ok(&[
+            "init",
+            "--env",
+            "dev",
+            "--repo",
+            farm.str("store"),
+            "--root",
+            farm.str("root.json"),
+        ]);
         farm
     }
 
@@ -59,8 +67,14 @@ impl Farm {
             rustix::process::geteuid().is_root() && Path::new("/usr/bin/schroot").exists(),
             "these tests register chroots: run them as root, with schroot installed (apt-get install schroot)"
         );
-        let directory = tempfile::Builder::new().prefix("imgnode-test-").tempdir().unwrap();
-        let farm = Self { directory, system: format!("{system}-{}", std::process::id()) };
+        let directory = tempfile::Builder::new()
+            .prefix("imgnode-test-")
+            .tempdir()
+            .unwrap();
+        let farm = Self {
+            directory,
+            system: format!("{system}-{}", std::process::id()),
+        };
         farm.clean_host();
         farm.plant();
         farm.release(1);
@@ -73,22 +87,51 @@ impl Farm {
 
     pub fn str(&self, part: &str) -> &'static str {
         // Tests are short-lived; a leaked path is simpler than lifetimes in every call.
-        Box::leak(self.path(part).into_os_string().into_string().unwrap().into_boxed_str())
+        Box::leak(
+            self.path(part)
+                .into_os_string()
+                .into_string()
+                .unwrap()
+                .into_boxed_str(),
+        )
     }
 
     /// The tree of the image.
     fn plant(&self) {
         let tree = self.path("tree");
-        for part in ["bin", "usr/bin", "etc", "proc", "sys", "dev", "tmp", "home/op", "srv", "var/lib/dpkg/info", "data"] {
+        for part in [
+            "bin",
+            "usr/bin",
+            "etc",
+            "proc",
+            "sys",
+            "dev",
+            "tmp",
+            "home/op",
+            "srv",
+            "var/lib/dpkg/info",
+            "data",
+        ] {
             fs::create_dir_all(tree.join(part)).unwrap();
         }
-        for program in ["/usr/bin/dash", "/usr/bin/setpriv", "/usr/bin/env", "/usr/bin/sleep", "/usr/bin/cat", "/usr/bin/id"] {
+        for program in [
+            "/usr/bin/dash",
+            "/usr/bin/setpriv",
+            "/usr/bin/env",
+            "/usr/bin/sleep",
+            "/usr/bin/cat",
+            "/usr/bin/id",
+        ] {
             install_program(&tree, Path::new(program));
         }
         symlink("../usr/bin/dash", tree.join("bin/sh")).unwrap();
         // A link that leads to the host when somebody follows it.
         symlink("/etc/shadow", tree.join("srv/shadow")).unwrap();
-        fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nop:x:4242:4242::/home/op:/bin/sh\n").unwrap();
+        fs::write(
+            tree.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nop:x:4242:4242::/home/op:/bin/sh\n",
+        )
+        .unwrap();
         fs::write(tree.join("etc/group"), "root:x:0:\nop:x:4242:\n").unwrap();
         fs::write(tree.join("srv/app"), APP).unwrap();
         fs::write(tree.join("var/lib/dpkg/info/app.list"), "/srv\n/srv/app\n").unwrap();
@@ -108,7 +151,12 @@ impl Farm {
             .collect();
             fs::write(tree.join(format!("data/{file:03}")), bytes).unwrap();
         }
-        for (path, mode) in [("srv/app", 0o755), ("usr/bin/suid", 0o4755), ("tmp", 0o1777), ("", 0o755)] {
+        for (path, mode) in [
+            ("srv/app", 0o755),
+            ("usr/bin/suid", 0o4755),
+            ("tmp", 0o1777),
+            ("", 0o755),
+        ] {
             fs::set_permissions(tree.join(path), fs::Permissions::from_mode(mode)).unwrap();
         }
         chown(tree.join("home/op"), Some(4242), Some(4242)).unwrap();
@@ -161,7 +209,10 @@ impl Farm {
         let keys = self.path("keys");
         if keys.exists() {
             let keys = RoleKeys::load(&keys, &dev).unwrap();
-            Environment::open(&store, &dev).unwrap().release(&manifest, &keys, now).unwrap();
+            Environment::open(&store, &dev)
+                .unwrap()
+                .release(&manifest, &keys, now)
+                .unwrap();
             return;
         }
         fs::create_dir(&keys).unwrap();
@@ -173,7 +224,10 @@ impl Farm {
 
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imgnode"));
-        command.args(words).env("IMGNODE_STATE", self.path("state")).stdin(Stdio::null());
+        command
+            .args(words)
+            .env("IMGNODE_STATE", self.path("state"))
+            .stdin(Stdio::null());
         command
     }
 
@@ -184,7 +238,11 @@ impl Farm {
     /// Runs a command that must succeed; its stdout.
     pub fn ok(&self, words: &[&str]) -> String {
         let output = self.run(words);
-        assert!(output.status.success(), "imgnode {words:?}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "imgnode {words:?}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -192,7 +250,11 @@ impl Farm {
     pub fn fails(&self, words: &[&str], code: i32) -> String {
         let output = self.run(words);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "imgnode {words:?}\n{said}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "imgnode {words:?}\n{said}"
+        );
         said
     }
 
@@ -202,7 +264,15 @@ impl Farm {
 
     /// The words that install the newest release.
     pub fn install_words(&self) -> [String; 6] {
-        ["install", "web", "--as", &self.system, "--target", &self.target()].map(str::to_owned)
+        [
+            "install",
+            "web",
+            "--as",
+            &self.system,
+            "--target",
+            &self.target(),
+        ]
+        .map(str::to_owned)
     }
 
     pub fn install(&self) -> String {
@@ -220,7 +290,10 @@ impl Farm {
     }
 
     pub fn chroot_file(&self) -> PathBuf {
-        PathBuf::from(format!("/etc/schroot/chroot.d/imgnode-{}.conf", self.system))
+        PathBuf::from(format!(
+            "/etc/schroot/chroot.d/imgnode-{}.conf",
+            self.system
+        ))
     }
 
     /// What of this system is on the host.
@@ -228,11 +301,23 @@ impl Farm {
         let mut traces = Vec::new();
         for table in ["/proc/self/mountinfo"] {
             let text = fs::read_to_string(table).unwrap();
-            traces.extend(text.lines().filter(|line| line.contains(&self.system)).map(str::to_owned));
+            traces.extend(
+                text.lines()
+                    .filter(|line| line.contains(&self.system))
+                    .map(str::to_owned),
+            );
         }
-        let sessions = Command::new("schroot").args(["--list", "--all-sessions"]).output().unwrap();
+        let sessions = Command::new("schroot")
+            .args(["--list", "--all-sessions"])
+            .output()
+            .unwrap();
         let sessions = String::from_utf8(sessions.stdout).unwrap();
-        traces.extend(sessions.lines().filter(|line| line.contains(&self.system)).map(str::to_owned));
+        traces.extend(
+            sessions
+                .lines()
+                .filter(|line| line.contains(&self.system))
+                .map(str::to_owned),
+        );
         for directory in [
             "/etc/schroot/chroot.d",
             "/etc/schroot/imgnode",
@@ -249,7 +334,11 @@ impl Farm {
             if let Ok(root) = fs::read_link(entry.path().join("root"))
                 && root.to_string_lossy().contains(&self.system)
             {
-                traces.push(format!("{} lives in {}", entry.path().display(), root.display()));
+                traces.push(format!(
+                    "{} lives in {}",
+                    entry.path().display(),
+                    root.display()
+                ));
             }
         }
         traces
@@ -262,10 +351,19 @@ impl Farm {
 
     /// Nothing of a failed or undone first install is left in the target.
     pub fn assert_nothing_installed(&self) {
-        assert!(!self.path("images").exists(), "{:?}", fs::read_dir(self.path("images")).unwrap().collect::<Vec<_>>());
+        assert!(
+            !self.path("images").exists(),
+            "{:?}",
+            fs::read_dir(self.path("images"))
+                .unwrap()
+                .collect::<Vec<_>>()
+        );
         assert!(!self.path("state/journal.json").exists());
         assert_eq!(fs::read_dir(self.path("state/systems")).unwrap().count(), 0);
-        assert_eq!(fs::read_dir(self.path("state/manifests")).unwrap().count(), 0);
+        assert_eq!(
+            fs::read_dir(self.path("state/manifests")).unwrap().count(),
+            0
+        );
         self.assert_clean();
     }
 
@@ -277,10 +375,18 @@ impl Farm {
     }
 
     fn clean_host(&self) {
-        let sessions = Command::new("schroot").args(["--list", "--all-sessions"]).output().unwrap();
-        for session in String::from_utf8_lossy(&sessions.stdout).lines().filter(|line| line.contains(&self.system)) {
+        let sessions = Command::new("schroot")
+            .args(["--list", "--all-sessions"])
+            .output()
+            .unwrap();
+        for session in String::from_utf8_lossy(&sessions.stdout)
+            .lines()
+            .filter(|line| line.contains(&self.system))
+        {
             let id = session.trim_start_matches("session:");
-            let _ = Command::new("schroot").args(["--end-session", "--force", "--chroot", id]).output();
+            let _ = Command::new("schroot")
+                .args(["--end-session", "--force", "--chroot", id])
+                .output();
         }
         let _ = fs::remove_file(self.chroot_file());
         let _ = fs::remove_dir_all(Path::new("/etc/schroot/imgnode").join(&self.system));
@@ -312,7 +418,10 @@ fn install_program(tree: &Path, program: &Path) {
     };
     copy(program);
     let listed = Command::new("ldd").arg(program).output().unwrap();
-    for word in String::from_utf8_lossy(&listed.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
+    for word in String::from_utf8_lossy(&listed.stdout)
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
         copy(Path::new(word));
     }
 }
