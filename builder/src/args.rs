@@ -46,7 +46,9 @@ pub enum Command {
     /// List the images of the store
     List(Common),
     /// Show an image's manifest
-    #[command(after_help = "IMAGE is a digest, its first 8 or more hex digits, or a name (newest).")]
+    #[command(
+        after_help = "IMAGE is a digest, its first 8 or more hex digits, or a name (newest)."
+    )]
     Show(ImageArgs),
     /// Show the logs of a recipe's steps
     Log(LogArgs),
@@ -56,13 +58,28 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// The artifact store
-    #[arg(long, value_name = "PATH", env = "IMGBUILD_STORE", help_heading = "Places")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "IMGBUILD_STORE",
+        help_heading = "Places"
+    )]
     pub store: Option<PathBuf>,
     /// Trees, cached steps and logs; safe to remove
-    #[arg(long, value_name = "DIR", env = "IMGBUILD_WORK", help_heading = "Places")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "IMGBUILD_WORK",
+        help_heading = "Places"
+    )]
     pub work: Option<PathBuf>,
     /// Private keys of environments
-    #[arg(long, value_name = "DIR", env = "IMGBUILD_KEYS", help_heading = "Places")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "IMGBUILD_KEYS",
+        help_heading = "Places"
+    )]
     pub keys: Option<PathBuf>,
     /// Address of an archive that recipes name, e.g. debian=URL; repeatable
     #[arg(long = "archive", value_name = "NAME=URL", help_heading = "Places")]

@@ -59,14 +59,23 @@ impl Workplace {
             .open(&path)
             .map_err(|e| unwritable(work, &e))?;
         if lock.try_lock().is_err() {
-            return Err(Error::new(ErrorKind::Busy, format!("another build of {name} is running"))
-                .hint("wait for it to end, or give this one its own --work DIR"));
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("another build of {name} is running"),
+            )
+            .hint("wait for it to end, or give this one its own --work DIR"));
         }
         let scratch = dir.join("scratch");
         // What a killed build left.
         remove(&scratch)?;
         fs::create_dir_all(&scratch).map_err(|e| unwritable(work, &e))?;
-        Ok(Self { layers: Layers::open(work)?, scratch, dir, name: name.to_owned(), _lock: lock })
+        Ok(Self {
+            layers: Layers::open(work)?,
+            scratch,
+            dir,
+            name: name.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Layers of the last successful build, for pruning.
@@ -94,17 +103,23 @@ impl Drop for Workplace {
 }
 
 fn unwritable(work: &Path, error: &std::io::Error) -> Error {
-    Error::failed(format!("cannot write to the work directory {}", work.display()))
-        .because(error)
-        .hint("choose another one with --work DIR")
+    Error::failed(format!(
+        "cannot write to the work directory {}",
+        work.display()
+    ))
+    .because(error)
+    .hint("choose another one with --work DIR")
 }
 
 /// Opens the store, or makes it.
 pub fn open_store(settings: &Settings) -> Result<DirStore> {
     DirStore::open_or_create(&settings.store).map_err(|e| {
-        Error::failed(format!("cannot open the store {}", settings.store.display()))
-            .because(&e)
-            .hint("choose another one with --store PATH")
+        Error::failed(format!(
+            "cannot open the store {}",
+            settings.store.display()
+        ))
+        .because(&e)
+        .hint("choose another one with --store PATH")
     })
 }
 
@@ -149,7 +164,9 @@ pub fn build(
     runner.run(&planned, ui)?;
     interrupt::check()?;
     let layers = runner::tree_layers(&planned);
-    let tree = place.layers.scratch(&place.scratch.join("image"), &layers)?;
+    let tree = place
+        .layers
+        .scratch(&place.scratch.join("image"), &layers)?;
     let packed = image::pack(&recipe, &lock, tree.root(), &store, settings, ui)?;
     drop(tree);
     interrupt::check()?;
@@ -159,7 +176,12 @@ pub fn build(
     let seq = image::release(&packed.manifest, &store, settings, ui)?;
     remember(&settings.work, &planned, &recipe, &packed.manifest)?;
     place.remember_layers(&settings.work, &all_keys(&planned))?;
-    Ok(Outcome { manifest: packed.manifest, seq, up_to_date: false, took: started.elapsed() })
+    Ok(Outcome {
+        manifest: packed.manifest,
+        seq,
+        up_to_date: false,
+        took: started.elapsed(),
+    })
 }
 
 /// Reads a recipe; its error is a usage error.
@@ -174,8 +196,10 @@ pub fn load_recipe(path: &Path) -> Result<Recipe> {
 /// Sees to the programs that a build needs.
 pub fn prepare_host(recipe: &Recipe, setup: bool, ui: &mut Ui) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        return Err(Error::failed("building needs root: it mounts and enters a chroot")
-            .hint("run the same command with sudo"));
+        return Err(
+            Error::failed("building needs root: it mounts and enters a chroot")
+                .hint("run the same command with sudo"),
+        );
     }
     let with_git = recipe.virtualenvs.iter().any(|v| !v.git.is_empty());
     let tools = Tools::look(with_git);
@@ -185,7 +209,10 @@ pub fn prepare_host(recipe: &Recipe, setup: bool, ui: &mut Ui) -> Result<()> {
     if !setup {
         return tools.require();
     }
-    ui.note(&format!("installing on this machine: {}", tools.packages().join(" ")));
+    ui.note(&format!(
+        "installing on this machine: {}",
+        tools.packages().join(" ")
+    ));
     let mut phase = ui.phase("set up the machine");
     tools.install(&mut |line| phase.output(line))?;
     phase.finish(&tools.packages().join(" "));
@@ -207,12 +234,23 @@ fn nothing_to_do(
         return Ok(None);
     }
     // The steps name everything that decides about the image.
-    let Ok(steps) = steps::all(recipe, lock) else { return Ok(None) };
+    let Ok(steps) = steps::all(recipe, lock) else {
+        return Ok(None);
+    };
     let planned = runner::plan(steps, &Layers::open(&settings.work)?)?;
     let file = memory(&settings.work, &planned, recipe)?;
-    let Some(manifest) = image::remembered(&file, store)? else { return Ok(None) };
-    let Some(seq) = is_released(&manifest, store)? else { return Ok(None) };
-    Ok(Some(Outcome { manifest, seq, up_to_date: true, took: started.elapsed() }))
+    let Some(manifest) = image::remembered(&file, store)? else {
+        return Ok(None);
+    };
+    let Some(seq) = is_released(&manifest, store)? else {
+        return Ok(None);
+    };
+    Ok(Some(Outcome {
+        manifest,
+        seq,
+        up_to_date: true,
+        took: started.elapsed(),
+    }))
 }
 
 /// The file that remembers which image a build of these keys made.

@@ -49,7 +49,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure of the given kind.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), causes: Vec::new(), hint: None }
+        Self {
+            kind,
+            what: what.into(),
+            causes: Vec::new(),
+            hint: None,
+        }
     }
 
     /// A plain failure.

@@ -23,7 +23,10 @@ const TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What the store lacks of the lock's Debian packages.
 pub fn missing_debs<'l>(lock: &'l Lock, inputs: &Inputs) -> Vec<&'l Deb> {
-    lock.debs.iter().filter(|deb| !inputs.has(&deb.sha256)).collect()
+    lock.debs
+        .iter()
+        .filter(|deb| !inputs.has(&deb.sha256))
+        .collect()
 }
 
 /// Fetches Debian packages; `progress` hears of the bytes that arrived.
@@ -39,10 +42,15 @@ pub fn debs(
     remove(scratch)?;
     fs::create_dir_all(scratch).context(|| format!("cannot make {}", scratch.display()))?;
     let conf = scratch.join("apt.conf");
-    fs::write(&conf, format!("APT::Sandbox::User \"root\";\nAcquire::Retries \"5\";\n{acquire}"))
-        .context(|| format!("cannot write {}", conf.display()))?;
-    let (local, remote): (Vec<&Deb>, Vec<&Deb>) =
-        missing.iter().copied().partition(|deb| deb.archive.is_none());
+    fs::write(
+        &conf,
+        format!("APT::Sandbox::User \"root\";\nAcquire::Retries \"5\";\n{acquire}"),
+    )
+    .context(|| format!("cannot write {}", conf.display()))?;
+    let (local, remote): (Vec<&Deb>, Vec<&Deb>) = missing
+        .iter()
+        .copied()
+        .partition(|deb| deb.archive.is_none());
     for deb in local {
         keep(deb, &beside.join(&deb.path), inputs)?;
         progress(deb.size);
@@ -56,9 +64,15 @@ pub fn debs(
             let archive = deb.archive.as_deref().unwrap_or_default();
             let url = format!("{}/{}", archives.url(archive)?, deb.path);
             let file = scratch.join(deb.sha256.hex());
-            tool = tool.arg(url).arg(file).arg(format!("SHA256:{}", deb.sha256.hex()));
+            tool = tool
+                .arg(url)
+                .arg(file)
+                .arg(format!("SHA256:{}", deb.sha256.hex()));
         }
-        let ran = tool.run(Output { log: None, listen: &mut |_| {} })?;
+        let ran = tool.run(Output {
+            log: None,
+            listen: &mut |_| {},
+        })?;
         for deb in batch {
             let file = scratch.join(deb.sha256.hex());
             if file.exists() {
@@ -68,13 +82,22 @@ pub fn debs(
             }
         }
         if let Err(failure) = ran {
-            let lost: Vec<&Deb> =
-                batch.iter().copied().filter(|d| !inputs.has(&d.sha256)).collect();
+            let lost: Vec<&Deb> = batch
+                .iter()
+                .copied()
+                .filter(|d| !inputs.has(&d.sha256))
+                .collect();
             let Some(first) = lost.first() else { continue };
             let others = lost.len() - 1;
-            let more = if others == 0 { String::new() } else { format!(" and {others} more") };
-            let mut error =
-                Error::failed(format!("cannot fetch {} {}{more}", first.name, first.version));
+            let more = if others == 0 {
+                String::new()
+            } else {
+                format!(" and {others} more")
+            };
+            let mut error = Error::failed(format!(
+                "cannot fetch {} {}{more}",
+                first.name, first.version
+            ));
             for line in failure.tail().iter().filter(|l| l.starts_with(['E', 'W'])) {
                 error = error.detail(line.clone());
             }

@@ -58,12 +58,15 @@ pub fn pack(
     let published = store
         .publish_tree(root, lock.epoch, &progress)
         .context(|| "cannot pack the tree into the store".into())?;
-    let phase = phase.into_inner().map_err(|_| Error::failed("a worker thread died"))?;
+    let phase = phase
+        .into_inner()
+        .map_err(|_| Error::failed("a worker thread died"))?;
     let mut wheels = Vec::new();
     for virtualenv in &recipe.virtualenvs {
         wheels.extend(tree.wheels(virtualenv.path.as_str())?);
     }
-    let strings = |words: &[crate::recipe::Argument]| words.iter().map(ToString::to_string).collect();
+    let strings =
+        |words: &[crate::recipe::Argument]| words.iter().map(ToString::to_string).collect();
     let manifest = Manifest {
         schema: store::manifest::SCHEMA,
         name: recipe
@@ -96,20 +99,26 @@ pub fn pack(
             environment: service.environment.clone(),
         }),
     };
-    store.put_manifest(&manifest).context(|| "cannot write the manifest".into())?;
+    store
+        .put_manifest(&manifest)
+        .context(|| "cannot write the manifest".into())?;
     phase.finish(&format!(
         "{} in {} entries, {} new in the store",
         ui::size(published.size),
         published.entries,
         ui::size(published.written)
     ));
-    Ok(Packed { manifest, written: published.written })
+    Ok(Packed {
+        manifest,
+        written: published.written,
+    })
 }
 
 /// Signs an image into the first environment; returns the release's number.
 pub fn release(manifest: &Manifest, store: &DirStore, settings: &Settings, ui: &Ui) -> Result<u64> {
-    let env: EnvName =
-        FIRST_ENVIRONMENT.parse().context(|| "bad name of an environment".into())?;
+    let env: EnvName = FIRST_ENVIRONMENT
+        .parse()
+        .context(|| "bad name of an environment".into())?;
     let now = jiff::Timestamp::now();
     let failed = || format!("cannot release into the environment {env}");
     let keys = if Environment::exists(store, &env).context(failed)? {
@@ -136,22 +145,34 @@ pub fn release(manifest: &Manifest, store: &DirStore, settings: &Settings, ui: &
 
 /// Whether the newest release of the name is this image.
 pub fn is_released(manifest: &Manifest, store: &DirStore) -> Result<Option<u64>> {
-    let env: EnvName =
-        FIRST_ENVIRONMENT.parse().context(|| "bad name of an environment".into())?;
+    let env: EnvName = FIRST_ENVIRONMENT
+        .parse()
+        .context(|| "bad name of an environment".into())?;
     let failed = || format!("cannot read the environment {env}");
     if !Environment::exists(store, &env).context(failed)? {
         return Ok(None);
     }
-    let releases = Environment::open(store, &env).and_then(|e| e.releases()).context(failed)?;
-    let newest = releases.iter().filter(|r| r.name == manifest.name).max_by_key(|r| r.seq);
+    let releases = Environment::open(store, &env)
+        .and_then(|e| e.releases())
+        .context(failed)?;
+    let newest = releases
+        .iter()
+        .filter(|r| r.name == manifest.name)
+        .max_by_key(|r| r.seq);
     Ok(newest.filter(|r| r.image == manifest.image).map(|r| r.seq))
 }
 
 /// The image that an earlier build of the same key made, if the store has it.
 pub fn remembered(file: &Path, store: &DirStore) -> Result<Option<Manifest>> {
-    let Ok(text) = std::fs::read_to_string(file) else { return Ok(None) };
-    let Ok(image) = text.trim().parse::<ImageId>() else { return Ok(None) };
-    let Ok(manifest) = store.read().manifest(&image) else { return Ok(None) };
+    let Ok(text) = std::fs::read_to_string(file) else {
+        return Ok(None);
+    };
+    let Ok(image) = text.trim().parse::<ImageId>() else {
+        return Ok(None);
+    };
+    let Ok(manifest) = store.read().manifest(&image) else {
+        return Ok(None);
+    };
     let whole = store
         .read()
         .has_image_objects(&manifest)

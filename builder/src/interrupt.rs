@@ -43,7 +43,11 @@ pub fn install() -> Result<()> {
 
 /// Fails when a signal arrived; long loops call it.
 pub fn check() -> Result<()> {
-    if INTERRUPTED.load(Ordering::SeqCst) { Err(Error::interrupted()) } else { Ok(()) }
+    if INTERRUPTED.load(Ordering::SeqCst) {
+        Err(Error::interrupted())
+    } else {
+        Ok(())
+    }
 }
 
 /// Kills the registered process group, if any.

@@ -29,7 +29,8 @@ impl Key {
     /// The key of a step: a digest over what it builds on and what it is.
     pub fn derive(below: Option<&Key>, parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("imgbuild step 1");
-        for part in std::iter::once(below.map_or("", |k| &k.0).as_bytes()).chain(parts.iter().copied())
+        for part in
+            std::iter::once(below.map_or("", |k| &k.0).as_bytes()).chain(parts.iter().copied())
         {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
@@ -80,7 +81,10 @@ impl Layers {
         fs::create_dir_all(&dir).context(|| format!("cannot make {}", dir.display()))?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .context(|| "cannot read the kernel's boot id".into())?;
-        Ok(Self { dir, boot: boot.trim().to_owned() })
+        Ok(Self {
+            dir,
+            boot: boot.trim().to_owned(),
+        })
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -99,8 +103,12 @@ impl Layers {
 
     /// Whether the step of this key has succeeded and its layer can be used.
     pub fn is_done(&self, key: &Key) -> bool {
-        let Ok(json) = fs::read(self.path(key).join("done")) else { return false };
-        let Ok(done) = serde_json::from_slice::<Done>(&json) else { return false };
+        let Ok(json) = fs::read(self.path(key).join("done")) else {
+            return false;
+        };
+        let Ok(done) = serde_json::from_slice::<Done>(&json) else {
+            return false;
+        };
         done.synced || done.boot == self.boot
     }
 
@@ -112,7 +120,8 @@ impl Layers {
     /// Locks a finished layer against removal while it is used.
     pub fn hold(&self, key: &Key) -> Result<File> {
         let lock = self.lock_file(key)?;
-        lock.lock_shared().context(|| format!("cannot lock the layer {}", key.0))?;
+        lock.lock_shared()
+            .context(|| format!("cannot lock the layer {}", key.0))?;
         Ok(lock)
     }
 
@@ -133,8 +142,10 @@ impl Layers {
         let dir = self.path(key);
         let lock = self.lock_file(key)?;
         if lock.try_lock().is_err() {
-            return Err(Error::new(ErrorKind::Busy, "another build is making the same step")
-                .hint("wait for it to end; its result will be used"));
+            return Err(
+                Error::new(ErrorKind::Busy, "another build is making the same step")
+                    .hint("wait for it to end; its result will be used"),
+            );
         }
         for name in ["done", "fs", "work", "root"] {
             remove(&dir.join(name))?;
@@ -149,7 +160,11 @@ impl Layers {
         } else {
             self.mount(&dir, below, None)?
         };
-        Ok(Building { dir, mounted, _lock: lock })
+        Ok(Building {
+            dir,
+            mounted,
+            _lock: lock,
+        })
     }
 
     /// Mounts the given layers read-write with a throw-away top at `scratch`.
@@ -166,8 +181,7 @@ impl Layers {
             fs::create_dir_all(path).context(|| format!("cannot make {}", path.display()))?;
         }
         // Upper layers come first in overlayfs' list.
-        let mut lowers: Vec<PathBuf> =
-            lower.iter().rev().map(|key| self.changes(key)).collect();
+        let mut lowers: Vec<PathBuf> = lower.iter().rev().map(|key| self.changes(key)).collect();
         lowers.extend(base.map(Path::to_path_buf));
         let lowers: Vec<String> = lowers.iter().map(|p| escape(p)).collect();
         let upper = escape(&dir.join("fs"));
@@ -183,13 +197,21 @@ impl Layers {
                 .hint("join some [[run]] steps, or choose a shorter --work path"));
         }
         let options = std::ffi::CString::new(options).context(failed)?;
-        mount("imgbuild", &root, "overlay", MountFlags::empty(), options.as_c_str())
-            .map_err(|e| {
-                Error::failed(failed()).because(&std::io::Error::from(e)).hint(
+        mount(
+            "imgbuild",
+            &root,
+            "overlay",
+            MountFlags::empty(),
+            options.as_c_str(),
+        )
+        .map_err(|e| {
+            Error::failed(failed())
+                .because(&std::io::Error::from(e))
+                .hint(
                     "the work directory needs a local file system such as ext4, xfs or btrfs: \
                      choose one with --work DIR",
                 )
-            })?;
+        })?;
         Ok(Mounted { path: root })
     }
 
@@ -206,7 +228,8 @@ impl Layers {
         if open.is_empty() {
             return Ok(());
         }
-        let dir = File::open(&self.dir).context(|| format!("cannot open {}", self.dir.display()))?;
+        let dir =
+            File::open(&self.dir).context(|| format!("cannot open {}", self.dir.display()))?;
         rustix::fs::syncfs(&dir).context(|| format!("cannot sync {}", self.dir.display()))?;
         for (path, mut done) in open {
             done.synced = true;
@@ -220,11 +243,15 @@ impl Layers {
         let unreadable = || format!("cannot read {}", self.dir.display());
         for entry in fs::read_dir(&self.dir).context(unreadable)? {
             let entry = entry.context(unreadable)?;
-            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+                continue;
+            };
             if keep(&name) {
                 continue;
             }
-            let Ok(lock) = File::open(entry.path().join("lock")) else { continue };
+            let Ok(lock) = File::open(entry.path().join("lock")) else {
+                continue;
+            };
             if lock.try_lock().is_ok() {
                 let _ = fs::remove_file(entry.path().join("done"));
                 remove(&entry.path())?;
@@ -248,11 +275,19 @@ impl Building {
 
     /// Declares the layer whole.
     pub fn finish(self, layers: &Layers, step: &str) -> Result<()> {
-        let Self { dir, mounted, _lock } = self;
+        let Self {
+            dir,
+            mounted,
+            _lock,
+        } = self;
         mounted.unmount()?;
         remove(&dir.join("work"))?;
         remove(&dir.join("root"))?;
-        let done = Done { boot: layers.boot.clone(), synced: false, step: step.to_owned() };
+        let done = Done {
+            boot: layers.boot.clone(),
+            synced: false,
+            step: step.to_owned(),
+        };
         write_done(&dir.join("done"), &done)
     }
 }

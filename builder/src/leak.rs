@@ -29,7 +29,10 @@ pub struct Pattern {
 impl Pattern {
     fn new(name: impl Into<String>, text: &str) -> Option<Self> {
         // Short strings would be found everywhere.
-        (text.len() >= 6).then(|| Self { name: name.into(), bytes: text.as_bytes().to_owned() })
+        (text.len() >= 6).then(|| Self {
+            name: name.into(),
+            bytes: text.as_bytes().to_owned(),
+        })
     }
 }
 
@@ -42,7 +45,10 @@ pub fn patterns(settings: &Settings) -> Result<Vec<Pattern>> {
     for secret in settings.pip.secrets() {
         patterns.extend(Pattern::new("an address of pip's configuration", &secret));
     }
-    patterns.extend(Pattern::new("the path of the build", &settings.work.display().to_string()));
+    patterns.extend(Pattern::new(
+        "the path of the build",
+        &settings.work.display().to_string(),
+    ));
     if let Ok(id) = fs::read_to_string("/etc/machine-id") {
         patterns.extend(Pattern::new("this machine's machine-id", id.trim()));
     }
@@ -52,12 +58,23 @@ pub fn patterns(settings: &Settings) -> Result<Vec<Pattern>> {
         if let (Some(user), Some(hash)) = (fields.next(), fields.next())
             && hash.starts_with('$')
         {
-            patterns.extend(Pattern::new(format!("the password hash of this machine's {user}"), hash));
+            patterns.extend(Pattern::new(
+                format!("the password hash of this machine's {user}"),
+                hash,
+            ));
         }
     }
     if let Ok(keys) = fs::read_dir("/etc/ssh") {
-        for key in keys.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "pub")) {
-            if let Some(body) = fs::read_to_string(&key).ok().as_deref().and_then(|t| t.split(' ').nth(1)) {
+        for key in keys
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| p.extension().is_some_and(|e| e == "pub"))
+        {
+            if let Some(body) = fs::read_to_string(&key)
+                .ok()
+                .as_deref()
+                .and_then(|t| t.split(' ').nth(1))
+            {
                 patterns.extend(Pattern::new("an ssh host key of this machine", body));
             }
         }
@@ -101,7 +118,10 @@ pub fn check(root: &Path, patterns: &[Pattern]) -> Result<u64> {
         return Ok(scanned);
     }
     found.sort();
-    let mut error = Error::new(ErrorKind::Refused, "the image would carry facts of this machine");
+    let mut error = Error::new(
+        ErrorKind::Refused,
+        "the image would carry facts of this machine",
+    );
     for line in found.iter().take(20) {
         error = error.detail(line.clone());
     }
@@ -122,7 +142,9 @@ fn packaged(root: &Path) -> Result<BTreeSet<Vec<u8>>> {
         }
         if path.extension().is_some_and(|e| e == "list") {
             for line in fs::read(&path).context(unreadable)?.split(|&b| b == b'\n') {
-                let Some(name) = line.strip_prefix(b"/") else { continue };
+                let Some(name) = line.strip_prefix(b"/") else {
+                    continue;
+                };
                 owned.insert(name.to_owned());
                 for merged in [&b"bin/"[..], b"sbin/", b"lib"] {
                     if name.starts_with(merged) {

@@ -182,24 +182,27 @@ impl Lock {
         let text = match fs::metadata(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Ok(meta) if meta.len() > MAX_SIZE => {
-                return Err(Error::failed(format!("{} is too large for a lock", path.display())));
+                return Err(Error::failed(format!(
+                    "{} is too large for a lock",
+                    path.display()
+                )));
             }
             _ => fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?,
         };
-        Self::parse(&text)
-            .map(Some)
-            .map_err(|e| {
-                let first = e.to_string();
-                Error::usage(format!("{} is not a valid lock", path.display()))
-                    .detail(first)
-                    .hint("restore it from version control, or remove it to resolve afresh")
-            })
+        Self::parse(&text).map(Some).map_err(|e| {
+            let first = e.to_string();
+            Error::usage(format!("{} is not a valid lock", path.display()))
+                .detail(first)
+                .hint("restore it from version control, or remove it to resolve afresh")
+        })
     }
 
     /// Parses the text of a lock.
     pub fn parse(text: &str) -> Result<Self> {
         let lock: Self = toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(0, |s| text[..s.start].matches('\n').count() + 1);
+            let line = e
+                .span()
+                .map_or(0, |s| text[..s.start].matches('\n').count() + 1);
             Error::usage(format!("line {line}: {}", e.message()))
         })?;
         if lock.version != VERSION {
@@ -215,7 +218,10 @@ impl Lock {
     /// Names that become paths or arguments must look like names.
     fn check(&self) -> Result<()> {
         let refuse = |what: &str, name: &str| {
-            Err(Error::usage(format!("`{}` is no {what}", name.escape_default())))
+            Err(Error::usage(format!(
+                "`{}` is no {what}",
+                name.escape_default()
+            )))
         };
         for deb in &self.debs {
             if !is_word(&deb.name) {
@@ -244,7 +250,8 @@ impl Lock {
     /// Sorts every list; the text depends on the content alone.
     pub fn sort(&mut self) {
         self.releases.sort();
-        self.debs.sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
+        self.debs
+            .sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
         self.python.sort();
         self.git.sort();
         self.files.sort();
@@ -253,7 +260,9 @@ impl Lock {
     /// The text of the lock.
     pub fn to_text(&self) -> Result<String> {
         let body = toml::to_string(self).context(|| "cannot write the lock".into())?;
-        Ok(format!("# Every input of the image; written by imgbuild, committed by you.\n{body}"))
+        Ok(format!(
+            "# Every input of the image; written by imgbuild, committed by you.\n{body}"
+        ))
     }
 
     /// The digest that manifests record.
@@ -264,7 +273,10 @@ impl Lock {
     /// Writes the lock whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
         let failed = || format!("cannot write {}", path.display());
-        let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let dir = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new()
             .prefix(".lock-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
@@ -287,14 +299,18 @@ impl Lock {
 fn is_word(text: &str) -> bool {
     let first = text.as_bytes().first();
     first.is_some_and(u8::is_ascii_alphanumeric)
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.:~_!%".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.:~_!%".contains(&b))
 }
 
 fn is_relative(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with('/')
         && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        && !text.bytes().any(|b| b.is_ascii_control() || b == b' ' || b == b'\'' || b == b'"')
+        && !text
+            .bytes()
+            .any(|b| b.is_ascii_control() || b == b' ' || b == b'\'' || b == b'"')
 }
 
 #[cfg(test)]
@@ -338,7 +354,10 @@ mod tests {
         let text = lock.to_text().unwrap();
         assert!(text.find("\"apt\"").unwrap() < text.find("\"zlib1g\"").unwrap());
         assert_eq!(Lock::parse(&text).unwrap(), lock);
-        let until: Vec<_> = lock.debs_until(Stage::Base).map(|d| d.name.as_str()).collect();
+        let until: Vec<_> = lock
+            .debs_until(Stage::Base)
+            .map(|d| d.name.as_str())
+            .collect();
         assert_eq!(until, ["apt", "dpkg"]);
     }
 

@@ -76,17 +76,27 @@ impl Locking<'_> {
             .collect::<Result<_>>()?;
 
         let stale = match &old {
-            None => Stale { packages: true, virtualenvs: virtualenvs_from.keys().cloned().collect(), files: true },
+            None => Stale {
+                packages: true,
+                virtualenvs: virtualenvs_from.keys().cloned().collect(),
+                files: true,
+            },
             Some(lock) => {
                 let packages = self.upgrade || lock.packages_from != packages_from;
                 let changed = |path: &&String| {
                     packages || lock.virtualenvs_from.get(*path) != virtualenvs_from.get(*path)
                 };
                 let virtualenvs = virtualenvs_from.keys().filter(changed).cloned().collect();
-                Stale { packages, virtualenvs, files: lock.files != files }
+                Stale {
+                    packages,
+                    virtualenvs,
+                    files: lock.files != files,
+                }
             }
         };
-        let gone = old.as_ref().is_some_and(|l| l.virtualenvs_from.len() != virtualenvs_from.len());
+        let gone = old
+            .as_ref()
+            .is_some_and(|l| l.virtualenvs_from.len() != virtualenvs_from.len());
         let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
         if !fits {
             self.allow_change(&stale, old.is_some(), ui)?;
@@ -98,7 +108,8 @@ impl Locking<'_> {
         let mut lock = if stale.packages {
             self.resolve_packages(packages_from, ui)?
         } else {
-            old.clone().ok_or_else(|| Error::failed("there is no lock"))?
+            old.clone()
+                .ok_or_else(|| Error::failed("there is no lock"))?
         };
         lock.files.clone_from(&files);
         lock.sort();
@@ -141,11 +152,16 @@ impl Locking<'_> {
             return Err(error.hint("run `imgbuild lock`, look at the difference, and commit it"));
         }
         if self.strictness.offline && (stale.packages || !stale.virtualenvs.is_empty()) {
-            return Err(Error::failed("resolving needs the network, which --offline forbids")
-                .detail(format!("to resolve: {}", parts.join(", "))));
+            return Err(
+                Error::failed("resolving needs the network, which --offline forbids")
+                    .detail(format!("to resolve: {}", parts.join(", "))),
+            );
         }
         if exists {
-            ui.note(&format!("the recipe changed: resolving {}", parts.join(", ")));
+            ui.note(&format!(
+                "the recipe changed: resolving {}",
+                parts.join(", ")
+            ));
         }
         Ok(())
     }
@@ -174,9 +190,17 @@ impl Locking<'_> {
 
     /// What decides about Python distributions. The app's own sources do not,
     /// except by what they need to be built.
-    fn virtualenv_from(&self, virtualenv: &Virtualenv, files: &[lock::LocalFile]) -> Result<Sha256> {
+    fn virtualenv_from(
+        &self,
+        virtualenv: &Virtualenv,
+        files: &[lock::LocalFile],
+    ) -> Result<Sha256> {
         let mut parts = vec![canonical_json(virtualenv)];
-        for path in virtualenv.requirements_files.iter().chain(&virtualenv.constraints_files) {
+        for path in virtualenv
+            .requirements_files
+            .iter()
+            .chain(&virtualenv.constraints_files)
+        {
             let found = files.iter().find(|f| f.path == path.as_str());
             parts.push(format!("{:?}", found.map(|f| f.sha256)).into_bytes());
         }
@@ -186,7 +210,9 @@ impl Locking<'_> {
                 Ok(text) => parts.push(text),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => parts.push(Vec::new()),
                 Err(e) => {
-                    return Err(Error::failed(format!("cannot read {}", path.display())).because(&e));
+                    return Err(
+                        Error::failed(format!("cannot read {}", path.display())).because(&e)
+                    );
                 }
             }
         }
@@ -216,7 +242,11 @@ impl Locking<'_> {
         let resolution = apt.resolve(&mut |line| phase.output(line))?;
         remove(&dir)?;
         let bytes: u64 = resolution.debs.iter().map(|d| d.size).sum();
-        phase.finish(&format!("{} packages, {}", resolution.debs.len(), ui::size(bytes)));
+        phase.finish(&format!(
+            "{} packages, {}",
+            resolution.debs.len(),
+            ui::size(bytes)
+        ));
         Ok(Lock {
             version: lock::VERSION,
             epoch: resolution.epoch(),
@@ -259,7 +289,9 @@ impl Locking<'_> {
     }
 
     fn allow_fetch(&self, count: usize, example: &str) -> Result<()> {
-        let Strictness { frozen, offline, .. } = self.strictness;
+        let Strictness {
+            frozen, offline, ..
+        } = self.strictness;
         if !frozen && !offline {
             return Ok(());
         }
@@ -315,16 +347,31 @@ impl Locking<'_> {
         lock.python.clear();
         lock.git.clear();
         if let Some(old) = old {
-            lock.python.extend(old.python.iter().filter(|p| fresh(&p.virtualenv) && known(&p.virtualenv)).cloned());
-            lock.git.extend(old.git.iter().filter(|g| fresh(&g.virtualenv) && known(&g.virtualenv)).cloned());
+            lock.python.extend(
+                old.python
+                    .iter()
+                    .filter(|p| fresh(&p.virtualenv) && known(&p.virtualenv))
+                    .cloned(),
+            );
+            lock.git.extend(
+                old.git
+                    .iter()
+                    .filter(|g| fresh(&g.virtualenv) && known(&g.virtualenv))
+                    .cloned(),
+            );
         }
-        let due: Vec<&Virtualenv> =
-            self.recipe.virtualenvs.iter().filter(|v| !fresh(v.path.as_str())).collect();
+        let due: Vec<&Virtualenv> = self
+            .recipe
+            .virtualenvs
+            .iter()
+            .filter(|v| !fresh(v.path.as_str()))
+            .collect();
         for virtualenv in due {
             let path = virtualenv.path.to_string();
             let variable = |name: &str| self.settings.variable(name);
             for (index, source) in virtualenv.git.iter().enumerate() {
-                lock.git.push(git::resolve(source, &path, index, &variable, self.inputs)?);
+                lock.git
+                    .push(git::resolve(source, &path, index, &variable, self.inputs)?);
             }
             let sources = self.unpack_sources(virtualenv, lock)?;
             let found = self.with_pip(lock, ui, |pip, ui| {
@@ -345,12 +392,22 @@ impl Locking<'_> {
         let dir = self.scratch.join("sources");
         remove(&dir)?;
         let locals = virtualenv.local.iter().filter_map(|local| {
-            lock.files.iter().find(|f| f.path == local.as_str()).map(|f| (f.sha256, None))
+            lock.files
+                .iter()
+                .find(|f| f.path == local.as_str())
+                .map(|f| (f.sha256, None))
         });
-        let gits = lock.git.iter().filter(|g| g.virtualenv == virtualenv.path.as_str()).map(|g| {
-            let below = virtualenv.git.get(g.index).and_then(|s| s.subdirectory.as_ref());
-            (g.sha256, below.map(|b| PathBuf::from(b.as_str())))
-        });
+        let gits = lock
+            .git
+            .iter()
+            .filter(|g| g.virtualenv == virtualenv.path.as_str())
+            .map(|g| {
+                let below = virtualenv
+                    .git
+                    .get(g.index)
+                    .and_then(|s| s.subdirectory.as_ref());
+                (g.sha256, below.map(|b| PathBuf::from(b.as_str())))
+            });
         let mut sources = Vec::new();
         for (index, (digest, below)) in locals.chain(gits).enumerate() {
             let path = dir.join(index.to_string());
@@ -362,9 +419,16 @@ impl Locking<'_> {
 
     /// Fetches locked Python files that the store lacks.
     fn fetch_python(&self, lock: &Lock, ui: &mut Ui) -> Result<()> {
-        let missing: Vec<&lock::Python> =
-            lock.python.iter().filter(|p| !self.inputs.has(&p.sha256)).collect();
-        let lost_git = lock.git.iter().filter(|g| !self.inputs.has(&g.sha256)).count();
+        let missing: Vec<&lock::Python> = lock
+            .python
+            .iter()
+            .filter(|p| !self.inputs.has(&p.sha256))
+            .collect();
+        let lost_git = lock
+            .git
+            .iter()
+            .filter(|g| !self.inputs.has(&g.sha256))
+            .count();
         if missing.is_empty() && lost_git == 0 {
             return Ok(());
         }
@@ -402,17 +466,28 @@ impl Locking<'_> {
             .and_then(|v| v.git.get(locked.index))
             .ok_or_else(|| Error::failed("the lock names a Git source that the recipe lacks"))?;
         let variable = |name: &str| self.settings.variable(name);
-        let found =
-            git::resolve(source, &locked.virtualenv, locked.index, &variable, self.inputs)?;
+        let found = git::resolve(
+            source,
+            &locked.virtualenv,
+            locked.index,
+            &variable,
+            self.inputs,
+        )?;
         if found.sha256 == locked.sha256 {
             return Ok(());
         }
         let mut error = Error::new(
             ErrorKind::Refused,
-            format!("{} at {} is not what the lock names", source.url, locked.reference),
+            format!(
+                "{} at {} is not what the lock names",
+                source.url, locked.reference
+            ),
         );
         if found.commit != locked.commit {
-            error = error.detail(format!("locked commit {}, now {}", locked.commit, found.commit));
+            error = error.detail(format!(
+                "locked commit {}, now {}",
+                locked.commit, found.commit
+            ));
         }
         Err(error.hint("a tag that moved: look at it, then run `imgbuild lock --upgrade`"))
     }
@@ -420,7 +495,10 @@ impl Locking<'_> {
 
 /// The directory in which a recipe lies.
 pub fn beside(recipe: &Path) -> &Path {
-    recipe.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    recipe
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// `debootstrap` and its version.
@@ -433,16 +511,24 @@ fn bootstrapper() -> Result<String> {
 /// What differs between two locks, package by package.
 fn report_changes(old: &Lock, new: &Lock, ui: &Ui) {
     let list = |lock: &Lock| -> BTreeMap<String, (String, u64)> {
-        let debs = lock.debs.iter().map(|d| (d.name.clone(), (d.version.clone(), d.size)));
-        let python = lock.python.iter().filter(|p| !p.build_only).map(|p| {
-            (format!("{} (Python)", p.name), (p.version.clone(), p.size))
-        });
+        let debs = lock
+            .debs
+            .iter()
+            .map(|d| (d.name.clone(), (d.version.clone(), d.size)));
+        let python = lock
+            .python
+            .iter()
+            .filter(|p| !p.build_only)
+            .map(|p| (format!("{} (Python)", p.name), (p.version.clone(), p.size)));
         debs.chain(python).collect()
     };
     let (old, new) = (list(old), list(new));
     for (name, (version, size)) in &new {
         match old.get(name) {
-            None => ui.note(&format!("  added    {name} {version} ({})", ui::size(*size))),
+            None => ui.note(&format!(
+                "  added    {name} {version} ({})",
+                ui::size(*size)
+            )),
             Some((before, _)) if before != version => {
                 ui.note(&format!("  changed  {name} {before} -> {version}"));
             }

@@ -12,7 +12,10 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let mut typed = std::env::args_os().skip(1);
-    if typed.next().is_some_and(|first| first == sandbox::INIT_COMMAND) {
+    if typed
+        .next()
+        .is_some_and(|first| first == sandbox::INIT_COMMAND)
+    {
         return sandbox_init(typed.next());
     }
     let args = LowArgs::parse();

@@ -33,9 +33,15 @@ pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &P
     for ((digest, stage), control) in mirror.debs.iter().zip(stanzas) {
         let name = format!("{}.deb", digest.hex());
         link_or_copy(&inputs.path(digest), &pool.join(&name))?;
-        let size = fs::metadata(pool.join(&name)).context(|| format!("cannot read {name}"))?.len();
+        let size = fs::metadata(pool.join(&name))
+            .context(|| format!("cannot read {name}"))?
+            .len();
         // debootstrap unpacks by priority; an archive's overrides decided it.
-        let priority = if *stage == Stage::Required { "required" } else { "optional" };
+        let priority = if *stage == Stage::Required {
+            "required"
+        } else {
+            "optional"
+        };
         let fields = control.lines().filter(|l| !l.starts_with("Priority:"));
         for line in fields {
             packages.push_str(line);
@@ -68,7 +74,9 @@ fn controls(debs: &[(Sha256, Stage)], inputs: &Inputs, cache: &Path) -> Result<V
         let mut done = Vec::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some((digest, _)) = debs.get(at) else { return Ok(done) };
+            let Some((digest, _)) = debs.get(at) else {
+                return Ok(done);
+            };
             interrupt::check()?;
             done.push((at, control(digest, inputs, cache)?));
         }
@@ -77,7 +85,11 @@ fn controls(debs: &[(Sha256, Stage)], inputs: &Inputs, cache: &Path) -> Result<V
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         let mut all = Vec::new();
         for thread in threads {
-            all.extend(thread.join().map_err(|_| Error::failed("a worker thread died"))??);
+            all.extend(
+                thread
+                    .join()
+                    .map_err(|_| Error::failed("a worker thread died"))??,
+            );
         }
         Ok::<_, Error>(all)
     })?;
@@ -90,7 +102,10 @@ fn control(digest: &Sha256, inputs: &Inputs, cache: &Path) -> Result<String> {
     if let Ok(text) = fs::read_to_string(&remembered) {
         return Ok(text);
     }
-    let out = Tool::new("dpkg-deb").arg("--field").arg(inputs.path(digest)).output()?;
+    let out = Tool::new("dpkg-deb")
+        .arg("--field")
+        .arg(inputs.path(digest))
+        .output()?;
     let text = String::from_utf8_lossy(&out).into_owned();
     let temporary = cache.join(format!(".{}", digest.hex()));
     fs::write(&temporary, &text)

@@ -79,7 +79,10 @@ impl Tool {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             argv: vec![program.as_ref().to_owned()],
-            env: vec![("PATH".into(), PATH.into()), ("LC_ALL".into(), "C.UTF-8".into())],
+            env: vec![
+                ("PATH".into(), PATH.into()),
+                ("LC_ALL".into(), "C.UTF-8".into()),
+            ],
             timeout: None,
             called: None,
         }
@@ -94,7 +97,12 @@ impl Tool {
 
     /// A program that keeps the caller's environment; only for [`Tool::exec`].
     pub fn inherit(program: impl AsRef<OsStr>) -> Self {
-        Self { argv: vec![program.as_ref().to_owned()], env: Vec::new(), timeout: None, called: None }
+        Self {
+            argv: vec![program.as_ref().to_owned()],
+            env: Vec::new(),
+            timeout: None,
+            called: None,
+        }
     }
 
     /// Adds one argument.
@@ -107,14 +115,16 @@ impl Tool {
     /// Adds arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.argv.extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self.argv
+            .extend(args.into_iter().map(|a| a.as_ref().to_owned()));
         self
     }
 
     /// Sets a variable.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.env
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -127,7 +137,10 @@ impl Tool {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.argv[0]);
-        command.args(&self.argv[1..]).env_clear().envs(self.env.iter().cloned());
+        command
+            .args(&self.argv[1..])
+            .env_clear()
+            .envs(self.env.iter().cloned());
         command
     }
 
@@ -135,7 +148,9 @@ impl Tool {
         if let Some(name) = &self.called {
             return name.clone();
         }
-        let name = Path::new(&self.argv[0]).file_name().unwrap_or(&self.argv[0]);
+        let name = Path::new(&self.argv[0])
+            .file_name()
+            .unwrap_or(&self.argv[0]);
         name.to_string_lossy().into_owned()
     }
 
@@ -149,10 +164,15 @@ impl Tool {
         interrupt::check()?;
         let (reader, writer) =
             std::io::pipe().map_err(|e| Error::failed("cannot make a pipe").because(&e))?;
-        let stderr =
-            writer.try_clone().map_err(|e| Error::failed("cannot make a pipe").because(&e))?;
+        let stderr = writer
+            .try_clone()
+            .map_err(|e| Error::failed("cannot make a pipe").because(&e))?;
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(writer).stderr(stderr).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(stderr)
+            .process_group(0);
         let mut child = command.spawn().map_err(|e| self.spawn_failure(&e))?;
         drop(command); // closes our copies of the pipe's write end
         let registered = interrupt::Registered::new(&child);
@@ -164,8 +184,9 @@ impl Tool {
             let _ = kill_process_group(group, Signal::KILL);
         }
         drop(lines);
-        let status =
-            child.wait().map_err(|e| Error::failed("cannot wait for a child").because(&e))?;
+        let status = child
+            .wait()
+            .map_err(|e| Error::failed("cannot wait for a child").because(&e))?;
         drop(registered);
         let _ = pump.join();
         interrupt::check()?;
@@ -173,7 +194,10 @@ impl Tool {
         if timed_out {
             let limit = self.timeout.unwrap_or_default().as_secs();
             return Ok(Err(ToolFailure {
-                what: format!("{} was ended after its time limit of {limit} s", self.name()),
+                what: format!(
+                    "{} was ended after its time limit of {limit} s",
+                    self.name()
+                ),
                 tail: tail.into(),
             }));
         }
@@ -206,7 +230,9 @@ impl Tool {
                     }
                 }
             };
-            let Some(line) = line else { return (tail, false) };
+            let Some(line) = line else {
+                return (tail, false);
+            };
             if let Some(log) = output.log.as_deref_mut()
                 && logged < MAX_LOG
             {
@@ -241,15 +267,26 @@ impl Tool {
     pub fn output(self) -> Result<Vec<u8>> {
         interrupt::check()?;
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = command.process_group(0).output().map_err(|e| self.spawn_failure(&e))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let output = command
+            .process_group(0)
+            .output()
+            .map_err(|e| self.spawn_failure(&e))?;
         interrupt::check()?;
         if output.status.success() {
             return Ok(output.stdout);
         }
         let text = String::from_utf8_lossy(&output.stderr);
-        let mut tail: Vec<String> =
-            text.lines().rev().filter(|l| !l.trim().is_empty()).take(TAIL).map(Into::into).collect();
+        let mut tail: Vec<String> = text
+            .lines()
+            .rev()
+            .filter(|l| !l.trim().is_empty())
+            .take(TAIL)
+            .map(Into::into)
+            .collect();
         tail.reverse();
         let what = format!("{} {}", self.name(), ending(output.status));
         Err(ToolFailure { what, tail }.into_error())
@@ -304,7 +341,15 @@ mod tests {
 
     #[test]
     fn quoting_survives_sh() {
-        for word in ["", "plain", "two words", "it's", "$HOME `x` \"y\"", "a\nb", "--flag=é"] {
+        for word in [
+            "",
+            "plain",
+            "two words",
+            "it's",
+            "$HOME `x` \"y\"",
+            "a\nb",
+            "--flag=é",
+        ] {
             let out = Tool::new("sh")
                 .args(["-c", &format!("printf %s {}", quote(word))])
                 .output()
@@ -318,7 +363,10 @@ mod tests {
         let mut heard = Vec::new();
         let failure = Tool::new("sh")
             .args(["-c", "seq 1 40; echo oops >&2; exit 7"])
-            .run(Output { log: None, listen: &mut |l| heard.push(l.to_owned()) })
+            .run(Output {
+                log: None,
+                listen: &mut |l| heard.push(l.to_owned()),
+            })
             .unwrap()
             .unwrap_err();
         assert_eq!(failure.what, "sh failed with exit code 7");
@@ -333,7 +381,10 @@ mod tests {
         let failure = Tool::new("sh")
             .args(["-c", "echo begun; sleep 600"])
             .timeout(Duration::from_millis(300))
-            .run(Output { log: None, listen: &mut |_| {} })
+            .run(Output {
+                log: None,
+                listen: &mut |_| {},
+            })
             .unwrap()
             .unwrap_err();
         assert!(failure.what.contains("time limit"), "{}", failure.what);

@@ -56,14 +56,23 @@ pub fn plan(steps: Vec<Step>, layers: &Layers) -> Result<Vec<Planned>> {
         if !step.is_test() {
             below.push(key.clone());
         }
-        planned.push(Planned { step, key, below: before, cached });
+        planned.push(Planned {
+            step,
+            key,
+            below: before,
+            cached,
+        });
     }
     Ok(planned)
 }
 
 /// The layers of the finished tree, lowest first.
 pub fn tree_layers(planned: &[Planned]) -> Vec<Key> {
-    planned.iter().filter(|p| !p.step.is_test()).map(|p| p.key.clone()).collect()
+    planned
+        .iter()
+        .filter(|p| !p.step.is_test())
+        .map(|p| p.key.clone())
+        .collect()
 }
 
 impl Runner<'_> {
@@ -85,7 +94,10 @@ impl Runner<'_> {
     }
 
     fn run_phase(&self, phase: Phase, steps: &[&Planned], ui: &mut Ui) -> Result<()> {
-        let due: Vec<&&Planned> = steps.iter().filter(|p| !self.layers.is_done(&p.key)).collect();
+        let due: Vec<&&Planned> = steps
+            .iter()
+            .filter(|p| !self.layers.is_done(&p.key))
+            .collect();
         if due.is_empty() {
             return Ok(());
         }
@@ -108,25 +120,43 @@ impl Runner<'_> {
     }
 
     fn run_step(&self, planned: &Planned, listen: &mut dyn FnMut(&str)) -> Result<()> {
-        let Planned { step, key, below, .. } = planned;
-        let held = below.iter().map(|k| self.layers.hold(k)).collect::<Result<Vec<_>>>()?;
+        let Planned {
+            step, key, below, ..
+        } = planned;
+        let held = below
+            .iter()
+            .map(|k| self.layers.hold(k))
+            .collect::<Result<Vec<_>>>()?;
         let building = self.layers.begin(key, below)?;
         let mut log = building.create_log()?;
         let binds = self.hand(step)?;
         let root = building.root().to_owned();
         let mut failure = None;
         if !step.host.is_empty() {
-            let argv = step.host.iter().map(|a| a.replace("@ROOT@", &root.display().to_string()));
-            let command = Command::Host { argv: argv.collect() };
-            failure = self.execute(step, &building, &binds, command, &mut log, listen)?.err();
+            let argv = step
+                .host
+                .iter()
+                .map(|a| a.replace("@ROOT@", &root.display().to_string()));
+            let command = Command::Host {
+                argv: argv.collect(),
+            };
+            failure = self
+                .execute(step, &building, &binds, command, &mut log, listen)?
+                .err();
         }
         if failure.is_none() {
             let command = Command::Chroot {
-                argv: vec!["sh".into(), "-eu".into(), format!("{}/script", crate::steps::HANDED)],
+                argv: vec![
+                    "sh".into(),
+                    "-eu".into(),
+                    format!("{}/script", crate::steps::HANDED),
+                ],
                 user: step.user.clone(),
                 directory: step.directory.clone(),
             };
-            failure = self.execute(step, &building, &binds, command, &mut log, listen)?.err();
+            failure = self
+                .execute(step, &building, &binds, command, &mut log, listen)?
+                .err();
         }
         if let Some(failure) = failure {
             append_bootstrap_log(&root, &mut log);
@@ -157,7 +187,13 @@ impl Runner<'_> {
             network: false,
             command,
         };
-        sandbox.run(step.timeout, Output { log: Some(log), listen })
+        sandbox.run(
+            step.timeout,
+            Output {
+                log: Some(log),
+                listen,
+            },
+        )
     }
 
     /// Lays out what a step is handed; returns what its sandbox must bind.
@@ -182,22 +218,40 @@ impl Runner<'_> {
                 Content::Tree(digest) => unpack(&self.inputs.path(digest), &path)?,
             }
         }
-        let mut binds = vec![Bind { source: dir, name: "step".into(), writable: false }];
+        let mut binds = vec![Bind {
+            source: dir,
+            name: "step".into(),
+            writable: false,
+        }];
         if let Some(wanted) = &step.mirror {
             let dir = self.scratch.join("mirror");
-            mirror::make(wanted, self.lock, self.inputs, &self.work.join("controls"), &dir)?;
-            binds.push(Bind { source: dir, name: "mirror".into(), writable: false });
+            mirror::make(
+                wanted,
+                self.lock,
+                self.inputs,
+                &self.work.join("controls"),
+                &dir,
+            )?;
+            binds.push(Bind {
+                source: dir,
+                name: "mirror".into(),
+                writable: false,
+            });
         }
         Ok(binds)
     }
 
     /// After packages were installed, they are those of the lock.
     fn check_packages(&self, step: &Step, root: &Path) -> Result<()> {
-        let Some(mirror) = &step.mirror else { return Ok(()) };
+        let Some(mirror) = &step.mirror else {
+            return Ok(());
+        };
         let until = mirror.debs.iter().map(|d| d.1).max().unwrap_or(Stage::Base);
         for package in Tree::open(root)?.packages()? {
             let known = self.lock.debs_until(until).any(|d| {
-                d.name == package.name && d.version == package.version && d.architecture == package.arch
+                d.name == package.name
+                    && d.version == package.version
+                    && d.architecture == package.arch
             });
             if !known {
                 return Err(Error::failed(format!(
@@ -261,4 +315,3 @@ fn make_dir(path: &Path) -> Result<()> {
 fn put(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).context(|| format!("cannot write {}", path.display()))
 }
-

@@ -40,7 +40,13 @@ pub struct Settings {
 impl Settings {
     /// Resolves everything; `root` tells whether the system's places are ours.
     pub fn resolve(given: Given, root: bool) -> Result<Self> {
-        let Given { store, work, keys, archives, environment } = given;
+        let Given {
+            store,
+            work,
+            keys,
+            archives,
+            environment,
+        } = given;
         let home = environment.get("HOME").map(PathBuf::from);
         let xdg = |name: &str, below: &str| -> Result<PathBuf> {
             match (environment.get(name), &home) {
@@ -50,13 +56,14 @@ impl Settings {
                     .hint("name the places with --store, --work and --keys")),
             }
         };
-        let place = |given: Option<PathBuf>, system: &str, name: &str, below: &str| -> Result<PathBuf> {
-            match given {
-                Some(path) => Ok(path),
-                None if root => Ok(PathBuf::from(system)),
-                None => Ok(xdg(name, below)?.join("imgbuild")),
-            }
-        };
+        let place =
+            |given: Option<PathBuf>, system: &str, name: &str, below: &str| -> Result<PathBuf> {
+                match given {
+                    Some(path) => Ok(path),
+                    None if root => Ok(PathBuf::from(system)),
+                    None => Ok(xdg(name, below)?.join("imgbuild")),
+                }
+            };
         let store = place(store, "/var/lib/imgbuild", "XDG_DATA_HOME", ".local/share")?;
         let work = place(work, "/var/cache/imgbuild", "XDG_CACHE_HOME", ".cache")?;
         let keys = match keys {
@@ -107,9 +114,12 @@ fn named_archives(
         named.insert(name.to_owned(), url.to_owned());
     }
     for (name, url) in &named {
-        if !(url.contains("://") || url.starts_with("file:/")) || url.contains(char::is_whitespace) {
-            return Err(Error::usage(format!("the address of the archive `{name}` is no URL"))
-                .hint("for example http://mirror.example/debian or file:/srv/mirror/debian"));
+        if !(url.contains("://") || url.starts_with("file:/")) || url.contains(char::is_whitespace)
+        {
+            return Err(
+                Error::usage(format!("the address of the archive `{name}` is no URL"))
+                    .hint("for example http://mirror.example/debian or file:/srv/mirror/debian"),
+            );
         }
     }
     Ok(named)
@@ -120,9 +130,14 @@ mod tests {
     use super::*;
 
     fn given(pairs: &[(&str, &str)]) -> Given {
-        let environment =
-            pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        Given { environment, ..Given::default() }
+        let environment = pairs
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
+        Given {
+            environment,
+            ..Given::default()
+        }
     }
 
     #[test]
@@ -130,8 +145,11 @@ mod tests {
         let root = Settings::resolve(given(&[("HOME", "/root")]), true).unwrap();
         assert_eq!(root.store, Path::new("/var/lib/imgbuild"));
         assert_eq!(root.keys, Path::new("/etc/imgbuild/keys"));
-        let user =
-            Settings::resolve(given(&[("HOME", "/home/u"), ("XDG_DATA_HOME", "/d")]), false).unwrap();
+        let user = Settings::resolve(
+            given(&[("HOME", "/home/u"), ("XDG_DATA_HOME", "/d")]),
+            false,
+        )
+        .unwrap();
         assert_eq!(user.store, Path::new("/d/imgbuild"));
         assert_eq!(user.work, Path::new("/home/u/.cache/imgbuild"));
         assert!(Settings::resolve(given(&[]), false).is_err());
@@ -141,10 +159,16 @@ mod tests {
     fn archives_come_from_flags_before_the_environment() {
         let mut given = given(&[("IMGBUILD_ARCHIVE_MY_OWN", "http://env.example/x")]);
         let settings = Settings::resolve(given.clone(), true).unwrap();
-        assert_eq!(settings.archives.url("my-own").unwrap(), "http://env.example/x");
+        assert_eq!(
+            settings.archives.url("my-own").unwrap(),
+            "http://env.example/x"
+        );
         given.archives = vec!["my-own=http://flag.example/y/".into()];
         let settings = Settings::resolve(given.clone(), true).unwrap();
-        assert_eq!(settings.archives.url("my-own").unwrap(), "http://flag.example/y");
+        assert_eq!(
+            settings.archives.url("my-own").unwrap(),
+            "http://flag.example/y"
+        );
         given.archives = vec!["nonsense".into()];
         assert!(Settings::resolve(given, true).is_err());
     }

@@ -29,26 +29,41 @@ impl Tree {
     pub fn open(path: &Path) -> Result<Self> {
         let root = open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .context(|| format!("cannot open {}", path.display()))?;
-        Ok(Self { root, path: path.to_owned() })
+        Ok(Self {
+            root,
+            path: path.to_owned(),
+        })
     }
 
     /// The text of a file of the tree; `None` when it is not there.
     pub fn read(&self, name: &str) -> Result<Option<String>> {
         let failed = || format!("cannot read {name} of the tree {}", self.path.display());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = match openat2(&self.root, name, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        let fd = match openat2(
+            &self.root,
+            name,
+            flags,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        ) {
             Err(rustix::io::Errno::NOENT) => return Ok(None),
             other => other.context(failed)?,
         };
         let mut bytes = Vec::new();
-        File::from(fd).take(MAX_FILE).read_to_end(&mut bytes).context(failed)?;
+        File::from(fd)
+            .take(MAX_FILE)
+            .read_to_end(&mut bytes)
+            .context(failed)?;
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// The installed Debian packages, sorted.
     pub fn packages(&self) -> Result<Vec<Package>> {
         let status = self.read("var/lib/dpkg/status")?.ok_or_else(|| {
-            Error::failed(format!("the tree {} has no dpkg database", self.path.display()))
+            Error::failed(format!(
+                "the tree {} has no dpkg database",
+                self.path.display()
+            ))
         })?;
         let mut packages: Vec<Package> = status.split("\n\n").filter_map(installed).collect();
         packages.sort_by(|a, b| (&a.name, &a.arch).cmp(&(&b.name, &b.arch)));
@@ -67,8 +82,12 @@ impl Tree {
         let mut wheels = Vec::new();
         for python in self.names(&lib)? {
             for name in self.names(&format!("{lib}/{python}/site-packages"))? {
-                let stem = name.strip_suffix(".dist-info").or(name.strip_suffix(".egg-info"));
-                let Some((project, version)) = stem.and_then(|s| s.split_once('-')) else { continue };
+                let stem = name
+                    .strip_suffix(".dist-info")
+                    .or(name.strip_suffix(".egg-info"));
+                let Some((project, version)) = stem.and_then(|s| s.split_once('-')) else {
+                    continue;
+                };
                 // Eggs add the interpreter: name-1.0-py2.7
                 let version = version.split("-py").next().unwrap_or(version);
                 wheels.push(Wheel {
@@ -106,17 +125,26 @@ impl Tree {
 /// A stanza of dpkg's status file, if the package is installed.
 fn installed(stanza: &str) -> Option<Package> {
     let field = |name: &str| {
-        stanza.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
+        stanza
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(": "))
+            .map(str::to_owned)
     };
     let status = field("Status")?;
     status.ends_with(" installed").then_some(())?;
-    Some(Package { name: field("Package")?, version: field("Version")?, arch: field("Architecture")? })
+    Some(Package {
+        name: field("Package")?,
+        version: field("Version")?,
+        arch: field("Architecture")?,
+    })
 }
 
 /// A line of /etc/passwd.
 fn user(line: &str) -> Option<User> {
     let fields: Vec<&str> = line.split(':').collect();
-    let [name, _, uid, gid, _, home, shell] = fields[..] else { return None };
+    let [name, _, uid, gid, _, home, shell] = fields[..] else {
+        return None;
+    };
     Some(User {
         name: name.to_owned(),
         uid: uid.parse().ok()?,
@@ -133,7 +161,9 @@ pub(crate) fn unpack(archive: &Path, to: &Path) -> Result<()> {
     let mut archive = tar::Archive::new(std::io::BufReader::new(file));
     archive.set_preserve_mtime(false);
     // unpack() refuses paths and links that leave the directory.
-    archive.unpack(to).context(|| format!("cannot unpack into {}", to.display()))
+    archive
+        .unpack(to)
+        .context(|| format!("cannot unpack into {}", to.display()))
 }
 
 /// Appends a line to a log, if it can.
@@ -173,11 +203,18 @@ mod tests {
     fn distributions_are_found() {
         let root = tempfile::tempdir().unwrap();
         let site = root.path().join("v/lib/python2.7/site-packages");
-        for name in ["fanery-0.2.5.dist-info", "old_egg-1.0-py2.7.egg-info", "fanery"] {
+        for name in [
+            "fanery-0.2.5.dist-info",
+            "old_egg-1.0-py2.7.egg-info",
+            "fanery",
+        ] {
             std::fs::create_dir_all(site.join(name)).unwrap();
         }
         let wheels = Tree::open(root.path()).unwrap().wheels("/v").unwrap();
-        let found: Vec<_> = wheels.iter().map(|w| format!("{} {}", w.name, w.version)).collect();
+        let found: Vec<_> = wheels
+            .iter()
+            .map(|w| format!("{} {}", w.name, w.version))
+            .collect();
         assert_eq!(found, ["fanery 0.2.5", "old_egg 1.0"]);
     }
 }

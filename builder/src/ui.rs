@@ -37,12 +37,33 @@ pub struct Ui {
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Event<'a> {
-    PhaseStart { phase: &'a str },
-    Progress { phase: &'a str, done: u64, total: u64, unit: &'a str },
-    Output { phase: &'a str, line: &'a str },
-    PhaseEnd { phase: &'a str, seconds: f64, summary: &'a str },
-    Note { text: &'a str },
-    Error { exit_code: u8, error: String, causes: &'a [String], hint: Option<&'a str> },
+    PhaseStart {
+        phase: &'a str,
+    },
+    Progress {
+        phase: &'a str,
+        done: u64,
+        total: u64,
+        unit: &'a str,
+    },
+    Output {
+        phase: &'a str,
+        line: &'a str,
+    },
+    PhaseEnd {
+        phase: &'a str,
+        seconds: f64,
+        summary: &'a str,
+    },
+    Note {
+        text: &'a str,
+    },
+    Error {
+        exit_code: u8,
+        error: String,
+        causes: &'a [String],
+        hint: Option<&'a str>,
+    },
 }
 
 #[derive(Serialize)]
@@ -84,7 +105,12 @@ impl Ui {
             (false, false) => Mode::Plain,
         };
         let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        Self { mode, verbose, color, phases: Vec::new() }
+        Self {
+            mode,
+            verbose,
+            color,
+            phases: Vec::new(),
+        }
     }
 
     /// Whether results are wanted as JSON.
@@ -102,7 +128,11 @@ impl Ui {
         let bar = match self.mode {
             Mode::Terminal => {
                 let bar = ProgressBar::new_spinner();
-                let style = if self.color { "{spinner:.cyan} {msg}" } else { "{spinner} {msg}" };
+                let style = if self.color {
+                    "{spinner:.cyan} {msg}"
+                } else {
+                    "{spinner} {msg}"
+                };
                 if let Ok(style) = ProgressStyle::with_template(style) {
                     bar.set_style(style);
                 }
@@ -160,8 +190,11 @@ impl Ui {
                 hint: error.advice(),
             });
         }
-        let (red, bold, off) =
-            if self.color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+        let (red, bold, off) = if self.color {
+            ("\x1b[1;31m", "\x1b[1m", "\x1b[0m")
+        } else {
+            ("", "", "")
+        };
         let mut text = format!("{red}error:{off} {error}\n");
         for cause in error.causes() {
             let _ = writeln!(text, "  {}", cause.replace('\n', "\n  "));
@@ -183,7 +216,10 @@ impl Phase<'_> {
             (Mode::Terminal, Some(bar)) => {
                 bar.set_message(format!("{}{}  {}", self.name, self.figures, shorten(line)));
             }
-            (Mode::Json, _) if self.ui.verbose => emit(Event::Output { phase: &self.name, line }),
+            (Mode::Json, _) if self.ui.verbose => emit(Event::Output {
+                phase: &self.name,
+                line,
+            }),
             _ if self.ui.verbose => say(&format!("  {line}")),
             _ => {}
         }
@@ -199,7 +235,9 @@ impl Phase<'_> {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("{}{}", self.name, self.figures));
         }
-        let due = self.last_event.is_none_or(|at| at.elapsed() > Duration::from_millis(500));
+        let due = self
+            .last_event
+            .is_none_or(|at| at.elapsed() > Duration::from_millis(500));
         if self.ui.mode == Mode::Json && (due || done == total) {
             self.last_event = Some(Instant::now());
             let unit = match unit {
@@ -207,7 +245,12 @@ impl Phase<'_> {
                 Unit::Packages => "packages",
                 Unit::Steps => "steps",
             };
-            emit(Event::Progress { phase: &self.name, done, total, unit });
+            emit(Event::Progress {
+                phase: &self.name,
+                done,
+                total,
+                unit,
+            });
         }
     }
 
@@ -227,7 +270,11 @@ impl Phase<'_> {
         }
         let seconds = took.as_secs_f64();
         match self.ui.mode {
-            Mode::Json => emit(Event::PhaseEnd { phase: &self.name, seconds, summary }),
+            Mode::Json => emit(Event::PhaseEnd {
+                phase: &self.name,
+                seconds,
+                summary,
+            }),
             _ => say(&format!("{:<28} {seconds:>7.1} s   {summary}", self.name)),
         }
         self.ui.phases.push((self.name.clone(), took));
@@ -243,7 +290,10 @@ impl Drop for Phase<'_> {
 }
 
 fn emit(event: Event<'_>) {
-    if let Ok(text) = serde_json::to_string(&Versioned { schema: SCHEMA, event }) {
+    if let Ok(text) = serde_json::to_string(&Versioned {
+        schema: SCHEMA,
+        event,
+    }) {
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 }
@@ -262,7 +312,11 @@ pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
         }
         value /= 1000.0;
     }
@@ -284,7 +338,10 @@ mod tests {
 
     #[test]
     fn events_carry_the_schema_version() {
-        let event = Versioned { schema: SCHEMA, event: Event::Note { text: "x" } };
+        let event = Versioned {
+            schema: SCHEMA,
+            event: Event::Note { text: "x" },
+        };
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(text, r#"{"schema":1,"event":"note","text":"x"}"#);
     }

@@ -28,8 +28,11 @@ struct Built<'a> {
 }
 
 pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let strictness =
-        Strictness { locked: args.locked, frozen: args.frozen, offline: args.offline };
+    let strictness = Strictness {
+        locked: args.locked,
+        frozen: args.frozen,
+        offline: args.offline,
+    };
     for recipe in &args.recipes {
         let outcome = build(recipe, settings, strictness, args.setup, ui)?;
         report(&outcome, settings, ui);
@@ -38,7 +41,12 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
 }
 
 fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
-    let Outcome { manifest, seq, up_to_date, took } = outcome;
+    let Outcome {
+        manifest,
+        seq,
+        up_to_date,
+        took,
+    } = outcome;
     if ui.is_json() {
         ui.result_json(&Built {
             schema: ui::SCHEMA,
@@ -52,12 +60,20 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
             seq: *seq,
             up_to_date: *up_to_date,
             seconds: took.as_secs_f64(),
-            phases: ui.phases().iter().map(|(n, d)| (n.clone(), d.as_secs_f64())).collect(),
+            phases: ui
+                .phases()
+                .iter()
+                .map(|(n, d)| (n.clone(), d.as_secs_f64()))
+                .collect(),
         });
         return;
     }
     let (name, env) = (&manifest.name, FIRST_ENVIRONMENT);
-    let state = if *up_to_date { "up to date, nothing to do" } else { "built" };
+    let state = if *up_to_date {
+        "up to date, nothing to do"
+    } else {
+        "built"
+    };
     ui.note(&format!(
         "{name}: {state} in {:.1} s; {} in {} entries; release {env}/{name}/{seq}",
         took.as_secs_f64(),

@@ -26,7 +26,10 @@ struct Check {
 pub(super) fn run(args: &DoctorArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let mut tools = Tools::look(true);
     if args.setup && !tools.missing.is_empty() {
-        ui.note(&format!("installing on this machine: {}", tools.packages().join(" ")));
+        ui.note(&format!(
+            "installing on this machine: {}",
+            tools.packages().join(" ")
+        ));
         let mut phase = ui.phase("set up the machine");
         tools.install(&mut |line| phase.output(line))?;
         phase.finish(&tools.packages().join(" "));
@@ -35,7 +38,11 @@ pub(super) fn run(args: &DoctorArgs, settings: &Settings, ui: &mut Ui) -> Result
     let checks = checks(&tools, settings);
     let ok = checks.iter().all(|c| c.ok);
     if ui.is_json() {
-        ui.result_json(&Report { schema: ui::SCHEMA, ok, checks });
+        ui.result_json(&Report {
+            schema: ui::SCHEMA,
+            ok,
+            checks,
+        });
     } else {
         for check in &checks {
             let state = if check.ok { "ok     " } else { "MISSING" };
@@ -61,14 +68,22 @@ fn checks(tools: &Tools, settings: &Settings) -> Vec<Check> {
         fix: (!root).then(|| "run imgbuild with sudo".into()),
     });
     for (what, path) in &tools.present {
-        checks.push(Check { what: what.clone(), ok: true, found: path.clone(), fix: None });
+        checks.push(Check {
+            what: what.clone(),
+            ok: true,
+            found: path.clone(),
+            fix: None,
+        });
     }
     for missing in &tools.missing {
         checks.push(Check {
             what: format!("{} ({})", missing.what, missing.purpose),
             ok: false,
             found: "not there".into(),
-            fix: Some(format!("apt-get install {}   (or: imgbuild doctor --setup)", missing.package)),
+            fix: Some(format!(
+                "apt-get install {}   (or: imgbuild doctor --setup)",
+                missing.package
+            )),
         });
     }
     let own = architecture();

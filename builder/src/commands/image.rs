@@ -26,9 +26,12 @@ struct ShownImage {
 
 fn open(settings: &Settings) -> Result<Store> {
     let failed = |e: store::Error| {
-        Error::failed(format!("cannot read the store {}", settings.store.display()))
-            .because(&e)
-            .hint("name the store with --store PATH, or build an image first")
+        Error::failed(format!(
+            "cannot read the store {}",
+            settings.store.display()
+        ))
+        .because(&e)
+        .hint("name the store with --store PATH, or build an image first")
     };
     let backend = DirBackend::open(&settings.store).map_err(failed)?;
     Store::open(Box::new(backend)).map_err(failed)
@@ -51,12 +54,17 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
     }
     images.sort_by(|a, b| (&a.name, a.epoch, &a.image).cmp(&(&b.name, b.epoch, &b.image)));
     if ui.is_json() {
-        ui.result_json(&Shown { schema: ui::SCHEMA, images });
+        ui.result_json(&Shown {
+            schema: ui::SCHEMA,
+            images,
+        });
         return Ok(());
     }
     for image in images {
         let second = i64::try_from(image.epoch).unwrap_or(0);
-        let day = jiff::Timestamp::from_second(second).unwrap_or_default().strftime("%F");
+        let day = jiff::Timestamp::from_second(second)
+            .unwrap_or_default()
+            .strftime("%F");
         ui.result(&format!(
             "{:<20} {}  {:>9}  {} {}  {day}",
             image.name,
@@ -87,26 +95,41 @@ pub(super) fn show(args: &ImageArgs, settings: &Settings, ui: &mut Ui) -> Result
     line("name", manifest.name.to_string());
     line("image", manifest.image.to_string());
     line("sha256", manifest.sha256.to_string());
-    line("size", format!("{} ({} bytes)", ui::size(manifest.size), manifest.size));
+    line(
+        "size",
+        format!("{} ({} bytes)", ui::size(manifest.size), manifest.size),
+    );
     line("entries", manifest.entries.to_string());
     line("suite", format!("{} {}", manifest.suite, manifest.arch));
     line("builder", manifest.builder.clone());
     line("recipe", manifest.recipe.to_string());
     line("lock", manifest.lock.to_string());
     if let Some(run) = &manifest.run {
-        line("start", format!("{} (as {})", run.start.join(" "), run.user));
+        line(
+            "start",
+            format!("{} (as {})", run.start.join(" "), run.user),
+        );
     }
     for wheel in &manifest.wheels {
-        line("wheel", format!("{} {} in {}", wheel.name, wheel.version, wheel.virtualenv));
+        line(
+            "wheel",
+            format!("{} {} in {}", wheel.name, wheel.version, wheel.virtualenv),
+        );
     }
     for file in &manifest.setuid {
-        line("setuid", format!("{:04o} {}:{} {}", file.mode, file.uid, file.gid, file.path));
+        line(
+            "setuid",
+            format!("{:04o} {}:{} {}", file.mode, file.uid, file.gid, file.path),
+        );
     }
     for attribute in &manifest.xattrs {
         line("xattr", format!("{} on {}", attribute.name, attribute.path));
     }
     for package in &manifest.packages {
-        line("package", format!("{} {} {}", package.name, package.version, package.arch));
+        line(
+            "package",
+            format!("{} {} {}", package.name, package.version, package.arch),
+        );
     }
     Ok(())
 }

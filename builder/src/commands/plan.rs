@@ -39,7 +39,11 @@ pub(super) fn planned(recipe: &Path, settings: &Settings) -> Result<(Vec<Planned
             .hint(format!("run `imgbuild lock {}` first", recipe.display()))
     })?;
     let layers = Layers::open(&settings.work)?;
-    Ok((runner::plan(steps::all(&loaded, &lock)?, &layers)?, layers, lock))
+    Ok((
+        runner::plan(steps::all(&loaded, &lock)?, &layers)?,
+        layers,
+        lock,
+    ))
 }
 
 pub(super) fn run(args: &RecipeArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
@@ -52,7 +56,10 @@ pub(super) fn run(args: &RecipeArgs, settings: &Settings, ui: &mut Ui) -> Result
             key: p.key.as_str(),
             cached: p.cached,
         });
-        ui.result_json(&Shown { schema: ui::SCHEMA, steps: steps.collect() });
+        ui.result_json(&Shown {
+            schema: ui::SCHEMA,
+            steps: steps.collect(),
+        });
         return Ok(());
     }
     for (index, planned) in planned.iter().enumerate() {
@@ -69,10 +76,16 @@ pub(super) fn run(args: &RecipeArgs, settings: &Settings, ui: &mut Ui) -> Result
 
 /// The step that a person means by its number.
 pub(super) fn numbered(planned: &[Planned], number: usize) -> Result<&Planned> {
-    number.checked_sub(1).and_then(|index| planned.get(index)).ok_or_else(|| {
-        Error::usage(format!("there is no step {number}: the recipe has {}", planned.len()))
+    number
+        .checked_sub(1)
+        .and_then(|index| planned.get(index))
+        .ok_or_else(|| {
+            Error::usage(format!(
+                "there is no step {number}: the recipe has {}",
+                planned.len()
+            ))
             .hint("`imgbuild plan RECIPE` counts them")
-    })
+        })
 }
 
 pub(super) fn log(args: &LogArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
@@ -84,7 +97,9 @@ pub(super) fn log(args: &LogArgs, settings: &Settings, ui: &mut Ui) -> Result<()
     let mut shown = 0;
     for step in wanted {
         let path = layers.log(&step.key);
-        let Ok(mut file) = File::open(&path) else { continue };
+        let Ok(mut file) = File::open(&path) else {
+            continue;
+        };
         shown += 1;
         ui.note(&format!("--- {} ({})", step.step.name, path.display()));
         match std::io::copy(&mut file, &mut std::io::stdout().lock()) {
@@ -93,8 +108,12 @@ pub(super) fn log(args: &LogArgs, settings: &Settings, ui: &mut Ui) -> Result<()
         };
     }
     if shown == 0 {
-        return Err(Error::failed("no such step has run on this machine")
-            .hint(format!("build it first: imgbuild {}", args.recipe.display())));
+        return Err(
+            Error::failed("no such step has run on this machine").hint(format!(
+                "build it first: imgbuild {}",
+                args.recipe.display()
+            )),
+        );
     }
     Ok(())
 }

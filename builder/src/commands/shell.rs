@@ -26,8 +26,12 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
     } else if step.step.is_test() || layers.is_done(&step.key) {
         // A test leaves no tree of its own.
     } else {
-        return Err(Error::failed(format!("the step `{}` has not run yet", step.step.name))
-            .hint(format!("build it first: imgbuild {}", args.recipe.display())));
+        return Err(
+            Error::failed(format!("the step `{}` has not run yet", step.step.name)).hint(format!(
+                "build it first: imgbuild {}",
+                args.recipe.display()
+            )),
+        );
     }
     let place = Workplace::take(&settings.work, recipe.name.as_str())?;
     let runner = Runner {
@@ -40,14 +44,21 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
     };
     let binds = runner.hand(&step.step)?;
     let mounted = layers.scratch(&place.scratch.join("shell"), &stack)?;
-    let state = if layers.is_done(&step.key) { "after" } else { "as left by the failed" };
+    let state = if layers.is_done(&step.key) {
+        "after"
+    } else {
+        "as left by the failed"
+    };
     ui.note(&format!(
         "a shell in the tree {state} step `{}`; its script is {}/script; changes are thrown away",
         step.step.name,
         crate::steps::HANDED
     ));
     let mut environment = step.step.environment.clone();
-    environment.insert("TERM".into(), settings.variable("TERM").unwrap_or("dumb".into()));
+    environment.insert(
+        "TERM".into(),
+        settings.variable("TERM").unwrap_or("dumb".into()),
+    );
     environment.insert("PS1".into(), format!("[{}] \\w # ", recipe.name));
     let sandbox = Sandbox {
         root: mounted.root().to_owned(),

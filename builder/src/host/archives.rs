@@ -36,7 +36,9 @@ impl Archives {
         files.sort();
         let mut entries = Vec::new();
         for file in files {
-            let Ok(text) = fs::read_to_string(&file) else { continue };
+            let Ok(text) = fs::read_to_string(&file) else {
+                continue;
+            };
             match file.extension().and_then(|e| e.to_str()) {
                 Some("list") => entries.extend(text.lines().filter_map(one_line)),
                 Some("sources") => entries.extend(text.split("\n\n").filter_map(stanza)),
@@ -45,7 +47,9 @@ impl Archives {
         }
         let mut archives = Self::from_entries(&entries);
         for (name, url) in named {
-            archives.known.insert(name.clone(), url.trim_end_matches('/').to_owned());
+            archives
+                .known
+                .insert(name.clone(), url.trim_end_matches('/').to_owned());
         }
         Ok(archives)
     }
@@ -55,19 +59,28 @@ impl Archives {
         for entry in entries {
             // Debian's own archive has a component main; others mostly not a
             // path that ends in the archive's name.
-            let Some(uri) = entry.uris.first() else { continue };
+            let Some(uri) = entry.uris.first() else {
+                continue;
+            };
             let uri = uri.trim_end_matches('/');
             let security = entry.suites.iter().any(|s| s.ends_with("-security"));
             if !entry.components.iter().any(|c| c == "main") {
                 continue;
             }
             if security {
-                known.entry("debian-security".to_owned()).or_insert_with(|| uri.to_owned());
+                known
+                    .entry("debian-security".to_owned())
+                    .or_insert_with(|| uri.to_owned());
             } else if uri.ends_with("/debian") || entry.suites.iter().any(|s| is_debian(s)) {
-                known.entry("debian".to_owned()).or_insert_with(|| uri.to_owned());
+                known
+                    .entry("debian".to_owned())
+                    .or_insert_with(|| uri.to_owned());
             }
         }
-        if let Some(main) = known.get("debian").and_then(|m: &String| m.strip_suffix("/debian")) {
+        if let Some(main) = known
+            .get("debian")
+            .and_then(|m: &String| m.strip_suffix("/debian"))
+        {
             let beside = format!("{main}/debian-security");
             known.entry("debian-security".to_owned()).or_insert(beside);
         }
@@ -77,12 +90,13 @@ impl Archives {
     /// The address of an archive.
     pub fn url(&self, name: &str) -> Result<&str> {
         self.known.get(name).map(String::as_str).ok_or_else(|| {
-            Error::failed(format!("this machine knows no address for the archive `{name}`")).hint(
-                format!(
-                    "name one: --archive {name}=URL, or the variable {}",
-                    variable(name)
-                ),
-            )
+            Error::failed(format!(
+                "this machine knows no address for the archive `{name}`"
+            ))
+            .hint(format!(
+                "name one: --archive {name}=URL, or the variable {}",
+                variable(name)
+            ))
         })
     }
 
@@ -109,8 +123,18 @@ fn host_of(url: &str) -> Option<String> {
 
 fn is_debian(suite: &str) -> bool {
     let suite = suite.trim_end_matches("-updates");
-    ["stable", "oldstable", "testing", "unstable", "sid", "bullseye", "bookworm", "trixie", "forky"]
-        .contains(&suite)
+    [
+        "stable",
+        "oldstable",
+        "testing",
+        "unstable",
+        "sid",
+        "bullseye",
+        "bookworm",
+        "trixie",
+        "forky",
+    ]
+    .contains(&suite)
 }
 
 /// `deb [options] uri suite component…`
@@ -126,7 +150,11 @@ fn one_line(line: &str) -> Option<Entry> {
     let mut words = rest.split_whitespace().map(str::to_owned);
     let uris = vec![words.next()?];
     let suites = vec![words.next()?];
-    Some(Entry { uris, suites, components: words.collect() })
+    Some(Entry {
+        uris,
+        suites,
+        components: words.collect(),
+    })
 }
 
 /// A deb822 stanza; continuation lines start with a blank.
@@ -144,16 +172,26 @@ fn stanza(text: &str) -> Option<Entry> {
             fields.insert(last.clone(), value.trim().to_owned());
         }
     }
-    if fields.get("enabled").is_some_and(|e| matches!(e.as_str(), "no" | "false" | "0")) {
+    if fields
+        .get("enabled")
+        .is_some_and(|e| matches!(e.as_str(), "no" | "false" | "0"))
+    {
         return None;
     }
     let words = |name: &str| -> Vec<String> {
-        fields.get(name).map(|v| v.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
+        fields
+            .get(name)
+            .map(|v| v.split_whitespace().map(str::to_owned).collect())
+            .unwrap_or_default()
     };
     if !words("types").iter().any(|t| t == "deb") {
         return None;
     }
-    Some(Entry { uris: words("uris"), suites: words("suites"), components: words("components") })
+    Some(Entry {
+        uris: words("uris"),
+        suites: words("suites"),
+        components: words("components"),
+    })
 }
 
 /// The machine's apt settings for reaching servers (proxies, time-outs, client
@@ -161,8 +199,15 @@ fn stanza(text: &str) -> Option<Entry> {
 pub fn acquire_settings() -> Result<String> {
     let dump = Tool::new("apt-config").arg("dump").output()?;
     let dump = String::from_utf8(dump).context(|| "apt-config prints no UTF-8".into())?;
-    let wanted = ["Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::ForceIPv"];
-    let lines = dump.lines().filter(|l| wanted.iter().any(|w| l.starts_with(w)));
+    let wanted = [
+        "Acquire::http",
+        "Acquire::https",
+        "Acquire::Retries",
+        "Acquire::ForceIPv",
+    ];
+    let lines = dump
+        .lines()
+        .filter(|l| wanted.iter().any(|w| l.starts_with(w)));
     Ok(lines.map(|l| format!("{l}\n")).collect())
 }
 
@@ -188,8 +233,14 @@ mod tests {
         )
         .unwrap();
         let archives = Archives::read(dir.path(), &BTreeMap::new()).unwrap();
-        assert_eq!(archives.url("debian").unwrap(), "http://mirror.example/debian");
-        assert_eq!(archives.url("debian-security").unwrap(), "http://sec.example/x/debian-security");
+        assert_eq!(
+            archives.url("debian").unwrap(),
+            "http://mirror.example/debian"
+        );
+        assert_eq!(
+            archives.url("debian-security").unwrap(),
+            "http://sec.example/x/debian-security"
+        );
         assert_eq!(archives.hosts(), ["mirror.example", "sec.example"]);
         let error = archives.url("ours").unwrap_err();
         assert!(error.advice().unwrap().contains("IMGBUILD_ARCHIVE_OURS"));

@@ -14,7 +14,13 @@ use crate::error::{Context, Result};
 const INSIDE: &str = "/run/imgbuild/pip";
 /// Variables for servers' certificates and proxies that pip honours.
 const PROXIES: [&str; 8] = [
-    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
     "ALL_PROXY",
 ];
 
@@ -31,8 +37,13 @@ impl PipSettings {
     pub fn read(environment: &dyn Fn(&str) -> Option<String>, home: Option<&Path>) -> Self {
         let mut variables = BTreeMap::new();
         for name in [
-            "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_PROXY", "PIP_DEFAULT_TIMEOUT",
-            "PIP_TIMEOUT", "PIP_RETRIES",
+            "PIP_INDEX_URL",
+            "PIP_EXTRA_INDEX_URL",
+            "PIP_TRUSTED_HOST",
+            "PIP_PROXY",
+            "PIP_DEFAULT_TIMEOUT",
+            "PIP_TIMEOUT",
+            "PIP_RETRIES",
         ]
         .into_iter()
         .chain(PROXIES)
@@ -50,10 +61,16 @@ impl PipSettings {
         let bundle = ["PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"]
             .into_iter()
             .filter_map(environment)
-            .chain(std::iter::once("/etc/ssl/certs/ca-certificates.crt".to_owned()))
+            .chain(std::iter::once(
+                "/etc/ssl/certs/ca-certificates.crt".to_owned(),
+            ))
             .map(PathBuf::from)
             .find(|p| p.is_file());
-        Self { variables, config, bundle }
+        Self {
+            variables,
+            config,
+            bundle,
+        }
     }
 
     /// Writes the settings to a directory that the sandbox sees at
@@ -62,13 +79,21 @@ impl PipSettings {
         let mut environment = self.variables.clone();
         let mut text = String::new();
         for file in &self.config {
-            let part = fs::read_to_string(file)
-                .context(|| format!("cannot read {}", file.display()))?;
+            let part =
+                fs::read_to_string(file).context(|| format!("cannot read {}", file.display()))?;
             // Paths of the host mean nothing inside the tree.
             let foreign = |l: &&str| {
                 let key = l.split(['=', ':']).next().unwrap_or("").trim();
-                !["cert", "client-cert", "find-links", "target", "prefix", "log", "cache-dir"]
-                    .contains(&key)
+                ![
+                    "cert",
+                    "client-cert",
+                    "find-links",
+                    "target",
+                    "prefix",
+                    "log",
+                    "cache-dir",
+                ]
+                .contains(&key)
             };
             text.extend(part.lines().filter(foreign).map(|l| format!("{l}\n")));
         }
@@ -87,10 +112,16 @@ impl PipSettings {
     /// Strings that must not reach a log or an image: whatever was set.
     pub fn secrets(&self) -> Vec<String> {
         let urls = ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_PROXY"];
-        let wanted = |name: &str| urls.contains(&name) || PROXIES[..2].contains(&name) || name.to_uppercase().ends_with("_PROXY");
+        let wanted = |name: &str| {
+            urls.contains(&name)
+                || PROXIES[..2].contains(&name)
+                || name.to_uppercase().ends_with("_PROXY")
+        };
         self.variables
             .iter()
-            .filter(|(name, value)| wanted(name) && !name.to_uppercase().starts_with("NO_") && value.len() > 4)
+            .filter(|(name, value)| {
+                wanted(name) && !name.to_uppercase().starts_with("NO_") && value.len() > 4
+            })
             .map(|(_, value)| value.clone())
             .collect()
     }
@@ -126,7 +157,10 @@ mod tests {
         let lent = settings.lend(dir.path()).unwrap();
         let text = fs::read_to_string(dir.path().join("pip.conf")).unwrap();
         assert!(text.contains("index.example") && !text.contains("/home/me"));
-        assert_eq!(fs::read_to_string(dir.path().join("ca.pem")).unwrap(), "PEM");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("ca.pem")).unwrap(),
+            "PEM"
+        );
         assert_eq!(lent["PIP_CERT"], "/run/imgbuild/pip/ca.pem");
         assert_eq!(settings.secrets(), ["http://u:secret@proxy.example"]);
     }

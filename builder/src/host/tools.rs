@@ -17,7 +17,11 @@ const NEEDED: [(&str, &str, &str); 7] = [
         "debian-archive-keyring",
         "verifies the archive's signatures",
     ),
-    ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates", "verifies https servers"),
+    (
+        "/etc/ssl/certs/ca-certificates.crt",
+        "ca-certificates",
+        "verifies https servers",
+    ),
 ];
 /// Needed only by recipes that name Git repositories.
 const GIT: (&str, &str, &str) = ("git", "git", "fetches Git sources of the recipe");
@@ -99,7 +103,9 @@ fn locate(what: &str) -> Option<String> {
     if what.starts_with('/') {
         return Path::new(what).exists().then(|| what.to_owned());
     }
-    PATH.split(':').map(|dir| format!("{dir}/{what}")).find(|path| Path::new(path).is_file())
+    PATH.split(':')
+        .map(|dir| format!("{dir}/{what}"))
+        .find(|path| Path::new(path).is_file())
 }
 
 /// This machine's Debian architecture, e.g. `amd64`.

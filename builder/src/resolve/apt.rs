@@ -71,8 +71,19 @@ impl<'a> Apt<'a> {
         acquire: &str,
         dir: &Path,
     ) -> Result<Self> {
-        let apt = Self { recipe, beside, architecture, archives, dir: dir.to_owned() };
-        for sub in ["lists/partial", "cache/archives/partial", "preferences.d", "empty"] {
+        let apt = Self {
+            recipe,
+            beside,
+            architecture,
+            archives,
+            dir: dir.to_owned(),
+        };
+        for sub in [
+            "lists/partial",
+            "cache/archives/partial",
+            "preferences.d",
+            "empty",
+        ] {
             let path = dir.join(sub);
             fs::create_dir_all(&path).context(|| format!("cannot make {}", path.display()))?;
         }
@@ -94,7 +105,12 @@ impl<'a> Apt<'a> {
         let bootstrap = &self.recipe.bootstrap;
         let mut required = vec!["?priority(required)".to_owned()];
         required.extend(self.bootstrap_quirks());
-        self.simulate(&required, &["--no-install-recommends"], Stage::Required, &mut installed)?;
+        self.simulate(
+            &required,
+            &["--no-install-recommends"],
+            Stage::Required,
+            &mut installed,
+        )?;
         self.write_status(&installed, &index)?;
         let mut base = vec!["apt".to_owned()];
         match bootstrap.variant {
@@ -104,7 +120,12 @@ impl<'a> Apt<'a> {
         }
         base.extend(bootstrap.include.iter().map(ToString::to_string));
         base.extend(bootstrap.exclude.iter().map(|name| format!("{name}-")));
-        self.simulate(&base, &["--no-install-recommends"], Stage::Base, &mut installed)?;
+        self.simulate(
+            &base,
+            &["--no-install-recommends"],
+            Stage::Base,
+            &mut installed,
+        )?;
         self.write_status(&installed, &index)?;
 
         for (stage, group) in (1u32..).zip(&packages_of(self.recipe)) {
@@ -137,8 +158,11 @@ impl<'a> Apt<'a> {
         index: &mut BTreeMap<Id, Candidate>,
         installed: &mut BTreeMap<String, (Id, Stage)>,
     ) -> Result<()> {
-        let recommends =
-            if group.recommends { "--install-recommends" } else { "--no-install-recommends" };
+        let recommends = if group.recommends {
+            "--install-recommends"
+        } else {
+            "--no-install-recommends"
+        };
         let mut options = vec![recommends];
         if let Some(release) = &group.target_release {
             options.extend(["--target-release", release.as_str()]);
@@ -192,7 +216,10 @@ impl<'a> Apt<'a> {
             KEYRING.to_owned(),
         )];
         for source in &self.recipe.sources {
-            let key = source.key.as_ref().map(|k| self.beside.join(k.as_path()).display().to_string());
+            let key = source
+                .key
+                .as_ref()
+                .map(|k| self.beside.join(k.as_path()).display().to_string());
             suites.push((
                 source.archive.to_string(),
                 source.suite.to_string(),
@@ -208,13 +235,22 @@ impl<'a> Apt<'a> {
         for (archive, suite, components, key) in self.suites() {
             let url = self.archives.url(&archive)?;
             let arch = self.architecture;
-            let _ = writeln!(text, "deb [arch={arch} signed-by={key}] {url} {suite} {components}");
+            let _ = writeln!(
+                text,
+                "deb [arch={arch} signed-by={key}] {url} {suite} {components}"
+            );
         }
         Ok(text)
     }
 
     fn preferences(&self) -> String {
-        let mut text = self.recipe.apt.preferences.as_ref().map(ToString::to_string).unwrap_or_default();
+        let mut text = self
+            .recipe
+            .apt
+            .preferences
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         for source in &self.recipe.sources {
             if let Some(priority) = source.priority {
                 let _ = write!(
@@ -236,22 +272,38 @@ impl<'a> Apt<'a> {
     }
 
     fn tool(&self) -> Tool {
-        Tool::new("apt-get").env("APT_CONFIG", self.dir.join("apt.conf")).env("TZ", "UTC")
+        Tool::new("apt-get")
+            .env("APT_CONFIG", self.dir.join("apt.conf"))
+            .env("TZ", "UTC")
     }
 
     fn update(&self, listen: &mut dyn FnMut(&str)) -> Result<()> {
         listen("reading the archives' indexes");
-        let ran = self.tool().args(["--quiet", "update"]).run(Output { log: None, listen })?;
+        let ran = self
+            .tool()
+            .args(["--quiet", "update"])
+            .run(Output { log: None, listen })?;
         let Err(failure) = ran else { return Ok(()) };
-        let error_lines: Vec<&String> =
-            failure.tail().iter().filter(|l| l.starts_with("E:") || l.starts_with("W:")).collect();
-        let text = error_lines.iter().map(|l| l.as_str()).collect::<Vec<_>>().join("\n");
+        let error_lines: Vec<&String> = failure
+            .tail()
+            .iter()
+            .filter(|l| l.starts_with("E:") || l.starts_with("W:"))
+            .collect();
+        let text = error_lines
+            .iter()
+            .map(|l| l.as_str())
+            .collect::<Vec<_>>()
+            .join("\n");
         let (what, hint) = if text.contains("is expired") || text.contains("not valid yet") {
             (
                 "an archive's Release file is expired",
                 "check this machine's clock, or use a mirror that is up to date",
             )
-        } else if text.contains("not signed") || text.contains("NO_PUBKEY") || text.contains("BADSIG") || text.contains("signature") {
+        } else if text.contains("not signed")
+            || text.contains("NO_PUBKEY")
+            || text.contains("BADSIG")
+            || text.contains("signature")
+        {
             (
                 "an archive's Release file has no valid signature",
                 "use a mirror that signs its Release, or name the archive's `key` in [[source]]",
@@ -262,7 +314,10 @@ impl<'a> Apt<'a> {
                 "check `suite` in the recipe; old suites move to other archives: --archive NAME=URL",
             )
         } else {
-            ("cannot read an archive's index", "check the address and the network of this machine")
+            (
+                "cannot read an archive's index",
+                "check the address and the network of this machine",
+            )
         };
         let mut error = Error::failed(what);
         for line in error_lines {
@@ -272,7 +327,11 @@ impl<'a> Apt<'a> {
     }
 
     fn apt_get(&self, mode: &str, arguments: &[String]) -> Result<String> {
-        let out = self.tool().args(["--quiet", mode, "--yes"]).args(arguments).output()?;
+        let out = self
+            .tool()
+            .args(["--quiet", mode, "--yes"])
+            .args(arguments)
+            .output()?;
         Ok(String::from_utf8_lossy(&out).into_owned())
     }
 
@@ -288,7 +347,9 @@ impl<'a> Apt<'a> {
         arguments.push("install".into());
         arguments.push("--".into());
         arguments.extend(wanted.iter().cloned());
-        let plan = self.apt_get("--simulate", &arguments).map_err(explain_unresolved)?;
+        let plan = self
+            .apt_get("--simulate", &arguments)
+            .map_err(explain_unresolved)?;
         let id = |name: &str| name.split(':').next().unwrap_or(name).to_owned();
         for line in plan.lines() {
             if let Some(package) = parse_inst(line) {
@@ -321,10 +382,16 @@ impl<'a> Apt<'a> {
     /// The files that apt keeps of a suite, by the ending of their names.
     fn lists(&self, suite: &(String, String, String, String)) -> Result<Vec<(String, PathBuf)>> {
         let url = self.archives.url(&suite.0)?;
-        let trimmed = url.split_once("://").map_or_else(|| url.trim_start_matches("file:"), |u| u.1);
+        let trimmed = url
+            .split_once("://")
+            .map_or_else(|| url.trim_start_matches("file:"), |u| u.1);
         // apt drops credentials and encodes the address as a file name.
         let place = trimmed.rsplit_once('@').map_or(trimmed, |(_, host)| host);
-        let prefix = format!("{}_dists_{}_", place.replace('/', "_"), suite.1.replace('/', "_"));
+        let prefix = format!(
+            "{}_dists_{}_",
+            place.replace('/', "_"),
+            suite.1.replace('/', "_")
+        );
         let lists = self.dir.join("lists");
         let unreadable = || format!("cannot read {}", lists.display());
         let mut found = Vec::new();
@@ -342,16 +409,28 @@ impl<'a> Apt<'a> {
         let mut releases = Vec::new();
         for suite in self.suites() {
             let files = self.lists(&suite)?;
-            let file = files.iter().find(|f| f.0 == "InRelease").or(files.iter().find(|f| f.0 == "Release"));
+            let file = files
+                .iter()
+                .find(|f| f.0 == "InRelease")
+                .or(files.iter().find(|f| f.0 == "Release"));
             let Some((_, path)) = file else {
-                return Err(Error::failed(format!("apt kept no Release file of the suite {}", suite.1))
-                    .hint("check the address of the archive: its path must not redirect elsewhere"));
+                return Err(Error::failed(format!(
+                    "apt kept no Release file of the suite {}",
+                    suite.1
+                ))
+                .hint("check the address of the archive: its path must not redirect elsewhere"));
             };
             let bytes = fs::read(path).context(|| format!("cannot read {}", path.display()))?;
             let text = String::from_utf8_lossy(&bytes);
-            let date = text.lines().find_map(|l| l.strip_prefix("Date:")).and_then(parse_date);
+            let date = text
+                .lines()
+                .find_map(|l| l.strip_prefix("Date:"))
+                .and_then(parse_date);
             let Some(date) = date else {
-                return Err(Error::failed(format!("the Release file of {} has no Date", suite.1)));
+                return Err(Error::failed(format!(
+                    "the Release file of {} has no Date",
+                    suite.1
+                )));
             };
             releases.push(Release {
                 archive: suite.0,
@@ -402,26 +481,39 @@ pub fn packages_of(recipe: &Recipe) -> Vec<Packages> {
 }
 
 fn join<T: ToString>(words: &[T]) -> String {
-    words.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    words
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn unknown(id: &Id) -> Error {
-    Error::failed(format!("apt chose {} {}, which no index of the recipe has", id.0, id.1))
-        .hint("the archive may have changed in between: run the command again")
+    Error::failed(format!(
+        "apt chose {} {}, which no index of the recipe has",
+        id.0, id.1
+    ))
+    .hint("the archive may have changed in between: run the command again")
 }
 
 fn explain_unresolved(error: Error) -> Error {
     let missing = error.causes().iter().find_map(|line| {
-        line.strip_prefix("E: Unable to locate package ").map(str::to_owned).or_else(|| {
-            let rest = line.strip_prefix("E: Version '")?;
-            Some(rest.replace("' for '", " of ").replace("' was not found", ""))
-        })
+        line.strip_prefix("E: Unable to locate package ")
+            .map(str::to_owned)
+            .or_else(|| {
+                let rest = line.strip_prefix("E: Version '")?;
+                Some(
+                    rest.replace("' for '", " of ")
+                        .replace("' was not found", ""),
+                )
+            })
     });
     let mut explained = match missing {
         Some(name) => Error::failed(format!("no archive of the recipe has the package `{name}`"))
             .hint("check its name, or add the [[source]] that has it"),
-        None => Error::failed("apt finds no way to install the recipe's packages")
-            .hint("read apt's reasons above: a pinned version or a missing [[source]] is the usual cause"),
+        None => Error::failed("apt finds no way to install the recipe's packages").hint(
+            "read apt's reasons above: a pinned version or a missing [[source]] is the usual cause",
+        ),
     };
     for line in error.causes() {
         explained = explained.detail(line.clone());
@@ -466,10 +558,16 @@ fn local_candidate(path: &Path, relative: &str) -> Result<(Id, Candidate)> {
     let control = String::from_utf8_lossy(&control);
     let sha256 = Sha256::of(&bytes);
     let size = bytes.len();
-    let stanza =
-        format!("{}\nFilename: {relative}\nSize: {size}\nSHA256: {}", control.trim_end(), sha256.hex());
+    let stanza = format!(
+        "{}\nFilename: {relative}\nSize: {size}\nSHA256: {}",
+        control.trim_end(),
+        sha256.hex()
+    );
     parse_stanza(&stanza).ok_or_else(|| {
-        Error::failed(format!("{} is no Debian package with name and version", path.display()))
+        Error::failed(format!(
+            "{} is no Debian package with name and version",
+            path.display()
+        ))
     })
 }
 
@@ -488,7 +586,10 @@ mod tests {
     fn apt_simulations_are_understood() {
         let plain = "Inst libc6 (2.31-13+deb11u13 Debian:11.11/oldoldstable, Debian-Security:11/x [amd64]) []";
         let id = parse_inst(plain).unwrap();
-        assert_eq!(id, ("libc6".into(), "2.31-13+deb11u13".into(), "amd64".into()));
+        assert_eq!(
+            id,
+            ("libc6".into(), "2.31-13+deb11u13".into(), "amd64".into())
+        );
         let upgrade = "Inst tzdata [2020a-1] (2024b-0+deb11u1 Debian:11/x [all])";
         assert_eq!(parse_inst(upgrade).unwrap().1, "2024b-0+deb11u1");
         assert!(parse_inst("Conf libc6 (2.31 Debian [amd64])").is_none());
@@ -496,7 +597,10 @@ mod tests {
 
     #[test]
     fn dates_of_releases_are_understood() {
-        assert_eq!(parse_date(" Sat, 09 Aug 2025 09:16:30 UTC"), Some(1_754_730_990));
+        assert_eq!(
+            parse_date(" Sat, 09 Aug 2025 09:16:30 UTC"),
+            Some(1_754_730_990)
+        );
         assert_eq!(parse_date("yesterday"), None);
     }
 }

@@ -15,8 +15,15 @@ use crate::recipe::Git;
 
 /// Variables that git needs from the caller to reach servers.
 const PASSED: [&str; 9] = [
-    "HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "http_proxy", "https_proxy",
-    "no_proxy", "HTTPS_PROXY", "SSL_CERT_FILE",
+    "HOME",
+    "SSH_AUTH_SOCK",
+    "GIT_SSH_COMMAND",
+    "GIT_SSL_CAINFO",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTPS_PROXY",
+    "SSL_CERT_FILE",
 ];
 
 /// Resolves one Git source and retains its tree.
@@ -64,7 +71,10 @@ pub fn resolve(
     Ok(Locked {
         virtualenv: virtualenv.to_owned(),
         index,
-        reference: source.tag.as_ref().map_or_else(|| commit.clone(), ToString::to_string),
+        reference: source
+            .tag
+            .as_ref()
+            .map_or_else(|| commit.clone(), ToString::to_string),
         commit,
         size,
         sha256,
@@ -73,7 +83,9 @@ pub fn resolve(
 
 fn retain(archive: &Path, inputs: &Inputs) -> Result<(store::digest::Sha256, u64)> {
     let mut file = std::fs::File::open(archive).context(|| "cannot read git's archive".into())?;
-    inputs.insert(&mut file, None).context(|| "cannot keep git's archive in the store".into())
+    inputs
+        .insert(&mut file, None)
+        .context(|| "cannot keep git's archive in the store".into())
 }
 
 fn unreachable_source(url: &str, reference: &str, error: &Error) -> Error {

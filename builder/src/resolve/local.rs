@@ -43,9 +43,18 @@ fn read_one(beside: &Path, name: &str, retain: Option<&Inputs>) -> Result<LocalF
         std::io::Seek::rewind(&mut spool).context(unreadable)?;
         take(&mut spool, retain, &path)?
     } else {
-        take(&mut BufReader::new(File::open(&path).context(unreadable)?), retain, &path)?
+        take(
+            &mut BufReader::new(File::open(&path).context(unreadable)?),
+            retain,
+            &path,
+        )?
     };
-    Ok(LocalFile { path: name.to_owned(), kind, size, sha256 })
+    Ok(LocalFile {
+        path: name.to_owned(),
+        kind,
+        size,
+        sha256,
+    })
 }
 
 fn take(
@@ -105,23 +114,31 @@ fn append<W: Write>(builder: &mut tar::Builder<W>, dir: &Path, inside: &Path) ->
             header.set_entry_type(tar::EntryType::Directory);
             header.set_mode(0o755);
             header.set_size(0);
-            builder.append_data(&mut header, &inside, std::io::empty()).context(failed)?;
+            builder
+                .append_data(&mut header, &inside, std::io::empty())
+                .context(failed)?;
             append(builder, &path, &inside)?;
         } else if meta.is_symlink() {
             let target = fs::read_link(&path).context(failed)?;
             header.set_entry_type(tar::EntryType::Symlink);
             header.set_mode(0o777);
             header.set_size(0);
-            builder.append_link(&mut header, &inside, target).context(failed)?;
+            builder
+                .append_link(&mut header, &inside, target)
+                .context(failed)?;
         } else if meta.is_file() {
             let executable = meta.permissions().mode() & 0o100 != 0;
             header.set_mode(if executable { 0o755 } else { 0o644 });
             header.set_size(meta.len());
             let file = File::open(&path).context(failed)?;
-            builder.append_data(&mut header, &inside, BufReader::new(file)).context(failed)?;
+            builder
+                .append_data(&mut header, &inside, BufReader::new(file))
+                .context(failed)?;
         } else {
-            return Err(Error::usage(format!("{} is neither file nor directory", path.display()))
-                .hint("an image takes files, directories and symbolic links"));
+            return Err(
+                Error::usage(format!("{} is neither file nor directory", path.display()))
+                    .hint("an image takes files, directories and symbolic links"),
+            );
         }
     }
     Ok(())

@@ -92,7 +92,8 @@ impl Pip<'_> {
             let mut files = BTreeMap::new();
             files.insert("requirements.txt", requirements);
             files.insert("constraints.txt", constraints);
-            let options = "-r /run/imgbuild/pip/requirements.txt -c /run/imgbuild/pip/constraints.txt";
+            let options =
+                "-r /run/imgbuild/pip/requirements.txt -c /run/imgbuild/pip/constraints.txt";
             let out = self.download(virtualenv, &files, options, listen)?;
             for (text, name) in &out.sources {
                 build.extend(build_requirements(text, name)?);
@@ -106,7 +107,10 @@ impl Pip<'_> {
         }
         if !build.is_empty() && !is_python2(virtualenv) {
             let mut files = BTreeMap::new();
-            files.insert("requirements.txt", build.into_iter().fold(String::new(), |t, l| t + &l + "\n"));
+            files.insert(
+                "requirements.txt",
+                build.into_iter().fold(String::new(), |t, l| t + &l + "\n"),
+            );
             let options = "--only-binary=:all: -r /run/imgbuild/pip/requirements.txt";
             let out = self.download(virtualenv, &files, options, listen)?;
             found.extend(self.keep(virtualenv, &out.files, true)?);
@@ -127,7 +131,11 @@ impl Pip<'_> {
         let mut requirements = String::new();
         for python in missing {
             let hash = python.sha256.hex();
-            let _ = writeln!(requirements, "{}=={} --hash=sha256:{hash}", python.name, python.version);
+            let _ = writeln!(
+                requirements,
+                "{}=={} --hash=sha256:{hash}",
+                python.name, python.version
+            );
         }
         let files = BTreeMap::from([("requirements.txt", requirements)]);
         let options = "--no-deps --require-hashes -r /run/imgbuild/pip/requirements.txt";
@@ -135,8 +143,11 @@ impl Pip<'_> {
         let kept = self.keep(virtualenv, &out.files, false)?;
         for python in missing {
             if !kept.iter().any(|k| k.sha256 == python.sha256) {
-                return Err(Error::failed(format!("the package index no longer has {}", python.file))
-                    .hint("take it from a store that retains it, or run `imgbuild lock --upgrade`"));
+                return Err(Error::failed(format!(
+                    "the package index no longer has {}",
+                    python.file
+                ))
+                .hint("take it from a store that retains it, or run `imgbuild lock --upgrade`"));
             }
         }
         Ok(())
@@ -176,8 +187,14 @@ impl Pip<'_> {
             put(&lent.join(name), text)?;
         }
         put(&lent.join("sources.py"), READ_SOURCES)?;
-        let mounted = self.layers.scratch(&self.scratch.join("layer"), self.keys)?;
-        let site = if virtualenv.system_site_packages { "--system-site-packages" } else { "" };
+        let mounted = self
+            .layers
+            .scratch(&self.scratch.join("layer"), self.keys)?;
+        let site = if virtualenv.system_site_packages {
+            "--system-site-packages"
+        } else {
+            ""
+        };
         let script = format!(
             "{CREATE_VIRTUALENV}\ncreate_virtualenv {} /tmp/imgbuild {site}\n\
              /tmp/imgbuild/bin/python -m pip download --disable-pip-version-check \
@@ -212,12 +229,23 @@ impl Pip<'_> {
     }
 
     /// Keeps downloaded files in the store and names them as the lock does.
-    fn keep(&self, virtualenv: &Virtualenv, files: &[PathBuf], build_only: bool) -> Result<Vec<Python>> {
+    fn keep(
+        &self,
+        virtualenv: &Virtualenv,
+        files: &[PathBuf],
+        build_only: bool,
+    ) -> Result<Vec<Python>> {
         let mut kept = Vec::new();
         for path in files {
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let file = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let (name, version) = split_name(&file).ok_or_else(|| {
-                Error::failed(format!("pip downloaded a file with an unknown kind of name: {file}"))
+                Error::failed(format!(
+                    "pip downloaded a file with an unknown kind of name: {file}"
+                ))
             })?;
             let mut reader =
                 fs::File::open(path).context(|| format!("cannot read {}", path.display()))?;
@@ -249,7 +277,11 @@ impl Downloads {
     fn read(out: &Path, meta: &Path) -> Result<Self> {
         let list = |dir: &Path| -> Result<Vec<PathBuf>> {
             let mut paths = fs::read_dir(dir)
-                .and_then(|entries| entries.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<_>>>())
+                .and_then(|entries| {
+                    entries
+                        .map(|e| Ok(e?.path()))
+                        .collect::<std::io::Result<Vec<_>>>()
+                })
                 .context(|| format!("cannot read {}", dir.display()))?;
             paths.sort();
             Ok(paths)
@@ -258,9 +290,18 @@ impl Downloads {
         for path in list(meta)? {
             let text =
                 fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
-            sources.push((text, path.file_stem().unwrap_or_default().to_string_lossy().into_owned()));
+            sources.push((
+                text,
+                path.file_stem()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
+            ));
         }
-        Ok(Self { files: list(out)?, sources })
+        Ok(Self {
+            files: list(out)?,
+            sources,
+        })
     }
 }
 
@@ -270,7 +311,12 @@ fn put(path: &Path, text: &str) -> Result<()> {
 
 /// Python 2's pip builds sources with the virtualenv's own setuptools.
 fn is_python2(virtualenv: &Virtualenv) -> bool {
-    virtualenv.python.as_str().rsplit('/').next().is_some_and(|n| n.starts_with("python2"))
+    virtualenv
+        .python
+        .as_str()
+        .rsplit('/')
+        .next()
+        .is_some_and(|n| n.starts_with("python2"))
 }
 
 /// `build-system.requires` of a pyproject.toml, or the default.
@@ -313,7 +359,11 @@ fn split_name(file: &str) -> Option<(String, String)> {
 fn normalise(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
-        let c = if matches!(c, '-' | '_' | '.') { '-' } else { c.to_ascii_lowercase() };
+        let c = if matches!(c, '-' | '_' | '.') {
+            '-'
+        } else {
+            c.to_ascii_lowercase()
+        };
         if c != '-' || !out.ends_with('-') {
             out.push(c);
         }
@@ -345,14 +395,26 @@ mod tests {
     #[test]
     fn file_names_tell_project_and_version() {
         for (file, name, version) in [
-            ("zope.interface-5.5.2-cp27-cp27mu-linux_x86_64.whl", "zope-interface", "5.5.2"),
+            (
+                "zope.interface-5.5.2-cp27-cp27mu-linux_x86_64.whl",
+                "zope-interface",
+                "5.5.2",
+            ),
             ("msgpack-python-0.4.8.tar.gz", "msgpack-python", "0.4.8"),
-            ("backports.shutil_get_terminal_size-1.0.0-py2.py3-none-any.whl", "backports-shutil-get-terminal-size", "1.0.0"),
+            (
+                "backports.shutil_get_terminal_size-1.0.0-py2.py3-none-any.whl",
+                "backports-shutil-get-terminal-size",
+                "1.0.0",
+            ),
             ("ujson-1.35.tar.gz", "ujson", "1.35"),
             ("linesman-0.3.2.zip", "linesman", "0.3.2"),
             ("foo-2-bar-1.0rc1.tar.gz", "foo-2-bar", "1.0rc1"),
         ] {
-            assert_eq!(split_name(file), Some((name.into(), version.into())), "{file}");
+            assert_eq!(
+                split_name(file),
+                Some((name.into(), version.into())),
+                "{file}"
+            );
         }
         assert_eq!(split_name("README"), None);
         assert_eq!(split_name("noversion.tar.gz"), None);

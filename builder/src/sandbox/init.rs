@@ -39,7 +39,11 @@ pub fn run(spec: &Path) -> Result<u8> {
     hand_in(&sandbox)?;
     let mut process = match &sandbox.command {
         Command::Host { argv } => beside_tree(argv, &sandbox),
-        Command::Chroot { argv, user, directory } => {
+        Command::Chroot {
+            argv,
+            user,
+            directory,
+        } => {
             devices()?;
             configure_schroot(&sandbox)?;
             inside_tree(argv, user, directory, &sandbox)
@@ -49,7 +53,10 @@ pub fn run(spec: &Path) -> Result<u8> {
         .status()
         .context(|| format!("cannot start {}", process.get_program().to_string_lossy()))?;
     // 128+n as the shell counts signals.
-    let code = status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(1);
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|s| 128 + s))
+        .unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
@@ -59,7 +66,14 @@ fn hide_host(sandbox: &Sandbox) -> Result<()> {
     tmpfs("/run", "mode=755")?;
     make_dir(Path::new("/run/lock"))?;
     for (name, text) in [
-        ("resolv.conf", if sandbox.network { resolver } else { Vec::new() }),
+        (
+            "resolv.conf",
+            if sandbox.network {
+                resolver
+            } else {
+                Vec::new()
+            },
+        ),
         ("hostname", format!("{HOSTNAME}\n").into_bytes()),
     ] {
         let ours = PathBuf::from("/run").join(name);
@@ -99,8 +113,14 @@ fn devices() -> Result<()> {
         ("tty", 5, 0),
     ] {
         let path = dev.join(name);
-        mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), makedev(major, minor))
-            .context(|| format!("cannot make the device {name}"))?;
+        mknodat(
+            CWD,
+            &path,
+            FileType::CharacterDevice,
+            Mode::empty(),
+            makedev(major, minor),
+        )
+        .context(|| format!("cannot make the device {name}"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666))
             .context(|| format!("cannot make the device {name}"))?;
     }
@@ -122,7 +142,13 @@ fn configure_schroot(sandbox: &Sandbox) -> Result<()> {
     let scripts = read_scripts(Path::new("/etc/schroot/setup.d"))?;
     tmpfs("/etc/schroot", "mode=755")?;
     tmpfs("/var/lib/schroot", "mode=755")?;
-    for dir in ["session", "unpack", "mount", "union/overlay", "union/underlay"] {
+    for dir in [
+        "session",
+        "unpack",
+        "mount",
+        "union/overlay",
+        "union/underlay",
+    ] {
         make_dir(&Path::new("/var/lib/schroot").join(dir))?;
     }
     make_dir(Path::new("/run/schroot/mount"))?;
@@ -190,7 +216,11 @@ fn read_scripts(dir: &Path) -> Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
 
 fn beside_tree(argv: &[String], sandbox: &Sandbox) -> Process {
     let mut process = Process::new(&argv[0]);
-    process.args(&argv[1..]).env_clear().env("PATH", PATH).envs(&sandbox.environment);
+    process
+        .args(&argv[1..])
+        .env_clear()
+        .env("PATH", PATH)
+        .envs(&sandbox.environment);
     process
 }
 
@@ -199,21 +229,39 @@ fn beside_tree(argv: &[String], sandbox: &Sandbox) -> Process {
 fn inside_tree(argv: &[String], user: &str, directory: &str, sandbox: &Sandbox) -> Process {
     let mut process = Process::new("schroot");
     process.env_clear().env("PATH", PATH).current_dir("/");
-    process.args(["--chroot", "source:imgbuild", "--user", "root", "--directory", directory]);
+    process.args([
+        "--chroot",
+        "source:imgbuild",
+        "--user",
+        "root",
+        "--directory",
+        directory,
+    ]);
     process.arg("--");
     if user != "root" {
         process.args(["runuser", "-u", user, "--"]);
     }
     process.args(["env", "-i"]);
-    process.args(sandbox.environment.iter().map(|(name, value)| format!("{name}={value}")));
+    process.args(
+        sandbox
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
     process.args(argv);
     process
 }
 
 fn tmpfs(path: &str, data: &str) -> Result<()> {
     let data = std::ffi::CString::new(data).context(|| "bad mount data".into())?;
-    mount("imgbuild", path, "tmpfs", MountFlags::NOSUID, data.as_c_str())
-        .context(|| format!("cannot mount a tmpfs on {path}"))
+    mount(
+        "imgbuild",
+        path,
+        "tmpfs",
+        MountFlags::NOSUID,
+        data.as_c_str(),
+    )
+    .context(|| format!("cannot mount a tmpfs on {path}"))
 }
 
 fn bind(source: &Path, target: &Path) -> Result<()> {

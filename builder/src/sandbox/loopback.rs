@@ -20,5 +20,9 @@ pub(super) fn up() -> io::Result<()> {
     // SAFETY: the descriptor is open and the request outlives the call, which
     // only reads it.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -103,14 +103,22 @@ impl Sandbox {
     }
 
     fn tool(&self) -> Result<(tempfile::NamedTempFile, Tool)> {
-        let mut spec = tempfile::NamedTempFile::new()
-            .context(|| "cannot write a temporary file".into())?;
+        let mut spec =
+            tempfile::NamedTempFile::new().context(|| "cannot write a temporary file".into())?;
         let json = serde_json::to_vec(self).context(|| "cannot describe the sandbox".into())?;
-        spec.write_all(&json).context(|| "cannot write a temporary file".into())?;
+        spec.write_all(&json)
+            .context(|| "cannot write a temporary file".into())?;
         let own = own_executable()?;
         let mut tool = Tool::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "unshare", "--kill-child=KILL"])
-            .args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--mount-proc"]);
+            .args([
+                "--mount",
+                "--pid",
+                "--ipc",
+                "--uts",
+                "--fork",
+                "--mount-proc",
+            ]);
         if !self.network {
             tool = tool.arg("--net");
         }
@@ -118,7 +126,12 @@ impl Sandbox {
             Command::Host { argv } => argv.first().map_or("it", String::as_str),
             Command::Chroot { .. } => "its script",
         };
-        let tool = tool.called(name).arg("--").arg(own).arg(INIT_COMMAND).arg(spec.path());
+        let tool = tool
+            .called(name)
+            .arg("--")
+            .arg(own)
+            .arg(INIT_COMMAND)
+            .arg(spec.path());
         Ok((spec, tool))
     }
 }
@@ -129,8 +142,10 @@ pub fn own_executable() -> Result<PathBuf> {
     if path.exists() {
         return Ok(path);
     }
-    Err(Error::failed("imgbuild's own program file was replaced while it ran")
-        .hint("run the command again"))
+    Err(
+        Error::failed("imgbuild's own program file was replaced while it ran")
+            .hint("run the command again"),
+    )
 }
 
 /// Re-runs this very command line in a private mount namespace, so that every

@@ -34,7 +34,11 @@ pub struct Rule {
 }
 
 const fn remove(pattern: &'static str, reason: &'static str) -> Rule {
-    Rule { pattern, action: Action::Remove, reason }
+    Rule {
+        pattern,
+        action: Action::Remove,
+        reason,
+    }
 }
 
 /// What is removed or emptied in every image.
@@ -48,29 +52,72 @@ pub const RULES: &[Rule] = &[
     remove("/home/*/.bash_history", "what somebody typed"),
     remove("/var/log/wtmp", "log-ins of the build"),
     remove("/var/log/btmp", "log-ins of the build"),
-    remove("/var/log/*.log", "logs of the build: dpkg, alternatives, bootstrap, fontconfig"),
+    remove(
+        "/var/log/*.log",
+        "logs of the build: dpkg, alternatives, bootstrap, fontconfig",
+    ),
     remove("/var/log/apt/*", "logs of the build"),
     remove("/var/log/journal/*", "logs of the build"),
-    Rule { pattern: "/var/log/lastlog", action: Action::Empty, reason: "log-ins of the build" },
-    Rule { pattern: "/var/log/faillog", action: Action::Empty, reason: "log-ins of the build" },
+    Rule {
+        pattern: "/var/log/lastlog",
+        action: Action::Empty,
+        reason: "log-ins of the build",
+    },
+    Rule {
+        pattern: "/var/log/faillog",
+        action: Action::Empty,
+        reason: "log-ins of the build",
+    },
     remove("/etc/ssh/ssh_host_*", "keys must be the node's own"),
-    remove("/etc/ssl/certs/ssl-cert-snakeoil.pem", "a random key must be the node's own"),
-    remove("/etc/ssl/private/ssl-cert-snakeoil.key", "a random key must be the node's own"),
-    Rule { pattern: "/etc/machine-id", action: Action::Empty, reason: "must be the node's own; see machine-id(5)" },
+    remove(
+        "/etc/ssl/certs/ssl-cert-snakeoil.pem",
+        "a random key must be the node's own",
+    ),
+    remove(
+        "/etc/ssl/private/ssl-cert-snakeoil.key",
+        "a random key must be the node's own",
+    ),
+    Rule {
+        pattern: "/etc/machine-id",
+        action: Action::Empty,
+        reason: "must be the node's own; see machine-id(5)",
+    },
     remove("/var/lib/dbus/machine-id", "must be the node's own"),
     remove("/var/lib/systemd/random-seed", "must be the node's own"),
-    remove("/var/lib/systemd/credential.secret", "must be the node's own"),
-    remove("/var/lib/systemd/catalog/database", "a cache that holds times"),
+    remove(
+        "/var/lib/systemd/credential.secret",
+        "must be the node's own",
+    ),
+    remove(
+        "/var/lib/systemd/catalog/database",
+        "a cache that holds times",
+    ),
     remove("/etc/hostname", "the build's name, not the node's"),
     remove("/etc/debian_chroot", "schroot writes it at every entry"),
-    Rule { pattern: "/etc/resolv.conf", action: Action::Empty, reason: "resolvers are the node's" },
-    remove("/usr/sbin/policy-rc.d", "kept services from starting during the build"),
+    Rule {
+        pattern: "/etc/resolv.conf",
+        action: Action::Empty,
+        reason: "resolvers are the node's",
+    },
+    remove(
+        "/usr/sbin/policy-rc.d",
+        "kept services from starting during the build",
+    ),
     remove("/etc/apt/sources.list~", "backup"),
     remove("/var/lib/apt/lists/*", "downloaded indexes"),
-    remove("/var/cache/apt/*.bin", "caches that hold addresses and times"),
-    remove("/var/cache/apt/archives/*.deb", "packages that are installed already"),
+    remove(
+        "/var/cache/apt/*.bin",
+        "caches that hold addresses and times",
+    ),
+    remove(
+        "/var/cache/apt/archives/*.deb",
+        "packages that are installed already",
+    ),
     remove("/var/lib/apt/extended_states.*", "backup"),
-    remove("/var/cache/ldconfig/aux-cache", "a cache that holds inode numbers and times"),
+    remove(
+        "/var/cache/ldconfig/aux-cache",
+        "a cache that holds inode numbers and times",
+    ),
     remove("/var/cache/debconf/*-old", "backup"),
     remove("/var/lib/dpkg/*-old", "backup"),
     remove("/var/lib/dpkg/lock*", "lock files"),
@@ -84,14 +131,23 @@ pub const RULES: &[Rule] = &[
     remove("/etc/subuid-", "backup"),
     remove("/etc/subgid-", "backup"),
     remove("/etc/.pwd.lock", "lock file"),
-    remove("/var/cache/man/**", "an index that holds times; man-db makes it again"),
+    remove(
+        "/var/cache/man/**",
+        "an index that holds times; man-db makes it again",
+    ),
     remove("/var/cache/fontconfig/*", "a cache keyed by random ids"),
     remove("/usr/share/fonts/**/.uuid", "random ids"),
     remove("/usr/share/fonts/.uuid", "random ids"),
     remove("/usr/local/share/fonts/.uuid", "random ids"),
-    remove("/usr/share/icons/*/icon-theme.cache", "a cache that holds times"),
+    remove(
+        "/usr/share/icons/*/icon-theme.cache",
+        "a cache that holds times",
+    ),
     remove("/etc/apt/trustdb.gpg", "holds a time"),
-    remove("/**/site-packages/*.dist-info/direct_url.json", "the path of the build"),
+    remove(
+        "/**/site-packages/*.dist-info/direct_url.json",
+        "the path of the build",
+    ),
     remove("/debootstrap", "debootstrap's scratch directory"),
 ];
 
@@ -149,7 +205,8 @@ pub(super) fn step(recipe: &Recipe, lock: &Lock) -> Step {
     let places = ["dev", "proc", "sys", "run"].map(|d| format!("@ROOT@/{d}"));
     step.host = vec!["find".into()];
     step.host.extend(places);
-    step.host.extend(["-xdev", "-mindepth", "1", "-delete"].map(str::to_owned));
+    step.host
+        .extend(["-xdev", "-mindepth", "1", "-delete"].map(str::to_owned));
 
     let mut script = String::new();
     if recipe.clean.autoremove {
@@ -157,15 +214,34 @@ pub(super) fn step(recipe: &Recipe, lock: &Lock) -> Step {
     }
     script.push_str("apt-get clean\n");
     script.push_str(REWRITE);
-    let venvs: Vec<String> = recipe.virtualenvs.iter().map(|v| v.path.to_string()).collect();
-    let _ = writeln!(script, ": > /run/sources\nvirtualenvs={}", quote(&venvs.join(" ")));
+    let venvs: Vec<String> = recipe
+        .virtualenvs
+        .iter()
+        .map(|v| v.path.to_string())
+        .collect();
+    let _ = writeln!(
+        script,
+        ": > /run/sources\nvirtualenvs={}",
+        quote(&venvs.join(" "))
+    );
     script.push_str(BYTE_CODE);
-    let keep: Vec<String> = recipe.clean.keep.iter().map(|g| regex(g.as_str())).collect();
+    let keep: Vec<String> = recipe
+        .clean
+        .keep
+        .iter()
+        .map(|g| regex(g.as_str()))
+        .collect();
     let own = recipe.clean.remove.iter().map(|g| regex(g.as_str()));
     let paths = |action: Action| {
-        RULES.iter().filter(move |r| r.action == action).map(|r| regex(r.pattern))
+        RULES
+            .iter()
+            .filter(move |r| r.action == action)
+            .map(|r| regex(r.pattern))
     };
-    step.hand("remove", Content::Text(lines(paths(Action::Remove).chain(own))));
+    step.hand(
+        "remove",
+        Content::Text(lines(paths(Action::Remove).chain(own))),
+    );
     step.hand("empty", Content::Text(lines(paths(Action::Empty))));
     step.hand("keep", Content::Text(lines(keep.into_iter())));
     let _ = write!(

@@ -128,7 +128,10 @@ impl Step {
     }
 
     fn hand(&mut self, name: impl Into<String>, content: Content) {
-        self.handed.push(Handed { name: name.into(), content });
+        self.handed.push(Handed {
+            name: name.into(),
+            content,
+        });
     }
 
     /// Every retained input that must be there before the step runs.

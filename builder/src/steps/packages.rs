@@ -43,8 +43,11 @@ apt-get -q update
 pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
     let mut step = Step::new(Phase::Bootstrap, "bootstrap", lock.epoch);
     let suite = &recipe.bootstrap.suite;
-    let include: Vec<&str> =
-        lock.debs_until(Stage::Base).filter(|d| d.stage == Stage::Base).map(|d| d.name.as_str()).collect();
+    let include: Vec<&str> = lock
+        .debs_until(Stage::Base)
+        .filter(|d| d.stage == Stage::Base)
+        .map(|d| d.name.as_str())
+        .collect();
     step.host = vec![
         "debootstrap".into(),
         format!("--arch={}", lock.architecture),
@@ -68,24 +71,37 @@ pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
     step.script = AFTER_BOOTSTRAP.into();
     step.mirror = Some(Mirror {
         suite: suite.to_string(),
-        debs: lock.debs_until(Stage::Base).map(|d| (d.sha256, d.stage)).collect(),
+        debs: lock
+            .debs_until(Stage::Base)
+            .map(|d| (d.sha256, d.stage))
+            .collect(),
     });
     step
 }
 
 pub(super) fn groups(recipe: &Recipe, lock: &Lock) -> Vec<Step> {
     let groups = packages_of(recipe);
-    (1u32..).zip(&groups).map(|(n, group)| install(group, n, lock)).collect()
+    (1u32..)
+        .zip(&groups)
+        .map(|(n, group)| install(group, n, lock))
+        .collect()
 }
 
 fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
     const SUITE: &str = "locked";
     let stage = Stage::Packages(number);
     let count = lock.debs.iter().filter(|d| d.stage == stage).count();
-    let mut step = Step::new(Phase::Packages, format!("packages {number} ({count})"), lock.epoch);
+    let mut step = Step::new(
+        Phase::Packages,
+        format!("packages {number} ({count})"),
+        lock.epoch,
+    );
     let mut script = APT.to_owned();
     let recommends = if group.recommends { "" } else { "no-" };
-    let local = lock.debs.iter().filter(|d| d.stage == stage && d.archive.is_none());
+    let local = lock
+        .debs
+        .iter()
+        .filter(|d| d.stage == stage && d.archive.is_none());
     let wanted: Vec<String> = group
         .install
         .iter()
@@ -101,7 +117,11 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
         );
     }
     let list = |names: &[crate::recipe::PackageName]| -> String {
-        names.iter().map(|n| quote(n.as_str())).collect::<Vec<_>>().join(" ")
+        names
+            .iter()
+            .map(|n| quote(n.as_str()))
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     if !group.hold.is_empty() {
         let _ = writeln!(script, "apt-mark hold -- {}", list(&group.hold));
@@ -113,12 +133,18 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
     let address = mirror_path();
     step.hand(
         "sources.list",
-        Content::Text(format!("deb [trusted=yes] file:{} {SUITE} main\n", address.display())),
+        Content::Text(format!(
+            "deb [trusted=yes] file:{} {SUITE} main\n",
+            address.display()
+        )),
     );
     debug_assert!(step.script.contains(HANDED));
     step.mirror = Some(Mirror {
         suite: SUITE.into(),
-        debs: lock.debs_until(stage).map(|d| (d.sha256, d.stage)).collect(),
+        debs: lock
+            .debs_until(stage)
+            .map(|d| (d.sha256, d.stage))
+            .collect(),
     });
     step
 }

@@ -29,7 +29,11 @@ pub(super) fn settings(recipe: &Recipe, epoch: u64) -> Vec<Step> {
         }
         script.push_str("locale-gen\n");
     }
-    let _ = writeln!(script, "printf 'LANG=%s\\n' {} > /etc/default/locale", quote(system.locale.as_str()));
+    let _ = writeln!(
+        script,
+        "printf 'LANG=%s\\n' {} > /etc/default/locale",
+        quote(system.locale.as_str())
+    );
     let zone = quote(system.timezone.as_str());
     let _ = writeln!(
         script,
@@ -63,10 +67,26 @@ pub(super) fn users(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
                 format!("--skel {HANDED}/{dir} ")
             }
         };
-        let comment = user.comment.as_ref().map_or(String::new(), |c| quote(c.as_str()));
-        let comment = if comment.is_empty() { "''".to_owned() } else { comment };
-        let groups = user.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let groups = if groups.is_empty() { groups } else { format!("--groups {} ", quote(&groups)) };
+        let comment = user
+            .comment
+            .as_ref()
+            .map_or(String::new(), |c| quote(c.as_str()));
+        let comment = if comment.is_empty() {
+            "''".to_owned()
+        } else {
+            comment
+        };
+        let groups = user
+            .groups
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",");
+        let groups = if groups.is_empty() {
+            groups
+        } else {
+            format!("--groups {} ", quote(&groups))
+        };
         let _ = writeln!(
             script,
             "getent group {gid} >/dev/null || groupadd --gid {gid} {name}\n\

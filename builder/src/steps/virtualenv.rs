@@ -61,10 +61,18 @@ tempfile._RandomNameSequence = _Numbered
 tempfile._name_sequence = None
 "#;
 
-pub(super) fn steps(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>) -> Result<Vec<Step>> {
+pub(super) fn steps(
+    recipe: &Recipe,
+    virtualenv: &Virtualenv,
+    locals: &Locals<'_>,
+) -> Result<Vec<Step>> {
     let path = virtualenv.path.to_string();
-    let locked: Vec<&Python> =
-        locals.lock.python.iter().filter(|p| p.virtualenv == path).collect();
+    let locked: Vec<&Python> = locals
+        .lock
+        .python
+        .iter()
+        .filter(|p| p.virtualenv == path)
+        .collect();
     let mut steps = vec![create(recipe, virtualenv, locals, &locked)];
     if !virtualenv.local.is_empty() || !virtualenv.git.is_empty() {
         steps.push(own_packages(recipe, virtualenv, locals, &locked)?);
@@ -72,12 +80,21 @@ pub(super) fn steps(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_
     Ok(steps)
 }
 
-fn create(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>, locked: &[&Python]) -> Step {
+fn create(
+    recipe: &Recipe,
+    virtualenv: &Virtualenv,
+    locals: &Locals<'_>,
+    locked: &[&Python],
+) -> Step {
     let path = quote(virtualenv.path.as_str());
     let wanted: Vec<&&Python> = locked.iter().filter(|p| !p.build_only).collect();
     let name = format!("virtualenv {} ({})", virtualenv.path, wanted.len());
     let mut step = Step::new(Phase::Virtualenvs, name, locals.lock.epoch);
-    let site = if virtualenv.system_site_packages { "--system-site-packages" } else { "" };
+    let site = if virtualenv.system_site_packages {
+        "--system-site-packages"
+    } else {
+        ""
+    };
     let mut body = format!(
         "{CREATE_VIRTUALENV}{PIP}venv={path}\ncreate_virtualenv {} \"$venv\" {site}\n",
         quote(virtualenv.python.as_str())
@@ -94,11 +111,21 @@ fn create(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>, locked:
             );
         }
         step.hand("requirements.txt", Content::Text(requirements));
-        let _ = writeln!(body, "pip_install --require-hashes -r {HANDED}/requirements.txt");
+        let _ = writeln!(
+            body,
+            "pip_install --require-hashes -r {HANDED}/requirements.txt"
+        );
     }
     if virtualenv.wrapper && first_wrapped(recipe, virtualenv) {
-        let home = virtualenv.path.as_path().parent().unwrap_or(std::path::Path::new("/"));
-        step.hand("wrapper.sh", Content::Text(wrapper_lines(&home.display().to_string())));
+        let home = virtualenv
+            .path
+            .as_path()
+            .parent()
+            .unwrap_or(std::path::Path::new("/"));
+        step.hand(
+            "wrapper.sh",
+            Content::Text(wrapper_lines(&home.display().to_string())),
+        );
         let _ = writeln!(body, "cat {HANDED}/wrapper.sh >> \"$HOME/.bashrc\"");
     }
     hand_wheels(&mut step, locked);
@@ -108,7 +135,10 @@ fn create(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>, locked:
 
 /// One set of lines for an owner, however many virtualenvs.
 fn first_wrapped(recipe: &Recipe, virtualenv: &Virtualenv) -> bool {
-    let same = recipe.virtualenvs.iter().find(|v| v.wrapper && v.owner.user == virtualenv.owner.user);
+    let same = recipe
+        .virtualenvs
+        .iter()
+        .find(|v| v.wrapper && v.owner.user == virtualenv.owner.user);
     same.is_some_and(|first| first.path == virtualenv.path)
 }
 
@@ -134,15 +164,26 @@ fn own_packages(
     let mut body = format!("{PIP}venv={}\n", quote(&path));
     let mut sources = Vec::new();
     for (index, local) in virtualenv.local.iter().enumerate() {
-        sources.push((format!("local-{index}"), locals.digest(local.as_str())?, String::new()));
+        sources.push((
+            format!("local-{index}"),
+            locals.digest(local.as_str())?,
+            String::new(),
+        ));
     }
     for (index, git) in virtualenv.git.iter().enumerate() {
-        let found = locals.lock.git.iter().find(|g| g.virtualenv == path && g.index == index);
+        let found = locals
+            .lock
+            .git
+            .iter()
+            .find(|g| g.virtualenv == path && g.index == index);
         let found = found.ok_or_else(|| {
             Error::failed(format!("the lock does not name {} of {path}", git.url))
                 .hint("run `imgbuild lock` to bring it up to date")
         })?;
-        let below = git.subdirectory.as_ref().map_or(String::new(), |s| format!("/{s}"));
+        let below = git
+            .subdirectory
+            .as_ref()
+            .map_or(String::new(), |s| format!("/{s}"));
         sources.push((format!("git-{index}"), found.sha256, below));
     }
     for (handed, digest, below) in sources {
@@ -160,14 +201,26 @@ fn own_packages(
 }
 
 fn hand_wheels(step: &mut Step, locked: &[&Python]) {
-    step.hand("wheels/README", Content::Text("The locked files of this virtualenv.\n".into()));
+    step.hand(
+        "wheels/README",
+        Content::Text("The locked files of this virtualenv.\n".into()),
+    );
     for python in locked {
-        step.hand(format!("wheels/{}", python.file), Content::Input(python.sha256));
+        step.hand(
+            format!("wheels/{}", python.file),
+            Content::Input(python.sha256),
+        );
     }
 }
 
 /// Root prepares the place, the owner does the rest.
-fn as_owner(recipe: &Recipe, virtualenv: &Virtualenv, locals: &Locals<'_>, step: &mut Step, body: &str) {
+fn as_owner(
+    recipe: &Recipe,
+    virtualenv: &Virtualenv,
+    locals: &Locals<'_>,
+    step: &mut Step,
+    body: &str,
+) {
     let owner = &virtualenv.owner;
     let mut environment = user_environment(recipe, owner.user.as_str(), locals.lock.epoch);
     environment.insert("PYTHONPATH".into(), format!("{HANDED}/python"));
