@@ -1,1 +1,10 @@
 //! Shared pieces of the end-to-end tests.
+//!
+//! The tests run the binaries a user runs: `imgbuild` and the static `imgnode`
+//! are built in release mode, once a test run. They need root, the packages
+//! that `tests/run` installs, and the machine's own archive and package index;
+//! what is missing makes them fail with the command that brings it.
+
+pub mod binaries;
+pub mod host;
+pub mod http;

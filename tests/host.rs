@@ -1,0 +1,67 @@
+//! What a build or a session could leave behind on the machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// A picture of mounts, schroot sessions and namespaces.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Host {
+    mounts: BTreeSet<String>,
+    files: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+}
+
+impl Host {
+    /// Looks at the machine as it is now.
+    pub fn look() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
+        let mut files = BTreeSet::new();
+        for dir in ["/var/lib/schroot", "/run/schroot", "/etc/schroot", "/run/imgbuild"] {
+            walk(Path::new(dir), &mut files);
+        }
+        Self { mounts: mounts.lines().map(str::to_owned).collect(), files, namespaces: namespaces() }
+    }
+
+    /// Fails the test when something is there that was not there before.
+    #[track_caller]
+    pub fn assert_clean_since(&self, before: &Self) {
+        let news = |now: &BTreeSet<String>, then: &BTreeSet<String>| -> Vec<String> {
+            now.difference(then).cloned().collect()
+        };
+        let left = [
+            news(&self.mounts, &before.mounts),
+            news(&self.files, &before.files),
+            news(&self.namespaces, &before.namespaces),
+        ];
+        assert!(left.iter().all(Vec::is_empty), "left behind: {left:#?}");
+    }
+}
+
+fn walk(path: &Path, into: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(path) else { return };
+    for entry in entries.flatten() {
+        into.insert(entry.path().display().to_string());
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            walk(&entry.path(), into);
+        }
+    }
+}
+
+/// The mount, PID and network namespaces of all processes.
+fn namespaces() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for process in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
+        let pid = process.file_name();
+        if !pid.to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
+            continue;
+        }
+        for kind in ["mnt", "pid", "net"] {
+            // A process may end meanwhile.
+            if let Ok(name) = fs::read_link(process.path().join("ns").join(kind)) {
+                found.insert(name.display().to_string());
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,220 @@
+//! The main job, end to end: `recipes/fanery.toml` becomes an image, the image
+//! a running application, and the machine is afterwards as it was before.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tests::binaries::{Ran, imgbuild, imgnode, repository};
+use tests::host::Host;
+use tests::http;
+
+const HEADER: &str = "X-Fanery-Call: true";
+const SYSTEM: &str = "FaneryTest";
+
+/// A directory with everything of one test: recipe, store, work, node.
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        // Not below /tmp: it may be a tmpfs, too small for an image.
+        let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
+        let status = Command::new("cp")
+            .arg("-R")
+            .arg(repository().join("recipes"))
+            .arg(dir.path())
+            .status()
+            .expect("cp runs");
+        assert!(status.success());
+        // The test locks for itself.
+        let _ = fs::remove_file(dir.path().join("recipes/fanery.lock"));
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn build(&self, arguments: &[&str]) -> Ran {
+        self.build_in("work", arguments)
+    }
+
+    fn build_in(&self, work: &str, arguments: &[&str]) -> Ran {
+        Ran::of(
+            Command::new(imgbuild())
+                .current_dir(self.dir.path())
+                .args(arguments)
+                .arg("--store")
+                .arg(self.path("store"))
+                .arg("--work")
+                .arg(self.path(work))
+                .arg("--keys")
+                .arg(self.path("keys")),
+        )
+    }
+
+    fn node(&self, arguments: &[&str]) -> Ran {
+        self.node_in("node", arguments)
+    }
+
+    fn node_in(&self, state: &str, arguments: &[&str]) -> Ran {
+        Ran::of(Command::new(imgnode()).arg("--state").arg(self.path(state)).args(arguments))
+    }
+
+    fn init(&self, state: &str, store: &Path) -> Ran {
+        let root = store.join("env/dev/metadata/1.root.json");
+        self.node_in(
+            state,
+            &[
+                "init",
+                "--env",
+                "dev",
+                "--repo",
+                &store.display().to_string(),
+                "--root",
+                &root.display().to_string(),
+            ],
+        )
+    }
+
+    fn install(&self, state: &str, system: &str) -> Ran {
+        let target = format!("dir:{}", self.path("images").display());
+        self.node_in(state, &["install", "fanery-node", "--as", system, "--target", &target])
+    }
+}
+
+#[test]
+fn fanery_from_recipe_to_answer() {
+    let bench = Bench::new();
+    let before = Host::look();
+
+    let built = bench.build(&["recipes/fanery.toml"]).expect(0);
+    let image = built.stdout.trim().to_owned();
+    assert!(image.starts_with("blake3:") && image.len() == 71, "{image}");
+    assert!(built.stderr.contains("made the environment `dev`"), "{}", built.stderr);
+    Host::look().assert_clean_since(&before);
+
+    let again = bench.build(&["recipes/fanery.toml"]).expect(0);
+    assert_eq!(again.stdout.trim(), image);
+    assert!(again.stderr.contains("up to date"), "{}", again.stderr);
+
+    refused_when_altered(&bench);
+
+    bench.init("node", &bench.path("store")).expect(0);
+    bench.install("node", SYSTEM).expect(0);
+    serve_and_reload(&bench);
+    bench.node(&["verify", SYSTEM]).expect(0);
+    bench.node(&["uninstall", SYSTEM]).expect(0);
+    Host::look().assert_clean_since(&before);
+}
+
+/// Start, ask, reload under requests, stop.
+fn serve_and_reload(bench: &Bench) {
+    let port = http::free_port();
+    bench.node(&["start", SYSTEM, "--", "--bind", &format!("127.0.0.1:{port}")]).expect(0);
+    let (status, body) =
+        http::wait_for(port, "/hello/x.json", HEADER, Duration::from_secs(30));
+    assert_eq!((status, body.as_str()), (200, "\"hello x\""));
+    let status = bench.node(&["status", "--json"]).expect(0).stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).expect("status is JSON");
+    assert!(status.to_string().contains(SYSTEM), "{status}");
+
+    let ended = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicU64::new(0));
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let (ended, answered) = (Arc::clone(&ended), Arc::clone(&answered));
+            std::thread::spawn(move || {
+                let mut failed = Vec::new();
+                while !ended.load(Ordering::Relaxed) {
+                    match http::get(port, "/hello/y.json", HEADER) {
+                        Ok((200, body)) if body == "\"hello y\"" => {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                        other => failed.push(format!("{other:?}")),
+                    }
+                }
+                failed
+            })
+        })
+        .collect();
+    bench.node(&["reload", SYSTEM]).expect(0);
+    bench.node(&["reload", SYSTEM]).expect(0);
+    ended.store(true, Ordering::Relaxed);
+    for client in clients {
+        let failed = client.join().expect("the client ends");
+        assert!(failed.is_empty(), "requests failed during the reload: {failed:?}");
+    }
+    assert!(answered.load(Ordering::Relaxed) > 20, "too few requests to say anything");
+
+    bench.node(&["stop", SYSTEM]).expect(0);
+    assert!(http::get(port, "/hello/x.json", HEADER).is_err(), "somebody still answers");
+}
+
+/// One changed byte anywhere: exit code 3, one line, nothing installed.
+fn refused_when_altered(bench: &Bench) {
+    let whole = bench.path("store");
+    let altered = bench.path("altered");
+    let cases: [(&str, fn(&str) -> bool); 3] = [
+        ("the manifest", |p| p.contains("env/dev/targets/")),
+        ("the metadata", |p| p.ends_with(".targets.json")),
+        ("the content", |p| p.contains("packs/") && !p.ends_with(".index") && !p.ends_with(".idx")),
+    ];
+    for (what, wanted) in cases {
+        let status = Command::new("cp")
+            .args(["-a", "--reflink=auto"])
+            .args([&whole, &altered])
+            .status()
+            .expect("cp runs");
+        assert!(status.success());
+        let file = find(&altered, &|path| wanted(&path.display().to_string()))
+            .unwrap_or_else(|| panic!("the store has a file for {what}"));
+        flip_a_byte(&file);
+        bench.init("altered-node", &altered).expect(0);
+        let refused = bench.install("altered-node", "FaneryAltered").expect(3);
+        let errors = refused.stderr.lines().filter(|l| l.starts_with("error:")).count();
+        assert_eq!(errors, 1, "{what}: {}", refused.stderr);
+        assert!(!Path::new("/etc/schroot/chroot.d/imgnode-FaneryAltered.conf").exists());
+        assert!(
+            !bench.path("images/FaneryAltered/1").exists(),
+            "{what} was altered and a tree was installed"
+        );
+        fs::remove_dir_all(&altered).expect("the copy can be removed");
+        fs::remove_dir_all(bench.path("altered-node")).expect("the state can be removed");
+    }
+}
+
+/// The largest file below a directory that is wanted.
+fn find(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let mut best: Option<(u64, PathBuf)> = None;
+    let mut pending = vec![dir.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(dir).ok()?.flatten() {
+            let path = entry.path();
+            let meta = entry.metadata().ok()?;
+            if meta.is_dir() {
+                pending.push(path);
+            } else if wanted(&path) && best.as_ref().is_none_or(|(size, _)| meta.len() > *size) {
+                best = Some((meta.len(), path));
+            }
+        }
+    }
+    best.map(|(_, path)| path)
+}
+
+fn flip_a_byte(path: &Path) {
+    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::PermissionsExt;
+    let meta = fs::metadata(path).expect("the file is there");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let file = fs::File::options().read(true).write(true).open(path).expect("it can be opened");
+    let mut byte = [0];
+    let at = meta.len() / 2;
+    file.read_exact_at(&mut byte, at).expect("it can be read");
+    file.write_all_at(&[byte[0] ^ 0x20], at).expect("it can be written");
+}
