@@ -299,14 +299,13 @@ impl Farm {
     /// What of this system is on the host.
     pub fn traces(&self) -> Vec<String> {
         let mut traces = Vec::new();
-        for table in ["/proc/self/mountinfo"] {
-            let text = fs::read_to_string(table).unwrap();
-            traces.extend(
-                text.lines()
-                    .filter(|line| line.contains(&self.system))
-                    .map(str::to_owned),
-            );
-        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        traces.extend(
+            mounts
+                .lines()
+                .filter(|line| line.contains(&self.system))
+                .map(str::to_owned),
+        );
         let sessions = Command::new("schroot")
             .args(["--list", "--all-sessions"])
             .output()
