@@ -1,11 +1,13 @@
 //! A store, read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use sha2::Digest as _;
 
 use crate::backend::Backend;
 use crate::canon::{END, padding};
+use crate::chunk::ChunkRef;
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
@@ -226,25 +228,22 @@ impl Store {
         let Some(hint) = self.hint(&manifest.image)?.filter(|_| present.is_some()) else {
             return Ok(false);
         };
-        let mut locations = crate::image::Locations::default();
+        // A set of the few that are needed, not an index of all that are there.
+        let mut wanted: HashSet<ChunkRef> = manifest.layout.chunks.iter().copied().collect();
         for pack in &hint.packs {
             let Some(index) = read_index(backend, pack)? else {
                 return Ok(false);
             };
             // The last byte is there only if all are.
-            if backend
-                .get_range(&pack::pack_key(pack), index.pack_size() - 1, 1)
-                .is_err()
-            {
+            let last = index.pack_size() - 1;
+            if backend.get_range(&pack::pack_key(pack), last, 1).is_err() {
                 return Ok(false);
             }
-            locations.add([index]);
+            for chunk in index.chunks() {
+                wanted.remove(chunk);
+            }
         }
-        Ok(manifest
-            .layout
-            .chunks
-            .iter()
-            .all(|chunk| locations.find(chunk).next().is_some()))
+        Ok(wanted.is_empty())
     }
 
     /// The hint of an image; a damaged one is as good as none.

@@ -28,13 +28,13 @@ use crate::layout;
 use crate::pack::Decoder;
 
 /// Decoded frames that may be alive at once, 4 MiB each.
-const FRAMES: usize = 10;
+const FRAMES: usize = 6;
 
 /// Frames that stay alive although nothing in the queue needs them.
-const RECENT: usize = 5;
+const RECENT: usize = 3;
 
 /// Entries and chunks that are queued at most.
-const QUEUE: usize = 16 * 1024;
+const QUEUE: usize = 2048;
 
 /// More workers than this would only fill [`FRAMES`] sooner.
 const WORKERS: usize = 4;

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use store::canon::{self, Entry};
-use store::{DirStore, Manifest, Published, Sha256};
+use store::{DirBackend, DirStore, ErrorKind, Manifest, Published, Result, Sha256, Store};
 
 /// No file of a test image is newer.
 pub(crate) const EPOCH: u64 = 1_700_000_000;
@@ -298,4 +298,52 @@ pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+/// A store with one image, and the tree that it was made from.
+pub(crate) struct Example {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) store: DirStore,
+    pub(crate) manifest: Manifest,
+}
+
+impl Example {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        example(&dir.path().join("tree"));
+        let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
+        let manifest = publish(&store, &dir.path().join("tree"));
+        Self {
+            dir,
+            store,
+            manifest,
+        }
+    }
+
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    pub(crate) fn read(&self) -> Store {
+        Store::open(Box::new(DirBackend::open(self.store.root()).unwrap())).unwrap()
+    }
+
+    /// The only file of this extension in a folder of the store.
+    pub(crate) fn object(&self, extension: &str) -> PathBuf {
+        let mut found = files(self.store.root());
+        found.retain(|path| path.extension().is_some_and(|found| found == extension));
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+}
+
+/// What a release does before it signs: every byte of an image, and each object
+/// that it is in.
+pub(crate) fn check_everything(read: &Store, manifest: &Manifest) -> Result<()> {
+    Store::open(Box::new(DirBackend::open(read.backend().describe())?))?;
+    if read.manifest(&manifest.image)? != *manifest {
+        return Err(store::Error::new(ErrorKind::Corrupt, "another manifest"));
+    }
+    read.verify_image(manifest)?;
+    read.verify_objects(manifest)
 }

@@ -17,7 +17,7 @@ use store::env::{Environment, RoleKeys};
 use store::manifest::{Manifest, Run, SCHEMA, User};
 use store::{DirStore, EnvName, Sha256};
 
-pub const EPOCH: u64 = 1_600_000_000;
+pub(crate) const EPOCH: u64 = 1_600_000_000;
 
 const APP: &str = r#"#!/bin/sh
 # A server without a port: it lives, reloads and ends.
@@ -41,14 +41,14 @@ esac
 "#;
 
 /// Everything a test needs, and the duty to leave nothing.
-pub struct Farm {
-    pub directory: tempfile::TempDir,
-    pub system: String,
+pub(crate) struct Farm {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) system: String,
 }
 
 impl Farm {
     /// A store with one release of `web`, and a node that follows it.
-    pub fn new(system: &str) -> Self {
+    pub(crate) fn new(system: &str) -> Self {
         let farm = Self::without_init(system);
         farm.ok(&[
             "init",
@@ -62,7 +62,7 @@ impl Farm {
         farm
     }
 
-    pub fn without_init(system: &str) -> Self {
+    pub(crate) fn without_init(system: &str) -> Self {
         assert!(
             rustix::process::geteuid().is_root() && Path::new("/usr/bin/schroot").exists(),
             "these tests register chroots: run them as root, with schroot installed (apt-get install schroot)"
@@ -81,11 +81,11 @@ impl Farm {
         farm
     }
 
-    pub fn path(&self, part: &str) -> PathBuf {
+    pub(crate) fn path(&self, part: &str) -> PathBuf {
         self.directory.path().join(part)
     }
 
-    pub fn str(&self, part: &str) -> &'static str {
+    pub(crate) fn str(&self, part: &str) -> &'static str {
         // Tests are short-lived; a leaked path is simpler than lifetimes in every call.
         Box::leak(
             self.path(part)
@@ -163,7 +163,7 @@ impl Farm {
     }
 
     /// Publishes the tree as it is now and releases it.
-    pub fn release(&self, version: u32) {
+    pub(crate) fn release(&self, version: u32) {
         let tree = self.path("tree");
         fs::write(tree.join("etc/version"), version.to_string()).unwrap();
         let now = Timestamp::now();
@@ -222,7 +222,7 @@ impl Farm {
         fs::write(self.path("root.json"), environment.root_bytes()).unwrap();
     }
 
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imgnode"));
         command
             .args(words)
@@ -231,12 +231,12 @@ impl Farm {
         command
     }
 
-    pub fn run(&self, words: &[&str]) -> Output {
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
         self.command(words).output().unwrap()
     }
 
     /// Runs a command that must succeed; its stdout.
-    pub fn ok(&self, words: &[&str]) -> String {
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
         let output = self.run(words);
         assert!(
             output.status.success(),
@@ -247,7 +247,7 @@ impl Farm {
     }
 
     /// Runs a command that must end with `code`; its stderr.
-    pub fn fails(&self, words: &[&str], code: i32) -> String {
+    pub(crate) fn fails(&self, words: &[&str], code: i32) -> String {
         let output = self.run(words);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(
@@ -258,12 +258,12 @@ impl Farm {
         said
     }
 
-    pub fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         format!("dir:{}", self.str("images"))
     }
 
     /// The words that install the newest release.
-    pub fn install_words(&self) -> [String; 6] {
+    pub(crate) fn install_words(&self) -> [String; 6] {
         [
             "install",
             "web",
@@ -275,21 +275,21 @@ impl Farm {
         .map(str::to_owned)
     }
 
-    pub fn install(&self) -> String {
+    pub(crate) fn install(&self) -> String {
         let words = self.install_words();
         self.ok(&words.each_ref().map(String::as_str))
     }
 
-    pub fn install_fails(&self, code: i32) -> String {
+    pub(crate) fn install_fails(&self, code: i32) -> String {
         let words = self.install_words();
         self.fails(&words.each_ref().map(String::as_str), code)
     }
 
-    pub fn status(&self) -> serde_json::Value {
+    pub(crate) fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.ok(&["status", "--json"])).unwrap()
     }
 
-    pub fn chroot_file(&self) -> PathBuf {
+    pub(crate) fn chroot_file(&self) -> PathBuf {
         PathBuf::from(format!(
             "/etc/schroot/chroot.d/imgnode-{}.conf",
             self.system
@@ -297,7 +297,7 @@ impl Farm {
     }
 
     /// What of this system is on the host.
-    pub fn traces(&self) -> Vec<String> {
+    pub(crate) fn traces(&self) -> Vec<String> {
         let mut traces = Vec::new();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         traces.extend(
@@ -343,13 +343,13 @@ impl Farm {
         traces
     }
 
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         let traces = self.traces();
         assert!(traces.is_empty(), "left behind:\n{}", traces.join("\n"));
     }
 
     /// Nothing of a failed or undone first install is left in the target.
-    pub fn assert_nothing_installed(&self) {
+    pub(crate) fn assert_nothing_installed(&self) {
         assert!(
             !self.path("images").exists(),
             "{:?}",
@@ -367,7 +367,7 @@ impl Farm {
     }
 
     /// Ends a test in order: stop, uninstall, look.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         self.ok(&["uninstall", &self.system]);
         self.assert_clean();
         assert!(!self.path("images").join(&self.system).exists());
@@ -400,7 +400,7 @@ impl Drop for Farm {
 }
 
 /// Waits until `done` says so.
-pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
     while !done() {
         assert!(Instant::now() < until, "waited 30 s for {what}");
