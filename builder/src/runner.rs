@@ -108,7 +108,15 @@ impl Runner<'_> {
                 shown.progress((cached + index) as u64, steps.len() as u64, Unit::Steps);
             }
             shown.output(&planned.step.name);
-            self.run_step(planned, &mut |line| shown.output(line))?;
+            let total = planned.step.packages();
+            let mut configured = 0;
+            self.run_step(planned, &mut |line| {
+                if total > 0 && is_configured(line) {
+                    configured = total.min(configured + 1);
+                    shown.progress(configured, total, Unit::Packages);
+                }
+                shown.output(line);
+            })?;
         }
         let done = match (due.len(), cached) {
             (1, 0) => due[0].step.name.clone(),
@@ -278,6 +286,11 @@ impl Runner<'_> {
             self.recipe.display()
         ))
     }
+}
+
+/// Whether dpkg or debootstrap says that a package is done.
+fn is_configured(line: &str) -> bool {
+    line.starts_with("Setting up ") || line.starts_with("I: Configuring ")
 }
 
 /// debootstrap keeps what went wrong to itself.

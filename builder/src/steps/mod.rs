@@ -143,6 +143,21 @@ impl Step {
         handed.chain(self.mirror.iter().flat_map(|m| m.debs.iter().map(|d| d.0)))
     }
 
+    /// How many Debian packages it installs.
+    pub fn packages(&self) -> u64 {
+        let debs = self.mirror.iter().flat_map(|m| &m.debs);
+        let own = debs.filter(|(_, stage)| match self.phase {
+            Phase::Bootstrap => true,
+            _ => Some(*stage) == self.stage(),
+        });
+        own.count() as u64
+    }
+
+    /// The stage whose packages it installs: the last that it is handed.
+    fn stage(&self) -> Option<Stage> {
+        self.mirror.iter().flat_map(|m| &m.debs).map(|d| d.1).max()
+    }
+
     /// Whether its changes are thrown away and only its success counts.
     pub fn is_test(&self) -> bool {
         self.phase == Phase::Test
