@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! tuf, trust     signed metadata -> a release and its manifest
-//! target         where generations live; is the place ours
+//! target         where generations live; is the place ours (ground: is it safe to build on)
 //! extract        verified content -> a tree, whatever the image tries (beneath: names in a tree)
 //! recheck        the tree on disk -> is it the image (walk: reading it; packages: whose file)
 //! schroot        the generation -> a chroot of the system's name
@@ -25,6 +25,7 @@ pub mod error;
 pub mod event;
 pub mod extract;
 pub mod generation;
+mod ground;
 pub mod hooks;
 pub mod install;
 pub mod journal;

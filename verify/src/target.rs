@@ -22,11 +22,11 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::error::{Context, Error, Result};
+use crate::ground::{self, Unfit};
 use crate::state::{SCHEMA, check_schema};
 use crate::system::SystemName;
 
@@ -70,14 +70,14 @@ impl Target {
     /// Whether `install` would have to make PATH itself; refuses a place we must not write to.
     pub fn inspect(&self, system: &SystemName, state: &Path) -> Result<bool> {
         let Self::Directory(path) = self;
-        match guard(path) {
+        match ground::check(path) {
             Ok(()) => {
                 self.check_home(system, state)?;
                 Ok(false)
             }
-            Err(Guard::Missing(missing)) if missing == *path => {
+            Err(Unfit::Missing(missing)) if missing == *path => {
                 let parent = path.parent().unwrap_or(Path::new("/"));
-                guard(parent).map_err(|why| why.into_error(parent))?;
+                ground::check(parent).map_err(|why| why.into_error(parent))?;
                 Ok(true)
             }
             Err(why) => Err(why.into_error(path)),
@@ -86,8 +86,8 @@ impl Target {
 
     fn check_home(&self, system: &SystemName, state: &Path) -> Result<()> {
         let home = self.home(system);
-        match guard(&home) {
-            Err(Guard::Missing(_)) => return Ok(()),
+        match ground::check(&home) {
+            Err(Unfit::Missing(_)) => return Ok(()),
             other => other.map_err(|why| why.into_error(&home))?,
         }
         let foreign = |why: String| {
@@ -206,77 +206,6 @@ impl Target {
         }
         Ok(())
     }
-}
-
-/// Why a directory cannot be used.
-enum Guard {
-    Missing(PathBuf),
-    Link,
-    NotDirectory(PathBuf),
-    Writable(PathBuf),
-    Owner(PathBuf, u32),
-    Other(Errno),
-}
-
-impl Guard {
-    fn into_error(self, path: &Path) -> Error {
-        let error = Error::refused(format!("{} cannot hold generations", path.display()));
-        match self {
-            Self::Missing(part) => {
-                Error::usage(format!("there is no directory {}", part.display()))
-                    .hint(format!("mkdir -p {}", part.display()))
-            }
-            Self::Link => error
-                .cause("the path is or leads through a symbolic link")
-                .hint("name the real directory"),
-            Self::NotDirectory(part) => {
-                error.cause(format!("{} is not a directory", part.display()))
-            }
-            Self::Writable(part) => error
-                .cause(format!("others than root can write to {}", part.display()))
-                .hint(format!("chmod go-w {}", part.display())),
-            Self::Owner(part, uid) => error
-                .cause(format!(
-                    "{} belongs to user {uid}, not to root",
-                    part.display()
-                ))
-                .hint(format!("chown root:root {}", part.display())),
-            Self::Other(errno) => {
-                Error::failed(format!("cannot open {}", path.display())).source(&errno)
-            }
-        }
-    }
-}
-
-/// Checks a directory and everything above it.
-fn guard(path: &Path) -> Result<(), Guard> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parts: Vec<&Path> = path.ancestors().collect();
-    let ours = rustix::process::geteuid().as_raw();
-    for part in parts.into_iter().rev() {
-        let opened =
-            rustix::fs::openat2(CWD, part, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
-        let directory = opened.map_err(|errno| match errno {
-            Errno::NOENT => Guard::Missing(part.to_owned()),
-            Errno::LOOP => Guard::Link,
-            // openat2 says "not a directory" of a symbolic link as well.
-            Errno::NOTDIR if fs::symlink_metadata(part).is_ok_and(|found| found.is_symlink()) => {
-                Guard::Link
-            }
-            Errno::NOTDIR => Guard::NotDirectory(part.to_owned()),
-            other => Guard::Other(other),
-        })?;
-        let found = rustix::fs::fstat(&directory).map_err(Guard::Other)?;
-        if found.st_uid != 0 && found.st_uid != ours {
-            return Err(Guard::Owner(part.to_owned(), found.st_uid));
-        }
-        // In a sticky directory such as /tmp nobody can rename what is ours.
-        let sticky = found.st_mode & 0o1000 != 0 && part != path;
-        if found.st_mode & 0o022 != 0 && !sticky {
-            return Err(Guard::Writable(part.to_owned()));
-        }
-    }
-    Ok(())
 }
 
 fn make(path: &Path, mode: u32) -> Result<()> {

@@ -14,29 +14,28 @@
 //! image's own, so schroot enters as root and `setpriv` of the image takes the numbers that the
 //! signed manifest gives.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+mod app;
+mod log;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use store::manifest::{Manifest, Run as Service, User};
 
-use crate::command::{self, Run, describe, last_lines};
+use self::app::App;
+use crate::command::{Run, describe, last_lines};
 use crate::durable;
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
-use crate::generation::{Generation, SystemRecord};
+use crate::generation::SystemRecord;
 use crate::node::Node;
 use crate::process::{self, Process};
 use crate::schroot::{schroot, sessions};
 use crate::state::{Lock, SCHEMA, check_schema, now};
 use crate::system::SystemName;
 
-/// A log beyond this is set aside at the next start; one older one is kept.
-const LOG_LIMIT: u64 = 16 << 20;
 /// How long the first process of a session may take to appear.
 const APPEAR: Duration = Duration::from_secs(20);
 
@@ -100,49 +99,6 @@ impl Session {
         let known = sessions(node.observer)?.contains(&self.id);
         Ok(known && is_mounted(&self.root())?)
     }
-
-    fn enter(&self, service: &Service, user: &User, tool: &str, command: &[String]) -> Run {
-        let mut words: Vec<String> = ["--run-session", "--chroot", &self.id, "--user", "root"]
-            .map(str::to_owned)
-            .to_vec();
-        words.extend([
-            "--directory".to_owned(),
-            service.directory.clone(),
-            "--".to_owned(),
-        ]);
-        if user.uid != 0 || user.gid != 0 {
-            let (uid, gid) = (
-                format!("--reuid={}", user.uid),
-                format!("--regid={}", user.gid),
-            );
-            words.extend([
-                tool.to_owned(),
-                uid,
-                gid,
-                "--init-groups".to_owned(),
-                "--".to_owned(),
-            ]);
-        }
-        words.push("/usr/bin/env".to_owned());
-        let own = [
-            ("HOME", &user.home),
-            ("SHELL", &user.shell),
-            ("USER", &user.name),
-            ("LOGNAME", &user.name),
-        ];
-        words.extend(
-            own.into_iter()
-                .map(|(name, value)| format!("{name}={value}")),
-        );
-        words.extend(
-            service
-                .environment
-                .iter()
-                .map(|(name, value)| format!("{name}={value}")),
-        );
-        words.extend(command.iter().cloned());
-        Run::new("schroot").args(words)
-    }
 }
 
 /// The session file of a system.
@@ -170,16 +126,13 @@ pub fn start(
     patience: Patience,
 ) -> Result<Session> {
     let generation = record.active();
-    let manifest = node.state.manifest(generation.manifest)?;
-    let service = service(&manifest, &record.system)?;
-    if service.start.is_empty() {
+    let app = App::load(node, record, generation.number)?;
+    if app.service.start.is_empty() {
         return Err(Error::usage(format!(
             "the image of {} has no start command",
             record.system
         )));
     }
-    let user = user(&manifest, service)?;
-    let tool = drop_tool(generation, &user)?;
     sweep(node, lock, &record.system, patience)?;
     if let Some(session) = read(node, &record.system)? {
         let pids: Vec<_> = session
@@ -220,11 +173,9 @@ pub fn start(
         started: now(),
     };
     durable::write_json(&node.state.session_file(&record.system), &session)?;
-    let words = [service.start.clone(), extra.to_vec()].concat();
-    let started = begin(node, &session).and_then(|()| {
-        let run = session.enter(service, &user, tool, &words);
-        launch(node, &session, run, patience)
-    });
+    let words = [app.service.start.clone(), extra.to_vec()].concat();
+    let started = begin(node, &session)
+        .and_then(|()| launch(node, &session, app.enter(&session.id, &words), patience));
     if let Err(error) = started {
         end(node, &session, patience)?;
         return Err(error);
@@ -259,7 +210,7 @@ fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
 }
 
 fn launch(node: &Node<'_>, session: &Session, run: Run, patience: Patience) -> Result<()> {
-    let (log, offset) = open_log(node, &session.system)?;
+    let (log, offset) = log::open(node, &session.system)?;
     let mut child = run.detach(&log, node.observer)?;
     let begun = Instant::now();
     let mut seen: Option<Instant> = None;
@@ -286,7 +237,7 @@ fn launch(node: &Node<'_>, session: &Session, run: Run, patience: Patience) -> R
             let _ = child.kill();
             let _ = child.wait();
             let mut error = Error::failed(format!("the app of {} {how}", session.system));
-            for line in last_lines(&log_since(node, &session.system, offset), 10) {
+            for line in last_lines(&log::since(node, &session.system, offset), 10) {
                 error = error.cause(line);
             }
             return Err(error.hint(format!("imgnode logs {}", session.system)));
@@ -301,9 +252,8 @@ fn launch(node: &Node<'_>, session: &Session, run: Run, patience: Patience) -> R
 /// Tells the app to reload.
 pub fn reload(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Result<Session> {
     let session = running(node, &record.system)?;
-    let (manifest, generation) = manifest_of(node, record, &session)?;
-    let service = service(&manifest, &record.system)?;
-    if service.reload.is_empty() {
+    let app = App::load(node, record, session.generation)?;
+    if app.service.reload.is_empty() {
         return Err(Error::usage(format!(
             "the image of {} has no reload command",
             record.system
@@ -313,14 +263,7 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Res
             record.system
         )));
     }
-    let user = user(&manifest, service)?;
-    session
-        .enter(
-            service,
-            &user,
-            drop_tool(generation, &user)?,
-            &service.reload,
-        )
+    app.enter(&session.id, &app.service.reload)
         .timeout(patience.command)
         .run(node.observer)
         .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;
@@ -350,14 +293,20 @@ fn ask_to_stop(
     session: &Session,
     patience: Patience,
 ) -> Result<()> {
-    let (manifest, generation) = manifest_of(node, record, session)?;
-    let service = service(&manifest, &record.system)?;
-    if service.stop.is_empty() {
+    // Whatever the app wants: a session can always be ended.
+    let app = match App::load(node, record, session.generation) {
+        Ok(app) => app,
+        Err(error) => {
+            node.observer
+                .event(Event::Note(&format!("{error}; ending its processes")));
+            return Ok(());
+        }
+    };
+    if app.service.stop.is_empty() {
         return Ok(());
     }
-    let user = user(&manifest, service)?;
-    let run = session
-        .enter(service, &user, drop_tool(generation, &user)?, &service.stop)
+    let run = app
+        .enter(&session.id, &app.service.stop)
         .timeout(patience.command);
     let ended = run.finish(node.observer)?;
     if ended.success() {
@@ -419,65 +368,6 @@ pub fn running(node: &Node<'_>, system: &SystemName) -> Result<Session> {
     }
 }
 
-fn manifest_of<'r>(
-    node: &Node<'_>,
-    record: &'r SystemRecord,
-    session: &Session,
-) -> Result<(Manifest, &'r Generation)> {
-    let generation = record.generation(session.generation).ok_or_else(|| {
-        Error::failed(format!(
-            "generation {} of {} is not installed any more",
-            session.generation, record.system
-        ))
-    })?;
-    Ok((node.state.manifest(generation.manifest)?, generation))
-}
-
-fn service<'m>(manifest: &'m Manifest, system: &SystemName) -> Result<&'m Service> {
-    manifest
-        .run
-        .as_ref()
-        .ok_or_else(|| Error::usage(format!("the image of {system} is not meant to be started")))
-}
-
-fn user(manifest: &Manifest, service: &Service) -> Result<User> {
-    if let Some(user) = manifest.users.iter().find(|user| user.name == service.user) {
-        return Ok(user.clone());
-    }
-    if service.user == "root" {
-        let (home, shell) = ("/root".to_owned(), "/bin/sh".to_owned());
-        return Ok(User {
-            name: "root".to_owned(),
-            uid: 0,
-            gid: 0,
-            home,
-            shell,
-        });
-    }
-    Err(Error::failed(format!(
-        "the image runs as {}, a user that its manifest does not list",
-        service.user
-    )))
-}
-
-/// The program of the image that becomes another user; root needs none.
-fn drop_tool(generation: &Generation, user: &User) -> Result<&'static str> {
-    if user.uid == 0 && user.gid == 0 {
-        return Ok("");
-    }
-    let places = ["/usr/bin/setpriv", "/bin/setpriv"];
-    let found = places.into_iter().find(|place| {
-        fs::symlink_metadata(generation.directory.join(&place[1..])).is_ok_and(|it| it.is_file())
-    });
-    found.ok_or_else(|| {
-        Error::failed(format!(
-            "the image cannot become the user {}: it has no setpriv",
-            user.name
-        ))
-        .hint("build the image with the package util-linux")
-    })
-}
-
 /// `SYSTEM-GENERATION-TIME`, within what schroot allows.
 fn fresh_id(record: &SystemRecord) -> String {
     let nanos = std::time::UNIX_EPOCH
@@ -497,44 +387,6 @@ fn is_mounted(root: &Path) -> Result<bool> {
         .any(|line| line.split(' ').nth(4) == Some(&*root)))
 }
 
-fn open_log(node: &Node<'_>, system: &SystemName) -> Result<(File, u64)> {
-    let path = node.state.log_file(system);
-    let open = || {
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o640)
-            .open(&path)
-    };
-    let length = |file: &File| file.metadata().map(|found| found.len());
-    let attempt = || -> std::io::Result<(File, u64)> {
-        let file = open()?;
-        let long = length(&file)?;
-        if long <= LOG_LIMIT {
-            return Ok((file, long));
-        }
-        fs::rename(&path, path.with_extension("log.1"))?;
-        Ok((open()?, 0))
-    };
-    attempt().context(|| format!("cannot open the log {}", path.display()))
-}
-
-/// The end of the log from `offset` on, for an error message.
-fn log_since(node: &Node<'_>, system: &SystemName, offset: u64) -> String {
-    let mut bytes = Vec::new();
-    if let Ok(mut file) = File::open(node.state.log_file(system)) {
-        let length = file.metadata().map_or(0, |found| found.len());
-        let _ = file.seek(SeekFrom::Start(offset.max(length.saturating_sub(64 << 10))));
-        let _ = file.take(64 << 10).read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The words `start` would run, for `status` and messages.
-pub fn words(service: &Service) -> String {
-    command::join(&service.start)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -548,59 +400,6 @@ mod tests {
         assert!(
             one.len() <= 64 && one.parse::<SystemName>().is_ok(),
             "{one}"
-        );
-    }
-
-    #[test]
-    fn the_words_for_schroot() {
-        let session = Session {
-            schema: 1,
-            system: "web".parse().unwrap(),
-            id: "web-1-a".into(),
-            generation: 1,
-            started: 0,
-        };
-        let service = Service {
-            user: "op".into(),
-            directory: "/srv".into(),
-            start: vec!["run".into()],
-            stop: vec![],
-            reload: vec![],
-            environment: [("A".to_owned(), "b c".to_owned())].into(),
-        };
-        let op = User {
-            name: "op".into(),
-            uid: 1000,
-            gid: 1001,
-            home: "/home/op".into(),
-            shell: "/bin/sh".into(),
-        };
-        let shown = format!(
-            "{:?}",
-            session.enter(
-                &service,
-                &op,
-                "/usr/bin/setpriv",
-                &["run".into(), "x".into()]
-            )
-        );
-        for part in [
-            "\"--directory\", \"/srv\"",
-            "\"--reuid=1000\", \"--regid=1001\"",
-            "\"A=b c\", \"run\", \"x\"",
-            "\"HOME=/home/op\"",
-        ] {
-            assert!(shown.contains(part), "{part} in {shown}");
-        }
-        let root = User {
-            name: "root".into(),
-            uid: 0,
-            gid: 0,
-            home: "/root".into(),
-            shell: "/bin/sh".into(),
-        };
-        assert!(
-            !format!("{:?}", session.enter(&service, &root, "", &["run".into()])).contains("reuid")
         );
     }
 

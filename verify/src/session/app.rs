@@ -1,0 +1,182 @@
+//! How an image wants to be run: its manifest's `run`, made into words for schroot.
+
+use std::fs;
+
+use store::manifest::{Run as Service, User};
+
+use crate::command::Run;
+use crate::error::{Error, Result};
+use crate::generation::SystemRecord;
+use crate::node::Node;
+
+/// The app of one generation.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) service: Service,
+    user: User,
+    /// The program of the image that becomes its user; root needs none.
+    setpriv: Option<&'static str>,
+}
+
+impl App {
+    /// Reads the signed manifest of a generation.
+    pub(super) fn load(node: &Node<'_>, record: &SystemRecord, number: u64) -> Result<Self> {
+        let system = &record.system;
+        let generation = record.generation(number).ok_or_else(|| {
+            Error::failed(format!(
+                "generation {number} of {system} is not installed any more"
+            ))
+        })?;
+        let manifest = node.state.manifest(generation.manifest)?;
+        let Some(service) = manifest.run else {
+            return Err(Error::usage(format!(
+                "the image of {system} is not meant to be started"
+            )));
+        };
+        let user = find_user(&service.user, &manifest.users)?;
+        let places = ["/usr/bin/setpriv", "/bin/setpriv"];
+        let setpriv = places.into_iter().find(|place| {
+            let path = generation.directory.join(&place[1..]);
+            fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+        });
+        if setpriv.is_none() && !is_root(&user) {
+            let what = format!(
+                "the image cannot become the user {}: it has no setpriv",
+                user.name
+            );
+            return Err(Error::failed(what).hint("build the image with the package util-linux"));
+        }
+        Ok(Self {
+            service,
+            user,
+            setpriv,
+        })
+    }
+
+    /// A command of the app in the session `id`.
+    pub(super) fn enter(&self, id: &str, command: &[String]) -> Run {
+        let enter = [
+            "--run-session",
+            "--chroot",
+            id,
+            "--user",
+            "root",
+            "--directory",
+        ];
+        let mut run = Run::new("schroot")
+            .args(enter)
+            .arg(&self.service.directory)
+            .arg("--");
+        if let Some(setpriv) = self.setpriv.filter(|_| !is_root(&self.user)) {
+            run = run
+                .arg(setpriv)
+                .arg(format!("--reuid={}", self.user.uid))
+                .arg(format!("--regid={}", self.user.gid))
+                .args(["--init-groups", "--"]);
+        }
+        let User {
+            name, home, shell, ..
+        } = &self.user;
+        let own = [
+            ("HOME", home),
+            ("SHELL", shell),
+            ("USER", name),
+            ("LOGNAME", name),
+        ];
+        let more = self
+            .service
+            .environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value));
+        run.arg("/usr/bin/env")
+            .args(
+                own.into_iter()
+                    .chain(more)
+                    .map(|(name, value)| format!("{name}={value}")),
+            )
+            .args(command)
+    }
+}
+
+fn is_root(user: &User) -> bool {
+    (user.uid, user.gid) == (0, 0)
+}
+
+fn find_user(name: &str, users: &[User]) -> Result<User> {
+    if let Some(user) = users.iter().find(|user| user.name == name) {
+        return Ok(user.clone());
+    }
+    if name == "root" {
+        let (name, home, shell) = (name.to_owned(), "/root".to_owned(), "/bin/sh".to_owned());
+        return Ok(User {
+            name,
+            uid: 0,
+            gid: 0,
+            home,
+            shell,
+        });
+    }
+    Err(Error::failed(format!(
+        "the image runs as {name}, a user that its manifest does not list"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(name: &str, id: u32) -> App {
+        let service = Service {
+            user: name.to_owned(),
+            directory: "/srv".to_owned(),
+            start: vec!["run".to_owned()],
+            stop: vec![],
+            reload: vec![],
+            environment: [("A".to_owned(), "b c".to_owned())].into(),
+        };
+        let (name, home, shell) = (
+            name.to_owned(),
+            format!("/home/{name}"),
+            "/bin/sh".to_owned(),
+        );
+        let user = User {
+            name,
+            uid: id,
+            gid: id,
+            home,
+            shell,
+        };
+        App {
+            service,
+            user,
+            setpriv: Some("/usr/bin/setpriv"),
+        }
+    }
+
+    #[test]
+    fn the_words_for_schroot() {
+        let shown = format!(
+            "{:?}",
+            app("op", 1000).enter("web-1-a", &["run".to_owned(), "x".to_owned()])
+        );
+        for part in [
+            "\"--chroot\", \"web-1-a\"",
+            "\"--directory\", \"/srv\", \"--\", \"/usr/bin/setpriv\"",
+            "\"--reuid=1000\", \"--regid=1000\"",
+            "\"HOME=/home/op\"",
+            "\"A=b c\", \"run\", \"x\"",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        let root = format!("{:?}", app("root", 0).enter("web-1-a", &["run".to_owned()]));
+        assert!(!root.contains("setpriv"), "{root}");
+    }
+
+    #[test]
+    fn users_are_those_that_were_signed() {
+        let op = app("op", 1000).user;
+        assert_eq!(find_user("op", std::slice::from_ref(&op)).unwrap(), op);
+        assert_eq!(find_user("root", &[]).unwrap().uid, 0);
+        assert!(find_user("www-data", &[op]).is_err());
+    }
+}

@@ -1,0 +1,48 @@
+//! The log of a system: what its processes print.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::error::{Context, Result};
+use crate::node::Node;
+use crate::system::SystemName;
+
+/// A log beyond this is set aside at the next start; one older one is kept.
+const LIMIT: u64 = 16 << 20;
+/// The most that an error looks at.
+const END: u64 = 64 << 10;
+
+/// Opens the log to be written to; also says how long it is now.
+pub(super) fn open(node: &Node<'_>, system: &SystemName) -> Result<(File, u64)> {
+    let path = node.state.log_file(system);
+    let reopen = || {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(&path)
+    };
+    let length = |file: &File| file.metadata().map(|found| found.len());
+    let attempt = || -> std::io::Result<(File, u64)> {
+        let file = reopen()?;
+        let long = length(&file)?;
+        if long <= LIMIT {
+            return Ok((file, long));
+        }
+        fs::rename(&path, path.with_extension("log.1"))?;
+        Ok((reopen()?, 0))
+    };
+    attempt().context(|| format!("cannot open the log {}", path.display()))
+}
+
+/// The end of the log from `offset` on, for an error message.
+pub(super) fn since(node: &Node<'_>, system: &SystemName, offset: u64) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = File::open(node.state.log_file(system)) {
+        let length = file.metadata().map_or(0, |found| found.len());
+        let _ = file.seek(SeekFrom::Start(offset.max(length.saturating_sub(END))));
+        let _ = file.take(END).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
