@@ -18,19 +18,21 @@
 
 mod init;
 mod loopback;
+mod mounts;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
-use crate::process::{Output, PATH, Tool, ToolFailure};
+use crate::process::{Output, Tool, ToolFailure};
 
 pub use init::run as run_init;
+pub use mounts::enter_mount_namespace;
 
 /// The hidden subcommand with which imgbuild becomes a sandbox's first process.
 pub const INIT_COMMAND: &str = "sandbox-init";
@@ -146,24 +148,4 @@ pub fn own_executable() -> Result<PathBuf> {
         Error::failed("imgbuild's own program file was replaced while it ran")
             .hint("run the command again"),
     )
-}
-
-/// Re-runs this very command line in a private mount namespace, so that every
-/// mount of the build vanishes with the process. Returns when already there.
-pub fn enter_mount_namespace() -> Result<()> {
-    const MARK: &str = "IMGBUILD_PRIVATE_MOUNTS";
-    let mine = std::fs::read_link("/proc/self/ns/mnt")
-        .context(|| "cannot read /proc/self/ns/mnt (is /proc mounted?)".into())?;
-    if std::env::var_os(MARK).is_some_and(|outer| Path::new(&outer) != mine) {
-        return Ok(());
-    }
-    let own = own_executable()?;
-    let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
-    let mut tool = Tool::inherit("unshare")
-        .args(["--mount", "--propagation", "private", "--"])
-        .arg(own)
-        .env("PATH", path)
-        .env(MARK, mine);
-    tool = tool.args(std::env::args_os().skip(1));
-    Err(tool.exec())
 }
