@@ -22,8 +22,9 @@ mod mounts;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -138,14 +139,13 @@ impl Sandbox {
     }
 }
 
-/// Our own program, to run again as another part of itself.
-pub fn own_executable() -> Result<PathBuf> {
-    let path = std::env::current_exe().context(|| "cannot find imgbuild's own path".into())?;
-    if path.exists() {
-        return Ok(path);
-    }
-    Err(
+/// Our own program, to run again as another part of itself. The first call
+/// decides: later the process may have another root directory.
+pub fn own_executable() -> Result<&'static Path> {
+    static OWN: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let path = OWN.get_or_init(|| std::env::current_exe().ok());
+    path.as_deref().filter(|p| p.exists()).ok_or_else(|| {
         Error::failed("imgbuild's own program file was replaced while it ran")
-            .hint("run the command again"),
-    )
+            .hint("run the command again")
+    })
 }

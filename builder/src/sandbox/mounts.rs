@@ -26,13 +26,14 @@ const PERCH: &str = "/proc/sys";
 pub fn enter_mount_namespace() -> Result<()> {
     let mine = std::fs::read_link("/proc/self/ns/mnt")
         .context(|| "cannot read /proc/self/ns/mnt (is /proc mounted?)".into())?;
+    let own = own_executable()?;
     if std::env::var_os(MARK).is_some_and(|outer| Path::new(&outer) != mine) {
         return make_private();
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
     let tool = Tool::inherit("unshare")
         .args(["--mount", "--propagation", "unchanged", "--"])
-        .arg(own_executable()?)
+        .arg(own)
         .args(std::env::args_os().skip(1))
         .env("PATH", path)
         .env(MARK, mine);
