@@ -200,13 +200,15 @@ done
 
 pub(super) fn step(recipe: &Recipe, lock: &Lock) -> Step {
     let mut step = Step::new(Phase::Finish, "clean and normalise", lock.epoch);
-    // Mount points and devices as debootstrap left them; the sandbox mounts
-    // over these, so they are cleared from outside.
-    let places = ["dev", "proc", "sys", "run"].map(|d| format!("@ROOT@/{d}"));
-    step.host = vec!["find".into()];
-    step.host.extend(places);
-    step.host
-        .extend(["-xdev", "-mindepth", "1", "-delete"].map(str::to_owned));
+    // Mount points and devices as debootstrap left them, which versions of it
+    // do differently. The sandbox mounts over these: cleared from outside.
+    step.host = vec![
+        "sh".into(),
+        "-euc".into(),
+        "find \"$@\" -xdev -mindepth 1 -delete; touch -d \"@$SOURCE_DATE_EPOCH\" -- \"$@\"".into(),
+        "sh".into(),
+    ];
+    step.host.extend(["dev", "proc", "sys", "run"].map(|d| format!("@ROOT@/{d}")));
 
     let mut script = String::new();
     if recipe.clean.autoremove {
