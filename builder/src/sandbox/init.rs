@@ -8,14 +8,14 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command as Process;
+use std::process::{Child, Command as Process};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
+use rustix::process::{Pid, WaitOptions, wait};
 
-use super::{Command, HAND_IN, HOSTNAME, Sandbox, loopback};
+use super::{Command, HAND_IN, HOSTNAME, Sandbox, fence, loopback};
 use crate::error::{Context, Error, Result};
 use crate::process::PATH;
 
@@ -49,15 +49,30 @@ pub fn run(spec: &Path) -> Result<u8> {
             inside_tree(argv, user, directory, &sandbox)
         }
     };
-    let status = process
-        .status()
+    let child = process
+        .spawn()
         .context(|| format!("cannot start {}", process.get_program().to_string_lossy()))?;
-    // 128+n as the shell counts signals.
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|s| 128 + s))
-        .unwrap_or(1);
-    Ok(u8::try_from(code).unwrap_or(1))
+    reap_until(&child)
+}
+
+/// Waits for everything that ends, as PID 1 has to (a daemon's stopped children
+/// are ours), until the command itself does; returns its exit code.
+fn reap_until(child: &Child) -> Result<u8> {
+    let wanted = Pid::from_child(child);
+    loop {
+        let ended = match wait(WaitOptions::empty()) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other.context(|| "cannot wait for the command".into())?,
+        };
+        if let Some((pid, status)) = ended
+            && pid == wanted
+        {
+            // 128+n as the shell counts signals.
+            let signal = || status.terminating_signal().map(|s| 128 + s);
+            let code = status.exit_status().or_else(signal).unwrap_or(1);
+            return Ok(u8::try_from(code).unwrap_or(1));
+        }
+    }
 }
 
 /// Nothing of the host's runtime state, resolver and name is left to copy.
@@ -193,6 +208,7 @@ fn fstab(sandbox: &Sandbox) -> String {
          run /run tmpfs rw,nosuid,nodev,mode=755 0 0\n\
          run /run/lock tmpfs rw,nosuid,nodev,noexec,mode=1777 0 0\n"
     );
+    text.push_str(&fence::read_only_settings());
     if sandbox.network {
         text.push_str("/run/resolv.conf /etc/resolv.conf none rw,bind 0 0\n");
     }
@@ -215,9 +231,9 @@ fn read_scripts(dir: &Path) -> Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
 }
 
 fn beside_tree(argv: &[String], sandbox: &Sandbox) -> Process {
-    let mut process = Process::new(&argv[0]);
+    let mut process = fenced();
     process
-        .args(&argv[1..])
+        .args(argv)
         .env_clear()
         .env("PATH", PATH)
         .envs(&sandbox.environment);
@@ -227,9 +243,10 @@ fn beside_tree(argv: &[String], sandbox: &Sandbox) -> Process {
 /// The command as schroot runs it. schroot itself would look the user up on
 /// the host, so it enters as root and runuser(1) of the tree changes user.
 fn inside_tree(argv: &[String], user: &str, directory: &str, sandbox: &Sandbox) -> Process {
-    let mut process = Process::new("schroot");
+    let mut process = fenced();
     process.env_clear().env("PATH", PATH).current_dir("/");
     process.args([
+        "schroot",
         "--chroot",
         "source:imgbuild",
         "--user",
@@ -238,6 +255,7 @@ fn inside_tree(argv: &[String], user: &str, directory: &str, sandbox: &Sandbox) 
         directory,
     ]);
     process.arg("--");
+    process.args(fence::inner(&sandbox.root).into_iter().flatten());
     if user != "root" {
         process.args(["runuser", "-u", user, "--"]);
     }
@@ -249,6 +267,14 @@ fn inside_tree(argv: &[String], user: &str, directory: &str, sandbox: &Sandbox) 
             .map(|(name, value)| format!("{name}={value}")),
     );
     process.args(argv);
+    process
+}
+
+/// A process of the host with what the sandbox's set-up needs and no more.
+fn fenced() -> Process {
+    let [setpriv, words @ ..] = fence::outer();
+    let mut process = Process::new(setpriv);
+    process.args(words);
     process
 }
 

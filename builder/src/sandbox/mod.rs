@@ -16,6 +16,7 @@
 //! and every stray daemon die with the namespaces: nothing to clean up on the
 //! host, whatever ends the build. See unshare(1), pid_namespaces(7).
 
+mod fence;
 mod init;
 mod loopback;
 mod mounts;

@@ -52,16 +52,24 @@ fn make_private() -> Result<()> {
         | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     mount_change("/proc", all).map_err(failed)?;
     let clone = open_tree(CWD, "/", flags).map_err(failed)?;
-    move_mount(&clone, "", CWD, PERCH, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed)?;
+    move_mount(
+        &clone,
+        "",
+        CWD,
+        PERCH,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .map_err(failed)?;
     mount_change(PERCH, all).map_err(failed)?;
     let here = std::env::current_dir().context(|| "the current directory is gone".into())?;
     rustix::process::chroot(PERCH).map_err(failed)?;
-    std::env::set_current_dir(&here)
-        .context(|| format!("cannot return to {}", here.display()))
+    std::env::set_current_dir(&here).context(|| format!("cannot return to {}", here.display()))
 }
 
 fn failed(errno: rustix::io::Errno) -> Error {
     Error::failed("cannot make a private mount namespace")
         .because(&std::io::Error::from(errno))
-        .hint("building needs root with CAP_SYS_ADMIN, and /proc mounted as a file system of its own")
+        .hint(
+            "building needs root with CAP_SYS_ADMIN, and /proc mounted as a file system of its own",
+        )
 }
