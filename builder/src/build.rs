@@ -1,5 +1,6 @@
 //! A build, from the recipe to a released image. [`build`] reads like it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -41,15 +42,16 @@ pub struct Workplace {
     pub layers: Layers,
     /// Scratch space of this build alone.
     pub scratch: PathBuf,
+    builds: PathBuf,
     dir: PathBuf,
-    name: String,
     _lock: File,
 }
 
 impl Workplace {
     /// Takes the recipe's place in the work directory.
     pub fn take(work: &Path, name: &str) -> Result<Self> {
-        let dir = work.join("builds").join(name);
+        let builds = work.join("builds");
+        let dir = builds.join(name);
         fs::create_dir_all(&dir).map_err(|e| unwritable(work, &e))?;
         let path = dir.join("lock");
         let lock = File::options()
@@ -72,26 +74,63 @@ impl Workplace {
         Ok(Self {
             layers: Layers::open(work)?,
             scratch,
+            builds,
             dir,
-            name: name.to_owned(),
             _lock: lock,
         })
     }
 
-    /// Layers of the last successful build, for pruning.
-    fn remember_layers(&self, work: &Path, keys: &[Key]) -> Result<()> {
-        let text: String = keys.iter().map(|k| format!("{}\n", k.as_str())).collect();
-        let path = self.dir.join("layers");
-        fs::write(&path, text).context(|| format!("cannot write {}", path.display()))?;
-        let mut used = std::collections::BTreeSet::new();
-        let builds = work.join("builds");
-        let unreadable = || format!("cannot read {}", builds.display());
-        for entry in fs::read_dir(&builds).context(unreadable)? {
+    /// Names layers that this recipe uses, so that no other build removes them:
+    /// those of a running or failed build and of the last one that succeeded.
+    pub fn keep_layers(&self, keys: &[Key]) -> Result<()> {
+        let _guard = self.guard()?;
+        let mut names = self.kept()?;
+        names.extend(keys.iter().map(|k| k.as_str().to_owned()));
+        self.write_kept(&names)
+    }
+
+    /// After a success: names exactly its layers and removes what no recipe
+    /// uses any more.
+    fn prune_layers(&self, keys: &[Key]) -> Result<()> {
+        let _guard = self.guard()?;
+        self.write_kept(&keys.iter().map(|k| k.as_str().to_owned()).collect())?;
+        let unreadable = || format!("cannot read {}", self.builds.display());
+        let mut used = BTreeSet::new();
+        for entry in fs::read_dir(&self.builds).context(unreadable)? {
             let list = entry.context(unreadable)?.path().join("layers");
             let text = fs::read_to_string(list).unwrap_or_default();
             used.extend(text.lines().map(str::to_owned));
         }
         self.layers.prune(&|name| used.contains(name))
+    }
+
+    /// Held while lists of layers are written or relied on.
+    fn guard(&self) -> Result<File> {
+        let path = self.builds.join(".lists");
+        let failed = || format!("cannot lock {}", path.display());
+        let guard = File::create(&path).context(failed)?;
+        guard.lock().context(failed)?;
+        Ok(guard)
+    }
+
+    fn kept(&self) -> Result<BTreeSet<String>> {
+        let path = self.dir.join("layers");
+        match fs::read_to_string(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            other => {
+                let text = other.context(|| format!("cannot read {}", path.display()))?;
+                Ok(text.lines().map(str::to_owned).collect())
+            }
+        }
+    }
+
+    fn write_kept(&self, names: &BTreeSet<String>) -> Result<()> {
+        let path = self.dir.join("layers");
+        let temporary = path.with_extension("tmp");
+        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+        fs::write(&temporary, text)
+            .and_then(|()| fs::rename(&temporary, &path))
+            .context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -146,13 +185,13 @@ pub fn build(
         path,
         settings,
         inputs: &inputs,
-        layers: &place.layers,
-        scratch: &place.scratch,
+        place: &place,
         strictness,
         upgrade: false,
     };
     let lock = locking.run(lock, ui)?;
     let planned = runner::plan(steps::all(&recipe, &lock)?, &place.layers)?;
+    place.keep_layers(&all_keys(&planned))?;
     let runner = Runner {
         layers: &place.layers,
         work: &settings.work,
@@ -175,7 +214,7 @@ pub fn build(
     phase.finish(&format!("{} layers", layers.len()));
     let seq = image::release(&packed.manifest, &store, settings, ui)?;
     remember(&settings.work, &planned, &recipe, &packed.manifest)?;
-    place.remember_layers(&settings.work, &all_keys(&planned))?;
+    place.prune_layers(&all_keys(&planned))?;
     Ok(Outcome {
         manifest: packed.manifest,
         seq,
@@ -186,11 +225,7 @@ pub fn build(
 
 /// Reads a recipe; its error is a usage error.
 pub fn load_recipe(path: &Path) -> Result<Recipe> {
-    Recipe::load(path).map_err(|e| {
-        let text = e.to_string();
-        let error = Error::usage(text);
-        error
-    })
+    Recipe::load(path).map_err(|e| Error::usage(e.to_string()))
 }
 
 /// Sees to the programs that a build needs.
@@ -267,11 +302,11 @@ fn memory(work: &Path, planned: &[Planned], recipe: &Recipe) -> Result<PathBuf> 
 fn remember(work: &Path, planned: &[Planned], recipe: &Recipe, manifest: &Manifest) -> Result<()> {
     let file = memory(work, planned, recipe)?;
     let temporary = file.with_extension("tmp");
-    fs::write(&temporary, format!("{}\n", manifest.image))
+    fs::write(&temporary, manifest.to_json())
         .and_then(|()| fs::rename(&temporary, &file))
         .context(|| format!("cannot write {}", file.display()))
 }
 
-fn all_keys(planned: &[Planned]) -> Vec<Key> {
+pub(crate) fn all_keys(planned: &[Planned]) -> Vec<Key> {
     planned.iter().map(|p| p.key.clone()).collect()
 }

@@ -14,12 +14,18 @@
 //! layer is trusted only by the boot that wrote it, or after one syncfs.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
+use crate::interrupt;
+
+/// How often a build looks whether another one has finished a layer.
+const POLL: Duration = Duration::from_millis(200);
 
 /// The name of a layer: hex digits of its key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,10 +74,11 @@ pub struct Building {
     _lock: File,
 }
 
-/// A mounted tree; unmounted when dropped.
+/// A mounted tree; unmounted when dropped. The layers below it stay as long.
 #[derive(Debug)]
 pub struct Mounted {
     path: PathBuf,
+    held: Vec<File>,
 }
 
 impl Layers {
@@ -117,8 +124,8 @@ impl Layers {
         self.changes(key).is_dir()
     }
 
-    /// Locks a finished layer against removal while it is used.
-    pub fn hold(&self, key: &Key) -> Result<File> {
+    /// Locks a layer against removal while it is used.
+    fn hold(&self, key: &Key) -> Result<File> {
         let lock = self.lock_file(key)?;
         lock.lock_shared()
             .context(|| format!("cannot lock the layer {}", key.0))?;
@@ -138,14 +145,18 @@ impl Layers {
     }
 
     /// Starts the layer `key` on top of `below` (lowest first), from nothing.
-    pub fn begin(&self, key: &Key, below: &[Key]) -> Result<Building> {
+    /// When another build is making the same layer, waits for it; `None` when
+    /// that build has finished it.
+    pub fn begin(
+        &self,
+        key: &Key,
+        below: &[Key],
+        waiting: &mut dyn FnMut(),
+    ) -> Result<Option<Building>> {
         let dir = self.path(key);
-        let lock = self.lock_file(key)?;
-        if lock.try_lock().is_err() {
-            return Err(
-                Error::new(ErrorKind::Busy, "another build is making the same step")
-                    .hint("wait for it to end; its result will be used"),
-            );
+        let lock = self.lock_for_building(key, waiting)?;
+        if self.is_done(key) {
+            return Ok(None);
         }
         for name in ["done", "fs", "work", "root"] {
             remove(&dir.join(name))?;
@@ -160,11 +171,36 @@ impl Layers {
         } else {
             self.mount(&dir, below, None)?
         };
-        Ok(Building {
+        Ok(Some(Building {
             dir,
             mounted,
             _lock: lock,
-        })
+        }))
+    }
+
+    fn lock_for_building(&self, key: &Key, waiting: &mut dyn FnMut()) -> Result<File> {
+        let path = self.path(key).join("lock");
+        let mut told = false;
+        loop {
+            let lock = self.lock_file(key)?;
+            if lock.try_lock().is_ok() {
+                // Unless it was removed with its layer in between.
+                let same = |meta: fs::Metadata| {
+                    let ours = lock.metadata().map(|m| m.ino());
+                    ours.is_ok_and(|ino| ino == meta.ino())
+                };
+                if fs::metadata(&path).is_ok_and(same) {
+                    return Ok(lock);
+                }
+                continue;
+            }
+            if !told {
+                told = true;
+                waiting();
+            }
+            interrupt::check()?;
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Mounts the given layers read-write with a throw-away top at `scratch`.
@@ -197,6 +233,10 @@ impl Layers {
                 .hint("join some [[run]] steps, or choose a shorter --work path"));
         }
         let options = std::ffi::CString::new(options).context(failed)?;
+        let held = lower
+            .iter()
+            .map(|key| self.hold(key))
+            .collect::<Result<_>>()?;
         mount(
             "imgbuild",
             &root,
@@ -212,7 +252,7 @@ impl Layers {
                      choose one with --work DIR",
                 )
         })?;
-        Ok(Mounted { path: root })
+        Ok(Mounted { path: root, held })
     }
 
     /// Makes finished layers survive a power cut: one syncfs for all of them.
@@ -298,10 +338,12 @@ impl Mounted {
         &self.path
     }
 
-    fn unmount(self) -> Result<()> {
+    fn unmount(mut self) -> Result<()> {
         unmount(&self.path, UnmountFlags::empty())
-            .context(|| format!("cannot unmount {}", self.path.display()))
-            .map(|()| std::mem::forget(self))
+            .context(|| format!("cannot unmount {}", self.path.display()))?;
+        self.held.clear();
+        std::mem::forget(self);
+        Ok(())
     }
 }
 

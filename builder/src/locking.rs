@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use store::{Inputs, Sha256};
 
+use crate::build::{Workplace, all_keys};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fetch;
 use crate::host::{self, acquire_settings};
-use crate::layers::{Layers, remove};
+use crate::layers::remove;
 use crate::lock::{self, Lock};
 use crate::process::Tool;
 use crate::recipe::{Recipe, Virtualenv, canonical_json};
@@ -42,10 +43,8 @@ pub struct Locking<'a> {
     pub settings: &'a Settings,
     /// Retained inputs.
     pub inputs: &'a Inputs,
-    /// Step results.
-    pub layers: &'a Layers,
-    /// A directory of this build alone.
-    pub scratch: &'a Path,
+    /// Step results and a directory of this build alone.
+    pub place: &'a Workplace,
     /// What is allowed.
     pub strictness: Strictness,
     /// Resolve everything afresh.
@@ -229,7 +228,7 @@ impl Locking<'_> {
             .hint("build on a machine of that architecture"));
         }
         let mut phase = ui.phase("resolve packages");
-        let dir = self.scratch.join("apt");
+        let dir = self.place.scratch.join("apt");
         remove(&dir)?;
         let apt = Apt::new(
             self.recipe,
@@ -278,7 +277,7 @@ impl Locking<'_> {
             &acquire_settings()?,
             self.beside(),
             self.inputs,
-            &self.scratch.join("fetch"),
+            &self.place.scratch.join("fetch"),
             &mut |bytes| {
                 done += bytes;
                 phase.progress(done, total, Unit::Bytes);
@@ -311,26 +310,27 @@ impl Locking<'_> {
         ui: &mut Ui,
         work: impl FnOnce(&Pip<'_>, &mut Ui) -> Result<T>,
     ) -> Result<T> {
-        let planned = runner::plan(steps::foundation(self.recipe, lock), self.layers)?;
+        let planned = runner::plan(steps::foundation(self.recipe, lock), &self.place.layers)?;
+        self.place.keep_layers(&all_keys(&planned))?;
         let runner = Runner {
-            layers: self.layers,
+            layers: &self.place.layers,
             work: &self.settings.work,
-            scratch: &self.scratch.join("run"),
+            scratch: &self.place.scratch.join("run"),
             lock,
             inputs: self.inputs,
             recipe: self.path,
         };
         runner.run(&planned, ui)?;
         let pip = Pip {
-            layers: self.layers,
+            layers: &self.place.layers,
             keys: &runner::tree_layers(&planned),
-            scratch: self.scratch.join("pip"),
+            scratch: self.place.scratch.join("pip"),
             settings: &self.settings.pip,
             beside: self.beside(),
             inputs: self.inputs,
         };
         let result = work(&pip, ui);
-        remove(&self.scratch.join("pip"))?;
+        remove(&self.place.scratch.join("pip"))?;
         result
     }
 
@@ -384,12 +384,12 @@ impl Locking<'_> {
             lock.python.extend(found);
         }
         lock.virtualenvs_from = virtualenvs_from;
-        remove(&self.scratch.join("sources"))
+        remove(&self.place.scratch.join("sources"))
     }
 
     /// The trees of a virtualenv's local and Git packages.
     fn unpack_sources(&self, virtualenv: &Virtualenv, lock: &Lock) -> Result<Vec<PathBuf>> {
-        let dir = self.scratch.join("sources");
+        let dir = self.place.scratch.join("sources");
         remove(&dir)?;
         let locals = virtualenv.local.iter().filter_map(|local| {
             lock.files

@@ -131,11 +131,10 @@ impl Runner<'_> {
         let Planned {
             step, key, below, ..
         } = planned;
-        let held = below
-            .iter()
-            .map(|k| self.layers.hold(k))
-            .collect::<Result<Vec<_>>>()?;
-        let building = self.layers.begin(key, below)?;
+        let mut waiting = || listen("another build is making the same step: waiting for it");
+        let Some(building) = self.layers.begin(key, below, &mut waiting)? else {
+            return Ok(());
+        };
         let mut log = building.create_log()?;
         let binds = self.hand(step)?;
         let root = building.root().to_owned();
@@ -175,7 +174,6 @@ impl Runner<'_> {
         if step.is_test() {
             remove(&self.layers.changes(key))?;
         }
-        drop(held);
         remove(self.scratch)
     }
 

@@ -20,8 +20,7 @@ pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         path: &args.recipe,
         settings,
         inputs: &store.inputs(),
-        layers: &place.layers,
-        scratch: &place.scratch,
+        place: &place,
         strictness: Strictness::default(),
         upgrade: args.upgrade,
     };
