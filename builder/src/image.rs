@@ -8,7 +8,7 @@ use std::path::Path;
 
 use store::env::{Environment, RoleKeys};
 use store::manifest::{Manifest, Run};
-use store::{DirStore, EnvName, ImageId, Progress, Sha256};
+use store::{DirStore, EnvName, Progress, Sha256};
 
 use crate::error::{Context, Error, Result};
 use crate::leak;
@@ -99,9 +99,7 @@ pub fn pack(
             environment: service.environment.clone(),
         }),
     };
-    store
-        .put_manifest(&manifest)
-        .context(|| "cannot write the manifest".into())?;
+    describe(&manifest, store)?;
     phase.finish(&format!(
         "{} in {} entries, {} new in the store",
         ui::size(published.size),
@@ -112,6 +110,18 @@ pub fn pack(
         manifest,
         written: published.written,
     })
+}
+
+/// Makes the image visible in the store. Another recipe, or this one before a
+/// change that left the tree alone, may have described the same image already:
+/// that description stays, and ours is the one that is released.
+fn describe(manifest: &Manifest, store: &DirStore) -> Result<()> {
+    if store.read().manifest(&manifest.image).is_ok() {
+        return Ok(());
+    }
+    store
+        .put_manifest(manifest)
+        .context(|| "cannot write the manifest".into())
 }
 
 /// Signs an image into the first environment; returns the release's number.
@@ -143,7 +153,7 @@ pub fn release(manifest: &Manifest, store: &DirStore, settings: &Settings, ui: &
     Ok(release.seq)
 }
 
-/// Whether the newest release of the name is this image.
+/// The number of the newest release of the name, if that is this manifest.
 pub fn is_released(manifest: &Manifest, store: &DirStore) -> Result<Option<u64>> {
     let env: EnvName = FIRST_ENVIRONMENT
         .parse()
@@ -159,18 +169,19 @@ pub fn is_released(manifest: &Manifest, store: &DirStore) -> Result<Option<u64>>
         .iter()
         .filter(|r| r.name == manifest.name)
         .max_by_key(|r| r.seq);
-    Ok(newest.filter(|r| r.image == manifest.image).map(|r| r.seq))
+    // Targets are named by the digest of the manifest (consistent snapshots).
+    let digest = Sha256::of(&manifest.to_json()).hex();
+    let same = newest.filter(|r| r.image == manifest.image && r.target_path.contains(&digest));
+    Ok(same.map(|r| r.seq))
 }
 
-/// The image that an earlier build of the same key made, if the store has it.
+/// The manifest that an earlier build of the same key made, if the store has
+/// the whole image.
 pub fn remembered(file: &Path, store: &DirStore) -> Result<Option<Manifest>> {
-    let Ok(text) = std::fs::read_to_string(file) else {
+    let Ok(json) = std::fs::read(file) else {
         return Ok(None);
     };
-    let Ok(image) = text.trim().parse::<ImageId>() else {
-        return Ok(None);
-    };
-    let Ok(manifest) = store.read().manifest(&image) else {
+    let Ok(manifest) = Manifest::from_json(&json) else {
         return Ok(None);
     };
     let whole = store
