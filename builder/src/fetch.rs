@@ -57,6 +57,7 @@ pub fn debs(
     }
     for batch in remote.chunks(BATCH) {
         let mut tool = Tool::new("/usr/lib/apt/apt-helper")
+            .tied()
             .env("APT_CONFIG", &conf)
             .arg("download-file")
             .timeout(TIMEOUT);

@@ -1,12 +1,13 @@
 //! `imgbuild`: what was typed, what it means, what it does.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use builder::args::LowArgs;
-use builder::error::{Error, Result};
+use builder::error::{Error, ErrorKind, Result};
 use builder::sandbox;
 use builder::settings::{Given, Settings};
-use builder::ui::Ui;
+use builder::ui::{self, Ui};
 use builder::{commands, interrupt};
 use clap::Parser;
 
@@ -23,7 +24,11 @@ fn main() -> ExitCode {
     match run(args, &mut ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            ui.error(&error);
+            // Whatever failed, failed because its programs were ended.
+            let error = interrupt::check().err().unwrap_or(error);
+            if error.kind() != ErrorKind::Interrupted || interrupt::tell_once() {
+                ui.error(&error);
+            }
             ExitCode::from(error.kind().exit_code())
         }
     }
@@ -34,17 +39,25 @@ fn run(args: LowArgs, ui: &mut Ui) -> Result<()> {
     if root && commands::mounts(&args) {
         sandbox::enter_mount_namespace()?;
     }
-    interrupt::install()?;
+    interrupt::install(ui::last_words)?;
     let common = args.common().clone();
     let given = Given {
         store: common.store,
         work: common.work,
         keys: common.keys,
         archives: common.archives,
-        environment: std::env::vars().collect(),
+        environment: environment(),
     };
     let settings = Settings::resolve(given, root)?;
+    ui.hide(settings.secrets());
     commands::run(args, &settings, ui)
+}
+
+/// Our environment; what is no UTF-8 cannot be meant for us.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// The first process of a sandbox; see `builder::sandbox`.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -25,6 +25,8 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 const MAX_LOG: u64 = 64 << 20;
 /// Longer lines are cut for the listener and the error text.
 const MAX_LINE: usize = 4096;
+/// How much output is handed on at once.
+const MAX_BLOCK: usize = 1 << 16;
 /// How many last lines an error quotes.
 const TAIL: usize = 15;
 
@@ -35,6 +37,7 @@ pub struct Tool {
     env: Vec<(OsString, OsString)>,
     timeout: Option<Duration>,
     called: Option<String>,
+    tied: bool,
 }
 
 /// Why a tool did not succeed; becomes an [`Error`] with [`ToolFailure::into_error`].
@@ -85,6 +88,7 @@ impl Tool {
             ],
             timeout: None,
             called: None,
+            tied: false,
         }
     }
 
@@ -95,6 +99,13 @@ impl Tool {
         self
     }
 
+    /// Ends the program when we end, even by `kill -9`; for those that run long.
+    #[must_use]
+    pub fn tied(mut self) -> Self {
+        self.tied = true;
+        self
+    }
+
     /// A program that keeps the caller's environment; only for [`Tool::exec`].
     pub fn inherit(program: impl AsRef<OsStr>) -> Self {
         Self {
@@ -102,6 +113,7 @@ impl Tool {
             env: Vec::new(),
             timeout: None,
             called: None,
+            tied: false,
         }
     }
 
@@ -136,9 +148,16 @@ impl Tool {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.argv[0]);
+        let tie: &[&str] = if self.tied {
+            &["setpriv", "--pdeathsig", "KILL", "--"]
+        } else {
+            &[]
+        };
+        let words = tie.iter().map(OsStr::new);
+        let mut words = words.chain(self.argv.iter().map(OsString::as_os_str));
+        let mut command = Command::new(words.next().unwrap_or_default());
         command
-            .args(&self.argv[1..])
+            .args(words)
             .env_clear()
             .envs(self.env.iter().cloned());
         command
@@ -176,7 +195,7 @@ impl Tool {
         let mut child = command.spawn().map_err(|e| self.spawn_failure(&e))?;
         drop(command); // closes our copies of the pipe's write end
         let registered = interrupt::Registered::new(&child);
-        let (send, lines) = mpsc::sync_channel::<Vec<u8>>(256);
+        let (send, lines) = mpsc::sync_channel::<Vec<u8>>(16);
         let pump = std::thread::spawn(move || pump(reader, &send));
 
         let (tail, timed_out) = self.listen(&lines, output);
@@ -213,53 +232,62 @@ impl Tool {
     /// Hears lines until the program's output ends or its time is over.
     fn listen(
         &self,
-        lines: &mpsc::Receiver<Vec<u8>>,
+        blocks: &mpsc::Receiver<Vec<u8>>,
         mut output: Output<'_>,
     ) -> (VecDeque<String>, bool) {
         let deadline = self.timeout.map(|limit| Instant::now() + limit);
         let mut tail = VecDeque::with_capacity(TAIL + 1);
         let mut logged = 0u64;
-        loop {
-            let line = match deadline {
-                None => lines.recv().ok(),
+        let timed_out = loop {
+            // A program that prints without end has a time limit as well.
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                break true;
+            }
+            let block = match deadline {
+                None => blocks.recv().ok(),
                 Some(at) => {
-                    match lines.recv_timeout(at.saturating_duration_since(Instant::now())) {
-                        Ok(line) => Some(line),
+                    match blocks.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                        Ok(block) => Some(block),
                         Err(mpsc::RecvTimeoutError::Disconnected) => None,
-                        Err(mpsc::RecvTimeoutError::Timeout) => return (tail, true),
+                        Err(mpsc::RecvTimeoutError::Timeout) => break true,
                     }
                 }
             };
-            let Some(line) = line else {
-                return (tail, false);
-            };
+            let Some(block) = block else { break false };
             if let Some(log) = output.log.as_deref_mut()
                 && logged < MAX_LOG
             {
-                logged += line.len() as u64;
+                logged += block.len() as u64;
                 // A full disk shows in the step itself; the log is best effort.
-                let _ = log.write_all(&line);
-                if logged >= MAX_LOG {
-                    let _ = log.write_all(b"\n[the log is cut here]\n");
-                }
+                let _ = log.write_all(&block);
             }
-            let shown = &line[..line.len().min(MAX_LINE)];
-            let text = String::from_utf8_lossy(shown);
-            let text = text.trim_end_matches(['\n', '\r']);
-            let text = text.rsplit('\r').next().unwrap_or(text);
-            if !text.trim().is_empty() {
-                tail.push_back(text.to_owned());
-                if tail.len() > TAIL {
+            for line in block.split_inclusive(|&b| b == b'\n') {
+                let text = plain(&String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]));
+                if text.trim().is_empty() {
+                    continue;
+                }
+                (output.listen)(&text);
+                if tail.len() == TAIL {
                     tail.pop_front();
                 }
-                (output.listen)(text);
+                tail.push_back(text);
+            }
+        };
+        if let Some(log) = output.log
+            && logged >= MAX_LOG
+        {
+            let _ = writeln!(log, "\n[the log is cut here; the last lines were:]");
+            for line in &tail {
+                let _ = writeln!(log, "{line}");
             }
         }
+        (tail, timed_out)
     }
 
     /// Runs with the caller's terminal, for an interactive shell.
     pub fn run_interactive(self) -> Result<ExitStatus> {
         let mut command = self.command();
+        let _held = interrupt::Held::new();
         command.status().map_err(|e| self.spawn_failure(&e))
     }
 
@@ -271,10 +299,15 @@ impl Tool {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let output = command
+        let child = command
             .process_group(0)
-            .output()
+            .spawn()
             .map_err(|e| self.spawn_failure(&e))?;
+        let registered = interrupt::Registered::new(&child);
+        let output = child
+            .wait_with_output()
+            .map_err(|e| Error::failed("cannot wait for a child").because(&e))?;
+        drop(registered);
         interrupt::check()?;
         if output.status.success() {
             return Ok(output.stdout);
@@ -283,9 +316,9 @@ impl Tool {
         let mut tail: Vec<String> = text
             .lines()
             .rev()
+            .map(plain)
             .filter(|l| !l.trim().is_empty())
             .take(TAIL)
-            .map(Into::into)
             .collect();
         tail.reverse();
         let what = format!("{} {}", self.name(), ending(output.status));
@@ -310,20 +343,52 @@ fn ending(status: ExitStatus) -> String {
     }
 }
 
-/// Splits output into lines of bounded length; ends when nobody listens.
-fn pump(reader: impl Read, send: &mpsc::SyncSender<Vec<u8>>) {
-    let mut reader = BufReader::with_capacity(1 << 16, reader);
+/// Sends output on in blocks of whole lines, of bounded length; ends when
+/// nobody listens.
+fn pump(mut reader: impl Read, send: &mpsc::SyncSender<Vec<u8>>) {
+    let mut pending = Vec::new();
+    let mut buffer = vec![0; MAX_BLOCK];
     loop {
-        let mut line = Vec::new();
-        match reader.by_ref().take(1 << 16).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                if send.send(line).is_err() {
-                    return;
-                }
-            }
+        let read = match reader.read(&mut buffer) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Ok(read) if read > 0 => read,
+            _ => break,
+        };
+        pending.extend_from_slice(&buffer[..read]);
+        let whole = match memchr::memrchr(b'\n', &pending) {
+            Some(at) => at + 1,
+            None if pending.len() < MAX_BLOCK => continue,
+            None => pending.len(),
+        };
+        let rest = pending.split_off(whole);
+        if send.send(std::mem::replace(&mut pending, rest)).is_err() {
+            return;
         }
     }
+    if !pending.is_empty() {
+        let _ = send.send(pending);
+    }
+}
+
+/// A line as it may be shown: what a carriage return leaves to see, without
+/// escape sequences (ECMA-48) and other controls, which belong to a terminal.
+fn plain(line: &str) -> String {
+    let line = line.trim_end_matches(['\n', '\r']);
+    let line = line.rsplit('\r').next().unwrap_or(line);
+    let mut out = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\x1b' {
+            match chars.next() {
+                Some('[') => while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
+                Some(']') => while chars.next().is_some_and(|c| c != '\x07' && c != '\\') {},
+                _ => {}
+            }
+        } else if c == '\t' || !c.is_control() {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Quotes a word for `sh`.
@@ -373,6 +438,27 @@ mod tests {
         assert_eq!(failure.tail.len(), TAIL);
         assert_eq!(failure.tail.last().unwrap(), "oops");
         assert_eq!(heard.len(), 41);
+    }
+
+    #[test]
+    fn escape_sequences_do_not_reach_a_terminal() {
+        assert_eq!(plain("\x1b[1;31mred\x1b[0m\tx\x07\n"), "red\tx");
+        assert_eq!(plain("\x1b]0;title\x07text"), "text");
+        assert_eq!(plain("10%\r20%\r\n"), "20%");
+        assert_eq!(plain("cut \x1b[3"), "cut ");
+    }
+
+    #[test]
+    fn a_program_that_prints_for_ever_is_ended_at_its_time_limit() {
+        let failure = Tool::new("yes")
+            .timeout(Duration::from_millis(300))
+            .run(Output {
+                log: None,
+                listen: &mut |_| {},
+            })
+            .unwrap()
+            .unwrap_err();
+        assert!(failure.what.contains("time limit"), "{}", failure.what);
     }
 
     #[test]

@@ -85,6 +85,16 @@ impl Settings {
         })
     }
 
+    /// Credentials in the addresses that this machine uses; never shown, never
+    /// in an image.
+    pub fn secrets(&self) -> Vec<String> {
+        let mut secrets = self.pip.secrets();
+        secrets.extend(self.archives.secrets());
+        secrets.sort();
+        secrets.dedup();
+        secrets
+    }
+
     /// A variable of the caller's environment.
     pub fn variable(&self, name: &str) -> Option<String> {
         self.environment.get(name).cloned()
@@ -102,7 +112,9 @@ fn named_archives(
 ) -> Result<BTreeMap<String, String>> {
     let mut named = BTreeMap::new();
     for (name, value) in environment {
-        if let Some(archive) = name.strip_prefix("IMGBUILD_ARCHIVE_") {
+        if let Some(archive) = name.strip_prefix("IMGBUILD_ARCHIVE_")
+            && !value.is_empty()
+        {
             named.insert(archive.to_lowercase().replace('_', "-"), value.clone());
         }
     }

@@ -4,8 +4,10 @@
 //! start and one at its end; with `--json` every event is a JSON object on a
 //! line of stdout. Everything but results and events goes to stderr.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,7 +33,11 @@ pub struct Ui {
     verbose: bool,
     color: bool,
     phases: Vec<(String, Duration)>,
+    secrets: Vec<String>,
 }
+
+/// How the process's only [`Ui`] shows, for [`last_words`].
+static SHOWN: OnceLock<(Mode, bool)> = OnceLock::new();
 
 /// An event of `--json`, one a line.
 #[derive(Serialize)]
@@ -105,12 +111,31 @@ impl Ui {
             (false, false) => Mode::Plain,
         };
         let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        SHOWN.get_or_init(|| (mode, color));
         Self {
             mode,
             verbose,
             color,
             phases: Vec::new(),
+            secrets: Vec::new(),
         }
+    }
+
+    /// Strings that are never shown, whoever prints them.
+    pub fn hide(&mut self, secrets: Vec<String>) {
+        self.secrets = secrets;
+        // Of two that overlap, the longer one goes first.
+        self.secrets.sort_by_key(|s| std::cmp::Reverse(s.len()));
+    }
+
+    fn without_secrets<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut text = Cow::Borrowed(text);
+        for secret in &self.secrets {
+            if text.contains(secret.as_str()) {
+                text = Cow::Owned(text.replace(secret.as_str(), "****"));
+            }
+        }
+        text
     }
 
     /// Whether results are wanted as JSON.
@@ -182,33 +207,53 @@ impl Ui {
 
     /// Shows an error as a sentence, its causes and its hint.
     pub fn error(&self, error: &Error) {
-        if self.mode == Mode::Json {
-            emit(Event::Error {
-                exit_code: error.kind().exit_code(),
-                error: error.to_string(),
-                causes: error.causes(),
-                hint: error.advice(),
-            });
-        }
-        let (red, bold, off) = if self.color {
-            ("\x1b[1;31m", "\x1b[1m", "\x1b[0m")
-        } else {
-            ("", "", "")
-        };
-        let mut text = format!("{red}error:{off} {error}\n");
-        for cause in error.causes() {
-            let _ = writeln!(text, "  {}", cause.replace('\n', "\n  "));
-        }
-        if let Some(hint) = error.advice() {
-            let _ = writeln!(text, "{bold}hint:{off} {hint}");
-        }
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        show_error(self.mode, self.color, error, &|text| {
+            self.without_secrets(text).into_owned()
+        });
     }
+}
+
+/// Shows an error while another thread still owns the [`Ui`], right before the
+/// process ends.
+pub fn last_words(error: &Error) {
+    let (mode, color) = SHOWN.get().copied().unwrap_or((Mode::Plain, false));
+    if mode == Mode::Terminal {
+        // Over the live line.
+        let _ = write!(std::io::stderr(), "\r\x1b[2K");
+    }
+    show_error(mode, color, error, &str::to_owned);
+}
+
+fn show_error(mode: Mode, color: bool, error: &Error, clean: &dyn Fn(&str) -> String) {
+    let sentence = clean(&error.to_string());
+    let causes: Vec<String> = error.causes().iter().map(|c| clean(c)).collect();
+    if mode == Mode::Json {
+        emit(Event::Error {
+            exit_code: error.kind().exit_code(),
+            error: sentence.clone(),
+            causes: &causes,
+            hint: error.advice(),
+        });
+    }
+    let (red, bold, off) = if color {
+        ("\x1b[1;31m", "\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "", "")
+    };
+    let mut text = format!("{red}error:{off} {sentence}\n");
+    for cause in causes {
+        let _ = writeln!(text, "  {}", cause.replace('\n', "\n  "));
+    }
+    if let Some(hint) = error.advice() {
+        let _ = writeln!(text, "{bold}hint:{off} {hint}");
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 impl Phase<'_> {
     /// A line of output of what runs in this phase.
     pub fn output(&mut self, line: &str) {
+        let line = &*self.ui.without_secrets(line).into_owned();
         match (self.ui.mode, &self.bar) {
             (Mode::Terminal, Some(bar)) if self.ui.verbose => {
                 bar.suspend(|| say(&format!("  {line}")));
@@ -334,6 +379,20 @@ mod tests {
         assert_eq!(size(1000), "1.0 kB");
         assert_eq!(size(844_123_456), "844.1 MB");
         assert_eq!(size(12_000_000_000_000), "12.0 TB");
+    }
+
+    #[test]
+    fn secrets_are_hidden_the_longest_first() {
+        let mut ui = Ui::new(false, false);
+        ui.hide(vec!["pass".into(), "user:pass@host".into()]);
+        assert_eq!(
+            ui.without_secrets("x user:pass@host pass y"),
+            "x **** **** y"
+        );
+        assert!(matches!(
+            ui.without_secrets("plain"),
+            Cow::Borrowed("plain")
+        ));
     }
 
     #[test]

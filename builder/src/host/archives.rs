@@ -107,6 +107,23 @@ impl Archives {
         hosts.dedup();
         hosts
     }
+
+    /// The credentials in the addresses.
+    pub fn secrets(&self) -> Vec<String> {
+        self.known.values().flat_map(|u| credentials(u)).collect()
+    }
+}
+
+/// The `user:password` of an address and the password alone, when it has them.
+pub(crate) fn credentials(url: &str) -> Vec<String> {
+    let authority = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = authority.split(['/', ' ', '\t', '"']).next().unwrap_or("");
+    let Some((user, _)) = authority.rsplit_once('@') else {
+        return Vec::new();
+    };
+    let password = user.split_once(':').map(|(_, password)| password);
+    let parts = [Some(user), password].into_iter().flatten();
+    parts.filter(|p| p.len() > 3).map(str::to_owned).collect()
 }
 
 /// The environment variable that names an archive's address.
@@ -114,11 +131,16 @@ pub fn variable(name: &str) -> String {
     format!("IMGBUILD_ARCHIVE_{}", name.to_uppercase().replace('-', "_"))
 }
 
+/// The host of an address, unless it is this very machine.
 fn host_of(url: &str) -> Option<String> {
     let rest = url.split_once("://")?.1;
-    let authority = rest.split('/').next()?;
-    let host = authority.rsplit('@').next()?.split(':').next()?;
-    (!host.is_empty() && host != "localhost").then(|| host.to_owned())
+    let authority = rest.split('/').next()?.rsplit('@').next()?;
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next()?,
+        None => authority.split(':').next()?,
+    };
+    let own = host == "localhost" || host == "::1" || host.starts_with("127.");
+    (!host.is_empty() && !own).then(|| host.to_owned())
 }
 
 fn is_debian(suite: &str) -> bool {
@@ -244,6 +266,27 @@ mod tests {
         assert_eq!(archives.hosts(), ["mirror.example", "sec.example"]);
         let error = archives.url("ours").unwrap_err();
         assert!(error.advice().unwrap().contains("IMGBUILD_ARCHIVE_OURS"));
+    }
+
+    #[test]
+    fn hosts_and_credentials_of_addresses_are_found() {
+        for (url, host) in [
+            ("http://mirror.example/debian", Some("mirror.example")),
+            (
+                "http://u:p@mirror.example:80/debian",
+                Some("mirror.example"),
+            ),
+            ("http://[fd00::7]:80/debian", Some("fd00::7")),
+            ("http://127.0.0.1:3142/debian", None),
+            ("http://[::1]/debian", None),
+            ("file:///srv/mirror", None),
+        ] {
+            assert_eq!(host_of(url).as_deref(), host, "{url}");
+        }
+        let found = credentials("http://user:s3cret@mirror.example/x@y");
+        assert_eq!(found, ["user:s3cret", "s3cret"]);
+        assert_eq!(credentials("https://token@index.example/"), ["token"]);
+        assert!(credentials("https://index.example/a@b").is_empty());
     }
 
     #[test]

@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::archives::credentials;
 use crate::error::{Context, Result};
+use crate::process::quote;
 
 /// Directory inside the sandbox where the settings appear.
 const INSIDE: &str = "/run/imgbuild/pip";
@@ -74,8 +77,9 @@ impl PipSettings {
     }
 
     /// Writes the settings to a directory that the sandbox sees at
-    /// `/run/imgbuild/pip`; returns the environment for pip.
-    pub fn lend(&self, dir: &Path) -> Result<BTreeMap<String, String>> {
+    /// `/run/imgbuild/pip`, pip's environment as the script `environment`:
+    /// everybody on the machine may read the arguments of a program.
+    pub fn lend(&self, dir: &Path) -> Result<()> {
         let mut environment = self.variables.clone();
         let mut text = String::new();
         for file in &self.config {
@@ -97,6 +101,7 @@ impl PipSettings {
             };
             text.extend(part.lines().filter(foreign).map(|l| format!("{l}\n")));
         }
+        make_private(dir)?;
         put(&dir.join("pip.conf"), text.as_bytes())?;
         environment.insert("PIP_CONFIG_FILE".into(), format!("{INSIDE}/pip.conf"));
         if let Some(bundle) = &self.bundle {
@@ -106,25 +111,44 @@ impl PipSettings {
                 environment.insert(name.into(), format!("{INSIDE}/ca.pem"));
             }
         }
-        Ok(environment)
+        let export =
+            |(name, value): (&String, &String)| format!("export {name}={}\n", quote(value));
+        let script: String = environment.iter().map(export).collect();
+        put(&dir.join("environment"), script.as_bytes())
     }
 
-    /// Strings that must not reach a log or an image: whatever was set.
+    /// Strings that must not reach a log or an image: credentials in the
+    /// addresses of indexes and proxies, and those addresses themselves.
     pub fn secrets(&self) -> Vec<String> {
-        let urls = ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_PROXY"];
-        let wanted = |name: &str| {
-            urls.contains(&name)
-                || PROXIES[..2].contains(&name)
-                || name.to_uppercase().ends_with("_PROXY")
-        };
-        self.variables
-            .iter()
-            .filter(|(name, value)| {
-                wanted(name) && !name.to_uppercase().starts_with("NO_") && value.len() > 4
-            })
-            .map(|(_, value)| value.clone())
-            .collect()
+        let mut secrets = Vec::new();
+        for (name, value) in &self.variables {
+            let name = name.to_uppercase();
+            if name.starts_with("NO_") || !(name.contains("URL") || name.ends_with("_PROXY")) {
+                continue;
+            }
+            // Variables may hold several addresses.
+            for address in value.split_whitespace() {
+                secrets.push(address.to_owned());
+                secrets.extend(credentials(address));
+            }
+        }
+        for file in &self.config {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            for word in text.split(|c: char| c.is_whitespace() || c == '=') {
+                secrets.extend(credentials(word));
+            }
+        }
+        secrets.retain(|secret| secret.len() > 4);
+        secrets.sort();
+        secrets.dedup();
+        secrets
     }
+}
+
+/// Credentials are for root alone.
+fn make_private(dir: &Path) -> Result<()> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+        .context(|| format!("cannot protect {}", dir.display()))
 }
 
 fn put(path: &Path, text: &[u8]) -> Result<()> {
@@ -154,14 +178,16 @@ mod tests {
         };
         let settings = PipSettings::read(&environment, Some(home.path()));
         let dir = tempfile::tempdir().unwrap();
-        let lent = settings.lend(dir.path()).unwrap();
+        settings.lend(dir.path()).unwrap();
+        let lent = fs::read_to_string(dir.path().join("environment")).unwrap();
         let text = fs::read_to_string(dir.path().join("pip.conf")).unwrap();
         assert!(text.contains("index.example") && !text.contains("/home/me"));
         assert_eq!(
             fs::read_to_string(dir.path().join("ca.pem")).unwrap(),
             "PEM"
         );
-        assert_eq!(lent["PIP_CERT"], "/run/imgbuild/pip/ca.pem");
-        assert_eq!(settings.secrets(), ["http://u:secret@proxy.example"]);
+        assert!(lent.contains("export PIP_CERT=/run/imgbuild/pip/ca.pem\n"));
+        let secrets = ["http://u:secret@proxy.example", "secret", "u:secret"];
+        assert_eq!(settings.secrets(), secrets);
     }
 }

@@ -273,6 +273,7 @@ impl<'a> Apt<'a> {
 
     fn tool(&self) -> Tool {
         Tool::new("apt-get")
+            .tied()
             .env("APT_CONFIG", self.dir.join("apt.conf"))
             .env("TZ", "UTC")
     }

@@ -41,7 +41,7 @@ pub fn resolve(
     };
     let dir = tempfile::tempdir().context(|| "cannot make a temporary directory".into())?;
     let git = |arguments: &[&str]| -> Result<Vec<u8>> {
-        let mut tool = Tool::new("git").env("GIT_TERMINAL_PROMPT", "0");
+        let mut tool = Tool::new("git").tied().env("GIT_TERMINAL_PROMPT", "0");
         for name in PASSED {
             if let Some(value) = environment(name) {
                 tool = tool.env(name, value);

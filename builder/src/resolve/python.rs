@@ -181,7 +181,7 @@ impl Pip<'_> {
         let mut environment = base_environment(0);
         environment.remove("SOURCE_DATE_EPOCH");
         environment.extend(virtualenv.environment.clone());
-        environment.extend(self.settings.lend(&lent)?);
+        self.settings.lend(&lent)?;
         environment.insert("PIP_NO_CACHE_DIR".into(), "1".into());
         for (name, text) in files {
             put(&lent.join(name), text)?;
@@ -196,7 +196,8 @@ impl Pip<'_> {
             ""
         };
         let script = format!(
-            "{CREATE_VIRTUALENV}\ncreate_virtualenv {} /tmp/imgbuild {site}\n\
+            "{CREATE_VIRTUALENV}\n. /run/imgbuild/pip/environment\n\
+             create_virtualenv {} /tmp/imgbuild {site}\n\
              /tmp/imgbuild/bin/python -m pip download --disable-pip-version-check \
              -d /run/imgbuild/out {options}\n\
              /tmp/imgbuild/bin/python /run/imgbuild/pip/sources.py /run/imgbuild/out /run/imgbuild/meta\n",
