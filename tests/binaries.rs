@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 
 /// The repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the repository")
 }
 
 fn cargo(arguments: &[&str]) -> PathBuf {
@@ -43,9 +45,17 @@ pub fn imgnode() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-        cargo(&["build", "--release", "--locked", "-p", "verify", "--target", &triple])
-            .join(triple)
-            .join("release/imgnode")
+        cargo(&[
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            "verify",
+            "--target",
+            &triple,
+        ])
+        .join(triple)
+        .join("release/imgnode")
     })
 }
 
@@ -63,7 +73,11 @@ pub struct Ran {
 impl Ran {
     /// Waits for a command and takes its output.
     pub fn of(command: &mut Command) -> Self {
-        let Output { status, stdout, stderr } = command.output().expect("the program starts");
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.output().expect("the program starts");
         Self {
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
@@ -73,8 +87,13 @@ impl Ran {
 
     /// Fails the test unless the exit code is this one.
     #[track_caller]
+    #[allow(clippy::return_self_not_must_use)] // a check in itself
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 }

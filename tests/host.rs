@@ -17,10 +17,19 @@ impl Host {
     pub fn look() -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
         let mut files = BTreeSet::new();
-        for dir in ["/var/lib/schroot", "/run/schroot", "/etc/schroot", "/run/imgbuild"] {
+        for dir in [
+            "/var/lib/schroot",
+            "/run/schroot",
+            "/etc/schroot",
+            "/run/imgbuild",
+        ] {
             walk(Path::new(dir), &mut files);
         }
-        Self { mounts: mounts.lines().map(str::to_owned).collect(), files, namespaces: namespaces() }
+        Self {
+            mounts: mounts.lines().map(str::to_owned).collect(),
+            files,
+            namespaces: namespaces(),
+        }
     }
 
     /// Fails the test when something is there that was not there before.
@@ -39,7 +48,9 @@ impl Host {
 }
 
 fn walk(path: &Path, into: &mut BTreeSet<String>) {
-    let Ok(entries) = fs::read_dir(path) else { return };
+    let Ok(entries) = fs::read_dir(path) else {
+        return;
+    };
     for entry in entries.flatten() {
         into.insert(entry.path().display().to_string());
         if entry.file_type().is_ok_and(|t| t.is_dir()) {

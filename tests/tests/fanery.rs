@@ -63,7 +63,12 @@ impl Bench {
     }
 
     fn node_in(&self, state: &str, arguments: &[&str]) -> Ran {
-        Ran::of(Command::new(imgnode()).arg("--state").arg(self.path(state)).args(arguments))
+        Ran::of(
+            Command::new(imgnode())
+                .arg("--state")
+                .arg(self.path(state))
+                .args(arguments),
+        )
     }
 
     fn init(&self, state: &str, store: &Path) -> Ran {
@@ -84,7 +89,17 @@ impl Bench {
 
     fn install(&self, state: &str, system: &str) -> Ran {
         let target = format!("dir:{}", self.path("images").display());
-        self.node_in(state, &["install", "fanery-node", "--as", system, "--target", &target])
+        self.node_in(
+            state,
+            &[
+                "install",
+                "fanery-node",
+                "--as",
+                system,
+                "--target",
+                &target,
+            ],
+        )
     }
 }
 
@@ -96,7 +111,11 @@ fn fanery_from_recipe_to_answer() {
     let built = bench.build(&["recipes/fanery.toml"]).expect(0);
     let image = built.stdout.trim().to_owned();
     assert!(image.starts_with("blake3:") && image.len() == 71, "{image}");
-    assert!(built.stderr.contains("made the environment `dev`"), "{}", built.stderr);
+    assert!(
+        built.stderr.contains("made the environment `dev`"),
+        "{}",
+        built.stderr
+    );
     Host::look().assert_clean_since(&before);
 
     let again = bench.build(&["recipes/fanery.toml"]).expect(0);
@@ -116,9 +135,16 @@ fn fanery_from_recipe_to_answer() {
 /// Start, ask, reload under requests, stop.
 fn serve_and_reload(bench: &Bench) {
     let port = http::free_port();
-    bench.node(&["start", SYSTEM, "--", "--bind", &format!("127.0.0.1:{port}")]).expect(0);
-    let (status, body) =
-        http::wait_for(port, "/hello/x.json", HEADER, Duration::from_secs(30));
+    bench
+        .node(&[
+            "start",
+            SYSTEM,
+            "--",
+            "--bind",
+            &format!("127.0.0.1:{port}"),
+        ])
+        .expect(0);
+    let (status, body) = http::wait_for(port, "/hello/x.json", HEADER, Duration::from_secs(30));
     assert_eq!((status, body.as_str()), (200, "\"hello x\""));
     let status = bench.node(&["status", "--json"]).expect(0).stdout;
     let status: serde_json::Value = serde_json::from_str(&status).expect("status is JSON");
@@ -148,12 +174,21 @@ fn serve_and_reload(bench: &Bench) {
     ended.store(true, Ordering::Relaxed);
     for client in clients {
         let failed = client.join().expect("the client ends");
-        assert!(failed.is_empty(), "requests failed during the reload: {failed:?}");
+        assert!(
+            failed.is_empty(),
+            "requests failed during the reload: {failed:?}"
+        );
     }
-    assert!(answered.load(Ordering::Relaxed) > 20, "too few requests to say anything");
+    assert!(
+        answered.load(Ordering::Relaxed) > 20,
+        "too few requests to say anything"
+    );
 
     bench.node(&["stop", SYSTEM]).expect(0);
-    assert!(http::get(port, "/hello/x.json", HEADER).is_err(), "somebody still answers");
+    assert!(
+        http::get(port, "/hello/x.json", HEADER).is_err(),
+        "somebody still answers"
+    );
 }
 
 /// One changed byte anywhere: exit code 3, one line, nothing installed.
@@ -163,7 +198,9 @@ fn refused_when_altered(bench: &Bench) {
     let cases: [(&str, fn(&str) -> bool); 3] = [
         ("the manifest", |p| p.contains("env/dev/targets/")),
         ("the metadata", |p| p.ends_with(".targets.json")),
-        ("the content", |p| p.contains("packs/") && !p.ends_with(".index") && !p.ends_with(".idx")),
+        ("the content", |p| {
+            p.contains("packs/") && !p.ends_with(".index") && !p.ends_with(".idx")
+        }),
     ];
     for (what, wanted) in cases {
         let status = Command::new("cp")
@@ -177,7 +214,11 @@ fn refused_when_altered(bench: &Bench) {
         flip_a_byte(&file);
         bench.init("altered-node", &altered).expect(0);
         let refused = bench.install("altered-node", "FaneryAltered").expect(3);
-        let errors = refused.stderr.lines().filter(|l| l.starts_with("error:")).count();
+        let errors = refused
+            .stderr
+            .lines()
+            .filter(|l| l.starts_with("error:"))
+            .count();
         assert_eq!(errors, 1, "{what}: {}", refused.stderr);
         assert!(!Path::new("/etc/schroot/chroot.d/imgnode-FaneryAltered.conf").exists());
         assert!(
@@ -212,9 +253,14 @@ fn flip_a_byte(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let meta = fs::metadata(path).expect("the file is there");
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("it is ours");
-    let file = fs::File::options().read(true).write(true).open(path).expect("it can be opened");
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("it can be opened");
     let mut byte = [0];
     let at = meta.len() / 2;
     file.read_exact_at(&mut byte, at).expect("it can be read");
-    file.write_all_at(&[byte[0] ^ 0x20], at).expect("it can be written");
+    file.write_all_at(&[byte[0] ^ 0x20], at)
+        .expect("it can be written");
 }
