@@ -195,12 +195,11 @@ fn serve_and_reload(bench: &Bench) {
 fn refused_when_altered(bench: &Bench) {
     let whole = bench.path("store");
     let altered = bench.path("altered");
-    let cases: [(&str, fn(&str) -> bool); 3] = [
-        ("the manifest", |p| p.contains("env/dev/targets/")),
-        ("the metadata", |p| p.ends_with(".targets.json")),
-        ("the content", |p| {
-            p.contains("packs/") && !p.ends_with(".index") && !p.ends_with(".idx")
-        }),
+    // Part of the path of a file; of several, the largest is altered.
+    let cases = [
+        ("the manifest", "env/dev/targets/"),
+        ("the metadata", ".targets.json"),
+        ("the content", "packs/"),
     ];
     for (what, wanted) in cases {
         let status = Command::new("cp")
@@ -209,8 +208,10 @@ fn refused_when_altered(bench: &Bench) {
             .status()
             .expect("cp runs");
         assert!(status.success());
-        let file = find(&altered, &|path| wanted(&path.display().to_string()))
-            .unwrap_or_else(|| panic!("the store has a file for {what}"));
+        let file = find(&altered, &|path| {
+            path.display().to_string().contains(wanted)
+        })
+        .unwrap_or_else(|| panic!("the store has a file for {what}"));
         flip_a_byte(&file);
         bench.init("altered-node", &altered).expect(0);
         let refused = bench.install("altered-node", "FaneryAltered").expect(3);
