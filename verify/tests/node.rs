@@ -279,6 +279,10 @@ fn a_flipped_byte_anywhere_is_refused() {
     for (directory, ending) in [
         ("packs", ".pack"),
         ("env/dev/metadata", "timestamp.json"),
+        // What is trusted already is not fetched again, but looked at.
+        ("env/dev/metadata", "1.root.json"),
+        ("env/dev/metadata", "2.snapshot.json"),
+        ("env/dev/metadata", "2.targets.json"),
         ("env/dev/targets", ".json"),
     ] {
         let mend = flip(&farm, directory, ending);

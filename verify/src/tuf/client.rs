@@ -128,15 +128,13 @@ impl Client {
             let text = format!("the metadata of {} was not refreshed", self.env);
             Error::new(ErrorKind::NotRefreshed, text)
         })?;
+        let repository = InStore {
+            backend,
+            env: &self.env,
+        };
         let found = release::find(trusted, &self.env, name, seq)?;
-        release::fetch(
-            &InStore {
-                backend,
-                env: &self.env,
-            },
-            name,
-            found,
-        )
+        workflow::audit(&self.state, trusted, &repository)?;
+        release::fetch(&repository, name, found)
     }
 
     #[cfg(test)]

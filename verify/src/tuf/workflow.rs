@@ -375,34 +375,11 @@ impl<'a> Run<'a> {
     }
 
     fn fetch(&self, file: &str, limit: u64) -> Result<Vec<u8>> {
-        let bytes = self.repository.metadata(file, limit)?.ok_or_else(|| {
-            Error::new(ErrorKind::Missing, format!("the environment has no {file}"))
-                .with_hint("check the address of the store and the name of the environment")
-        })?;
-        if bytes.len() as u64 > limit {
-            return Err(too_large(file, limit));
-        }
-        Ok(bytes)
+        fetch(self.repository, file, limit)
     }
 
-    /// Fetches a file of which another one knows version, length and hash; with
-    /// consistent snapshots (5.3.12) under the name of that version.
     fn fetch_pinned(&self, file: &str, pin: &Pin, limit: u64) -> Result<(String, Vec<u8>)> {
-        let file = if self.core.consistent_snapshot() {
-            format!("{}.{file}", pin.version)
-        } else {
-            file.to_owned()
-        };
-        let announced = pin.length.unwrap_or(limit);
-        if announced > limit {
-            return Err(too_large(&file, limit));
-        }
-        let bytes = self.fetch(&file, announced)?;
-        fits(&bytes, pin).map_err(|why| {
-            let text = format!("{file} is not the file that was signed for: {why}");
-            Error::new(ErrorKind::Mismatch, text)
-        })?;
-        Ok((file, bytes))
+        fetch_pinned(&*self.core, self.repository, file, pin, limit)
     }
 
     fn fresh(&self, file: &str, expires: Time) -> Result<()> {
@@ -415,6 +392,69 @@ impl<'a> Run<'a> {
     fn same_environment(&self, signed: &Value, file: &str) -> Result<()> {
         same_environment(gate::environment(signed).as_deref(), self.env, file)
     }
+}
+
+/// Whether the repository still has the files that are trusted, byte by byte.
+/// The workflow does not ask: what was verified and kept is not fetched again.
+/// But a file that changed under its version means that somebody has touched
+/// the repository, and that is no place to install from.
+pub(super) fn audit(state: &State, trusted: &Trusted, repository: &dyn Repository) -> Result<()> {
+    let core = &*trusted.core;
+    let root = format!("{}.root.json", core.root_version());
+    if let (Some(kept), Some(served)) = (
+        state.read("root.json")?,
+        repository.metadata(&root, ROOT_LIMIT)?,
+    ) && kept != served
+    {
+        let text = format!("{root} is not the file that was verified before");
+        return Err(Error::new(ErrorKind::Mismatch, text));
+    }
+    for (file, pin, limit) in [
+        ("snapshot.json", core.snapshot_pin(), SNAPSHOT_LIMIT),
+        ("targets.json", core.targets_pin(), TARGETS_LIMIT),
+    ] {
+        if let Some(pin) = pin {
+            fetch_pinned(core, repository, file, &pin, limit)?;
+        }
+    }
+    Ok(())
+}
+
+fn fetch(repository: &dyn Repository, file: &str, limit: u64) -> Result<Vec<u8>> {
+    let bytes = repository.metadata(file, limit)?.ok_or_else(|| {
+        Error::new(ErrorKind::Missing, format!("the environment has no {file}"))
+            .with_hint("check the address of the store and the name of the environment")
+    })?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(file, limit));
+    }
+    Ok(bytes)
+}
+
+/// Fetches a file of which another one knows version, length and hash; with
+/// consistent snapshots (5.3.12) under the name of that version.
+fn fetch_pinned(
+    core: &dyn Core,
+    repository: &dyn Repository,
+    file: &str,
+    pin: &Pin,
+    limit: u64,
+) -> Result<(String, Vec<u8>)> {
+    let file = if core.consistent_snapshot() {
+        format!("{}.{file}", pin.version)
+    } else {
+        file.to_owned()
+    };
+    let announced = pin.length.unwrap_or(limit);
+    if announced > limit {
+        return Err(too_large(&file, limit));
+    }
+    let bytes = fetch(repository, &file, announced)?;
+    fits(&bytes, pin).map_err(|why| {
+        let text = format!("{file} is not the file that was signed for: {why}");
+        Error::new(ErrorKind::Mismatch, text)
+    })?;
+    Ok((file, bytes))
 }
 
 fn fits(bytes: &[u8], pin: &Pin) -> Result<(), String> {
