@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
+use crate::sandbox::SPEC;
 
 /// How often a build looks whether another one has finished a layer.
 const POLL: Duration = Duration::from_millis(200);
@@ -82,14 +83,20 @@ pub struct Mounted {
 }
 
 impl Layers {
-    /// Opens `WORK/layers`.
+    /// Opens `WORK/layers` to build in it.
     pub fn open(work: &Path) -> Result<Self> {
-        let dir = work.join("layers");
-        fs::create_dir_all(&dir).context(|| format!("cannot make {}", dir.display()))?;
+        let layers = Self::look(work)?;
+        let dir = &layers.dir;
+        fs::create_dir_all(dir).context(|| format!("cannot make {}", dir.display()))?;
+        Ok(layers)
+    }
+
+    /// Opens `WORK/layers`, which may not be there, to see what is in it.
+    pub fn look(work: &Path) -> Result<Self> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .context(|| "cannot read the kernel's boot id".into())?;
         Ok(Self {
-            dir,
+            dir: work.join("layers"),
             boot: boot.trim().to_owned(),
         })
     }
@@ -158,7 +165,7 @@ impl Layers {
         if self.is_done(key) {
             return Ok(None);
         }
-        for name in ["done", "fs", "work", "root"] {
+        for name in ["done", "fs", "work", "root", SPEC] {
             remove(&dir.join(name))?;
         }
         let upper = dir.join("fs");

@@ -1,7 +1,7 @@
 //! `imgbuild lock RECIPE`
 
 use crate::args::LockArgs;
-use crate::build::{Workplace, load_recipe, open_store, prepare_host};
+use crate::build::{Workplace, load_recipe, open_store, prepare_host, require_root};
 use crate::error::Result;
 use crate::lock::Lock;
 use crate::locking::{Locking, Strictness};
@@ -10,6 +10,7 @@ use crate::ui::Ui;
 
 pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let recipe = load_recipe(&args.recipe)?;
+    require_root()?;
     let store = open_store(settings)?;
     prepare_host(&recipe, args.setup, ui)?;
     let place = Workplace::take(&settings.work, recipe.name.as_str())?;

@@ -38,7 +38,7 @@ pub(super) fn planned(recipe: &Path, settings: &Settings) -> Result<(Vec<Planned
         Error::failed(format!("there is no {}", path.display()))
             .hint(format!("run `imgbuild lock {}` first", recipe.display()))
     })?;
-    let layers = Layers::open(&settings.work)?;
+    let layers = Layers::look(&settings.work)?;
     Ok((
         runner::plan(steps::all(&loaded, &lock)?, &layers)?,
         layers,

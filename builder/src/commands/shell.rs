@@ -1,7 +1,7 @@
 //! `imgbuild shell RECIPE [--step N]`
 
 use crate::args::ShellArgs;
-use crate::build::{Workplace, load_recipe, open_store, prepare_host};
+use crate::build::{Workplace, load_recipe, open_store, prepare_host, require_root};
 use crate::error::{Error, Result};
 use crate::layers::Key;
 use crate::runner::{Planned, Runner};
@@ -13,6 +13,7 @@ use super::plan::{numbered, planned};
 
 pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let recipe = load_recipe(&args.recipe)?;
+    require_root()?;
     let store = open_store(settings)?;
     prepare_host(&recipe, false, ui)?;
     let (planned, layers, lock) = planned(&args.recipe, settings)?;

@@ -22,7 +22,6 @@ mod loopback;
 mod mounts;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::OnceLock;
@@ -40,6 +39,8 @@ pub use mounts::enter_mount_namespace;
 pub const INIT_COMMAND: &str = "sandbox-init";
 /// Where a sandbox finds what the builder hands it.
 pub const HAND_IN: &str = "/run/imgbuild";
+/// The file beside a tree that describes its running sandbox.
+pub(crate) const SPEC: &str = "sandbox.json";
 /// The host name inside every sandbox.
 pub const HOSTNAME: &str = "imgbuild";
 
@@ -106,12 +107,13 @@ impl Sandbox {
         tool.env("TERM", term).run_interactive()
     }
 
-    fn tool(&self) -> Result<(tempfile::NamedTempFile, Tool)> {
-        let mut spec =
-            tempfile::NamedTempFile::new().context(|| "cannot write a temporary file".into())?;
+    fn tool(&self) -> Result<(tempfile::TempPath, Tool)> {
         let json = serde_json::to_vec(self).context(|| "cannot describe the sandbox".into())?;
-        spec.write_all(&json)
-            .context(|| "cannot write a temporary file".into())?;
+        // Beside the tree, where a killed build's leavings are cleared.
+        let path = self.root.with_file_name(SPEC);
+        let failed = || format!("cannot write {}", path.display());
+        std::fs::write(&path, json).context(failed)?;
+        let spec = tempfile::TempPath::try_from_path(&path).context(failed)?;
         let own = own_executable()?;
         let mut tool = Tool::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "unshare", "--kill-child=KILL"])
@@ -135,7 +137,7 @@ impl Sandbox {
             .arg("--")
             .arg(own)
             .arg(INIT_COMMAND)
-            .arg(spec.path());
+            .arg(&spec);
         Ok((spec, tool))
     }
 }
