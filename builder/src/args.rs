@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Without a command, the arguments are recipes to build: `imgbuild recipes/fanery.toml`.
@@ -189,6 +189,11 @@ pub struct LogArgs {
     pub common: Common,
 }
 
+/// Whether the word is one of our commands.
+pub fn is_command(word: &str) -> bool {
+    LowArgs::command().find_subcommand(word).is_some()
+}
+
 impl LowArgs {
     /// The common flags, wherever they were typed.
     pub fn common(&self) -> &Common {
@@ -217,7 +222,6 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use store::manifest::Manifest;
 use store::{DirStore, Sha256};
 
+use crate::args;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Tools;
 use crate::image::{self, is_released};
@@ -50,6 +51,7 @@ pub struct Workplace {
 impl Workplace {
     /// Takes the recipe's place in the work directory.
     pub fn take(work: &Path, name: &str) -> Result<Self> {
+        check_path(work)?;
         let builds = work.join("builds");
         let dir = builds.join(name);
         fs::create_dir_all(&dir).map_err(|e| unwritable(work, &e))?;
@@ -141,6 +143,23 @@ impl Drop for Workplace {
     }
 }
 
+/// Refuses places where debootstrap or the sandbox cannot work.
+fn check_path(work: &Path) -> Result<()> {
+    let text = work.to_string_lossy();
+    let why = if text.contains(char::is_whitespace) || text.contains(['\'', '"', '\\', '#', '$']) {
+        "debootstrap and schroot need a path without blanks, quotes, `#` and `$`"
+    } else if work.starts_with("/run") || work.starts_with("/proc") || work.starts_with("/dev") {
+        "a sandbox has its own /run, /proc and /dev"
+    } else {
+        return Ok(());
+    };
+    Err(
+        Error::usage(format!("the work directory cannot be {}", work.display()))
+            .detail(why)
+            .hint("choose another one with --work DIR"),
+    )
+}
+
 fn unwritable(work: &Path, error: &std::io::Error) -> Error {
     Error::failed(format!(
         "cannot write to the work directory {}",
@@ -172,6 +191,7 @@ pub fn build(
 ) -> Result<Outcome> {
     let started = Instant::now();
     let recipe = load_recipe(path)?;
+    require_root()?;
     let store = open_store(settings)?;
     let lock = Lock::load(&Lock::path_for(path))?;
     if let Some(done) = nothing_to_do(&recipe, path, lock.as_ref(), &store, settings, started)? {
@@ -225,17 +245,35 @@ pub fn build(
 
 /// Reads a recipe; its error is a usage error.
 pub fn load_recipe(path: &Path) -> Result<Recipe> {
-    Recipe::load(path).map_err(|e| Error::usage(e.to_string()))
+    Recipe::load(path).map_err(|e| {
+        let error = Error::usage(e.to_string());
+        // `imgbuild --json doctor`: flags first, and what follows is a recipe.
+        let command = path
+            .to_str()
+            .filter(|p| args::is_command(p) && !path.exists());
+        match (e.hint(), command) {
+            (Some(hint), _) => error.hint(hint),
+            (None, Some(name)) => {
+                error.hint(format!("flags come after the command: imgbuild {name} ..."))
+            }
+            (None, None) => error,
+        }
+    })
+}
+
+/// Fails for anybody but root.
+pub fn require_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(
+        Error::failed("building needs root: it mounts and enters a chroot")
+            .hint("run the same command with sudo"),
+    )
 }
 
 /// Sees to the programs that a build needs.
 pub fn prepare_host(recipe: &Recipe, setup: bool, ui: &mut Ui) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(
-            Error::failed("building needs root: it mounts and enters a chroot")
-                .hint("run the same command with sudo"),
-        );
-    }
     let with_git = recipe.virtualenvs.iter().any(|v| !v.git.is_empty());
     let tools = Tools::look(with_git);
     if tools.missing.is_empty() {

@@ -102,6 +102,10 @@ impl Settings {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.to_string_lossy().contains("://") {
+        return Err(Error::usage(format!("{} is no directory", path.display()))
+            .hint("images are built into a store on this machine: --store PATH"));
+    }
     std::path::absolute(path)
         .map_err(|e| Error::usage(format!("{} is no usable path", path.display())).because(&e))
 }

@@ -42,7 +42,8 @@ impl Resolution {
 /// The settings of one resolution.
 pub struct Apt<'a> {
     recipe: &'a Recipe,
-    beside: &'a Path,
+    /// Absolute: apt takes `a/b` for package and suite.
+    beside: PathBuf,
     architecture: &'a str,
     archives: &'a Archives,
     dir: PathBuf,
@@ -65,12 +66,14 @@ impl<'a> Apt<'a> {
     /// Prepares a resolution in the empty directory `dir`.
     pub fn new(
         recipe: &'a Recipe,
-        beside: &'a Path,
+        beside: &Path,
         architecture: &'a str,
         archives: &'a Archives,
         acquire: &str,
         dir: &Path,
     ) -> Result<Self> {
+        let beside = std::path::absolute(beside)
+            .context(|| format!("{} is no usable path", beside.display()))?;
         let apt = Self {
             recipe,
             beside,
@@ -244,23 +247,7 @@ impl<'a> Apt<'a> {
     }
 
     fn preferences(&self) -> String {
-        let mut text = self
-            .recipe
-            .apt
-            .preferences
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        for source in &self.recipe.sources {
-            if let Some(priority) = source.priority {
-                let _ = write!(
-                    text,
-                    "\n\nPackage: *\nPin: release n={}\nPin-Priority: {priority}\n",
-                    source.suite
-                );
-            }
-        }
-        text
+        preferences(self.recipe)
     }
 
     /// What debootstrap itself adds for a suite, which no Priority field says.
@@ -465,6 +452,22 @@ impl<'a> Apt<'a> {
     }
 }
 
+/// apt's preferences: the recipe's own, and the priorities of its archives.
+pub fn preferences(recipe: &Recipe) -> String {
+    let own = recipe.apt.preferences.as_ref();
+    let mut text = own.map(ToString::to_string).unwrap_or_default();
+    for source in &recipe.sources {
+        if let Some(priority) = source.priority {
+            let _ = write!(
+                text,
+                "\n\nPackage: *\nPin: release n={}\nPin-Priority: {priority}\n",
+                source.suite
+            );
+        }
+    }
+    text
+}
+
 /// The recipe's package groups, with those that other sections imply.
 pub fn packages_of(recipe: &Recipe) -> Vec<Packages> {
     let mut groups = recipe.packages.clone();
@@ -509,7 +512,13 @@ fn explain_unresolved(error: Error) -> Error {
                 )
             })
     });
+    let essential = error
+        .causes()
+        .iter()
+        .any(|l| l.contains("Essential packages"));
     let mut explained = match missing {
+        None if essential => Error::failed("apt would have to remove an essential package")
+            .hint("every Debian has the essential packages: do not list them under `exclude`"),
         Some(name) => Error::failed(format!("no archive of the recipe has the package `{name}`"))
             .hint("check its name, or add the [[source]] that has it"),
         None => Error::failed("apt finds no way to install the recipe's packages").hint(

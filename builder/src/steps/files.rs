@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Content, HANDED, Locals, PARENTS, Phase, Step};
+use super::{Content, HANDED, Locals, PARENTS, Phase, Step, parents_owner};
 use crate::error::Result;
 use crate::lock::LocalKind;
 use crate::process::quote;
@@ -17,14 +17,15 @@ pub(super) fn files(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
     for (index, file) in recipe.files.iter().enumerate() {
         let path = quote(file.path.as_str());
         let owner = file.owner.as_ref().map(|o| quote(&o.to_string()));
-        let parents_owner = owner.as_deref().unwrap_or("root:root");
+        let parents_owner = parents_owner(recipe, file.path.as_path());
         let _ = writeln!(script, "parents {path} {parents_owner}");
         let handed = format!("file-{index}");
         let from = format!("{HANDED}/{handed}");
         let mut default_mode = "0644";
         match file.kind() {
             FileKind::Symlink(target) => {
-                let _ = writeln!(script, "ln -sfn -- {} {path}", quote(target.as_str()));
+                let target = quote(target.as_str());
+                let _ = writeln!(script, "rm -f -- {path}\nln -sT -- {target} {path}");
                 if let Some(owner) = &owner {
                     let _ = writeln!(script, "chown -h -- {owner} {path}");
                 }
@@ -50,8 +51,9 @@ pub(super) fn files(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
         if file.append {
             let _ = writeln!(script, "cat {from} >> {path}");
         } else {
-            // A fresh file: never through a link that lies there already.
-            let _ = writeln!(script, "rm -rf -- {path}\ncat {from} > {path}");
+            // A fresh file: never through a link that lies there already, and
+            // never instead of a directory.
+            let _ = writeln!(script, "rm -f -- {path}\ncat {from} > {path}");
         }
         if let Some(owner) = &owner {
             let _ = writeln!(script, "chown -- {owner} {path}");
@@ -66,14 +68,16 @@ pub(super) fn files(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
     Ok(Some(step))
 }
 
+/// What was there before keeps its owner and mode, the directory itself too.
 fn copy_directory(script: &mut String, from: &str, path: &str, owner: Option<&str>) {
-    let _ = writeln!(script, "mkdir -p -- {path}");
     let owner = owner.unwrap_or("root:root");
-    // Only what is copied changes its owner, not what was there before.
     let _ = writeln!(
         script,
-        "(cd {from} && find . -depth -print0 | sort -z) > /run/copied\n\
+        "[ -d {path} ] || {{ mkdir -m 0755 -- {path}; chown -- {owner} {path}; }}\n\
+         mode=$(stat -L -c %a -- {path})\n\
+         (cd {from} && find . -mindepth 1 -depth -print0 | sort -z) > /run/copied\n\
          cp -R --no-dereference --preserve=mode,links --remove-destination -- {from}/. {path}/\n\
+         chmod -- \"$mode\" {path}\n\
          (cd {path} && xargs -0 -r chown -h -- {owner} < /run/copied)"
     );
 }

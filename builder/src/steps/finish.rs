@@ -10,7 +10,6 @@ use std::fmt::Write as _;
 
 use super::{Content, HANDED, Phase, Step};
 use crate::lock::Lock;
-use crate::process::quote;
 use crate::recipe::Recipe;
 
 /// What happens to the paths of a rule.
@@ -29,7 +28,8 @@ pub struct Rule {
     pub pattern: &'static str,
     /// What happens to them.
     pub action: Action,
-    /// Why.
+    /// Why; for whoever reads the table.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub reason: &'static str,
 }
 
@@ -168,11 +168,11 @@ find /etc/ssl/certs -xtype l -delete 2>/dev/null || true
 const BYTE_CODE: &str = r#"find / -xdev \( -name '*.py' -o -name '*.pyc' \) -type f -newermt "@$SOURCE_DATE_EPOCH" \
     -exec touch --no-dereference -d "@$SOURCE_DATE_EPOCH" {} +
 find / -xdev -type f -name '*.pyc' | LC_ALL=C sort > /run/compiled
-for venv in $virtualenvs; do
+while IFS= read -r venv; do
     interpreter=$(readlink -f "$venv/bin/python")
     find "$venv/lib" -type f -name '*.py' | LC_ALL=C sort |
         sed "s|^|$interpreter |" >> /run/sources
-done
+done < "$virtualenvs"
 # X/__pycache__/name.cpython-39.pyc comes from X/name.py, X/name.pyc from X/name.py.
 sed -n -E 's|^(.*)/__pycache__/([^/]+)\.cpython-([0-9])([0-9]+)(\.opt-[0-9])?\.pyc$|/usr/bin/python\3.\4 \1/\2.py|p' \
     /run/compiled >> /run/sources
@@ -193,9 +193,9 @@ for interpreter in $(cut -d' ' -f1 /run/all | sort -u); do
         > /run/compile.log 2>&1 || true
 done
 # New byte code belongs to whom its source belongs to.
-for venv in $virtualenvs; do
+while IFS= read -r venv; do
     chown -R --reference="$venv" -- "$venv/lib"
-done
+done < "$virtualenvs"
 "#;
 
 pub(super) fn step(recipe: &Recipe, lock: &Lock) -> Step {
@@ -208,7 +208,8 @@ pub(super) fn step(recipe: &Recipe, lock: &Lock) -> Step {
         "find \"$@\" -xdev -mindepth 1 -delete; touch -d \"@$SOURCE_DATE_EPOCH\" -- \"$@\"".into(),
         "sh".into(),
     ];
-    step.host.extend(["dev", "proc", "sys", "run"].map(|d| format!("@ROOT@/{d}")));
+    step.host
+        .extend(["dev", "proc", "sys", "run"].map(|d| format!("@ROOT@/{d}")));
 
     let mut script = String::new();
     if recipe.clean.autoremove {
@@ -216,16 +217,9 @@ pub(super) fn step(recipe: &Recipe, lock: &Lock) -> Step {
     }
     script.push_str("apt-get clean\n");
     script.push_str(REWRITE);
-    let venvs: Vec<String> = recipe
-        .virtualenvs
-        .iter()
-        .map(|v| v.path.to_string())
-        .collect();
-    let _ = writeln!(
-        script,
-        ": > /run/sources\nvirtualenvs={}",
-        quote(&venvs.join(" "))
-    );
+    let virtualenvs = recipe.virtualenvs.iter().map(|v| v.path.to_string());
+    step.hand("virtualenvs", Content::Text(lines(virtualenvs)));
+    let _ = writeln!(script, ": > /run/sources\nvirtualenvs={HANDED}/virtualenvs");
     script.push_str(BYTE_CODE);
     let keep: Vec<String> = recipe
         .clean

@@ -200,6 +200,7 @@ pub fn all(recipe: &Recipe, lock: &Lock) -> Result<Vec<Step>> {
     let mut steps = foundation(recipe, lock);
     let locals = Locals { lock };
     steps.extend(system::settings(recipe, lock.epoch));
+    steps.extend(system::preferences(recipe, lock.epoch));
     steps.extend(system::users(recipe, &locals)?);
     steps.extend(files::files(recipe, &locals)?);
     for virtualenv in &recipe.virtualenvs {
@@ -272,8 +273,8 @@ fn test(recipe: &Recipe, test: &Test, epoch: u64) -> Step {
     step
 }
 
-/// A shell function that makes missing parent directories of a path, owned by
-/// whom the path is for: `parents PATH OWNER`.
+/// A shell function that makes missing parent directories of a path with the
+/// given owner: `parents PATH OWNER`.
 pub(crate) const PARENTS: &str = r#"parents() {
     parent=$(dirname -- "$1")
     [ -d "$parent" ] && return 0
@@ -283,6 +284,15 @@ pub(crate) const PARENTS: &str = r#"parents() {
     chown -- "$2" "$parent"
 }
 "#;
+
+/// Who owns the missing parent directories of a path: the user in whose home it
+/// is, elsewhere root.
+pub(crate) fn parents_owner(recipe: &Recipe, path: &std::path::Path) -> String {
+    let users = recipe.users.iter().filter(|u| u.home.as_str() != "/");
+    let homes = users.filter(|u| path.starts_with(u.home.as_path()));
+    let owner = homes.max_by_key(|u| u.home.as_str().len());
+    owner.map_or_else(|| "0:0".to_owned(), |u| format!("{}:{}", u.uid, u.gid))
+}
 
 /// Where the local archive appears inside a sandbox.
 pub(crate) fn mirror_path() -> PathBuf {

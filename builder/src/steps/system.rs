@@ -6,6 +6,7 @@ use super::{Content, HANDED, Locals, PARENTS, Phase, Step};
 use crate::error::Result;
 use crate::process::quote;
 use crate::recipe::Recipe;
+use crate::resolve::apt;
 
 pub(super) fn settings(recipe: &Recipe, epoch: u64) -> Vec<Step> {
     let mut step = Step::new(Phase::Configure, "locale and time zone", epoch);
@@ -48,6 +49,21 @@ pub(super) fn settings(recipe: &Recipe, epoch: u64) -> Vec<Step> {
     );
     step.script = script;
     vec![step]
+}
+
+/// What the recipe says to apt, for apt in the image.
+pub(super) fn preferences(recipe: &Recipe, epoch: u64) -> Option<Step> {
+    let text = apt::preferences(recipe);
+    if text.trim().is_empty() {
+        return None;
+    }
+    let mut step = Step::new(Phase::Configure, "apt preferences", epoch);
+    step.hand("preferences", Content::Text(format!("{}\n", text.trim())));
+    step.script = format!(
+        "cat {HANDED}/preferences > /etc/apt/preferences.d/{}\n",
+        recipe.name
+    );
+    Some(step)
 }
 
 pub(super) fn users(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>> {
