@@ -7,12 +7,12 @@
 //! installed; so one apt call a stage tells the exact set, and a backport or a
 //! security update takes part from the start instead of as an upgrade later.
 
+mod index;
+mod settings;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use store::digest::Sha256;
 
 use crate::error::{Context, Error, Result};
 use crate::host::Archives;
@@ -20,8 +20,9 @@ use crate::lock::{Deb, Release, Stage};
 use crate::process::{Output, Tool};
 use crate::recipe::{PackageSpec, Packages, Recipe, Variant};
 
-/// The keyring of the distribution.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+use index::{Candidate, Id, local_candidate};
+
+pub use settings::preferences;
 
 /// What apt decided.
 #[derive(Debug)]
@@ -48,19 +49,6 @@ pub struct Apt<'a> {
     archives: &'a Archives,
     dir: PathBuf,
 }
-
-/// A binary package as the archive's index describes it.
-#[derive(Clone)]
-struct Candidate {
-    stanza: String,
-    archive: Option<String>,
-    path: String,
-    size: u64,
-    sha256: Sha256,
-}
-
-/// (name, version, architecture)
-type Id = (String, String, String);
 
 impl<'a> Apt<'a> {
     /// Prepares a resolution in the empty directory `dir`.
@@ -189,67 +177,6 @@ impl<'a> Apt<'a> {
         fs::write(&path, text).context(|| format!("cannot write {}", path.display()))
     }
 
-    fn configuration(&self, acquire: &str) -> String {
-        let dir = self.dir.display();
-        format!(
-            "Dir \"{dir}\";\nDir::Etc \"{dir}\";\nDir::Etc::main \"/dev/null\";\n\
-             Dir::Etc::parts \"{dir}/empty\";\nDir::Etc::sourcelist \"{dir}/sources.list\";\n\
-             Dir::Etc::sourceparts \"{dir}/empty\";\nDir::Etc::preferences \"{dir}/preferences\";\n\
-             Dir::Etc::preferencesparts \"{dir}/preferences.d\";\n\
-             Dir::Etc::trusted \"/dev/null\";\nDir::Etc::trustedparts \"{dir}/empty\";\n\
-             Dir::Etc::netrc \"/etc/apt/auth.conf\";\nDir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n\
-             Dir::State \"{dir}\";\nDir::State::lists \"{dir}/lists\";\n\
-             Dir::State::status \"{dir}/status\";\nDir::Cache \"{dir}/cache\";\n\
-             APT::Architecture \"{arch}\";\nAPT::Architectures {{ \"{arch}\"; }};\n\
-             APT::Sandbox::User \"root\";\nAPT::Get::AllowUnauthenticated \"false\";\n\
-             APT::Update::Error-Mode \"any\";\nAcquire::Languages \"none\";\n\
-             Acquire::AllowInsecureRepositories \"false\";\nAcquire::Retries \"3\";\n\
-             Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled \"false\";\n{acquire}",
-            arch = self.architecture,
-        )
-    }
-
-    /// Every archive of the recipe: (archive, suite, components, keyring).
-    fn suites(&self) -> Vec<(String, String, String, String)> {
-        let bootstrap = &self.recipe.bootstrap;
-        let mut suites = vec![(
-            "debian".to_owned(),
-            bootstrap.suite.to_string(),
-            join(&bootstrap.components),
-            KEYRING.to_owned(),
-        )];
-        for source in &self.recipe.sources {
-            let key = source
-                .key
-                .as_ref()
-                .map(|k| self.beside.join(k.as_path()).display().to_string());
-            suites.push((
-                source.archive.to_string(),
-                source.suite.to_string(),
-                join(&source.components),
-                key.unwrap_or_else(|| KEYRING.to_owned()),
-            ));
-        }
-        suites
-    }
-
-    fn sources(&self) -> Result<String> {
-        let mut text = String::new();
-        for (archive, suite, components, key) in self.suites() {
-            let url = self.archives.url(&archive)?;
-            let arch = self.architecture;
-            let _ = writeln!(
-                text,
-                "deb [arch={arch} signed-by={key}] {url} {suite} {components}"
-            );
-        }
-        Ok(text)
-    }
-
-    fn preferences(&self) -> String {
-        preferences(self.recipe)
-    }
-
     /// What debootstrap itself adds for a suite, which no Priority field says.
     fn bootstrap_quirks(&self) -> Vec<String> {
         match self.recipe.bootstrap.suite.as_str() {
@@ -366,106 +293,6 @@ impl<'a> Apt<'a> {
         }
         self.write("status", &text)
     }
-
-    /// The files that apt keeps of a suite, by the ending of their names.
-    fn lists(&self, suite: &(String, String, String, String)) -> Result<Vec<(String, PathBuf)>> {
-        let url = self.archives.url(&suite.0)?;
-        let trimmed = url
-            .split_once("://")
-            .map_or_else(|| url.trim_start_matches("file:"), |u| u.1);
-        // apt drops credentials and encodes the address as a file name.
-        let place = trimmed.rsplit_once('@').map_or(trimmed, |(_, host)| host);
-        let prefix = format!(
-            "{}_dists_{}_",
-            place.replace('/', "_"),
-            suite.1.replace('/', "_")
-        );
-        let lists = self.dir.join("lists");
-        let unreadable = || format!("cannot read {}", lists.display());
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&lists).context(unreadable)? {
-            let entry = entry.context(unreadable)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some(rest) = name.strip_prefix(&prefix) {
-                found.push((rest.to_owned(), entry.path()));
-            }
-        }
-        Ok(found)
-    }
-
-    fn releases(&self) -> Result<Vec<Release>> {
-        let mut releases = Vec::new();
-        for suite in self.suites() {
-            let files = self.lists(&suite)?;
-            let file = files
-                .iter()
-                .find(|f| f.0 == "InRelease")
-                .or(files.iter().find(|f| f.0 == "Release"));
-            let Some((_, path)) = file else {
-                return Err(Error::failed(format!(
-                    "apt kept no Release file of the suite {}",
-                    suite.1
-                ))
-                .hint("check the address of the archive: its path must not redirect elsewhere"));
-            };
-            let bytes = fs::read(path).context(|| format!("cannot read {}", path.display()))?;
-            let text = String::from_utf8_lossy(&bytes);
-            let date = text
-                .lines()
-                .find_map(|l| l.strip_prefix("Date:"))
-                .and_then(parse_date);
-            let Some(date) = date else {
-                return Err(Error::failed(format!(
-                    "the Release file of {} has no Date",
-                    suite.1
-                )));
-            };
-            releases.push(Release {
-                archive: suite.0,
-                suite: suite.1,
-                date,
-                sha256: Sha256::of(&bytes),
-            });
-        }
-        Ok(releases)
-    }
-
-    /// Every package of the indexes that apt verified.
-    fn index(&self) -> Result<BTreeMap<Id, Candidate>> {
-        let mut index = BTreeMap::new();
-        for suite in self.suites() {
-            for (name, path) in self.lists(&suite)? {
-                if !name.ends_with("_Packages") {
-                    continue;
-                }
-                let text = fs::read_to_string(&path)
-                    .context(|| format!("cannot read {}", path.display()))?;
-                for stanza in text.split("\n\n") {
-                    if let Some((id, mut candidate)) = parse_stanza(stanza.trim_end()) {
-                        candidate.archive = Some(suite.0.clone());
-                        index.entry(id).or_insert(candidate);
-                    }
-                }
-            }
-        }
-        Ok(index)
-    }
-}
-
-/// apt's preferences: the recipe's own, and the priorities of its archives.
-pub fn preferences(recipe: &Recipe) -> String {
-    let own = recipe.apt.preferences.as_ref();
-    let mut text = own.map(ToString::to_string).unwrap_or_default();
-    for source in &recipe.sources {
-        if let Some(priority) = source.priority {
-            let _ = write!(
-                text,
-                "\n\nPackage: *\nPin: release n={}\nPin-Priority: {priority}\n",
-                source.suite
-            );
-        }
-    }
-    text
 }
 
 /// The recipe's package groups, with those that other sections imply.
@@ -482,14 +309,6 @@ pub fn packages_of(recipe: &Recipe) -> Vec<Packages> {
         });
     }
     groups
-}
-
-fn join<T: ToString>(words: &[T]) -> String {
-    words
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 fn unknown(id: &Id) -> Error {
@@ -541,53 +360,6 @@ fn parse_inst(line: &str) -> Option<Id> {
     Some((name.to_owned(), version.to_owned(), architecture.to_owned()))
 }
 
-/// A stanza of a Packages file; none when it lacks what a package must have.
-fn parse_stanza(stanza: &str) -> Option<(Id, Candidate)> {
-    let mut fields: BTreeMap<&str, &str> = BTreeMap::new();
-    for line in stanza.lines().filter(|l| !l.starts_with([' ', '\t'])) {
-        if let Some((name, value)) = line.split_once(':') {
-            fields.insert(name, value.trim());
-        }
-    }
-    let get = |name: &str| fields.get(name).map(|v| (*v).to_owned());
-    let id = (get("Package")?, get("Version")?, get("Architecture")?);
-    let candidate = Candidate {
-        stanza: stanza.to_owned(),
-        archive: None,
-        path: get("Filename")?,
-        size: get("Size")?.parse().ok()?,
-        sha256: Sha256::from_hex(&get("SHA256")?).ok()?,
-    };
-    Some((id, candidate))
-}
-
-/// A .deb beside the recipe, described as an index would.
-fn local_candidate(path: &Path, relative: &str) -> Result<(Id, Candidate)> {
-    let bytes = fs::read(path).context(|| format!("cannot read {}", path.display()))?;
-    let control = Tool::new("dpkg-deb").arg("--field").arg(path).output()?;
-    let control = String::from_utf8_lossy(&control);
-    let sha256 = Sha256::of(&bytes);
-    let size = bytes.len();
-    let stanza = format!(
-        "{}\nFilename: {relative}\nSize: {size}\nSHA256: {}",
-        control.trim_end(),
-        sha256.hex()
-    );
-    parse_stanza(&stanza).ok_or_else(|| {
-        Error::failed(format!(
-            "{} is no Debian package with name and version",
-            path.display()
-        ))
-    })
-}
-
-/// RFC 2822 as archives write it: `Sat, 09 Aug 2025 09:16:30 UTC`.
-fn parse_date(text: &str) -> Option<u64> {
-    let text = text.trim().replace("UTC", "+0000");
-    let zoned = jiff::fmt::rfc2822::parse(&text).ok()?;
-    u64::try_from(zoned.timestamp().as_second()).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -603,14 +375,5 @@ mod tests {
         let upgrade = "Inst tzdata [2020a-1] (2024b-0+deb11u1 Debian:11/x [all])";
         assert_eq!(parse_inst(upgrade).unwrap().1, "2024b-0+deb11u1");
         assert!(parse_inst("Conf libc6 (2.31 Debian [amd64])").is_none());
-    }
-
-    #[test]
-    fn dates_of_releases_are_understood() {
-        assert_eq!(
-            parse_date(" Sat, 09 Aug 2025 09:16:30 UTC"),
-            Some(1_754_730_990)
-        );
-        assert_eq!(parse_date("yesterday"), None);
     }
 }

@@ -1,0 +1,97 @@
+//! What apt is told: its directories, the recipe's archives, their priorities.
+
+use std::fmt::Write as _;
+
+use super::Apt;
+use crate::error::Result;
+use crate::recipe::Recipe;
+
+/// The keyring of the distribution.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+impl Apt<'_> {
+    pub(super) fn configuration(&self, acquire: &str) -> String {
+        let dir = self.dir.display();
+        format!(
+            "Dir \"{dir}\";\nDir::Etc \"{dir}\";\nDir::Etc::main \"/dev/null\";\n\
+             Dir::Etc::parts \"{dir}/empty\";\nDir::Etc::sourcelist \"{dir}/sources.list\";\n\
+             Dir::Etc::sourceparts \"{dir}/empty\";\nDir::Etc::preferences \"{dir}/preferences\";\n\
+             Dir::Etc::preferencesparts \"{dir}/preferences.d\";\n\
+             Dir::Etc::trusted \"/dev/null\";\nDir::Etc::trustedparts \"{dir}/empty\";\n\
+             Dir::Etc::netrc \"/etc/apt/auth.conf\";\nDir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n\
+             Dir::State \"{dir}\";\nDir::State::lists \"{dir}/lists\";\n\
+             Dir::State::status \"{dir}/status\";\nDir::Cache \"{dir}/cache\";\n\
+             APT::Architecture \"{arch}\";\nAPT::Architectures {{ \"{arch}\"; }};\n\
+             APT::Sandbox::User \"root\";\nAPT::Get::AllowUnauthenticated \"false\";\n\
+             APT::Update::Error-Mode \"any\";\nAcquire::Languages \"none\";\n\
+             Acquire::AllowInsecureRepositories \"false\";\nAcquire::Retries \"3\";\n\
+             Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled \"false\";\n{acquire}",
+            arch = self.architecture,
+        )
+    }
+
+    /// Every archive of the recipe: (archive, suite, components, keyring).
+    pub(super) fn suites(&self) -> Vec<(String, String, String, String)> {
+        let bootstrap = &self.recipe.bootstrap;
+        let mut suites = vec![(
+            "debian".to_owned(),
+            bootstrap.suite.to_string(),
+            join(&bootstrap.components),
+            KEYRING.to_owned(),
+        )];
+        for source in &self.recipe.sources {
+            let key = source
+                .key
+                .as_ref()
+                .map(|k| self.beside.join(k.as_path()).display().to_string());
+            suites.push((
+                source.archive.to_string(),
+                source.suite.to_string(),
+                join(&source.components),
+                key.unwrap_or_else(|| KEYRING.to_owned()),
+            ));
+        }
+        suites
+    }
+
+    pub(super) fn sources(&self) -> Result<String> {
+        let mut text = String::new();
+        for (archive, suite, components, key) in self.suites() {
+            let url = self.archives.url(&archive)?;
+            let arch = self.architecture;
+            let _ = writeln!(
+                text,
+                "deb [arch={arch} signed-by={key}] {url} {suite} {components}"
+            );
+        }
+        Ok(text)
+    }
+
+    pub(super) fn preferences(&self) -> String {
+        preferences(self.recipe)
+    }
+}
+
+/// apt's preferences: the recipe's own, and the priorities of its archives.
+pub fn preferences(recipe: &Recipe) -> String {
+    let own = recipe.apt.preferences.as_ref();
+    let mut text = own.map(ToString::to_string).unwrap_or_default();
+    for source in &recipe.sources {
+        if let Some(priority) = source.priority {
+            let _ = write!(
+                text,
+                "\n\nPackage: *\nPin: release n={}\nPin-Priority: {priority}\n",
+                source.suite
+            );
+        }
+    }
+    text
+}
+
+pub(super) fn join<T: ToString>(words: &[T]) -> String {
+    words
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
