@@ -94,6 +94,7 @@ pub struct Common {
 
 /// `build`.
 #[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools)] // flags as typed
 pub struct BuildArgs {
     /// Recipes to build
     #[arg(value_name = "RECIPE", required = true)]

@@ -209,7 +209,7 @@ pub fn build(
         strictness,
         upgrade: false,
     };
-    let lock = locking.run(lock, ui)?;
+    let lock = locking.run(lock.as_ref(), ui)?;
     let planned = runner::plan(steps::all(&recipe, &lock)?, &place.layers)?;
     place.keep_layers(&all_keys(&planned))?;
     let runner = Runner {
@@ -251,11 +251,11 @@ pub fn load_recipe(path: &Path) -> Result<Recipe> {
         let command = path
             .to_str()
             .filter(|p| args::is_command(p) && !path.exists());
-        match (e.hint(), command) {
-            (Some(hint), _) => error.hint(hint),
-            (None, Some(name)) => {
+        match (command, e.hint()) {
+            (Some(name), _) => {
                 error.hint(format!("flags come after the command: imgbuild {name} ..."))
             }
+            (None, Some(hint)) => error.hint(hint),
             (None, None) => error,
         }
     })

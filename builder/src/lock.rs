@@ -28,7 +28,7 @@ const MAX_SIZE: u64 = 64 << 20;
 pub struct Lock {
     /// [`VERSION`].
     pub version: u32,
-    /// SOURCE_DATE_EPOCH of the build, seconds since 1970: the newest Release.
+    /// `SOURCE_DATE_EPOCH` of the build, seconds since 1970: the newest Release.
     pub epoch: u64,
     /// Debian architecture.
     pub architecture: String,

@@ -64,9 +64,9 @@ impl Locking<'_> {
     }
 
     /// The lock that fits the recipe, with every input in the store.
-    pub fn run(&self, old: Option<Lock>, ui: &mut Ui) -> Result<Lock> {
+    pub fn run(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Lock> {
         let files = local::read(self.recipe, self.beside(), None)?;
-        let packages_from = self.packages_from(&files)?;
+        let packages_from = self.packages_from(&files);
         let virtualenvs_from: BTreeMap<String, Sha256> = self
             .recipe
             .virtualenvs
@@ -74,7 +74,7 @@ impl Locking<'_> {
             .map(|v| Ok((v.path.to_string(), self.virtualenv_from(v, &files)?)))
             .collect::<Result<_>>()?;
 
-        let stale = match &old {
+        let stale = match old {
             None => Stale {
                 packages: true,
                 virtualenvs: virtualenvs_from.keys().cloned().collect(),
@@ -93,9 +93,7 @@ impl Locking<'_> {
                 }
             }
         };
-        let gone = old
-            .as_ref()
-            .is_some_and(|l| l.virtualenvs_from.len() != virtualenvs_from.len());
+        let gone = old.is_some_and(|l| l.virtualenvs_from.len() != virtualenvs_from.len());
         let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
         if !fits {
             self.allow_change(&stale, old.is_some(), ui)?;
@@ -104,22 +102,20 @@ impl Locking<'_> {
             local::read(self.recipe, self.beside(), Some(self.inputs))?;
         }
 
-        let mut lock = if stale.packages {
-            self.resolve_packages(packages_from, ui)?
-        } else {
-            old.clone()
-                .ok_or_else(|| Error::failed("there is no lock"))?
+        let mut lock = match old {
+            Some(lock) if !stale.packages => lock.clone(),
+            _ => self.resolve_packages(packages_from, ui)?,
         };
         lock.files.clone_from(&files);
         lock.sort();
         self.fetch_debs(&lock, ui)?;
-        self.resolve_virtualenvs(&mut lock, old.as_ref(), &stale, virtualenvs_from, ui)?;
+        self.resolve_virtualenvs(&mut lock, old, &stale, virtualenvs_from, ui)?;
         lock.sort();
         self.fetch_python(&lock, ui)?;
 
         let path = Lock::path_for(self.path);
-        if old.as_ref() != Some(&lock) {
-            if let Some(old) = &old {
+        if old != Some(&lock) {
+            if let Some(old) = old {
                 report_changes(old, &lock, ui);
             }
             lock.save(&path)?;
@@ -170,7 +166,7 @@ impl Locking<'_> {
     }
 
     /// What decides about Debian packages.
-    fn packages_from(&self, files: &[lock::LocalFile]) -> Result<Sha256> {
+    fn packages_from(&self, files: &[lock::LocalFile]) -> Sha256 {
         let digest = |path: &str| files.iter().find(|f| f.path == path).map(|f| f.sha256);
         let recipe = self.recipe;
         let mut parts = vec![
@@ -184,7 +180,7 @@ impl Locking<'_> {
         for path in keys.chain(debs) {
             parts.push(format!("{path} {:?}", digest(path.as_str())).into_bytes());
         }
-        Ok(Sha256::of(&parts.join(&b'\n')))
+        Sha256::of(&parts.join(&b'\n'))
     }
 
     /// What decides about Python distributions. The app's own sources do not,

@@ -147,9 +147,7 @@ impl Runner<'_> {
             let command = Command::Host {
                 argv: argv.collect(),
             };
-            failure = self
-                .execute(step, &building, &binds, command, &mut log, listen)?
-                .err();
+            failure = execute(step, &building, &binds, command, &mut log, listen)?.err();
         }
         if failure.is_none() {
             let command = Command::Chroot {
@@ -161,9 +159,7 @@ impl Runner<'_> {
                 user: step.user.clone(),
                 directory: step.directory.clone(),
             };
-            failure = self
-                .execute(step, &building, &binds, command, &mut log, listen)?
-                .err();
+            failure = execute(step, &building, &binds, command, &mut log, listen)?.err();
         }
         if let Some(failure) = failure {
             append_bootstrap_log(&root, &mut log);
@@ -175,31 +171,6 @@ impl Runner<'_> {
             remove(&self.layers.changes(key))?;
         }
         remove(self.scratch)
-    }
-
-    fn execute(
-        &self,
-        step: &Step,
-        building: &Building,
-        binds: &[Bind],
-        command: Command,
-        log: &mut fs::File,
-        listen: &mut dyn FnMut(&str),
-    ) -> Result<std::result::Result<(), ToolFailure>> {
-        let sandbox = Sandbox {
-            root: building.root().to_owned(),
-            binds: binds.to_vec(),
-            environment: step.environment.clone(),
-            network: false,
-            command,
-        };
-        sandbox.run(
-            step.timeout,
-            Output {
-                log: Some(log),
-                listen,
-            },
-        )
     }
 
     /// Lays out what a step is handed; returns what its sandbox must bind.
@@ -284,6 +255,30 @@ impl Runner<'_> {
             self.recipe.display()
         ))
     }
+}
+
+fn execute(
+    step: &Step,
+    building: &Building,
+    binds: &[Bind],
+    command: Command,
+    log: &mut fs::File,
+    listen: &mut dyn FnMut(&str),
+) -> Result<std::result::Result<(), ToolFailure>> {
+    let sandbox = Sandbox {
+        root: building.root().to_owned(),
+        binds: binds.to_vec(),
+        environment: step.environment.clone(),
+        network: false,
+        command,
+    };
+    sandbox.run(
+        step.timeout,
+        Output {
+            log: Some(log),
+            listen,
+        },
+    )
 }
 
 /// Whether dpkg or debootstrap says that a package is done.

@@ -1,7 +1,7 @@
 //! Reading a finished tree from outside, as data.
 //!
 //! A tree is made by programs we do not trust with the host: its links may
-//! point anywhere. Files are opened with openat2(2) RESOLVE_IN_ROOT, so that
+//! point anywhere. Files are opened with openat2(2) `RESOLVE_IN_ROOT`, so that
 //! every link stays inside.
 
 use std::fs::File;

@@ -354,6 +354,7 @@ fn shorten(line: &str) -> String {
 
 /// Bytes as people read them, in decimal units.
 pub fn size(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss)] // one decimal is shown
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000.0 {

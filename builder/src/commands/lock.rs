@@ -25,7 +25,7 @@ pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         strictness: Strictness::default(),
         upgrade: args.upgrade,
     };
-    let new = locking.run(old.clone(), ui)?;
+    let new = locking.run(old.as_ref(), ui)?;
     if old.as_ref() == Some(&new) {
         ui.note(&format!("{} fits the recipe", path.display()));
     }

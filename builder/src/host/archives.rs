@@ -127,7 +127,7 @@ pub(crate) fn credentials(url: &str) -> Vec<String> {
 }
 
 /// The environment variable that names an archive's address.
-pub fn variable(name: &str) -> String {
+pub(super) fn variable(name: &str) -> String {
     format!("IMGBUILD_ARCHIVE_{}", name.to_uppercase().replace('-', "_"))
 }
 

@@ -224,7 +224,7 @@ impl Pip<'_> {
             },
         };
         let ran = sandbox.run(TIMEOUT, Output { log: None, listen })?;
-        ran.map_err(|failure| explain(virtualenv, failure.into_error()))?;
+        ran.map_err(|failure| explain(virtualenv, &failure.into_error()))?;
         drop(mounted);
         Downloads::read(&out, &meta)
     }
@@ -349,8 +349,7 @@ fn split_name(file: &str) -> Option<(String, String)> {
         // A version starts with a digit; names may have dashes and digits too.
         let (at, _) = stem
             .match_indices('-')
-            .filter(|(i, _)| stem.as_bytes().get(i + 1).is_some_and(u8::is_ascii_digit))
-            .next_back()?;
+            .rfind(|(i, _)| stem.as_bytes().get(i + 1).is_some_and(u8::is_ascii_digit))?;
         (stem[..at].to_owned(), stem[at + 1..].to_owned())
     };
     (!name.is_empty() && !version.is_empty()).then(|| (normalise(&name), version))
@@ -372,7 +371,7 @@ fn normalise(name: &str) -> String {
     out
 }
 
-fn explain(virtualenv: &Virtualenv, error: Error) -> Error {
+fn explain(virtualenv: &Virtualenv, error: &Error) -> Error {
     let path = &virtualenv.path;
     let mut explained = Error::failed(format!("pip cannot resolve the virtualenv {path}"));
     explained = explained.detail(error.to_string());

@@ -14,7 +14,7 @@
 //!
 //! Each link dies with the one before it, and the mounts, the schroot session
 //! and every stray daemon die with the namespaces: nothing to clean up on the
-//! host, whatever ends the build. See unshare(1), pid_namespaces(7).
+//! host, whatever ends the build. See unshare(1), `pid_namespaces(7)`.
 
 mod fence;
 mod init;

@@ -1,7 +1,7 @@
 //! A mount namespace of our own, private in every sense.
 //!
 //! Mounts made in it vanish with the process, and none of them propagates to
-//! the host (mount_namespaces(7), "Shared subtrees"). Inside a plain chroot the
+//! the host (`mount_namespaces(7)`, "Shared subtrees"). Inside a plain chroot the
 //! root directory is no mount point, so its propagation cannot be changed; the
 //! tree is then cloned, attached where it can be made private, and entered.
 

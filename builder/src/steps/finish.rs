@@ -14,7 +14,7 @@ use crate::recipe::Recipe;
 
 /// What happens to the paths of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Gone, with everything below.
     Remove,
     /// Still there, without content.
@@ -23,7 +23,7 @@ pub enum Action {
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Rule {
+pub(super) struct Rule {
     /// Paths: `*` and `?` within a name, `**` across names.
     pub pattern: &'static str,
     /// What happens to them.
@@ -42,7 +42,7 @@ const fn remove(pattern: &'static str, reason: &'static str) -> Rule {
 }
 
 /// What is removed or emptied in every image.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     remove("/tmp/*", "scratch files of the build"),
     remove("/tmp/.*", "scratch files of the build"),
     remove("/var/tmp/*", "scratch files of the build"),

@@ -12,12 +12,12 @@ use crate::recipe::{Packages, Recipe};
 use crate::resolve::apt::packages_of;
 
 /// After debootstrap: no service starts during the build, no address is left.
-const AFTER_BOOTSTRAP: &str = r#"printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+const AFTER_BOOTSTRAP: &str = r"printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
 : > /etc/apt/sources.list
 rm -rf /debootstrap /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
 mkdir -p /var/lib/apt/lists/partial
-"#;
+";
 
 /// apt with all of its files outside of the tree.
 const APT: &str = r#"mkdir -p /run/apt/lists/partial /run/apt/cache/archives/partial /run/apt/log

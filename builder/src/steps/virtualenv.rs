@@ -229,7 +229,7 @@ fn as_owner(
     step.hand("python/sitecustomize.py", Content::Text(SAME_NAMES.into()));
     step.hand("own.sh", Content::Text(body.to_owned()));
     let path = quote(virtualenv.path.as_str());
-    let owned = quote(&owner.to_string());
+    let who = quote(&owner.to_string());
     let run = format!("sh -eu {HANDED}/own.sh");
     let run = if owner.user.as_str() == "root" {
         run
@@ -237,7 +237,7 @@ fn as_owner(
         format!("exec runuser -u {} -- {run}", quote(owner.user.as_str()))
     };
     step.script = format!(
-        "{PARENTS}parents {path} {owned}\n\
-         [ -d {path} ] || {{ mkdir -m 0755 -- {path}; chown -- {owned} {path}; }}\n{run}\n"
+        "{PARENTS}parents {path} {who}\n\
+         [ -d {path} ] || {{ mkdir -m 0755 -- {path}; chown -- {who} {path}; }}\n{run}\n"
     );
 }

@@ -34,7 +34,7 @@ pub struct Resolution {
 }
 
 impl Resolution {
-    /// SOURCE_DATE_EPOCH: the newest of the Release files.
+    /// `SOURCE_DATE_EPOCH`: the newest of the Release files.
     pub fn epoch(&self) -> u64 {
         self.releases.iter().map(|r| r.date).max().unwrap_or(0)
     }
@@ -264,7 +264,7 @@ impl<'a> Apt<'a> {
         arguments.extend(wanted.iter().cloned());
         let plan = self
             .apt_get("--simulate", &arguments)
-            .map_err(explain_unresolved)?;
+            .map_err(|e| explain_unresolved(&e))?;
         let id = |name: &str| name.split(':').next().unwrap_or(name).to_owned();
         for line in plan.lines() {
             if let Some(package) = parse_inst(line) {
@@ -319,7 +319,7 @@ fn unknown(id: &Id) -> Error {
     .hint("the archive may have changed in between: run the command again")
 }
 
-fn explain_unresolved(error: Error) -> Error {
+fn explain_unresolved(error: &Error) -> Error {
     let missing = error.causes().iter().find_map(|line| {
         line.strip_prefix("E: Unable to locate package ")
             .map(str::to_owned)
