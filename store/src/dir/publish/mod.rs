@@ -23,7 +23,7 @@ mod tape;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -183,15 +183,15 @@ fn pack(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (frames, raw) = mpsc::sync_channel(QUEUE);
     let (compressed, stored) = mpsc::sync_channel(QUEUE);
-    let raw = Mutex::new(raw);
-    let raw = &raw;
+    let raw = Arc::new(Mutex::new(raw));
     thread::scope(|scope| {
         for _ in 0..cores {
-            let compressed = compressed.clone();
-            scope.spawn(move || compress(raw, &compressed));
+            let (raw, compressed) = (Arc::clone(&raw), compressed.clone());
+            scope.spawn(move || compress(&raw, &compressed));
         }
-        // Only the compressors hold it now: the writer ends when they do.
-        drop(compressed);
+        // Only the compressors hold these now: the writer ends when they do, and
+        // the producer, when a full disk has ended the writer and so them.
+        drop((raw, compressed));
         let writer = scope.spawn(move || packs.write_all(&stored));
         let (tape, hashing) = Tape::start(scope);
         let packer = Packer::new(known, frames);
