@@ -67,11 +67,14 @@ fn namespaces() -> BTreeSet<String> {
         if !pid.to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
             continue;
         }
-        for kind in ["mnt", "pid", "net"] {
-            // A process may end meanwhile.
-            if let Ok(name) = fs::read_link(process.path().join("ns").join(kind)) {
-                found.insert(name.display().to_string());
-            }
+        // A process may end meanwhile, and one that has ended and waits to be
+        // reaped by the machine's init is in no namespace any more.
+        let links = ["mnt", "pid", "net"].map(|kind| {
+            let link = fs::read_link(process.path().join("ns").join(kind));
+            link.map(|name| name.display().to_string())
+        });
+        if let [Ok(mnt), Ok(pid), Ok(net)] = links {
+            found.extend([mnt, pid, net]);
         }
     }
     found

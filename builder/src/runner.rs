@@ -121,6 +121,7 @@ impl Runner<'_> {
         let done = match (due.len(), cached) {
             (1, 0) => due[0].step.name.clone(),
             (ran, 0) => format!("{ran} steps"),
+            (1, cached) => format!("1 step, {cached} from the cache"),
             (ran, cached) => format!("{ran} steps, {cached} from the cache"),
         };
         shown.finish(&done);

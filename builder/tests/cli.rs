@@ -1,0 +1,341 @@
+//! The command line through the real binary, as far as nothing is built: exact
+//! words and exit codes. No network, no root.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+const RECIPE: &str =
+    "name = \"small\"\n[bootstrap]\nsuite = \"bookworm\"\narchitecture = \"amd64\"\n";
+
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        bench.write("small.toml", RECIPE);
+        bench
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.dir.path())
+            .env("IMGBUILD_STORE", self.dir.path().join("store"))
+            .env("IMGBUILD_WORK", self.dir.path().join("work"))
+            .env("IMGBUILD_KEYS", self.dir.path().join("keys"))
+            .env("IMGBUILD_ARCHIVE_DEBIAN", "http://127.0.0.1:1/debian");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::of(&mut self.command(arguments))
+    }
+}
+
+impl Ran {
+    fn of(command: &mut Command) -> Self {
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Fails unless the run ended with this code and said exactly this.
+    #[track_caller]
+    fn refused(&self, code: i32, stderr: &str) {
+        assert_eq!((self.code, self.stderr.as_str()), (code, stderr));
+        assert_eq!(self.stdout, "");
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
+    }
+}
+
+/// A lock without packages, which is enough to plan.
+fn lock() -> String {
+    format!(
+        "version = 1\nepoch = 1700000000\narchitecture = \"amd64\"\n\
+         bootstrapper = \"debootstrap 1\"\npackages_from = \"sha256:{}\"\n",
+        "0".repeat(64)
+    )
+}
+
+#[test]
+fn help_names_every_command_and_exit_code() {
+    let help = Bench::new().run(&["--help"]);
+    assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+    for word in [
+        "build", "lock", "plan", "shell", "doctor", "list", "show", "log",
+    ] {
+        let line = format!("\n  {word} ");
+        assert!(help.stdout.contains(&line), "{word}: {}", help.stdout);
+        assert_eq!(Bench::new().run(&[word, "--help"]).code, 0, "{word}");
+    }
+    for code in [
+        "0 done",
+        "1 failed",
+        "2 usage",
+        "75 busy",
+        "130 interrupted",
+    ] {
+        assert!(help.stdout.contains(code), "{code}: {}", help.stdout);
+    }
+}
+
+#[test]
+fn usage_errors_end_with_2() {
+    let bench = Bench::new();
+    for arguments in [
+        &[][..],
+        &["--nonsense"],
+        &["show"],
+        &["lock"],
+        &["plan", "small.toml", "extra"],
+        &["shell", "small.toml", "--step", "x"],
+    ] {
+        assert_eq!(bench.run(arguments).code, 2, "{arguments:?}");
+    }
+    bench.run(&["gone.toml"]).refused(
+        2,
+        "error: gone.toml: there is no such recipe\nhint: a recipe is a .toml file\n",
+    );
+    let flag_first = bench.run(&["-v", "doctor"]);
+    flag_first.refused(
+        2,
+        "error: doctor: there is no such recipe\n\
+         hint: flags come after the command: imgbuild doctor ...\n",
+    );
+    bench
+        .run(&["plan", "small.toml", "--archive", "x"])
+        .refused(
+            2,
+            "error: --archive x is not NAME=URL\n\
+         hint: for example --archive debian=http://mirror.example/debian\n",
+        );
+    bench
+        .run(&["list", "--store", "https://store.example/"])
+        .refused(
+            2,
+            "error: https://store.example/ is no directory\n\
+         hint: images are built into a store on this machine: --store PATH\n",
+        );
+}
+
+#[test]
+fn a_recipe_error_shows_the_line() {
+    let bench = Bench::new();
+    bench.write("bad.toml", &RECIPE.replace("suite", "siute"));
+    let ran = bench.run(&["plan", "bad.toml"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.starts_with("error: bad.toml:3:1: "),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("siute"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_plan_needs_a_lock_and_nothing_else() {
+    let bench = Bench::new();
+    bench.run(&["plan", "small.toml"]).refused(
+        1,
+        "error: there is no small.lock\nhint: run `imgbuild lock small.toml` first\n",
+    );
+    bench.write("small.lock", &lock());
+    let plan = bench.run(&["plan", "small.toml"]);
+    assert_eq!((plan.code, plan.stderr.as_str()), (0, ""));
+    assert_eq!(
+        plan.stdout,
+        "  1  run     bootstrap    bootstrap\n\
+         \x20 2  run     configure    locale and time zone\n\
+         \x20 3  run     finish       clean and normalise\n"
+    );
+    let json = bench.run(&["plan", "--json", "small.toml"]).json();
+    assert_eq!(json["schema"], 1);
+    let steps = json["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 3);
+    for (index, step) in steps.iter().enumerate() {
+        assert_eq!(step["step"], index + 1);
+        assert_eq!(step["cached"], false);
+        assert_eq!(step["key"].as_str().unwrap().len(), 40);
+    }
+    // Looking leaves nothing.
+    assert!(!Path::new(&bench.path("work")).exists());
+    assert!(!Path::new(&bench.path("store")).exists());
+    bench.run(&["log", "small.toml"]).refused(
+        1,
+        "error: no such step has run on this machine\nhint: build it first: imgbuild small.toml\n",
+    );
+    bench.run(&["log", "small.toml", "9"]).refused(
+        2,
+        "error: there is no step 9: the recipe has 3\nhint: `imgbuild plan RECIPE` counts them\n",
+    );
+}
+
+#[test]
+fn a_damaged_lock_is_refused_with_its_line() {
+    let bench = Bench::new();
+    let hint = "hint: restore it from version control, or remove it to resolve afresh\n";
+    for (from, to, why) in [
+        (
+            "version = 1",
+            "version = 2",
+            "it has version 2, this imgbuild knows version 1",
+        ),
+        ("epoch", "apoch", "line 2: unknown field `apoch`"),
+        ("version = 1", "version = ", "line 1: "),
+    ] {
+        bench.write("small.lock", &lock().replace(from, to));
+        let ran = bench.run(&["plan", "small.toml"]);
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        let start = format!("error: small.lock is not a valid lock\n  {why}");
+        assert!(ran.stderr.starts_with(&start), "{}", ran.stderr);
+        assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_error_in_json_is_one_event() {
+    let bench = Bench::new();
+    let ran = bench.run(&["plan", "--json", "small.toml"]);
+    assert_eq!(ran.code, 1);
+    assert_eq!(
+        ran.stdout,
+        "{\"schema\":1,\"event\":\"error\",\"exit_code\":1,\"error\":\"there is no small.lock\",\
+         \"causes\":[],\"hint\":\"run `imgbuild lock small.toml` first\"}\n"
+    );
+}
+
+#[test]
+fn the_doctor_names_each_check_and_its_fix() {
+    let bench = Bench::new();
+    let ran = bench.run(&["doctor", "--json"]);
+    let line = ran.stdout.lines().next().unwrap();
+    let json: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(json["schema"], 1);
+    let checks = json["checks"].as_array().unwrap();
+    for what in [
+        "root",
+        "unshare",
+        "apt-get",
+        "architecture",
+        "overlayfs in the kernel",
+    ] {
+        assert!(
+            checks
+                .iter()
+                .any(|c| c["what"].as_str().unwrap().starts_with(what)),
+            "{what}: {line}"
+        );
+    }
+    let all = checks.iter().all(|c| c["ok"] == true);
+    assert_eq!(json["ok"], all);
+    assert_eq!(ran.code, i32::from(!all));
+    for check in checks {
+        // The architecture alone cannot be mended.
+        let mended = check["fix"].is_string() || check["what"] == "architecture";
+        assert!(check["ok"] == true || mended, "{check}");
+    }
+}
+
+#[test]
+fn an_empty_machine_has_no_images() {
+    let bench = Bench::new();
+    let store = bench.path("store");
+    let missing = format!(
+        "error: cannot read the store {store}\n  there is no store at {store}\n\
+         hint: name the store with --store PATH, or build an image first\n"
+    );
+    bench.run(&["list"]).refused(1, &missing);
+    bench.run(&["show", "small"]).refused(1, &missing);
+    store::DirStore::open_or_create(Path::new(&store)).unwrap();
+    let list = bench.run(&["list"]);
+    assert_eq!(
+        (list.code, list.stdout.as_str(), list.stderr.as_str()),
+        (0, "", "")
+    );
+    assert_eq!(
+        bench.run(&["list", "--json"]).stdout,
+        "{\"schema\":1,\"images\":[]}\n"
+    );
+    let show = bench.run(&["show", "small"]);
+    assert_eq!(show.code, 1);
+    assert!(
+        show.stderr
+            .starts_with("error: the store has no image `small`\n"),
+        "{}",
+        show.stderr
+    );
+    assert!(
+        show.stderr.ends_with("hint: `imgbuild list` shows them\n"),
+        "{}",
+        show.stderr
+    );
+}
+
+#[test]
+fn an_environment_of_other_encodings_is_no_panic() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new();
+    let mut command = bench.command(&["plan", "small.toml"]);
+    command.env("ODD", std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+    assert_eq!(Ran::of(&mut command).code, 1);
+}
+
+/// As root these are the words of a build; anybody else is told about root.
+#[test]
+fn a_build_checks_its_places_first() {
+    let bench = Bench::new();
+    bench.write("small.lock", &lock());
+    if !is_root() {
+        bench.run(&["small.toml"]).refused(
+            1,
+            "error: building needs root: it mounts and enters a chroot\n\
+             hint: run the same command with sudo\n",
+        );
+        return;
+    }
+    bench
+        .run(&["small.toml", "--store", "/proc/version"])
+        .refused(
+            1,
+            "error: cannot open the store /proc/version\n  could not create /proc/version\n  \
+         File exists (os error 17)\nhint: choose another one with --store PATH\n",
+        );
+}
+
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let uid = status.lines().find_map(|l| l.strip_prefix("Uid:")).unwrap();
+    uid.split_whitespace().nth(1) == Some("0")
+}
