@@ -190,7 +190,13 @@ pub fn differences(
             (None, None) => break,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(found), Some((entry, _))) => found.path.cmp(&entry.path),
+            // Of one name, they meet even if one is a directory and the other not.
+            (Some(found), Some((entry, _))) if found.path == entry.path => Ordering::Equal,
+            (Some(found), Some((entry, _))) => {
+                let directory = |e: &Entry| e.kind == Kind::Directory;
+                let here = found.what.as_ref().is_ok_and(directory);
+                canon::order((&found.path, here), (&entry.path, directory(entry)))
+            }
         };
         match order {
             Ordering::Less => {

@@ -45,7 +45,32 @@ pub struct Entry {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+/// [`Entry::order`] of two paths, each with whether it is a directory's.
+pub fn order(one: (&[u8], bool), other: (&[u8], bool)) -> std::cmp::Ordering {
+    fn spelled((path, directory): (&[u8], bool)) -> impl Iterator<Item = &u8> {
+        // The root is `./`, before everything.
+        let slash: &[u8] = if directory && !path.is_empty() {
+            b"/"
+        } else {
+            b""
+        };
+        path.iter().chain(slash)
+    }
+    spelled(one).cmp(spelled(other))
+}
+
 impl Entry {
+    /// The order of the canonical tar: that of the names as they stand in it, a
+    /// directory's with its final slash. So all that is below a directory follows
+    /// it at once, and a reader that sets a directory's time when it leaves the
+    /// directory, as GNU tar does, sets it last.
+    pub fn order(&self, other: &Self) -> std::cmp::Ordering {
+        order(
+            (&self.path, self.kind == Kind::Directory),
+            (&other.path, other.kind == Kind::Directory),
+        )
+    }
+
     /// Bytes of content that follow the header.
     pub const fn size(&self) -> u64 {
         match self.kind {

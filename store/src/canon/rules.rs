@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 
+use super::entry::order;
 use super::{Entry, ErrorKind, Kind, MAX_ENTRIES, path};
 
 /// The rules, and what they need to remember.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    last: Option<Vec<u8>>,
+    last: Option<(Vec<u8>, bool)>,
     seen: HashMap<Vec<u8>, Seen>,
 }
 
@@ -38,11 +39,14 @@ impl Rules {
         match &self.last {
             None if entry.path.is_empty() && entry.kind == Kind::Directory => {}
             None => return Err(ErrorKind::MissingRoot),
-            Some(last) => match entry.path.cmp(last) {
-                std::cmp::Ordering::Less => return Err(self.unsorted(entry)),
-                std::cmp::Ordering::Equal => return Err(ErrorKind::Duplicate),
-                std::cmp::Ordering::Greater => {}
-            },
+            // A file and a directory of one name are two places in the order.
+            Some(_) if self.seen.contains_key(&entry.path) => return Err(ErrorKind::Duplicate),
+            Some((path, directory)) => {
+                let here = (entry.path.as_slice(), entry.kind == Kind::Directory);
+                if order(here, (path, *directory)).is_lt() {
+                    return Err(ErrorKind::Unsorted);
+                }
+            }
         }
         if self.seen.len() as u64 >= MAX_ENTRIES {
             return Err(ErrorKind::TooManyEntries);
@@ -72,21 +76,12 @@ impl Rules {
             },
         };
         self.seen.insert(entry.path.clone(), seen);
-        self.last = Some(entry.path.clone());
+        self.last = Some((entry.path.clone(), entry.kind == Kind::Directory));
         Ok(())
     }
 
     /// How many entries were let in.
     pub(super) fn entries(&self) -> u64 {
         self.seen.len() as u64
-    }
-
-    /// A path that comes too late may also be one that was there before.
-    fn unsorted(&self, entry: &Entry) -> ErrorKind {
-        if self.seen.contains_key(&entry.path) {
-            ErrorKind::Duplicate
-        } else {
-            ErrorKind::Unsorted
-        }
     }
 }

@@ -64,7 +64,7 @@ pub fn scan(root: &Path, epoch: u64) -> Result<Vec<Scanned>> {
     };
     scanner.visit(PathBuf::new())?;
     let mut entries = scanner.entries;
-    entries.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
+    entries.sort_unstable_by(|a, b| a.entry.order(&b.entry));
     link(&mut entries)?;
     Ok(entries)
 }

@@ -10,10 +10,12 @@
 //! # Order and names
 //!
 //! The root comes first and is spelled `./`. All other entries follow in ascending
-//! order of the bytes of their paths, compared as whole strings without the
-//! leading `./` and without a final slash. A path is spelled `./etc/passwd`; a
-//! directory's has a final slash, `./etc/`. So `tar -xf` unpacks into the current
-//! directory, and no name looks like an option or an absolute path.
+//! order of the bytes of their names, compared as whole strings. A path is spelled
+//! `./etc/passwd`; a directory's has a final slash, `./etc/`. So `tar -xf` unpacks
+//! into the current directory, and no name looks like an option or an absolute
+//! path. All that is below a directory follows it at once, without a neighbour such
+//! as `./etc-old` in between: GNU tar sets a directory's time when it sees a name
+//! that is not below it, and anything written there later would change it again.
 //!
 //! A path has at most 4095 bytes and 256 segments, a segment 1 to 255 bytes; none
 //! is `.` or `..`; NUL is not allowed, every other byte is. Each entry's directory
