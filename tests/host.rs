@@ -52,7 +52,10 @@ fn walk(path: &Path, into: &mut BTreeSet<String>) {
         return;
     };
     for entry in entries.flatten() {
-        into.insert(entry.path().display().to_string());
+        // schroot makes the parent of its mounts once and keeps it.
+        if entry.path() != Path::new("/run/schroot/mount") {
+            into.insert(entry.path().display().to_string());
+        }
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             walk(&entry.path(), into);
         }
