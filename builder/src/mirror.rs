@@ -7,12 +7,12 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon::prelude::*;
 use store::Inputs;
 use store::digest::Sha256;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::interrupt;
 use crate::layers::remove;
 use crate::lock::{Lock, Stage};
@@ -68,33 +68,12 @@ pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &P
 
 /// The control file of each package, in order; remembered by digest.
 fn controls(debs: &[(Sha256, Stage)], inputs: &Inputs, cache: &Path) -> Result<Vec<String>> {
-    let next = AtomicUsize::new(0);
-    let workers = std::thread::available_parallelism().map_or(2, usize::from);
-    let work = || -> Result<Vec<(usize, String)>> {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some((digest, _)) = debs.get(at) else {
-                return Ok(done);
-            };
+    debs.par_iter()
+        .map(|(digest, _)| {
             interrupt::check()?;
-            done.push((at, control(digest, inputs, cache)?));
-        }
-    };
-    let mut found: Vec<(usize, String)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut all = Vec::new();
-        for thread in threads {
-            all.extend(
-                thread
-                    .join()
-                    .map_err(|_| Error::failed("a worker thread died"))??,
-            );
-        }
-        Ok::<_, Error>(all)
-    })?;
-    found.sort();
-    Ok(found.into_iter().map(|(_, text)| text).collect())
+            control(digest, inputs, cache)
+        })
+        .collect()
 }
 
 fn control(digest: &Sha256, inputs: &Inputs, cache: &Path) -> Result<String> {
