@@ -226,17 +226,17 @@ pub fn build(
     let tree = place
         .layers
         .scratch(&place.scratch.join("image"), &layers)?;
-    let packed = image::pack(&recipe, &lock, tree.root(), &store, settings, ui)?;
+    let manifest = image::pack(&recipe, &lock, tree.root(), &store, settings, ui)?;
     drop(tree);
     interrupt::check()?;
     let phase = ui.phase("keep the cache");
     place.layers.sync(&layers)?;
     phase.finish(&format!("{} layers", layers.len()));
-    let seq = image::release(&packed.manifest, &store, settings, ui)?;
-    remember(&settings.work, &planned, &recipe, &packed.manifest)?;
+    let seq = image::release(&manifest, &store, settings, ui)?;
+    remember(&settings.work, &planned, &recipe, &manifest)?;
     place.prune_layers(&all_keys(&planned))?;
     Ok(Outcome {
-        manifest: packed.manifest,
+        manifest,
         seq,
         up_to_date: false,
         took: started.elapsed(),

@@ -21,16 +21,7 @@ use crate::ui::{self, Ui, Unit};
 /// The environment that a build releases into.
 pub const FIRST_ENVIRONMENT: &str = "dev";
 
-/// A packed tree.
-#[derive(Clone, Debug)]
-pub struct Packed {
-    /// Its manifest.
-    pub manifest: Manifest,
-    /// Bytes that the store grew by.
-    pub written: u64,
-}
-
-/// Packs the tree at `root`.
+/// Packs the tree at `root`; returns its manifest.
 pub fn pack(
     recipe: &Recipe,
     lock: &Lock,
@@ -38,7 +29,7 @@ pub fn pack(
     store: &DirStore,
     settings: &Settings,
     ui: &mut Ui,
-) -> Result<Packed> {
+) -> Result<Manifest> {
     let tree = Tree::open(root)?;
     let gate = ui.phase("leak gate");
     let scanned = leak::check(root, &leak::patterns(settings)?)?;
@@ -106,10 +97,7 @@ pub fn pack(
         published.entries,
         ui::size(published.written)
     ));
-    Ok(Packed {
-        manifest,
-        written: published.written,
-    })
+    Ok(manifest)
 }
 
 /// Makes the image visible in the store. Another recipe, or this one before a
