@@ -90,6 +90,7 @@ pub fn pack(
             environment: service.environment.clone(),
         }),
     };
+    retain(lock, store)?;
     describe(&manifest, store)?;
     phase.finish(&format!(
         "{} in {} entries, {} new in the store",
@@ -98,6 +99,17 @@ pub fn pack(
         ui::size(published.written)
     ));
     Ok(manifest)
+}
+
+/// Keeps the lock among the inputs, under the digest that the manifest records:
+/// whoever has the image can say what it was made of, and make it again.
+fn retain(lock: &Lock, store: &DirStore) -> Result<()> {
+    let text = lock.to_text()?;
+    store
+        .inputs()
+        .insert(&mut text.as_bytes(), Some(&lock.digest()?))
+        .context(|| "cannot keep the lock in the store".into())?;
+    Ok(())
 }
 
 /// Makes the image visible in the store. Another recipe, or this one before a
