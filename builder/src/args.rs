@@ -14,6 +14,19 @@ Data goes to stdout, everything else to stderr. Flags win over the environment
 (IMGBUILD_STORE, IMGBUILD_WORK, IMGBUILD_KEYS, IMGBUILD_ARCHIVE_NAME), which
 wins over defaults.";
 
+const IMAGE_HELP: &str = "\
+IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
+ENV/NAME.";
+
+const DIFF_HELP: &str = "\
+IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
+ENV/NAME. Nothing is unpacked: the images' layouts are compared.
+
+The exit code is 0 whether or not they differ; with --exit-code it is 3 when
+they do.
+
+Example: imgbuild diff prod/fanery-node dev/fanery-node --text";
+
 /// Builds reproducible Debian node images from recipes.
 #[derive(Debug, Parser)]
 #[command(name = "imgbuild", version, after_help = AFTER_HELP, arg_required_else_help = true)]
@@ -46,10 +59,11 @@ pub enum Command {
     /// List the images of the store
     List(Common),
     /// Show an image's manifest
-    #[command(
-        after_help = "IMAGE is a digest, its first 8 or more hex digits, or a name (newest)."
-    )]
+    #[command(after_help = IMAGE_HELP)]
     Show(ImageArgs),
+    /// Show what differs between two images
+    #[command(after_help = DIFF_HELP)]
+    Diff(DiffArgs),
     /// Show the logs of a recipe's steps
     Log(LogArgs),
 }
@@ -177,6 +191,29 @@ pub struct ImageArgs {
     pub common: Common,
 }
 
+/// `diff`.
+#[derive(Args, Debug)]
+pub struct DiffArgs {
+    /// The image that was
+    #[arg(value_name = "A")]
+    pub old: String,
+    /// The image that is
+    #[arg(value_name = "B")]
+    pub new: String,
+    /// Show the changed lines of short text files
+    #[arg(long)]
+    pub text: bool,
+    /// List also the files of packages that came, went or have another version
+    #[arg(long)]
+    pub files: bool,
+    /// End with 3 when the images differ
+    #[arg(long)]
+    pub exit_code: bool,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// `log`.
 #[derive(Args, Debug)]
 pub struct LogArgs {
@@ -215,6 +252,7 @@ impl Command {
             Self::Doctor(args) => &args.common,
             Self::List(common) => common,
             Self::Show(args) => &args.common,
+            Self::Diff(args) => &args.common,
             Self::Log(args) => &args.common,
         }
     }

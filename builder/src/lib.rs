@@ -16,14 +16,19 @@
 //! results as [`layers`]. [`image`] packs the finished tree into the store and
 //! releases it. [`mod@build`] is the whole of it.
 //!
+//! [`find`] knows what a person means by an image, [`compare`] what two of them
+//! do not have in common.
+//!
 //! The library prints only through [`ui`] and reads the environment only
 //! through [`settings`].
 
 pub mod args;
 pub mod build;
 pub mod commands;
+pub mod compare;
 pub mod error;
 pub mod fetch;
+pub mod find;
 pub mod host;
 pub mod image;
 pub mod interrupt;

@@ -1,10 +1,12 @@
 //! `imgbuild list` and `imgbuild show IMAGE`
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
-use store::{DirBackend, Store};
 
 use crate::args::ImageArgs;
 use crate::error::{Error, Result};
+use crate::find;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
 
@@ -24,27 +26,24 @@ struct ShownImage {
     epoch: u64,
 }
 
-fn open(settings: &Settings) -> Result<Store> {
-    let failed = |e: store::Error| {
-        Error::failed(format!(
-            "cannot read the store {}",
-            settings.store.display()
-        ))
-        .because(&e)
-        .hint("name the store with --store PATH, or build an image first")
-    };
-    let backend = DirBackend::open(&settings.store).map_err(failed)?;
-    Store::open(Box::new(backend)).map_err(failed)
-}
-
 pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let store = open(settings)?;
+    let store = find::open(settings)?;
     let unreadable = |e: store::Error| Error::failed("cannot list the images").because(&e);
+    let listed = store.images().map_err(unreadable)?;
+    let here: BTreeSet<_> = listed.iter().map(|l| l.image).collect();
+    let mut names: BTreeSet<_> = listed.into_iter().map(|l| (l.name, l.image)).collect();
+    // One image may have been released under several names.
+    let released = find::released_names(&store).into_iter();
+    names.extend(
+        released
+            .map(|r| (r.name, r.image))
+            .filter(|r| here.contains(&r.1)),
+    );
     let mut images = Vec::new();
-    for listed in store.images().map_err(unreadable)? {
-        let manifest = store.manifest(&listed.image).map_err(unreadable)?;
+    for (name, image) in names {
+        let manifest = store.manifest(&image).map_err(unreadable)?;
         images.push(ShownImage {
-            name: manifest.name.to_string(),
+            name: name.to_string(),
             image: manifest.image.to_string(),
             size: manifest.size,
             suite: manifest.suite,
@@ -78,15 +77,7 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
 }
 
 pub(super) fn show(args: &ImageArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let store = open(settings)?;
-    let image = store.resolve(&args.image).map_err(|e| {
-        Error::failed(format!("the store has no image `{}`", args.image))
-            .because(&e)
-            .hint("`imgbuild list` shows them")
-    })?;
-    let manifest = store
-        .manifest(&image)
-        .map_err(|e| Error::failed("cannot read the image's manifest").because(&e))?;
+    let manifest = find::image(&find::open(settings)?, &args.image)?;
     if ui.is_json() {
         ui.result(String::from_utf8_lossy(&manifest.to_json()).trim_end());
         return Ok(());

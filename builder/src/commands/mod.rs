@@ -1,6 +1,7 @@
 //! One file a command; each takes what was typed and what it means.
 
 mod build;
+mod diff;
 mod doctor;
 mod image;
 mod lock;
@@ -22,6 +23,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Doctor(args) => doctor::run(&args, settings, ui),
         Command::List(_) => image::list(settings, ui),
         Command::Show(args) => image::show(&args, settings, ui),
+        Command::Diff(args) => diff::run(&args, settings, ui),
         Command::Log(args) => plan::log(&args, settings, ui),
     }
 }

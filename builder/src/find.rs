@@ -1,0 +1,130 @@
+//! What a person means by IMAGE: a digest, `NAME`, or `ENV/NAME`.
+//!
+//! A name means its newest release, and where nothing was released the newest
+//! image of that name. That is not the same: when two recipes make the same tree,
+//! it is one image with the first one's manifest, and only its releases know the
+//! second name.
+
+use store::env::{Environment, Guard, Release, Shelf};
+use store::{DirBackend, EnvName, ImageName, Manifest, Store};
+
+use crate::error::{Context, Error, Result};
+use crate::image::FIRST_ENVIRONMENT;
+use crate::settings::Settings;
+
+/// Opens the store to read it.
+pub fn open(settings: &Settings) -> Result<Store> {
+    let failed = |e: store::Error| {
+        Error::failed(format!(
+            "cannot read the store {}",
+            settings.store.display()
+        ))
+        .because(&e)
+        .hint("name the store with --store PATH, or build an image first")
+    };
+    let backend = DirBackend::open(&settings.store).map_err(failed)?;
+    Store::open(Box::new(backend)).map_err(failed)
+}
+
+/// The manifest of the image that `text` means.
+pub fn image(store: &Store, text: &str) -> Result<Manifest> {
+    let missing = |e: &dyn std::error::Error| {
+        Error::failed(format!(
+            "the store has no image `{}`",
+            text.escape_default()
+        ))
+        .because(e)
+        .hint("`imgbuild list` shows them")
+    };
+    if let Some((env, name)) = text.split_once('/') {
+        let env: EnvName = env.parse().map_err(|e| missing(&e))?;
+        let name: ImageName = name.parse().map_err(|e| missing(&e))?;
+        let newest = releases(store, &env)?.into_iter().rfind(|r| r.name == name);
+        let release = newest.ok_or_else(|| {
+            Error::failed(format!("nothing called `{name}` is released in {env}"))
+                .hint("`imgbuild list` shows the images")
+        })?;
+        return released(store, &release);
+    }
+    if let Ok(name) = text.parse::<ImageName>()
+        && let Some(release) = newest(store, &name)
+    {
+        return released(store, &release);
+    }
+    let image = store.resolve(text).map_err(|e| missing(&e))?;
+    store
+        .manifest(&image)
+        .context(|| "cannot read the image's manifest".into())
+}
+
+/// Every name and image of the first environment's releases, oldest first. None
+/// when there is no such environment, or none that can be believed: the images
+/// are there all the same.
+pub fn released_names(store: &Store) -> Vec<Release> {
+    let env = FIRST_ENVIRONMENT.parse().ok();
+    env.and_then(|env| releases(store, &env).ok())
+        .unwrap_or_default()
+}
+
+fn newest(store: &Store, name: &ImageName) -> Option<Release> {
+    let all = released_names(store).into_iter();
+    all.filter(|r| r.name == *name).max_by_key(|r| r.seq)
+}
+
+/// The manifest as it was released: a later one may tell another start command
+/// of the same image.
+fn released(store: &Store, release: &Release) -> Result<Manifest> {
+    let failed = || format!("cannot read release {} of {}", release.seq, release.name);
+    let json = store
+        .backend()
+        .get(&release.target_path, store::manifest::MAX_BYTES)
+        .context(failed)?
+        .ok_or_else(|| {
+            Error::failed(failed()).detail(format!(
+                "{} is missing from {}",
+                release.target_path,
+                store.backend().describe()
+            ))
+        })?;
+    let manifest = Manifest::from_json(&json).context(failed)?;
+    if manifest.image != release.image {
+        let other = format!("{} describes {}", release.target_path, manifest.image);
+        return Err(Error::failed(failed()).detail(other));
+    }
+    Ok(manifest)
+}
+
+fn releases(store: &Store, env: &EnvName) -> Result<Vec<Release>> {
+    let shelf = ReadOnly(store);
+    Environment::open(&shelf, env)
+        .and_then(|e| e.releases())
+        .map_err(|e| {
+            let error = Error::failed(format!("cannot read the environment {env}")).because(&e);
+            match e.hint() {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })
+}
+
+/// A store of which environments are only read.
+struct ReadOnly<'s>(&'s Store);
+
+impl Shelf for ReadOnly<'_> {
+    fn read(&self, key: &str, limit: u64) -> store::Result<Option<Vec<u8>>> {
+        self.0.backend().get(key, limit)
+    }
+
+    fn replace(&self, key: &str, _: &[u8]) -> store::Result<()> {
+        Err(read_only(key))
+    }
+
+    fn lock(&self) -> store::Result<Guard> {
+        Err(read_only("environments"))
+    }
+}
+
+fn read_only(what: &str) -> store::Error {
+    let text = format!("{what} cannot be written: the store was opened to read it");
+    store::Error::new(store::ErrorKind::ReadOnly, text)
+}
