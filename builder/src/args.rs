@@ -47,7 +47,9 @@ pub enum Command {
     #[command(after_help = "Example: imgbuild build recipes/fanery.toml --setup")]
     Build(BuildArgs),
     /// Resolve every input of a recipe and write its lock
-    #[command(after_help = "Example: imgbuild lock recipes/fanery.toml --upgrade")]
+    #[command(
+        after_help = "Examples: imgbuild lock recipes/fanery.toml --upgrade\n          imgbuild lock recipes/fanery.toml --upgrade=libssl1.1 --upgrade=gunicorn"
+    )]
     Lock(LockArgs),
     /// Show what a build would run and what is cached
     Plan(RecipeArgs),
@@ -135,9 +137,17 @@ pub struct BuildArgs {
 pub struct LockArgs {
     /// The recipe
     pub recipe: PathBuf,
-    /// Resolve everything afresh instead of what changed
-    #[arg(long)]
-    pub upgrade: bool,
+    /// Take everything anew instead of what changed; with a name, only that
+    /// Debian package or Python distribution and what must follow it; repeatable
+    #[arg(
+        long,
+        value_name = "PACKAGE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        value_delimiter = ','
+    )]
+    pub upgrade: Vec<String>,
     /// Install missing programs of this machine first, after saying which
     #[arg(long)]
     pub setup: bool,

@@ -15,7 +15,7 @@ use crate::image::{self, is_released};
 use crate::interrupt;
 use crate::layers::{Key, Layers, remove};
 use crate::lock::Lock;
-use crate::locking::{Locking, Strictness};
+use crate::locking::{Locking, Strictness, Upgrade};
 use crate::recipe::Recipe;
 use crate::resolve::local;
 use crate::runner::{self, Planned, Runner};
@@ -207,7 +207,7 @@ pub fn build(
         inputs: &inputs,
         place: &place,
         strictness,
-        upgrade: false,
+        upgrade: Upgrade::Nothing,
     };
     let lock = locking.run(lock.as_ref(), ui)?;
     let planned = runner::plan(steps::all(&recipe, &lock)?, &place.layers)?;

@@ -17,6 +17,10 @@ use store::digest::Sha256;
 
 use crate::error::{Context, Error, Result};
 
+mod changes;
+
+pub use changes::{Change, Changes};
+
 /// The format's version; another one is refused.
 pub const VERSION: u32 = 1;
 /// No lock is larger; a bound before work.
@@ -28,7 +32,8 @@ const MAX_SIZE: u64 = 64 << 20;
 pub struct Lock {
     /// [`VERSION`].
     pub version: u32,
-    /// `SOURCE_DATE_EPOCH` of the build, seconds since 1970: the newest Release.
+    /// `SOURCE_DATE_EPOCH` of the build, seconds since 1970: the newest Release
+    /// when everything was last resolved afresh.
     pub epoch: u64,
     /// Debian architecture.
     pub architecture: String,
@@ -36,6 +41,10 @@ pub struct Lock {
     pub bootstrapper: String,
     /// Digest of the recipe's sections that name Debian packages.
     pub packages_from: Sha256,
+    /// Digest of what ranks versions: the suite and apt's preferences. While it
+    /// stands, locked versions stay when packages come or go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferences_from: Option<Sha256>,
     /// Digest of each virtualenv's sections, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub virtualenvs_from: BTreeMap<String, Sha256>,
@@ -334,6 +343,7 @@ mod tests {
             architecture: "amd64".into(),
             bootstrapper: "debootstrap 1".into(),
             packages_from: Sha256::of(b"x"),
+            preferences_from: None,
             virtualenvs_from: BTreeMap::new(),
             releases: Vec::new(),
             debs: vec![

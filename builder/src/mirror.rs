@@ -19,6 +19,9 @@ use crate::lock::{Lock, Stage};
 use crate::process::Tool;
 use crate::steps::Mirror;
 
+/// Where control files are remembered, below the work directory.
+pub(crate) const CONTROLS: &str = "controls";
+
 /// Makes the archive in `dir`.
 pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Path) -> Result<()> {
     remove(dir)?;
@@ -27,8 +30,8 @@ pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &P
     let dists = dir.join("dists").join(&mirror.suite);
     make_dir(&pool)?;
     make_dir(&dists.join(&index_dir))?;
-    make_dir(cache)?;
-    let stanzas = controls(&mirror.debs, inputs, cache)?;
+    let digests: Vec<Sha256> = mirror.debs.iter().map(|d| d.0).collect();
+    let stanzas = controls(&digests, inputs, cache)?;
     let mut packages = String::new();
     for ((digest, stage), control) in mirror.debs.iter().zip(stanzas) {
         let name = format!("{}.deb", digest.hex());
@@ -67,9 +70,10 @@ pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &P
 }
 
 /// The control file of each package, in order; remembered by digest.
-fn controls(debs: &[(Sha256, Stage)], inputs: &Inputs, cache: &Path) -> Result<Vec<String>> {
+pub(crate) fn controls(debs: &[Sha256], inputs: &Inputs, cache: &Path) -> Result<Vec<String>> {
+    make_dir(cache)?;
     debs.par_iter()
-        .map(|(digest, _)| {
+        .map(|digest| {
             interrupt::check()?;
             control(digest, inputs, cache)
         })

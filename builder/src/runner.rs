@@ -207,7 +207,7 @@ impl Runner<'_> {
                 wanted,
                 self.lock,
                 self.inputs,
-                &self.work.join("controls"),
+                &self.work.join(mirror::CONTROLS),
                 &dir,
             )?;
             binds.push(Bind {

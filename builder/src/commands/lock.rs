@@ -4,7 +4,7 @@ use crate::args::LockArgs;
 use crate::build::{Workplace, load_recipe, open_store, prepare_host, require_root};
 use crate::error::Result;
 use crate::lock::Lock;
-use crate::locking::{Locking, Strictness};
+use crate::locking::{Locking, Strictness, Upgrade};
 use crate::settings::Settings;
 use crate::ui::Ui;
 
@@ -23,11 +23,16 @@ pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         inputs: &store.inputs(),
         place: &place,
         strictness: Strictness::default(),
-        upgrade: args.upgrade,
+        upgrade: Upgrade::typed(&args.upgrade),
     };
     let new = locking.run(old.as_ref(), ui)?;
     if old.as_ref() == Some(&new) {
-        ui.note(&format!("{} fits the recipe", path.display()));
+        let state = if args.upgrade.is_empty() {
+            "fits the recipe"
+        } else {
+            "has the newest that the recipe and the archives allow"
+        };
+        ui.note(&format!("{} {state}", path.display()));
     }
     ui.result(&path.display().to_string());
     Ok(())

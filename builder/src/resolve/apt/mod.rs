@@ -8,6 +8,7 @@
 //! security update takes part from the start instead of as an upgrade later.
 
 mod index;
+mod keep;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,9 @@ use crate::recipe::{PackageSpec, Packages, Recipe, Variant};
 
 use index::{Candidate, Id, local_candidate};
 
+use keep::group_options;
+
+pub use keep::Keep;
 pub use settings::preferences;
 
 /// What apt decided.
@@ -38,6 +42,12 @@ impl Resolution {
     pub fn epoch(&self) -> u64 {
         self.releases.iter().map(|r| r.date).max().unwrap_or(0)
     }
+}
+
+/// What one simulated installation does.
+struct Plan {
+    install: Vec<Id>,
+    remove: Vec<String>,
 }
 
 /// The settings of one resolution.
@@ -85,43 +95,39 @@ impl<'a> Apt<'a> {
         Ok(apt)
     }
 
-    /// Resolves every stage of the recipe.
-    pub fn resolve(&self, listen: &mut dyn FnMut(&str)) -> Result<Resolution> {
+    /// Resolves every stage of the recipe, around what is to be kept.
+    pub fn resolve(&self, keep: Option<&Keep>, listen: &mut dyn FnMut(&str)) -> Result<Resolution> {
+        let groups = packages_of(self.recipe);
+        if let Some(keep) = keep {
+            self.offer(keep)?;
+        }
         self.update(listen)?;
         let releases = self.releases()?;
         let mut index = self.index()?;
+        if let Some(keep) = keep {
+            self.pin(keep, &groups, &mut index, listen)?;
+        }
         let mut installed: BTreeMap<String, (Id, Stage)> = BTreeMap::new();
+        self.write_status(&installed, &index)?;
 
         listen("resolving the bootstrap");
-        let bootstrap = &self.recipe.bootstrap;
         let mut required = vec!["?priority(required)".to_owned()];
         required.extend(self.bootstrap_quirks());
-        self.simulate(
-            &required,
-            &["--no-install-recommends"],
-            Stage::Required,
-            &mut installed,
-        )?;
+        let plain = ["--no-install-recommends".to_owned()];
+        self.simulate(&required, &plain, Stage::Required, &mut installed)?;
         self.write_status(&installed, &index)?;
-        let mut base = vec!["apt".to_owned()];
-        match bootstrap.variant {
-            Variant::Minbase => {}
-            Variant::Buildd => base.push("build-essential".into()),
-            Variant::Standard => base.push("?priority(important)".into()),
-        }
-        base.extend(bootstrap.include.iter().map(ToString::to_string));
-        base.extend(bootstrap.exclude.iter().map(|name| format!("{name}-")));
-        self.simulate(
-            &base,
-            &["--no-install-recommends"],
-            Stage::Base,
-            &mut installed,
-        )?;
+        self.simulate(&self.base(), &plain, Stage::Base, &mut installed)?;
         self.write_status(&installed, &index)?;
 
-        for (stage, group) in (1u32..).zip(&packages_of(self.recipe)) {
+        for (stage, group) in (1u32..).zip(&groups) {
             listen(&format!("resolving packages {stage}"));
-            self.group(group, Stage::Packages(stage), &mut index, &mut installed)?;
+            let mut wanted: Vec<String> = group.install.iter().map(ToString::to_string).collect();
+            wanted.extend(self.local_debs(group, &mut index)?);
+            if !wanted.is_empty() {
+                let stage = Stage::Packages(stage);
+                self.simulate(&wanted, &group_options(group), stage, &mut installed)?;
+                self.write_status(&installed, &index)?;
+            }
         }
 
         let mut debs = Vec::new();
@@ -141,35 +147,35 @@ impl<'a> Apt<'a> {
         Ok(Resolution { releases, debs })
     }
 
-    /// One `[[packages]]` of the recipe.
-    fn group(
+    /// What the bootstrap has besides the required packages.
+    fn base(&self) -> Vec<String> {
+        let bootstrap = &self.recipe.bootstrap;
+        let mut base = vec!["apt".to_owned()];
+        match bootstrap.variant {
+            Variant::Minbase => {}
+            Variant::Buildd => base.push("build-essential".into()),
+            Variant::Standard => base.push("?priority(important)".into()),
+        }
+        base.extend(bootstrap.include.iter().map(ToString::to_string));
+        base.extend(bootstrap.exclude.iter().map(|name| format!("{name}-")));
+        base
+    }
+
+    /// A group's packages beside the recipe, as apt takes them; the index
+    /// learns of them.
+    fn local_debs(
         &self,
         group: &Packages,
-        stage: Stage,
         index: &mut BTreeMap<Id, Candidate>,
-        installed: &mut BTreeMap<String, (Id, Stage)>,
-    ) -> Result<()> {
-        let recommends = if group.recommends {
-            "--install-recommends"
-        } else {
-            "--no-install-recommends"
-        };
-        let mut options = vec![recommends];
-        if let Some(release) = &group.target_release {
-            options.extend(["--target-release", release.as_str()]);
-        }
-        let mut wanted: Vec<String> = group.install.iter().map(ToString::to_string).collect();
+    ) -> Result<Vec<String>> {
+        let mut wanted = Vec::new();
         for local in &group.debs {
             let path = self.beside.join(local.as_path());
             let (id, candidate) = local_candidate(&path, local.as_str())?;
             wanted.push(path.display().to_string());
             index.insert(id, candidate);
         }
-        if !wanted.is_empty() {
-            self.simulate(&wanted, &options, stage, installed)?;
-            self.write_status(installed, index)?;
-        }
-        Ok(())
+        Ok(wanted)
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
@@ -254,29 +260,36 @@ impl<'a> Apt<'a> {
     fn simulate(
         &self,
         wanted: &[String],
-        options: &[&str],
+        options: &[String],
         stage: Stage,
         installed: &mut BTreeMap<String, (Id, Stage)>,
     ) -> Result<()> {
-        let mut arguments: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
-        arguments.push("install".into());
-        arguments.push("--".into());
-        arguments.extend(wanted.iter().cloned());
-        let plan = self
-            .apt_get("--simulate", &arguments)
-            .map_err(|e| explain_unresolved(&e))?;
-        let id = |name: &str| name.split(':').next().unwrap_or(name).to_owned();
-        for line in plan.lines() {
-            if let Some(package) = parse_inst(line) {
-                installed.insert(package.0.clone(), (package, stage));
-            } else if let Some(rest) = line.strip_prefix("Remv ") {
-                let name = id(rest.split(' ').next().unwrap_or_default());
-                return Err(Error::failed(format!("installing would remove the package `{name}`"))
+        let Plan { install, remove } = self.plan(options, wanted)?;
+        if let Some(name) = remove.first() {
+            return Err(
+                Error::failed(format!("installing would remove the package `{name}`"))
                     .detail(format!("in the stage that installs {}", wanted.join(" ")))
-                    .hint("list it under `exclude` of [bootstrap], or drop what conflicts with it"));
-            }
+                    .hint("list it under `exclude` of [bootstrap], or drop what conflicts with it"),
+            );
+        }
+        for id in install {
+            installed.insert(id.0.clone(), (id, stage));
         }
         Ok(())
+    }
+
+    /// What apt would do to install something.
+    fn plan(&self, options: &[String], wanted: &[String]) -> Result<Plan> {
+        let mut arguments = options.to_vec();
+        arguments.extend(["install".to_owned(), "--".to_owned()]);
+        arguments.extend(wanted.iter().cloned());
+        let text = self
+            .apt_get("--simulate", &arguments)
+            .map_err(|e| explain_unresolved(&e))?;
+        Ok(Plan {
+            install: text.lines().filter_map(parse_inst).collect(),
+            remove: text.lines().filter_map(parse_remv).collect(),
+        })
     }
 
     /// Pretends that all of `installed` is installed.
@@ -360,6 +373,13 @@ fn parse_inst(line: &str) -> Option<Id> {
     Some((name.to_owned(), version.to_owned(), architecture.to_owned()))
 }
 
+/// `Remv name [version] …`
+fn parse_remv(line: &str) -> Option<String> {
+    let rest = line.strip_prefix("Remv ")?;
+    let name = rest.split([' ', ':']).next()?;
+    Some(name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,5 +395,9 @@ mod tests {
         let upgrade = "Inst tzdata [2020a-1] (2024b-0+deb11u1 Debian:11/x [all])";
         assert_eq!(parse_inst(upgrade).unwrap().1, "2024b-0+deb11u1");
         assert!(parse_inst("Conf libc6 (2.31 Debian [amd64])").is_none());
+        assert_eq!(
+            parse_remv("Remv mawk:amd64 [1.3.4] []").as_deref(),
+            Some("mawk")
+        );
     }
 }

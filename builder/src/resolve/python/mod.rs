@@ -6,6 +6,8 @@
 //! digest. Source distributions are looked at for what building them needs
 //! (PEP 518), which is locked as well. The layer is thrown away.
 
+mod keep;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -23,6 +25,8 @@ use crate::process::{Output, quote};
 use crate::recipe::Virtualenv;
 use crate::sandbox::{Bind, Command, Sandbox};
 use crate::steps::{CREATE_VIRTUALENV, base_environment};
+
+use keep::{Kept, RETAINED};
 
 /// How long pip may take for one virtualenv.
 const TIMEOUT: Duration = Duration::from_secs(1800);
@@ -69,11 +73,13 @@ pub struct Pip<'a> {
 
 impl Pip<'_> {
     /// Decides and keeps everything that one virtualenv needs. `sources` are
-    /// the unpacked trees of its local and Git packages.
+    /// the unpacked trees of its local and Git packages; `locked` is what an
+    /// older lock has for it and what stays unless something is in its way.
     pub fn resolve(
         &self,
         virtualenv: &Virtualenv,
         sources: &[PathBuf],
+        locked: &[Python],
         listen: &mut dyn FnMut(&str),
     ) -> Result<Vec<Python>> {
         let mut requirements = String::new();
@@ -89,16 +95,16 @@ impl Pip<'_> {
         let mut found = Vec::new();
         let mut build: BTreeSet<String> = BTreeSet::new();
         if !requirements.trim().is_empty() {
-            let mut files = BTreeMap::new();
-            files.insert("requirements.txt", requirements);
-            files.insert("constraints.txt", constraints);
-            let options =
-                "-r /run/imgbuild/pip/requirements.txt -c /run/imgbuild/pip/constraints.txt";
-            let out = self.download(virtualenv, &files, options, listen)?;
+            let wanted = Wanted {
+                requirements: &requirements,
+                constraints: &constraints,
+                build_only: false,
+            };
+            let out = self.decide(virtualenv, &wanted, locked, listen)?;
             for (text, name) in &out.sources {
                 build.extend(build_requirements(text, name)?);
             }
-            found.extend(self.keep(virtualenv, &out.files, false)?);
+            found.extend(out.found);
         }
         for source in sources {
             let path = source.join("pyproject.toml");
@@ -106,19 +112,70 @@ impl Pip<'_> {
             build.extend(build_requirements(&text, &source.display().to_string())?);
         }
         if !build.is_empty() && !is_python2(virtualenv) {
-            let mut files = BTreeMap::new();
-            files.insert(
-                "requirements.txt",
-                build.into_iter().fold(String::new(), |t, l| t + &l + "\n"),
-            );
-            let options = "--only-binary=:all: -r /run/imgbuild/pip/requirements.txt";
-            let out = self.download(virtualenv, &files, options, listen)?;
-            found.extend(self.keep(virtualenv, &out.files, true)?);
+            let wanted = Wanted {
+                requirements: &build.into_iter().fold(String::new(), |t, l| t + &l + "\n"),
+                constraints: "",
+                build_only: true,
+            };
+            found.extend(self.decide(virtualenv, &wanted, locked, listen)?.found);
         }
         // What is installed anyway also serves for building.
         let mut seen = BTreeSet::new();
         found.retain(|p| seen.insert(p.file.clone()));
         Ok(found)
+    }
+
+    /// Lets pip decide, until nothing locked is in its way.
+    fn decide(
+        &self,
+        virtualenv: &Virtualenv,
+        wanted: &Wanted<'_>,
+        locked: &[Python],
+        listen: &mut dyn FnMut(&str),
+    ) -> Result<Decided> {
+        let mut kept = Kept::new(locked, wanted.build_only, wanted.requirements);
+        let mut options =
+            "-r /run/imgbuild/pip/requirements.txt -c /run/imgbuild/pip/constraints.txt".to_owned();
+        if wanted.build_only {
+            options.insert_str(0, "--only-binary=:all: ");
+        }
+        let out = loop {
+            let mut requirements = String::new();
+            if !kept.is_empty() {
+                // A line of the file, so that the machine's own links stay.
+                let _ = writeln!(requirements, "--find-links {RETAINED}");
+            }
+            requirements.push_str(wanted.requirements);
+            let constraints = format!("{}\n{}", wanted.constraints, kept.constraints());
+            let files = BTreeMap::from([
+                ("requirements.txt", requirements),
+                ("constraints.txt", constraints),
+            ]);
+            match self.download(virtualenv, &files, &kept, &options, listen) {
+                Ok(out) => break out,
+                Err(error) if kept.give_way(&error) => {
+                    listen("a locked version is in the way: asking pip again without it");
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let mut found = self.keep(virtualenv, &out.files, wanted.build_only)?;
+        let mut other_file = false;
+        for python in &mut found {
+            if let Some(same) = kept.same(python, self.inputs) {
+                other_file |= same.sha256 != python.sha256;
+                python.clone_from(same);
+            }
+        }
+        if other_file {
+            // The index now offers other files of locked versions; what the
+            // locked ones need to be built is what was locked for them.
+            found.extend(locked.iter().filter(|p| p.build_only).cloned());
+        }
+        Ok(Decided {
+            found,
+            sources: out.sources,
+        })
     }
 
     /// Fetches locked files that the store lacks.
@@ -139,7 +196,8 @@ impl Pip<'_> {
         }
         let files = BTreeMap::from([("requirements.txt", requirements)]);
         let options = "--no-deps --require-hashes -r /run/imgbuild/pip/requirements.txt";
-        let out = self.download(virtualenv, &files, options, listen)?;
+        let none = Kept::new(&[], false, "");
+        let out = self.download(virtualenv, &files, &none, options, listen)?;
         let kept = self.keep(virtualenv, &out.files, false)?;
         for python in missing {
             if !kept.iter().any(|k| k.sha256 == python.sha256) {
@@ -169,6 +227,7 @@ impl Pip<'_> {
         &self,
         virtualenv: &Virtualenv,
         files: &BTreeMap<&str, String>,
+        kept: &Kept<'_>,
         options: &str,
         listen: &mut dyn FnMut(&str),
     ) -> Result<Downloads> {
@@ -187,6 +246,7 @@ impl Pip<'_> {
             put(&lent.join(name), text)?;
         }
         put(&lent.join("sources.py"), READ_SOURCES)?;
+        kept.lay_out(self.inputs, &lent.join("retained"))?;
         let mounted = self
             .layers
             .scratch(&self.scratch.join("layer"), self.keys)?;
@@ -266,6 +326,19 @@ impl Pip<'_> {
         }
         Ok(kept)
     }
+}
+
+/// What pip is asked for.
+struct Wanted<'a> {
+    requirements: &'a str,
+    constraints: &'a str,
+    build_only: bool,
+}
+
+/// What it decided.
+struct Decided {
+    found: Vec<Python>,
+    sources: Vec<(String, String)>,
 }
 
 struct Downloads {
