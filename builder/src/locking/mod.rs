@@ -1,5 +1,6 @@
 //! Brings the lock of a recipe up to date: resolves what changed, no more.
 
+mod origin;
 mod packages;
 mod python;
 mod upgrade;
@@ -17,6 +18,7 @@ use crate::resolve::local;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
 
+pub use origin::{packages_from, virtualenv_from};
 pub use upgrade::Upgrade;
 
 /// How strictly a build sticks to what is there.
@@ -64,12 +66,17 @@ impl Locking<'_> {
     pub fn run(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Lock> {
         self.upgrade.check(old)?;
         let files = local::read(self.recipe, self.beside(), None)?;
-        let packages_from = self.packages_from(&files);
+        let packages_from = packages_from(self.recipe, &files);
         let virtualenvs_from: BTreeMap<String, Sha256> = self
             .recipe
             .virtualenvs
             .iter()
-            .map(|v| Ok((v.path.to_string(), self.virtualenv_from(v, &files)?)))
+            .map(|v| {
+                Ok((
+                    v.path.to_string(),
+                    virtualenv_from(v, self.beside(), &files)?,
+                ))
+            })
             .collect::<Result<_>>()?;
 
         let mut stale = match old {

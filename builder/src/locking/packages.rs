@@ -12,29 +12,11 @@ use crate::layers::remove;
 use crate::lock::{self, Lock};
 use crate::mirror;
 use crate::process::Tool;
-use crate::recipe::{Recipe, canonical_json};
-use crate::resolve::apt::{Apt, Keep, packages_of, preferences};
+use crate::recipe::Recipe;
+use crate::resolve::apt::{Apt, Keep, preferences};
 use crate::ui::{self, Ui};
 
 impl Locking<'_> {
-    /// What decides about Debian packages.
-    pub(super) fn packages_from(&self, files: &[lock::LocalFile]) -> Sha256 {
-        let digest = |path: &str| files.iter().find(|f| f.path == path).map(|f| f.sha256);
-        let recipe = self.recipe;
-        let mut parts = vec![
-            canonical_json(&recipe.bootstrap),
-            canonical_json(&recipe.sources),
-            canonical_json(&recipe.apt),
-            canonical_json(&packages_of(recipe)),
-        ];
-        let keys = recipe.sources.iter().filter_map(|s| s.key.as_ref());
-        let debs = recipe.packages.iter().flat_map(|p| &p.debs);
-        for path in keys.chain(debs) {
-            parts.push(format!("{path} {:?}", digest(path.as_str())).into_bytes());
-        }
-        Sha256::of(&parts.join(&b'\n'))
-    }
-
     pub(super) fn resolve_packages(
         &self,
         packages_from: Sha256,

@@ -10,7 +10,7 @@ use crate::build::all_keys;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::remove;
 use crate::lock::{self, Lock};
-use crate::recipe::{Virtualenv, canonical_json};
+use crate::recipe::Virtualenv;
 use crate::resolve::git;
 use crate::resolve::python::Pip;
 use crate::runner::{self, Runner};
@@ -19,37 +19,6 @@ use crate::tree::unpack;
 use crate::ui::{self, Ui};
 
 impl Locking<'_> {
-    /// What decides about Python distributions. The app's own sources do not,
-    /// except by what they need to be built.
-    pub(super) fn virtualenv_from(
-        &self,
-        virtualenv: &Virtualenv,
-        files: &[lock::LocalFile],
-    ) -> Result<Sha256> {
-        let mut parts = vec![canonical_json(virtualenv)];
-        for path in virtualenv
-            .requirements_files
-            .iter()
-            .chain(&virtualenv.constraints_files)
-        {
-            let found = files.iter().find(|f| f.path == path.as_str());
-            parts.push(format!("{:?}", found.map(|f| f.sha256)).into_bytes());
-        }
-        for local in &virtualenv.local {
-            let path = self.beside().join(local.as_path()).join("pyproject.toml");
-            match std::fs::read(&path) {
-                Ok(text) => parts.push(text),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => parts.push(Vec::new()),
-                Err(e) => {
-                    return Err(
-                        Error::failed(format!("cannot read {}", path.display())).because(&e)
-                    );
-                }
-            }
-        }
-        Ok(Sha256::of(&parts.join(&b'\n')))
-    }
-
     /// Makes the packages' layers and lends their pip to `work`.
     fn with_pip<T>(
         &self,
