@@ -271,6 +271,7 @@ fn execute(
         binds: binds.to_vec(),
         environment: step.environment.clone(),
         network: false,
+        vary: false,
         command,
     };
     sandbox.run(

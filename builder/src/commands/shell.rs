@@ -66,6 +66,7 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
         binds,
         environment,
         network: false,
+        vary: false,
         command: Command::Chroot {
             argv: vec!["/bin/bash".into(), "--norc".into(), "-i".into()],
             user: step.step.user.clone(),

@@ -14,8 +14,9 @@ use std::process::{Child, Command as Process};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 use rustix::process::{Pid, WaitOptions, wait};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::{Command, HAND_IN, HOSTNAME, Sandbox, fence, loopback};
+use super::{Command, HAND_IN, HOSTNAME, Sandbox, fence, loopback, vary};
 use crate::error::{Context, Error, Result};
 use crate::process::PATH;
 
@@ -23,6 +24,8 @@ use crate::process::PATH;
 const CHROOT: &str = "imgbuild";
 /// Where the device directory that the chroot sees is made.
 const DEVICES: &str = "/run/imgbuild-dev";
+/// Says which processors there are, in a varied sandbox.
+const ONE_CPU: &str = "/run/imgbuild-cpu";
 
 /// Runs as PID 1 of the sandbox that `spec` describes; returns the exit code.
 pub fn run(spec: &Path) -> Result<u8> {
@@ -37,6 +40,9 @@ pub fn run(spec: &Path) -> Result<u8> {
     }
     hide_host(&sandbox)?;
     hand_in(&sandbox)?;
+    if sandbox.vary {
+        one_cpu()?;
+    }
     let mut process = match &sandbox.command {
         Command::Host { argv } => beside_tree(argv, &sandbox),
         Command::Chroot {
@@ -49,6 +55,9 @@ pub fn run(spec: &Path) -> Result<u8> {
             inside_tree(argv, user, directory, &sandbox)
         }
     };
+    if sandbox.vary {
+        return vary::run(process);
+    }
     let child = process
         .spawn()
         .context(|| format!("cannot start {}", process.get_program().to_string_lossy()))?;
@@ -112,6 +121,17 @@ fn hand_in(sandbox: &Sandbox) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// From here on there is one processor.
+fn one_cpu() -> Result<()> {
+    let failed = || "cannot limit the sandbox to one processor".to_owned();
+    let all = sched_getaffinity(None).context(failed)?;
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu));
+    let mut one = CpuSet::new();
+    one.set(first.unwrap_or(0));
+    sched_setaffinity(None, &one).context(failed)?;
+    put(Path::new(ONE_CPU), b"0\n")
 }
 
 /// The devices of a container, and no others.
@@ -209,6 +229,12 @@ fn fstab(sandbox: &Sandbox) -> String {
          run /run/lock tmpfs rw,nosuid,nodev,noexec,mode=1777 0 0\n"
     );
     text.push_str(&fence::read_only_settings());
+    if sandbox.vary {
+        let _ = writeln!(
+            text,
+            "{ONE_CPU} /sys/devices/system/cpu/online none ro,bind 0 0"
+        );
+    }
     if sandbox.network {
         text.push_str("/run/resolv.conf /etc/resolv.conf none rw,bind 0 0\n");
     }

@@ -20,6 +20,7 @@ mod fence;
 mod init;
 mod loopback;
 mod mounts;
+pub mod vary;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,6 +86,8 @@ pub struct Sandbox {
     pub environment: BTreeMap<String, String>,
     /// Whether the host's network is visible (only while locking).
     pub network: bool,
+    /// Whether what must not matter is different; see [`vary`].
+    pub vary: bool,
     /// What runs.
     pub command: Command,
 }

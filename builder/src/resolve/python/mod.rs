@@ -277,6 +277,7 @@ impl Pip<'_> {
             ],
             environment,
             network: true,
+            vary: false,
             command: Command::Chroot {
                 argv: vec!["sh".into(), "-eu".into(), "-c".into(), script],
                 user: "root".into(),
