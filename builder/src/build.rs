@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use store::manifest::Manifest;
-use store::{DirStore, Sha256};
+use store::{DirStore, Inputs, Sha256};
 
 use crate::args;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -23,13 +23,26 @@ use crate::settings::Settings;
 use crate::steps;
 use crate::ui::Ui;
 
+/// What is asked of a build.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// How strictly it sticks to what is there.
+    pub strictness: Strictness,
+    /// Whether missing programs of this machine are installed first.
+    pub setup: bool,
+    /// Whether what must not matter is varied ([`crate::sandbox::vary`]). Then
+    /// every step runs, on layers of its own, from retained inputs alone, and
+    /// nothing is released.
+    pub vary: bool,
+}
+
 /// What a build came to.
 #[derive(Debug)]
 pub struct Outcome {
     /// The image.
     pub manifest: Manifest,
-    /// Number of its release in the first environment.
-    pub seq: u64,
+    /// Number of its release in the first environment; none when varied.
+    pub seq: Option<u64>,
     /// Whether nothing had to be done.
     pub up_to_date: bool,
     /// How long it took.
@@ -104,6 +117,13 @@ impl Workplace {
             used.extend(text.lines().map(str::to_owned));
         }
         self.layers.prune(&|name| used.contains(name))
+    }
+
+    /// Removes every layer: a varied build starts from nothing.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let _guard = self.guard()?;
+        self.write_kept(&BTreeSet::new())?;
+        self.layers.prune(&|_| false)
     }
 
     /// Held while lists of layers are written or relied on.
@@ -182,65 +202,126 @@ pub fn open_store(settings: &Settings) -> Result<DirStore> {
 }
 
 /// Builds one recipe.
-pub fn build(
-    path: &Path,
-    settings: &Settings,
-    strictness: Strictness,
-    setup: bool,
-    ui: &mut Ui,
-) -> Result<Outcome> {
+pub fn build(path: &Path, settings: &Settings, wanted: Wanted, ui: &mut Ui) -> Result<Outcome> {
     let started = Instant::now();
     let recipe = load_recipe(path)?;
     require_root()?;
     let store = open_store(settings)?;
     let lock = Lock::load(&Lock::path_for(path))?;
-    if let Some(done) = nothing_to_do(&recipe, path, lock.as_ref(), &store, settings, started)? {
+    if !wanted.vary
+        && let Some(done) = nothing_to_do(&recipe, path, lock.as_ref(), &store, settings, started)?
+    {
         return Ok(done);
     }
-    prepare_host(&recipe, setup, ui)?;
+    prepare_host(&recipe, wanted.setup, ui)?;
+    let mut settings = settings.clone();
+    if wanted.vary {
+        // Layers of the two kinds never meet, and the path is another one.
+        settings.work = settings.work.join("varied").join(recipe.name.as_str());
+    }
     let place = Workplace::take(&settings.work, recipe.name.as_str())?;
     let inputs = store.inputs();
     let locking = Locking {
         recipe: &recipe,
         path,
-        settings,
+        settings: &settings,
         inputs: &inputs,
         place: &place,
-        strictness,
+        strictness: Strictness {
+            frozen: wanted.strictness.frozen || wanted.vary,
+            ..wanted.strictness
+        },
         upgrade: Upgrade::Nothing,
     };
     let lock = locking.run(lock.as_ref(), ui)?;
-    let planned = runner::plan(steps::all(&recipe, &lock)?, &place.layers)?;
-    place.keep_layers(&all_keys(&planned))?;
-    let runner = Runner {
-        layers: &place.layers,
-        work: &settings.work,
-        scratch: &place.scratch.join("run"),
+    let making = Making {
+        recipe: &recipe,
+        path,
         lock: &lock,
         inputs: &inputs,
-        recipe: path,
+        place: &place,
+        settings: &settings,
+        into: &store,
     };
-    runner.run(&planned, ui)?;
+    if wanted.vary {
+        let manifest = making.varied(ui)?;
+        place.clear()?;
+        return Ok(Outcome {
+            manifest,
+            seq: None,
+            up_to_date: false,
+            took: started.elapsed(),
+        });
+    }
+    let planned = runner::plan(steps::all(&recipe, &lock)?, &place.layers)?;
+    let manifest = making.run(&planned, false, ui)?;
     interrupt::check()?;
     let layers = runner::tree_layers(&planned);
-    let tree = place
-        .layers
-        .scratch(&place.scratch.join("image"), &layers)?;
-    let manifest = image::pack(&recipe, &lock, tree.root(), &store, settings, ui)?;
-    drop(tree);
-    interrupt::check()?;
     let phase = ui.phase("keep the cache");
     place.layers.sync(&layers)?;
     phase.finish(&format!("{} layers", layers.len()));
-    let seq = image::release(&manifest, &store, settings, ui)?;
+    let seq = image::release(&manifest, &store, &settings, ui)?;
     remember(&settings.work, &planned, &recipe, &manifest)?;
     place.prune_layers(&all_keys(&planned))?;
     Ok(Outcome {
         manifest,
-        seq,
+        seq: Some(seq),
         up_to_date: false,
         took: started.elapsed(),
     })
+}
+
+/// Everything that the way from a lock to an image needs.
+pub(crate) struct Making<'a> {
+    pub(crate) recipe: &'a Recipe,
+    /// Where the recipe lies, for hints.
+    pub(crate) path: &'a Path,
+    pub(crate) lock: &'a Lock,
+    /// All of the lock's inputs are here.
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) place: &'a Workplace,
+    pub(crate) settings: &'a Settings,
+    /// The store that the image goes to.
+    pub(crate) into: &'a DirStore,
+}
+
+impl Making<'_> {
+    /// Runs the steps that are not done yet and packs the tree.
+    fn run(&self, planned: &[Planned], vary: bool, ui: &mut Ui) -> Result<Manifest> {
+        self.place.keep_layers(&all_keys(planned))?;
+        let runner = Runner {
+            layers: &self.place.layers,
+            work: &self.settings.work,
+            scratch: &self.place.scratch.join("run"),
+            lock: self.lock,
+            inputs: self.inputs,
+            recipe: self.path,
+            vary,
+        };
+        runner.run(planned, ui)?;
+        interrupt::check()?;
+        let layers = runner::tree_layers(planned);
+        let scratch = self.place.scratch.join("image");
+        let tree = self.place.layers.scratch(&scratch, &layers)?;
+        image::pack(
+            self.recipe,
+            self.lock,
+            tree.root(),
+            self.into,
+            self.settings,
+            ui,
+        )
+    }
+
+    /// Runs every step in a varied world, from nothing, and packs the tree.
+    pub(crate) fn varied(&self, ui: &mut Ui) -> Result<Manifest> {
+        self.place.clear()?;
+        let mut steps = steps::all(self.recipe, self.lock)?;
+        // Tests change nothing, and prove something else.
+        steps.retain(|step| !step.is_test());
+        let planned = runner::plan(steps, &self.place.layers)?;
+        self.run(&planned, true, ui)
+    }
 }
 
 /// Reads a recipe; its error is a usage error.
@@ -320,7 +401,7 @@ fn nothing_to_do(
     };
     Ok(Some(Outcome {
         manifest,
-        seq,
+        seq: Some(seq),
         up_to_date: true,
         took: started.elapsed(),
     }))

@@ -90,7 +90,7 @@ pub fn pack(
             environment: service.environment.clone(),
         }),
     };
-    retain(lock, store)?;
+    retain(recipe, lock, store)?;
     describe(&manifest, store)?;
     phase.finish(&format!(
         "{} in {} entries, {} new in the store",
@@ -101,14 +101,19 @@ pub fn pack(
     Ok(manifest)
 }
 
-/// Keeps the lock among the inputs, under the digest that the manifest records:
-/// whoever has the image can say what it was made of, and make it again.
-fn retain(lock: &Lock, store: &DirStore) -> Result<()> {
-    let text = lock.to_text()?;
-    store
-        .inputs()
-        .insert(&mut text.as_bytes(), Some(&lock.digest()?))
-        .context(|| "cannot keep the lock in the store".into())?;
+/// Keeps recipe and lock among the inputs, under the digests that the manifest
+/// records: whoever has the image can say what it was made of, and make it again
+/// ([`mod@crate::rebuild`]).
+fn retain(recipe: &Recipe, lock: &Lock, store: &DirStore) -> Result<()> {
+    let inputs = store.inputs();
+    for (text, what) in [
+        (recipe.canonical_json(), "recipe"),
+        (lock.to_text()?.into_bytes(), "lock"),
+    ] {
+        inputs
+            .insert(&mut text.as_slice(), None)
+            .context(|| format!("cannot keep the {what} in the store"))?;
+    }
     Ok(())
 }
 

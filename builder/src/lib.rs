@@ -38,6 +38,7 @@ pub mod lock;
 pub mod locking;
 pub mod mirror;
 pub mod process;
+pub mod rebuild;
 pub mod recipe;
 pub mod resolve;
 pub mod runner;

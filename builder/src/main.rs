@@ -37,7 +37,9 @@ fn main() -> ExitCode {
 fn run(args: LowArgs, ui: &mut Ui) -> Result<()> {
     let root = rustix::process::geteuid().is_root();
     if root && commands::mounts(&args) {
-        sandbox::enter_mount_namespace()?;
+        sandbox::enter_mount_namespace(commands::varies(&args))?;
+        // The caller's is no part of a build.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     }
     interrupt::install(ui::last_words)?;
     let common = args.common().clone();

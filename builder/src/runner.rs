@@ -29,6 +29,8 @@ pub struct Runner<'a> {
     pub inputs: &'a Inputs,
     /// The recipe's path, for hints.
     pub recipe: &'a Path,
+    /// Whether the steps run in a varied world; then only on layers that did.
+    pub vary: bool,
 }
 
 /// A step with its place in the build.
@@ -148,7 +150,9 @@ impl Runner<'_> {
             let command = Command::Host {
                 argv: argv.collect(),
             };
-            failure = execute(step, &building, &binds, command, &mut log, listen)?.err();
+            failure = self
+                .execute(step, &building, &binds, command, &mut log, listen)?
+                .err();
         }
         if failure.is_none() {
             let command = Command::Chroot {
@@ -160,7 +164,9 @@ impl Runner<'_> {
                 user: step.user.clone(),
                 directory: step.directory.clone(),
             };
-            failure = execute(step, &building, &binds, command, &mut log, listen)?.err();
+            failure = self
+                .execute(step, &building, &binds, command, &mut log, listen)?
+                .err();
         }
         if let Some(failure) = failure {
             append_bootstrap_log(&root, &mut log);
@@ -242,6 +248,32 @@ impl Runner<'_> {
         Ok(())
     }
 
+    fn execute(
+        &self,
+        step: &Step,
+        building: &Building,
+        binds: &[Bind],
+        command: Command,
+        log: &mut fs::File,
+        listen: &mut dyn FnMut(&str),
+    ) -> Result<std::result::Result<(), ToolFailure>> {
+        let sandbox = Sandbox {
+            root: building.root().to_owned(),
+            binds: binds.to_vec(),
+            environment: step.environment.clone(),
+            network: false,
+            vary: self.vary,
+            command,
+        };
+        sandbox.run(
+            step.timeout,
+            Output {
+                log: Some(log),
+                listen,
+            },
+        )
+    }
+
     fn explain(&self, step: &Step, key: &Key, failure: ToolFailure) -> Error {
         let cause = failure.into_error();
         let mut error = Error::failed(format!("the step `{}` failed", step.name));
@@ -251,36 +283,14 @@ impl Runner<'_> {
         }
         error = error.detail(format!("log:  {}", self.layers.log(key).display()));
         error = error.detail(format!("tree: {}", self.layers.changes(key).display()));
+        if self.vary {
+            return error.hint("the varied world is described in `imgbuild build --help`");
+        }
         error.hint(format!(
             "look inside with `imgbuild shell {}`; the next build resumes at this step",
             self.recipe.display()
         ))
     }
-}
-
-fn execute(
-    step: &Step,
-    building: &Building,
-    binds: &[Bind],
-    command: Command,
-    log: &mut fs::File,
-    listen: &mut dyn FnMut(&str),
-) -> Result<std::result::Result<(), ToolFailure>> {
-    let sandbox = Sandbox {
-        root: building.root().to_owned(),
-        binds: binds.to_vec(),
-        environment: step.environment.clone(),
-        network: false,
-        vary: false,
-        command,
-    };
-    sandbox.run(
-        step.timeout,
-        Output {
-            log: Some(log),
-            listen,
-        },
-    )
 }
 
 /// Whether dpkg or debootstrap says that a package is done.

@@ -161,11 +161,14 @@ proptest! {
     fn the_normal_form_is_a_recipe(sections in recipe()) {
         let once = parse(&write(&sections));
         let written = toml::to_string(&once).unwrap();
-        let twice = parse(&written);
-        prop_assert_eq!(
-            String::from_utf8(once.canonical_json()),
-            String::from_utf8(twice.canonical_json())
-        );
+        let json = once.canonical_json();
+        let read = Recipe::from_canonical_json(&json, Path::new("any.toml")).unwrap();
+        for twice in [parse(&written), read] {
+            prop_assert_eq!(
+                String::from_utf8(json.clone()),
+                String::from_utf8(twice.canonical_json())
+            );
+        }
     }
 
     /// No text makes the parser panic, and every error has a place in the text.

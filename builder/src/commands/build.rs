@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::args::BuildArgs;
-use crate::build::{Outcome, build};
+use crate::build::{Outcome, Wanted, build};
 use crate::error::Result;
 use crate::image::FIRST_ENVIRONMENT;
 use crate::locking::Strictness;
@@ -20,21 +20,26 @@ struct Built<'a> {
     sha256: String,
     size: u64,
     entries: u64,
-    environment: &'static str,
-    seq: u64,
+    environment: Option<&'static str>,
+    seq: Option<u64>,
+    varied: bool,
     up_to_date: bool,
     seconds: f64,
     phases: Vec<(String, f64)>,
 }
 
 pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let strictness = Strictness {
-        locked: args.locked,
-        frozen: args.frozen,
-        offline: args.offline,
+    let wanted = Wanted {
+        strictness: Strictness {
+            locked: args.locked,
+            frozen: args.frozen,
+            offline: args.offline,
+        },
+        setup: args.setup,
+        vary: args.vary,
     };
     for recipe in &args.recipes {
-        let outcome = build(recipe, settings, strictness, args.setup, ui)?;
+        let outcome = build(recipe, settings, wanted, ui)?;
         report(&outcome, settings, ui);
     }
     Ok(())
@@ -56,8 +61,9 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
             sha256: manifest.sha256.to_string(),
             size: manifest.size,
             entries: manifest.entries,
-            environment: FIRST_ENVIRONMENT,
+            environment: seq.map(|_| FIRST_ENVIRONMENT),
             seq: *seq,
+            varied: seq.is_none(),
             up_to_date: *up_to_date,
             seconds: took.as_secs_f64(),
             phases: ui
@@ -69,6 +75,16 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
         return;
     }
     let (name, env) = (&manifest.name, FIRST_ENVIRONMENT);
+    let Some(seq) = seq else {
+        ui.note(&format!(
+            "{name}: built in a varied world in {:.1} s; {} in {} entries; not released",
+            took.as_secs_f64(),
+            ui::size(manifest.size),
+            manifest.entries
+        ));
+        ui.result(&manifest.image.to_string());
+        return;
+    };
     let state = if *up_to_date {
         "up to date, nothing to do"
     } else {

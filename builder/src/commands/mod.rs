@@ -6,6 +6,7 @@ mod doctor;
 mod image;
 mod lock;
 mod plan;
+mod rebuild;
 mod shell;
 
 use crate::args::{BuildArgs, Command, LowArgs};
@@ -23,6 +24,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Doctor(args) => doctor::run(&args, settings, ui),
         Command::List(_) => image::list(settings, ui),
         Command::Show(args) => image::show(&args, settings, ui),
+        Command::Rebuild(args) => rebuild::run(&args, settings, ui),
         Command::Diff(args) => diff::run(&args, settings, ui),
         Command::Log(args) => plan::log(&args, settings, ui),
     }
@@ -33,7 +35,19 @@ pub fn mounts(args: &LowArgs) -> bool {
     let build = |args: &BuildArgs| !args.recipes.is_empty();
     match &args.command {
         None => build(&args.build),
-        Some(Command::Build(_) | Command::Lock(_) | Command::Shell(_)) => true,
+        Some(Command::Build(_) | Command::Lock(_) | Command::Shell(_) | Command::Rebuild(_)) => {
+            true
+        }
+        Some(_) => false,
+    }
+}
+
+/// Whether imgbuild itself runs as a stranger would run it.
+pub fn varies(args: &LowArgs) -> bool {
+    match &args.command {
+        None => args.build.vary,
+        Some(Command::Build(args)) => args.vary,
+        Some(Command::Rebuild(_)) => true,
         Some(_) => false,
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
         lock: &lock,
         inputs: &store.inputs(),
         recipe: &args.recipe,
+        vary: false,
     };
     let binds = runner.hand(&step.step)?;
     let mounted = layers.scratch(&place.scratch.join("shell"), &stack)?;

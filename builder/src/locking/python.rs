@@ -35,6 +35,7 @@ impl Locking<'_> {
             lock,
             inputs: self.inputs,
             recipe: self.path,
+            vary: false,
         };
         runner.run(&planned, ui)?;
         let pip = Pip {

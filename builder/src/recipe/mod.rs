@@ -132,6 +132,17 @@ impl Recipe {
         canonical_json(self)
     }
 
+    /// A recipe from its canonical form; `file` is what errors call it. What lies
+    /// beside it is not looked at.
+    pub fn from_canonical_json(json: &[u8], file: &Path) -> Result<Recipe, RecipeError> {
+        // The keys are those of TOML, so the one reader reads both.
+        let text = serde_json::from_slice::<toml::Table>(json)
+            .map_err(|error| error.to_string())
+            .and_then(|table| toml::to_string(&table).map_err(|error| error.to_string()))
+            .map_err(|why| Fault::new(0..0, format!("no canonical recipe: {why}")).at(file, ""))?;
+        Self::parse(&text, file)
+    }
+
     /// Every file and directory beside the recipe that it uses, with the key
     /// that names it, in the order of the recipe, as written.
     pub fn besides(&self) -> Vec<&Beside> {

@@ -13,6 +13,7 @@ use rustix::mount::{
 };
 
 use super::own_executable;
+use super::vary::caller;
 use crate::error::{Context, Error, Result};
 use crate::process::{PATH, Tool};
 
@@ -22,17 +23,25 @@ const MARK: &str = "IMGBUILD_PRIVATE_MOUNTS";
 const PERCH: &str = "/proc/sys";
 
 /// Re-runs this very command line in a private mount namespace, so that every
-/// mount of the build vanishes with the process. Returns when it is there.
-pub fn enter_mount_namespace() -> Result<()> {
+/// mount of the build vanishes with the process. Returns when it is there. With
+/// `vary` it becomes that of a stranger, see [`vary::caller`].
+pub fn enter_mount_namespace(vary: bool) -> Result<()> {
     let mine = std::fs::read_link("/proc/self/ns/mnt")
         .context(|| "cannot read /proc/self/ns/mnt (is /proc mounted?)".into())?;
     let own = own_executable()?;
     if std::env::var_os(MARK).is_some_and(|outer| Path::new(&outer) != mine) {
+        if vary {
+            caller::rename()?;
+        }
         return make_private();
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
-    let tool = Tool::inherit("unshare")
-        .args(["--mount", "--propagation", "unchanged", "--"])
+    let mut tool = Tool::inherit("unshare").args(["--mount", "--propagation", "unchanged"]);
+    if vary {
+        tool = caller::disguise(tool.arg("--uts"));
+    }
+    let tool = tool
+        .arg("--")
         .arg(own)
         .args(std::env::args_os().skip(1))
         .env("PATH", path)

@@ -1,0 +1,215 @@
+//! An image, built again from what the store retained, and compared.
+//!
+//! ```text
+//! manifest ─digests─▶ recipe, lock ─▶ inputs ─▶ varied build ─▶ image' ─compare─▶ Verdict
+//! ```
+//!
+//! Nothing but the store is asked: recipe and lock are retained as inputs under
+//! the digests that the manifest records, so neither the directory that the
+//! recipe lay in nor a network is needed. The build runs in a varied world
+//! ([`crate::sandbox::vary`]) on layers of its own, below the work directory; the
+//! rebuilt image goes to a store there, and the store that is being checked
+//! gets no byte of it.
+
+mod diffoscope;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use store::{DirStore, Inputs, Manifest, Sha256};
+
+use crate::build::{Making, Workplace, open_store, prepare_host, require_root};
+use crate::compare::{self, Report, Side, compare};
+use crate::error::{Context, Error, Result};
+use crate::find;
+use crate::host;
+use crate::layers::remove;
+use crate::lock::Lock;
+use crate::recipe::Recipe;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+pub use diffoscope::Opinion;
+
+/// What a rebuild came to.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The image that was to be made.
+    pub manifest: Manifest,
+    /// The image that was made.
+    pub rebuilt: Manifest,
+    /// In what they differ, if they do.
+    pub differences: Option<Report>,
+    /// What diffoscope(1) says about files that differ, if it is installed.
+    pub opinions: Vec<Opinion>,
+    /// Where the rebuilt image is, if it was to be kept.
+    pub kept: Option<PathBuf>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Builds the image that `text` means again. With `keep`, what was made stays.
+pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Result<Verdict> {
+    let started = Instant::now();
+    let manifest = find::image(&find::open(settings)?, text)?;
+    require_root()?;
+    let store = open_store(settings)?;
+    let inputs = store.inputs();
+    let recipe = recipe(&manifest, &inputs)?;
+    let lock = lock(&manifest, &inputs)?;
+    same_architecture(&lock)?;
+    complete(&manifest, &lock, &inputs)?;
+    prepare_host(&recipe, false, ui)?;
+
+    let mut settings = settings.clone();
+    settings.work = place(&settings, &manifest);
+    let workplace = Workplace::take(&settings.work, recipe.name.as_str())?;
+    let other = settings.work.join("store");
+    remove(&other)?;
+    let into = DirStore::open_or_create(&other)
+        .context(|| format!("cannot make a store in {}", other.display()))?;
+    ui.note(&format!(
+        "rebuilding {} as {}",
+        manifest.image, manifest.name
+    ));
+    let making = Making {
+        recipe: &recipe,
+        path: Path::new("the retained recipe"),
+        lock: &lock,
+        inputs: &inputs,
+        place: &workplace,
+        settings: &settings,
+        into: &into,
+    };
+    let rebuilt = making.varied(ui)?;
+    let mut verdict = Verdict {
+        differences: None,
+        opinions: Vec::new(),
+        kept: keep.then(|| other.clone()),
+        took: started.elapsed(),
+        manifest,
+        rebuilt,
+    };
+    if verdict.manifest.image != verdict.rebuilt.image {
+        let phase = ui.phase("compare");
+        let old = Side {
+            store: store.read(),
+            manifest: &verdict.manifest,
+        };
+        let new = Side {
+            store: into.read(),
+            manifest: &verdict.rebuilt,
+        };
+        let report = compare(old, new, true)?;
+        let scratch = workplace.scratch.join("diffoscope");
+        verdict.opinions = diffoscope::ask(&report, old, new, &scratch)?;
+        phase.finish(&format!("{} entries differ", report.totals.found()));
+        verdict.differences = Some(report);
+    }
+    if !keep {
+        // Locked by us until the end of this function.
+        remove(&settings.work)?;
+    }
+    verdict.took = started.elapsed();
+    Ok(verdict)
+}
+
+/// The directory of this image's rebuild, of another length than a build's.
+fn place(settings: &Settings, manifest: &Manifest) -> PathBuf {
+    let digits = manifest.image.hex();
+    settings.work.join("rebuild").join(&digits[..16])
+}
+
+fn recipe(manifest: &Manifest, inputs: &Inputs) -> Result<Recipe> {
+    let json = retained(inputs, &manifest.recipe, manifest, "recipe")?;
+    let bad = |why: String| {
+        Error::failed(format!(
+            "the retained recipe of {} is not usable",
+            manifest.image
+        ))
+        .detail(why)
+        .hint("another version of imgbuild made the image: rebuild it with that one")
+    };
+    let recipe = Recipe::from_canonical_json(&json, Path::new("recipe"))
+        .map_err(|error| bad(error.to_string()))?;
+    if Sha256::of(&recipe.canonical_json()) != manifest.recipe {
+        return Err(bad("this imgbuild reads something else in it".into()));
+    }
+    Ok(recipe)
+}
+
+fn lock(manifest: &Manifest, inputs: &Inputs) -> Result<Lock> {
+    let text = retained(inputs, &manifest.lock, manifest, "lock")?;
+    let text = String::from_utf8(text).context(|| "the retained lock is no text".into())?;
+    let lock = Lock::parse(&text)
+        .context(|| format!("the retained lock of {} is not usable", manifest.image))?;
+    Ok(lock)
+}
+
+/// The bytes of an input, checked.
+fn retained(inputs: &Inputs, digest: &Sha256, of: &Manifest, what: &str) -> Result<Vec<u8>> {
+    let failed = || format!("the store has no {what} of {}", of.image);
+    if !inputs.has(digest) {
+        return Err(Error::failed(failed())
+            .detail(format!("missing: {digest}"))
+            .hint("build its recipe once more with `--vary`: that retains both"));
+    }
+    inputs.verify(digest).context(failed)?;
+    fs::read(inputs.path(digest)).context(failed)
+}
+
+fn same_architecture(lock: &Lock) -> Result<()> {
+    let own = host::architecture()?;
+    if lock.architecture == own {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "the image is for {}, this machine runs {own}",
+        lock.architecture
+    ))
+    .hint("rebuild it on a machine of that architecture"))
+}
+
+/// Fails unless every input is here and still what it was.
+fn complete(manifest: &Manifest, lock: &Lock, inputs: &Inputs) -> Result<()> {
+    let debs = lock
+        .debs
+        .iter()
+        .map(|d| (&d.sha256, format!("{} {}", d.name, d.version)));
+    let python = lock.python.iter().map(|p| (&p.sha256, p.file.clone()));
+    let git = lock.git.iter().map(|g| (&g.sha256, g.commit.clone()));
+    let files = lock.files.iter().map(|f| (&f.sha256, f.path.clone()));
+    let missing: Vec<String> = debs
+        .chain(python)
+        .chain(git)
+        .chain(files)
+        .filter(|(digest, _)| !inputs.has(digest))
+        .map(|(_, name)| name)
+        .collect();
+    let Some(first) = missing.first() else {
+        return Ok(());
+    };
+    Err(Error::failed(format!(
+        "the store retains {} of the inputs of {} no more",
+        missing.len(),
+        manifest.image
+    ))
+    .detail(format!("for example {first}"))
+    .hint("copy them from another store, or build the recipe again: that fetches them"))
+}
+
+/// The report for people, line by line.
+pub fn show(verdict: &Verdict, line: &mut dyn FnMut(&str)) {
+    let Some(report) = &verdict.differences else {
+        return;
+    };
+    compare::show(report, compare::How { every_file: true }, line);
+    for opinion in &verdict.opinions {
+        line("");
+        line(&format!("diffoscope: {}", opinion.path));
+        for text in opinion.text.lines() {
+            line(&format!("  {text}"));
+        }
+    }
+}
