@@ -7,6 +7,7 @@ mod archives;
 mod python;
 mod tools;
 
+pub(crate) use archives::credentials;
 pub use archives::{Archives, acquire_settings};
 pub use python::PipSettings;
 pub use tools::{Missing, Tools, architecture};
