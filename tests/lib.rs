@@ -8,6 +8,7 @@
 // A panic in here is a failed test, as it should be.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod bench;
 pub mod binaries;
 pub mod host;
 pub mod http;

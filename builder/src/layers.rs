@@ -168,8 +168,7 @@ impl Layers {
         for name in ["done", "fs", "work", "root", SPEC] {
             remove(&dir.join(name))?;
         }
-        let upper = dir.join("fs");
-        fs::create_dir_all(&upper).context(|| format!("cannot make {}", upper.display()))?;
+        make_top(&dir.join("fs"))?;
         let mounted = if below.is_empty() {
             // The first layer is a plain directory: overlayfs needs a lower one.
             let empty = dir.join("work/empty");
@@ -213,8 +212,7 @@ impl Layers {
     /// Mounts the given layers read-write with a throw-away top at `scratch`.
     pub fn scratch(&self, scratch: &Path, layers: &[Key]) -> Result<Mounted> {
         remove(scratch)?;
-        let upper = scratch.join("fs");
-        fs::create_dir_all(&upper).context(|| format!("cannot make {}", upper.display()))?;
+        make_top(&scratch.join("fs"))?;
         self.mount(scratch, layers, None)
     }
 
@@ -358,6 +356,15 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = unmount(&self.path, UnmountFlags::DETACH);
     }
+}
+
+/// Makes a layer's directory. It is the root of the tree as well, whatever the
+/// caller's umask.
+fn make_top(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::create_dir_all(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+        .context(|| format!("cannot make {}", path.display()))
 }
 
 fn write_done(path: &Path, done: &Done) -> Result<()> {

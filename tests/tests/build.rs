@@ -2,132 +2,14 @@
 //! how it goes on. One small Debian, bootstrapped once, is the ground of all.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use tests::bench::{bench, runs};
 use tests::binaries::{Ran, imgbuild};
 use tests::host::Host;
-
-/// A directory with recipes, a store and a work directory.
-struct Bench {
-    dir: tempfile::TempDir,
-}
-
-/// The one bench, with the base image built. Its tests take turns: they look at
-/// what the whole machine has.
-fn bench() -> MutexGuard<'static, Bench> {
-    static BENCH: OnceLock<Mutex<Bench>> = OnceLock::new();
-    let bench = BENCH.get_or_init(|| {
-        let bench = Bench {
-            // Not below /tmp: it may be a tmpfs, too small for an image.
-            dir: tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable"),
-        };
-        bench.write("base", "");
-        bench.imgbuild(&["base.toml"]).expect(0);
-        Mutex::new(bench)
-    });
-    // A failed test must not fail the others.
-    let guard = bench.lock();
-    guard.unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-impl Bench {
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Writes a recipe on the base, and its lock where there is one to reuse.
-    fn write(&self, name: &str, rest: &str) {
-        let text = format!("name = \"{name}\"\n[bootstrap]\nsuite = \"bookworm\"\n{rest}");
-        fs::write(self.path(&format!("{name}.toml")), text).unwrap();
-        if name != "base" {
-            let lock = self.path(&format!("{name}.lock"));
-            fs::copy(self.path("base.lock"), lock).unwrap();
-        }
-    }
-
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command
-            .current_dir(self.dir.path())
-            .env("IMGBUILD_STORE", self.path("store"))
-            .env("IMGBUILD_WORK", self.path("work"))
-            .env("IMGBUILD_KEYS", self.path("keys"))
-            .args(arguments);
-        command
-    }
-
-    fn imgbuild(&self, arguments: &[&str]) -> Ran {
-        let program = imgbuild().to_str().unwrap();
-        Ran::of(&mut self.command(program, arguments))
-    }
-
-    /// Builds a recipe of one step without the network.
-    fn build_step(&self, name: &str, script: &str, more: &str) -> Ran {
-        self.write(
-            name,
-            &format!("[[run]]\nname = \"it\"\nscript = '''{script}'''\n{more}"),
-        );
-        self.imgbuild(&["--frozen", &format!("{name}.toml")])
-    }
-
-    /// Starts a build and waits until it is in its free steps.
-    fn start(&self, recipe: &str) -> Running {
-        let program = imgbuild().to_str().unwrap();
-        let mut command = self.command(program, &["--frozen", recipe]);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("run ...\n") {
-            let read = stderr.read_line(&mut said).unwrap();
-            assert!(read > 0, "the build ended early: {said}");
-        }
-        std::thread::sleep(Duration::from_millis(700));
-        Running { child, stderr }
-    }
-}
-
-struct Running {
-    child: Child,
-    stderr: BufReader<std::process::ChildStderr>,
-}
-
-impl Running {
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// The exit code (-1 after a signal), the rest of stderr, and how long it took.
-    fn end(mut self) -> (i32, String, Duration) {
-        let started = Instant::now();
-        let mut rest = String::new();
-        self.stderr.read_to_string(&mut rest).unwrap();
-        let status = self.child.wait().unwrap();
-        (status.code().unwrap_or(-1), rest, started.elapsed())
-    }
-}
-
-/// Whether a process has these words in its arguments.
-fn runs(words: &str) -> bool {
-    fs::read_dir("/proc").unwrap().flatten().any(|process| {
-        let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        let arguments: Vec<u8> = arguments
-            .iter()
-            .map(|b| if *b == 0 { b' ' } else { *b })
-            .collect();
-        String::from_utf8_lossy(&arguments).contains(words)
-    })
-}
 
 /// Files below a directory that hold the text.
 fn holding(dir: &Path, text: &str) -> Vec<PathBuf> {
@@ -464,7 +346,7 @@ fn secrets_of_the_machine_stay_on_it() {
         let said = ran.stdout + &ran.stderr;
         assert!(!said.contains(SECRET), "{said}");
     }
-    assert_eq!(holding(bench.dir.path(), SECRET), Vec::<PathBuf>::new());
+    assert_eq!(holding(bench.dir(), SECRET), Vec::<PathBuf>::new());
     // A step that knows it anyhow does not get it into an image.
     bench
         .build_step("leaks", &format!("echo {SECRET} > /etc/leak"), "")

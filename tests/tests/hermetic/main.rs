@@ -1,0 +1,4 @@
+//! What a step sees, what it may do, and what of it stays: hermetic builds
+//! through the real binary.
+
+mod normalise;
