@@ -83,9 +83,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// List the images of the store
     List(Common),
-    /// Show an image's manifest
+    /// Show an image's manifest, or its bill of materials
     #[command(after_help = IMAGE_HELP)]
-    Show(ImageArgs),
+    Show(ShowArgs),
     /// Build an image again from the store alone, and compare the bytes
     #[command(after_help = REBUILD_HELP)]
     Rebuild(RebuildArgs),
@@ -219,12 +219,18 @@ pub struct DoctorArgs {
     pub common: Common,
 }
 
-/// An image.
+/// `show`.
 #[derive(Args, Debug)]
-pub struct ImageArgs {
+pub struct ShowArgs {
     /// The image
     #[arg(value_name = "IMAGE")]
     pub image: String,
+    /// Show what it is made of instead.
+    #[arg(
+        long,
+        help = "Show what it is made of: a bill of materials as CycloneDX 1.6 JSON"
+    )]
+    pub sbom: bool,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,

@@ -10,6 +10,7 @@ use store::{DirBackend, EnvName, ImageName, Manifest, Store};
 
 use crate::error::{Context, Error, Result};
 use crate::image::FIRST_ENVIRONMENT;
+use crate::lock::{self, Lock};
 use crate::settings::Settings;
 
 /// Opens the store to read it.
@@ -55,6 +56,23 @@ pub fn image(store: &Store, text: &str) -> Result<Manifest> {
     store
         .manifest(&image)
         .context(|| "cannot read the image's manifest".into())
+}
+
+/// The lock that an image was built from, as the store keeps it.
+pub fn lock(store: &Store, manifest: &Manifest) -> Result<Lock> {
+    let failed = || format!("cannot read the lock of {}", manifest.image);
+    let found = store
+        .input(&manifest.lock, lock::MAX_SIZE)
+        .context(failed)?;
+    let text = found.ok_or_else(|| {
+        Error::failed(format!(
+            "the lock of {} is not in the store: {} is missing",
+            manifest.image, manifest.lock
+        ))
+        .hint("build its recipe once more with `--vary`: that retains it")
+    })?;
+    let text = String::from_utf8(text).context(failed)?;
+    Lock::parse(&text).map_err(|e| Error::failed(failed()).because(&e))
 }
 
 /// Every name and image of the first environment's releases, oldest first. None

@@ -17,7 +17,7 @@
 //! releases it. [`mod@build`] is the whole of it.
 //!
 //! [`find`] knows what a person means by an image, [`compare`] what two of them
-//! do not have in common.
+//! do not have in common, [`sbom`] what one is made of.
 //!
 //! The library prints only through [`ui`] and reads the environment only
 //! through [`settings`].
@@ -43,6 +43,7 @@ pub mod recipe;
 pub mod resolve;
 pub mod runner;
 pub mod sandbox;
+pub mod sbom;
 pub mod settings;
 pub mod steps;
 pub mod tree;

@@ -24,7 +24,7 @@ pub use changes::{Change, Changes};
 /// The format's version; another one is refused.
 pub const VERSION: u32 = 1;
 /// No lock is larger; a bound before work.
-const MAX_SIZE: u64 = 64 << 20;
+pub const MAX_SIZE: u64 = 64 << 20;
 
 /// All inputs of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -139,6 +139,24 @@ impl Store {
         newest.map(|listed| listed.image).ok_or_else(none)
     }
 
+    /// A retained input, compared with its digest; `None` if it is not here. An
+    /// error if it has more than `limit` bytes: this is for texts such as locks.
+    pub fn input(&self, digest: &Sha256, limit: u64) -> Result<Option<Vec<u8>>> {
+        let key = input_key(digest);
+        let input = self.backend.get(&key, limit)?;
+        if let Some(bytes) = &input
+            && Sha256::of(bytes) != *digest
+        {
+            let place = self.backend.describe();
+            let found = Sha256::of(bytes);
+            return Err(Error::corrupt(
+                format_args!("{key} in {place}"),
+                format_args!("its digest is {found}"),
+            ));
+        }
+        Ok(input)
+    }
+
     /// The image that `manifest` describes, ready to be read.
     pub fn image(&self, manifest: &Manifest) -> Result<Image> {
         Image::open(self.clone(), manifest)
@@ -293,6 +311,11 @@ impl Store {
 /// The key of an image's manifest.
 pub(crate) fn manifest_key(image: &ImageId) -> String {
     format!("{IMAGES}{}.json", image.hex())
+}
+
+/// The key of a retained input.
+pub(crate) fn input_key(digest: &Sha256) -> String {
+    format!("inputs/sha256/{}", digest.hex())
 }
 
 /// The bytes of the marker.

@@ -218,6 +218,9 @@ fn inputs_are_what_they_are_called() {
     assert!(inputs.has(&digest));
     assert_eq!(fs::read(inputs.path(&digest)).unwrap(), b"a package");
     assert_eq!(inputs.verify(&digest).unwrap(), 9);
+    let read = |limit| example.store.read().input(&digest, limit);
+    assert_eq!(read(9).unwrap().unwrap(), b"a package");
+    assert_eq!(read(8).unwrap_err().kind(), ErrorKind::Corrupt);
 
     let error = inputs
         .insert(&mut &b"another"[..], Some(&digest))
@@ -233,7 +236,9 @@ fn inputs_are_what_they_are_called() {
         inputs.verify(&digest).unwrap_err().kind(),
         ErrorKind::Corrupt
     );
+    assert_eq!(read(9).unwrap_err().kind(), ErrorKind::Corrupt);
     let unknown = store::Sha256::of(b"unknown");
+    assert_eq!(example.store.read().input(&unknown, 9).unwrap(), None);
     assert_eq!(
         inputs.verify(&unknown).unwrap_err().kind(),
         ErrorKind::Missing

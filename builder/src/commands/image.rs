@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::args::ImageArgs;
+use crate::args::ShowArgs;
 use crate::error::{Error, Result};
 use crate::find;
+use crate::sbom;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
 
@@ -76,8 +77,14 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn show(args: &ImageArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let manifest = find::image(&find::open(settings)?, &args.image)?;
+pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let store = find::open(settings)?;
+    let manifest = find::image(&store, &args.image)?;
+    if args.sbom {
+        let bill = sbom::cyclonedx(&manifest, &find::lock(&store, &manifest)?)?;
+        ui.result(&format!("{bill:#}"));
+        return Ok(());
+    }
     if ui.is_json() {
         ui.result(String::from_utf8_lossy(&manifest.to_json()).trim_end());
         return Ok(());

@@ -14,6 +14,7 @@ use sha2::Digest as _;
 use super::staging::Staging;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::input_key;
 
 /// The inputs that a store retains.
 #[derive(Clone, Debug)]
@@ -28,7 +29,7 @@ impl Inputs {
 
     /// Where the input of that digest is, or would be.
     pub fn path(&self, digest: &Sha256) -> PathBuf {
-        self.staging.root().join(key(digest))
+        self.staging.root().join(input_key(digest))
     }
 
     /// Whether the input is here.
@@ -55,7 +56,7 @@ impl Inputs {
         }
         if !self.has(&found) {
             staged.sync()?;
-            Staging::sync_folder(&staged.rename(&key(&found))?)?;
+            Staging::sync_folder(&staged.rename(&input_key(&found))?)?;
         }
         Ok((found, size))
     }
@@ -86,10 +87,6 @@ impl Inputs {
         }
         Ok(size)
     }
-}
-
-fn key(digest: &Sha256) -> String {
-    format!("inputs/sha256/{}", digest.hex())
 }
 
 /// Hashes what `content` yields while it passes it on.
