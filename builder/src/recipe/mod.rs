@@ -32,6 +32,7 @@ mod error;
 mod field;
 mod grammar;
 mod python;
+mod reference;
 mod requirement;
 mod section;
 mod step;
@@ -48,6 +49,7 @@ use toml::de::DeTable;
 pub use error::{RecipeError, RecipeErrorKind};
 pub use field::{Key, Shape};
 pub use python::{Git, Virtualenv};
+pub use reference::reference;
 pub use requirement::{Commit, GitUrl, RefName, Requirement, Subdirectory};
 pub use step::{Argument, Clean, Run, Service, Test};
 pub use tree::{
