@@ -1,7 +1,7 @@
 //! Recipes, good and bad, through the public API.
 //!
 //! `recipe/bad/NAME.toml` must fail with exactly `NAME.stderr`. After a wanted
-//! change of a message, `BLESS=1 cargo test -p builder --test recipe` writes the
+//! change of a message, `IMGBUILD_BLESS=1 cargo test -p builder --test recipe` writes the
 //! files anew; read the difference before committing it.
 
 use std::fs;
@@ -40,7 +40,7 @@ fn shown(error: &RecipeError, directory: &Path) -> String {
 
 #[test]
 fn bad_recipes_say_what_is_wrong_and_where() {
-    let bless = std::env::var_os("BLESS").is_some();
+    let bless = std::env::var_os("IMGBUILD_BLESS").is_some();
     let mut wrong = Vec::new();
     for path in fixtures("tests/recipe/bad") {
         let Err(error) = Recipe::load(&path) else {
@@ -125,7 +125,7 @@ fn what_a_recipe_uses_beside_it_is_known() {
 /// Each `good/NAME.toml` has a `good/NAME.json`: all of its defaults.
 #[test]
 fn good_recipes_mean_their_canonical_form() {
-    let bless = std::env::var_os("BLESS").is_some();
+    let bless = std::env::var_os("IMGBUILD_BLESS").is_some();
     for path in fixtures("tests/recipe/good") {
         let recipe = Recipe::load(&path).unwrap_or_else(|error| panic!("{error}"));
         let value: serde_json::Value = serde_json::from_slice(&recipe.canonical_json()).unwrap();

@@ -51,7 +51,7 @@ fn section(shape: &Shape, text: &mut String) {
     let keys = shape
         .keys
         .iter()
-        .filter(|k| k.section.is_none() || shape.header != "");
+        .filter(|k| k.section.is_none() || !shape.header.is_empty());
     for key in keys {
         describe(key, text);
     }
