@@ -8,7 +8,9 @@
 // A panic in here is a failed test, as it should be.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod archive;
 pub mod bench;
 pub mod binaries;
 pub mod host;
 pub mod http;
+pub mod server;

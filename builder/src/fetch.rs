@@ -11,15 +11,20 @@ use std::time::Duration;
 
 use store::Inputs;
 
-use crate::error::{Context, Error, Result};
-use crate::host::Archives;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::{Archives, Network};
 use crate::layers::remove;
 use crate::lock::{Deb, Lock};
-use crate::process::{Output, Tool};
+use crate::process::{Output, Tool, ToolFailure};
+use crate::watch::Watch;
 
 /// How many packages one apt-helper gets; more share its connection.
 const BATCH: usize = 40;
 const TIMEOUT: Duration = Duration::from_secs(3600);
+/// What else apt-helper writes beside the packages.
+const SLACK: u64 = 1 << 20;
+/// How often bytes that are not the locked ones are asked for.
+const ATTEMPTS: u32 = 2;
 
 /// What the store lacks of the lock's Debian packages.
 pub fn missing_debs<'l>(lock: &'l Lock, inputs: &Inputs) -> Vec<&'l Deb> {
@@ -29,92 +34,180 @@ pub fn missing_debs<'l>(lock: &'l Lock, inputs: &Inputs) -> Vec<&'l Deb> {
         .collect()
 }
 
+/// The machine's side of a download.
+pub struct Source<'a> {
+    /// Where archives are.
+    pub archives: &'a Archives,
+    /// How apt reaches them.
+    pub network: &'a Network,
+    /// Where packages of the recipe's own are.
+    pub beside: &'a Path,
+}
+
 /// Fetches Debian packages; `progress` hears of the bytes that arrived.
 pub fn debs(
     missing: &[&Deb],
-    archives: &Archives,
-    acquire: &str,
-    beside: &Path,
+    source: &Source<'_>,
     inputs: &Inputs,
     scratch: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
-    remove(scratch)?;
-    fs::create_dir_all(scratch).context(|| format!("cannot make {}", scratch.display()))?;
-    let conf = scratch.join("apt.conf");
-    fs::write(
-        &conf,
-        format!("APT::Sandbox::User \"root\";\nAcquire::Retries \"5\";\n{acquire}"),
-    )
-    .context(|| format!("cannot write {}", conf.display()))?;
     let (local, remote): (Vec<&Deb>, Vec<&Deb>) = missing
         .iter()
         .copied()
         .partition(|deb| deb.archive.is_none());
     for deb in local {
-        keep(deb, &beside.join(&deb.path), inputs)?;
+        keep(deb, &source.beside.join(&deb.path), inputs)?;
         progress(deb.size);
     }
     for batch in remote.chunks(BATCH) {
-        let mut tool = Tool::new("/usr/lib/apt/apt-helper")
-            .tied()
-            .env("APT_CONFIG", &conf)
-            .arg("download-file")
-            .timeout(TIMEOUT);
-        for deb in batch {
-            let archive = deb.archive.as_deref().unwrap_or_default();
-            let url = format!("{}/{}", archives.url(archive)?, deb.path);
-            let file = scratch.join(deb.sha256.hex());
-            tool = tool
-                .arg(url)
-                .arg(file)
-                .arg(format!("SHA256:{}", deb.sha256.hex()));
-        }
-        let ran = tool.run(Output {
-            log: None,
-            listen: &mut |_| {},
-        })?;
-        for deb in batch {
-            let file = scratch.join(deb.sha256.hex());
-            if file.exists() {
-                keep(deb, &file, inputs)?;
-                let _ = fs::remove_file(&file);
-                progress(deb.size);
-            }
-        }
-        if let Err(failure) = ran {
-            let lost: Vec<&Deb> = batch
-                .iter()
-                .copied()
-                .filter(|d| !inputs.has(&d.sha256))
-                .collect();
-            let Some(first) = lost.first() else { continue };
-            let others = lost.len() - 1;
-            let more = if others == 0 {
-                String::new()
-            } else {
-                format!(" and {others} more")
+        let mut attempt = 1;
+        loop {
+            let lacking = |deb: &&&Deb| !inputs.has(&deb.sha256);
+            let wanted: Vec<&Deb> = batch.iter().filter(lacking).copied().collect();
+            let ran = download(&wanted, source, inputs, scratch, progress)?;
+            let lost = wanted.iter().copied().find(|deb| !inputs.has(&deb.sha256));
+            let (Err(failure), Some(first)) = (ran, lost) else {
+                break;
             };
-            let mut error = Error::failed(format!(
-                "cannot fetch {} {}{more}",
-                first.name, first.version
-            ));
-            for line in failure.tail().iter().filter(|l| l.starts_with(['E', 'W'])) {
-                error = error.detail(line.clone());
+            // A bit that flipped on its way will not flip again.
+            if attempt == ATTEMPTS || !is_mismatch(&failure) {
+                let lost: Vec<&Deb> = batch.iter().filter(lacking).copied().collect();
+                return Err(explain(&lost, first, &failure));
             }
-            return Err(error.hint(
-                "a mirror drops old versions: use a store that retains them, another --archive, \
-                 or `imgbuild lock --upgrade`",
-            ));
+            attempt += 1;
         }
     }
     remove(scratch)
 }
 
-fn keep(deb: &Deb, file: &Path, inputs: &Inputs) -> Result<()> {
+/// One run of apt-helper; keeps what arrived in whole.
+fn download(
+    wanted: &[&Deb],
+    source: &Source<'_>,
+    inputs: &Inputs,
+    scratch: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<std::result::Result<(), ToolFailure>> {
+    remove(scratch)?;
+    Network::private_dir(scratch)?;
+    let conf = scratch.join("apt.conf");
+    let text = source.network.lend(source.archives, scratch)?;
+    fs::write(&conf, text).context(|| format!("cannot write {}", conf.display()))?;
+    let most = wanted
+        .iter()
+        .map(|d| d.size)
+        .fold(SLACK, u64::saturating_add);
+    let mut tool = Tool::new("/usr/lib/apt/apt-helper")
+        .tied()
+        .env("APT_CONFIG", &conf)
+        .arg("download-file")
+        .timeout(TIMEOUT)
+        .watch(Watch::new(scratch, source.network.patience(), most));
+    tool = source.network.with_proxies(tool);
+    for deb in wanted {
+        let archive = deb.archive.as_deref().unwrap_or_default();
+        let url = format!("{}/{}", source.archives.site(archive)?, deb.path);
+        let file = scratch.join(deb.sha256.hex());
+        tool = tool
+            .arg(url)
+            .arg(file)
+            .arg(format!("SHA256:{}", deb.sha256.hex()));
+    }
+    let ran = tool.run(Output {
+        log: None,
+        listen: &mut |_| {},
+    })?;
+    for deb in wanted {
+        let file = scratch.join(deb.sha256.hex());
+        // After a failure what is there may be half of it.
+        let whole = ran.is_ok() || fs::metadata(&file).is_ok_and(|m| m.len() == deb.size);
+        if whole && file.exists() && keep(deb, &file, inputs).or_else(|e| or_lost(e, &ran))? {
+            progress(deb.size);
+        }
+    }
+    Ok(ran)
+}
+
+/// After a failure, a file that is not what it should be counts as not there.
+fn or_lost(error: Error, ran: &std::result::Result<(), ToolFailure>) -> Result<bool> {
+    match ran {
+        Err(_) if error.kind() == ErrorKind::Refused => Ok(false),
+        _ => Err(error),
+    }
+}
+
+fn is_mismatch(failure: &ToolFailure) -> bool {
+    let lines = failure.tail();
+    lines.iter().any(|line| line.contains("Hash Sum mismatch"))
+}
+
+fn explain(lost: &[&Deb], first: &Deb, failure: &ToolFailure) -> Error {
+    let lines: Vec<&String> = failure
+        .tail()
+        .iter()
+        .filter(|l| l.starts_with("E:") || l.starts_with("W:") || l.starts_with("  "))
+        .collect();
+    // apt complains about one; it need not be the first of ours.
+    let complained = |deb: &&&Deb| lines.iter().any(|line| line.contains(&deb.path));
+    let deb = lost.iter().find(complained).map_or(first, |deb| deb);
+    let archive = deb.archive.as_deref().unwrap_or_default();
+    let name = format!("{} {}", deb.name, deb.version);
+    let mut error = if is_mismatch(failure) {
+        Error::new(
+            ErrorKind::Refused,
+            format!("what the archive `{archive}` has as {name} is not what the lock names"),
+        )
+        .hint(
+            "take the lock from version control again if somebody edited it; otherwise the \
+             mirror's file is damaged or another: use another --archive NAME=URL",
+        )
+    } else {
+        let more = match lost.len() {
+            0 | 1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        Error::failed(format!(
+            "cannot fetch {name}{more} from the archive `{archive}`"
+        ))
+        .hint(
+            "a mirror drops old versions: use a store that retains them, another --archive \
+             NAME=URL, or `imgbuild lock --upgrade`",
+        )
+    };
+    if lines.is_empty() {
+        error = error.detail(failure.what());
+    }
+    for line in lines {
+        error = error.detail(line.trim_end());
+    }
+    error
+}
+
+/// Retains a file, if it is the locked one in digest and size.
+fn keep(deb: &Deb, file: &Path, inputs: &Inputs) -> Result<bool> {
+    let name = format!("{} {}", deb.name, deb.version);
+    let unlike = |what: String| {
+        Error::new(
+            ErrorKind::Refused,
+            format!("{name} is not what the lock names"),
+        )
+        .detail(what)
+        .hint("run `imgbuild lock --upgrade`, look at the difference, and commit it")
+    };
+    let size = fs::metadata(file)
+        .context(|| format!("cannot read {}", file.display()))?
+        .len();
+    if size != deb.size {
+        return Err(unlike(format!(
+            "it has {size} bytes, the lock says {}",
+            deb.size
+        )));
+    }
     let mut reader = File::open(file).context(|| format!("cannot read {}", file.display()))?;
-    inputs
-        .insert(&mut reader, Some(&deb.sha256))
-        .context(|| format!("cannot keep {} {} in the store", deb.name, deb.version))?;
-    Ok(())
+    match inputs.insert(&mut reader, Some(&deb.sha256)) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == store::ErrorKind::Corrupt => Err(unlike(e.to_string())),
+        Err(e) => Err(Error::failed(format!("cannot keep {name} in the store")).because(&e)),
+    }
 }

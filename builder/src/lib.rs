@@ -48,3 +48,4 @@ pub mod settings;
 pub mod steps;
 pub mod tree;
 pub mod ui;
+pub mod watch;

@@ -305,7 +305,7 @@ impl Lock {
 
 /// Letters, digits and the punctuation of Debian and Python names; nothing that
 /// could be an option, a directory or a second word.
-fn is_word(text: &str) -> bool {
+pub(crate) fn is_word(text: &str) -> bool {
     let first = text.as_bytes().first();
     first.is_some_and(u8::is_ascii_alphanumeric)
         && text
@@ -313,7 +313,8 @@ fn is_word(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"+-.:~_!%".contains(&b))
 }
 
-fn is_relative(text: &str) -> bool {
+/// A path below something, without words that a shell or a list would split.
+pub(crate) fn is_relative(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with('/')
         && text.split('/').all(|part| !matches!(part, "" | "." | ".."))

@@ -18,7 +18,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::watch::Watch;
 
+/// How often a download is looked at.
+const GLANCE: Duration = Duration::from_millis(500);
 /// The search path of every program we start.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A log is cut here; a program that prints without end must not fill the disk.
@@ -38,16 +41,28 @@ pub struct Tool {
     timeout: Option<Duration>,
     called: Option<String>,
     tied: bool,
+    watch: Option<Watch>,
 }
 
 /// Why a tool did not succeed; becomes an [`Error`] with [`ToolFailure::into_error`].
 #[derive(Debug)]
 pub struct ToolFailure {
     what: String,
+    ended: bool,
     tail: Vec<String>,
 }
 
 impl ToolFailure {
+    /// What became of the program.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether we ended it: its time was over, or what it downloads stood still.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The last lines of output.
     pub fn tail(&self) -> &[String] {
         &self.tail
@@ -89,6 +104,7 @@ impl Tool {
             timeout: None,
             called: None,
             tied: false,
+            watch: None,
         }
     }
 
@@ -114,6 +130,7 @@ impl Tool {
             timeout: None,
             called: None,
             tied: false,
+            watch: None,
         }
     }
 
@@ -144,6 +161,14 @@ impl Tool {
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
+        self
+    }
+
+    /// Kills the program when what it downloads stalls or never ends; only for
+    /// [`Tool::run`].
+    #[must_use]
+    pub fn watch(mut self, watch: Watch) -> Self {
+        self.watch = Some(watch);
         self
     }
 
@@ -179,7 +204,7 @@ impl Tool {
     }
 
     /// Runs to the end with output streamed. Ends with us in any case.
-    pub fn run(self, output: Output<'_>) -> Result<std::result::Result<(), ToolFailure>> {
+    pub fn run(mut self, output: Output<'_>) -> Result<std::result::Result<(), ToolFailure>> {
         interrupt::check()?;
         let (reader, writer) =
             std::io::pipe().map_err(|e| Error::failed("cannot make a pipe").because(&e))?;
@@ -198,8 +223,11 @@ impl Tool {
         let (send, lines) = mpsc::sync_channel::<Vec<u8>>(16);
         let pump = std::thread::spawn(move || pump(reader, &send));
 
-        let (tail, timed_out) = self.listen(&lines, output);
-        if timed_out && let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+        let watch = self.watch.take();
+        let (tail, ended) = self.listen(&lines, watch, output);
+        if ended.is_some()
+            && let Some(group) = Pid::from_raw(child.id().cast_signed())
+        {
             let _ = kill_process_group(group, Signal::KILL);
         }
         drop(lines);
@@ -210,13 +238,10 @@ impl Tool {
         let _ = pump.join();
         interrupt::check()?;
 
-        if timed_out {
-            let limit = self.timeout.unwrap_or_default().as_secs();
+        if let Some(why) = ended {
             return Ok(Err(ToolFailure {
-                what: format!(
-                    "{} was ended after its time limit of {limit} s",
-                    self.name()
-                ),
+                what: format!("{} was ended {why}", self.name()),
+                ended: true,
                 tail: tail.into(),
             }));
         }
@@ -225,35 +250,42 @@ impl Tool {
         }
         Ok(Err(ToolFailure {
             what: format!("{} {}", self.name(), ending(status)),
+            ended: false,
             tail: tail.into(),
         }))
     }
 
-    /// Hears lines until the program's output ends or its time is over.
+    /// Hears lines until the program's output ends or the program must be ended,
+    /// and says why.
     fn listen(
         &self,
         blocks: &mpsc::Receiver<Vec<u8>>,
+        mut watch: Option<Watch>,
         mut output: Output<'_>,
-    ) -> (VecDeque<String>, bool) {
+    ) -> (VecDeque<String>, Option<String>) {
         let deadline = self.timeout.map(|limit| Instant::now() + limit);
         let mut tail = VecDeque::with_capacity(TAIL + 1);
         let mut logged = 0u64;
-        let timed_out = loop {
+        let ended = loop {
             // A program that prints without end has a time limit as well.
-            if deadline.is_some_and(|at| Instant::now() >= at) {
-                break true;
+            let now = Instant::now();
+            if deadline.is_some_and(|at| now >= at) {
+                let limit = self.timeout.unwrap_or_default().as_secs();
+                break Some(format!("after its time limit of {limit} s"));
             }
-            let block = match deadline {
+            if let Some(why) = watch.as_mut().and_then(Watch::look) {
+                break Some(format!("because {why}"));
+            }
+            let glance = watch.is_some().then(|| now + GLANCE);
+            let block = match deadline.into_iter().chain(glance).min() {
                 None => blocks.recv().ok(),
-                Some(at) => {
-                    match blocks.recv_timeout(at.saturating_duration_since(Instant::now())) {
-                        Ok(block) => Some(block),
-                        Err(mpsc::RecvTimeoutError::Disconnected) => None,
-                        Err(mpsc::RecvTimeoutError::Timeout) => break true,
-                    }
-                }
+                Some(at) => match blocks.recv_timeout(at.saturating_duration_since(now)) {
+                    Ok(block) => Some(block),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => None,
+                    Err(mpsc::RecvTimeoutError::Timeout) => continue,
+                },
             };
-            let Some(block) = block else { break false };
+            let Some(block) = block else { break None };
             if let Some(log) = output.log.as_deref_mut()
                 && logged < MAX_LOG
             {
@@ -281,7 +313,7 @@ impl Tool {
                 let _ = writeln!(log, "{line}");
             }
         }
-        (tail, timed_out)
+        (tail, ended)
     }
 
     /// Runs with the caller's terminal, for an interactive shell.
@@ -322,7 +354,8 @@ impl Tool {
             .collect();
         tail.reverse();
         let what = format!("{} {}", self.name(), ending(output.status));
-        Err(ToolFailure { what, tail }.into_error())
+        let ended = false;
+        Err(ToolFailure { what, ended, tail }.into_error())
     }
 
     /// Replaces this process by the program.

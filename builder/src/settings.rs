@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::host::{Archives, PipSettings};
+use crate::host::{Archives, Network, PipSettings};
 
 /// What the command line and the environment say about places.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,8 @@ pub struct Settings {
     pub archives: Archives,
     /// Where pip finds its index.
     pub pip: PipSettings,
+    /// How apt reaches servers.
+    pub network: Network,
     environment: BTreeMap<String, String>,
 }
 
@@ -74,13 +76,16 @@ impl Settings {
         let named = named_archives(&archives, &environment)?;
         let lookup = |name: &str| environment.get(name).cloned();
         let pip = PipSettings::read(&lookup, home.as_deref());
-        let archives = Archives::read(Path::new("/etc/apt"), &named)?;
+        let etc_apt = Path::new("/etc/apt");
+        let archives = Archives::read(etc_apt, &named)?;
+        let network = Network::read(&lookup, etc_apt)?;
         Ok(Self {
             store: absolute(&store)?,
             work: absolute(&work)?,
             keys: absolute(&keys)?,
             archives,
             pip,
+            network,
             environment,
         })
     }
@@ -90,6 +95,7 @@ impl Settings {
     pub fn secrets(&self) -> Vec<String> {
         let mut secrets = self.pip.secrets();
         secrets.extend(self.archives.secrets());
+        secrets.extend_from_slice(self.network.secrets());
         secrets.sort();
         secrets.dedup();
         secrets

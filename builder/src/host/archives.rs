@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::error::{Context, Error, Result};
-use crate::process::Tool;
+use crate::error::{Error, Result};
 
 /// The addresses by archive name, without a trailing slash.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +99,22 @@ impl Archives {
         })
     }
 
+    /// The address of an archive without credentials; [`Archives::netrc`] has them.
+    pub fn site(&self, name: &str) -> Result<String> {
+        let url = self.url(name)?;
+        Ok(without_credentials(url).map_or_else(|| url.to_owned(), |found| found.0))
+    }
+
+    /// The credentials of the addresses, as `apt_auth.conf(5)` has them.
+    pub(super) fn netrc(&self) -> String {
+        let known = self.known.values().filter_map(|u| without_credentials(u));
+        known
+            .map(|(site, user, password)| {
+                format!("machine {site}/ login {user} password {password}\n")
+            })
+            .collect()
+    }
+
     /// Every host name in the addresses; none of them may reach an image.
     pub fn hosts(&self) -> Vec<String> {
         let mut hosts: Vec<String> = self.known.values().filter_map(|u| host_of(u)).collect();
@@ -121,9 +136,49 @@ pub(crate) fn credentials(url: &str) -> Vec<String> {
     let Some((user, _)) = authority.rsplit_once('@') else {
         return Vec::new();
     };
-    let password = user.split_once(':').map(|(_, password)| password);
-    let parts = [Some(user), password].into_iter().flatten();
-    parts.filter(|p| p.len() > 3).map(str::to_owned).collect()
+    let mut parts = vec![user.to_owned()];
+    if let Some((_, password)) = user.split_once(':') {
+        parts.push(password.to_owned());
+        // As a program may say it that has decoded it.
+        parts.extend(decoded(password).filter(|plain| plain != password));
+    }
+    parts.retain(|part| part.len() > 3);
+    parts
+}
+
+/// An address without its credentials, and them, decoded (RFC 3986, 3.2.1).
+/// None when there are none, or when a netrc file could not say them.
+fn without_credentials(url: &str) -> Option<(String, String, String)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (user, host) = authority.rsplit_once('@')?;
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let (user, password) = (decoded(user)?, decoded(password)?);
+    let sayable = |word: &str| {
+        !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c.is_control())
+    };
+    if !sayable(&user) || !sayable(&password) {
+        return None;
+    }
+    Some((format!("{scheme}://{host}{path}"), user, password))
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        match (first, rest) {
+            (b'%', [high, low, after @ ..]) => {
+                let digit = |b: u8| char::from(b).to_digit(16);
+                bytes.push((digit(*high)? * 16 + digit(*low)?) as u8);
+                rest = after;
+            }
+            (b'%', _) => return None,
+            _ => bytes.push(first),
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// The environment variable that names an archive's address.
@@ -216,23 +271,6 @@ fn stanza(text: &str) -> Option<Entry> {
     })
 }
 
-/// The machine's apt settings for reaching servers (proxies, time-outs, client
-/// certificates), in the syntax of apt.conf(5).
-pub fn acquire_settings() -> Result<String> {
-    let dump = Tool::new("apt-config").arg("dump").output()?;
-    let dump = String::from_utf8(dump).context(|| "apt-config prints no UTF-8".into())?;
-    let wanted = [
-        "Acquire::http",
-        "Acquire::https",
-        "Acquire::Retries",
-        "Acquire::ForceIPv",
-    ];
-    let lines = dump
-        .lines()
-        .filter(|l| wanted.iter().any(|w| l.starts_with(w)));
-    Ok(lines.map(|l| format!("{l}\n")).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,6 +325,23 @@ mod tests {
         assert_eq!(found, ["user:s3cret", "s3cret"]);
         assert_eq!(credentials("https://token@index.example/"), ["token"]);
         assert!(credentials("https://index.example/a@b").is_empty());
+    }
+
+    #[test]
+    fn credentials_leave_the_address() {
+        let named = BTreeMap::from([(
+            "ours".to_owned(),
+            "http://me:p%40ss%2Fword@mirror.example:81/a/".to_owned(),
+        )]);
+        let etc = tempfile::tempdir().unwrap();
+        let archives = Archives::read(etc.path(), &named).unwrap();
+        assert_eq!(archives.site("ours").unwrap(), "http://mirror.example:81/a");
+        assert_eq!(
+            archives.netrc(),
+            "machine http://mirror.example:81/a/ login me password p@ss/word\n"
+        );
+        let secrets = ["me:p%40ss%2Fword", "p%40ss%2Fword", "p@ss/word"];
+        assert_eq!(archives.secrets(), secrets);
     }
 
     #[test]

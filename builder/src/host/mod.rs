@@ -4,10 +4,12 @@
 //! while locking and fetching, and never stored in a lock, a log or an image.
 
 mod archives;
+mod network;
 mod python;
 mod tools;
 
+pub use archives::Archives;
 pub(crate) use archives::credentials;
-pub use archives::{Archives, acquire_settings};
+pub use network::{Network, acquire_settings};
 pub use python::PipSettings;
 pub use tools::{Missing, Tools, architecture};

@@ -54,7 +54,8 @@ pub fn patterns(settings: &Settings) -> Result<Vec<Pattern>> {
         };
         found.extend(Pattern::new(name, &text));
     }
-    for secret in settings.archives.secrets() {
+    let of_archives = settings.archives.secrets();
+    for secret in of_archives.iter().chain(settings.network.secrets()) {
         found.extend(Pattern::new("a credential of an archive", &secret));
     }
     for secret in settings.pip.secrets() {

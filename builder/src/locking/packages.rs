@@ -7,7 +7,7 @@ use store::Sha256;
 use super::{Locking, Upgrade};
 use crate::error::{Context, Error, Result};
 use crate::fetch;
-use crate::host::{self, acquire_settings};
+use crate::host;
 use crate::layers::remove;
 use crate::lock::{self, Lock};
 use crate::mirror;
@@ -50,7 +50,7 @@ impl Locking<'_> {
             self.beside(),
             &architecture,
             &self.settings.archives,
-            &acquire_settings()?,
+            &self.settings.network,
             &dir,
         )?;
         let mut resolution = apt.resolve(keep.as_ref(), &mut |line| phase.output(line))?;
@@ -123,9 +123,11 @@ impl Locking<'_> {
         let mut done = 0;
         fetch::debs(
             &missing,
-            &self.settings.archives,
-            &acquire_settings()?,
-            self.beside(),
+            &fetch::Source {
+                archives: &self.settings.archives,
+                network: &self.settings.network,
+                beside: self.beside(),
+            },
             self.inputs,
             &self.place.scratch.join("fetch"),
             &mut |bytes| {

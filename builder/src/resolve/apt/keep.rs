@@ -210,6 +210,7 @@ fn candidate(deb: &Deb, control: &str) -> Candidate {
         path: deb.path.clone(),
         size: deb.size,
         sha256: deb.sha256,
+        defect: None,
     }
 }
 

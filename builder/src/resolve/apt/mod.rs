@@ -10,15 +10,16 @@
 mod index;
 mod keep;
 mod settings;
+mod update;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
-use crate::host::Archives;
+use crate::host::{Archives, Network};
 use crate::lock::{Deb, Release, Stage};
-use crate::process::{Output, Tool};
+use crate::process::Tool;
 use crate::recipe::{PackageSpec, Packages, Recipe, Variant};
 
 use index::{Candidate, Id, local_candidate};
@@ -57,17 +58,18 @@ pub struct Apt<'a> {
     beside: PathBuf,
     architecture: &'a str,
     archives: &'a Archives,
+    network: &'a Network,
     dir: PathBuf,
 }
 
 impl<'a> Apt<'a> {
-    /// Prepares a resolution in the empty directory `dir`.
+    /// Prepares a resolution in the new directory `dir`.
     pub fn new(
         recipe: &'a Recipe,
         beside: &Path,
         architecture: &'a str,
         archives: &'a Archives,
-        acquire: &str,
+        network: &'a Network,
         dir: &Path,
     ) -> Result<Self> {
         let beside = std::path::absolute(beside)
@@ -77,8 +79,10 @@ impl<'a> Apt<'a> {
             beside,
             architecture,
             archives,
+            network,
             dir: dir.to_owned(),
         };
+        Network::private_dir(dir)?;
         for sub in [
             "lists/partial",
             "cache/archives/partial",
@@ -88,7 +92,10 @@ impl<'a> Apt<'a> {
             let path = dir.join(sub);
             fs::create_dir_all(&path).context(|| format!("cannot make {}", path.display()))?;
         }
-        apt.write("apt.conf", &apt.configuration(acquire))?;
+        apt.write(
+            "apt.conf",
+            &apt.configuration(&network.lend(archives, dir)?),
+        )?;
         apt.write("sources.list", &apt.sources()?)?;
         apt.write("preferences", &apt.preferences())?;
         apt.write("status", "")?;
@@ -132,7 +139,7 @@ impl<'a> Apt<'a> {
 
         let mut debs = Vec::new();
         for (id, stage) in installed.values() {
-            let found = index.get(id).ok_or_else(|| unknown(id))?;
+            let found = index::chosen(&index, id)?;
             debs.push(Deb {
                 name: id.0.clone(),
                 version: id.1.clone(),
@@ -198,55 +205,6 @@ impl<'a> Apt<'a> {
             .env("TZ", "UTC")
     }
 
-    fn update(&self, listen: &mut dyn FnMut(&str)) -> Result<()> {
-        listen("reading the archives' indexes");
-        let ran = self
-            .tool()
-            .args(["--quiet", "update"])
-            .run(Output { log: None, listen })?;
-        let Err(failure) = ran else { return Ok(()) };
-        let error_lines: Vec<&String> = failure
-            .tail()
-            .iter()
-            .filter(|l| l.starts_with("E:") || l.starts_with("W:"))
-            .collect();
-        let text = error_lines
-            .iter()
-            .map(|l| l.as_str())
-            .collect::<Vec<_>>()
-            .join("\n");
-        let (what, hint) = if text.contains("is expired") || text.contains("not valid yet") {
-            (
-                "an archive's Release file is expired",
-                "check this machine's clock, or use a mirror that is up to date",
-            )
-        } else if text.contains("not signed")
-            || text.contains("NO_PUBKEY")
-            || text.contains("BADSIG")
-            || text.contains("signature")
-        {
-            (
-                "an archive's Release file has no valid signature",
-                "use a mirror that signs its Release, or name the archive's `key` in [[source]]",
-            )
-        } else if text.contains("does not have a Release file") || text.contains("404") {
-            (
-                "an archive has no such suite",
-                "check `suite` in the recipe; old suites move to other archives: --archive NAME=URL",
-            )
-        } else {
-            (
-                "cannot read an archive's index",
-                "check the address and the network of this machine",
-            )
-        };
-        let mut error = Error::failed(what);
-        for line in error_lines {
-            error = error.detail(line.clone());
-        }
-        Err(error.hint(hint))
-    }
-
     fn apt_get(&self, mode: &str, arguments: &[String]) -> Result<String> {
         let out = self
             .tool()
@@ -300,7 +258,7 @@ impl<'a> Apt<'a> {
     ) -> Result<()> {
         let mut text = String::new();
         for (id, _) in installed.values() {
-            let found = index.get(id).ok_or_else(|| unknown(id))?;
+            let found = index::chosen(index, id)?;
             text.push_str(&found.stanza);
             text.push_str("\nStatus: install ok installed\n\n");
         }
@@ -322,14 +280,6 @@ pub fn packages_of(recipe: &Recipe) -> Vec<Packages> {
         });
     }
     groups
-}
-
-fn unknown(id: &Id) -> Error {
-    Error::failed(format!(
-        "apt chose {} {}, which no index of the recipe has",
-        id.0, id.1
-    ))
-    .hint("the archive may have changed in between: run the command again")
 }
 
 fn explain_unresolved(error: &Error) -> Error {

@@ -10,7 +10,7 @@ use crate::recipe::Recipe;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 impl Apt<'_> {
-    pub(super) fn configuration(&self, acquire: &str) -> String {
+    pub(super) fn configuration(&self, network: &str) -> String {
         let dir = self.dir.display();
         format!(
             "Dir \"{dir}\";\nDir::Etc \"{dir}\";\nDir::Etc::main \"/dev/null\";\n\
@@ -18,14 +18,13 @@ impl Apt<'_> {
              Dir::Etc::sourceparts \"{dir}/empty\";\nDir::Etc::preferences \"{dir}/preferences\";\n\
              Dir::Etc::preferencesparts \"{dir}/preferences.d\";\n\
              Dir::Etc::trusted \"/dev/null\";\nDir::Etc::trustedparts \"{dir}/empty\";\n\
-             Dir::Etc::netrc \"/etc/apt/auth.conf\";\nDir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n\
              Dir::State \"{dir}\";\nDir::State::lists \"{dir}/lists\";\n\
              Dir::State::status \"{dir}/status\";\nDir::Cache \"{dir}/cache\";\n\
              APT::Architecture \"{arch}\";\nAPT::Architectures {{ \"{arch}\"; }};\n\
-             APT::Sandbox::User \"root\";\nAPT::Get::AllowUnauthenticated \"false\";\n\
+             APT::Get::AllowUnauthenticated \"false\";\n\
              APT::Update::Error-Mode \"any\";\nAcquire::Languages \"none\";\n\
-             Acquire::AllowInsecureRepositories \"false\";\nAcquire::Retries \"3\";\n\
-             Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled \"false\";\n{acquire}",
+             Acquire::AllowInsecureRepositories \"false\";\n\
+             Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled \"false\";\n{network}",
             arch = self.architecture,
         )
     }
@@ -57,7 +56,7 @@ impl Apt<'_> {
     pub(super) fn sources(&self) -> Result<String> {
         let mut text = String::new();
         for (archive, suite, components, key) in self.suites() {
-            let url = self.archives.url(&archive)?;
+            let url = self.archives.site(&archive)?;
             let arch = self.architecture;
             let _ = writeln!(
                 text,

@@ -1,0 +1,275 @@
+//! A small Debian archive of a test's own: real packages, real indexes, a real
+//! signature by a key that is thrown away, and wrong ones where a test wants it.
+//!
+//! Formats: deb-control(5), <https://wiki.debian.org/DebianRepository/Format>.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The suite of every such archive.
+pub const SUITE: &str = "stable";
+
+/// A signing key and the directory in which gpg keeps it.
+pub struct SigningKey {
+    home: tempfile::TempDir,
+}
+
+impl SigningKey {
+    /// Makes one.
+    pub fn new() -> Self {
+        let home = tempfile::tempdir().expect("a directory for gpg");
+        let key = Self { home };
+        let made = [
+            "--quick-generate-key",
+            "An archive of a test",
+            "ed25519",
+            "sign",
+            "never",
+        ];
+        key.gpg(&made, b"");
+        key
+    }
+
+    /// The public part, armored.
+    pub fn public(&self) -> Vec<u8> {
+        self.gpg(&["--armor", "--export"], b"")
+    }
+
+    fn clearsign(&self, text: &str) -> Vec<u8> {
+        self.gpg(&["--clearsign", "--output", "-"], text.as_bytes())
+    }
+
+    fn gpg(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+        let mut command = Command::new("gpg");
+        command
+            .arg("--homedir")
+            .arg(self.home.path())
+            .args([
+                "--batch",
+                "--quiet",
+                "--pinentry-mode",
+                "loopback",
+                "--passphrase",
+                "",
+            ])
+            .args(arguments);
+        piped(&mut command, input)
+    }
+}
+
+impl Default for SigningKey {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for SigningKey {
+    fn drop(&mut self) {
+        let _ = Command::new("gpgconf")
+            .arg("--homedir")
+            .arg(self.home.path())
+            .args(["--kill", "gpg-agent"])
+            .status();
+    }
+}
+
+/// What the Release file says, and who signs it.
+pub struct Release<'a> {
+    /// None: unsigned.
+    pub signer: Option<&'a SigningKey>,
+    /// `Date`, seconds from now.
+    pub date: i64,
+    /// `Valid-Until`, seconds from now.
+    pub valid_until: Option<i64>,
+    /// Whether the digests are those of the indexes.
+    pub fits: bool,
+}
+
+impl<'a> Release<'a> {
+    /// One with which nothing is wrong.
+    pub fn good(signer: &'a SigningKey) -> Self {
+        Self {
+            signer: Some(signer),
+            date: -3600,
+            valid_until: None,
+            fits: true,
+        }
+    }
+}
+
+/// An archive in a directory.
+pub struct Archive {
+    root: PathBuf,
+    stanzas: String,
+}
+
+impl Archive {
+    /// An empty one.
+    pub fn new(root: &Path) -> Self {
+        fs::create_dir_all(root.join("pool")).expect("the directory is ours");
+        Self {
+            root: root.to_owned(),
+            stanzas: String::new(),
+        }
+    }
+
+    /// Builds a package of version 1.0 with one file; `control` has further
+    /// fields, each line ended. Returns where it is below the archive.
+    pub fn add(&mut self, name: &str, control: &str) -> String {
+        self.add_as(name, control, &|stanza| stanza)
+    }
+
+    /// The same, with what the index says about it changed.
+    pub fn add_as(
+        &mut self,
+        name: &str,
+        control: &str,
+        change: &dyn Fn(String) -> String,
+    ) -> String {
+        let tree = tempfile::tempdir().expect("a directory for the package");
+        let share = tree.path().join("usr/share").join(name);
+        fs::create_dir_all(&share).unwrap();
+        // Incompressible, so that half of the package is not all of it.
+        let mut state = 1u32;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        });
+        fs::write(share.join("noise"), noise.take(20_000).collect::<Vec<u8>>()).unwrap();
+        fs::create_dir(tree.path().join("DEBIAN")).unwrap();
+        let control = format!(
+            "Package: {name}\nVersion: 1.0\nArchitecture: all\n\
+             Maintainer: Nobody <nobody@debian.example>\nDescription: part of a test\n{control}"
+        );
+        fs::write(tree.path().join("DEBIAN/control"), &control).unwrap();
+        let path = format!("pool/{name}_1.0_all.deb");
+        let mut build = Command::new("dpkg-deb");
+        build
+            .args(["--root-owner-group", "--build"])
+            .arg(tree.path())
+            .arg(self.root.join(&path));
+        piped(&mut build, b"");
+        let bytes = fs::read(self.root.join(&path)).unwrap();
+        let stanza = format!(
+            "{control}Filename: {path}\nSize: {}\nSHA256: {}\n",
+            bytes.len(),
+            sha256(&bytes)
+        );
+        self.stanzas.push_str(&change(stanza));
+        self.stanzas.push('\n');
+        path
+    }
+
+    /// Writes the indexes and the Release file.
+    pub fn publish(&self, release: &Release<'_>) {
+        let dists = self.root.join("dists").join(SUITE);
+        let _ = fs::remove_dir_all(&dists);
+        let index = "main/binary-amd64/Packages".replace("amd64", architecture());
+        fs::create_dir_all(dists.join(&index).parent().unwrap()).unwrap();
+        fs::write(dists.join(&index), &self.stanzas).unwrap();
+        let described = if release.fits {
+            self.stanzas.clone()
+        } else {
+            self.stanzas.replace("Version: 1.0", "Version: 0.9")
+        };
+        let mut text = format!(
+            "Origin: Test\nLabel: Test\nSuite: {SUITE}\nCodename: {SUITE}\nDate: {}\n",
+            date(release.date)
+        );
+        if let Some(until) = release.valid_until {
+            let _ = writeln!(text, "Valid-Until: {}", date(until));
+        }
+        let _ = write!(
+            text,
+            "Architectures: all {}\nComponents: main\nSHA256:\n {} {} {index}\n",
+            architecture(),
+            sha256(described.as_bytes()),
+            described.len()
+        );
+        match release.signer {
+            None => fs::write(dists.join("Release"), text),
+            Some(key) => fs::write(dists.join("InRelease"), key.clearsign(&text)),
+        }
+        .unwrap();
+    }
+}
+
+/// Brings the signed indexes of a suite from this machine's own archive to
+/// `root`, so that a test can be that archive.
+pub fn copy_signed_indexes(suite: &str, root: &Path) {
+    let mut command = Command::new("apt-get");
+    let format = [
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+    ];
+    let known = piped(command.args(format), b"");
+    let known = String::from_utf8_lossy(&known).into_owned();
+    let url = known.lines().find(|url| url.ends_with("/debian/"));
+    let url = url.expect("apt's sources have an archive of Debian; run tests/run");
+    let dists = root.join("dists").join(suite);
+    let index = format!("main/binary-{}/Packages.xz", architecture());
+    fs::create_dir_all(dists.join(&index).parent().unwrap()).unwrap();
+    let mut helper = Command::new("/usr/lib/apt/apt-helper");
+    helper.args(["-o", "APT::Sandbox::User=root", "download-file"]);
+    for name in ["InRelease", &index] {
+        helper.arg(format!("{url}dists/{suite}/{name}"));
+        helper.arg(dists.join(name)).arg("");
+    }
+    piped(&mut helper, b"");
+}
+
+/// Debian's name for this machine's architecture.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The digest in hex, by sha256sum(1).
+pub fn sha256(bytes: &[u8]) -> String {
+    let out = piped(&mut Command::new("sha256sum"), bytes);
+    String::from_utf8_lossy(&out)
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn date(from_now: i64) -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
+    let second = now.as_secs().cast_signed() + from_now;
+    let mut command = Command::new("date");
+    command
+        .env("LC_ALL", "C")
+        .args(["--utc", "+%a, %d %b %Y %H:%M:%S UTC", "-d"]);
+    let out = piped(command.arg(format!("@{second}")), b"");
+    String::from_utf8_lossy(&out).trim().to_owned()
+}
+
+/// Feeds a program; its output.
+fn piped(command: &mut Command, input: &[u8]) -> Vec<u8> {
+    let child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.unwrap_or_else(|e| panic!("{command:?}: {e}; run tests/run"));
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // A program that reads nothing may be gone already.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{command:?}: {said}");
+    out.stdout
+}

@@ -1,0 +1,205 @@
+//! A small HTTP server that behaves as badly as a test wants.
+//!
+//! One thread a connection, one request a connection (RFC 9112). The handler
+//! decides about every request; what was asked is remembered.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What a client asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The path with its leading slash, or what a proxy is asked: a whole URL.
+    pub path: String,
+    /// `Authorization` or `Proxy-Authorization`, as it was sent.
+    pub authorization: Option<String>,
+    /// Whether the latter of the two it was.
+    pub to_proxy: bool,
+}
+
+/// What the server does about it.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// 200 and these bytes.
+    Bytes(Vec<u8>),
+    /// Another status with a short body.
+    Status(u16),
+    /// Bytes that are no HTTP.
+    Garbage,
+    /// The whole length is announced, half of it is sent.
+    Truncated(Vec<u8>),
+    /// No length is announced, and what is sent never ends.
+    Endless,
+    /// The whole length is announced and a byte is sent now and then.
+    Drip(Vec<u8>),
+    /// 302 to this address.
+    Redirect(String),
+}
+
+type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
+
+struct Shared {
+    handler: Box<Handler>,
+    requests: Mutex<Vec<Request>>,
+    over: AtomicBool,
+}
+
+/// A server on loopback; gone when dropped.
+pub struct Server {
+    port: u16,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts it on a free port.
+    pub fn start(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback works");
+        let port = listener.local_addr().expect("it is bound").port();
+        let shared = Arc::new(Shared {
+            handler: Box::new(handler),
+            requests: Mutex::default(),
+            over: AtomicBool::new(false),
+        });
+        let ours = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ours.over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let ours = Arc::clone(&ours);
+                // A client that hangs up early is no matter.
+                std::thread::spawn(move || drop(converse(&stream, &ours)));
+            }
+        });
+        Self {
+            port,
+            shared,
+            thread: Some(thread),
+        }
+    }
+
+    /// Its address without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The same with credentials in it.
+    pub fn url_for(&self, credentials: &str) -> String {
+        format!("http://{credentials}@127.0.0.1:{}", self.port)
+    }
+
+    /// Everything that was asked so far.
+    pub fn requests(&self) -> Vec<Request> {
+        let requests = self.shared.requests.lock();
+        requests.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.port)));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The file of that name below a directory, or 404.
+pub fn file(root: &Path, name: &str) -> Answer {
+    let name = name.trim_start_matches('/');
+    if name.split('/').any(|part| part == "..") {
+        return Answer::Status(400);
+    }
+    match std::fs::read(root.join(name)) {
+        Ok(bytes) => Answer::Bytes(bytes),
+        Err(_) => Answer::Status(404),
+    }
+}
+
+fn converse(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut request = Request {
+        path: line.split(' ').nth(1).unwrap_or_default().to_owned(),
+        authorization: None,
+        to_proxy: false,
+    };
+    loop {
+        let mut header = String::new();
+        reader.by_ref().take(1 << 16).read_line(&mut header)?;
+        let Some((name, value)) = header.trim_end().split_once(':') else {
+            break;
+        };
+        let to_proxy = name.eq_ignore_ascii_case("proxy-authorization");
+        if to_proxy || name.eq_ignore_ascii_case("authorization") {
+            request.authorization = Some(value.trim().to_owned());
+            request.to_proxy = to_proxy;
+        }
+    }
+    let answer = (shared.handler)(&request);
+    let requests = shared.requests.lock();
+    requests
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(request);
+    reply(stream, answer, &shared.over)
+}
+
+fn reply(mut stream: &TcpStream, answer: Answer, over: &AtomicBool) -> std::io::Result<()> {
+    let head = |status: u16, more: &str| {
+        format!("HTTP/1.1 {status} such\r\nConnection: close\r\n{more}\r\n")
+    };
+    let sized = |bytes: &[u8]| head(200, &format!("Content-Length: {}\r\n", bytes.len()));
+    match answer {
+        Answer::Bytes(bytes) => {
+            stream.write_all(sized(&bytes).as_bytes())?;
+            stream.write_all(&bytes)
+        }
+        Answer::Status(status) => {
+            let more = match status {
+                401 => "WWW-Authenticate: Basic realm=\"x\"\r\n",
+                407 => "Proxy-Authenticate: Basic realm=\"x\"\r\n",
+                _ => "",
+            };
+            let more = format!("{more}Content-Length: 3\r\n");
+            stream.write_all(head(status, &more).as_bytes())?;
+            stream.write_all(b"no\n")
+        }
+        Answer::Garbage => stream.write_all(&[b"\x00\x17\xfe garbage ".as_slice(); 99].concat()),
+        Answer::Truncated(bytes) => {
+            stream.write_all(sized(&bytes).as_bytes())?;
+            stream.write_all(&bytes[..bytes.len() / 2])
+        }
+        Answer::Endless => {
+            stream.write_all(head(200, "").as_bytes())?;
+            while !over.load(Ordering::SeqCst) {
+                stream.write_all(&[b'x'; 1 << 16])?;
+            }
+            Ok(())
+        }
+        Answer::Drip(bytes) => {
+            stream.write_all(sized(&bytes).as_bytes())?;
+            for byte in bytes {
+                if over.load(Ordering::SeqCst) {
+                    break;
+                }
+                stream.write_all(&[byte])?;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Ok(())
+        }
+        Answer::Redirect(to) => {
+            let more = format!("Location: {to}\r\nContent-Length: 0\r\n");
+            stream.write_all(head(302, &more).as_bytes())
+        }
+    }
+}
