@@ -6,23 +6,34 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The suite of every such archive.
 pub const SUITE: &str = "stable";
 
 /// A signing key and the directory in which gpg keeps it.
+///
+/// gpg's agent ends by itself when that directory is gone.
 pub struct SigningKey {
-    home: tempfile::TempDir,
+    home: PathBuf,
+    // gpg starts its agent when there is none; two at once would start two.
+    turn: Mutex<()>,
 }
 
 impl SigningKey {
-    /// Makes one.
-    pub fn new() -> Self {
-        let home = tempfile::tempdir().expect("a directory for gpg");
-        let key = Self { home };
+    /// Makes one, which gpg keeps in that directory.
+    pub fn new(home: &Path) -> Self {
+        let private = fs::Permissions::from_mode(0o700);
+        fs::create_dir_all(home).expect("the directory is ours");
+        fs::set_permissions(home, private).expect("the directory is ours");
+        let key = Self {
+            home: home.to_owned(),
+            turn: Mutex::default(),
+        };
         let made = [
             "--quick-generate-key",
             "An archive of a test",
@@ -44,10 +55,11 @@ impl SigningKey {
     }
 
     fn gpg(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut command = Command::new("gpg");
         command
             .arg("--homedir")
-            .arg(self.home.path())
+            .arg(&self.home)
             .args([
                 "--batch",
                 "--quiet",
@@ -58,22 +70,6 @@ impl SigningKey {
             ])
             .args(arguments);
         piped(&mut command, input)
-    }
-}
-
-impl Default for SigningKey {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Drop for SigningKey {
-    fn drop(&mut self) {
-        let _ = Command::new("gpgconf")
-            .arg("--homedir")
-            .arg(self.home.path())
-            .args(["--kill", "gpg-agent"])
-            .status();
     }
 }
 

@@ -40,7 +40,7 @@ pub fn bench() -> MutexGuard<'static, Bench> {
 
 /// Removes the directory when this process is gone, however it ends: nobody
 /// drops what is in a static.
-fn janitor(dir: &Path) -> Child {
+pub fn janitor(dir: &Path) -> Child {
     Command::new("setsid")
         .args(["sh", "-c", "cat; rm -rf -- \"$1\"", "sh"])
         .arg(dir)

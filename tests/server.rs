@@ -182,7 +182,7 @@ fn reply(mut stream: &TcpStream, answer: Answer, over: &AtomicBool) -> std::io::
         Answer::Endless => {
             stream.write_all(head(200, "").as_bytes())?;
             while !over.load(Ordering::SeqCst) {
-                stream.write_all(&[b'x'; 1 << 16])?;
+                stream.write_all(&[b'x'; 1 << 14])?;
             }
             Ok(())
         }

@@ -56,7 +56,7 @@ pub fn patterns(settings: &Settings) -> Result<Vec<Pattern>> {
     }
     let of_archives = settings.archives.secrets();
     for secret in of_archives.iter().chain(settings.network.secrets()) {
-        found.extend(Pattern::new("a credential of an archive", &secret));
+        found.extend(Pattern::new("a credential of an archive", secret));
     }
     for secret in settings.pip.secrets() {
         found.extend(Pattern::new("an address of pip's configuration", &secret));

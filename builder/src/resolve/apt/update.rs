@@ -12,7 +12,7 @@ use crate::watch::Watch;
 const MAX_INDEXES: u64 = 4 << 30;
 
 /// What apt says, what it means, what to do, and whether it is a refusal.
-const MEANINGS: [(&[&str], &str, &str, ErrorKind); 10] = [
+const MEANINGS: [(&[&str], &str, &str, ErrorKind); 11] = [
     (
         &["  401  ", "  403  ", "  407  "],
         "wants other credentials",
@@ -66,6 +66,16 @@ const MEANINGS: [(&[&str], &str, &str, ErrorKind); 10] = [
         "does not fit its own Release file",
         "a mirror in the middle of an update, or a damaged one: try again later or use another",
         ErrorKind::Refused,
+    ),
+    (
+        &[
+            "Undetermined Error",
+            "Connection failed",
+            "Connection closed",
+        ],
+        "breaks off before its end",
+        "the network or the server failed halfway: try again, or use another mirror",
+        ErrorKind::Failed,
     ),
     (
         &["doesn't have the component"],
@@ -161,7 +171,7 @@ fn explain(whose: &str, failure: &ToolFailure, said: &[String]) -> Error {
 }
 
 /// What apt complains about, with the lines that belong to each complaint;
-/// first what it says last.
+/// what it sums up with at the end goes first.
 fn complaints(said: &[String]) -> Vec<Vec<&str>> {
     let mut found: Vec<Vec<&str>> = Vec::new();
     let mut inside = false;
@@ -180,6 +190,6 @@ fn complaints(said: &[String]) -> Vec<Vec<&str>> {
         }
     }
     found.retain(|lines| !lines[0].contains("Some index files failed to download"));
-    found.reverse();
+    found.sort_by_key(|lines| !lines[0].starts_with(['E', 'W']) || lines[0].starts_with("Err"));
     found
 }
