@@ -41,6 +41,13 @@ const IMAGE_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
 ENV/NAME.";
 
+const LOG_HELP: &str = "\
+RECIPE is a file; its logs are those of the last attempt on this machine, failed
+or not. IMAGE is a digest, its first 8 or more hex digits, NAME (its newest
+release) or ENV/NAME; its log comes from the store.
+
+Example: imgbuild log dev/fanery-node 4";
+
 const DIFF_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
 ENV/NAME. Nothing is unpacked: the images' layouts are compared.
@@ -92,7 +99,8 @@ pub enum Command {
     /// Show what differs between two images
     #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
-    /// Show the logs of a recipe's steps
+    /// Show what the steps of a recipe, or of an image's build, printed
+    #[command(after_help = LOG_HELP)]
     Log(LogArgs),
 }
 
@@ -276,8 +284,9 @@ pub struct DiffArgs {
 /// `log`.
 #[derive(Args, Debug)]
 pub struct LogArgs {
-    /// The recipe
-    pub recipe: PathBuf,
+    /// A recipe, or an image
+    #[arg(value_name = "RECIPE|IMAGE")]
+    pub of: PathBuf,
     /// Number of a step as `imgbuild plan` counts them; all when left out
     #[arg(value_name = "STEP")]
     pub step: Option<usize>,

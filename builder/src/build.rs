@@ -16,6 +16,7 @@ use crate::interrupt;
 use crate::layers::{Key, Layers, remove};
 use crate::lock::Lock;
 use crate::locking::{Locking, Strictness, Upgrade};
+use crate::logs;
 use crate::recipe::Recipe;
 use crate::resolve::local;
 use crate::runner::{self, Planned, Runner};
@@ -255,6 +256,7 @@ pub fn build(path: &Path, settings: &Settings, wanted: Wanted, ui: &mut Ui) -> R
     }
     let planned = runner::plan(steps::all(&recipe, &lock)?, &place.layers)?;
     let manifest = making.run(&planned, false, ui)?;
+    logs::keep(&manifest, &planned, &place.layers, &store, &settings)?;
     interrupt::check()?;
     let layers = runner::tree_layers(&planned);
     let phase = ui.phase("keep the cache");

@@ -17,7 +17,8 @@
 //! releases it. [`mod@build`] is the whole of it.
 //!
 //! [`find`] knows what a person means by an image, [`compare`] what two of them
-//! do not have in common, [`sbom`] what one is made of.
+//! do not have in common, [`sbom`] what one is made of, [`logs`]
+//! what its steps printed.
 //!
 //! The library prints only through [`ui`] and reads the environment only
 //! through [`settings`].
@@ -36,6 +37,7 @@ pub mod layers;
 pub mod leak;
 pub mod lock;
 pub mod locking;
+pub mod logs;
 pub mod mirror;
 pub mod process;
 pub mod rebuild;

@@ -12,6 +12,7 @@ use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
 use crate::image::{Image, read_index};
+use crate::log::{self, BuildLog};
 use crate::manifest::{self, Manifest, SpecialFile, XattrEntry};
 use crate::name::ImageName;
 use crate::pack;
@@ -155,6 +156,12 @@ impl Store {
             ));
         }
         Ok(input)
+    }
+
+    /// What the last build of an image printed, if the store keeps that.
+    pub fn log(&self, image: &ImageId) -> Result<Option<BuildLog>> {
+        let bytes = self.backend.get(&BuildLog::key(image), log::MAX_BYTES)?;
+        bytes.map(|bytes| BuildLog::decode(&bytes)).transpose()
     }
 
     /// The image that `manifest` describes, ready to be read.

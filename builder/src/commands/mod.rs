@@ -5,6 +5,7 @@ mod diff;
 mod doctor;
 mod image;
 mod lock;
+mod log;
 mod plan;
 mod rebuild;
 mod shell;
@@ -26,7 +27,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Show(args) => image::show(&args, settings, ui),
         Command::Rebuild(args) => rebuild::run(&args, settings, ui),
         Command::Diff(args) => diff::run(&args, settings, ui),
-        Command::Log(args) => plan::log(&args, settings, ui),
+        Command::Log(args) => log::run(&args, settings, ui),
     }
 }
 

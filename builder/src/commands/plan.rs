@@ -1,13 +1,12 @@
-//! `imgbuild plan RECIPE` and `imgbuild log RECIPE [STEP]`
+//! `imgbuild plan RECIPE`
 
-use std::fs::File;
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::args::{LogArgs, RecipeArgs};
+use crate::args::RecipeArgs;
 use crate::build::load_recipe;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::layers::Layers;
 use crate::lock::Lock;
 use crate::runner::{self, Planned, phase_name};
@@ -86,34 +85,4 @@ pub(super) fn numbered(planned: &[Planned], number: usize) -> Result<&Planned> {
             ))
             .hint("`imgbuild plan RECIPE` counts them")
         })
-}
-
-pub(super) fn log(args: &LogArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let (planned, layers, _) = planned(&args.recipe, settings)?;
-    let wanted: Vec<&Planned> = match args.step {
-        Some(number) => vec![numbered(&planned, number)?],
-        None => planned.iter().collect(),
-    };
-    let mut shown = 0;
-    for step in wanted {
-        let path = layers.log(&step.key);
-        let Ok(mut file) = File::open(&path) else {
-            continue;
-        };
-        shown += 1;
-        ui.note(&format!("--- {} ({})", step.step.name, path.display()));
-        match std::io::copy(&mut file, &mut std::io::stdout().lock()) {
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.context(|| format!("cannot read {}", path.display()))?,
-        };
-    }
-    if shown == 0 {
-        return Err(
-            Error::failed("no such step has run on this machine").hint(format!(
-                "build it first: imgbuild {}",
-                args.recipe.display()
-            )),
-        );
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@
 //! packs/HEX.index         what is in the pack; immutable
 //! images/HEX.json         manifests; immutable
 //! hints/HEX.json          in which packs an image is; may change
+//! logs/HEX.json.zst       what the builds of images printed; may change
 //! inputs/sha256/HEX       retained inputs; immutable
 //! env/NAME/...            environments
 //! locks/NAME              locks; empty files
@@ -34,7 +35,9 @@ pub use self::lock::Lock;
 pub use self::publish::{Progress, Published};
 use self::staging::Staging;
 use crate::backend::{Backend, DirBackend, check_key};
+use crate::digest::ImageId;
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::BuildLog;
 use crate::manifest::Manifest;
 use crate::store::{MARKER, Store, manifest_key, marker};
 
@@ -139,6 +142,12 @@ impl DirStore {
             chunks.fetch(chunk)?;
         }
         self.put(&key, &json)
+    }
+
+    /// Keeps what the build of an image printed, in place of what an earlier build
+    /// of the same image did.
+    pub fn put_log(&self, image: &ImageId, log: &BuildLog) -> Result<()> {
+        self.put(&BuildLog::key(image), &log.encode()?)
     }
 
     /// Stores the tree at `tree` as an image.

@@ -12,14 +12,16 @@
 //! | [`layout`] | chunks in packs | never |
 //! | [`manifest`] | `images/HEX.json` | never |
 //! | [`hint`] | `hints/HEX.json` | yes |
+//! | [`log`] | `logs/HEX.json.zst` | yes |
 //! | [`store`] | `imgbuild-store` | never |
 //!
 //! `HEX` is 64 lower-case hexadecimal digits: of the pack's digest for packs and
-//! indexes, of the image's for manifests and hints.
+//! indexes, of the image's for manifests, hints and logs.
 
 pub mod hint;
 pub mod index;
 pub mod layout;
+pub mod log;
 pub mod manifest;
 pub mod pack;
 pub mod store;
