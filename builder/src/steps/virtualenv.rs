@@ -38,28 +38,8 @@ const PIP: &str = r#"pip_install() {
 }
 "#;
 
-/// Loaded by every Python of the step: temporary directories get the same names
-/// each time. Compilers write the path of a source into what they make.
-const SAME_NAMES: &str = r#"import tempfile
-
-
-class _Numbered(object):
-    def __init__(self):
-        self.last = 0
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self.last += 1
-        return "%08d" % self.last
-
-    next = __next__
-
-
-tempfile._RandomNameSequence = _Numbered
-tempfile._name_sequence = None
-"#;
+/// Loaded by every Python of the step, so that chance decides nothing.
+const NO_CHANCE: &str = include_str!("sitecustomize.py");
 
 pub(super) fn steps(
     recipe: &Recipe,
@@ -226,7 +206,7 @@ fn as_owner(
     environment.insert("PYTHONPATH".into(), format!("{HANDED}/python"));
     environment.extend(virtualenv.environment.clone());
     step.environment = environment;
-    step.hand("python/sitecustomize.py", Content::Text(SAME_NAMES.into()));
+    step.hand("python/sitecustomize.py", Content::Text(NO_CHANCE.into()));
     step.hand("own.sh", Content::Text(body.to_owned()));
     let path = quote(virtualenv.path.as_str());
     let who = quote(&owner.to_string());
@@ -240,4 +220,47 @@ fn as_owner(
         "{PARENTS}parents {path} {who}\n\
          [ -d {path} ] || {{ mkdir -m 0755 -- {path}; chown -- {who} {path}; }}\n{run}\n"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NO_CHANCE;
+    use crate::process::Tool;
+
+    /// Reads a directory in each of Python's ways.
+    const READS: &str = r#"
+import glob, os, pathlib, shutil, sys, tempfile
+top = sys.argv[1]
+names = sorted("n%02d" % n for n in range(60))
+os.chdir(top)
+assert os.listdir(top) == names == [e.name for e in os.scandir(top)]
+assert os.listdir(os.fsencode(top)) == [os.fsencode(n) for n in names]
+assert glob.glob("*") == names == [p.name for p in pathlib.Path(top).iterdir()]
+assert next(os.walk(top))[2] == names == [p.name for p in pathlib.Path(top).glob("*")]
+with os.scandir(top) as entries:
+    assert next(entries).name == "n00"
+made = tempfile.mkdtemp(dir=top)
+assert made.endswith("00000001"), made
+os.mkdir(os.path.join(made, "below"))
+shutil.rmtree(made)
+assert os.listdir(".") == names
+"#;
+
+    #[test]
+    fn pythons_of_a_virtualenv_read_directories_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let (site, top) = (dir.path().join("site"), dir.path().join("top"));
+        std::fs::create_dir_all(&site).unwrap();
+        std::fs::create_dir_all(&top).unwrap();
+        std::fs::write(site.join("sitecustomize.py"), NO_CHANCE).unwrap();
+        for n in (0..60).rev() {
+            std::fs::write(top.join(format!("n{n:02}")), "").unwrap();
+        }
+        Tool::new("python3")
+            .args(["-c", READS])
+            .arg(&top)
+            .env("PYTHONPATH", &site)
+            .output()
+            .unwrap();
+    }
 }
