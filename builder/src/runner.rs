@@ -9,8 +9,8 @@ use crate::error::{Context, Error, Result};
 use crate::layers::{Building, Key, Layers, remove};
 use crate::lock::{Lock, Stage};
 use crate::mirror;
-use crate::process::{Output, ToolFailure};
-use crate::sandbox::{Bind, Command, Sandbox};
+use crate::process::Output;
+use crate::sandbox::{Bind, Command, Failure, Sandbox};
 use crate::steps::{Content, Phase, Step};
 use crate::tree::{Tree, log_line, unpack};
 use crate::ui::{Ui, Unit};
@@ -256,7 +256,7 @@ impl Runner<'_> {
         command: Command,
         log: &mut fs::File,
         listen: &mut dyn FnMut(&str),
-    ) -> Result<std::result::Result<(), ToolFailure>> {
+    ) -> Result<std::result::Result<(), Failure>> {
         let sandbox = Sandbox {
             root: building.root().to_owned(),
             binds: binds.to_vec(),
@@ -274,23 +274,45 @@ impl Runner<'_> {
         )
     }
 
-    fn explain(&self, step: &Step, key: &Key, failure: ToolFailure) -> Error {
+    fn explain(&self, step: &Step, key: &Key, failure: Failure) -> Error {
+        let reached = failure.reached().join(", ");
         let cause = failure.into_error();
         let mut error = Error::failed(format!("the step `{}` failed", step.name));
         error = error.detail(cause.to_string());
         for line in cause.causes() {
             error = error.detail(format!("| {line}"));
         }
+        let mut advice = String::new();
+        if !reached.is_empty() {
+            error = error.detail(format!("it tried to reach {reached}"));
+            advice.push_str(
+                "steps have no network: what one needs is a package, a requirement, a git \
+                 source or a file of the recipe; ",
+            );
+        }
+        let tree = self.layers.changes(key);
+        if let Some(layer) = tree.parent().filter(|dir| is_full(dir)) {
+            error = error.detail(format!("no space is left in {}", layer.display()));
+            advice.push_str("make room there, or choose another place with --work DIR; ");
+        }
         error = error.detail(format!("log:  {}", self.layers.log(key).display()));
-        error = error.detail(format!("tree: {}", self.layers.changes(key).display()));
+        error = error.detail(format!("tree: {}", tree.display()));
         if self.vary {
             return error.hint("the varied world is described in `imgbuild build --help`");
         }
         error.hint(format!(
-            "look inside with `imgbuild shell {}`; the next build resumes at this step",
+            "{advice}look inside with `imgbuild shell {}`; the next build resumes at this step",
             self.recipe.display()
         ))
     }
+}
+
+/// Whether nothing more can be written there.
+fn is_full(dir: &Path) -> bool {
+    // Less than this helps nobody, and some file systems never reach zero.
+    const NOTHING: u64 = 1 << 20;
+    let stat = rustix::fs::statvfs(dir);
+    stat.is_ok_and(|s| s.f_bavail * s.f_frsize < NOTHING || s.f_files > 0 && s.f_favail == 0)
 }
 
 /// Whether dpkg or debootstrap says that a package is done.

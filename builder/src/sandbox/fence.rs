@@ -26,6 +26,24 @@ const INNER: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+se
                      +net_bind_service,+net_raw,+audit_write,+setfcap";
 /// Where the kernel's settings are changed; below /proc, made read-only.
 const SETTINGS: [&str; 5] = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
+/// What tells about the machine and is no step's business; the list that
+/// container runtimes hide.
+const MASKED: [&str; 14] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+];
 /// Where setpriv(1) is in trees since Debian 10.
 const SETPRIV: [&str; 2] = ["usr/bin/setpriv", "bin/setpriv"];
 
@@ -50,6 +68,21 @@ pub(super) fn read_only_settings() -> String {
         .map(|name| format!("/proc/{name}"))
         .filter(|path| Path::new(path).exists())
         .map(|path| format!("{path} {path} none ro,bind 0 0\n"))
+        .collect()
+}
+
+/// Lines of schroot's fstab that hide [`MASKED`]: files behind the device
+/// `null`, directories behind empty ones.
+pub(super) fn masks(null: &str) -> String {
+    let masked = MASKED.iter().map(|path| (path, Path::new(path)));
+    masked
+        .filter_map(|(name, path)| match path.metadata() {
+            Ok(meta) if meta.is_dir() => Some(format!(
+                "mask {name} tmpfs ro,nosuid,nodev,noexec,size=4k,mode=555 0 0\n"
+            )),
+            Ok(_) => Some(format!("{null} {name} none rw,bind 0 0\n")),
+            Err(_) => None,
+        })
         .collect()
 }
 

@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 use rustix::process::{Pid, WaitOptions, wait};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::{Command, HAND_IN, HOSTNAME, Sandbox, fence, loopback, vary};
+use super::{Command, HAND_IN, HOSTNAME, Sandbox, blank, fence, loopback, reach, vary};
 use crate::error::{Context, Error, Result};
 use crate::process::PATH;
 
@@ -32,6 +32,7 @@ pub fn run(spec: &Path) -> Result<u8> {
     let json = fs::read(spec).context(|| format!("cannot read {}", spec.display()))?;
     let sandbox: Sandbox =
         serde_json::from_slice(&json).context(|| format!("cannot read {}", spec.display()))?;
+    blank::inherit_nothing()?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::system::sethostname(HOSTNAME.as_bytes())
         .context(|| "cannot set the host name".into())?;
@@ -57,6 +58,9 @@ pub fn run(spec: &Path) -> Result<u8> {
     };
     if sandbox.vary {
         return vary::run(process);
+    }
+    if !sandbox.network {
+        reach::watch(spec);
     }
     let child = process
         .spawn()
@@ -229,6 +233,7 @@ fn fstab(sandbox: &Sandbox) -> String {
          run /run/lock tmpfs rw,nosuid,nodev,noexec,mode=1777 0 0\n"
     );
     text.push_str(&fence::read_only_settings());
+    text.push_str(&fence::masks(&format!("{DEVICES}/null")));
     if sandbox.vary {
         let _ = writeln!(
             text,

@@ -1,7 +1,7 @@
 //! The one place that enters namespaces.
 //!
 //! A [`Sandbox`] runs one command with a tree as its world: own mount, PID, IPC,
-//! UTS and (unless the step resolves inputs) network namespaces, a loopback
+//! cgroup, UTS and (unless the step resolves inputs) network namespaces, a loopback
 //! device, a fixed host name, a handful of devices. The command runs inside the
 //! *source* chroot of real schroot, or, for the bootstrap itself, beside it.
 //!
@@ -16,10 +16,12 @@
 //! and every stray daemon die with the namespaces: nothing to clean up on the
 //! host, whatever ends the build. See unshare(1), `pid_namespaces(7)`.
 
+mod blank;
 mod fence;
 mod init;
 mod loopback;
 mod mounts;
+mod reach;
 pub mod vary;
 
 use std::collections::BTreeMap;
@@ -31,10 +33,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
-use crate::process::{Output, Tool, ToolFailure};
+use crate::process::{Output, Tool};
 
 pub use init::run as run_init;
 pub use mounts::enter_mount_namespace;
+pub use reach::Failure;
+use reach::Report;
 
 /// The hidden subcommand with which imgbuild becomes a sandbox's first process.
 pub const INIT_COMMAND: &str = "sandbox-init";
@@ -98,9 +102,11 @@ impl Sandbox {
         &self,
         timeout: Duration,
         output: Output<'_>,
-    ) -> Result<std::result::Result<(), ToolFailure>> {
-        let (_spec, tool) = self.tool()?;
-        tool.timeout(timeout).run(output)
+    ) -> Result<std::result::Result<(), Failure>> {
+        let (spec, tool) = self.tool()?;
+        let report = Report::create(&spec)?;
+        let ran = tool.timeout(timeout).run(output)?;
+        Ok(ran.map_err(|failure| Failure::new(failure, report.read())))
     }
 
     /// Runs the command on the caller's terminal.
@@ -125,6 +131,7 @@ impl Sandbox {
                 "--pid",
                 "--ipc",
                 "--uts",
+                "--cgroup",
                 "--fork",
                 "--mount-proc",
             ]);

@@ -11,12 +11,14 @@ use crate::process::quote;
 use crate::recipe::{Packages, Recipe};
 use crate::resolve::apt::packages_of;
 
-/// After debootstrap: no service starts during the build, no address is left.
+/// After debootstrap: no service starts during the build, no mirror is named,
+/// and `localhost` has one, which Debian leaves to its installer.
 const AFTER_BOOTSTRAP: &str = r"printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
 : > /etc/apt/sources.list
 rm -rf /debootstrap /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
 mkdir -p /var/lib/apt/lists/partial
+[ -e /etc/hosts ] || printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' > /etc/hosts
 ";
 
 /// apt with all of its files outside of the tree.
