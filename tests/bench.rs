@@ -99,6 +99,23 @@ impl Bench {
         self.imgbuild(&["--frozen", &format!("{name}.toml")])
     }
 
+    /// A second store, which has only the inputs of this one.
+    pub fn copy_of_inputs(&self, name: &str) -> PathBuf {
+        let store = self.path(name);
+        fs::create_dir(&store).unwrap();
+        for item in ["imgbuild-store", "inputs"] {
+            let mut copy = self.command("cp", &["-al", "--"]);
+            copy.arg(self.path("store").join(item)).arg(&store);
+            Ran::of(&mut copy).expect(0);
+        }
+        store
+    }
+
+    /// Fails the test when an object of the store is not what its name says.
+    pub fn assert_store_is_whole(&self) {
+        assert_whole(&self.path("store"));
+    }
+
     /// Starts a build and waits until it is in its free steps.
     pub fn start(&self, recipe: &str) -> Running {
         let running = self.start_until(&["--frozen", recipe], "run ...\n");
@@ -126,6 +143,24 @@ impl Bench {
     }
 }
 
+/// Reads every object of every image of a store, and fails the test when one
+/// is not what its name says.
+pub fn assert_whole(store: &Path) {
+    let store = store::Store::open(Box::new(
+        store::DirBackend::open(store).expect("the store is there"),
+    ))
+    .expect("the store opens");
+    let images = store.images().expect("the store can be listed");
+    assert!(!images.is_empty());
+    for listed in images {
+        let manifest = store.manifest(&listed.image).expect("its manifest reads");
+        store
+            .verify_objects(&manifest)
+            .expect("its objects are whole");
+        store.verify_image(&manifest).expect("the image is whole");
+    }
+}
+
 /// A build that was started.
 #[derive(Debug)]
 pub struct Running {
@@ -139,6 +174,16 @@ impl Running {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// The most memory it has had so far, in bytes (proc(5), `VmHWM`); none once
+    /// it has ended.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(status).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+        let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kilobytes << 10)
     }
 
     /// The exit code (-1 after a signal), the rest of stderr, and how long it took.
