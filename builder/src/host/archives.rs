@@ -99,7 +99,7 @@ impl Archives {
         })
     }
 
-    /// The address of an archive without credentials; [`Archives::netrc`] has them.
+    /// The address of an archive without credentials; `netrc` has them.
     pub fn site(&self, name: &str) -> Result<String> {
         let url = self.url(name)?;
         Ok(without_credentials(url).map_or_else(|| url.to_owned(), |found| found.0))

@@ -24,7 +24,7 @@ const PERCH: &str = "/proc/sys";
 
 /// Re-runs this very command line in a private mount namespace, so that every
 /// mount of the build vanishes with the process. Returns when it is there. With
-/// `vary` it becomes that of a stranger, see [`vary::caller`].
+/// `vary` it becomes that of a stranger, see `vary::caller`.
 pub fn enter_mount_namespace(vary: bool) -> Result<()> {
     let mine = std::fs::read_link("/proc/self/ns/mnt")
         .context(|| "cannot read /proc/self/ns/mnt (is /proc mounted?)".into())?;
