@@ -1,8 +1,10 @@
-//! A small local archive with exactly the locked packages.
+//! Exactly the locked packages, as debootstrap and apt take them.
 //!
-//! debootstrap and apt read it through `file:`. Its index is made from the
+//! apt reads a small archive through `file:`. Its index is made from the
 //! control files of the packages themselves (deb-control(5)), so nothing but
 //! the retained .debs is needed, years later and without a network.
+//! debootstrap unpacks a tarball, as its own `--make-tarball` writes one: it
+//! would copy and hash each package of an archive again, in shell.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,45 +19,107 @@ use crate::interrupt;
 use crate::layers::remove;
 use crate::lock::{Lock, Stage};
 use crate::process::Tool;
-use crate::steps::Mirror;
+use crate::steps::{Form, Mirror, mirror_path};
 
 /// Where control files are remembered, below the work directory.
 pub(crate) const CONTROLS: &str = "controls";
 
-/// Makes the archive in `dir`.
+/// The tarball's name in the directory.
+pub(crate) const TARBALL: &str = "bootstrap.tar";
+
+/// Makes what a step is handed, in `dir`.
 pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Path) -> Result<()> {
     remove(dir)?;
+    match mirror.form {
+        Form::Archive => archive(mirror, lock, inputs, cache, dir),
+        Form::Tarball => {
+            make_dir(dir)?;
+            tarball(mirror, lock, inputs, cache, &dir.join(TARBALL))
+        }
+    }
+}
+
+/// What `debootstrap --unpack-tarball` takes: the packages and their index
+/// where apt keeps them, and the lists of what is installed when.
+fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &Path) -> Result<()> {
+    const PACKAGES: &str = "var/cache/apt/archives";
+    const LISTS: &str = "var/lib/apt/lists";
+    let failed = || format!("cannot write {}", path.display());
+    let file = fs::File::create(path).context(failed)?;
+    let mut tar = tar::Builder::new(std::io::BufWriter::with_capacity(1 << 20, file));
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o755);
+    header.set_entry_type(tar::EntryType::Directory);
+    for dir in ["debootstrap", LISTS, PACKAGES] {
+        header.set_size(0);
+        tar.append_data(&mut header, dir, std::io::empty())
+            .context(failed)?;
+    }
+    header.set_mode(0o644);
+    header.set_entry_type(tar::EntryType::Regular);
+    let digests: Vec<Sha256> = mirror.debs.iter().map(|d| d.0).collect();
+    let controls = controls(&digests, inputs, cache)?;
+    let (mut required, mut base, mut paths) = (String::new(), String::new(), String::new());
+    for ((digest, stage), control) in mirror.debs.iter().zip(&controls) {
+        interrupt::check()?;
+        // Its own name for itself: the step's key knows the package by digest.
+        let package = control
+            .lines()
+            .find_map(|l| l.strip_prefix("Package: "))
+            .unwrap_or_default();
+        let list = match stage {
+            Stage::Required => &mut required,
+            Stage::Base | Stage::Packages(_) => &mut base,
+        };
+        let _ = write!(list, "{package} ");
+        let name = format!("{PACKAGES}/{}.deb", digest.hex());
+        let _ = writeln!(paths, "{package} /{name}");
+        let input = inputs.path(digest);
+        let content =
+            fs::File::open(&input).context(|| format!("cannot read {}", input.display()))?;
+        header.set_size(content.metadata().context(failed)?.len());
+        tar.append_data(&mut header, &name, content)
+            .context(failed)?;
+    }
+    if base.is_empty() {
+        // debootstrap cannot unpack nothing; its own list has apt in any case.
+        base.push_str("apt");
+    }
+    // Named by the address that debootstrap is given, as apt does.
+    let index_path = format!(
+        "{LISTS}/{}_dists_{}_main_binary-{}_Packages",
+        mirror_path().display().to_string().replace('/', "_"),
+        mirror.suite,
+        lock.architecture
+    );
+    for (name, text) in [
+        ("debootstrap/required", required),
+        ("debootstrap/base", base),
+        ("debootstrap/debpaths", paths),
+        (&index_path, index(&digests, &controls, inputs)?),
+    ] {
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, name, text.as_bytes())
+            .context(failed)?;
+    }
+    let mut file = tar.into_inner().context(failed)?;
+    std::io::Write::flush(&mut file).context(failed)
+}
+
+fn archive(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Path) -> Result<()> {
     let pool = dir.join("pool");
     let index_dir = format!("main/binary-{}", lock.architecture);
     let dists = dir.join("dists").join(&mirror.suite);
     make_dir(&pool)?;
     make_dir(&dists.join(&index_dir))?;
     let digests: Vec<Sha256> = mirror.debs.iter().map(|d| d.0).collect();
-    let stanzas = controls(&digests, inputs, cache)?;
-    let mut packages = String::new();
-    for ((digest, stage), control) in mirror.debs.iter().zip(stanzas) {
-        let name = format!("{}.deb", digest.hex());
-        link_or_copy(&inputs.path(digest), &pool.join(&name))?;
-        let size = fs::metadata(pool.join(&name))
-            .context(|| format!("cannot read {name}"))?
-            .len();
-        // debootstrap unpacks by priority; an archive's overrides decided it.
-        let priority = if *stage == Stage::Required {
-            "required"
-        } else {
-            "optional"
-        };
-        let fields = control.lines().filter(|l| !l.starts_with("Priority:"));
-        for line in fields {
-            packages.push_str(line);
-            packages.push('\n');
-        }
-        let _ = write!(
-            packages,
-            "Priority: {priority}\nFilename: pool/{name}\nSize: {size}\nSHA256: {}\n\n",
-            digest.hex()
-        );
+    for digest in &digests {
+        link_or_copy(
+            &inputs.path(digest),
+            &pool.join(format!("{}.deb", digest.hex())),
+        )?;
     }
+    let packages = index(&digests, &controls(&digests, inputs, cache)?, inputs)?;
     put(&dists.join(&index_dir).join("Packages"), &packages)?;
     let suite = &mirror.suite;
     let release = format!(
@@ -67,6 +131,24 @@ pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &P
         size = packages.len(),
     );
     put(&dists.join("Release"), &release)
+}
+
+/// The index of the packages (Packages of an archive).
+fn index(digests: &[Sha256], controls: &[String], inputs: &Inputs) -> Result<String> {
+    let mut text = String::new();
+    for (digest, control) in digests.iter().zip(controls) {
+        let input = inputs.path(digest);
+        let size = fs::metadata(&input)
+            .context(|| format!("cannot read {}", input.display()))?
+            .len();
+        let _ = write!(
+            text,
+            "{}\nFilename: pool/{hex}.deb\nSize: {size}\nSHA256: {hex}\n\n",
+            control.trim_end(),
+            hex = digest.hex()
+        );
+    }
+    Ok(text)
 }
 
 /// The control file of each package, in order; remembered by digest.

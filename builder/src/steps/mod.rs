@@ -101,13 +101,25 @@ pub enum Content {
     Tree(Sha256),
 }
 
-/// A local archive with exactly the locked packages of some stages.
+/// Exactly the locked packages of some stages.
 #[derive(Clone, Debug, Serialize)]
 pub struct Mirror {
+    /// How they are handed in.
+    pub form: Form,
     /// The suite's name in it.
     pub suite: String,
     /// Each package's digest and stage.
     pub debs: Vec<(Sha256, Stage)>,
+}
+
+/// How a step takes its packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// An archive, for apt.
+    Archive,
+    /// A tarball, for debootstrap.
+    Tarball,
 }
 
 impl Step {

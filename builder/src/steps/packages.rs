@@ -1,12 +1,13 @@
 //! Bootstrap and packages: debootstrap and apt on a local archive.
 //!
-//! Both work on a `file:` archive that holds exactly the locked packages, so
-//! they stay themselves and still cannot choose anything else.
+//! Both are handed exactly the locked packages, so they stay themselves and
+//! still cannot choose anything else.
 
 use std::fmt::Write as _;
 
-use super::{Content, HANDED, Mirror, Phase, Step, mirror_path};
+use super::{Content, Form, HANDED, Mirror, Phase, Step, mirror_path};
 use crate::lock::{Lock, Stage};
+use crate::mirror::TARBALL;
 use crate::process::quote;
 use crate::recipe::{Packages, Recipe};
 use crate::resolve::apt::packages_of;
@@ -45,33 +46,23 @@ apt-get -q update
 pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
     let mut step = Step::new(Phase::Bootstrap, "bootstrap", lock.epoch);
     let suite = &recipe.bootstrap.suite;
-    let include: Vec<&str> = lock
-        .debs_until(Stage::Base)
-        .filter(|d| d.stage == Stage::Base)
-        .map(|d| d.name.as_str())
-        .collect();
     step.host = vec![
         "debootstrap".into(),
         format!("--arch={}", lock.architecture),
         format!("--variant={}", recipe.bootstrap.variant).replace("=standard", "=-"),
-        // The archive is made of packages whose digests the lock names.
+        // Its packages' digests are those that the lock names.
         "--no-check-gpg".into(),
-        // apt has resolved; debootstrap would pick first alternatives.
-        "--no-resolve-deps".into(),
+        format!("--unpack-tarball={}/{TARBALL}", mirror_path().display()),
         suite.to_string(),
         "@ROOT@".into(),
         format!("file://{}", mirror_path().display()),
     ];
-    let mut options = Vec::new();
-    if !include.is_empty() {
-        options.push(format!("--include={}", include.join(",")));
-    }
     if recipe.bootstrap.variant == crate::recipe::Variant::Buildd {
-        options.push("--merged-usr".into());
+        step.host.insert(1, "--merged-usr".into());
     }
-    step.host.splice(1..1, options);
     step.script = AFTER_BOOTSTRAP.into();
     step.mirror = Some(Mirror {
+        form: Form::Tarball,
         suite: suite.to_string(),
         debs: lock
             .debs_until(Stage::Base)
@@ -142,6 +133,7 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
     );
     debug_assert!(step.script.contains(HANDED));
     step.mirror = Some(Mirror {
+        form: Form::Archive,
         suite: SUITE.into(),
         debs: lock
             .debs_until(stage)
