@@ -33,7 +33,7 @@ pub enum Answer {
     Garbage,
     /// The whole length is announced, half of it is sent.
     Truncated(Vec<u8>),
-    /// No length is announced, and what is sent never ends.
+    /// A tebibyte is announced and sent.
     Endless,
     /// The whole length is announced and a byte is sent now and then.
     Drip(Vec<u8>),
@@ -114,7 +114,7 @@ impl Drop for Server {
 
 /// The file of that name below a directory, or 404.
 pub fn file(root: &Path, name: &str) -> Answer {
-    let name = name.trim_start_matches('/');
+    let name = decoded(name.trim_start_matches('/'));
     if name.split('/').any(|part| part == "..") {
         return Answer::Status(400);
     }
@@ -122,6 +122,25 @@ pub fn file(root: &Path, name: &str) -> Answer {
         Ok(bytes) => Answer::Bytes(bytes),
         Err(_) => Answer::Status(404),
     }
+}
+
+/// Without percent-encoding (RFC 3986, 2.1).
+fn decoded(name: &str) -> String {
+    let mut parts = name.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match code {
+            Some(code) if code.is_ascii() => {
+                text.push(char::from(code));
+                text.push_str(&part[2..]);
+            }
+            _ => text.push_str(part),
+        }
+    }
+    text
 }
 
 fn converse(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
@@ -180,7 +199,8 @@ fn reply(mut stream: &TcpStream, answer: Answer, over: &AtomicBool) -> std::io::
             stream.write_all(&bytes[..bytes.len() / 2])
         }
         Answer::Endless => {
-            stream.write_all(head(200, "").as_bytes())?;
+            let length = format!("Content-Length: {}\r\n", 1u64 << 40);
+            stream.write_all(head(200, &length).as_bytes())?;
             while !over.load(Ordering::SeqCst) {
                 stream.write_all(&[b'x'; 1 << 14])?;
             }

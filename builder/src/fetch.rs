@@ -143,20 +143,22 @@ fn is_mismatch(failure: &ToolFailure) -> bool {
 }
 
 fn explain(lost: &[&Deb], first: &Deb, failure: &ToolFailure) -> Error {
-    let lines: Vec<&String> = failure
+    let mut lines: Vec<&String> = failure
         .tail()
         .iter()
-        .filter(|l| l.starts_with("E:") || l.starts_with("W:") || l.starts_with("  "))
+        .filter(|l| l.starts_with("E: ") && !l.contains("Download Failed"))
         .collect();
     // apt complains about one; it need not be the first of ours.
-    let complained = |deb: &&&Deb| lines.iter().any(|line| line.contains(&deb.path));
+    let about = |line: &str, deb: &Deb| line.replace("%2b", "+").contains(&deb.path);
+    let complained = |deb: &&&Deb| lines.iter().any(|line| about(line, deb));
     let deb = lost.iter().find(complained).map_or(first, |deb| deb);
+    lines.retain(|line| about(line, deb));
     let archive = deb.archive.as_deref().unwrap_or_default();
     let name = format!("{} {}", deb.name, deb.version);
     let mut error = if is_mismatch(failure) {
         Error::new(
             ErrorKind::Refused,
-            format!("what the archive `{archive}` has as {name} is not what the lock names"),
+            format!("the archive `{archive}` delivers other bytes for {name} than the lock names"),
         )
         .hint(
             "take the lock from version control again if somebody edited it; otherwise the \
@@ -171,8 +173,15 @@ fn explain(lost: &[&Deb], first: &Deb, failure: &ToolFailure) -> Error {
             "cannot fetch {name}{more} from the archive `{archive}`"
         ))
         .hint(
-            "a mirror drops old versions: use a store that retains them, another --archive \
-             NAME=URL, or `imgbuild lock --upgrade`",
+            if lines
+                .iter()
+                .any(|line| line.contains("  404  ") || line.contains("File not found"))
+            {
+                "a mirror drops old versions: use a store that retains them, another --archive \
+             NAME=URL, or `imgbuild lock --upgrade`"
+            } else {
+                "check the network of this machine and try again, or use another --archive NAME=URL"
+            },
         )
     };
     if lines.is_empty() {

@@ -18,6 +18,7 @@ use store::digest::Sha256;
 use crate::error::{Context, Error, Result};
 
 mod changes;
+mod names;
 
 pub use changes::{Change, Changes};
 
@@ -48,6 +49,10 @@ pub struct Lock {
     /// Digest of each virtualenv's sections, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub virtualenvs_from: BTreeMap<String, Sha256>,
+    /// The names of all packages by stage, and of all distributions by
+    /// virtualenv: an entry below that got lost is noticed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
     /// The verified Release files.
     #[serde(default, rename = "release")]
     pub releases: Vec<Release>,
@@ -221,6 +226,7 @@ impl Lock {
             )));
         }
         lock.check()?;
+        lock.check_names()?;
         Ok(lock)
     }
 
@@ -346,6 +352,7 @@ mod tests {
             packages_from: Sha256::of(b"x"),
             preferences_from: None,
             virtualenvs_from: BTreeMap::new(),
+            names: BTreeMap::new(),
             releases: Vec::new(),
             debs: vec![
                 deb("zlib1g", Stage::Packages(1)),
@@ -370,6 +377,33 @@ mod tests {
             .map(|d| d.name.as_str())
             .collect();
         assert_eq!(until, ["apt", "dpkg"]);
+    }
+
+    #[test]
+    fn an_entry_that_got_lost_is_named() {
+        let mut lock = sample();
+        lock.seal();
+        let refusal = |lock: &Lock| Lock::parse(&lock.to_text().unwrap()).unwrap_err();
+        assert_eq!(Lock::parse(&lock.to_text().unwrap()).unwrap(), lock);
+        let mut less = lock.clone();
+        less.debs.remove(1);
+        let error = refusal(&less).to_string();
+        assert_eq!(error, "the entry of `apt` is missing from `base`");
+        let mut moved = lock.clone();
+        moved.debs[0].stage = Stage::Base;
+        let error = refusal(&moved).to_string();
+        assert_eq!(
+            error,
+            "the entry of `zlib1g` belongs to `packages 1`, not to `base`"
+        );
+        let mut more = lock.clone();
+        more.debs[2].name = "gpkd".into();
+        more.debs.push(lock.debs[2].clone());
+        let error = refusal(&more).to_string();
+        assert_eq!(
+            error,
+            "the entry of `gpkd` in `required` was not written by imgbuild"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use store::Inputs;
 use store::digest::Sha256;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::interrupt;
 use crate::layers::remove;
 use crate::lock::{Lock, Stage};
@@ -96,7 +96,7 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
         ("debootstrap/required", required),
         ("debootstrap/base", base),
         ("debootstrap/debpaths", paths),
-        (&index_path, index(&digests, &controls, inputs)?),
+        (&index_path, index(lock, &digests, &controls, inputs)?),
     ] {
         header.set_size(text.len() as u64);
         tar.append_data(&mut header, name, text.as_bytes())
@@ -119,7 +119,7 @@ fn archive(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Pa
             &pool.join(format!("{}.deb", digest.hex())),
         )?;
     }
-    let packages = index(&digests, &controls(&digests, inputs, cache)?, inputs)?;
+    let packages = index(lock, &digests, &controls(&digests, inputs, cache)?, inputs)?;
     put(&dists.join(&index_dir).join("Packages"), &packages)?;
     let suite = &mirror.suite;
     let release = format!(
@@ -134,9 +134,10 @@ fn archive(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Pa
 }
 
 /// The index of the packages (Packages of an archive).
-fn index(digests: &[Sha256], controls: &[String], inputs: &Inputs) -> Result<String> {
+fn index(lock: &Lock, digests: &[Sha256], controls: &[String], inputs: &Inputs) -> Result<String> {
     let mut text = String::new();
     for (digest, control) in digests.iter().zip(controls) {
+        check_identity(lock, digest, control)?;
         let input = inputs.path(digest);
         let size = fs::metadata(&input)
             .context(|| format!("cannot read {}", input.display()))?
@@ -149,6 +150,33 @@ fn index(digests: &[Sha256], controls: &[String], inputs: &Inputs) -> Result<Str
         );
     }
     Ok(text)
+}
+
+/// The package must be the one that the lock gives this digest to.
+fn check_identity(lock: &Lock, digest: &Sha256, control: &str) -> Result<()> {
+    let field = |name: &str| {
+        let mut lines = control.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_default().trim()
+    };
+    let found = [field("Package"), field("Version"), field("Architecture")];
+    let mut locked = lock.debs.iter().filter(|deb| deb.sha256 == *digest);
+    let unlike = locked.find(|deb| {
+        found
+            != [
+                deb.name.as_str(),
+                deb.version.as_str(),
+                deb.architecture.as_str(),
+            ]
+    });
+    let Some(deb) = unlike else { return Ok(()) };
+    let what = format!(
+        "the lock's digest of {} {} is that of another package",
+        deb.name, deb.version
+    );
+    Err(Error::new(ErrorKind::Refused, what)
+        .detail(format!("of {} {} {}", found[0], found[1], found[2]))
+        .hint("take the lock from version control again, or run `imgbuild lock --upgrade`"))
 }
 
 /// The control file of each package, in order; remembered by digest.

@@ -157,6 +157,7 @@ mod tests {
             packages_from: Sha256::of(b"x"),
             preferences_from: None,
             virtualenvs_from: BTreeMap::new(),
+            names: BTreeMap::new(),
             releases: Vec::new(),
             debs: debs.iter().map(deb).collect(),
             python: Vec::new(),

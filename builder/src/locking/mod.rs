@@ -120,6 +120,11 @@ impl Locking<'_> {
         self.resolve_virtualenvs(&mut lock, old, &stale, virtualenvs_from, ui)?;
         lock.sort();
         self.fetch_python(&lock, ui)?;
+        self.check_sizes(&lock)?;
+        // A lock from before there were names stays as it is while it fits.
+        if !fits || old.is_none_or(|old| !old.names.is_empty()) {
+            lock.seal();
+        }
 
         let path = Lock::path_for(self.path);
         if old != Some(&lock) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use store::Sha256;
 
 use super::{Locking, Upgrade};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fetch;
 use crate::host;
 use crate::layers::remove;
@@ -77,6 +77,7 @@ impl Locking<'_> {
             packages_from,
             preferences_from: Some(preferences_from),
             virtualenvs_from: std::collections::BTreeMap::new(),
+            names: std::collections::BTreeMap::new(),
             releases: resolution.releases,
             debs: resolution.debs,
             python: Vec::new(),
@@ -109,6 +110,29 @@ impl Locking<'_> {
                 .collect(),
             upgrade: self.upgrade.names().cloned().unwrap_or_default(),
         })
+    }
+
+    /// The sizes that the lock names, of what the store has.
+    pub(super) fn check_sizes(&self, lock: &Lock) -> Result<()> {
+        let debs = lock.debs.iter().map(|d| (&d.name, d.size, &d.sha256));
+        let python = lock.python.iter().map(|p| (&p.file, p.size, &p.sha256));
+        for (name, size, sha256) in debs.chain(python) {
+            let path = self.inputs.path(sha256);
+            let found = std::fs::metadata(&path)
+                .context(|| format!("cannot read {}", path.display()))?
+                .len();
+            if found != size {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("{name} is not what the lock names"),
+                )
+                .detail(format!("it has {found} bytes, the lock says {size}"))
+                .hint(
+                    "take the lock from version control again, or run `imgbuild lock --upgrade`",
+                ));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn fetch_debs(&self, lock: &Lock, ui: &mut Ui) -> Result<()> {
