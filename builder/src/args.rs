@@ -84,7 +84,10 @@ pub enum Command {
     /// Show what a build would run and what is cached
     Plan(RecipeArgs),
     /// Open a shell in the tree of a recipe: of the failed step, else of the last
-    #[command(after_help = "Changes are thrown away when the shell ends.")]
+    #[command(
+        after_help = "The shell sees what the step sees: no network, the same environment. What it \
+                      changes is\nthrown away when it ends, unless --keep; no build ever uses it."
+    )]
     Shell(ShellArgs),
     /// Check what this machine offers for building, and say what is missing
     Doctor(DoctorArgs),
@@ -211,6 +214,9 @@ pub struct ShellArgs {
     /// Number of a step as `imgbuild plan` counts them
     #[arg(long, value_name = "N")]
     pub step: Option<usize>,
+    /// Keep what the shell changes, in a directory that is named at the end
+    #[arg(long)]
+    pub keep: bool,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,

@@ -1,8 +1,11 @@
-//! `imgbuild shell RECIPE [--step N]`
+//! `imgbuild shell RECIPE [--step N] [--keep]`
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::args::ShellArgs;
 use crate::build::{Workplace, load_recipe, open_store, prepare_host, require_root};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::layers::Key;
 use crate::runner::{Planned, Runner};
 use crate::sandbox::{Command, Sandbox};
@@ -45,16 +48,18 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
         vary: false,
     };
     let binds = runner.hand(&step.step)?;
-    let mounted = layers.scratch(&place.scratch.join("shell"), &stack)?;
+    let scratch = place.scratch.join("shell");
+    let mounted = layers.scratch(&scratch, &stack)?;
     let state = if layers.is_done(&step.key) {
         "after"
     } else {
         "as left by the failed"
     };
     ui.note(&format!(
-        "a shell in the tree {state} step `{}`; its script is {}/script; changes are thrown away",
+        "a shell in the tree {state} step `{}`; its script is {}/script; changes are {}",
         step.step.name,
-        crate::steps::HANDED
+        crate::steps::HANDED,
+        if args.keep { "kept" } else { "thrown away" }
     ));
     let mut environment = step.step.environment.clone();
     environment.insert(
@@ -74,7 +79,28 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
             directory: "/".into(),
         },
     };
-    sandbox.run_interactive().map(|_| ())
+    sandbox.run_interactive()?;
+    drop(mounted);
+    if args.keep {
+        let kept = keep_changes(&scratch, &settings.work, recipe.name.as_str())?;
+        ui.note(&format!("the changes are in {}", kept.display()));
+    }
+    Ok(())
+}
+
+/// Moves what the shell wrote out of the scratch space; an overlay's upper
+/// directory: only what changed is in it.
+fn keep_changes(scratch: &Path, work: &Path, name: &str) -> Result<PathBuf> {
+    let dir = work.join("kept");
+    let failed = || format!("cannot keep the changes in {}", dir.display());
+    fs::create_dir_all(&dir).context(failed)?;
+    let kept = tempfile::Builder::new()
+        .prefix(&format!("{name}-"))
+        .tempdir_in(&dir)
+        .context(failed)?
+        .keep();
+    fs::rename(scratch.join("fs"), &kept).context(failed)?;
+    Ok(kept)
 }
 
 /// The first step that was started and not finished, else the last one done.
