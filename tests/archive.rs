@@ -119,10 +119,25 @@ impl Archive {
         self.add_as(name, control, &|stanza| stanza)
     }
 
-    /// The same, with what the index says about it changed.
+    /// The same in another version.
+    pub fn add_version(&mut self, name: &str, version: &str, control: &str) -> String {
+        self.build(name, version, control, &|stanza| stanza)
+    }
+
+    /// Version 1.0, with what the index says about it changed.
     pub fn add_as(
         &mut self,
         name: &str,
+        control: &str,
+        change: &dyn Fn(String) -> String,
+    ) -> String {
+        self.build(name, "1.0", control, change)
+    }
+
+    fn build(
+        &mut self,
+        name: &str,
+        version: &str,
         control: &str,
         change: &dyn Fn(String) -> String,
     ) -> String {
@@ -138,11 +153,11 @@ impl Archive {
         fs::write(share.join("noise"), noise.take(20_000).collect::<Vec<u8>>()).unwrap();
         fs::create_dir(tree.path().join("DEBIAN")).unwrap();
         let control = format!(
-            "Package: {name}\nVersion: 1.0\nArchitecture: all\n\
+            "Package: {name}\nVersion: {version}\nArchitecture: all\n\
              Maintainer: Nobody <nobody@debian.example>\nDescription: part of a test\n{control}"
         );
         fs::write(tree.path().join("DEBIAN/control"), &control).unwrap();
-        let path = format!("pool/{name}_1.0_all.deb");
+        let path = format!("pool/{name}_{version}_all.deb");
         let mut build = Command::new("dpkg-deb");
         build
             .args(["--root-owner-group", "--build"])
