@@ -27,6 +27,8 @@ pub struct Request {
 pub enum Answer {
     /// 200 and these bytes.
     Bytes(Vec<u8>),
+    /// 200 and a page of HTML.
+    Page(String),
     /// Another status with a short body.
     Status(u16),
     /// Bytes that are no HTTP.
@@ -182,6 +184,14 @@ fn reply(mut stream: &TcpStream, answer: Answer, over: &AtomicBool) -> std::io::
         Answer::Bytes(bytes) => {
             stream.write_all(sized(&bytes).as_bytes())?;
             stream.write_all(&bytes)
+        }
+        Answer::Page(text) => {
+            let length = format!(
+                "Content-Type: text/html\r\nContent-Length: {}\r\n",
+                text.len()
+            );
+            stream.write_all(head(200, &length).as_bytes())?;
+            stream.write_all(text.as_bytes())
         }
         Answer::Status(status) => {
             let more = match status {

@@ -47,16 +47,11 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
     let failed = || format!("cannot write {}", path.display());
     let file = fs::File::create(path).context(failed)?;
     let mut tar = tar::Builder::new(std::io::BufWriter::with_capacity(1 << 20, file));
-    let mut header = tar::Header::new_ustar();
-    header.set_mode(0o755);
-    header.set_entry_type(tar::EntryType::Directory);
     for dir in ["debootstrap", LISTS, PACKAGES] {
-        header.set_size(0);
+        let mut header = entry(tar::EntryType::Directory, 0o755, 0);
         tar.append_data(&mut header, dir, std::io::empty())
             .context(failed)?;
     }
-    header.set_mode(0o644);
-    header.set_entry_type(tar::EntryType::Regular);
     let digests: Vec<Sha256> = mirror.debs.iter().map(|d| d.0).collect();
     let controls = controls(&digests, inputs, cache)?;
     let (mut required, mut base, mut paths) = (String::new(), String::new(), String::new());
@@ -72,12 +67,14 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
             Stage::Base | Stage::Packages(_) => &mut base,
         };
         let _ = write!(list, "{package} ");
-        let name = format!("{PACKAGES}/{}.deb", digest.hex());
+        // debootstrap shows what stands before the first `_`.
+        let name = format!("{PACKAGES}/{package}_{:.16}.deb", digest.hex());
         let _ = writeln!(paths, "{package} /{name}");
         let input = inputs.path(digest);
         let content =
             fs::File::open(&input).context(|| format!("cannot read {}", input.display()))?;
-        header.set_size(content.metadata().context(failed)?.len());
+        let size = content.metadata().context(failed)?.len();
+        let mut header = entry(tar::EntryType::Regular, 0o644, size);
         tar.append_data(&mut header, &name, content)
             .context(failed)?;
     }
@@ -98,12 +95,21 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
         ("debootstrap/debpaths", paths),
         (&index_path, index(lock, &digests, &controls, inputs)?),
     ] {
-        header.set_size(text.len() as u64);
+        let mut header = entry(tar::EntryType::Regular, 0o644, text.len() as u64);
         tar.append_data(&mut header, name, text.as_bytes())
             .context(failed)?;
     }
     let mut file = tar.into_inner().context(failed)?;
     std::io::Write::flush(&mut file).context(failed)
+}
+
+/// A header of its own for each entry: a reused one keeps parts of long names.
+fn entry(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header
 }
 
 fn archive(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Path) -> Result<()> {

@@ -5,6 +5,7 @@
 //! resolved and fetched, in a scratch layer that is thrown away.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -81,26 +82,13 @@ impl PipSettings {
     /// everybody on the machine may read the arguments of a program.
     pub fn lend(&self, dir: &Path) -> Result<()> {
         let mut environment = self.variables.clone();
-        let mut text = String::new();
+        let mut merged = Merged::default();
         for file in &self.config {
             let part =
                 fs::read_to_string(file).context(|| format!("cannot read {}", file.display()))?;
-            // Paths of the host mean nothing inside the tree.
-            let foreign = |l: &&str| {
-                let key = l.split(['=', ':']).next().unwrap_or("").trim();
-                ![
-                    "cert",
-                    "client-cert",
-                    "find-links",
-                    "target",
-                    "prefix",
-                    "log",
-                    "cache-dir",
-                ]
-                .contains(&key)
-            };
-            text.extend(part.lines().filter(foreign).map(|l| format!("{l}\n")));
+            merged.add(&part);
         }
+        let text = merged.text();
         make_private(dir)?;
         put(&dir.join("pip.conf"), text.as_bytes())?;
         environment.insert("PIP_CONFIG_FILE".into(), format!("{INSIDE}/pip.conf"));
@@ -145,6 +133,68 @@ impl PipSettings {
     }
 }
 
+/// pip's files as one: each section once, later files win (pip documentation,
+/// "Configuration Files"; Python's `configparser`).
+#[derive(Default)]
+struct Merged {
+    sections: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Settings that name paths of the host, which mean nothing inside the tree.
+const HOST_PATHS: [&str; 7] = [
+    "cert",
+    "client-cert",
+    "find-links",
+    "target",
+    "prefix",
+    "log",
+    "cache-dir",
+];
+
+impl Merged {
+    fn add(&mut self, text: &str) {
+        let (mut section, mut key) = (String::new(), String::new());
+        for line in text.lines() {
+            let bare = line.trim();
+            if bare.is_empty() || bare.starts_with(['#', ';']) {
+                continue;
+            }
+            if let Some(name) = bare.strip_prefix('[').and_then(|b| b.strip_suffix(']')) {
+                name.clone_into(&mut section);
+                key.clear();
+                continue;
+            }
+            let settings = self.sections.entry(section.clone()).or_default();
+            if line.starts_with([' ', '\t']) && !key.is_empty() {
+                // A value goes on in indented lines.
+                if let Some(value) = settings.get_mut(&key) {
+                    value.push_str("\n    ");
+                    value.push_str(bare);
+                }
+            } else if let Some((name, value)) = bare.split_once(['=', ':']) {
+                name.trim()
+                    .to_lowercase()
+                    .replace('_', "-")
+                    .clone_into(&mut key);
+                if !HOST_PATHS.contains(&key.as_str()) {
+                    settings.insert(key.clone(), value.trim().to_owned());
+                }
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (section, settings) in &self.sections {
+            let _ = writeln!(text, "[{section}]");
+            for (key, value) in settings {
+                let _ = writeln!(text, "{key} = {value}");
+            }
+        }
+        text
+    }
+}
+
 /// Credentials are for root alone.
 fn make_private(dir: &Path) -> Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
@@ -158,6 +208,21 @@ fn put(path: &Path, text: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_one_section_become_one() {
+        let mut merged = Merged::default();
+        merged.add("[global]\nindex-url = http://a.example\ntimeout: 5\n# no\n");
+        merged.add(
+            "[global]\nIndex_URL = http://b.example\nextra-index-url =\n  http://c.example\n  \
+             http://d.example\nfind-links =\n  /home/x\n[install]\nno-deps = yes\n",
+        );
+        assert_eq!(
+            merged.text(),
+            "[global]\nextra-index-url = \n    http://c.example\n    http://d.example\n\
+             index-url = http://b.example\ntimeout = 5\n[install]\nno-deps = yes\n"
+        );
+    }
 
     #[test]
     fn host_paths_stay_on_the_host() {

@@ -13,6 +13,11 @@ use crate::lock::Git as Locked;
 use crate::process::Tool;
 use crate::recipe::Git;
 
+/// Bytes a second below which a server is given up...
+const SLOWEST: &str = "1024";
+/// ...after so many seconds.
+const PATIENCE: &str = "60";
+
 /// Variables that git needs from the caller to reach servers.
 const PASSED: [&str; 9] = [
     "HOME",
@@ -41,7 +46,11 @@ pub fn resolve(
     };
     let dir = tempfile::tempdir().context(|| "cannot make a temporary directory".into())?;
     let git = |arguments: &[&str]| -> Result<Vec<u8>> {
-        let mut tool = Tool::new("git").tied().env("GIT_TERMINAL_PROMPT", "0");
+        let mut tool = Tool::new("git")
+            .tied()
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_HTTP_LOW_SPEED_LIMIT", SLOWEST)
+            .env("GIT_HTTP_LOW_SPEED_TIME", PATIENCE);
         for name in PASSED {
             if let Some(value) = environment(name) {
                 tool = tool.env(name, value);

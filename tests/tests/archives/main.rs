@@ -4,6 +4,7 @@
 //! The bootstrap's archive is Debian's own, served from a directory with the
 //! signatures as they are; the faults are in a small archive of the test's own.
 
+mod secrets;
 mod upgrades;
 
 use std::collections::BTreeSet;
