@@ -125,8 +125,13 @@ impl Bench {
 
     /// Starts a build and waits until it says this.
     pub fn start_until(&self, arguments: &[&str], phrase: &str) -> Running {
-        let program = imgbuild().to_str().unwrap();
-        let mut command = self.command(program, arguments);
+        // Tests in the background of a script inherit an ignored Ctrl-C.
+        let mut words = vec![
+            "--default-signal=INT,HUP,TERM",
+            imgbuild().to_str().unwrap(),
+        ];
+        words.extend(arguments);
+        let mut command = self.command("env", &words);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
