@@ -12,7 +12,8 @@ policy, 75 busy (try later), 130 interrupted.
 
 Data goes to stdout, everything else to stderr. Flags win over the environment
 (IMGBUILD_STORE, IMGBUILD_WORK, IMGBUILD_KEYS, IMGBUILD_ARCHIVE_NAME), which
-wins over defaults.";
+wins over defaults. A download below 1 KiB/s is given up after
+IMGBUILD_PATIENCE seconds (60).";
 
 const BUILD_HELP: &str = "\
 Example: imgbuild build recipes/fanery.toml --setup
