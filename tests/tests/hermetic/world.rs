@@ -10,7 +10,7 @@ echo '# process'; id; umask; hostname; pwd; tty; grep -E '^(SigBlk|SigIgn|NoNewP
 cut -d' ' -f6,7 /proc/$$/stat | tr ' ' '\n' | while read -r n; do [ "$n" = 0 ] && echo none || echo own; done
 if (: < /dev/tty) 2>/dev/null; then echo 'a terminal'; fi
 sed 's/.*://' /proc/self/cgroup | sort -u
-echo '# descriptors'; for fd in /proc/$$/fd/*; do echo "${fd##*/}"; done | grep -vx 10; readlink /proc/$$/fd/0
+echo '# descriptors'; ( for fd in /proc/$$/fd/*; do [ "${fd##*/}" = 10 ] || echo "${fd##*/}"; done ); readlink /proc/$$/fd/0
 echo '# limits'; sed 1d /proc/self/limits | cut -c1-44 | sed -E 's/ +/ /g; s/ $//' | grep -v '^Max processes'
 echo '# devices'; find /dev -printf '%P %y %m %l\n' | LC_ALL=C sort | sed 's/ $//'
 echo '# files'; cd /etc; for f in hosts hostname timezone default/locale; do echo "$f:"; cat $f; done; wc -c < resolv.conf; readlink localtime
