@@ -38,6 +38,8 @@ pub mod manifest;
 pub mod name;
 mod pack;
 mod store;
+#[cfg(feature = "write")]
+pub mod writable;
 
 pub use self::backend::{Backend, DirBackend};
 pub use self::digest::{Blake3, ImageId, Sha256};
@@ -49,3 +51,5 @@ pub use self::log::{BuildLog, StepLog};
 pub use self::manifest::Manifest;
 pub use self::name::{EnvName, ImageName};
 pub use self::store::{Listed, Store};
+#[cfg(feature = "write")]
+pub use self::writable::{Survey, Writable};

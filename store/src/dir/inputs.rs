@@ -11,20 +11,23 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
+use super::place::DirPlace;
 use super::staging::Staging;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::input_key;
+use crate::writable::Writable;
 
 /// The inputs that a store retains.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     staging: Arc<Staging>,
+    place: Arc<DirPlace>,
 }
 
 impl Inputs {
-    pub(super) fn new(staging: Arc<Staging>) -> Self {
-        Self { staging }
+    pub(super) fn new(staging: Arc<Staging>, place: Arc<DirPlace>) -> Self {
+        Self { staging, place }
     }
 
     /// Where the input of that digest is, or would be.
@@ -32,9 +35,15 @@ impl Inputs {
         self.staging.root().join(input_key(digest))
     }
 
-    /// Whether the input is here.
+    /// Whether the input is here. If so, it stays while the store is open.
     pub fn has(&self, digest: &Sha256) -> bool {
-        self.path(digest).is_file()
+        // Where the answer cannot be had, whoever opens the input says why.
+        self.hold(digest).unwrap_or(false)
+    }
+
+    fn hold(&self, digest: &Sha256) -> Result<bool> {
+        let held = self.place.hold(&[input_key(digest)])?;
+        Ok(held.contains(&true))
     }
 
     /// Retains what `content` yields, if it is what `expected` says, and returns
@@ -54,7 +63,7 @@ impl Inputs {
                 ),
             ));
         }
-        if !self.has(&found) {
+        if !self.hold(&found)? {
             staged.sync()?;
             Staging::sync_folder(&staged.rename(&input_key(&found))?)?;
         }

@@ -4,10 +4,11 @@
 //! are no stale locks and nothing to clean up. The files stay.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::path::Path;
 
 use crate::backend::check_key;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
@@ -24,21 +25,38 @@ impl Lock {
         Ok(Self { _file: file })
     }
 
-    /// Holds the lock together with others, unless somebody has it alone.
-    pub(super) fn try_shared(root: &Path, name: &str) -> Result<Self> {
+    /// Waits for the lock and holds it together with others who share it.
+    pub(super) fn shared(root: &Path, name: &str) -> Result<Self> {
         let file = open(root, name)?;
+        file.lock_shared()
+            .map_err(|error| Error::io("lock", root.join("locks").join(name), error))?;
+        Ok(Self { _file: file })
+    }
+
+    /// Shares a lock for as long as it takes to look, also where nothing can be
+    /// written; `None` if nobody ever took it.
+    pub(super) fn look(path: &Path) -> Result<Option<Self>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", path, error)),
+        };
+        file.lock_shared()
+            .map_err(|error| Error::io("lock", path, error))?;
+        Ok(Some(Self { _file: file }))
+    }
+
+    /// Whether nobody has the lock. One that does not exist is free.
+    pub(super) fn is_free(path: &Path) -> Result<bool> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(Error::io("open", path, error)),
+        };
         match file.try_lock_shared() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(Error::new(
-                ErrorKind::Busy,
-                format!(
-                    "the store {} is being cleaned up by another process",
-                    root.display()
-                ),
-            )),
-            Err(TryLockError::Error(error)) => {
-                Err(Error::io("lock", root.join("locks").join(name), error))
-            }
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
         }
     }
 

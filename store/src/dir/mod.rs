@@ -9,8 +9,10 @@
 //! logs/HEX.json.zst       what the builds of images printed; may change
 //! inputs/sha256/HEX       retained inputs; immutable
 //! env/NAME/...            environments
+//! pins/HEX.json           images that are kept whatever happens; may change
+//! quarantine/KEY          what `fsck --quarantine` moved away
 //! locks/NAME              locks; empty files
-//! tmp/N/...               files that a living writer has not finished
+//! tmp/N/...               a living writer's lease, and files it has not finished
 //! ```
 //!
 //! Everything but `locks` and `tmp` is meant to be served by a static web server.
@@ -23,6 +25,7 @@
 
 mod inputs;
 mod lock;
+mod place;
 mod publish;
 mod staging;
 
@@ -32,27 +35,27 @@ use std::sync::Arc;
 
 pub use self::inputs::Inputs;
 pub use self::lock::Lock;
+use self::place::DirPlace;
 pub use self::publish::{Progress, Published};
 use self::staging::Staging;
 use crate::backend::{Backend, DirBackend, check_key};
 use crate::digest::ImageId;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
 use crate::log::BuildLog;
 use crate::manifest::Manifest;
 use crate::store::{MARKER, Store, manifest_key, marker};
-
-/// The lock that writers share and whoever deletes takes alone.
-const WRITERS: &str = "writers";
+use crate::writable::Writable;
 
 /// A directory store, open for writing.
 ///
-/// While it is open, nothing is deleted from the store: what a writer found there
-/// stays there until it is done.
+/// While it is open, nothing is collected that was published, inserted or found
+/// through it: see [`crate::format::care`].
 pub struct DirStore {
     root: PathBuf,
     read: Store,
     staging: Arc<Staging>,
-    _writers: Lock,
+    place: Arc<DirPlace>,
 }
 
 impl DirStore {
@@ -76,14 +79,14 @@ impl DirStore {
             let staging = Staging::open(&root)?;
             staging.put(MARKER, marker().as_bytes())?;
         }
-        let read = Store::open(Box::new(backend))?;
-        let writers = Lock::try_shared(&root, WRITERS)?;
+        let read = Store::open(Box::new(backend.clone()))?;
         let staging = Arc::new(Staging::open(&root)?);
+        let place = Arc::new(DirPlace::new(backend, Arc::clone(&staging)));
         Ok(Self {
             root,
             read,
             staging,
-            _writers: writers,
+            place,
         })
     }
 
@@ -99,7 +102,19 @@ impl DirStore {
 
     /// The retained inputs.
     pub fn inputs(&self) -> Inputs {
-        Inputs::new(Arc::clone(&self.staging))
+        Inputs::new(Arc::clone(&self.staging), Arc::clone(&self.place))
+    }
+
+    /// The directory as a place that can be written.
+    pub fn place(&self) -> &dyn Writable {
+        &*self.place
+    }
+
+    /// Keeps an image from being collected until this store is closed, and says
+    /// whether it is there.
+    pub fn hold_image(&self, image: &ImageId) -> Result<bool> {
+        let keys = [manifest_key(image), Hint::key(image), BuildLog::key(image)];
+        Ok(self.place.hold(&keys)?[0])
     }
 
     /// Waits for the exclusive lock called `name` (for example an environment's)
@@ -125,6 +140,7 @@ impl DirStore {
         let json = manifest.to_json();
         // What cannot be read back must not be written.
         Manifest::from_json(&json)?;
+        self.hold_image(&manifest.image)?;
         let _lock = self.lock("images")?;
         match self.read.backend().get(&key, crate::manifest::MAX_BYTES)? {
             Some(there) if there == json => return Ok(()),
@@ -147,7 +163,9 @@ impl DirStore {
     /// Keeps what the build of an image printed, in place of what an earlier build
     /// of the same image did.
     pub fn put_log(&self, image: &ImageId, log: &BuildLog) -> Result<()> {
-        self.put(&BuildLog::key(image), &log.encode()?)
+        let key = BuildLog::key(image);
+        self.place.hold(std::slice::from_ref(&key))?;
+        self.put(&key, &log.encode()?)
     }
 
     /// Stores the tree at `tree` as an image.

@@ -6,17 +6,26 @@
 //! next writer removes it. Making and removing folders happens under one more
 //! lock, or a folder could be removed between its making and its locking.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::lock::Lock;
 use crate::error::{Error, Result};
+use crate::writable::Writers;
 
 /// The file in a writer's folder that the writer has locked while it lives.
 const ALIVE: &str = "alive";
+
+/// The file in a writer's folder that lists the keys it holds, one a line.
+const HELD: &str = "held";
+
+/// The lock under which folders are made and removed.
+const FOLDERS: &str = "tmp";
 
 /// A writer's folder, removed when it is dropped.
 #[derive(Debug)]
@@ -24,14 +33,23 @@ pub(super) struct Staging {
     root: PathBuf,
     folder: PathBuf,
     next: AtomicU64,
+    state: Mutex<State>,
     _alive: Lock,
+}
+
+/// What changes while a writer lives.
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeSet<String>,
+    /// Folders with names in them that a power cut could still undo.
+    unsettled: BTreeSet<PathBuf>,
 }
 
 impl Staging {
     /// Makes a folder for this writer and removes those of dead ones.
     pub(super) fn open(root: &Path) -> Result<Self> {
         let tmp = root.join("tmp");
-        let _lock = Lock::exclusive(root, "tmp")?;
+        let _lock = Lock::exclusive(root, FOLDERS)?;
         fs::create_dir_all(&tmp).map_err(|error| Error::io("create", &tmp, error))?;
         let mut number = 0;
         for entry in tmp
@@ -58,6 +76,7 @@ impl Staging {
             root: root.to_owned(),
             folder,
             next: AtomicU64::new(0),
+            state: Mutex::default(),
             _alive: alive,
         })
     }
@@ -92,6 +111,76 @@ impl Staging {
         staged.write(bytes)?;
         staged.sync()?;
         Self::sync_folder(&staged.rename(key)?)
+    }
+
+    /// Those of the keys that this writer does not hold yet.
+    pub(super) fn not_held<'k>(&self, keys: &'k [String]) -> Vec<&'k String> {
+        let state = self.state();
+        keys.iter()
+            .filter(|key| !state.held.contains(*key))
+            .collect()
+    }
+
+    /// Lists keys as held. The caller has the gate, so nobody reads half a line.
+    pub(super) fn hold(&self, keys: &[&String]) -> Result<()> {
+        let path = self.folder.join(HELD);
+        let mut lines = String::new();
+        for key in keys {
+            lines.push_str(key);
+            lines.push('\n');
+        }
+        let mut state = self.state();
+        // Not made durable: whoever holds does not survive a power cut either.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(lines.as_bytes()))
+            .map_err(|error| Error::io("write", &path, error))?;
+        state.held.extend(keys.iter().map(|key| (*key).clone()));
+        Ok(())
+    }
+
+    /// Removes an object; its folder has to be settled.
+    pub(super) fn remove(&self, key: &str) -> Result<()> {
+        let path = self.root.join(key);
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                self.unsettle(path.parent().unwrap_or(&self.root));
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("remove", path, error)),
+        }
+    }
+
+    /// Moves an object to another key, durably.
+    pub(super) fn shift(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.root.join(from), self.root.join(to));
+        let folder = to.parent().unwrap_or(&self.root);
+        self.create_folder(folder)?;
+        fs::rename(&from, &to).map_err(|error| Error::io("move", &from, error))?;
+        Self::sync_folder(folder)?;
+        Self::sync_folder(from.parent().unwrap_or(&self.root))
+    }
+
+    /// Makes the names durable in all folders where some came or went.
+    pub(super) fn settle(&self) -> Result<()> {
+        let folders = std::mem::take(&mut self.state().unsettled);
+        folders
+            .iter()
+            .try_for_each(|folder| Self::sync_folder(folder))
+    }
+
+    fn unsettle(&self, folder: &Path) {
+        let mut state = self.state();
+        if !state.unsettled.contains(folder) {
+            state.unsettled.insert(folder.to_owned());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the names in a folder durable.
@@ -159,6 +248,28 @@ impl Staged<'_> {
     }
 }
 
+impl Staged<'_> {
+    /// Moves the file to its name, which [`Staging::settle`] makes durable.
+    pub(super) fn rename_later(self, key: &str) -> Result<()> {
+        let staging = self.staging;
+        let folder = self.rename(key)?;
+        staging.unsettle(&folder);
+        Ok(())
+    }
+
+    /// Gives the file its name, durably, unless there is one of that name.
+    pub(super) fn link(self, key: &str) -> Result<bool> {
+        let target = self.staging.root.join(key);
+        let folder = target.parent().unwrap_or(&self.staging.root);
+        self.staging.create_folder(folder)?;
+        match fs::hard_link(&self.path, &target) {
+            Ok(()) => Staging::sync_folder(folder).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(Error::io("create", &target, error)),
+        }
+    }
+}
+
 impl Drop for Staged<'_> {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
@@ -173,4 +284,39 @@ fn remove_if_dead(folder: &Path) {
     if let Ok(Some(_alive)) = Lock::try_exclusive(&folder.join(ALIVE)) {
         let _ = fs::remove_dir_all(folder);
     }
+}
+
+/// Who writes to the store at `root`, and what the dead left behind.
+pub(super) fn writers(root: &Path) -> Result<Writers> {
+    let mut writers = Writers::default();
+    let tmp = root.join("tmp");
+    // A folder that is just being made is not locked yet, but its maker has this.
+    let Some(_lock) = Lock::look(&root.join("locks").join(FOLDERS))? else {
+        return Ok(writers);
+    };
+    let entries = match tmp.read_dir() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(writers),
+        Err(error) => return Err(Error::io("list", tmp, error)),
+    };
+    for entry in entries {
+        let folder = entry
+            .map_err(|error| Error::io("list", &tmp, error))?
+            .path();
+        if Lock::is_free(&folder.join(ALIVE))? {
+            // It may be gone already: a living writer removes what dead ones left.
+            let files = folder.read_dir().into_iter().flatten().flatten();
+            let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
+            writers.leftover += sizes.sum::<u64>();
+            continue;
+        }
+        writers.alive += 1;
+        let held = folder.join(HELD);
+        match fs::read_to_string(&held) {
+            Ok(lines) => writers.held.extend(lines.lines().map(str::to_owned)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("read", held, error)),
+        }
+    }
+    Ok(writers)
 }

@@ -14,10 +14,12 @@
 //! | [`hint`] | `hints/HEX.json` | yes |
 //! | [`log`] | `logs/HEX.json.zst` | yes |
 //! | [`store`] | `imgbuild-store` | never |
+//! | [`care`] | `pins/HEX.json`, `quarantine/KEY` | yes |
 //!
 //! `HEX` is 64 lower-case hexadecimal digits: of the pack's digest for packs and
 //! indexes, of the image's for manifests, hints and logs.
 
+pub mod care;
 pub mod hint;
 pub mod index;
 pub mod layout;

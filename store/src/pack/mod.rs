@@ -48,6 +48,13 @@ pub(crate) fn index_key(pack: &Blake3) -> String {
     format!("{FOLDER}{}.index", pack.hex())
 }
 
+/// The keys of packs and of their indexes.
+#[cfg(feature = "write")]
+pub(crate) fn keys(packs: impl IntoIterator<Item = Blake3>) -> Vec<String> {
+    let both = |pack: Blake3| [pack_key(&pack), index_key(&pack)];
+    packs.into_iter().flat_map(both).collect()
+}
+
 /// The pack whose index has this key, if it is the key of an index.
 pub(crate) fn parse_index_key(key: &str) -> Option<Blake3> {
     let hex = key.strip_prefix(FOLDER)?.strip_suffix(".index")?;

@@ -41,6 +41,7 @@ use crate::hint::Hint;
 use crate::image::{Image, Locations, list_packs, read_index};
 use crate::layout;
 use crate::manifest::{LayoutRef, SpecialFile, XattrEntry};
+use crate::pack;
 
 /// How far a publication is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,9 @@ pub struct Published {
     pub packs: Vec<Blake3>,
 }
 
+/// How often a publication begins anew because of a collector.
+const ATTEMPTS: u32 = 5;
+
 /// Frames that wait for a compressor, and compressed ones that wait for the pack
 /// writer. Small: each is up to 4 MiB.
 const QUEUE: usize = 2;
@@ -111,14 +115,29 @@ pub(super) fn publish(
         bytes,
     });
 
-    let known = known_chunks(store)?;
-    let mut packs = PackWriter::new(&store.staging);
-    let (tree, tar) = pack(tree, &scanned, &known, &mut packs, progress)?;
-    let (new_packs, written) = packs.commit()?;
-
-    let mut all_packs = tree.packs;
-    all_packs.extend(new_packs);
-    let packs: Vec<Blake3> = all_packs.into_iter().collect();
+    let (mut written, mut attempts) = (0, 0);
+    let (tree, tar, packs) = loop {
+        let known = known_chunks(store)?;
+        let mut writer = PackWriter::new(store.place());
+        let (packed, tar) = pack(tree, &scanned, &known, &mut writer, progress)?;
+        let (new_packs, gained) = writer.commit()?;
+        written += gained;
+        let old = pack::keys(packed.packs.iter().copied());
+        if !store.place().hold(&old)?.contains(&false) {
+            let mut packs = packed.packs.clone();
+            packs.extend(new_packs);
+            break (packed, tar, packs.into_iter().collect::<Vec<Blake3>>());
+        }
+        // What was found at the beginning was collected since, before it was held.
+        attempts += 1;
+        if attempts == ATTEMPTS {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                "what this image shares with others was collected, again and again",
+            ));
+        }
+    };
+    store.hold_image(&tar.blake3)?;
     let published = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs());
@@ -157,7 +176,7 @@ fn known_chunks(store: &DirStore) -> Result<Locations> {
         let index = read_index(backend, pack).ok().flatten()?;
         let last = index.pack_size() - 1;
         backend
-            .get_range(&crate::pack::pack_key(pack), last, 1)
+            .get_range(&pack::pack_key(pack), last, 1)
             .is_ok()
             .then_some(index)
     }));

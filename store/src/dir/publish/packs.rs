@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use super::frames::RawFrame;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
-use crate::dir::staging::{Staged, Staging};
 use crate::error::{Error, Result};
 use crate::pack::{self, Encoder, Index, MAGIC, PACK_CHUNKS, PACK_MAX};
+use crate::writable::{Draft, Writable};
 
 /// A pack that would grow beyond this is finished and the next one begun.
 const TARGET: u64 = PACK_MAX / 2;
@@ -57,25 +57,25 @@ pub(super) fn compress(frames: &Mutex<Receiver<RawFrame>>, compressed: &SyncSend
     }
 }
 
-/// Writes packs into the staging folder, and at last into the store.
+/// Writes packs as drafts, and at last into the store.
 pub(super) struct PackWriter<'a> {
-    staging: &'a Staging,
+    place: &'a dyn Writable,
     open: Option<OpenPack<'a>>,
-    done: Vec<(Staged<'a>, Index)>,
+    done: Vec<(Box<dyn Draft + 'a>, Index)>,
 }
 
 /// A pack that is being written.
 struct OpenPack<'a> {
-    file: Staged<'a>,
+    file: Box<dyn Draft + 'a>,
     hasher: blake3::Hasher,
     index: Index,
     unflushed: u64,
 }
 
 impl<'a> PackWriter<'a> {
-    pub(super) fn new(staging: &'a Staging) -> Self {
+    pub(super) fn new(place: &'a dyn Writable) -> Self {
         Self {
-            staging,
+            place,
             open: None,
             done: Vec::new(),
         }
@@ -106,7 +106,7 @@ impl<'a> PackWriter<'a> {
         }
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(OpenPack::new(self.staging)?),
+            none => none.insert(OpenPack::new(self.place)?),
         };
         open.append(stored)?;
         open.index.add(stored.len(), chunks);
@@ -115,7 +115,7 @@ impl<'a> PackWriter<'a> {
 
     fn finish_pack(&mut self) -> Result<()> {
         if let Some(mut open) = self.open.take() {
-            open.file.sync()?;
+            open.file.flush()?;
             open.index.name(open.hasher.finalize().into());
             self.done.push((open.file, open.index));
         }
@@ -127,29 +127,33 @@ impl<'a> PackWriter<'a> {
     /// and how many bytes there are now more.
     pub(super) fn commit(self) -> Result<(Vec<Blake3>, u64)> {
         let (mut packs, mut indexes, mut written) = (Vec::new(), Vec::new(), 0);
-        let mut folder = None;
+        // Held before they are there: a collector may know the same packs as dead
+        // ones of before.
+        let names = self.done.iter().map(|(_, index)| *index.pack());
+        self.place.hold(&pack::keys(names))?;
         for (file, index) in self.done {
             written += index.pack_size();
-            folder = Some(file.rename(&pack::pack_key(index.pack()))?);
+            file.place(&pack::pack_key(index.pack()))?;
             packs.push(*index.pack());
             indexes.push((pack::index_key(index.pack()), index.encode()));
         }
-        if let Some(folder) = folder {
-            Staging::sync_folder(&folder)?;
-        }
+        self.place.settle()?;
         for (key, bytes) in indexes {
-            self.staging.put(&key, &bytes)?;
+            let mut file = self.place.draft()?;
+            file.write(&bytes)?;
+            file.place(&key)?;
             written += bytes.len() as u64;
         }
+        self.place.settle()?;
         Ok((packs, written))
     }
 }
 
 impl<'a> OpenPack<'a> {
-    fn new(staging: &'a Staging) -> Result<Self> {
+    fn new(place: &'a dyn Writable) -> Result<Self> {
         let (hasher, index) = (blake3::Hasher::new(), Index::unnamed());
         let mut open = Self {
-            file: staging.create()?,
+            file: place.draft()?,
             hasher,
             index,
             unflushed: 0,
@@ -163,7 +167,7 @@ impl<'a> OpenPack<'a> {
         self.hasher.update(bytes);
         self.unflushed += bytes.len() as u64;
         if self.unflushed >= FLUSH {
-            self.file.sync()?;
+            self.file.flush()?;
             self.unflushed = 0;
         }
         Ok(())
