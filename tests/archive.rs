@@ -212,17 +212,7 @@ impl Archive {
 /// Brings the signed indexes of a suite from this machine's own archive to
 /// `root`, so that a test can be that archive.
 pub fn copy_signed_indexes(suite: &str, root: &Path) {
-    let mut command = Command::new("apt-get");
-    let format = [
-        "indextargets",
-        "--format",
-        "$(REPO_URI)",
-        "Created-By: Packages",
-    ];
-    let known = piped(command.args(format), b"");
-    let known = String::from_utf8_lossy(&known).into_owned();
-    let url = known.lines().find(|url| url.ends_with("/debian/"));
-    let url = url.expect("apt's sources have an archive of Debian; run tests/run");
+    let url = archive_address("/debian/");
     let dists = root.join("dists").join(suite);
     let index = format!("main/binary-{}/Packages.xz", architecture());
     fs::create_dir_all(dists.join(&index).parent().unwrap()).unwrap();
@@ -233,6 +223,22 @@ pub fn copy_signed_indexes(suite: &str, root: &Path) {
         helper.arg(dists.join(name)).arg("");
     }
     piped(&mut helper, b"");
+}
+
+/// The address of an archive in this machine's apt sources, by how it ends.
+pub fn archive_address(ending: &str) -> String {
+    let mut command = Command::new("apt-get");
+    let format = [
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+    ];
+    let known = piped(command.args(format), b"");
+    let known = String::from_utf8_lossy(&known).into_owned();
+    let url = known.lines().find(|url| url.ends_with(ending));
+    let url = url.unwrap_or_else(|| panic!("apt's sources have no archive .../{ending}"));
+    url.to_owned()
 }
 
 /// Debian's name for this machine's architecture.

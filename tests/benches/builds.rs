@@ -1,0 +1,327 @@
+//! Builds beside mmdebstrap and debootstrap, on the same machine in the same run.
+//!
+//! ```sh
+//! apt-get install -y mmdebstrap
+//! cargo bench -p tests --bench builds                 # both recipes, 3 rounds
+//! cargo bench -p tests --bench builds -- minbase 1    # one recipe, 1 round
+//! ```
+//!
+//! Prints a table in Markdown: the median of the rounds, in seconds from start to
+//! exit, and how that compares with mmdebstrap. In each round every contender
+//! has its turn.
+//!
+//! - *cold*: nothing is here but the program. Everything comes from the machine's
+//!   own archives.
+//! - *locked*: the store has the inputs that the lock names, and nothing else is
+//!   here. The peers install the same packages from a local archive, signatures
+//!   unchecked, which is the best that can happen to them.
+//! - *nothing changed*: the same command again.
+//! - *app changed*: another version of the app of `fanery.toml`, one more file in
+//!   `minbase.toml`.
+//!
+//! The peers install the packages of the lock and stop there. What `imgbuild` does
+//! beyond that is in its figures: virtualenvs, tests, the leak gate, the signed
+//! image in the store.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::archive::{architecture, archive_address, sha256};
+use tests::binaries::{imgbuild, repository};
+
+/// A recipe of `recipes/` and how its app changes.
+struct Subject {
+    name: &'static str,
+    suite: &'static str,
+    change: fn(&Path),
+}
+
+const SUBJECTS: &[Subject] = &[
+    Subject {
+        name: "minbase",
+        suite: "bookworm",
+        change: |recipes| {
+            let file = "\n[[file]]\npath = \"/etc/app\"\ncontent = \"2\"\n";
+            edit(&recipes.join("minbase.toml"), |text| text + file);
+        },
+    },
+    Subject {
+        name: "fanery",
+        suite: "bullseye",
+        change: |recipes| {
+            for file in ["fanery.toml", "fanery/myproject/setup.py"] {
+                edit(&recipes.join(file), |text| text.replace("0.0.1", "0.0.2"));
+            }
+        },
+    },
+];
+
+fn main() {
+    let mut rounds = 3;
+    let mut wanted: Vec<&Subject> = Vec::new();
+    // Cargo adds `--bench`.
+    for word in std::env::args().skip(1).filter(|w| w != "--bench") {
+        match (SUBJECTS.iter().find(|s| s.name == word), word.parse()) {
+            (Some(subject), _) => wanted.push(subject),
+            (None, Ok(number)) if number > 0 => rounds = number,
+            _ => panic!("`{word}` is neither a recipe of this benchmark nor a number of rounds"),
+        }
+    }
+    if wanted.is_empty() {
+        wanted.extend(SUBJECTS);
+    }
+
+    let mut table = Table::default();
+    for subject in wanted {
+        for round in 0..rounds {
+            eprintln!("{}: round {} of {rounds}", subject.name, round + 1);
+            subject.round(&mut table);
+        }
+    }
+    print!("{}", table.markdown());
+}
+
+impl Subject {
+    /// Every contender once.
+    fn round(&self, table: &mut Table) {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
+        let place = Place(dir.path());
+        let recipes = place.recipes();
+        let recipe = recipes.join(format!("{}.toml", self.name));
+        let mut row = |what: &str, who: &'static str, seconds: Duration| {
+            table.add(format!("{} {what}", self.name), who, seconds);
+        };
+
+        row("cold", "imgbuild", place.build(&recipe, "cold", &[]));
+        let lock = fs::read_to_string(recipe.with_extension("lock")).expect("it was written");
+        let debs = debs(&lock);
+        let names: Vec<&str> = debs.iter().map(|deb| &*deb.name).collect();
+        let main = format!("deb {} {} main", archive_address("/debian/"), self.suite);
+        let mut sources = vec![main];
+        if lock.contains("archive = \"debian-security\"") {
+            let address = archive_address("/debian-security/");
+            sources.push(format!("deb {address} {}-security main", self.suite));
+        }
+        row(
+            "cold",
+            "mmdebstrap",
+            place.mmdebstrap(self.suite, &names, &sources),
+        );
+        let address = archive_address("/debian/");
+        let cold = place.debootstrap(self.suite, &names, &address, &[]);
+        row("cold", "debootstrap", cold);
+
+        place.store_of_inputs("cold", "warm");
+        let frozen = |store| place.build(&recipe, store, &["--frozen"]);
+        row("locked", "imgbuild", frozen("warm"));
+        let archive = place.local_archive(self.suite, &debs);
+        let source = format!("deb [trusted=yes] copy://{archive} {} main", self.suite);
+        row(
+            "locked",
+            "mmdebstrap",
+            place.mmdebstrap(self.suite, &names, &[source]),
+        );
+        let address = format!("file://{archive}");
+        let locked = place.debootstrap(self.suite, &names, &address, &["--no-check-gpg"]);
+        row("locked", "debootstrap", locked);
+
+        row("nothing changed", "imgbuild", frozen("warm"));
+        (self.change)(&recipes);
+        row("app changed", "imgbuild", place.build(&recipe, "warm", &[]));
+    }
+}
+
+/// One package of a lock.
+struct Deb {
+    name: String,
+    path: String,
+    sha256: String,
+}
+
+fn debs(lock: &str) -> Vec<Deb> {
+    let section = |text: &str| {
+        let field = |name: &str| {
+            let start = format!("{name} = \"");
+            let line = text.lines().find_map(|l| l.strip_prefix(&start));
+            line.and_then(|l| l.strip_suffix('"')).map(str::to_owned)
+        };
+        Some(Deb {
+            name: field("name")?,
+            path: field("path")?,
+            sha256: field("sha256")?.strip_prefix("sha256:")?.to_owned(),
+        })
+    };
+    let sections = lock.split("\n[[").filter(|s| s.starts_with("deb]]"));
+    sections.filter_map(section).collect()
+}
+
+/// The directory of one round.
+struct Place<'a>(&'a Path);
+
+impl Place<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The recipes, without locks.
+    fn recipes(&self) -> PathBuf {
+        let mut copy = Command::new("cp");
+        timed(copy.arg("-R").arg(repository().join("recipes")).arg(self.0));
+        let recipes = self.path("recipes");
+        for subject in SUBJECTS {
+            let _ = fs::remove_file(recipes.join(subject.name).with_extension("lock"));
+        }
+        recipes
+    }
+
+    /// Each store has its own work directory.
+    fn build(&self, recipe: &Path, store: &str, more: &[&str]) -> Duration {
+        let mut command = Command::new(imgbuild());
+        command
+            .env("IMGBUILD_STORE", self.path(store))
+            .env("IMGBUILD_WORK", self.path(&format!("{store}-work")))
+            .env("IMGBUILD_KEYS", self.path("keys"));
+        timed(command.arg(recipe).args(more))
+    }
+
+    fn mmdebstrap(&self, suite: &str, names: &[&str], sources: &[String]) -> Duration {
+        let tar = self.path("mmdebstrap.tar");
+        let mut command = Command::new("mmdebstrap");
+        command
+            .env("TMPDIR", self.0)
+            .arg("--variant=minbase")
+            // As debootstrap decides it: by the suite.
+            .arg("--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr")
+            .arg(format!("--include={}", names.join(",")))
+            .arg(suite)
+            .arg(&tar)
+            .args(sources);
+        let taken = timed(&mut command);
+        fs::remove_file(tar).expect("it was made");
+        taken
+    }
+
+    fn debootstrap(&self, suite: &str, names: &[&str], address: &str, more: &[&str]) -> Duration {
+        let root = self.path("debootstrap");
+        let mut command = Command::new("debootstrap");
+        command
+            .arg("--variant=minbase")
+            .arg(format!("--include={}", names.join(",")))
+            .args(more)
+            .arg(suite)
+            .arg(&root)
+            .arg(address);
+        let taken = timed(&mut command);
+        fs::remove_dir_all(root).expect("it was made");
+        taken
+    }
+
+    /// A store that has what another has fetched.
+    fn store_of_inputs(&self, from: &str, to: &str) {
+        let to = self.path(to);
+        fs::create_dir(&to).expect("it is new");
+        for item in ["imgbuild-store", "inputs"] {
+            let mut copy = Command::new("cp");
+            timed(copy.arg("-al").arg(self.path(from).join(item)).arg(&to));
+        }
+    }
+
+    /// An unsigned archive of exactly these packages.
+    fn local_archive(&self, suite: &str, debs: &[Deb]) -> String {
+        let root = self.path("archive");
+        for deb in debs {
+            let path = root.join(&deb.path);
+            fs::create_dir_all(path.parent().expect("below the pool")).expect("it is ours");
+            let input = self.path("warm/inputs/sha256").join(&deb.sha256);
+            fs::hard_link(input, path).expect("the store retains it");
+        }
+        let mut scan = Command::new("dpkg-scanpackages");
+        let scanned = scan.current_dir(&root).args(["--multiversion", "pool"]);
+        let packages = scanned
+            .output()
+            .expect("tests/run installs dpkg-dev")
+            .stdout;
+        let index = format!("main/binary-{}/Packages", architecture());
+        let dists = root.join("dists").join(suite);
+        let path = dists.join(&index);
+        fs::create_dir_all(path.parent().expect("below dists")).expect("it is ours");
+        fs::write(path, &packages).expect("it is ours");
+        let release = format!(
+            "Suite: {suite}\nCodename: {suite}\nComponents: main\nArchitectures: {}\n\
+             SHA256:\n {} {} {index}\n",
+            architecture(),
+            sha256(&packages),
+            packages.len(),
+        );
+        fs::write(dists.join("Release"), release).expect("it is ours");
+        root.display().to_string()
+    }
+}
+
+fn edit(path: &Path, change: impl FnOnce(String) -> String) {
+    let text = fs::read_to_string(path).expect("the recipe is there");
+    fs::write(path, change(text)).expect("it is ours");
+}
+
+/// Runs a command to its end, with nothing left to write by those before it.
+fn timed(command: &mut Command) -> Duration {
+    rustix::fs::sync();
+    let started = Instant::now();
+    let out = command.stdin(Stdio::null()).output();
+    let taken = started.elapsed();
+    let out = out.unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{command:?}: {said}");
+    taken
+}
+
+/// Times by row and contender.
+#[derive(Default)]
+struct Table {
+    rows: Vec<String>,
+    times: BTreeMap<(String, &'static str), Vec<Duration>>,
+}
+
+impl Table {
+    fn add(&mut self, row: String, who: &'static str, taken: Duration) {
+        eprintln!("  {row:24} {who:12} {:8.2} s", taken.as_secs_f64());
+        if !self.rows.contains(&row) {
+            self.rows.push(row.clone());
+        }
+        self.times.entry((row, who)).or_default().push(taken);
+    }
+
+    fn median(&self, row: &str, who: &'static str) -> Option<f64> {
+        let mut times = self.times.get(&(row.to_owned(), who))?.clone();
+        times.sort();
+        Some(times[times.len() / 2].as_secs_f64())
+    }
+
+    fn markdown(&self) -> String {
+        let mut out = "| build | imgbuild | mmdebstrap | debootstrap | imgbuild / mmdebstrap |\n\
+                       |---|---|---|---|---|\n"
+            .to_owned();
+        for row in &self.rows {
+            let cell = |who| {
+                let median = self.median(row, who);
+                median.map_or_else(String::new, |s| format!("{s:.1} s"))
+            };
+            let ours = self.median(row, "imgbuild");
+            let theirs = self.median(row, "mmdebstrap");
+            let ratio = ours.zip(theirs).map(|(a, b)| format!("{:.2}", a / b));
+            let _ = writeln!(
+                out,
+                "| {row} | {} | {} | {} | {} |",
+                cell("imgbuild"),
+                cell("mmdebstrap"),
+                cell("debootstrap"),
+                ratio.unwrap_or_default()
+            );
+        }
+        out
+    }
+}
