@@ -1,7 +1,10 @@
 //! The command line, as typed.
 
+mod care;
+
 use std::path::PathBuf;
 
+pub use self::care::{FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
@@ -103,6 +106,8 @@ pub enum Command {
     /// Show what differs between two images
     #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
+    /// Keep a store small and whole
+    Store(StoreArgs),
     /// Show what the steps of a recipe, or of an image's build, printed
     #[command(after_help = LOG_HELP)]
     Log(LogArgs),
@@ -329,6 +334,7 @@ impl Command {
             Self::Show(args) => &args.common,
             Self::Rebuild(args) => &args.common,
             Self::Diff(args) => &args.common,
+            Self::Store(args) => args.command.common(),
             Self::Log(args) => &args.common,
         }
     }

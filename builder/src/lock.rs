@@ -303,6 +303,15 @@ impl Lock {
         Ok(())
     }
 
+    /// All inputs that the store retains for this lock.
+    pub fn inputs(&self) -> impl Iterator<Item = &Sha256> {
+        let debs = self.debs.iter().map(|deb| &deb.sha256);
+        let python = self.python.iter().map(|python| &python.sha256);
+        let git = self.git.iter().map(|git| &git.sha256);
+        let files = self.files.iter().map(|file| &file.sha256);
+        debs.chain(python).chain(git).chain(files)
+    }
+
     /// The Debian packages installed up to and with a stage.
     pub fn debs_until(&self, stage: Stage) -> impl Iterator<Item = &Deb> {
         self.debs.iter().filter(move |deb| deb.stage <= stage)

@@ -19,6 +19,8 @@
 
 pub mod backend;
 pub mod canon;
+#[cfg(feature = "write")]
+pub mod care;
 pub mod chunk;
 #[cfg(feature = "write")]
 mod cut;

@@ -11,7 +11,7 @@ use crate::chunk::ChunkRef;
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
-use crate::image::{Image, read_index};
+use crate::image::{Image, Witness, read_index};
 use crate::log::{self, BuildLog};
 use crate::manifest::{self, Manifest, SpecialFile, XattrEntry};
 use crate::name::ImageName;
@@ -27,7 +27,7 @@ const MARKER_PREFIX: &str = "imgbuild store ";
 const VERSION: u32 = 1;
 
 /// Folder of manifests, as a prefix of keys.
-const IMAGES: &str = "images/";
+pub(crate) const IMAGES: &str = "images/";
 
 /// The fewest digits by which an image may be named.
 const MIN_PREFIX: usize = 8;
@@ -173,11 +173,23 @@ impl Store {
     /// each chunk, both digests of the tar, its size, the number of entries and
     /// the lists of privileged files.
     pub fn verify_image(&self, manifest: &Manifest) -> Result<()> {
-        let image = self.image(manifest)?;
+        self.verify_with(manifest, None, &mut |_| {})
+    }
+
+    /// The same, telling `witness` which frames were decoded and `each` how many
+    /// bytes of the tar came by.
+    pub(crate) fn verify_with(
+        &self,
+        manifest: &Manifest,
+        witness: Option<Arc<Witness>>,
+        each: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let image = self.image(manifest)?.watched(witness);
         let (mut blake3, mut sha256) = (blake3::Hasher::new(), sha2::Sha256::new());
         image.expand(&mut |bytes| {
             blake3.update(bytes);
             sha256.update(bytes);
+            each(bytes.len() as u64);
             Ok(())
         })?;
         image.check_digest(Blake3::from(blake3.finalize()))?;
@@ -320,9 +332,12 @@ pub(crate) fn manifest_key(image: &ImageId) -> String {
     format!("{IMAGES}{}.json", image.hex())
 }
 
+/// Folder of retained inputs, as a prefix of keys.
+pub(crate) const INPUTS: &str = "inputs/sha256/";
+
 /// The key of a retained input.
 pub(crate) fn input_key(digest: &Sha256) -> String {
-    format!("inputs/sha256/{}", digest.hex())
+    format!("{INPUTS}{}", digest.hex())
 }
 
 /// The bytes of the marker.

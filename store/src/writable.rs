@@ -61,6 +61,10 @@ pub trait Survey: Backend {
     /// 1970.
     fn now(&self) -> Result<u64>;
 
+    /// Shares the lock of that name, unless somebody has it alone. Where nothing can
+    /// be written, nobody takes a lock alone, and there is nothing to wait for.
+    fn try_share(&self, name: &str) -> Result<Option<Guard>>;
+
     /// The writers that live now. One that does not say in time that it still does
     /// counts as dead, and must itself notice that before it writes again.
     fn writers(&self) -> Result<Writers>;

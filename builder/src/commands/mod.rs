@@ -1,6 +1,7 @@
 //! One file a command; each takes what was typed and what it means.
 
 mod build;
+mod care;
 mod diff;
 mod doctor;
 mod image;
@@ -27,6 +28,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Show(args) => image::show(&args, settings, ui),
         Command::Rebuild(args) => rebuild::run(&args, settings, ui),
         Command::Diff(args) => diff::run(&args, settings, ui),
+        Command::Store(args) => care::run(&args, settings, ui),
         Command::Log(args) => log::run(&args, settings, ui),
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::backend::check_key;
 use crate::error::{Error, Result};
+use crate::writable::Guard;
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
@@ -31,6 +32,25 @@ impl Lock {
         file.lock_shared()
             .map_err(|error| Error::io("lock", root.join("locks").join(name), error))?;
         Ok(Self { _file: file })
+    }
+
+    /// Shares the lock, unless somebody has it alone. Where its file cannot be made,
+    /// nobody can have it alone, and there is nothing to share.
+    pub(super) fn try_shared(path: &Path) -> Result<Option<Guard>> {
+        let made = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .or_else(|_| File::open(path));
+        let Ok(file) = made else {
+            return Ok(Some(Box::new(())));
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Box::new(Self { _file: file }))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+        }
     }
 
     /// Shares a lock for as long as it takes to look, also where nothing can be

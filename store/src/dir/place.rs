@@ -57,6 +57,11 @@ impl Survey for DirBackend {
         Ok(now.map_or(0, |time| time.as_secs()))
     }
 
+    fn try_share(&self, name: &str) -> Result<Option<Guard>> {
+        check_key(name)?;
+        Lock::try_shared(&self.root().join("locks").join(name))
+    }
+
     fn writers(&self) -> Result<Writers> {
         staging::writers(self.root())
     }
@@ -132,6 +137,10 @@ impl Survey for DirPlace {
 
     fn now(&self) -> Result<u64> {
         self.read.now()
+    }
+
+    fn try_share(&self, name: &str) -> Result<Option<Guard>> {
+        self.read.try_share(name)
     }
 
     fn writers(&self) -> Result<Writers> {
@@ -367,7 +376,12 @@ mod tests {
         let held = one.try_lock("gc").unwrap().unwrap();
         assert!(two.try_lock("gc").unwrap().is_none());
         assert!(two.try_lock("other").unwrap().is_some());
+        assert!(two.try_share("gc").unwrap().is_none());
         drop(held);
+        let shared = two.try_share("gc").unwrap().unwrap();
+        assert!(one.try_share("gc").unwrap().is_some());
+        assert!(one.try_lock("gc").unwrap().is_none());
+        drop(shared);
         drop(two.lock("gc").unwrap());
         assert!(two.try_lock("../gc").is_err());
     }

@@ -7,7 +7,7 @@
 
 use std::any::Any;
 
-use crate::{DirStore, Result};
+use crate::{DirStore, Error, ErrorKind, Result, Store};
 
 /// Keeps the shelf locked until it is dropped.
 pub type Guard = Box<dyn Any>;
@@ -39,4 +39,24 @@ impl Shelf for DirStore {
     fn lock(&self) -> Result<Guard> {
         Ok(Box::new(DirStore::lock(self, "environments")?))
     }
+}
+
+/// Environments that are only read.
+impl Shelf for Store {
+    fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        self.backend().get(key, limit)
+    }
+
+    fn replace(&self, key: &str, _: &[u8]) -> Result<()> {
+        Err(read_only(key))
+    }
+
+    fn lock(&self) -> Result<Guard> {
+        Err(read_only("environments"))
+    }
+}
+
+fn read_only(what: &str) -> Error {
+    let text = format!("{what} cannot be written: the store was opened to read it");
+    Error::new(ErrorKind::ReadOnly, text)
 }

@@ -74,8 +74,15 @@ impl Locations {
         Some(self.indexes[*number as usize].pack())
     }
 
-    /// The part of `order` that stands for this chunk.
-    fn search(&self, chunk: &ChunkRef) -> &[(u32, u32)] {
+    /// The index that was added as number `number`.
+    #[cfg(feature = "write")]
+    pub(crate) fn index(&self, number: usize) -> &Index {
+        &self.indexes[number]
+    }
+
+    /// The part of `order` that stands for this chunk: the numbers of the indexes
+    /// that have it, and its numbers in them.
+    pub(crate) fn search(&self, chunk: &ChunkRef) -> &[(u32, u32)] {
         let at =
             |&(index, chunk): &(u32, u32)| self.indexes[index as usize].chunks()[chunk as usize];
         let first = self.order.partition_point(|place| at(place) < *chunk);

@@ -8,8 +8,9 @@
 mod locate;
 mod replay;
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use self::locate::Place;
 pub(crate) use self::locate::{Locations, list_packs, read_index};
@@ -23,6 +24,9 @@ use crate::manifest::{LayoutRef, Manifest};
 use crate::pack::Decoder;
 use crate::store::Store;
 
+/// Frames that were decoded and verified, by pack and number.
+pub(crate) type Witness = Mutex<HashSet<(Blake3, u32)>>;
+
 /// An image, ready to be read.
 pub struct Image {
     store: Store,
@@ -32,6 +36,8 @@ pub struct Image {
     /// The frame that was decoded last, for readers who ask for one chunk after
     /// another, and the decoder.
     recent: Mutex<Recent>,
+    /// Who wants to know which frames were decoded.
+    witness: Option<Arc<Witness>>,
 }
 
 struct Recent {
@@ -79,7 +85,24 @@ impl Image {
             layout,
             locations: RwLock::new(locations),
             recent,
+            witness: None,
         })
+    }
+
+    /// The same image, which from now on tells `witness` what it has decoded.
+    pub(crate) fn watched(mut self, witness: Option<Arc<Witness>>) -> Self {
+        self.witness = witness;
+        self
+    }
+
+    /// Fetches a frame and decodes it.
+    fn decode(&self, place: &Place, decoder: &mut Decoder) -> Result<Vec<u8>> {
+        let frame = place.decode(self.store.backend(), decoder)?;
+        if let Some(witness) = &self.witness {
+            let mut seen = witness.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.insert(place.frame_id());
+        }
+        Ok(frame)
     }
 
     /// The image's digest.
@@ -114,7 +137,7 @@ impl Image {
         let frame = match &recent.frame {
             Some((id, frame)) if *id == place.frame_id() => frame,
             _ => {
-                let frame = place.decode(self.store.backend(), &mut recent.decoder)?;
+                let frame = self.decode(place, &mut recent.decoder)?;
                 &recent.frame.insert((place.frame_id(), frame)).1
             }
         };

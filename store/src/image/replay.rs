@@ -79,10 +79,10 @@ fn work(image: &Image, queue: &Mutex<Receiver<Job>>) {
             return;
         };
         let frame = match &mut decoder {
-            Some(decoder) => place.decode(image.store.backend(), decoder),
+            Some(decoder) => image.decode(&place, decoder),
             None => Decoder::new()
                 .map_err(|error| Error::io("prepare", "zstd", error))
-                .and_then(|new| place.decode(image.store.backend(), decoder.insert(new))),
+                .and_then(|new| image.decode(&place, decoder.insert(new))),
         };
         // Whoever asked may have given up because of an earlier error.
         let _ = result.send(frame);

@@ -11,11 +11,15 @@
 
 mod frame;
 mod index;
+#[cfg(feature = "write")]
+mod writer;
 
 pub(crate) use self::frame::Decoder;
 #[cfg(feature = "write")]
-pub(crate) use self::frame::Encoder;
+pub(crate) use self::frame::{Encoder, Fault};
 pub(crate) use self::index::{Frame, Index};
+#[cfg(feature = "write")]
+pub(crate) use self::writer::{Frames, PackWriter};
 
 use crate::digest::Blake3;
 
@@ -46,6 +50,13 @@ pub(crate) fn pack_key(pack: &Blake3) -> String {
 /// The key of a pack's index.
 pub(crate) fn index_key(pack: &Blake3) -> String {
     format!("{FOLDER}{}.index", pack.hex())
+}
+
+/// The pack that has this key, if it is the key of a pack.
+#[cfg(feature = "write")]
+pub(crate) fn parse_pack_key(key: &str) -> Option<Blake3> {
+    let hex = key.strip_prefix(FOLDER)?.strip_suffix(".pack")?;
+    Blake3::from_hex(hex).ok()
 }
 
 /// The keys of packs and of their indexes.

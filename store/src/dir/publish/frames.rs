@@ -1,22 +1,14 @@
 //! Gathering the chunks that the store lacks into frames.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::mpsc::SyncSender;
 
 use super::Packed;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::image::Locations;
 use crate::manifest::LayoutRef;
-use crate::pack::{FRAME_CHUNKS, FRAME_MAX};
-
-/// Chunks on their way to a compressor, and their place in the order of frames.
-pub(super) struct RawFrame {
-    pub(super) number: u64,
-    pub(super) chunks: Vec<ChunkRef>,
-    pub(super) bytes: Vec<u8>,
-}
+use crate::pack::{FRAME_CHUNKS, FRAME_MAX, Frames};
 
 /// What a chunk is part of. A frame is of one lane, so that reading a layout does
 /// not mean decoding the files between its parts.
@@ -34,8 +26,7 @@ pub(super) struct Packer<'a> {
     /// The packs of those that the store had.
     packs: BTreeSet<Blake3>,
     lanes: [Gathered; 2],
-    frames: SyncSender<RawFrame>,
-    number: u64,
+    frames: Frames,
     new: u64,
 }
 
@@ -46,14 +37,13 @@ struct Gathered {
 }
 
 impl<'a> Packer<'a> {
-    pub(super) fn new(known: &'a Locations, frames: SyncSender<RawFrame>) -> Self {
+    pub(super) fn new(known: &'a Locations, frames: Frames) -> Self {
         Self {
             known,
             seen: HashSet::new(),
             packs: BTreeSet::new(),
             lanes: Default::default(),
             frames,
-            number: 0,
             new: 0,
         }
     }
@@ -102,13 +92,6 @@ impl<'a> Packer<'a> {
                 bytes: Vec::with_capacity(FRAME_MAX),
             },
         );
-        let frame = RawFrame {
-            number: self.number,
-            chunks,
-            bytes,
-        };
-        self.number += 1;
-        let lost = |_| Error::new(ErrorKind::Io, "the threads that write packs have ended");
-        self.frames.send(frame).map_err(lost)
+        self.frames.compress(chunks, bytes)
     }
 }

@@ -17,18 +17,15 @@
 //! that any reader uses, expanded, and compared with what the tape hashed.
 
 mod frames;
-mod packs;
 mod source;
 mod tape;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::frames::{Lane, Packer};
-use self::packs::{PackWriter, compress};
 use self::source::Source;
 use self::tape::Tape;
 use super::DirStore;
@@ -41,7 +38,7 @@ use crate::hint::Hint;
 use crate::image::{Image, Locations, list_packs, read_index};
 use crate::layout;
 use crate::manifest::{LayoutRef, SpecialFile, XattrEntry};
-use crate::pack;
+use crate::pack::{self, PackWriter};
 
 /// How far a publication is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +94,6 @@ pub struct Published {
 
 /// How often a publication begins anew because of a collector.
 const ATTEMPTS: u32 = 5;
-
-/// Frames that wait for a compressor, and compressed ones that wait for the pack
-/// writer. Small: each is up to 4 MiB.
-const QUEUE: usize = 2;
 
 pub(super) fn publish(
     store: &DirStore,
@@ -199,28 +192,12 @@ fn pack(
     packs: &mut PackWriter<'_>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(Packed, tape::Tar)> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (frames, raw) = mpsc::sync_channel(QUEUE);
-    let (compressed, stored) = mpsc::sync_channel(QUEUE);
-    let raw = Arc::new(Mutex::new(raw));
     thread::scope(|scope| {
-        for _ in 0..cores {
-            let (raw, compressed) = (Arc::clone(&raw), compressed.clone());
-            scope.spawn(move || compress(&raw, &compressed));
-        }
-        // Only the compressors hold these now: the writer ends when they do, and
-        // the producer, when a full disk has ended the writer and so them.
-        drop((raw, compressed));
-        let writer = scope.spawn(move || packs.write_all(&stored));
         let (tape, hashing) = Tape::start(scope);
-        let packer = Packer::new(known, frames);
-        let produced = Producer::new(tree, tape, packer).run(scanned, progress);
-
-        let written = writer.join().map_err(|_| died())?;
-        let tar = hashing.join().map_err(|_| died())?;
-        // A producer that could not hand over a frame does not know why.
-        written?;
-        Ok((produced?, tar))
+        let packed = packs.fill(|frames| {
+            Producer::new(tree, tape, Packer::new(known, frames)).run(scanned, progress)
+        })?;
+        Ok((packed, hashing.join().map_err(|_| died())?))
     })
 }
 

@@ -1,14 +1,25 @@
 //! Compressing frames and writing them into packs.
+//!
+//! ```text
+//! producer --frames--> zstd, all cores --> one thread: packs
+//! ```
+//!
+//! A frame that comes from another pack is passed through as it is.
+//!
+//! Every arrow is a short queue, so memory is bounded: whoever is ahead waits.
+//! Frames are numbered, and the writer puts them in that order again, so the same
+//! frames make the same packs however the threads ran.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-use super::frames::RawFrame;
+use super::{Encoder, Index, MAGIC, PACK_CHUNKS, PACK_MAX};
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
-use crate::error::{Error, Result};
-use crate::pack::{self, Encoder, Index, MAGIC, PACK_CHUNKS, PACK_MAX};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pack;
 use crate::writable::{Draft, Writable};
 
 /// A pack that would grow beyond this is finished and the next one begun.
@@ -18,47 +29,92 @@ const TARGET: u64 = PACK_MAX / 2;
 /// do, and the end of a publication does not wait for all of it at once.
 const FLUSH: u64 = 16 << 20;
 
-/// A frame as it will lie in a pack.
-pub(super) struct Compressed {
+/// Frames that wait for a compressor, and compressed ones that wait for the pack
+/// writer. Small: each is up to 4 MiB.
+const QUEUE: usize = 2;
+
+/// A frame on its way, and its place in the order of frames.
+struct Job {
     number: u64,
     chunks: Vec<ChunkRef>,
-    stored: Result<Vec<u8>>,
+    bytes: Vec<u8>,
+    /// Whether the bytes are compressed already.
+    done: bool,
 }
 
-/// Compresses frames until there are no more, or nobody wants them.
-pub(super) fn compress(frames: &Mutex<Receiver<RawFrame>>, compressed: &SyncSender<Compressed>) {
-    let mut encoder = None;
-    loop {
-        // A let of its own, so that the lock is not held while compressing.
-        let frame = frames.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(RawFrame {
+/// A frame as it will lie in a pack.
+struct Compressed {
+    number: u64,
+    chunks: Vec<ChunkRef>,
+    bytes: Result<Vec<u8>>,
+}
+
+/// Takes frames on their way into packs.
+pub(crate) struct Frames {
+    jobs: SyncSender<Job>,
+    number: u64,
+}
+
+impl Frames {
+    /// Takes chunks that are one frame together, to be compressed.
+    pub(crate) fn compress(&mut self, chunks: Vec<ChunkRef>, bytes: Vec<u8>) -> Result<()> {
+        self.send(chunks, bytes, false)
+    }
+
+    /// Takes a frame as it lies in another pack.
+    pub(crate) fn copy(&mut self, chunks: Vec<ChunkRef>, bytes: Vec<u8>) -> Result<()> {
+        self.send(chunks, bytes, true)
+    }
+
+    fn send(&mut self, chunks: Vec<ChunkRef>, bytes: Vec<u8>, done: bool) -> Result<()> {
+        let number = self.number;
+        self.number += 1;
+        let job = Job {
             number,
             chunks,
             bytes,
-        }) = frame
+            done,
+        };
+        // Whoever could not hand over a frame does not know why; the writer does.
+        let lost = |_| Error::new(ErrorKind::Io, "the threads that write packs have ended");
+        self.jobs.send(job).map_err(lost)
+    }
+}
+
+/// Compresses frames until there are no more, or nobody wants them.
+fn compress(jobs: &Mutex<Receiver<Job>>, compressed: &SyncSender<Compressed>) {
+    let mut encoder = None;
+    loop {
+        // A let of its own, so that the lock is not held while compressing.
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job {
+            number,
+            chunks,
+            bytes,
+            done,
+        }) = job
         else {
             return;
         };
-        let stored = match &mut encoder {
+        let bytes = match &mut encoder {
+            _ if done => Ok(bytes),
             Some(encoder) => Encoder::encode(encoder, &bytes),
             None => Encoder::new().and_then(|new| encoder.insert(new).encode(&bytes)),
         };
-        let stored = stored.map_err(|error| Error::io("compress", "a frame", error));
-        if compressed
-            .send(Compressed {
-                number,
-                chunks,
-                stored,
-            })
-            .is_err()
-        {
+        let bytes = bytes.map_err(|error| Error::io("compress", "a frame", error));
+        let frame = Compressed {
+            number,
+            chunks,
+            bytes,
+        };
+        if compressed.send(frame).is_err() {
             return;
         }
     }
 }
 
 /// Writes packs as drafts, and at last into the store.
-pub(super) struct PackWriter<'a> {
+pub(crate) struct PackWriter<'a> {
     place: &'a dyn Writable,
     open: Option<OpenPack<'a>>,
     done: Vec<(Box<dyn Draft + 'a>, Index)>,
@@ -73,7 +129,7 @@ struct OpenPack<'a> {
 }
 
 impl<'a> PackWriter<'a> {
-    pub(super) fn new(place: &'a dyn Writable) -> Self {
+    pub(crate) fn new(place: &'a dyn Writable) -> Self {
         Self {
             place,
             open: None,
@@ -81,15 +137,37 @@ impl<'a> PackWriter<'a> {
         }
     }
 
+    /// Writes the frames that `produce` hands over.
+    pub(crate) fn fill<T: Send>(&mut self, produce: impl FnOnce(Frames) -> Result<T>) -> Result<T> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let (jobs, queue) = mpsc::sync_channel(QUEUE);
+        let (compressed, frames) = mpsc::sync_channel(QUEUE);
+        let queue = Arc::new(Mutex::new(queue));
+        thread::scope(|scope| {
+            for _ in 0..cores {
+                let (queue, compressed) = (Arc::clone(&queue), compressed.clone());
+                scope.spawn(move || compress(&queue, &compressed));
+            }
+            // Only the compressors hold these now: the writer ends when they do, and
+            // the producer, when a full disk has ended the writer and so them.
+            drop((queue, compressed));
+            let writer = scope.spawn(move || self.write_all(&frames));
+            let produced = produce(Frames { jobs, number: 0 });
+            let died = |_| Error::new(ErrorKind::Io, "a thread that writes packs has died");
+            writer.join().map_err(died)??;
+            produced
+        })
+    }
+
     /// Writes frames, in the order of their numbers, until there are no more.
-    pub(super) fn write_all(&mut self, frames: &Receiver<Compressed>) -> Result<()> {
+    fn write_all(&mut self, frames: &Receiver<Compressed>) -> Result<()> {
         // As many as there are compressors can be early.
         let mut early = BTreeMap::new();
         let mut next = 0;
         for frame in frames {
             early.insert(frame.number, frame);
             while let Some(frame) = early.remove(&next) {
-                self.write(&frame.stored?, &frame.chunks)?;
+                self.write(&frame.bytes?, &frame.chunks)?;
                 next += 1;
             }
         }
@@ -125,7 +203,7 @@ impl<'a> PackWriter<'a> {
     /// Moves the packs into the store, then their indexes: a pack without an index
     /// is invisible, an index without its pack would be a lie. Returns the packs
     /// and how many bytes there are now more.
-    pub(super) fn commit(self) -> Result<(Vec<Blake3>, u64)> {
+    pub(crate) fn commit(self) -> Result<(Vec<Blake3>, u64)> {
         let (mut packs, mut indexes, mut written) = (Vec::new(), Vec::new(), 0);
         // Held before they are there: a collector may know the same packs as dead
         // ones of before.

@@ -1,0 +1,201 @@
+//! `imgbuild store ...`, as typed.
+
+use clap::{Args, Subcommand};
+
+use super::Common;
+
+const GC_HELP: &str = "\
+Without --delete nothing changes: it says what would go, and how much that frees.
+
+Kept are: images released in any environment, pinned images, what living builds
+use, whatever is younger than --grace, and of each name the newest --keep-last
+images that are not released. With an image stay its log, recipe, lock and every
+input that the lock names, so that `imgbuild rebuild` works. Packs of which more
+than --waste percent are not needed are rewritten.
+
+Safe beside builds and readers; it waits for nobody. Ends with 75 while another gc
+or fsck is at work, with 3 when something that is kept is damaged: nothing is
+removed then, and `imgbuild store fsck` says what it is.
+
+Example: imgbuild store gc --keep-last 3 --delete";
+
+const FSCK_HELP: &str = "\
+Reads every byte and compares it with its name: packs, indexes, manifests, inputs,
+the metadata of environments; every image is expanded to its tar and hashed. With
+--quick no content is read: are all names, sizes and indexes right, is everything
+there that images need?
+
+Changes nothing, unless --quarantine: then damaged objects move to STORE/quarantine,
+where nothing looks, after what is good in a damaged pack was saved. The next build
+or publication writes again what is missing.
+
+Exit code 0: all is well. 3: something is damaged; stdout names each object, each
+image that it hurts, and the files in it.
+
+Example: imgbuild store fsck --quick";
+
+const STATS_HELP: &str = "\
+`exclusive` are the bytes that only this image needs: what its removal would free,
+about. `waste` are bytes in packs that no image needs.";
+
+const PIN_HELP: &str = "\
+IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
+ENV/NAME. A pin keeps the image that NAME means now, not the name.
+
+Example: imgbuild store pin prod/fanery-node --reason 'audit of 2026'";
+
+/// `store`.
+#[derive(Args, Debug)]
+pub struct StoreArgs {
+    /// What to do with the store.
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+/// The commands of `store`.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Show or remove what nobody needs any more
+    #[command(after_help = GC_HELP)]
+    Gc(GcArgs),
+    /// Check every byte of the store
+    #[command(after_help = FSCK_HELP)]
+    Fsck(FsckArgs),
+    /// Show what the store holds, and what that takes
+    #[command(after_help = STATS_HELP)]
+    Stats(Common),
+    /// Keep an image whatever happens
+    #[command(after_help = PIN_HELP)]
+    Pin(PinArgs),
+    /// End a pin
+    #[command(after_help = super::IMAGE_HELP)]
+    Unpin(UnpinArgs),
+}
+
+/// `store gc`.
+#[derive(Args, Debug)]
+pub struct GcArgs {
+    /// Remove what would go
+    #[arg(long)]
+    pub delete: bool,
+    /// Keep whatever was written within this time: seconds, or 30m, 24h, 7d
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub grace: u64,
+    /// Keep so many of the newest images of each name that are not released
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub keep_last: usize,
+    /// Rewrite packs of which more is waste; 100 for none
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u8).range(0..=100)
+    )]
+    pub waste: u8,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `store fsck`.
+#[derive(Args, Debug)]
+pub struct FsckArgs {
+    /// Read no content: names, sizes, indexes and presence only
+    #[arg(long)]
+    pub quick: bool,
+    /// Move damaged objects out of the way, into STORE/quarantine
+    #[arg(long)]
+    pub quarantine: bool,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `store pin`.
+#[derive(Args, Debug)]
+pub struct PinArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Why; shown by `store stats` and `list`
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub reason: String,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `store unpin`.
+#[derive(Args, Debug)]
+pub struct UnpinArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl StoreCommand {
+    pub(super) fn common(&self) -> &Common {
+        match self {
+            Self::Gc(args) => &args.common,
+            Self::Fsck(args) => &args.common,
+            Self::Stats(common) => common,
+            Self::Pin(args) => &args.common,
+            Self::Unpin(args) => &args.common,
+        }
+    }
+}
+
+/// Seconds; a number alone, or one with a unit behind it.
+fn duration(text: &str) -> Result<u64, String> {
+    let wrong =
+        || "expected seconds, or a number with s, m, h or d behind it, as in 24h".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [
+            ("0", 0),
+            ("90", 90),
+            ("90s", 90),
+            ("2m", 120),
+            ("24h", 86400),
+            ("7d", 604_800),
+        ] {
+            assert_eq!(duration(text), Ok(seconds), "{text}");
+        }
+        for text in [
+            "",
+            "h",
+            "1w",
+            "-1",
+            "1.5h",
+            "1 h",
+            "99999999999999999999",
+            "9999999999999999999d",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

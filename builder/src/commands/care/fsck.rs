@@ -1,0 +1,193 @@
+//! `imgbuild store fsck`
+
+use std::sync::Mutex;
+
+use serde::Serialize;
+use store::care::{self, Checked, Hurt, Moved, Report};
+
+use super::{failed, inputs_of, survey};
+use crate::args::FsckArgs;
+use crate::build::open_store;
+use crate::error::{Error, ErrorKind, Result};
+use crate::settings::Settings;
+use crate::ui::{self, Ui, Unit};
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    schema: u32,
+    clean: bool,
+    quick: bool,
+    images: u64,
+    packs: u64,
+    packs_bytes: u64,
+    inputs: u64,
+    inputs_bytes: u64,
+    environments: u64,
+    damage: Vec<ShownDamage<'a>>,
+    hurt: Vec<ShownHurt<'a>>,
+    unbuildable: Vec<Unbuildable>,
+    strays: &'a [String],
+    quarantined: &'a [String],
+    restored: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ShownDamage<'a> {
+    key: &'a str,
+    why: &'a str,
+}
+
+#[derive(Serialize)]
+struct ShownHurt<'a> {
+    image: String,
+    name: Option<&'a str>,
+    released: &'a [String],
+    why: &'a str,
+    entries: &'a [String],
+    more_entries: u64,
+    /// Whether the image is whole, and only building it again is not possible.
+    whole: bool,
+}
+
+#[derive(Serialize)]
+struct Unbuildable {
+    image: String,
+    missing_inputs: u64,
+}
+
+pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let what = || format!("cannot check the store {}", settings.store.display());
+    let (store, place) = survey(settings)?;
+    let phase = Mutex::new(ui.phase("check"));
+    let watch = |checked: Checked| {
+        if let Ok(mut phase) = phase.lock() {
+            phase.progress(checked.done, checked.total, Unit::Bytes);
+        }
+    };
+    let report = care::check(&store, &place, args.quick, &inputs_of, &watch)
+        .map_err(|e| failed(what(), &e))?;
+    let phase = phase
+        .into_inner()
+        .map_err(|_| Error::failed("a worker thread died"))?;
+    phase.finish(&format!(
+        "{} images, {} packs of {}, {} inputs, {} environments",
+        report.images,
+        report.packs.count,
+        ui::size(report.packs.bytes),
+        report.inputs.count,
+        report.environments
+    ));
+    let mut moved = Moved::default();
+    if args.quarantine && !report.damage.is_empty() {
+        let store = open_store(settings)?;
+        moved = care::quarantine(&report, store.place()).map_err(|e| failed(what(), &e))?;
+    }
+    if ui.is_json() {
+        ui.result_json(&shown(&report, &moved, args.quick));
+    } else {
+        show(&report, &moved, ui);
+    }
+    if report.is_clean() {
+        return Ok(());
+    }
+    let text = format!(
+        "{} objects are damaged, {} images are hurt",
+        report.damage.len(),
+        report.hurt.len()
+    );
+    let hint = if moved.moved.is_empty() && !report.damage.is_empty() {
+        "--quarantine moves damaged objects out of the way; building or importing a hurt \
+         image again, or copying it from another store, then writes what is missing"
+    } else {
+        "build or import the hurt images again, or copy them from another store: that writes \
+         what is missing"
+    };
+    Err(Error::new(ErrorKind::Refused, text).hint(hint))
+}
+
+fn shown<'a>(report: &'a Report, moved: &'a Moved, quick: bool) -> Shown<'a> {
+    let damage = report.damage.iter().map(|damage| ShownDamage {
+        key: &damage.key,
+        why: &damage.why,
+    });
+    let hurt = report.hurt.iter().map(|hurt| ShownHurt {
+        image: hurt.image.to_string(),
+        name: hurt.name.as_ref().map(store::ImageName::as_str),
+        released: &hurt.released,
+        why: &hurt.why,
+        entries: &hurt.entries,
+        more_entries: hurt.more,
+        whole: hurt.whole,
+    });
+    let unbuildable = report
+        .unbuildable
+        .iter()
+        .map(|(image, missing)| Unbuildable {
+            image: image.to_string(),
+            missing_inputs: *missing,
+        });
+    Shown {
+        schema: ui::SCHEMA,
+        clean: report.is_clean(),
+        quick,
+        images: report.images,
+        packs: report.packs.count,
+        packs_bytes: report.packs.bytes,
+        inputs: report.inputs.count,
+        inputs_bytes: report.inputs.bytes,
+        environments: report.environments,
+        damage: damage.collect(),
+        hurt: hurt.collect(),
+        unbuildable: unbuildable.collect(),
+        strays: &report.strays,
+        quarantined: &moved.moved,
+        restored: &moved.restored,
+    }
+}
+
+fn show(report: &Report, moved: &Moved, ui: &Ui) {
+    for damage in &report.damage {
+        ui.result(&format!("damaged {}: {}", damage.key, damage.why));
+    }
+    for hurt in &report.hurt {
+        show_hurt(hurt, ui);
+    }
+    for key in &moved.moved {
+        ui.result(&format!("moved   {key} to quarantine/{key}"));
+    }
+    for key in &moved.restored {
+        ui.result(&format!(
+            "put back {key}, from an environment that has it signed"
+        ));
+    }
+    if !report.strays.is_empty() {
+        ui.note(&format!(
+            "{} objects are left of a writer that was killed; `imgbuild store gc` removes them",
+            report.strays.len()
+        ));
+    }
+    if !report.unbuildable.is_empty() {
+        ui.note(&format!(
+            "{} images could not be built again: the store lacks inputs of them",
+            report.unbuildable.len()
+        ));
+    }
+}
+
+fn show_hurt(hurt: &Hurt, ui: &Ui) {
+    let name = hurt.name.as_ref().map_or("?", store::ImageName::as_str);
+    let released = match &hurt.released[..] {
+        [] => String::new(),
+        released => format!(" (released: {})", released.join(", ")),
+    };
+    ui.result(&format!(
+        "hurt    {name} {}{released}: {}",
+        hurt.image, hurt.why
+    ));
+    for entry in &hurt.entries {
+        ui.result(&format!("        {entry}"));
+    }
+    if hurt.more > 0 {
+        ui.result(&format!("        and {} more", hurt.more));
+    }
+}

@@ -1,0 +1,79 @@
+//! `imgbuild store ...`: the care of a store
+
+mod fsck;
+mod gc;
+mod pin;
+mod stats;
+
+use std::collections::BTreeMap;
+
+use store::care::Why;
+use store::{DirBackend, Sha256, Store};
+
+use crate::args::{StoreArgs, StoreCommand};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Lock;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+pub(super) fn run(args: &StoreArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    match &args.command {
+        StoreCommand::Gc(args) => gc::run(args, settings, ui),
+        StoreCommand::Fsck(args) => fsck::run(args, settings, ui),
+        StoreCommand::Stats(_) => stats::run(settings, ui),
+        StoreCommand::Pin(args) => pin::pin(args, settings, ui),
+        StoreCommand::Unpin(args) => pin::unpin(args, settings, ui),
+    }
+}
+
+/// An error of the store, with the exit code that it deserves.
+fn failed(what: impl Into<String>, error: &store::Error) -> Error {
+    let kind = match error.kind() {
+        store::ErrorKind::Busy => ErrorKind::Busy,
+        store::ErrorKind::Corrupt | store::ErrorKind::Missing => ErrorKind::Refused,
+        _ => ErrorKind::Failed,
+    };
+    let failed = Error::new(kind, what).because(error);
+    match error.hint() {
+        Some(hint) => failed.hint(hint),
+        None => failed,
+    }
+}
+
+/// The store, to be looked over without writing.
+fn survey(settings: &Settings) -> Result<(Store, DirBackend)> {
+    let what = || format!("cannot read the store {}", settings.store.display());
+    let backend = DirBackend::open(&settings.store).map_err(|e| failed(what(), &e))?;
+    let store = Store::open(Box::new(backend.clone())).map_err(|e| failed(what(), &e))?;
+    Ok((store, backend))
+}
+
+/// The inputs that a retained lock names.
+fn inputs_of(lock: &[u8]) -> std::result::Result<Vec<Sha256>, String> {
+    let text = std::str::from_utf8(lock).map_err(|error| error.to_string())?;
+    let lock = Lock::parse(text).map_err(|error| error.to_string())?;
+    Ok(lock.inputs().copied().collect())
+}
+
+/// Why an image is kept, in a few words.
+fn reasons(why: &[Why]) -> String {
+    let one = |why: &Why| match why {
+        Why::Released(releases) => released(releases).join(", "),
+        Why::Releasing => "being released".to_owned(),
+        Why::Pinned(reason) if reason.is_empty() => "pinned".to_owned(),
+        Why::Pinned(reason) => format!("pinned: {reason}"),
+        Why::Held => "in use".to_owned(),
+        Why::Young => "young".to_owned(),
+        Why::Newest => "newest".to_owned(),
+    };
+    why.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Releases as `ENV/NAME SEQ`, the last of each.
+fn released(releases: &BTreeMap<String, Vec<u64>>) -> Vec<String> {
+    let last = |(name, numbers): (&String, &Vec<u64>)| {
+        let last = numbers.iter().max().copied().unwrap_or_default();
+        format!("{name} {last}")
+    };
+    releases.iter().map(last).collect()
+}

@@ -1,0 +1,34 @@
+//! `imgbuild store pin` and `unpin`
+
+use store::care;
+
+use super::{failed, survey};
+use crate::args::{PinArgs, UnpinArgs};
+use crate::build::open_store;
+use crate::error::{Error, Result};
+use crate::find;
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+pub(super) fn pin(args: &PinArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let manifest = find::image(&survey(settings)?.0, &args.image)?;
+    let store = open_store(settings)?;
+    let what = || format!("cannot pin {}", manifest.image);
+    care::pin(store.place(), &manifest.image, &args.reason).map_err(|e| failed(what(), &e))?;
+    ui.note(&format!("{} stays until it is unpinned", manifest.name));
+    ui.result(&manifest.image.to_string());
+    Ok(())
+}
+
+pub(super) fn unpin(args: &UnpinArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let manifest = find::image(&survey(settings)?.0, &args.image)?;
+    let store = open_store(settings)?;
+    let what = || format!("cannot unpin {}", manifest.image);
+    let was = care::unpin(store.place(), &manifest.image).map_err(|e| failed(what(), &e))?;
+    if !was {
+        return Err(Error::failed(format!("{} is not pinned", manifest.image))
+            .hint("`imgbuild store stats` shows what is"));
+    }
+    ui.result(&manifest.image.to_string());
+    Ok(())
+}

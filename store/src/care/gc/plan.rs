@@ -1,0 +1,149 @@
+//! From what is marked to what goes.
+
+use std::cell::Cell;
+
+use super::mark::Marking;
+use super::{Collector, Dead, Gone, Kept, Plan, Worn};
+use crate::digest::{ImageId, Sha256};
+use crate::hint::Hint;
+use crate::log::BuildLog;
+use crate::store::INPUTS;
+use crate::writable::Object;
+
+/// Objects that go, in the order in which they do.
+#[derive(Default)]
+pub(super) struct Doomed {
+    /// Manifests.
+    pub(super) images: Vec<(ImageId, Object)>,
+    /// Hints and logs, with their images.
+    pub(super) beside: Vec<(ImageId, Object)>,
+    /// Packs without an index or the other way round.
+    pub(super) strays: Vec<Object>,
+    /// Whole packs, by number.
+    pub(super) packs: Vec<usize>,
+    /// Inputs.
+    pub(super) inputs: Vec<(Sha256, Object)>,
+}
+
+impl Marking {
+    /// What goes, for people and for the sweep.
+    pub(super) fn plan(&self, collector: &Collector<'_>) -> (Plan, Doomed) {
+        let (mut plan, mut doomed) = (Plan::default(), Doomed::default());
+        plan.writers = self.writers.alive;
+        plan.leftover = self.writers.leftover;
+        for (image, root) in &self.roots.images {
+            if let Some(wanted) = self.kept.get(image) {
+                plan.kept.push(Kept {
+                    image: *image,
+                    name: root.name.clone(),
+                    why: wanted.why.clone(),
+                });
+            } else if let Some(object) = &root.object {
+                plan.images.push(Dead {
+                    image: *image,
+                    name: root.name.clone(),
+                    size: root.size,
+                    published: root.published,
+                });
+                doomed.images.push((*image, object.clone()));
+            }
+        }
+        let waiting = Cell::new(0);
+        let goes = |objects: &[&Object], alone: bool| {
+            let young = |object: &&Object| alone && self.is_young(collector, object);
+            let held = |object: &&Object| self.writers.held.contains(&object.key);
+            if objects.iter().any(|object| young(object) || held(object)) {
+                let size: u64 = objects.iter().map(|object| object.size).sum();
+                waiting.set(waiting.get() + size);
+                return false;
+            }
+            true
+        };
+        for object in &self.others {
+            if let Some(input) = input(&object.key) {
+                if !self.inputs.contains(&input) && goes(&[object], true) {
+                    doomed.inputs.push((input, object.clone()));
+                }
+            } else if let Some(image) = beside(&object.key)
+                && !self.kept.contains_key(&image)
+            {
+                // With its image, or by its own age.
+                let alone = !self.roots.images.contains_key(&image);
+                if goes(&[object], alone) {
+                    doomed.beside.push((image, object.clone()));
+                }
+            }
+        }
+        for stray in &self.census.strays {
+            if goes(&[stray], true) {
+                doomed.strays.push(stray.clone());
+            }
+        }
+        for (number, pack) in self.census.packs.iter().enumerate() {
+            let living = self.census.living_bytes(number);
+            if living == 0 {
+                if goes(&[&pack.file, &pack.index], true) {
+                    doomed.packs.push(number);
+                }
+                continue;
+            }
+            let waste = pack.file.size.saturating_sub(living);
+            if waste * 100 <= pack.file.size * u64::from(collector.policy.waste) {
+                continue;
+            }
+            let both = [&pack.file, &pack.index];
+            let young = both.iter().any(|object| self.is_young(collector, object));
+            let keys = [&pack.file.key, &pack.index.key];
+            if young || keys.iter().any(|key| self.writers.held.contains(*key)) {
+                waiting.set(waiting.get() + waste);
+                continue;
+            }
+            plan.worn.push(Worn {
+                pack: pack.name,
+                size: pack.file.size,
+                needed: living,
+            });
+        }
+        plan.waiting = waiting.get();
+        plan.objects = doomed.objects(self).iter().map(|o| Gone::of(o)).collect();
+        (plan, doomed)
+    }
+}
+
+impl Doomed {
+    fn objects<'a>(&'a self, marking: &'a Marking) -> Vec<&'a Object> {
+        let packs = self
+            .packs
+            .iter()
+            .map(|number| &marking.census.packs[*number]);
+        let mut objects: Vec<_> = self.images.iter().map(|(_, object)| object).collect();
+        objects.extend(self.beside.iter().map(|(_, object)| object));
+        objects.extend(&self.strays);
+        objects.extend(packs.flat_map(|pack| [&pack.index, &pack.file]));
+        objects.extend(self.inputs.iter().map(|(_, object)| object));
+        objects
+    }
+}
+
+impl Gone {
+    pub(super) fn of(object: &Object) -> Self {
+        Self {
+            key: object.key.clone(),
+            size: object.size,
+        }
+    }
+}
+
+/// The input that has this key.
+fn input(key: &str) -> Option<Sha256> {
+    Sha256::from_hex(key.strip_prefix(INPUTS)?).ok()
+}
+
+/// The image whose hint or log has this key.
+fn beside(key: &str) -> Option<ImageId> {
+    let (_, name) = key.split_once('/')?;
+    let (hex, _) = name.split_once('.')?;
+    let image = ImageId::from_hex(hex).ok()?;
+    let ours = key == Hint::key(&image) || key == BuildLog::key(&image);
+    ours.then_some(image)
+}
