@@ -4,7 +4,10 @@
 //! control files of the packages themselves (deb-control(5)), so nothing but
 //! the retained .debs is needed, years later and without a network.
 //! debootstrap unpacks a tarball, as its own `--make-tarball` writes one: it
-//! would copy and hash each package of an archive again, in shell.
+//! would copy and hash each package of an archive again, in shell. Its packages
+//! are not compressed ([`plain`]).
+
+mod plain;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -54,6 +57,11 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
     }
     let digests: Vec<Sha256> = mirror.debs.iter().map(|d| d.0).collect();
     let controls = controls(&digests, inputs, cache)?;
+    let plain_deb = |digest: &Sha256| path.with_file_name(format!("{}.deb", digest.hex()));
+    digests.par_iter().try_for_each(|digest| {
+        interrupt::check()?;
+        plain::write(&inputs.path(digest), &plain_deb(digest))
+    })?;
     let (mut required, mut base, mut paths) = (String::new(), String::new(), String::new());
     for ((digest, stage), control) in mirror.debs.iter().zip(&controls) {
         interrupt::check()?;
@@ -70,13 +78,13 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
         // debootstrap shows what stands before the first `_`.
         let name = format!("{PACKAGES}/{package}_{:.16}.deb", digest.hex());
         let _ = writeln!(paths, "{package} /{name}");
-        let input = inputs.path(digest);
-        let content =
-            fs::File::open(&input).context(|| format!("cannot read {}", input.display()))?;
+        let content = plain_deb(digest);
+        let content = fs::File::open(&content).context(failed)?;
         let size = content.metadata().context(failed)?.len();
         let mut header = entry(tar::EntryType::Regular, 0o644, size);
         tar.append_data(&mut header, &name, content)
             .context(failed)?;
+        fs::remove_file(plain_deb(digest)).context(failed)?;
     }
     if base.is_empty() {
         // debootstrap cannot unpack nothing; its own list has apt in any case.
