@@ -20,6 +20,8 @@ pub struct Request {
     pub authorization: Option<String>,
     /// Whether the latter of the two it was.
     pub to_proxy: bool,
+    /// The first byte that is wanted, where a range is (RFC 9110, 14.2).
+    pub from: Option<usize>,
 }
 
 /// What the server does about it.
@@ -35,6 +37,8 @@ pub enum Answer {
     Garbage,
     /// The whole length is announced, half of it is sent.
     Truncated(Vec<u8>),
+    /// The same, but who then asks for the rest gets it.
+    Cut(Vec<u8>),
     /// A tebibyte is announced and sent.
     Endless,
     /// The whole length is announced and a byte is sent now and then.
@@ -154,6 +158,7 @@ fn converse(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         path: line.split(' ').nth(1).unwrap_or_default().to_owned(),
         authorization: None,
         to_proxy: false,
+        from: None,
     };
     loop {
         let mut header = String::new();
@@ -161,6 +166,10 @@ fn converse(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         let Some((name, value)) = header.trim_end().split_once(':') else {
             break;
         };
+        if name.eq_ignore_ascii_case("range") {
+            let from = value.trim().strip_prefix("bytes=");
+            request.from = from.and_then(|v| v.strip_suffix('-')?.parse().ok());
+        }
         let to_proxy = name.eq_ignore_ascii_case("proxy-authorization");
         if to_proxy || name.eq_ignore_ascii_case("authorization") {
             request.authorization = Some(value.trim().to_owned());
@@ -168,14 +177,20 @@ fn converse(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         }
     }
     let answer = (shared.handler)(&request);
+    let from = request.from;
     let requests = shared.requests.lock();
     requests
         .unwrap_or_else(PoisonError::into_inner)
         .push(request);
-    reply(stream, answer, &shared.over)
+    reply(stream, answer, from, &shared.over)
 }
 
-fn reply(mut stream: &TcpStream, answer: Answer, over: &AtomicBool) -> std::io::Result<()> {
+fn reply(
+    mut stream: &TcpStream,
+    answer: Answer,
+    from: Option<usize>,
+    over: &AtomicBool,
+) -> std::io::Result<()> {
     let head = |status: u16, more: &str| {
         format!("HTTP/1.1 {status} such\r\nConnection: close\r\n{more}\r\n")
     };
@@ -207,6 +222,22 @@ fn reply(mut stream: &TcpStream, answer: Answer, over: &AtomicBool) -> std::io::
         Answer::Truncated(bytes) => {
             stream.write_all(sized(&bytes).as_bytes())?;
             stream.write_all(&bytes[..bytes.len() / 2])
+        }
+        Answer::Cut(bytes) => {
+            const SINCE: &str = "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT";
+            let (len, half) = (bytes.len(), bytes.len() / 2);
+            let (status, sent, range) = match from {
+                None => (200, &bytes[..half], String::new()),
+                Some(from) => {
+                    let range = format!("Content-Range: bytes {from}-{}/{len}\r\n", len - 1);
+                    (206, &bytes[from..], range)
+                }
+            };
+            let length = len - from.unwrap_or_default();
+            let more =
+                format!("Accept-Ranges: bytes\r\n{SINCE}\r\n{range}Content-Length: {length}\r\n");
+            stream.write_all(head(status, &more).as_bytes())?;
+            stream.write_all(sent)
         }
         Answer::Endless => {
             let length = format!("Content-Length: {}\r\n", 1u64 << 40);

@@ -1,12 +1,16 @@
 //! Brings locked inputs into the store: bytes whose digest is already known.
 //!
 //! Debian packages come through the machine's own apt (apt-helper
-//! download-file), with its proxies and credentials, many to a connection; what
-//! it brings is hashed again on its way into the store. Python files come
-//! through the tree's pip, see [`crate::resolve::python`].
+//! download-file), with its proxies and credentials, many to a connection and
+//! some connections at once; apt resumes what is cut and tries again, waiting
+//! longer each time. What it brings is hashed again on its way into the store.
+//! Python files come through the tree's pip, see [`crate::resolve::python`].
 
 use std::fs::{self, File};
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use store::Inputs;
@@ -18,8 +22,10 @@ use crate::lock::{Deb, Lock};
 use crate::process::{Output, Tool, ToolFailure};
 use crate::watch::Watch;
 
-/// How many packages one apt-helper gets; more share its connection.
+/// How many packages one apt-helper gets; they share its connection.
 const BATCH: usize = 40;
+/// How many of them run at once: one connection is seldom all of a line.
+const LANES: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(3600);
 /// What else apt-helper writes beside the packages.
 const SLACK: u64 = 1 << 20;
@@ -50,7 +56,7 @@ pub fn debs(
     source: &Source<'_>,
     inputs: &Inputs,
     scratch: &Path,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<()> {
     let (local, remote): (Vec<&Deb>, Vec<&Deb>) = missing
         .iter()
@@ -60,25 +66,65 @@ pub fn debs(
         keep(deb, &source.beside.join(&deb.path), inputs)?;
         progress(deb.size);
     }
-    for batch in remote.chunks(BATCH) {
-        let mut attempt = 1;
-        loop {
-            let lacking = |deb: &&&Deb| !inputs.has(&deb.sha256);
-            let wanted: Vec<&Deb> = batch.iter().filter(lacking).copied().collect();
-            let ran = download(&wanted, source, inputs, scratch, progress)?;
-            let lost = wanted.iter().copied().find(|deb| !inputs.has(&deb.sha256));
-            let (Err(failure), Some(first)) = (ran, lost) else {
-                break;
-            };
-            // A bit that flipped on its way will not flip again.
-            if attempt == ATTEMPTS || !is_mismatch(&failure) {
-                let lost: Vec<&Deb> = batch.iter().filter(lacking).copied().collect();
-                return Err(explain(&lost, first, &failure));
+    let batch = remote.len().div_ceil(LANES).clamp(1, BATCH);
+    let batches = Mutex::new(remote.chunks(batch));
+    let progress = Mutex::new(progress);
+    let lane = |number: usize| -> Result<()> {
+        let scratch = scratch.join(number.to_string());
+        let next = || {
+            batches
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next()
+        };
+        while let Some(debs) = next() {
+            let fetched = fetch(debs, source, inputs, &scratch, &mut |bytes| {
+                progress.lock().unwrap_or_else(PoisonError::into_inner)(bytes);
+            });
+            if fetched.is_err() {
+                // The others end with what they have begun.
+                while next().is_some() {}
+                return fetched;
             }
-            attempt += 1;
         }
-    }
+        Ok(())
+    };
+    let lane = &lane;
+    thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|n| scope.spawn(move || lane(n))).collect();
+        // All of them must end before one error is shown.
+        let ends = lanes.into_iter().map(thread::ScopedJoinHandle::join);
+        let ends: Vec<_> = ends.collect();
+        ends.into_iter()
+            .try_for_each(|end| end.unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
     remove(scratch)
+}
+
+/// Fetches some packages over one connection.
+fn fetch(
+    debs: &[&Deb],
+    source: &Source<'_>,
+    inputs: &Inputs,
+    scratch: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let mut attempt = 1;
+    loop {
+        let lacking = |deb: &&&Deb| !inputs.has(&deb.sha256);
+        let wanted: Vec<&Deb> = debs.iter().filter(lacking).copied().collect();
+        let ran = download(&wanted, source, inputs, scratch, progress)?;
+        let lost = wanted.iter().copied().find(|deb| !inputs.has(&deb.sha256));
+        let (Err(failure), Some(first)) = (ran, lost) else {
+            return Ok(());
+        };
+        // A bit that flipped on its way will not flip again.
+        if attempt == ATTEMPTS || !is_mismatch(&failure) {
+            let lost: Vec<&Deb> = debs.iter().filter(lacking).copied().collect();
+            return Err(explain(&lost, first, &failure));
+        }
+        attempt += 1;
+    }
 }
 
 /// One run of apt-helper; keeps what arrived in whole.
