@@ -116,10 +116,10 @@ pub enum Command {
 /// Flags of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// The artifact store
+    /// The artifact store; commands that only read take a web server's too
     #[arg(
         long,
-        value_name = "PATH",
+        value_name = "PATH|URL",
         env = "IMGBUILD_STORE",
         help_heading = "Places"
     )]

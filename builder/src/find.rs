@@ -6,7 +6,7 @@
 //! second name.
 
 use store::env::{Environment, Guard, Release, Shelf};
-use store::{DirBackend, EnvName, ImageName, Manifest, Store};
+use store::{EnvName, ImageName, Manifest, Store};
 
 use crate::error::{Context, Error, Result};
 use crate::image::FIRST_ENVIRONMENT;
@@ -16,26 +16,28 @@ use crate::settings::Settings;
 /// Opens the store to read it.
 pub fn open(settings: &Settings) -> Result<Store> {
     let failed = |e: store::Error| {
-        Error::failed(format!(
-            "cannot read the store {}",
-            settings.store.display()
-        ))
-        .because(&e)
-        .hint("name the store with --store PATH, or build an image first")
+        Error::failed(format!("cannot read the store {}", settings.place))
+            .because(&e)
+            .hint(e.own_hint().unwrap_or(
+                "name the store with --store PATH or --store URL, or build an image first",
+            ))
     };
-    let backend = DirBackend::open(&settings.store).map_err(failed)?;
-    Store::open(Box::new(backend)).map_err(failed)
+    let backend = settings.place.open(&settings.access).map_err(failed)?;
+    Store::open(backend).map_err(failed)
 }
 
 /// The manifest of the image that `text` means.
 pub fn image(store: &Store, text: &str) -> Result<Manifest> {
-    let missing = |e: &dyn std::error::Error| {
+    let missing = |e: &(dyn std::error::Error + 'static)| {
+        let hint = e
+            .downcast_ref::<store::Error>()
+            .and_then(store::Error::own_hint);
         Error::failed(format!(
             "the store has no image `{}`",
             text.escape_default()
         ))
         .because(e)
-        .hint("`imgbuild list` shows them")
+        .hint(hint.unwrap_or("`imgbuild list` shows them"))
     };
     if let Some((env, name)) = text.split_once('/') {
         let env: EnvName = env.parse().map_err(|e| missing(&e))?;

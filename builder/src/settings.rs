@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use store::{Access, Place};
+
 use crate::error::{Error, Result};
-use crate::host::{Archives, Network, PipSettings};
+use crate::host::{Archives, Network, PipSettings, credentials};
 
 /// What the command line and the environment say about places.
 #[derive(Clone, Debug, Default)]
@@ -24,8 +26,12 @@ pub struct Given {
 /// Where things are.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The artifact store.
+    /// The artifact store, wherever it is.
+    pub place: Place,
+    /// The artifact store, if it is a directory; else a path that leads nowhere.
     pub store: PathBuf,
+    /// How stores on servers are reached.
+    pub access: Access,
     /// Trees, layers, logs: local to this machine, safe to remove.
     pub work: PathBuf,
     /// Private keys.
@@ -79,8 +85,15 @@ impl Settings {
         let etc_apt = Path::new("/etc/apt");
         let archives = Archives::read(etc_apt, &named)?;
         let network = Network::read(&lookup, etc_apt)?;
+        let place = match store.to_str() {
+            Some(text) if text.contains("://") => text.parse().map_err(|e| unusable(&e))?,
+            _ => Place::Directory(absolute(&store)?),
+        };
+        let access = Access::from_environment(&lookup).map_err(|e| unusable(&e))?;
         Ok(Self {
-            store: absolute(&store)?,
+            store: place.directory().map(Path::to_owned).unwrap_or_default(),
+            place,
+            access,
             work: absolute(&work)?,
             keys: absolute(&keys)?,
             archives,
@@ -96,9 +109,21 @@ impl Settings {
         let mut secrets = self.pip.secrets();
         secrets.extend(self.archives.secrets());
         secrets.extend_from_slice(self.network.secrets());
+        secrets.extend(credentials(&self.place.secret()));
         secrets.sort();
         secrets.dedup();
         secrets
+    }
+
+    /// Fails unless the store is a directory, which is the only kind that is written.
+    pub fn require_directory(&self) -> Result<()> {
+        if self.place.directory().is_some() {
+            return Ok(());
+        }
+        Err(Error::usage(format!("{} can only be read", self.place)).hint(
+            "this command changes a store, or looks at all of it: name one on this machine \
+             with --store PATH",
+        ))
     }
 
     /// A variable of the caller's environment.
@@ -110,10 +135,18 @@ impl Settings {
 fn absolute(path: &Path) -> Result<PathBuf> {
     if path.to_string_lossy().contains("://") {
         return Err(Error::usage(format!("{} is no directory", path.display()))
-            .hint("images are built into a store on this machine: --store PATH"));
+            .hint("--work and --keys name directories of this machine"));
     }
     std::path::absolute(path)
         .map_err(|e| Error::usage(format!("{} is no usable path", path.display())).because(&e))
+}
+
+fn unusable(error: &store::Error) -> Error {
+    let usage = Error::usage("the store or the way to it cannot be used").because(error);
+    match error.own_hint() {
+        Some(hint) => usage.hint(hint),
+        None => usage,
+    }
 }
 
 fn named_archives(

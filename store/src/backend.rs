@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -28,8 +29,50 @@ pub trait Backend: Send + Sync {
     /// where the place cannot list.
     fn list(&self, prefix: &str) -> Result<Option<Vec<String>>>;
 
-    /// The place in words that a person recognises: a path or URL.
+    /// The place in words that a person recognises: a path or URL, without a
+    /// password.
     fn describe(&self) -> String;
+
+    /// Whether every request takes so long that readers should say beforehand what
+    /// they will ask for.
+    fn is_far(&self) -> bool {
+        false
+    }
+
+    /// What a reader is about to ask for, in this order. Nothing depends on it but
+    /// the time that the requests will take.
+    fn expect(&self, _wanted: Vec<Wanted>) {}
+
+    /// What came for these bytes was not what it should be. True if asking once
+    /// more can bring something else; the next request then goes past all caches.
+    fn forget(&self, _key: &str, _range: Range<u64>) -> bool {
+        false
+    }
+
+    /// What was asked so far, where that is worth counting.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
+}
+
+/// Bytes of an object that will be needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The object.
+    pub key: String,
+    /// Its bytes.
+    pub range: Range<u64>,
+}
+
+/// What a backend asked a server for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests, repeated ones included.
+    pub requests: u64,
+    /// Requests that repeat one that failed.
+    pub repeated: u64,
+    /// Bytes of content that came.
+    pub received: u64,
 }
 
 impl<B: Backend + ?Sized> Backend for Box<B> {
@@ -47,6 +90,42 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn describe(&self) -> String {
         (**self).describe()
+    }
+
+    fn is_far(&self) -> bool {
+        (**self).is_far()
+    }
+
+    fn expect(&self, wanted: Vec<Wanted>) {
+        (**self).expect(wanted);
+    }
+
+    fn forget(&self, key: &str, range: Range<u64>) -> bool {
+        (**self).forget(key, range)
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        (**self).traffic()
+    }
+}
+
+/// An object that `read` can make sense of. If it cannot, and the object may have
+/// been hurt on its way, it is fetched once more.
+pub(crate) fn get_checked<T>(
+    backend: &dyn Backend,
+    key: &str,
+    limit: u64,
+    read: impl Fn(Vec<u8>) -> Result<T>,
+) -> Result<Option<T>> {
+    let get = || backend.get(key, limit)?.map(&read).transpose();
+    match get() {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid)
+                && backend.forget(key, 0..u64::MAX) =>
+        {
+            get()
+        }
+        other => other,
     }
 }
 

@@ -43,6 +43,7 @@ pub enum ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -52,8 +53,16 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            hint: None,
             source: None,
         }
+    }
+
+    /// The same error with advice of its own, instead of what is true in general.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 
     /// The same error with its cause.
@@ -100,8 +109,16 @@ impl Error {
         self.kind
     }
 
-    /// What a person can do about it, where there is something general to say.
-    pub fn hint(&self) -> Option<&'static str> {
+    /// What a person can do about it, if this error knows more than its kind.
+    pub fn own_hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// What a person can do about it, where there is something to say.
+    pub fn hint(&self) -> Option<&str> {
+        if self.hint.is_some() {
+            return self.own_hint();
+        }
         match self.kind {
             ErrorKind::Full => {
                 Some("free some space and run the command again; nothing was published")

@@ -13,7 +13,8 @@
 //!
 //! Reading is separate from writing. A node links this crate without the feature
 //! `write` and gets [`Store`] on any [`Backend`]: get, range, verify. The feature
-//! adds `DirStore`, the directory that images are published into.
+//! adds `DirStore`, the directory that images are published into. The feature `http`
+//! adds stores on web servers.
 //!
 //! Each format has a page of its own in [`format`](mod@format).
 
@@ -21,6 +22,7 @@ pub mod backend;
 pub mod canon;
 #[cfg(feature = "write")]
 pub mod care;
+mod catalogue;
 pub mod chunk;
 #[cfg(feature = "write")]
 mod cut;
@@ -29,9 +31,13 @@ pub mod digest;
 mod dir;
 pub mod env;
 mod error;
+#[cfg(feature = "http")]
+mod far;
 #[cfg(doc)]
 pub mod format;
 mod hint;
+#[cfg(feature = "http")]
+mod http;
 mod image;
 pub mod key;
 mod layout;
@@ -39,19 +45,23 @@ mod log;
 pub mod manifest;
 pub mod name;
 mod pack;
+mod place;
 mod store;
 #[cfg(feature = "write")]
 pub mod writable;
 
-pub use self::backend::{Backend, DirBackend};
+pub use self::backend::{Backend, DirBackend, Traffic, Wanted};
 pub use self::digest::{Blake3, ImageId, Sha256};
 #[cfg(feature = "write")]
 pub use self::dir::{DirStore, Inputs, Lock, Progress, Published};
 pub use self::error::{Error, ErrorKind, Result};
+#[cfg(feature = "http")]
+pub use self::http::{Access, Address, HttpBackend};
 pub use self::image::{Entries, Image, Part};
 pub use self::log::{BuildLog, StepLog};
 pub use self::manifest::Manifest;
 pub use self::name::{EnvName, ImageName};
+pub use self::place::Place;
 pub use self::store::{Listed, Store};
 #[cfg(feature = "write")]
 pub use self::writable::{Survey, Writable};

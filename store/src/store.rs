@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, get_checked};
 use crate::canon::{END, padding};
+use crate::catalogue::{self, Catalogue};
 use crate::chunk::ChunkRef;
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
@@ -78,27 +79,30 @@ impl Store {
     /// The manifest of an image.
     pub fn manifest(&self, image: &ImageId) -> Result<Manifest> {
         let key = manifest_key(image);
-        let json = self
-            .backend
-            .get(&key, manifest::MAX_BYTES)?
-            .ok_or_else(|| {
-                Error::missing(format_args!("the image {image}"), self.backend.describe())
-            })?;
-        let manifest = Manifest::from_json(&json)?;
-        if manifest.image != *image {
-            let why = format_args!("it is the manifest of {}", manifest.image);
-            return Err(Error::corrupt(
-                format_args!("{key} in {}", self.backend.describe()),
-                why,
-            ));
-        }
-        Ok(manifest)
+        let read = |json: Vec<u8>| {
+            let manifest = Manifest::from_json(&json)?;
+            if manifest.image != *image {
+                let why = format_args!("it is the manifest of {}", manifest.image);
+                return Err(Error::corrupt(
+                    format_args!("{key} in {}", self.backend.describe()),
+                    why,
+                ));
+            }
+            Ok(manifest)
+        };
+        get_checked(self.backend(), &key, manifest::MAX_BYTES, read)?.ok_or_else(|| {
+            Error::missing(format_args!("the image {image}"), self.backend.describe())
+        })
     }
 
-    /// Every image here, the newest first.
+    /// Every image here, the newest first. Where the place cannot list, every image
+    /// of its catalogue.
     pub fn images(&self) -> Result<Vec<Listed>> {
+        let Some(ids) = self.ids()? else {
+            return self.catalogue();
+        };
         let mut images = Vec::new();
-        for image in self.ids()? {
+        for image in ids {
             let name = self.manifest(&image)?.name;
             let published = self.hint(&image)?.map_or(0, |hint| hint.published);
             images.push(Listed {
@@ -107,7 +111,7 @@ impl Store {
                 published,
             });
         }
-        images.sort_by(|a, b| b.published.cmp(&a.published).then(a.image.cmp(&b.image)));
+        sort(&mut images);
         Ok(images)
     }
 
@@ -144,24 +148,27 @@ impl Store {
     /// error if it has more than `limit` bytes: this is for texts such as locks.
     pub fn input(&self, digest: &Sha256, limit: u64) -> Result<Option<Vec<u8>>> {
         let key = input_key(digest);
-        let input = self.backend.get(&key, limit)?;
-        if let Some(bytes) = &input
-            && Sha256::of(bytes) != *digest
-        {
+        get_checked(self.backend(), &key, limit, |bytes| {
+            let found = Sha256::of(&bytes);
+            if found == *digest {
+                return Ok(bytes);
+            }
             let place = self.backend.describe();
-            let found = Sha256::of(bytes);
-            return Err(Error::corrupt(
+            Err(Error::corrupt(
                 format_args!("{key} in {place}"),
                 format_args!("its digest is {found}"),
-            ));
-        }
-        Ok(input)
+            ))
+        })
     }
 
     /// What the last build of an image printed, if the store keeps that.
     pub fn log(&self, image: &ImageId) -> Result<Option<BuildLog>> {
-        let bytes = self.backend.get(&BuildLog::key(image), log::MAX_BYTES)?;
-        bytes.map(|bytes| BuildLog::decode(&bytes)).transpose()
+        get_checked(
+            self.backend(),
+            &BuildLog::key(image),
+            log::MAX_BYTES,
+            |bytes| BuildLog::decode(&bytes),
+        )
     }
 
     /// The image that `manifest` describes, ready to be read.
@@ -289,20 +296,58 @@ impl Store {
         Ok(json.and_then(|json| Hint::from_json(&json).ok()))
     }
 
-    /// The images that the store lists.
-    fn ids(&self) -> Result<Vec<ImageId>> {
-        let keys = self.backend.list(IMAGES)?.ok_or_else(|| {
-            let place = self.backend.describe();
-            Error::new(
-                ErrorKind::Invalid,
-                format!("{place} cannot list its images; give the whole digest"),
-            )
-        })?;
+    /// The images that the store lists; `None` where it cannot.
+    fn ids(&self) -> Result<Option<Vec<ImageId>>> {
         let image = |key: &String| {
             let hex = key.strip_prefix(IMAGES)?.strip_suffix(".json")?;
             ImageId::from_hex(hex).ok()
         };
-        Ok(keys.iter().filter_map(image).collect())
+        let keys = self.backend.list(IMAGES)?;
+        Ok(keys.map(|keys| keys.iter().filter_map(image).collect()))
+    }
+
+    /// The images that the catalogue lists.
+    fn catalogue(&self) -> Result<Vec<Listed>> {
+        let read = |json: Vec<u8>| Catalogue::from_json(&json);
+        let listed = get_checked(self.backend(), catalogue::KEY, catalogue::MAX_BYTES, read)?;
+        listed.ok_or_else(|| {
+            Error::missing(catalogue::KEY, self.backend.describe()).with_hint(
+                "name images by ENV/NAME or whole digests; the next build into that store, or \
+                 `imgbuild store gc` there, makes the catalogue",
+            )
+        })
+    }
+
+    /// What a catalogue should say: `known` rows where they are still true, and what
+    /// the store says about the other images. `changed` is looked at in any case.
+    #[cfg(feature = "write")]
+    pub(crate) fn current_catalogue(&self, changed: Option<&ImageId>) -> Result<Vec<Listed>> {
+        // A damaged one is made anew.
+        let json = self
+            .backend
+            .get(catalogue::KEY, catalogue::MAX_BYTES)
+            .ok()
+            .flatten();
+        let known = json
+            .and_then(|json| Catalogue::from_json(&json).ok())
+            .unwrap_or_default();
+        let mut known: std::collections::HashMap<ImageId, Listed> =
+            known.into_iter().map(|row| (row.image, row)).collect();
+        let mut images = Vec::new();
+        for image in self.ids()?.unwrap_or_default() {
+            let row = known.remove(&image).filter(|_| Some(&image) != changed);
+            // An image whose manifest is damaged is not worth finding by its name.
+            let row = row.or_else(|| {
+                Some(Listed {
+                    image,
+                    name: self.manifest(&image).ok()?.name,
+                    published: self.hint(&image).ok()?.map_or(0, |hint| hint.published),
+                })
+            });
+            images.extend(row);
+        }
+        sort(&mut images);
+        Ok(images)
     }
 
     /// The one image whose digest begins with `digits`, if that is what they are.
@@ -313,8 +358,11 @@ impl Store {
         if digits.len() < MIN_PREFIX || !hex {
             return Ok(None);
         }
-        let mut found = self
-            .ids()?
+        let ids = match self.ids()? {
+            Some(ids) => ids,
+            None => self.catalogue()?.into_iter().map(|row| row.image).collect(),
+        };
+        let mut found = ids
             .into_iter()
             .filter(|image| image.hex().starts_with(digits));
         match (found.next(), found.next()) {
@@ -325,6 +373,11 @@ impl Store {
             (first, _) => Ok(first),
         }
     }
+}
+
+/// The newest first.
+fn sort(images: &mut [Listed]) {
+    images.sort_by(|a, b| b.published.cmp(&a.published).then(a.image.cmp(&b.image)));
 }
 
 /// The key of an image's manifest.

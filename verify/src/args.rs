@@ -4,11 +4,12 @@
 //! the commands work with: every name parsed, every default filled in. A word that cannot mean
 //! anything ends here with exit code 2 and the reason.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use store::Place;
 use store::name::{EnvName, ImageName};
 use verify::error::{Error, Result};
 use verify::session::Patience;
@@ -65,7 +66,7 @@ enum LowCommand {
         /// Environment whose releases this node runs
         #[arg(long, value_name = "ENV")]
         env: String,
-        /// Store that holds them: an absolute path or file:// URL
+        /// Store that holds them: an absolute path, or the URL of a web server's folder
         #[arg(long, value_name = "PATH|URL")]
         repo: String,
         /// Root metadata of the environment, as it was handed to you
@@ -192,7 +193,7 @@ pub(crate) struct HiArgs {
 pub(crate) enum Mode {
     Init {
         environment: EnvName,
-        repository: PathBuf,
+        repository: Place,
         root: PathBuf,
         reset: bool,
     },
@@ -345,22 +346,14 @@ fn name<N: std::str::FromStr<Err: std::fmt::Display>>(text: &str, what: &str) ->
     })
 }
 
-/// A store as a path; what this version cannot read is refused here and not half-way.
-fn repository(text: &str) -> Result<PathBuf> {
-    if let Some((scheme, _)) = text.split_once("://")
-        && scheme != "file"
-    {
-        return Err(
-            Error::usage(format!("this imgnode cannot read stores over {scheme}"))
-                .hint("give the path of a store directory, or a file:// URL"),
-        );
-    }
-    let path = Path::new(text.strip_prefix("file://").unwrap_or(text));
-    if !path.is_absolute() {
+/// The place of a store; what this version cannot read is refused here and not half-way.
+fn repository(text: &str) -> Result<Place> {
+    let place: Place = text.parse()?;
+    if place.directory().is_some_and(|path| !path.is_absolute()) {
         return Err(Error::usage(format!("`{text}` is not an absolute path"))
-            .hint("give the store as /PATH or file:///PATH"));
+            .hint("give the store as /PATH, file:///PATH or https://HOST/PATH"));
     }
-    Ok(path.to_owned())
+    Ok(place)
 }
 
 fn seconds(value: f64) -> Result<Duration> {
@@ -423,7 +416,7 @@ mod tests {
         let init =
             |repo: &'static str| ["init", "--env", "dev", "--repo", repo, "--root", "r.json"];
         let cases: [&[&str]; 8] = [
-            &init("https://example.org/store"),
+            &init("https://user:pass@store.example/?query"),
             &init("s3://bucket"),
             &init("relative/path"),
             &["init", "--env", "Dev!", "--repo", "/s", "--root", "r.json"],
@@ -436,5 +429,6 @@ mod tests {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
         assert!(parse(&init("file:///srv/store")).is_ok());
+        assert!(parse(&init("https://store.example/images")).is_ok());
     }
 }

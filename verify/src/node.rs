@@ -35,7 +35,7 @@ impl Node<'_> {
                 "this node follows no environment yet (nothing in {})",
                 self.state.root().display()
             ))
-            .hint("imgnode init --env ENV --repo PATH --root FILE")
+            .hint("imgnode init --env ENV --repo PATH|URL --root FILE")
         })
     }
 }

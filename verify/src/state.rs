@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use store::Place;
 use store::digest::Blake3;
 use store::manifest::Manifest;
 use store::name::EnvName;
@@ -57,8 +58,8 @@ pub struct NodeConfig {
     pub schema: u32,
     /// The environment whose releases this node runs.
     pub environment: EnvName,
-    /// The store that holds them.
-    pub repository: PathBuf,
+    /// The store that holds them, with the password if its address has one.
+    pub repository: Place,
 }
 
 impl State {

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::time::UNIX_EPOCH;
 
 use jiff::Timestamp;
-use store::{DirBackend, ImageName, Store};
+use store::{Access, ImageName, Store};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::node::Node;
@@ -19,9 +19,8 @@ pub use crate::tuf::Verified;
 
 /// Opens the store of this node.
 pub fn store(config: &NodeConfig) -> Result<Store> {
-    Ok(Store::open(Box::new(DirBackend::open(
-        &config.repository,
-    )?))?)
+    let access = Access::from_environment(&|name| std::env::var(name).ok())?;
+    Ok(Store::open(config.repository.open(&access)?)?)
 }
 
 /// Starts to follow an environment from a root file, and reads its metadata once.
@@ -95,9 +94,10 @@ impl From<store::Error> for Error {
             E::Invalid | E::Ambiguous => Kind::Usage,
             _ => Kind::Failed,
         };
-        // Its hints are for those who write stores.
-        let hint =
-            (kind == Kind::Refused).then_some("the store is damaged; nothing of it was used");
+        // Its general hints are for those who write stores.
+        let hint = error
+            .own_hint()
+            .or((kind == Kind::Refused).then_some("the store is damaged; nothing of it was used"));
         with_hint(Self::new(kind, error.to_string()), &error, hint)
     }
 }

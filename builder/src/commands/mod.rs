@@ -18,7 +18,11 @@ use crate::ui::Ui;
 
 /// Runs the command.
 pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    match args.command.unwrap_or(Command::Build(args.build)) {
+    let command = args.command.unwrap_or(Command::Build(args.build));
+    if !only_reads(&command) {
+        settings.require_directory()?;
+    }
+    match command {
         Command::Build(args) => build::run(&args, settings, ui),
         Command::Lock(args) => lock::run(&args, settings, ui),
         Command::Plan(args) => plan::run(&args, settings, ui),
@@ -30,6 +34,23 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Diff(args) => diff::run(&args, settings, ui),
         Command::Store(args) => care::run(&args, settings, ui),
         Command::Log(args) => log::run(&args, settings, ui),
+    }
+}
+
+/// Whether the command is content with a store that can only be read.
+fn only_reads(command: &Command) -> bool {
+    match command {
+        Command::List(_)
+        | Command::Show(_)
+        | Command::Diff(_)
+        | Command::Rebuild(_)
+        | Command::Log(_)
+        | Command::Doctor(_) => true,
+        Command::Build(_)
+        | Command::Lock(_)
+        | Command::Plan(_)
+        | Command::Shell(_)
+        | Command::Store(_) => false,
     }
 }
 

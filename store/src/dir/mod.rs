@@ -7,6 +7,7 @@
 //! images/HEX.json         manifests; immutable
 //! hints/HEX.json          in which packs an image is; may change
 //! logs/HEX.json.zst       what the builds of images printed; may change
+//! catalogue.json          which images there are, for readers who cannot list; may change
 //! inputs/sha256/HEX       retained inputs; immutable
 //! env/NAME/...            environments
 //! pins/HEX.json           images that are kept whatever happens; may change
@@ -39,6 +40,7 @@ use self::place::DirPlace;
 pub use self::publish::{Progress, Published};
 use self::staging::Staging;
 use crate::backend::{Backend, DirBackend, check_key};
+use crate::catalogue::{self, Catalogue};
 use crate::digest::ImageId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
@@ -143,7 +145,9 @@ impl DirStore {
         self.hold_image(&manifest.image)?;
         let _lock = self.lock("images")?;
         match self.read.backend().get(&key, crate::manifest::MAX_BYTES)? {
-            Some(there) if there == json => return Ok(()),
+            Some(there) if there == json => {
+                return self.write_catalogue(Some(&manifest.image));
+            }
             // A damaged one helps nobody; a different one is still somebody's.
             Some(there) if Manifest::from_json(&there).is_ok() => {
                 return Err(Error::new(
@@ -157,7 +161,27 @@ impl DirStore {
         for chunk in &manifest.layout.chunks {
             chunks.fetch(chunk)?;
         }
-        self.put(&key, &json)
+        self.put(&key, &json)?;
+        self.write_catalogue(Some(&manifest.image))
+    }
+
+    /// Renews the catalogue after images were deleted.
+    pub fn renew_catalogue(&self) -> Result<()> {
+        let _lock = self.lock("images")?;
+        self.write_catalogue(None)
+    }
+
+    /// Writes the catalogue if it changed; the lock on images is held.
+    fn write_catalogue(&self, changed: Option<&ImageId>) -> Result<()> {
+        let json = Catalogue::to_json(self.read.current_catalogue(changed)?);
+        let there = self
+            .read
+            .backend()
+            .get(catalogue::KEY, catalogue::MAX_BYTES);
+        if there.is_ok_and(|there| there.as_ref() == Some(&json)) {
+            return Ok(());
+        }
+        self.put(catalogue::KEY, &json)
     }
 
     /// Keeps what the build of an image printed, in place of what an earlier build

@@ -15,11 +15,13 @@
 //! | [`log`] | `logs/HEX.json.zst` | yes |
 //! | [`store`] | `imgbuild-store` | never |
 //! | [`care`] | `pins/HEX.json`, `quarantine/KEY` | yes |
+//! | [`catalogue`] | `catalogue.json` | yes |
 //!
 //! `HEX` is 64 lower-case hexadecimal digits: of the pack's digest for packs and
 //! indexes, of the image's for manifests, hints and logs.
 
 pub mod care;
+pub mod catalogue;
 pub mod hint;
 pub mod index;
 pub mod layout;

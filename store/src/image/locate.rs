@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Wanted, get_checked};
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{self, Decoder, FOLDER, Frame, Index};
 
 /// The indexes of some packs.
@@ -98,29 +98,55 @@ impl Place {
         (*self.index.pack(), self.frame)
     }
 
-    /// Fetches the frame and decodes it, every chunk in it verified.
+    /// The bytes of the frame, for a backend that wants to know beforehand.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let (key, range) = self.stored();
+        Wanted { key, range }
+    }
+
+    /// Where the frame's bytes are.
+    fn stored(&self) -> (String, Range<u64>) {
+        let frame = &self.index.frames()[self.frame as usize];
+        let end = frame.offset + u64::from(frame.stored);
+        (pack::pack_key(self.index.pack()), frame.offset..end)
+    }
+
+    /// Fetches the frame and decodes it, every chunk in it verified. A frame that
+    /// was hurt on its way is fetched once more.
     pub(crate) fn decode(&self, backend: &dyn Backend, decoder: &mut Decoder) -> Result<Vec<u8>> {
         let frame: &Frame = &self.index.frames()[self.frame as usize];
-        let key = pack::pack_key(self.index.pack());
-        let stored = backend.get_range(&key, frame.offset, frame.stored.into())?;
-        decoder
-            .decode(&stored, self.index.chunks_of(frame))
-            .map_err(|fault| Error::corrupt(format_args!("{key} in {}", backend.describe()), fault))
+        let (key, range) = self.stored();
+        let mut decode = || {
+            let stored = backend.get_range(&key, range.start, range.end - range.start)?;
+            decoder
+                .decode(&stored, self.index.chunks_of(frame))
+                .map_err(|fault| {
+                    Error::corrupt(format_args!("{key} in {}", backend.describe()), fault)
+                })
+        };
+        match decode() {
+            Err(error)
+                if error.kind() == ErrorKind::Corrupt && backend.forget(&key, range.clone()) =>
+            {
+                decode()
+            }
+            other => other,
+        }
     }
 }
 
 /// Reads the index of a pack; `None` if there is none.
 pub(crate) fn read_index(backend: &dyn Backend, pack: &Blake3) -> Result<Option<Index>> {
     let key = pack::index_key(pack);
-    let Some(bytes) = backend.get(&key, Index::MAX_BYTES)? else {
-        return Ok(None);
-    };
     let damaged = |why| Error::corrupt(format_args!("{key} in {}", backend.describe()), why);
-    let index = Index::parse(&bytes).map_err(damaged)?;
-    if index.pack() != pack {
-        return Err(damaged("it is the index of another pack"));
-    }
-    Ok(Some(index))
+    get_checked(backend, &key, Index::MAX_BYTES, |bytes| {
+        let index = Index::parse(&bytes).map_err(damaged)?;
+        if index.pack() == pack {
+            Ok(index)
+        } else {
+            Err(damaged("it is the index of another pack"))
+        }
+    })
 }
 
 /// The packs whose indexes the store lists; `None` where it cannot list.

@@ -72,6 +72,14 @@ impl Image {
             let read = |pack| read_index(backend, pack).ok().flatten();
             locations.add(packs.iter().filter_map(read));
         }
+        if backend.is_far() {
+            // Who opens an image reads its layout, and knows where it is.
+            let places = layout
+                .chunks
+                .iter()
+                .filter_map(|chunk| locations.find(chunk).next());
+            backend.expect(places.map(|place| place.wanted()).collect());
+        }
         let decoder = Decoder::new().map_err(|error| {
             Error::new(ErrorKind::Io, "zstd could not be prepared").with_source(error)
         })?;
@@ -168,13 +176,38 @@ impl Image {
 
     /// Hands out the image in order: each entry, and the content of those that
     /// `want` asks for. Frames are decoded ahead on all cores, every chunk is
-    /// verified, and memory stays below 64 MiB. An error of `each` ends it.
+    /// verified, and memory stays below 64 MiB. An error of `each` ends it. When the
+    /// store is far, all of `want` is asked before the first `each`.
     pub fn replay(
         &self,
         want: &mut dyn FnMut(&Entry) -> bool,
         each: &mut dyn FnMut(Part<'_>) -> Result<()>,
     ) -> Result<()> {
-        replay::replay(self, want, each)
+        if !self.store.backend().is_far() {
+            return replay::replay(self, want, each);
+        }
+        let mut wanted = self.announce(want)?.into_iter();
+        replay::replay(self, &mut |_| wanted.next().unwrap_or_default(), each)
+    }
+
+    /// Tells the backend which frames will be needed, and returns which entries are
+    /// wanted. The layout is read once more for that, which costs no request.
+    fn announce(&self, want: &mut dyn FnMut(&Entry) -> bool) -> Result<Vec<bool>> {
+        let (mut entries, mut frames) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for item in self.entries()? {
+            let (entry, chunks) = item?;
+            let wanted = want(&entry);
+            entries.push(wanted);
+            for chunk in chunks.iter().filter(|_| wanted) {
+                let place = self.find(chunk)?;
+                if seen.insert(place.frame_id()) {
+                    frames.push(place.wanted());
+                }
+            }
+        }
+        self.store.backend().expect(frames);
+        Ok(entries)
     }
 
     /// Writes the image's exact canonical tar. Every chunk is verified before it is

@@ -28,8 +28,7 @@ pub(crate) fn run(
         }
         return Err(Error::usage(format!(
             "this node follows {} from {}",
-            old.environment,
-            old.repository.display()
+            old.environment, old.repository
         ))
         .hint("a node follows one environment; --reset makes it forget this one"));
     }
@@ -44,8 +43,7 @@ pub(crate) fn run(
     node.state.set_config(&lock, config)?;
     ui.note(&format!(
         "following the environment {} from {}",
-        config.environment,
-        config.repository.display()
+        config.environment, config.repository
     ));
     ui.note("next: imgnode install NAME --as SYSTEM --target dir:PATH");
     Ok(ExitCode::SUCCESS)

@@ -105,9 +105,7 @@ fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
     Ok(Report {
         schema: JSON_SCHEMA,
         environment: config.as_ref().map(|config| config.environment.to_string()),
-        repository: config
-            .as_ref()
-            .map(|config| config.repository.display().to_string()),
+        repository: config.as_ref().map(|config| config.repository.to_string()),
         metadata: refreshed.map(|at| Metadata {
             refreshed: time(at),
             age_seconds: now().saturating_sub(at),

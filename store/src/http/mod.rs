@@ -1,0 +1,83 @@
+//! A store on a web server, read only.
+//!
+//! Any server that serves the files of a store's directory will do. What it must
+//! know is GET; with ranges (RFC 9110, 14) it serves better. Nothing that it says
+//! is believed: lengths are compared with limits before anything is read, and
+//! whoever asked compares the content with its digest.
+//!
+//! | what happens | what is done |
+//! |---|---|
+//! | the connection cannot be made, breaks, or falls silent | asked again, from where it broke, if the object is still the same (`If-Range`) |
+//! | 408, 425, 429, 500, 502, 503, 504 | asked again, later: twice as late each time, and not before `Retry-After` |
+//! | less than 1 KiB/s for as long as the patience lasts | refused |
+//! | 200 where a range was asked for | the whole object is kept on disk while the image is read |
+//! | more bytes than announced, asked for, or allowed | refused |
+//! | content that is not its digest's | asked for once more, past all caches; then refused |
+//! | a redirect to another scheme, in a circle, or the sixth | refused |
+//! | 401, 403, 407, a certificate that is not trusted | refused, with what to do |
+//!
+//! A name and a password come from the address or a netrc file, go to the server
+//! itself only (to no other that it redirects to), and appear in no error.
+
+mod access;
+mod address;
+mod client;
+mod fault;
+mod netrc;
+mod retry;
+mod server;
+
+pub use self::access::Access;
+pub use self::address::Address;
+use self::server::Server;
+use crate::backend::{Backend, Traffic, Wanted};
+use crate::error::Result;
+use crate::far::Far;
+
+/// A store in a folder of a web server.
+pub struct HttpBackend {
+    far: Far<Server>,
+}
+
+impl HttpBackend {
+    /// Prepares to read the store at `address`. Nothing is asked yet.
+    pub fn open(address: &Address, access: &Access) -> Result<Self> {
+        Ok(Self {
+            far: Far::new(Server::new(address, access)?),
+        })
+    }
+}
+
+impl Backend for HttpBackend {
+    fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        self.far.get(key, limit)
+    }
+
+    fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>> {
+        self.far.get_range(key, offset, len)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Option<Vec<String>>> {
+        self.far.list(prefix)
+    }
+
+    fn describe(&self) -> String {
+        self.far.describe()
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
+    fn expect(&self, wanted: Vec<Wanted>) {
+        self.far.expect(wanted);
+    }
+
+    fn forget(&self, key: &str, range: std::ops::Range<u64>) -> bool {
+        self.far.forget(key, range)
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        self.far.traffic()
+    }
+}
