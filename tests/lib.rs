@@ -13,4 +13,6 @@ pub mod bench;
 pub mod binaries;
 pub mod host;
 pub mod http;
+pub mod nginx;
+pub mod proxy;
 pub mod server;

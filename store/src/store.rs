@@ -1,11 +1,12 @@
 //! A store, read.
 
 use std::collections::HashSet;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use sha2::Digest as _;
 
-use crate::backend::{Backend, get_checked};
+use crate::backend::{Backend, Wanted, get_checked};
 use crate::canon::{END, padding};
 use crate::catalogue::{self, Catalogue};
 use crate::chunk::ChunkRef;
@@ -29,6 +30,9 @@ const VERSION: u32 = 1;
 
 /// Folder of manifests, as a prefix of keys.
 pub(crate) const IMAGES: &str = "images/";
+
+/// Bytes of an input that are in memory at once.
+const PIECE: u64 = 4 << 20;
 
 /// The fewest digits by which an image may be named.
 const MIN_PREFIX: usize = 8;
@@ -159,6 +163,27 @@ impl Store {
                 format_args!("its digest is {found}"),
             ))
         })
+    }
+
+    /// The content of a retained input of `size` bytes, piece by piece. Whoever takes
+    /// all of it compares it with its digest.
+    pub fn read_input(&self, digest: &Sha256, size: u64) -> impl Read + '_ {
+        Pieces {
+            backend: self.backend(),
+            key: input_key(digest),
+            next: 0,
+            size,
+            piece: io::Cursor::default(),
+        }
+    }
+
+    /// Says that these inputs, with their sizes, are going to be read.
+    pub fn expect_inputs(&self, inputs: impl IntoIterator<Item = (Sha256, u64)>) {
+        let wanted = inputs.into_iter().map(|(digest, size)| Wanted {
+            key: input_key(&digest),
+            range: 0..size,
+        });
+        self.backend.expect(wanted.collect());
     }
 
     /// What the last build of an image printed, if the store keeps that.
@@ -372,6 +397,29 @@ impl Store {
             )),
             (first, _) => Ok(first),
         }
+    }
+}
+
+/// An object, read in pieces that fit into memory.
+struct Pieces<'a> {
+    backend: &'a dyn Backend,
+    key: String,
+    next: u64,
+    size: u64,
+    piece: io::Cursor<Vec<u8>>,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.piece.read(buffer)?;
+        if len > 0 || buffer.is_empty() || self.next == self.size {
+            return Ok(len);
+        }
+        let len = (self.size - self.next).min(PIECE);
+        let piece = self.backend.get_range(&self.key, self.next, len);
+        self.piece = io::Cursor::new(piece.map_err(io::Error::other)?);
+        self.next += len;
+        self.piece.read(buffer)
     }
 }
 

@@ -15,7 +15,9 @@ fn a_flipped_byte_anywhere_is_noticed() {
     let read = example.read();
     for path in files(example.store.root()) {
         let name = path.strip_prefix(example.store.root()).unwrap().to_owned();
-        if name.starts_with("tmp") || name.starts_with("locks") {
+        // A catalogue only repeats what the folders say.
+        let nothing = ["tmp", "locks", "catalogue.json"];
+        if nothing.iter().any(|nothing| name.starts_with(nothing)) {
             continue;
         }
         let good = fs::read(&path).unwrap();

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use store::{DirStore, Inputs, Manifest, Sha256};
+use store::{DirStore, Inputs, Manifest, Sha256, Store};
 
 use crate::build::{Making, Workplace, open_store, prepare_host, require_root};
 use crate::compare::{self, Report, Side, compare};
@@ -31,6 +31,9 @@ use crate::settings::Settings;
 use crate::ui::Ui;
 
 pub use diffoscope::Opinion;
+
+/// The longest recipe or lock that is fetched.
+const MAX_TEXT: u64 = 64 << 20;
 
 /// What a rebuild came to.
 #[derive(Debug)]
@@ -52,23 +55,31 @@ pub struct Verdict {
 /// Builds the image that `text` means again. With `keep`, what was made stays.
 pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Result<Verdict> {
     let started = Instant::now();
-    let manifest = find::image(&find::open(settings)?, text)?;
+    let store = find::open(settings)?;
+    let manifest = find::image(&store, text)?;
     require_root()?;
-    let store = open_store(settings)?;
-    let inputs = store.inputs();
+    // Open for as long as its inputs are needed.
+    let here = match settings.place.directory() {
+        Some(_) => Some(open_store(settings)?),
+        None => None,
+    };
+
+    let mut settings = settings.clone();
+    settings.work = place(&settings, &manifest);
+    let workplace = Workplace::take(&settings.work, manifest.name.as_str())?;
+    let other = settings.work.join("store");
+    remove(&other)?;
+    let into = DirStore::open_or_create(&other)
+        .context(|| format!("cannot make a store in {}", other.display()))?;
+    let inputs = match &here {
+        Some(here) => here.inputs(),
+        None => gather(&store, &manifest, into.inputs(), ui)?,
+    };
     let recipe = recipe(&manifest, &inputs)?;
     let lock = lock(&manifest, &inputs)?;
     same_architecture(&lock)?;
     complete(&manifest, &lock, &inputs)?;
     prepare_host(&recipe, false, ui)?;
-
-    let mut settings = settings.clone();
-    settings.work = place(&settings, &manifest);
-    let workplace = Workplace::take(&settings.work, recipe.name.as_str())?;
-    let other = settings.work.join("store");
-    remove(&other)?;
-    let into = DirStore::open_or_create(&other)
-        .context(|| format!("cannot make a store in {}", other.display()))?;
     ui.note(&format!(
         "rebuilding {} as {}",
         manifest.image, manifest.name
@@ -94,7 +105,7 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
     if verdict.manifest.image != verdict.rebuilt.image {
         let phase = ui.phase("compare");
         let old = Side {
-            store: store.read(),
+            store: &store,
             manifest: &verdict.manifest,
         };
         let new = Side {
@@ -113,6 +124,33 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
     }
     verdict.took = started.elapsed();
     Ok(verdict)
+}
+
+/// Brings recipe, lock and inputs of an image from a store that is elsewhere.
+fn gather(from: &Store, of: &Manifest, into: Inputs, ui: &mut Ui) -> Result<Inputs> {
+    let failed = || format!("cannot fetch the inputs of {}", of.image);
+    let phase = ui.phase("fetch");
+    for digest in [&of.recipe, &of.lock] {
+        // What is not there is noticed where it is read.
+        if let Some(bytes) = from.input(digest, MAX_TEXT).context(failed)? {
+            into.insert(&mut &bytes[..], Some(digest)).context(failed)?;
+        }
+    }
+    let lock = lock(of, &into)?;
+    let wanted: Vec<_> = locked(&lock)
+        .map(|(digest, size, _)| (*digest, size))
+        .collect();
+    from.expect_inputs(wanted.iter().copied());
+    for (digest, size) in &wanted {
+        into.insert(&mut from.read_input(digest, *size), Some(digest))
+            .context(|| format!("{}: {digest}", failed()))?;
+    }
+    phase.finish(&format!(
+        "{} inputs from {}",
+        wanted.len(),
+        from.backend().describe()
+    ));
+    Ok(into)
 }
 
 /// The directory of this image's rebuild, of another length than a build's.
@@ -173,19 +211,9 @@ fn same_architecture(lock: &Lock) -> Result<()> {
 
 /// Fails unless every input is here and still what it was.
 fn complete(manifest: &Manifest, lock: &Lock, inputs: &Inputs) -> Result<()> {
-    let debs = lock
-        .debs
-        .iter()
-        .map(|d| (&d.sha256, format!("{} {}", d.name, d.version)));
-    let python = lock.python.iter().map(|p| (&p.sha256, p.file.clone()));
-    let git = lock.git.iter().map(|g| (&g.sha256, g.commit.clone()));
-    let files = lock.files.iter().map(|f| (&f.sha256, f.path.clone()));
-    let missing: Vec<String> = debs
-        .chain(python)
-        .chain(git)
-        .chain(files)
-        .filter(|(digest, _)| !inputs.has(digest))
-        .map(|(_, name)| name)
+    let missing: Vec<String> = locked(lock)
+        .filter(|(digest, ..)| !inputs.has(digest))
+        .map(|(.., name)| name)
         .collect();
     let Some(first) = missing.first() else {
         return Ok(());
@@ -197,6 +225,25 @@ fn complete(manifest: &Manifest, lock: &Lock, inputs: &Inputs) -> Result<()> {
     ))
     .detail(format!("for example {first}"))
     .hint("copy them from another store, or build the recipe again: that fetches them"))
+}
+
+/// Every input of a lock: digest, size, and what people call it.
+fn locked(lock: &Lock) -> impl Iterator<Item = (&Sha256, u64, String)> {
+    let debs = lock.debs.iter();
+    let debs = debs.map(|d| (&d.sha256, d.size, format!("{} {}", d.name, d.version)));
+    let python = lock
+        .python
+        .iter()
+        .map(|p| (&p.sha256, p.size, p.file.clone()));
+    let git = lock
+        .git
+        .iter()
+        .map(|g| (&g.sha256, g.size, g.commit.clone()));
+    let files = lock
+        .files
+        .iter()
+        .map(|f| (&f.sha256, f.size, f.path.clone()));
+    debs.chain(python).chain(git).chain(files)
 }
 
 /// The report for people, line by line.

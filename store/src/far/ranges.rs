@@ -43,6 +43,9 @@ impl Ranges {
     }
 
     pub(super) fn remove(&mut self, range: &Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
         let cut = |have: &Range<u64>| {
             let before = have.start..have.end.min(range.start);
             let after = have.start.max(range.end)..have.end;

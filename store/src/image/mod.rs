@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use self::locate::Place;
 pub(crate) use self::locate::{Locations, list_packs, read_index};
+use crate::backend::{Backend, get_checked};
 use crate::canon::{END, Entry, padding};
 use crate::chunk::ChunkRef;
 use crate::digest::{Blake3, ImageId};
@@ -21,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
 use crate::layout;
 use crate::manifest::{LayoutRef, Manifest};
-use crate::pack::Decoder;
+use crate::pack::{Decoder, Index};
 use crate::store::Store;
 
 /// Frames that were decoded and verified, by pack and number.
@@ -63,15 +64,9 @@ impl Image {
     pub(crate) fn with_layout(store: Store, id: ImageId, layout: LayoutRef) -> Result<Self> {
         let mut locations = Locations::default();
         let backend = store.backend();
-        if let Some(json) = backend.get(&Hint::key(&id), hint::MAX_BYTES)? {
-            // A hint may name packs that are gone or damaged: others may have the
-            // same chunks, and if not, the error belongs to the chunk.
-            let packs = Hint::from_json(&json)
-                .map(|hint| hint.packs)
-                .unwrap_or_default();
-            let read = |pack| read_index(backend, pack).ok().flatten();
-            locations.add(packs.iter().filter_map(read));
-        }
+        // A hint may name packs that are gone or damaged: others may have the same
+        // chunks, and if not, the error belongs to the chunk.
+        locations.add(read_indexes(backend, &hinted(backend, &id)?)?);
         if backend.is_far() {
             // Who opens an image reads its layout, and knows where it is.
             let places = layout
@@ -284,20 +279,43 @@ impl Image {
     /// Adds the packs that the store lists to those that the hint named.
     fn locate_all(&self) -> Result<()> {
         let backend = self.store.backend();
-        let mut packs = list_packs(backend)?.unwrap_or_default();
+        let mut packs = match list_packs(backend)? {
+            Some(packs) => packs,
+            // A collector that rewrites packs also writes the hint anew.
+            None => hinted(backend, &self.id)?,
+        };
         let mut locations = self
             .locations
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         packs.retain(|pack| !locations.knows(pack));
-        // A damaged index is passed over: another pack may have the chunk, too.
-        locations.add(
-            packs
-                .iter()
-                .filter_map(|pack| read_index(backend, pack).ok().flatten()),
-        );
+        locations.add(read_indexes(backend, &packs)?);
         Ok(())
     }
+}
+
+/// The packs that an image's hint names; none if there is no hint, or a damaged one.
+fn hinted(backend: &dyn Backend, id: &ImageId) -> Result<Vec<Blake3>> {
+    let read = |json: Vec<u8>| Hint::from_json(&json);
+    match get_checked(backend, &Hint::key(id), hint::MAX_BYTES, read) {
+        Ok(hint) => Ok(hint.map(|hint| hint.packs).unwrap_or_default()),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The indexes of packs. One that is missing or damaged is passed over: another
+/// pack may have the same chunks. A server that fails is no such case.
+fn read_indexes(backend: &dyn Backend, packs: &[Blake3]) -> Result<Vec<Index>> {
+    let mut indexes = Vec::new();
+    for pack in packs {
+        match read_index(backend, pack) {
+            Ok(index) => indexes.extend(index),
+            Err(error) if backend.is_far() && error.kind() == ErrorKind::Io => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(indexes)
 }
 
 /// The items of an image's layout, its digest compared at the end.

@@ -1,0 +1,241 @@
+//! A proxy between a client and a real server, which does to answers what networks
+//! and broken servers do.
+//!
+//! One request a connection (RFC 9112). A handler decides about each request before
+//! it is passed on, or answered in the server's place.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What a client asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// How many requests came before this one.
+    pub number: usize,
+    /// The path with its leading slash.
+    pub path: String,
+    /// Every header, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Asked {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(found, _)| found == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The first byte of the range that is asked for.
+    pub fn start(&self) -> Option<u64> {
+        let range = self.header("range")?.strip_prefix("bytes=")?;
+        range.split('-').next()?.parse().ok()
+    }
+}
+
+/// What becomes of the answer.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Nothing happens to it.
+    None,
+    /// The connection ends without an answer.
+    Hangup,
+    /// The connection ends after so many bytes of content.
+    Cut(usize),
+    /// One bit of this byte of content is another.
+    Flip(usize),
+    /// The range is not passed on: the server sends everything.
+    Whole,
+    /// As many bytes as these are announced and sent in addition.
+    More(Vec<u8>),
+    /// A byte now and then.
+    Drip,
+    /// This answer, with these headers.
+    Status(u16, String),
+    /// A redirect to this address.
+    Redirect(String),
+    /// The answer for another path.
+    Instead(String),
+    /// The answer after so long.
+    Late(Duration),
+}
+
+type Handler = dyn Fn(&Asked) -> Fault + Send + Sync;
+
+struct Shared {
+    server: SocketAddr,
+    handler: Box<Handler>,
+    asked: Mutex<Vec<Asked>>,
+    over: AtomicBool,
+}
+
+/// The proxy; gone when dropped.
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Starts it before the server on that port of loopback.
+    pub fn start(server: u16, handler: impl Fn(&Asked) -> Fault + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback works");
+        let port = listener.local_addr().expect("it is bound").port();
+        let shared = Arc::new(Shared {
+            server: SocketAddr::from(([127, 0, 0, 1], server)),
+            handler: Box::new(handler),
+            asked: Mutex::default(),
+            over: AtomicBool::new(false),
+        });
+        let ours = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ours.over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let ours = Arc::clone(&ours);
+                // A client that hangs up early is no matter.
+                std::thread::spawn(move || drop(converse(&stream, &ours)));
+            }
+        });
+        Self {
+            port,
+            shared,
+            thread: Some(thread),
+        }
+    }
+
+    /// Its address without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Everything that was asked so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        let asked = self.shared.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.port)));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn converse(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+    client.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut reader = BufReader::new(client);
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(());
+    }
+    let mut asked = Asked {
+        path: line.split(' ').nth(1).unwrap_or_default().to_owned(),
+        ..Asked::default()
+    };
+    asked.headers = headers(&mut reader)?;
+    {
+        let mut all = shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.number = all.len();
+        all.push(asked.clone());
+    }
+    let fault = (shared.handler)(&asked);
+    let mut client = client;
+    match &fault {
+        Fault::Hangup => return Ok(()),
+        Fault::Status(status, more) => {
+            let head = format!("HTTP/1.1 {status} such\r\nConnection: close\r\n{more}");
+            return client.write_all(format!("{head}Content-Length: 3\r\n\r\nno\n").as_bytes());
+        }
+        Fault::Redirect(to) => {
+            let head = "HTTP/1.1 302 such\r\nConnection: close\r\nContent-Length: 0\r\n";
+            return client.write_all(format!("{head}Location: {to}\r\n\r\n").as_bytes());
+        }
+        Fault::Late(time) => std::thread::sleep(*time),
+        _ => {}
+    }
+    if let Fault::Instead(path) = &fault {
+        asked.path.clone_from(path);
+    }
+    let (head, body) = pass_on(&asked, matches!(fault, Fault::Whole), shared.server)?;
+    answer(client, &fault, &head, body, &shared.over)
+}
+
+fn headers(reader: &mut impl BufRead) -> std::io::Result<Vec<(String, String)>> {
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            return Ok(headers);
+        };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+}
+
+/// Asks the server; the status line and headers, and the content.
+fn pass_on(asked: &Asked, whole: bool, server: SocketAddr) -> std::io::Result<(String, Vec<u8>)> {
+    let mut stream = TcpStream::connect(server)?;
+    let mut request = format!("GET {} HTTP/1.1\r\nConnection: close\r\n", asked.path);
+    for (name, value) in &asked.headers {
+        if name != "connection" && !(whole && (name == "range" || name == "if-range")) {
+            request.extend([name, ": ", value, "\r\n"]);
+        }
+    }
+    stream.write_all(format!("{request}\r\n").as_bytes())?;
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    reader.read_line(&mut head)?;
+    for (name, value) in headers(&mut reader)? {
+        if name != "content-length" {
+            head.extend([&name, ": ", &value, "\r\n"]);
+        }
+    }
+    let mut body = Vec::new();
+    reader.read_to_end(&mut body)?;
+    Ok((head, body))
+}
+
+fn answer(
+    mut client: &TcpStream,
+    fault: &Fault,
+    head: &str,
+    mut body: Vec<u8>,
+    over: &AtomicBool,
+) -> std::io::Result<()> {
+    let mut sent = body.len();
+    match fault {
+        Fault::Cut(after) => sent = sent.min(*after),
+        Fault::Flip(at) if !body.is_empty() => {
+            let at = at % body.len();
+            body[at] ^= 0x10;
+        }
+        Fault::More(more) => {
+            body.extend_from_slice(more);
+            sent = body.len();
+        }
+        _ => {}
+    }
+    let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+    client.write_all(head.as_bytes())?;
+    if matches!(fault, Fault::Drip) {
+        for byte in body {
+            if over.load(Ordering::SeqCst) {
+                break;
+            }
+            client.write_all(&[byte])?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        return Ok(());
+    }
+    client.write_all(&body[..sent])
+}

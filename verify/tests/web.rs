@@ -1,0 +1,187 @@
+//! The real `imgnode` against real nginx: a node that follows a store on a web server.
+
+#[allow(dead_code, reason = "other tests use the rest")]
+mod support;
+
+#[path = "../../tests/nginx.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a part of the crate `tests` as well"
+)]
+mod nginx;
+#[path = "../../tests/proxy.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a part of the crate `tests` as well"
+)]
+mod proxy;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use nginx::Nginx;
+use proxy::{Fault, Proxy};
+use support::Farm;
+
+/// A farm whose store everybody may read, because a server does.
+fn farm(system: &str) -> Farm {
+    let farm = Farm::without_init(system);
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(farm.directory.path(), open).unwrap();
+    farm
+}
+
+fn init(url: &str, farm: &Farm) -> [String; 7] {
+    let root = farm.str("root.json");
+    ["init", "--env", "dev", "--repo", url, "--root", root].map(str::to_owned)
+}
+
+#[test]
+fn install_and_upgrade_from_a_web_server() {
+    for (name, settings, ranges) in [("ranges", "", true), ("whole", "max_ranges 0;", false)] {
+        let farm = farm(&format!("web-{name}"));
+        let server = Nginx::serve(&farm.path("store"), settings);
+        farm.ok(&init(&server.url(), &farm).each_ref().map(String::as_str));
+        farm.install();
+        farm.ok(&["verify", &farm.system]);
+        let before = server.log().len();
+        farm.release(2);
+        let said = farm.install();
+        assert!(said.contains("generation 2"), "{said}");
+        let log = server.log();
+        let asked = &log[before..];
+        assert!(asked.len() < 50, "{asked:#?}");
+        assert_eq!(
+            asked.iter().any(|line| line.contains(".pack 206")),
+            ranges,
+            "{asked:#?}"
+        );
+        let version = farm.path("images").join(&farm.system).join("2/etc/version");
+        assert_eq!(fs::read_to_string(version).unwrap(), "2");
+        assert_eq!(farm.status()["repository"], server.url());
+        farm.close();
+    }
+}
+
+#[test]
+fn a_network_that_does_its_worst_leaves_the_right_bytes_or_nothing() {
+    let farm = farm("web-worst");
+    let server = Nginx::serve(&farm.path("store"), "");
+    // Content is cut, then comes; now and then the server is in trouble.
+    let proxy = Proxy::start(server.port(), |asked| match asked.number % 5 {
+        1 => Fault::Cut(70_000),
+        3 => Fault::Status(503, "Retry-After: 0\r\n".into()),
+        _ => Fault::None,
+    });
+    farm.ok(&init(&proxy.url(), &farm).each_ref().map(String::as_str));
+    farm.install();
+    farm.ok(&["verify", &farm.system]);
+    farm.ok(&["uninstall", &farm.system]);
+    fs::remove_dir(farm.path("images")).unwrap_or_default();
+
+    let liar = Proxy::start(server.port(), |asked| {
+        if asked.start().is_some() {
+            Fault::Flip(5000)
+        } else {
+            Fault::None
+        }
+    });
+    let mut words = init(&liar.url(), &farm).to_vec();
+    words.push("--reset".into());
+    farm.ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = farm.install_fails(3);
+    assert!(said.contains("is damaged"), "{said}");
+    farm.assert_nothing_installed();
+}
+
+#[test]
+fn passwords_of_a_store_are_kept_and_not_shown() {
+    let farm = farm("web-secret");
+    let password = farm.path("passwords");
+    // "geheim", as crypt(3) has it; nginx reads this form.
+    fs::write(&password, "me:{PLAIN}geheim\n").unwrap();
+    let settings = format!("auth_basic x; auth_basic_user_file {};", password.display());
+    let server = Nginx::serve(&farm.path("store"), &settings);
+    let said = farm.fails(
+        &init(&server.url(), &farm).each_ref().map(String::as_str),
+        1,
+    );
+    assert!(said.contains("401") && said.contains("netrc"), "{said}");
+    let url = server.url().replace("http://", "http://me:geheim@");
+    let words = init(&url, &farm);
+    let output = farm.run(&words.each_ref().map(String::as_str));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    farm.install();
+    let status = farm.ok(&["status"]);
+    for text in [said, status] {
+        assert!(
+            text.contains("127.0.0.1") && !text.contains("geheim"),
+            "{text}"
+        );
+    }
+    let state = fs::metadata(farm.path("state"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(state & 0o077, 0, "the state directory has the password");
+    farm.close();
+}
+
+#[test]
+fn certificates_are_those_that_the_machine_trusts() {
+    let farm = farm("web-tls");
+    let (key, certificate) = (farm.path("key.pem"), farm.path("certificate.pem"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+        ])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=test", "-addext"])
+        .arg("subjectAltName=IP:127.0.0.1")
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .expect("openssl is needed: apt-get install openssl");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let (secure, settings) = nginx::tls(&key, &certificate);
+    let server = Nginx::serve(&farm.path("store"), &settings);
+    let _ = &server;
+    let words = init(&secure, &farm);
+    let words = words.each_ref().map(String::as_str);
+    let said = farm.fails(&words, 1);
+    assert!(
+        said.contains("certificate") && said.contains("SSL_CERT_FILE"),
+        "{said}"
+    );
+    let trusting = |words: &[&str]| {
+        let output = farm
+            .command(words)
+            .env("SSL_CERT_FILE", &certificate)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    trusting(&words);
+    trusting(&farm.install_words().each_ref().map(String::as_str));
+    farm.close();
+}
