@@ -120,10 +120,12 @@ impl Settings {
         if self.place.directory().is_some() {
             return Ok(());
         }
-        Err(Error::usage(format!("{} can only be read", self.place)).hint(
-            "this command changes a store, or looks at all of it: name one on this machine \
+        Err(
+            Error::usage(format!("{} can only be read", self.place)).hint(
+                "this command changes a store, or looks at all of it: name one on this machine \
              with --store PATH",
-        ))
+            ),
+        )
     }
 
     /// A variable of the caller's environment.

@@ -142,11 +142,25 @@ fn usage_errors_end_with_2() {
          hint: for example --archive debian=http://mirror.example/debian\n",
         );
     bench
-        .run(&["list", "--store", "https://store.example/"])
+        .run(&[
+            "plan",
+            "small.toml",
+            "--store",
+            "https://me:geheim@store.example/",
+        ])
         .refused(
             2,
-            "error: https://store.example/ is no directory\n\
-         hint: images are built into a store on this machine: --store PATH\n",
+            "error: https://store.example can only be read\n\
+         hint: this command changes a store, or looks at all of it: name one on this machine \
+         with --store PATH\n",
+        );
+    bench
+        .run(&["list", "--store", "ftp://store.example/"])
+        .refused(
+            2,
+            "error: the store or the way to it cannot be used\n  \
+         stores are not read over `ftp`\n\
+         hint: name a directory, or a folder of a web server as https://HOST/PATH\n",
         );
 }
 
@@ -274,7 +288,7 @@ fn an_empty_machine_has_no_images() {
     let store = bench.path("store");
     let missing = format!(
         "error: cannot read the store {store}\n  there is no store at {store}\n\
-         hint: name the store with --store PATH, or build an image first\n"
+         hint: name the store with --store PATH or --store URL, or build an image first\n"
     );
     bench.run(&["list"]).refused(1, &missing);
     bench.run(&["show", "small"]).refused(1, &missing);

@@ -66,6 +66,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
         let done = collector
             .run(store.place(), &mut watch)
             .map_err(|e| failed(what(), &e))?;
+        store.renew_catalogue().map_err(|e| failed(what(), &e))?;
         (done.plan.clone(), Some(done))
     } else {
         let (store, place) = survey(settings)?;
