@@ -13,6 +13,4 @@ pub mod bench;
 pub mod binaries;
 pub mod host;
 pub mod http;
-pub mod nginx;
-pub mod proxy;
 pub mod server;

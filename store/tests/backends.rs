@@ -4,11 +4,7 @@
 mod support;
 
 #[path = "../../tests/nginx.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "a part of the crate `tests` as well"
-)]
+#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
 mod nginx;
 
 use std::fs;

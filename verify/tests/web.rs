@@ -4,18 +4,10 @@
 mod support;
 
 #[path = "../../tests/nginx.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "a part of the crate `tests` as well"
-)]
+#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
 mod nginx;
 #[path = "../../tests/proxy.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "a part of the crate `tests` as well"
-)]
+#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
 mod proxy;
 
 use std::fs;
