@@ -338,7 +338,7 @@ impl Store {
         listed.ok_or_else(|| {
             Error::missing(catalogue::KEY, self.backend.describe()).with_hint(
                 "name images by ENV/NAME or whole digests; the next build into that store, or \
-                 `imgbuild store gc` there, makes the catalogue",
+                 `imgbuild store gc --delete` there, makes the catalogue",
             )
         })
     }
@@ -385,7 +385,11 @@ impl Store {
         }
         let ids = match self.ids()? {
             Some(ids) => ids,
-            None => self.catalogue()?.into_iter().map(|row| row.image).collect(),
+            // A whole digest needs no list.
+            None => match ImageId::from_hex(digits) {
+                Ok(image) => vec![image],
+                Err(_) => self.catalogue()?.into_iter().map(|row| row.image).collect(),
+            },
         };
         let mut found = ids
             .into_iter()

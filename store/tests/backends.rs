@@ -284,6 +284,8 @@ fn a_place_without_a_catalogue_says_what_to_do() {
     assert_eq!(error.kind(), ErrorKind::Missing);
     assert!(error.hint().unwrap().contains("ENV/NAME"), "{error:?}");
     assert!(store.manifest(&example.manifest.image).is_ok());
+    let whole = example.manifest.image.hex();
+    assert_eq!(store.resolve(&whole).unwrap(), example.manifest.image);
     example.store.renew_catalogue().unwrap();
     assert_eq!(store.resolve("example").unwrap(), example.manifest.image);
     // A web server that has something else.

@@ -29,7 +29,13 @@ struct ShownImage {
 
 pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
     let store = find::open(settings)?;
-    let unreadable = |e: store::Error| Error::failed("cannot list the images").because(&e);
+    let unreadable = |e: store::Error| {
+        let failed = Error::failed("cannot list the images").because(&e);
+        match e.own_hint() {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    };
     let listed = store.images().map_err(unreadable)?;
     let here: BTreeSet<_> = listed.iter().map(|l| l.image).collect();
     let mut names: BTreeSet<_> = listed.into_iter().map(|l| (l.name, l.image)).collect();
