@@ -94,7 +94,7 @@ fn help_names_every_command_and_exit_code() {
     let help = Bench::new().run(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     for word in [
-        "build", "lock", "plan", "shell", "doctor", "list", "show", "diff", "log",
+        "build", "lock", "plan", "shell", "doctor", "list", "show", "diff", "store", "log",
     ] {
         let line = format!("\n  {word} ");
         assert!(help.stdout.contains(&line), "{word}: {}", help.stdout);

@@ -1,9 +1,10 @@
 //! `imgbuild list` and `imgbuild show IMAGE`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::care;
 use crate::args::ShowArgs;
 use crate::error::{Error, Result};
 use crate::find;
@@ -25,6 +26,12 @@ struct ShownImage {
     suite: String,
     architecture: String,
     epoch: u64,
+    /// When it was published here, in seconds since 1970; 0 when not known.
+    published: u64,
+    /// `ENV/NAME SEQ`, the last of each.
+    released: Vec<String>,
+    /// The reason; null when it is not pinned.
+    pinned: Option<String>,
 }
 
 pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
@@ -37,15 +44,21 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
         }
     };
     let listed = store.images().map_err(unreadable)?;
-    let here: BTreeSet<_> = listed.iter().map(|l| l.image).collect();
+    let here: BTreeMap<_, _> = listed.iter().map(|l| (l.image, l.published)).collect();
     let mut names: BTreeSet<_> = listed.into_iter().map(|l| (l.name, l.image)).collect();
     // One image may have been released under several names.
     let released = find::released_names(&store).into_iter();
     names.extend(
         released
             .map(|r| (r.name, r.image))
-            .filter(|r| here.contains(&r.1)),
+            .filter(|r| here.contains_key(&r.1)),
     );
+    let wanted = care::wanted(settings).unwrap_or_else(|error| {
+        ui.note(&format!(
+            "where images are released cannot be told: {error}"
+        ));
+        BTreeMap::new()
+    });
     let mut images = Vec::new();
     for (name, image) in names {
         let manifest = store.manifest(&image).map_err(unreadable)?;
@@ -56,6 +69,9 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
             suite: manifest.suite,
             architecture: manifest.arch,
             epoch: manifest.epoch,
+            published: here.get(&image).copied().unwrap_or(0),
+            released: care::releases(wanted.get(&image)),
+            pinned: care::pinned(wanted.get(&image)),
         });
     }
     images.sort_by(|a, b| (&a.name, a.epoch, &a.image).cmp(&(&b.name, b.epoch, &b.image)));
@@ -66,21 +82,42 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
         });
         return Ok(());
     }
+    let now = jiff::Timestamp::now().as_second();
     for image in images {
-        let second = i64::try_from(image.epoch).unwrap_or(0);
-        let day = jiff::Timestamp::from_second(second)
-            .unwrap_or_default()
-            .strftime("%F");
-        ui.result(&format!(
-            "{:<20} {}  {:>9}  {} {}  {day}",
-            image.name,
-            image.image,
-            ui::size(image.size),
-            image.suite,
-            image.architecture,
-        ));
+        let mut notes = image.released;
+        notes.extend(image.pinned.map(|reason| match &*reason {
+            "" => "pinned".to_owned(),
+            _ => format!("pinned: {reason}"),
+        }));
+        ui.result(
+            format!(
+                "{:<20} {}  {:>9}  {} {}  {:>8}  {}",
+                image.name,
+                image.image,
+                ui::size(image.size),
+                image.suite,
+                image.architecture,
+                age(now, image.published),
+                notes.join(", ")
+            )
+            .trim_end(),
+        );
     }
     Ok(())
+}
+
+/// How long ago something was, in the largest unit of which there are two.
+fn age(now: i64, then: u64) -> String {
+    let Some(seconds) = i64::try_from(then).ok().filter(|then| *then > 0) else {
+        return "?".to_owned();
+    };
+    let seconds = (now - seconds).max(0);
+    for (unit, length) in [("d", 24 * 60 * 60), ("h", 60 * 60), ("min", 60)] {
+        if seconds >= 2 * length {
+            return format!("{} {unit}", seconds / length);
+        }
+    }
+    format!("{seconds} s")
 }
 
 pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
@@ -136,4 +173,25 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::age;
+
+    #[test]
+    fn ages_are_short() {
+        let now = 10_000_000;
+        for (then, shown) in [
+            (0, "?"),
+            (9_999_999, "1 s"),
+            (9_999_881, "119 s"),
+            (9_999_880, "2 min"),
+            (9_990_000, "2 h"),
+            (9_800_000, "2 d"),
+            (10_000_100, "0 s"),
+        ] {
+            assert_eq!(age(now, then), shown, "{then}");
+        }
+    }
 }

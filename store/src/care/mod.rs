@@ -25,5 +25,5 @@ mod stats;
 pub use self::check::{Checked, Damage, Hurt, Moved, Report, check, quarantine};
 pub use self::gc::{Collected, Collector, Dead, Gone, Kept, Locks, Plan, Policy, Stage, Worn};
 pub use self::pins::{Pin, pin, pins, unpin};
-pub use self::roots::Why;
+pub use self::roots::{Why, wanted};
 pub use self::stats::{Amount, ImageStats, Stats, stats};

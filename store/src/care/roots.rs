@@ -184,6 +184,16 @@ impl Root {
     }
 }
 
+/// Why images are kept, other than by how a collector is called.
+pub fn wanted(store: &Store, place: &dyn Survey) -> Result<BTreeMap<ImageId, Vec<Why>>> {
+    let held = place.writers()?.held;
+    let roots = Roots::read(store, place)?;
+    let images = roots.images.iter();
+    Ok(images
+        .map(|(image, root)| (*image, root.why(image, &held)))
+        .collect())
+}
+
 /// When an image was published, as its hint says.
 fn published(backend: &dyn Survey, image: &ImageId) -> Result<Option<u64>> {
     let json = backend.get(&Hint::key(image), hint::MAX_BYTES)?;

@@ -8,7 +8,7 @@ mod stats;
 use std::collections::BTreeMap;
 
 use store::care::Why;
-use store::{DirBackend, Sha256, Store};
+use store::{DirBackend, ImageId, Sha256, Store};
 
 use crate::args::{StoreArgs, StoreCommand};
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +46,31 @@ fn survey(settings: &Settings) -> Result<(Store, DirBackend)> {
     let backend = DirBackend::open(&settings.store).map_err(|e| failed(what(), &e))?;
     let store = Store::open(Box::new(backend.clone())).map_err(|e| failed(what(), &e))?;
     Ok((store, backend))
+}
+
+/// Why images are kept, by image: releases and pins.
+pub(super) fn wanted(settings: &Settings) -> Result<BTreeMap<ImageId, Vec<Why>>> {
+    let (store, place) = survey(settings)?;
+    let what = || format!("cannot read the store {}", settings.store.display());
+    store::care::wanted(&store, &place).map_err(|e| failed(what(), &e))
+}
+
+/// The releases among the reasons, as `ENV/NAME SEQ`.
+pub(super) fn releases(why: Option<&Vec<Why>>) -> Vec<String> {
+    let all = why.into_iter().flatten();
+    let found = all.filter_map(|why| match why {
+        Why::Released(releases) => Some(released(releases)),
+        _ => None,
+    });
+    found.flatten().collect()
+}
+
+/// The reason for a pin among the reasons.
+pub(super) fn pinned(why: Option<&Vec<Why>>) -> Option<String> {
+    why.into_iter().flatten().find_map(|why| match why {
+        Why::Pinned(reason) => Some(reason.clone()),
+        _ => None,
+    })
 }
 
 /// The inputs that a retained lock names.

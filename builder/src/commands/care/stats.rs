@@ -1,9 +1,9 @@
 //! `imgbuild store stats`
 
 use serde::Serialize;
-use store::care::{self, Amount, Why};
+use store::care::{self, Amount};
 
-use super::{failed, reasons, released, survey};
+use super::{failed, pinned, reasons, releases, survey};
 use crate::error::Result;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
@@ -108,22 +108,14 @@ pub(super) fn run(settings: &Settings, ui: &mut Ui) -> Result<()> {
 }
 
 fn image(image: &care::ImageStats) -> ShownImage {
-    let mut shown = ShownImage {
+    ShownImage {
         name: image.name.to_string(),
         image: image.image.to_string(),
         size: image.size,
         exclusive: image.exclusive,
         published: image.published,
-        released: Vec::new(),
-        pinned: None,
+        released: releases(Some(&image.why)),
+        pinned: pinned(Some(&image.why)),
         damage: image.damage.clone(),
-    };
-    for why in &image.why {
-        match why {
-            Why::Released(releases) => shown.released = released(releases),
-            Why::Pinned(reason) => shown.pinned = Some(reason.clone()),
-            _ => {}
-        }
     }
-    shown
 }
