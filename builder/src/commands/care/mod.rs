@@ -12,6 +12,7 @@ use store::{DirBackend, ImageId, Sha256, Store};
 
 use crate::args::{StoreArgs, StoreCommand};
 use crate::error::{Error, ErrorKind, Result};
+use crate::find;
 use crate::lock::Lock;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -42,9 +43,10 @@ fn failed(what: impl Into<String>, error: &store::Error) -> Error {
 
 /// The store, to be looked over without writing.
 fn survey(settings: &Settings) -> Result<(Store, DirBackend)> {
+    // Opened as every reading command opens it, with the same words.
+    let store = find::open(settings)?;
     let what = || format!("cannot read the store {}", settings.store.display());
     let backend = DirBackend::open(&settings.store).map_err(|e| failed(what(), &e))?;
-    let store = Store::open(Box::new(backend.clone())).map_err(|e| failed(what(), &e))?;
     Ok((store, backend))
 }
 
