@@ -52,6 +52,10 @@ fn survey(settings: &Settings) -> Result<(Store, DirBackend)> {
 
 /// Why images are kept, by image: releases and pins.
 pub(super) fn wanted(settings: &Settings) -> Result<BTreeMap<ImageId, Vec<Why>>> {
+    if !settings.store.is_dir() {
+        // On a web server, folders cannot be looked over.
+        return Ok(BTreeMap::new());
+    }
     let (store, place) = survey(settings)?;
     let what = || format!("cannot read the store {}", settings.store.display());
     store::care::wanted(&store, &place).map_err(|e| failed(what(), &e))
