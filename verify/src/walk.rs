@@ -19,14 +19,6 @@ use store::canon::{self, Entry, Kind, MAX_DEPTH};
 
 use crate::error::{Error, Result};
 
-/// Attributes that a kernel puts on files by itself; the store leaves them out as well.
-const HOST: [&[u8]; 5] = [
-    b"trusted.overlay.",
-    b"user.overlay.",
-    b"security.selinux",
-    b"security.ima",
-    b"security.evm",
-];
 const XATTR_LIMIT: usize = 64 << 10;
 
 /// What is found at a path.
@@ -309,7 +301,7 @@ impl Attributes<'_> {
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty())
         {
-            if HOST.iter().any(|prefix| name.starts_with(prefix)) {
+            if canon::is_host_xattr(name) {
                 continue;
             }
             let length = match self {

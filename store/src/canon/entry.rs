@@ -2,6 +2,23 @@
 
 use std::collections::BTreeMap;
 
+/// Attributes that a kernel puts on files by itself. They say how a tree was
+/// mounted or labelled on some machine, not what an image is.
+const HOST_XATTRS: [&[u8]; 5] = [
+    b"trusted.overlay.",
+    b"user.overlay.",
+    b"security.selinux",
+    b"security.ima",
+    b"security.evm",
+];
+
+/// Whether an extended attribute is a kernel's own and so not in any image: a scan
+/// leaves it out, a reader refuses it. A node's kernel would take it for its own
+/// word, and join another directory to this one or hide a file.
+pub fn is_host_xattr(name: &[u8]) -> bool {
+    HOST_XATTRS.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// What an entry is. Nothing else can be in an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {

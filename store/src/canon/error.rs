@@ -77,7 +77,8 @@ pub enum ErrorKind {
     UnknownPax,
     /// PAX and ustar state two sizes.
     SizeConflict,
-    /// An extended attribute whose name or value the profile cannot carry.
+    /// An extended attribute whose name or value the profile cannot carry, or that
+    /// is the kernel's own.
     Xattr,
     /// A mode, time or size beyond what the profile can say.
     Range,

@@ -2,7 +2,7 @@
 
 use super::path::{self, spell};
 use super::pax::{self, Records, XATTR};
-use super::{BLOCK, Entry, Error, ErrorKind, Kind, padding};
+use super::{BLOCK, Entry, Error, ErrorKind, Kind, is_host_xattr, padding};
 
 /// The largest number in a field of eight bytes: seven octal digits and a NUL.
 pub(super) const MAX_OCTAL_8: u64 = 0o777_7777;
@@ -99,8 +99,13 @@ pub fn encode(entry: &Entry) -> Result<Vec<u8>, Error> {
 /// What the profile can say about a single entry.
 fn check(entry: &Entry) -> Result<(), ErrorKind> {
     path::check(&entry.path)?;
+    if entry.path.is_empty() && entry.kind != Kind::Directory {
+        return Err(ErrorKind::MissingRoot);
+    }
     match &entry.kind {
         Kind::Symlink { target } => path::check_target(target)?,
+        // The root is no file.
+        Kind::Hardlink { target } if target.is_empty() => return Err(ErrorKind::HardlinkTarget),
         Kind::Hardlink { target } => path::check(target).map_err(|kind| match kind {
             ErrorKind::AbsolutePath | ErrorKind::DotSegment => ErrorKind::HardlinkOutside,
             other => other,
@@ -119,11 +124,10 @@ fn check(entry: &Entry) -> Result<(), ErrorKind> {
     }
     // GNU tar escapes `=` and `%` in names, others do not; no real name has them.
     let odd = |byte: &u8| !byte.is_ascii_graphic() || b"=%".contains(byte);
-    if entry
-        .xattrs
-        .keys()
-        .any(|name| name.is_empty() || name.len() > 255 || name.iter().any(odd))
-    {
+    let refused = |name: &Vec<u8>| {
+        name.is_empty() || name.len() > 255 || name.iter().any(odd) || is_host_xattr(name)
+    };
+    if entry.xattrs.keys().any(refused) {
         return Err(ErrorKind::Xattr);
     }
     Ok(())

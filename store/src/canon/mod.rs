@@ -28,7 +28,7 @@ mod scan;
 #[cfg(feature = "write")]
 mod xattr;
 
-pub use self::entry::{Entry, Kind, order};
+pub use self::entry::{Entry, Kind, is_host_xattr, order};
 pub use self::error::{Error, ErrorKind};
 pub use self::header::encode;
 pub use self::path::{MAX_DEPTH, MAX_PATH, display};

@@ -6,15 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{lgetxattr, llistxattr};
 
-/// Attributes that the build host's kernel puts on files by itself. They say how
-/// the tree was mounted or labelled here, not what the image is.
-const HOST: [&[u8]; 5] = [
-    b"trusted.overlay.",
-    b"user.overlay.",
-    b"security.selinux",
-    b"security.ima",
-    b"security.evm",
-];
+use super::is_host_xattr;
 
 /// Linux allows no longer list of names and no longer value.
 const MAX: usize = 64 * 1024;
@@ -37,7 +29,7 @@ pub(super) fn read(path: &Path, buffer: &mut Vec<u8>) -> io::Result<BTreeMap<Vec
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty())
     {
-        if HOST.iter().any(|prefix| name.starts_with(prefix)) {
+        if is_host_xattr(name) {
             continue;
         }
         let len = lgetxattr(path, name, &mut buffer[..])?;

@@ -285,6 +285,11 @@ fn case_44_names_and_numbers_out_of_range() {
         file(&vec!["d"; MAX_DEPTH + 1].join("/"), 0),
         ErrorKind::TooDeep,
     );
+    // Only a directory is the root: the writer does not write what is not read.
+    refused(file("", 0), ErrorKind::MissingRoot);
+    refused(symlink("", "t"), ErrorKind::MissingRoot);
+    refused(hardlink("l", ""), ErrorKind::HardlinkTarget);
+    refused(hardlink("l", "../t"), ErrorKind::HardlinkOutside);
     refused(symlink("l", ""), ErrorKind::EmptyTarget);
     refused(symlink("l", "a\0"), ErrorKind::Nul);
     refused(symlink("l", &"t".repeat(MAX_PATH + 1)), ErrorKind::TooLong);
@@ -314,6 +319,21 @@ fn case_44_names_and_numbers_out_of_range() {
         let mut odd = file("a", 0);
         odd.xattrs.insert(name.into(), Vec::new());
         refused(odd, ErrorKind::Xattr);
+    }
+}
+
+/// A node would take these for what its own kernel says about the file.
+#[test]
+fn case_42_attributes_of_the_kernel() {
+    for name in [
+        "trusted.overlay.redirect",
+        "user.overlay.whiteout",
+        "security.selinux",
+        "security.ima",
+        "security.evm",
+    ] {
+        let record = pax_record(&format!("SCHILY.xattr.{name}=x"));
+        refused(&with_pax(&record, &file("name", 0)), ErrorKind::Xattr);
     }
 }
 
