@@ -15,6 +15,10 @@ use crate::digest::{Blake3, LEN};
 /// The most bytes in one chunk, and so the largest file that is not cut.
 pub const MAX: usize = 256 * 1024;
 
+/// The fewest bytes in a chunk of a larger file, its last chunk excepted. So the
+/// number of a file's references is known from its size, whatever a layout says.
+pub const MIN: usize = 16 * 1024;
+
 /// Bytes of a reference in its binary form: the digest and a length.
 pub(crate) const REF_LEN: usize = LEN + 4;
 

@@ -21,7 +21,7 @@ pub(crate) struct Sizes {
 /// Files. The least size keeps references few, the greatest keeps what a small
 /// change costs low.
 pub(crate) const CONTENT: Sizes = Sizes {
-    min: 16 << 10,
+    min: chunk::MIN,
     average: 64 << 10,
     max: chunk::MAX,
 };

@@ -92,10 +92,13 @@ impl<R: Read> Reader<R> {
             left = left
                 .checked_sub(chunk.len().into())
                 .ok_or_else(|| damaged("a file's chunks are longer than the file"))?;
+            if left > 0 && size <= chunk::MAX as u64 {
+                return Err(damaged("a small file has more than one chunk"));
+            }
+            if left > 0 && chunk.len() < chunk::MIN as u32 {
+                return Err(damaged("a file is cut into chunks that are too small"));
+            }
             chunks.push(chunk);
-        }
-        if size <= chunk::MAX as u64 && chunks.len() > 1 {
-            return Err(damaged("a small file has more than one chunk"));
         }
         Ok(chunks)
     }
@@ -183,7 +186,12 @@ mod tests {
         let file = header("f", Kind::File { size: 10 });
         let [half, ten, eleven] = [5, 10, 11].map(reference);
         let zero = reference(0);
-        let cases: [(&str, &[&[u8]]); 9] = [
+        let large = header("f", Kind::File { size: 300_000 });
+        let [most, dust, rest] = [262_145, 16_383, 200_000].map(reference);
+        let small = read(&[&MAGIC, &root, &large, &dust, &rest, &END]).unwrap_err();
+        assert!(small.to_string().contains("too small"), "{small}");
+        let cases: [(&str, &[&[u8]]); 10] = [
+            ("a chunk too large", &[&MAGIC, &root, &large, &most, &END]),
             ("nothing", &[]),
             ("another version", &[b"imglyt\x00\x02", &root, &END]),
             ("no end", &[&MAGIC, &root]),

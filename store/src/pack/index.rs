@@ -31,6 +31,13 @@ pub(crate) struct Frame {
     count: u32,
 }
 
+/// The most bytes that a frame of `size` bytes of content is stored in: what zstd
+/// needs for content that does not compress, and some. A reader fetches a frame as
+/// a whole, so a longer one would be memory that an index merely asks for.
+const fn stored_max(size: u64) -> u64 {
+    size + size / 256 + 1024
+}
+
 impl Index {
     /// The longest index that is read.
     pub(crate) const MAX_BYTES: u64 =
@@ -119,6 +126,9 @@ impl Index {
         let size: u64 = chunks.iter().map(|chunk| u64::from(chunk.len())).sum();
         if chunks.is_empty() || chunks.len() > FRAME_CHUNKS || size > FRAME_MAX as u64 {
             return Err("a frame's size is out of range");
+        }
+        if u64::from(stored) > stored_max(size) {
+            return Err("a frame is longer than zstd could make it");
         }
         let offset = self.pack_size();
         if stored == 0 || offset + u64::from(stored) > PACK_MAX {
@@ -271,7 +281,10 @@ mod tests {
             Err("there is something behind its last frame")
         );
         assert_eq!(edited(FRAMES, u32::MAX), Err("it ends too early"));
-        assert_eq!(edited(STORED, u32::MAX), Err("a frame is outside the pack"));
+        let bloated = Err("a frame is longer than zstd could make it");
+        assert_eq!(edited(STORED, u32::MAX), bloated);
+        assert_eq!(edited(STORED, 3 + 1024 + 1), bloated);
+        assert!(edited(STORED, 3 + 1024).is_ok());
         assert_eq!(edited(STORED, 0), Err("a frame is outside the pack"));
         assert_eq!(edited(COUNT, 0), Err("a frame's size is out of range"));
         assert!(edited(COUNT, u32::MAX).is_err());
@@ -293,6 +306,36 @@ mod tests {
         assert!(index.push(1, &[chunk(256 * 1024); 16]).is_ok());
         assert_eq!(
             index.push(1, &[chunk(256 * 1024); 17]),
+            Err("a frame's size is out of range")
+        );
+    }
+
+    #[test]
+    fn a_frame_beyond_the_longest_pack() {
+        let full = [chunk(256 * 1024); 16];
+        let mut index = Index::unnamed();
+        for _ in 0..63 {
+            assert_eq!(index.push(4 << 20, &full), Ok(()));
+        }
+        // Byte 8 to byte 2^28 are left, less the 63 frames.
+        assert_eq!(
+            index.push((4 << 20) - 7, &full),
+            Err("a frame is outside the pack")
+        );
+        assert_eq!(index.push((4 << 20) - 8, &full), Ok(()));
+        assert_eq!(index.pack_size(), PACK_MAX);
+    }
+
+    #[test]
+    fn a_pack_of_too_many_chunks() {
+        let mut index = Index::unnamed();
+        for _ in 0..PACK_CHUNKS / FRAME_CHUNKS {
+            assert_eq!(index.push(1, &vec![chunk(1); FRAME_CHUNKS]), Ok(()));
+        }
+        assert_eq!(index.push(1, &[chunk(1)]), Err("it has too many chunks"));
+        let mut index = Index::unnamed();
+        assert_eq!(
+            index.push(1, &vec![chunk(1); FRAME_CHUNKS + 1]),
             Err("a frame's size is out of range")
         );
     }
