@@ -35,6 +35,9 @@ mod error;
 mod far;
 #[cfg(doc)]
 pub mod format;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod hint;
 #[cfg(feature = "http")]
 mod http;

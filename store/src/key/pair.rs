@@ -44,7 +44,7 @@ impl KeyPair {
     }
 
     /// The key of a PKCS#8 PEM text.
-    pub(super) fn from_pem(pem: &str) -> Result<Self> {
+    pub(crate) fn from_pem(pem: &str) -> Result<Self> {
         let signing = SigningKey::from_pkcs8_pem(pem).map_err(|_| {
             // The cause is not repeated: it could quote what it could not read.
             Error::new(
@@ -57,7 +57,7 @@ impl KeyPair {
 
     /// The PKCS#8 PEM text of the key, in version 1 of the format: version 2
     /// adds the public half, and openssl refuses to read that.
-    pub(super) fn to_pem(&self) -> Result<impl Deref<Target = String> + use<>> {
+    pub(crate) fn to_pem(&self) -> Result<impl Deref<Target = String> + use<>> {
         let bytes = KeypairBytes {
             secret_key: self.signing.to_bytes(),
             public_key: None,
