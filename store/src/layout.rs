@@ -12,7 +12,7 @@
 
 use std::io::{self, Read};
 
-use crate::canon::{Entry, HeaderReader};
+use crate::canon::{Entry, HeaderReader, padding};
 use crate::chunk::{self, ChunkRef, REF_LEN};
 use crate::error::{Error, Result};
 
@@ -33,6 +33,8 @@ pub(crate) struct Item {
 pub(crate) struct Reader<R> {
     input: Counted<R>,
     headers: HeaderReader,
+    /// Bytes of the tar that may still come.
+    left: u64,
     begun: bool,
     ended: bool,
 }
@@ -43,9 +45,17 @@ impl<R: Read> Reader<R> {
         Self {
             input,
             headers: HeaderReader::default(),
+            left: u64::MAX,
             begun: false,
             ended: false,
         }
+    }
+
+    /// Refuses a layout that expands to more than a tar of `size` bytes: before it
+    /// is expanded, and before its references are kept.
+    pub(crate) fn limited(mut self, size: u64) -> Self {
+        self.left = size;
+        self
     }
 
     /// The next entry; `None` at the end, when nothing follows it.
@@ -72,6 +82,11 @@ impl<R: Read> Reader<R> {
             self.ended = true;
             return Ok(None);
         };
+        let content = entry.size() + padding(entry.size()) as u64;
+        self.left = self
+            .left
+            .checked_sub(header.len() as u64 + content)
+            .ok_or_else(|| damaged("it describes more than the image has"))?;
         let chunks = self.chunks(entry.size())?;
         Ok(Some(Item {
             entry,
@@ -178,6 +193,25 @@ mod tests {
         assert_eq!(items[1].header, file);
         let lengths: Vec<_> = items[1].chunks.iter().map(ChunkRef::len).collect();
         assert_eq!(lengths, [200_000, 100_000]);
+    }
+
+    #[test]
+    fn no_more_than_the_image() {
+        let root = header("", Kind::Directory);
+        let file = header("f", Kind::File { size: 1 << 62 });
+        let bytes = [&MAGIC[..], &root, &file, &reference(262_144), &END].concat();
+        let refusal = |size| {
+            let mut reader = Reader::new(&bytes[..]).limited(size);
+            let first = reader.next().map(|_| ());
+            first
+                .and_then(|()| reader.next().map(|_| ()))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refusal(1 << 40).contains("more than the image has"));
+        assert!(refusal(511).contains("more than the image has"));
+        // Without a limit, what follows is taken for references, to the last of them.
+        assert!(refusal(u64::MAX).contains("out of range"));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use store::canon::{self, Entry, Kind};
 use crate::beneath::{self, Parents};
 use crate::error::{Error, Result};
 
-/// Decides which privileged entries an image may have; the manifest's `check_privilege`.
+/// Decides which privileged entries an image may have; the manifest's `privileges`.
 pub type Privilege<'a> = &'a dyn Fn(&Entry) -> Result<()>;
 
 /// Writes one tree.

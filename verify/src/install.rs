@@ -297,7 +297,8 @@ pub fn unpack(
     observer: &dyn Observer,
     cancel: &AtomicBool,
 ) -> Result<OwnedFd> {
-    let privilege = |entry: &Entry| manifest.check_privilege(entry).map_err(Error::from);
+    let privileges = manifest.privileges();
+    let privilege = |entry: &Entry| privileges.check(entry).map_err(Error::from);
     let mut extractor = Extractor::new(staging, &privilege);
     let (mut done, mut stopped) = (0, None);
     let total = manifest.size;

@@ -6,6 +6,7 @@
 //! link can reach nothing but a file of this image.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use super::entry::order;
 use super::{Entry, ErrorKind, Kind, MAX_ENTRIES, path};
@@ -14,33 +15,69 @@ use super::{Entry, ErrorKind, Kind, MAX_ENTRIES, path};
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     last: Option<(Vec<u8>, bool)>,
-    seen: HashMap<Vec<u8>, Seen>,
+    seen: HashMap<Name, Seen>,
+    names: Names,
+}
+
+/// A path, in as little memory as it takes to know it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Name([u8; 16]);
+
+/// Makes names of paths. A million paths of four thousand bytes each are a small
+/// file when they are compressed, so they are not kept. The key is this process's
+/// own: nobody can look for two paths with one name beforehand.
+#[derive(Debug)]
+struct Names {
+    key: [u8; 32],
+    owners: RandomState,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        // The kernel's random numbers are behind this.
+        let owners = RandomState::new();
+        let mut key = [0; 32];
+        for (part, bytes) in key.chunks_exact_mut(8).enumerate() {
+            bytes.copy_from_slice(&owners.hash_one(part).to_le_bytes());
+        }
+        Self { key, owners }
+    }
+}
+
+impl Names {
+    fn of(&self, path: &[u8]) -> Name {
+        let mut name = [0; 16];
+        name.copy_from_slice(&blake3::keyed_hash(&self.key, path).as_bytes()[..16]);
+        Name(name)
+    }
+
+    /// What a further hard link must repeat.
+    fn owner(&self, entry: &Entry) -> u64 {
+        self.owners
+            .hash_one((entry.mode, entry.uid, entry.gid, entry.mtime))
+    }
 }
 
 #[derive(Debug)]
 enum Seen {
     Directory,
-    File(Owner),
+    /// With its [`Names::owner`].
+    File(u64),
     Other,
 }
 
-/// What a further hard link must repeat.
-#[derive(Debug, PartialEq, Eq)]
-struct Owner {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    mtime: u64,
-}
+/// A million entries take 70 MB of table; a node has 128 for everything.
+const _: () = assert!(size_of::<(Name, Seen)>() == 32);
 
 impl Rules {
     /// Lets the next entry in, or says why not.
     pub(super) fn admit(&mut self, entry: &Entry) -> Result<(), ErrorKind> {
+        let name = self.names.of(&entry.path);
         match &self.last {
             None if entry.path.is_empty() && entry.kind == Kind::Directory => {}
             None => return Err(ErrorKind::MissingRoot),
             // A file and a directory of one name are two places in the order.
-            Some(_) if self.seen.contains_key(&entry.path) => return Err(ErrorKind::Duplicate),
+            Some(_) if self.seen.contains_key(&name) => return Err(ErrorKind::Duplicate),
             Some((path, directory)) => {
                 let here = (entry.path.as_slice(), entry.kind == Kind::Directory);
                 if order(here, (path, *directory)).is_lt() {
@@ -52,30 +89,25 @@ impl Rules {
             return Err(ErrorKind::TooManyEntries);
         }
         if let Some(parent) = path::parent(&entry.path) {
-            match self.seen.get(parent) {
+            match self.seen.get(&self.names.of(parent)) {
                 Some(Seen::Directory) => {}
                 Some(Seen::File(_) | Seen::Other) => return Err(ErrorKind::ParentNotDirectory),
                 None => return Err(ErrorKind::MissingParent),
             }
         }
-        let owner = Owner {
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            mtime: entry.mtime,
-        };
+        let owner = self.names.owner(entry);
         let seen = match &entry.kind {
             Kind::Directory => Seen::Directory,
             Kind::File { .. } => Seen::File(owner),
             Kind::Symlink { .. } => Seen::Other,
-            Kind::Hardlink { target } => match self.seen.get(target) {
+            Kind::Hardlink { target } => match self.seen.get(&self.names.of(target)) {
                 None => return Err(ErrorKind::HardlinkMissing),
                 Some(Seen::Directory | Seen::Other) => return Err(ErrorKind::HardlinkTarget),
                 Some(Seen::File(first)) if *first != owner => return Err(ErrorKind::HardlinkOwner),
                 Some(Seen::File(_)) => Seen::Other,
             },
         };
-        self.seen.insert(entry.path.clone(), seen);
+        self.seen.insert(name, seen);
         self.last = Some((entry.path.clone(), entry.kind == Kind::Directory));
         Ok(())
     }

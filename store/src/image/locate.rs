@@ -1,5 +1,6 @@
 //! Where chunks are: the indexes of some packs, searched together.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use crate::pack::{self, Decoder, FOLDER, Frame, Index};
 pub(crate) struct Locations {
     indexes: Vec<Arc<Index>>,
     order: Vec<(u32, u32)>,
+    /// Packs whose indexes are of no use.
+    given_up: HashSet<Blake3>,
 }
 
 /// Where a chunk is: in which frame of which pack, and at which bytes of what the
@@ -46,11 +49,20 @@ impl Locations {
             |&(index, chunk): &(u32, u32)| indexes[index as usize].chunks()[chunk as usize];
         self.order
             .sort_unstable_by(|a, b| digest(a).cmp(&digest(b)).then(a.cmp(b)));
+        // No writer puts a chunk into a pack twice. An index that says so would make
+        // one lookup long, and one failure many.
+        self.order
+            .dedup_by(|a, b| a.0 == b.0 && digest(a) == digest(b));
     }
 
-    /// Whether the index of this pack is here.
+    /// Whether the index of this pack is here, or will never be.
     pub(crate) fn knows(&self, pack: &Blake3) -> bool {
-        self.indexes.iter().any(|index| index.pack() == pack)
+        self.given_up.contains(pack) || self.indexes.iter().any(|index| index.pack() == pack)
+    }
+
+    /// Packs whose indexes need not be read again.
+    pub(crate) fn give_up(&mut self, packs: impl IntoIterator<Item = Blake3>) {
+        self.given_up.extend(packs);
     }
 
     /// The places of a chunk: one, unless two writers were at work at once.

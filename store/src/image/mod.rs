@@ -8,7 +8,7 @@
 mod locate;
 mod replay;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -28,11 +28,21 @@ use crate::store::Store;
 /// Frames that were decoded and verified, by pack and number.
 pub(crate) type Witness = Mutex<HashSet<(Blake3, u32)>>;
 
+/// The most chunks that the packs of a hint may have together: what knowing so many
+/// takes is what a node has. An image has a million entries at most.
+const HINTED_CHUNKS: usize = 1 << 21;
+
+/// From how many packs a chunk is tried. Two writers at once make two; an index
+/// that lies costs a frame each time.
+const TRIES: usize = 8;
+
 /// An image, ready to be read.
 pub struct Image {
     store: Store,
     id: ImageId,
     layout: LayoutRef,
+    /// Bytes of the canonical tar, as far as that is known.
+    size: u64,
     locations: RwLock<Locations>,
     /// The frame that was decoded last, for readers who ask for one chunk after
     /// another, and the decoder.
@@ -57,7 +67,11 @@ pub enum Part<'a> {
 
 impl Image {
     pub(crate) fn open(store: Store, manifest: &Manifest) -> Result<Self> {
-        Self::with_layout(store, manifest.image, manifest.layout.clone())
+        let image = Self::with_layout(store, manifest.image, manifest.layout.clone())?;
+        Ok(Self {
+            size: manifest.size,
+            ..image
+        })
     }
 
     /// An image whose manifest may not exist yet.
@@ -65,8 +79,10 @@ impl Image {
         let mut locations = Locations::default();
         let backend = store.backend();
         // A hint may name packs that are gone or damaged: others may have the same
-        // chunks, and if not, the error belongs to the chunk.
-        locations.add(read_indexes(backend, &hinted(backend, &id)?)?);
+        // chunks, and if not, the error belongs to the chunk. Nobody signs it, so it
+        // may also name one pack often, and very many.
+        let packs: BTreeSet<Blake3> = hinted(backend, &id)?.into_iter().collect();
+        locations.add(read_indexes(backend, &packs, HINTED_CHUNKS)?.0);
         if backend.is_far() {
             // Who opens an image reads its layout, and knows where it is.
             let places = layout
@@ -86,6 +102,7 @@ impl Image {
             store,
             id,
             layout,
+            size: u64::MAX,
             locations: RwLock::new(locations),
             recent,
             witness: None,
@@ -160,7 +177,7 @@ impl Image {
                 .locations
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
-            locations.find(chunk).collect()
+            locations.find(chunk).take(TRIES).collect()
         };
         let mut fetched = places.iter().map(|place| {
             let range = place.range.clone();
@@ -289,7 +306,11 @@ impl Image {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         packs.retain(|pack| !locations.knows(pack));
-        locations.add(read_indexes(backend, &packs)?);
+        // A damaged index is not read again, or each missing chunk would cost all of
+        // the damaged indexes.
+        let (indexes, damaged) = read_indexes(backend, &packs, usize::MAX)?;
+        locations.add(indexes);
+        locations.give_up(damaged);
         Ok(())
     }
 }
@@ -304,18 +325,32 @@ fn hinted(backend: &dyn Backend, id: &ImageId) -> Result<Vec<Blake3>> {
     }
 }
 
-/// The indexes of packs. One that is missing or damaged is passed over: another
-/// pack may have the same chunks. A server that fails is no such case.
-fn read_indexes(backend: &dyn Backend, packs: &[Blake3]) -> Result<Vec<Index>> {
-    let mut indexes = Vec::new();
+/// The indexes of packs, and the packs whose indexes are damaged, until there are
+/// `most` chunks. One that is missing or damaged is passed over: another pack may
+/// have the same chunks. A server that fails is no such case.
+fn read_indexes<'a>(
+    backend: &dyn Backend,
+    packs: impl IntoIterator<Item = &'a Blake3>,
+    most: usize,
+) -> Result<(Vec<Index>, Vec<Blake3>)> {
+    let (mut indexes, mut damaged) = (Vec::new(), Vec::new());
+    let mut chunks = 0;
     for pack in packs {
         match read_index(backend, pack) {
-            Ok(index) => indexes.extend(index),
+            Ok(None) => {}
+            Ok(Some(index)) => {
+                chunks += index.chunks().len();
+                if chunks > most {
+                    break;
+                }
+                indexes.push(index);
+            }
             Err(error) if backend.is_far() && error.kind() == ErrorKind::Io => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(*pack),
             Err(_) => {}
         }
     }
-    Ok(indexes)
+    Ok((indexes, damaged))
 }
 
 /// The items of an image's layout, its digest compared at the end.
@@ -326,7 +361,7 @@ struct Items<'a> {
 impl<'a> Items<'a> {
     fn new(image: &'a Image) -> Self {
         Self {
-            layout: layout::Reader::new(Stream::new(image)),
+            layout: layout::Reader::new(Stream::new(image)).limited(image.size),
         }
     }
 

@@ -36,6 +36,10 @@ const RECENT: usize = 3;
 /// Entries and chunks that are queued at most.
 const QUEUE: usize = 2048;
 
+/// Bytes of headers and references that are queued at most, but for one entry: a
+/// header may have a megabyte of attributes.
+const WEIGHT: usize = 4 << 20;
+
 /// More workers than this would only fill [`FRAMES`] sooner.
 const WORKERS: usize = 4;
 
@@ -58,7 +62,10 @@ pub(super) fn replay(
         loop {
             ahead.fill(want)?;
             match ahead.queue.pop_front() {
-                Some(Queued::Entry(item)) => each(Part::Entry(&item.entry, &item.header))?,
+                Some(Queued::Entry(item)) => {
+                    ahead.weight -= weight(&item);
+                    each(Part::Entry(&item.entry, &item.header))?;
+                }
                 Some(Queued::Content(frame, range, chunk)) => match frame.bytes() {
                     Ok(bytes) => each(Part::Content(&bytes[range]))?,
                     Err(error) => each(Part::Content(&image.fetch_elsewhere(&chunk, error)?))?,
@@ -132,6 +139,11 @@ enum Queued {
     Content(Rc<Frame>, Range<usize>, ChunkRef),
 }
 
+/// What an entry in the queue takes, about: attributes are in it twice.
+fn weight(item: &layout::Item) -> usize {
+    2 * item.header.len() + size_of_val(&item.chunks[..])
+}
+
 /// What was looked at ahead of the caller.
 struct Ahead<'a> {
     image: &'a Image,
@@ -139,6 +151,7 @@ struct Ahead<'a> {
     /// Chunks of the entry that was looked at last, still to be queued.
     chunks: VecDeque<ChunkRef>,
     queue: VecDeque<Queued>,
+    weight: usize,
     jobs: Sender<Job>,
     frames: HashMap<(Blake3, u32), Weak<Frame>>,
     recent: VecDeque<Rc<Frame>>,
@@ -152,6 +165,7 @@ impl<'a> Ahead<'a> {
             items: Items::new(image),
             chunks: VecDeque::new(),
             queue: VecDeque::new(),
+            weight: 0,
             jobs,
             frames: HashMap::new(),
             recent: VecDeque::new(),
@@ -161,7 +175,7 @@ impl<'a> Ahead<'a> {
 
     /// Looks ahead until the queue is full, or the frames are, or all is queued.
     fn fill(&mut self, want: &mut dyn FnMut(&Entry) -> bool) -> Result<()> {
-        while self.queue.len() < QUEUE {
+        while self.queue.len() < QUEUE && self.weight < WEIGHT {
             if let Some(&chunk) = self.chunks.front() {
                 let place = self.image.find(&chunk)?;
                 let Some(frame) = self.frame(&place) else {
@@ -176,6 +190,7 @@ impl<'a> Ahead<'a> {
                 if want(&item.entry) {
                     self.chunks = std::mem::take(&mut item.chunks).into();
                 }
+                self.weight += weight(&item);
                 self.queue.push_back(Queued::Entry(Box::new(item)));
             } else {
                 self.ended = true;

@@ -9,7 +9,7 @@
 
 mod strict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +124,7 @@ pub struct User {
 }
 
 /// A setuid or setgid file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecialFile {
     /// Its path, as [`canon::display`] writes it.
@@ -138,7 +138,7 @@ pub struct SpecialFile {
 }
 
 /// An extended attribute of one file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct XattrEntry {
     /// The file's path, as [`canon::display`] writes it.
@@ -195,9 +195,26 @@ impl Manifest {
         json
     }
 
-    /// Refuses an entry that carries privilege which this manifest does not list:
+    /// The privilege that entries of the image may carry.
+    pub fn privileges(&self) -> Privileges<'_> {
+        Privileges {
+            setuid: self.setuid.iter().collect(),
+            xattrs: self.xattrs.iter().collect(),
+        }
+    }
+}
+
+/// The privilege that a manifest lists, ready to be looked up for each entry.
+#[derive(Debug)]
+pub struct Privileges<'a> {
+    setuid: HashSet<&'a SpecialFile>,
+    xattrs: HashSet<&'a XattrEntry>,
+}
+
+impl Privileges<'_> {
+    /// Refuses an entry that carries privilege which the manifest does not list:
     /// a setuid or setgid file, or an extended attribute.
-    pub fn check_privilege(&self, entry: &Entry) -> Result<()> {
+    pub fn check(&self, entry: &Entry) -> Result<()> {
         let refuse = |what: String| {
             let path = canon::display(&entry.path);
             let message = format!("{path} has {what}, which the manifest does not list");

@@ -143,7 +143,8 @@ fn another_schema_is_named() {
 
 #[test]
 fn unlisted_privilege_is_refused() {
-    let manifest = example();
+    let example = example();
+    let manifest = example.privileges();
     let mut entry = Entry {
         path: b"usr/bin/su".to_vec(),
         kind: Kind::File { size: 1 },
@@ -153,17 +154,17 @@ fn unlisted_privilege_is_refused() {
         mtime: 0,
         xattrs: BTreeMap::new(),
     };
-    manifest.check_privilege(&entry).unwrap();
+    manifest.check(&entry).unwrap();
     entry.uid = 1;
-    assert!(manifest.check_privilege(&entry).is_err());
+    assert!(manifest.check(&entry).is_err());
     entry.path = b"usr/bin/ping".to_vec();
     entry.mode = 0o755;
     entry
         .xattrs
         .insert(b"security.capability".to_vec(), vec![1, 255]);
-    manifest.check_privilege(&entry).unwrap();
+    manifest.check(&entry).unwrap();
     entry
         .xattrs
         .insert(b"security.capability".to_vec(), vec![1, 254]);
-    assert!(manifest.check_privilege(&entry).is_err());
+    assert!(manifest.check(&entry).is_err());
 }
