@@ -11,4 +11,6 @@
 //! # A reader ignores
 //!
 //! a hint that it cannot parse or that has more than 1 MiB, and a pack whose index
-//! is not there or damaged. It then lists `packs/`, where it can.
+//! is not there or damaged. It then lists `packs/`, where it can. It reads no more
+//! indexes once they have 2^21 chunks together, and each once: nobody vouches for
+//! how much a hint asks for.

@@ -13,7 +13,8 @@
 //!
 //! An entry has references until their lengths add up to the size in its header:
 //! none for an empty file and for all that is not a file, one for a file of at
-//! most 256 KiB. Replacing each file's references by the chunks and the padding
+//! most 256 KiB. Of a larger file, every chunk but the last has at least 16 KiB, so
+//! that the number of references follows from the size. Replacing each file's references by the chunks and the padding
 //! gives the canonical [`super::tar`].
 //!
 //! A layout is stored as chunks of its own, 4 to 64 KiB, which the manifest lists.
@@ -24,6 +25,21 @@
 //!   the manifest;
 //! - whatever a reader of the canonical tar refuses in a header;
 //! - lengths out of range or beyond the file's size; a second reference for a file
-//!   of at most 256 KiB;
+//!   of at most 256 KiB; a chunk under 16 KiB before the end of a larger one;
+//! - more headers, content and padding than the image has bytes, before it keeps
+//!   the references of what is too much;
 //! - an end that is cut short, or anything behind it;
 //! - at last, a layout that expands to another tar than the manifest names.
+//!
+//! # Example
+//!
+//! The layout of the image in the [example](super#a-store-byte-by-byte), 2092 bytes:
+//!
+//! ```text
+//!    0  69 6d 67 6c 79 74 00 01     "imglyt" NUL, version 1
+//!    8  2e 2f 00 ..                 the header of `./`, 512 bytes, as in the tar
+//!  520  2e 2f 68 69 00 ..           the header of `./hi`, whose size field says 5
+//! 1032  ea 8f 16 .. .. .. 20 0f     the digest of "hello"
+//! 1064  05 00 00 00                 its 5 bytes: all of the file
+//! 1068  00 ..                       1024 zero bytes
+//! ```

@@ -51,7 +51,8 @@
 //! and others. Not among them are those that the build host's kernel sets,
 //! `trusted.overlay.*`, `user.overlay.*`, `security.selinux`, `security.ima`,
 //! `security.evm`. A name is 1 to 255 printable ASCII characters without `=` and
-//! `%`, which readers disagree about.
+//! `%`, which readers disagree about. A scan leaves the kernel's own out; a tar that
+//! has one is refused, because a node's kernel would believe it.
 //!
 //! # Hard links
 //!
@@ -62,3 +63,44 @@
 //! # A reader refuses
 //!
 //! everything else. [`crate::canon::ErrorKind`] has one kind for each way.
+//!
+//! # Example
+//!
+//! A root and one file, from nothing but this page:
+//!
+//! ```
+//! fn header(name: &[u8], mode: &[u8; 7], size: &[u8; 11], flag: u8) -> Vec<u8> {
+//!     let mut block = vec![0; 512];
+//!     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
+//!     put(0, name);
+//!     put(100, mode);
+//!     put(108, b"0000000"); // uid
+//!     put(116, b"0000000"); // gid
+//!     put(124, size);
+//!     put(136, b"00000000000"); // mtime
+//!     put(148, b"        "); // the checksum, taken as spaces
+//!     put(156, &[flag]);
+//!     put(257, b"ustar\x0000");
+//!     put(329, b"0000000"); // devmajor
+//!     put(337, b"0000000"); // devminor
+//!     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+//!     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+//!     block
+//! }
+//!
+//! let mut tar = header(b"./", b"0000755", b"00000000000", b'5');
+//! tar.extend(header(b"./hi", b"0000644", b"00000000005", b'0'));
+//! tar.extend(b"hello");
+//! tar.resize(tar.len().next_multiple_of(512), 0);
+//! tar.extend([0; 1024]);
+//!
+//! let mut reader = store::canon::Reader::new(&tar[..]);
+//! assert_eq!(reader.next_entry()?.unwrap().path, b"");
+//! assert_eq!(reader.next_entry()?.unwrap().path, b"hi");
+//! assert_eq!(std::io::read_to_string(reader.content())?, "hello");
+//! assert!(reader.next_entry()?.is_none());
+//!
+//! // The image is called:
+//! assert_eq!(store::Blake3::of(&tar).hex(), "f429a3a0801662ddf9d7020af2e9fcd30b105a6762fa43968fb8ab7cd53235b2");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
