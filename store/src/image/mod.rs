@@ -337,7 +337,6 @@ fn read_indexes<'a>(
     let mut chunks = 0;
     for pack in packs {
         match read_index(backend, pack) {
-            Ok(None) => {}
             Ok(Some(index)) => {
                 chunks += index.chunks().len();
                 if chunks > most {
@@ -347,7 +346,7 @@ fn read_indexes<'a>(
             }
             Err(error) if backend.is_far() && error.kind() == ErrorKind::Io => return Err(error),
             Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(*pack),
-            Err(_) => {}
+            Ok(None) | Err(_) => {}
         }
     }
     Ok((indexes, damaged))
