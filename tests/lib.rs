@@ -13,4 +13,5 @@ pub mod bench;
 pub mod binaries;
 pub mod host;
 pub mod http;
+pub mod measure;
 pub mod server;

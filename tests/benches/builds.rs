@@ -27,11 +27,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use tests::archive::{architecture, archive_address, sha256};
 use tests::binaries::{imgbuild, repository};
+use tests::measure::timed;
 
 /// A recipe of `recipes/` and how its app changes.
 struct Subject {
@@ -265,18 +266,6 @@ impl Place<'_> {
 fn edit(path: &Path, change: impl FnOnce(String) -> String) {
     let text = fs::read_to_string(path).expect("the recipe is there");
     fs::write(path, change(text)).expect("it is ours");
-}
-
-/// Runs a command to its end, with nothing left to write by those before it.
-fn timed(command: &mut Command) -> Duration {
-    rustix::fs::sync();
-    let started = Instant::now();
-    let out = command.stdin(Stdio::null()).output();
-    let taken = started.elapsed();
-    let out = out.unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{command:?}: {said}");
-    taken
 }
 
 /// Times by row and contender.
