@@ -128,7 +128,9 @@ mod tests {
 
         let bomb = zstd::bulk::compress(&vec![b' '; MAX_JSON + 1], 1).unwrap();
         let foreign = zstd::bulk::compress(br#"{"schema":2,"name":"","steps":[]}"#, 1).unwrap();
-        for bad in [&bytes[..bytes.len() - 1], &bomb, &foreign, b""] {
+        let unknown = br#"{"schema":1,"name":"","steps":[],"more":1}"#;
+        let unknown = zstd::bulk::compress(unknown, 1).unwrap();
+        for bad in [&bytes[..bytes.len() - 1], &bomb, &foreign, &unknown, b""] {
             let error = BuildLog::decode(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
         }

@@ -463,3 +463,20 @@ fn parse_marker(marker: &[u8]) -> Option<u32> {
     let number: u32 = version.parse().ok()?;
     (number.to_string() == version).then_some(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::parse_marker;
+
+    #[test]
+    fn a_marker_has_one_spelling() {
+        assert_eq!(parse_marker(b"imgbuild store 1\n"), Some(1));
+        assert_eq!(parse_marker(b"imgbuild store 20\n"), Some(20));
+        for wrong in [
+            "", "1", "+1\n", "01\n", "-1\n", " 1\n", "1 \n", "1\n\n", "\n",
+        ] {
+            let marker = format!("imgbuild store {wrong}");
+            assert_eq!(parse_marker(marker.as_bytes()), None, "{marker:?}");
+        }
+    }
+}

@@ -170,3 +170,36 @@ pub(crate) fn list_packs(backend: &dyn Backend) -> Result<Option<Vec<Blake3>>> {
             .collect()
     }))
 }
+
+#[cfg(all(test, feature = "write"))]
+mod tests {
+    use super::*;
+
+    /// An index that lies must not make lookups long, nor failures many.
+    #[test]
+    fn a_chunk_has_one_place_in_a_pack() {
+        let chunk = ChunkRef::of(b"x");
+        let index = |pack: &[u8], chunks: &[ChunkRef]| {
+            let mut index = Index::unnamed();
+            for _ in 0..3 {
+                index.add(1, chunks);
+            }
+            index.name(Blake3::of(pack));
+            index
+        };
+        let mut locations = Locations::default();
+        locations.add([index(b"one", &[chunk; 100])]);
+        assert_eq!(locations.find(&chunk).count(), 1);
+        locations.add([index(b"two", &[chunk]), index(b"one", &[chunk; 2])]);
+        assert_eq!(locations.find(&chunk).count(), 2);
+        assert_eq!(locations.find(&ChunkRef::of(b"y")).count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_index_is_not_asked_for_again() {
+        let mut locations = Locations::default();
+        assert!(!locations.knows(&Blake3::of(b"pack")));
+        locations.give_up([Blake3::of(b"pack")]);
+        assert!(locations.knows(&Blake3::of(b"pack")));
+    }
+}

@@ -122,6 +122,22 @@ fn refuses_what_is_not_exactly_a_manifest() {
             "trailing text",
             [example().to_json(), b"{}".to_vec()].concat(),
         ),
+        (
+            "a missing key",
+            edited("  \"arch\": \"amd64\",\n  \"suite\"", "  \"suite\""),
+        ),
+        (
+            "another hash function",
+            edited("\"image\": \"blake3:", "\"image\": \"sha256:"),
+        ),
+        ("a digest in capitals", {
+            let hex = example().image.hex();
+            edited(&hex, &hex.to_uppercase())
+        }),
+        (
+            "too many entries",
+            edited("\"entries\": 2", "\"entries\": 1048577"),
+        ),
         ("nothing", Vec::new()),
         ("nesting", "[".repeat(100_000).into_bytes()),
     ];
@@ -129,6 +145,16 @@ fn refuses_what_is_not_exactly_a_manifest() {
         let error = Manifest::from_json(&json).expect_err(what);
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
     }
+}
+
+#[test]
+fn a_document_that_is_too_long_is_not_read() {
+    let mut json = example().to_json();
+    json.resize(MAX_BYTES as usize, b' ');
+    assert_eq!(Manifest::from_json(&json).unwrap(), example());
+    json.push(b' ');
+    let error = Manifest::from_json(&json).unwrap_err();
+    assert!(error.to_string().contains("longer than"), "{error}");
 }
 
 #[test]
