@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+#[cfg(feature = "http")]
 use crate::backend::{Backend, DirBackend};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
