@@ -29,8 +29,10 @@ mod cut;
 pub mod digest;
 #[cfg(feature = "write")]
 mod dir;
+pub mod dsse;
 pub mod env;
 mod error;
+pub mod export;
 #[cfg(feature = "http")]
 mod far;
 #[cfg(doc)]
@@ -45,6 +47,8 @@ mod image;
 pub mod key;
 mod layout;
 mod log;
+#[cfg(feature = "write")]
+pub mod loose;
 pub mod manifest;
 pub mod name;
 mod pack;

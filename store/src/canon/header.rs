@@ -122,15 +122,18 @@ fn check(entry: &Entry) -> Result<(), ErrorKind> {
     if matches!(entry.kind, Kind::Hardlink { .. }) && !entry.xattrs.is_empty() {
         return Err(ErrorKind::Xattr);
     }
-    // GNU tar escapes `=` and `%` in names, others do not; no real name has them.
-    let odd = |byte: &u8| !byte.is_ascii_graphic() || b"=%".contains(byte);
-    let refused = |name: &Vec<u8>| {
-        name.is_empty() || name.len() > 255 || name.iter().any(odd) || is_host_xattr(name)
-    };
-    if entry.xattrs.keys().any(refused) {
+    if !entry.xattrs.keys().all(|name| is_xattr_name(name)) {
         return Err(ErrorKind::Xattr);
     }
     Ok(())
+}
+
+/// Whether an extended attribute of that name belongs in an image, and PAX can
+/// carry it.
+pub(crate) fn is_xattr_name(name: &[u8]) -> bool {
+    // GNU tar escapes `=` and `%` in names, others do not; no real name has them.
+    let odd = |byte: &u8| !byte.is_ascii_graphic() || b"=%".contains(byte);
+    (1..=255).contains(&name.len()) && !name.iter().any(odd) && !is_host_xattr(name)
 }
 
 /// Splits a name into prefix and name fields, if it fits them: no prefix when

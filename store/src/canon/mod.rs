@@ -31,6 +31,8 @@ mod xattr;
 pub use self::entry::{Entry, Kind, is_host_xattr, order};
 pub use self::error::{Error, ErrorKind};
 pub use self::header::encode;
+#[cfg(feature = "write")]
+pub(crate) use self::header::is_xattr_name;
 pub use self::path::{MAX_DEPTH, MAX_PATH, display};
 pub use self::reader::{Content, Reader};
 #[cfg(feature = "write")]
@@ -38,7 +40,11 @@ pub use self::scan::{Scanned, Stamp, scan};
 
 pub(crate) use self::parse::HeaderReader;
 #[cfg(feature = "write")]
-pub(crate) use self::scan::changed;
+pub(crate) use self::path::{check as check_path, check_target, parent};
+#[cfg(feature = "write")]
+pub(crate) use self::pax::split_record as split_pax_record;
+#[cfg(feature = "write")]
+pub(crate) use self::scan::{changed, scan_loosely};
 
 /// Bytes of a tar block.
 pub(crate) const BLOCK: usize = 512;

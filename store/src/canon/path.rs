@@ -13,7 +13,7 @@ pub const MAX_DEPTH: usize = 256;
 const MAX_SEGMENT: usize = 255;
 
 /// Checks a path in the form of [`super::Entry::path`]; the root is empty.
-pub(super) fn check(path: &[u8]) -> Result<(), ErrorKind> {
+pub(crate) fn check(path: &[u8]) -> Result<(), ErrorKind> {
     if path.is_empty() {
         return Ok(());
     }
@@ -41,7 +41,7 @@ pub(super) fn check(path: &[u8]) -> Result<(), ErrorKind> {
 }
 
 /// Checks what a symlink says: anything, so long as there is such a symlink.
-pub(super) fn check_target(target: &[u8]) -> Result<(), ErrorKind> {
+pub(crate) fn check_target(target: &[u8]) -> Result<(), ErrorKind> {
     match target {
         b"" => Err(ErrorKind::EmptyTarget),
         _ if target.contains(&0) => Err(ErrorKind::Nul),
@@ -83,7 +83,7 @@ pub(super) fn unspell(name: &[u8], directory: bool) -> Result<Vec<u8>, ErrorKind
 }
 
 /// The directory that `path` is in; `None` for the root.
-pub(super) fn parent(path: &[u8]) -> Option<&[u8]> {
+pub(crate) fn parent(path: &[u8]) -> Option<&[u8]> {
     if path.is_empty() {
         return None;
     }

@@ -57,7 +57,7 @@ pub(super) fn parse(mut body: &[u8]) -> Result<Records, ErrorKind> {
 }
 
 /// `KEY=VALUE` of the first record, and what follows it.
-fn split_record(body: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_record(body: &[u8]) -> Option<(&[u8], &[u8])> {
     let space = body.iter().take(8).position(|byte| *byte == b' ')?;
     let mut length = 0_usize;
     for digit in &body[..space] {

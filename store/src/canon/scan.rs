@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::path::MAX_DEPTH;
 use super::{Entry, Error, ErrorKind, Kind, MAX_ENTRIES, xattr};
 use crate::error::{Error as StoreError, Result};
+use crate::loose::{Change, Changes};
 
 /// An entry of a tree, and how to notice that its file changed since.
 #[derive(Clone, Debug)]
@@ -56,9 +57,24 @@ impl Stamp {
 /// device and inode are hard links of the first of them; on an overlay file
 /// system, too, two names have the same pair only if they are one file.
 pub fn scan(root: &Path, epoch: u64) -> Result<Vec<Scanned>> {
+    walk(root, Some(epoch), None)
+}
+
+/// The same for a tree that was not made to be an image: what no image can have is
+/// left out, and noted in `changes` instead of refused.
+pub(crate) fn scan_loosely(
+    root: &Path,
+    epoch: Option<u64>,
+    changes: &mut Changes,
+) -> Result<Vec<Scanned>> {
+    walk(root, epoch, Some(changes))
+}
+
+fn walk(root: &Path, epoch: Option<u64>, changes: Option<&mut Changes>) -> Result<Vec<Scanned>> {
     let mut scanner = Scanner {
         root,
         epoch,
+        changes,
         entries: Vec::new(),
         buffer: Vec::new(),
     };
@@ -71,7 +87,9 @@ pub fn scan(root: &Path, epoch: u64) -> Result<Vec<Scanned>> {
 
 struct Scanner<'a> {
     root: &'a Path,
-    epoch: u64,
+    epoch: Option<u64>,
+    /// Where changes are noted, if they are allowed.
+    changes: Option<&'a mut Changes>,
     entries: Vec<Scanned>,
     buffer: Vec<u8>,
 }
@@ -125,17 +143,39 @@ impl Scanner<'_> {
             Kind::Symlink {
                 target: OsString::from(target).into_vec(),
             }
-        } else if kind.is_block_device()
-            || kind.is_char_device()
-            || kind.is_fifo()
-            || kind.is_socket()
-        {
-            return Err(Error::on(ErrorKind::Device, &name).into());
         } else {
-            return Err(Error::on(ErrorKind::UnknownType, &name).into());
+            let change = if kind.is_block_device() || kind.is_char_device() {
+                Change::Device
+            } else if kind.is_fifo() {
+                Change::Fifo
+            } else if kind.is_socket() {
+                Change::Socket
+            } else {
+                return Err(Error::on(ErrorKind::UnknownType, &name).into());
+            };
+            return match &mut self.changes {
+                Some(changes) => {
+                    changes.add(change, &name);
+                    Ok(())
+                }
+                None => Err(Error::on(ErrorKind::Device, &name).into()),
+            };
         };
-        let xattrs = xattr::read(path, &mut self.buffer).map_err(|error| gone(path, error))?;
-        let mtime = u64::try_from(meta.mtime()).unwrap_or(0).min(self.epoch);
+        let mut xattrs = xattr::read(path, &mut self.buffer).map_err(|error| gone(path, error))?;
+        let mtime = (meta.mtime(), meta.mtime_nsec() != 0);
+        let mtime = match &mut self.changes {
+            Some(changes) => {
+                xattrs.retain(|xattr, _| {
+                    let keep = super::is_xattr_name(xattr);
+                    if !keep {
+                        changes.add(Change::Xattr, &name);
+                    }
+                    keep
+                });
+                changes.time(mtime, self.epoch, &name)
+            }
+            None => Changes::default().time(mtime, self.epoch, &name),
+        };
         let entry = Entry {
             path: name,
             kind,

@@ -40,11 +40,13 @@ use self::place::DirPlace;
 pub use self::publish::{Progress, Published};
 use self::staging::Staging;
 use crate::backend::{Backend, DirBackend, check_key};
+use crate::canon;
 use crate::catalogue::{self, Catalogue};
 use crate::digest::ImageId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
 use crate::log::BuildLog;
+use crate::loose::{Changes, Input, Loose};
 use crate::manifest::Manifest;
 use crate::store::{MARKER, Store, manifest_key, marker};
 use crate::writable::Writable;
@@ -206,7 +208,38 @@ impl DirStore {
         epoch: u64,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Published> {
-        publish::publish(self, tree, epoch, progress)
+        let scanned = canon::scan(tree, epoch)?;
+        publish::publish(self, &publish::Files { tree, scanned }, progress)
+    }
+
+    /// The same for a tree that comes from elsewhere: what no image can have is
+    /// left out and noted. Times later than `epoch`, if there is one, become it.
+    pub fn publish_foreign_tree(
+        &self,
+        tree: &Path,
+        epoch: Option<u64>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Published, Changes)> {
+        let mut changes = Changes::default();
+        let scanned = canon::scan_loosely(tree, epoch, &mut changes)?;
+        let published = publish::publish(self, &publish::Files { tree, scanned }, progress)?;
+        Ok((published, changes))
+    }
+
+    /// Reads a tar of any dialect, so that it can be published. Its content is kept
+    /// on the store's disk until then, in a file without a name, unless the tar is
+    /// a plain file itself.
+    pub fn read_tar(&self, tar: Input<'_>, epoch: Option<u64>) -> Result<Loose> {
+        Loose::read(tar, self.staging.nameless()?, epoch)
+    }
+
+    /// Stores a tar as an image, as [`DirStore::publish_tree`] does a tree.
+    pub fn publish_tar(
+        &self,
+        tar: &Loose,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Published> {
+        publish::publish(self, tar, progress)
     }
 }
 

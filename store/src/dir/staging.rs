@@ -105,6 +105,15 @@ impl Staging {
         })
     }
 
+    /// A new file that has no name, and is gone when it is closed.
+    pub(super) fn nameless(&self) -> Result<File> {
+        let staged = self.create()?;
+        staged
+            .file
+            .try_clone()
+            .map_err(|error| Error::io("open", &staged.path, error))
+    }
+
     /// Writes an object: whole, durable, and under its name only then.
     pub(super) fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let mut staged = self.create()?;

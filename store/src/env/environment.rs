@@ -161,6 +161,14 @@ impl<'s> Environment<'s> {
         ]
     }
 
+    /// The keys that sign releases here, and how many of them it takes.
+    pub fn targets_keys(&self) -> Result<(Vec<PublicKey>, u64)> {
+        let root = &self.current.root.signed;
+        let role = root.role(Targets::TYPE)?;
+        let keys = role.keyids.iter().filter_map(|id| root.key(id)).collect();
+        Ok((keys, role.threshold))
+    }
+
     /// Refuses keys that are not this environment's, and an environment that
     /// these keys have never signed.
     ///

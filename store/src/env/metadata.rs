@@ -351,7 +351,7 @@ impl<T: Role> Sealed<T> {
         let role = root.role(T::TYPE)?;
         let mut good: Vec<PublicKey> = Vec::new();
         for id in &role.keyids {
-            let Some(key) = root.keys.get(id).and_then(|k| k.keyval.public.parse().ok()) else {
+            let Some(key) = root.key(id) else {
                 continue;
             };
             if !good.contains(&key) && self.signed_by(id, &key) {
@@ -393,6 +393,11 @@ impl<T: Role> Sealed<T> {
 }
 
 impl Root {
+    /// A key that the root lists, if it is one that can be used.
+    pub(super) fn key(&self, id: &str) -> Option<PublicKey> {
+        self.keys.get(id)?.keyval.public.parse().ok()
+    }
+
     /// What the root says about a role.
     pub(super) fn role(&self, role: &str) -> Result<&RoleEntry> {
         self.roles.get(role).ok_or_else(|| {

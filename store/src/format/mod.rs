@@ -13,6 +13,7 @@
 //! | [`manifest`] | `images/HEX.json` | never |
 //! | [`hint`] | `hints/HEX.json` | yes |
 //! | [`log`] | `logs/HEX.json.zst` | yes |
+//! | [`export`] | none: files that are carried by hand | never |
 //! | [`store`] | `imgbuild-store` | never |
 //! | [`care`] | `pins/HEX.json`, `quarantine/KEY` | yes |
 //! | [`catalogue`] | `catalogue.json` | yes |
@@ -103,6 +104,7 @@
 
 pub mod care;
 pub mod catalogue;
+pub mod export;
 pub mod hint;
 pub mod index;
 pub mod layout;

@@ -21,15 +21,15 @@ mod source;
 mod tape;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::frames::{Lane, Packer};
+pub(super) use self::source::Files;
 use self::source::Source;
 use self::tape::Tape;
 use super::DirStore;
-use crate::canon::{self, END, HeaderReader, Kind, Scanned, padding};
+use crate::canon::{self, END, Entry, HeaderReader, Kind, padding};
 use crate::chunk::ChunkRef;
 use crate::cut;
 use crate::digest::{Blake3, ImageId, Sha256};
@@ -76,6 +76,8 @@ pub struct Published {
     pub size: u64,
     /// Its entries.
     pub entries: u64,
+    /// The latest time that one of them has, in seconds since 1970.
+    pub newest: u64,
     /// Its layout.
     pub layout: LayoutRef,
     /// Its setuid and setgid files.
@@ -97,22 +99,18 @@ const ATTEMPTS: u32 = 5;
 
 pub(super) fn publish(
     store: &DirStore,
-    tree: &Path,
-    epoch: u64,
+    source: &impl Source,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Published> {
-    let scanned = canon::scan(tree, epoch)?;
-    let bytes = scanned.iter().map(|scanned| scanned.entry.size()).sum();
-    progress(Progress::Scanned {
-        entries: scanned.len() as u64,
-        bytes,
-    });
+    let entries = source.entries().count() as u64;
+    let bytes = source.entries().map(Entry::size).sum();
+    progress(Progress::Scanned { entries, bytes });
 
     let (mut written, mut attempts) = (0, 0);
     let (tree, tar, packs) = loop {
         let known = known_chunks(store)?;
         let mut writer = PackWriter::new(store.place());
-        let (packed, tar) = pack(tree, &scanned, &known, &mut writer, progress)?;
+        let (packed, tar) = pack(source, &known, &mut writer, progress)?;
         let (new_packs, gained) = writer.commit()?;
         written += gained;
         let old = pack::keys(packed.packs.iter().copied());
@@ -143,15 +141,15 @@ pub(super) fn publish(
         .put(&Hint::key(&tar.blake3), &hint.to_json())?;
 
     check(store, &tar, &tree.layout, progress)?;
-    let entries = scanned.iter().map(|scanned| &scanned.entry);
     Ok(Published {
         image: tar.blake3,
         sha256: tar.sha256,
         size: tar.size,
-        entries: scanned.len() as u64,
+        entries,
+        newest: source.entries().map(|entry| entry.mtime).max().unwrap_or(0),
         layout: tree.layout,
-        setuid: entries.clone().filter_map(SpecialFile::of).collect(),
-        xattrs: entries.flat_map(XattrEntry::all_of).collect(),
+        setuid: source.entries().filter_map(SpecialFile::of).collect(),
+        xattrs: source.entries().flat_map(XattrEntry::all_of).collect(),
         written,
         chunks_new: tree.chunks_new,
         chunks_total: tree.chunks_total,
@@ -186,17 +184,15 @@ struct Packed {
 
 /// Runs the pipeline.
 fn pack(
-    tree: &Path,
-    scanned: &[Scanned],
+    source: &impl Source,
     known: &Locations,
     packs: &mut PackWriter<'_>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(Packed, tape::Tar)> {
     thread::scope(|scope| {
         let (tape, hashing) = Tape::start(scope);
-        let packed = packs.fill(|frames| {
-            Producer::new(tree, tape, Packer::new(known, frames)).run(scanned, progress)
-        })?;
+        let packed = packs
+            .fill(|frames| Producer::new(source, tape, Packer::new(known, frames)).run(progress))?;
         Ok((packed, hashing.join().map_err(|_| died())?))
     })
 }
@@ -206,8 +202,9 @@ fn died() -> Error {
 }
 
 /// The first stage.
-struct Producer<'a> {
-    source: Source<'a>,
+struct Producer<'a, S> {
+    source: &'a S,
+    buffer: Vec<u8>,
     rules: HeaderReader,
     tape: Tape,
     packer: Packer<'a>,
@@ -215,10 +212,11 @@ struct Producer<'a> {
     read: u64,
 }
 
-impl<'a> Producer<'a> {
-    fn new(tree: &'a Path, tape: Tape, packer: Packer<'a>) -> Self {
+impl<'a, S: Source> Producer<'a, S> {
+    fn new(source: &'a S, tape: Tape, packer: Packer<'a>) -> Self {
         Self {
-            source: Source::new(tree),
+            source,
+            buffer: Vec::new(),
             rules: HeaderReader::default(),
             tape,
             packer,
@@ -227,15 +225,15 @@ impl<'a> Producer<'a> {
         }
     }
 
-    fn run(mut self, scanned: &[Scanned], progress: &(dyn Fn(Progress) + Sync)) -> Result<Packed> {
+    fn run(mut self, progress: &(dyn Fn(Progress) + Sync)) -> Result<Packed> {
         self.layout.write(&layout::MAGIC, &mut self.packer)?;
-        for one in scanned {
-            self.rules.admit(&one.entry)?;
-            let header = canon::encode(&one.entry)?;
+        for (index, entry) in self.source.entries().enumerate() {
+            self.rules.admit(entry)?;
+            let header = canon::encode(entry)?;
             self.tape.write(&header)?;
             self.layout.write(&header, &mut self.packer)?;
-            if let Kind::File { size } = one.entry.kind {
-                self.content(one)?;
+            if let Kind::File { size } = entry.kind {
+                self.content(index)?;
                 self.tape.write(&END[..padding(size)])?;
                 self.read += size;
                 progress(Progress::Read { bytes: self.read });
@@ -247,15 +245,16 @@ impl<'a> Producer<'a> {
         self.packer.finish(layout)
     }
 
-    fn content(&mut self, one: &Scanned) -> Result<()> {
+    fn content(&mut self, index: usize) -> Result<()> {
         let Self {
             source,
+            buffer,
             tape,
             packer,
             layout,
             ..
         } = self;
-        source.read(one, &mut |bytes| {
+        source.read(index, buffer, &mut |bytes| {
             let chunk = ChunkRef::of(bytes);
             tape.write(bytes)?;
             packer.add(Lane::Content, chunk, bytes)?;

@@ -1,4 +1,5 @@
-//! Reading the files of a tree, and noticing when they are not what was scanned.
+//! Where entries and content come from: the files of a tree, and noticing when they
+//! are not what was scanned, or a tar that was read.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -9,34 +10,78 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use crate::canon::{Scanned, Stamp, changed};
+use crate::canon::{Entry, Scanned, Stamp, changed};
 use crate::chunk;
 use crate::cut;
 use crate::error::{Error, Result};
+use crate::loose::{Content, Data, Loose, Placed};
 
 /// Bytes of a large file that are in memory at once.
 const WINDOW: usize = 4 << 20;
 
-/// The files of one tree.
-pub(super) struct Source<'a> {
-    tree: &'a Path,
-    buffer: Vec<u8>,
+/// Entries in canonical order, and their content, which can be read again.
+pub(crate) trait Source {
+    /// The entries.
+    fn entries(&self) -> impl Iterator<Item = &Entry>;
+
+    /// Hands out the content of one of them, chunk by chunk.
+    fn read(
+        &self,
+        index: usize,
+        buffer: &mut Vec<u8>,
+        each: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()>;
 }
 
-impl<'a> Source<'a> {
-    pub(super) fn new(tree: &'a Path) -> Self {
-        Self {
-            tree,
-            buffer: Vec::new(),
-        }
+/// A tar that was read.
+impl Source for Loose {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.placed.iter().map(|placed| &placed.entry)
     }
 
-    /// Hands out the content of a file, chunk by chunk.
-    pub(super) fn read(
-        &mut self,
-        scanned: &Scanned,
+    fn read(
+        &self,
+        index: usize,
+        buffer: &mut Vec<u8>,
         each: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        let Placed { entry, data } = &self.placed[index];
+        let whole;
+        let extents = match data {
+            Data::At(at) => {
+                whole = Data::whole(*at, entry.size());
+                &whole[..]
+            }
+            Data::Sparse(extents) => extents,
+        };
+        let mut content = Content::new(&self.content, extents, entry.size());
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => changed(&entry.path),
+            _ => Error::io("read", "the archive's content", error),
+        };
+        chunks(&mut content, entry.size(), buffer, &failed, each)?;
+        self.unchanged()
+    }
+}
+
+/// The files of one tree.
+pub(crate) struct Files<'a> {
+    pub(crate) tree: &'a Path,
+    pub(crate) scanned: Vec<Scanned>,
+}
+
+impl Source for Files<'_> {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.scanned.iter().map(|scanned| &scanned.entry)
+    }
+
+    fn read(
+        &self,
+        index: usize,
+        buffer: &mut Vec<u8>,
+        each: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let scanned = &self.scanned[index];
         let path = self.tree.join(OsStr::from_bytes(&scanned.entry.path));
         // Not through a symlink, and without waiting for a FIFO's other end:
         // whatever came here since the scan is found by its stamp.
@@ -60,25 +105,39 @@ impl<'a> Source<'a> {
             }
         };
         stamped(&file)?;
-        self.buffer.clear();
-        let mut left = scanned.entry.size();
-        while left > 0 {
-            // The window always has room: what is left over is less than a chunk.
-            let start = self.buffer.len();
-            let len = usize::try_from(left).unwrap_or(WINDOW).min(WINDOW - start);
-            self.buffer.resize(start + len, 0);
-            file.read_exact(&mut self.buffer[start..])
-                .map_err(|error| match error.kind() {
-                    std::io::ErrorKind::UnexpectedEof => changed(&scanned.entry.path),
-                    _ => Error::io("read", &path, error),
-                })?;
-            left -= len as u64;
-            let done = hand_out(&self.buffer, scanned.entry.size(), left == 0, each)?;
-            self.buffer.drain(..done);
-        }
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => changed(&scanned.entry.path),
+            _ => Error::io("read", &path, error),
+        };
+        let size = scanned.entry.size();
+        chunks(&mut file, size, buffer, &failed, each)?;
         // Also a byte more than before, or a time that moved, is a change.
         stamped(&file)
     }
+}
+
+/// Hands out what `content` yields, `size` bytes, chunk by chunk. `buffer` is
+/// anything, and kept for the next file.
+pub(super) fn chunks(
+    content: &mut dyn Read,
+    size: u64,
+    buffer: &mut Vec<u8>,
+    failed: &dyn Fn(std::io::Error) -> Error,
+    each: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    buffer.clear();
+    let mut left = size;
+    while left > 0 {
+        // The window always has room: what is left over is less than a chunk.
+        let start = buffer.len();
+        let len = usize::try_from(left).unwrap_or(WINDOW).min(WINDOW - start);
+        buffer.resize(start + len, 0);
+        content.read_exact(&mut buffer[start..]).map_err(failed)?;
+        left -= len as u64;
+        let done = hand_out(buffer, size, left == 0, each)?;
+        buffer.drain(..done);
+    }
+    Ok(())
 }
 
 /// Hands out the chunks that can be cut from the window; returns their bytes.
