@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub use self::care::{FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::export::Format;
+
 const AFTER_HELP: &str = "\
 Without a command, the arguments are recipes to build: `imgbuild recipes/fanery.toml`.
 
@@ -51,6 +53,41 @@ or not. IMAGE is a digest, its first 8 or more hex digits, NAME (its newest
 release) or ENV/NAME; its log comes from the store.
 
 Example: imgbuild log dev/fanery-node 4";
+
+const IMPORT_HELP: &str = "\
+Takes in what mmdebstrap, debootstrap, mkosi, debos or `docker export` made. The
+tar may be of any dialect and order; it becomes the one canonical tar of its tree,
+whose digest is the image. What no image can have (devices, FIFOs, sockets, some
+extended attributes) is left out and reported. Owners are the numbers in the
+archive. Times are kept; with SOURCE_DATE_EPOCH none is later. A tar that is
+canonical already keeps its digest.
+
+A tar needs no root; a directory may, to be read. A tar that is compressed or
+comes through a pipe needs its unpacked size on the store's disk meanwhile.
+
+Exit code 3: the archive is damaged, or has entries that no tree can have; the
+entry is named and nothing is imported.
+
+Examples: imgbuild import root.tar.zst --name base
+          docker export web | imgbuild import - --name web
+          SOURCE_DATE_EPOCH=1700000000 imgbuild import ./root --name base";
+
+const EXPORT_HELP: &str = "\
+IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
+ENV/NAME. The tar is the image: its blake3 is the image's name. The compressed
+forms are the same bytes on every machine, whatever its number of cores, as long
+as imgbuild brings the same encoders. Any tar(1) unpacks them.
+
+With -o, these lie beside FILE, which gets its name last:
+  FILE.manifest.json  the manifest as it was released
+  FILE.sha256         for sha256sum -c
+  FILE.dsse.json      both digests of FILE, the encoder's version and the manifest's
+                      digest, signed with the environment's targets key (in-toto
+                      statement in a DSSE envelope)
+Who exports the same release to the same name again adds a signature.
+
+Examples: imgbuild export fanery-node -o fanery-node.tar.zst
+          imgbuild export prod/fanery-node --format tar | tar -tv";
 
 const DIFF_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
@@ -111,6 +148,12 @@ pub enum Command {
     /// Show what the steps of a recipe, or of an image's build, printed
     #[command(after_help = LOG_HELP)]
     Log(LogArgs),
+    /// Take in a root filesystem that another tool made
+    #[command(after_help = IMPORT_HELP)]
+    Import(ImportArgs),
+    /// Write an image as a tarball, signed to be carried by hand
+    #[command(after_help = EXPORT_HELP)]
+    Export(ExportArgs),
 }
 
 /// Flags of every command.
@@ -293,6 +336,49 @@ pub struct DiffArgs {
     pub common: Common,
 }
 
+/// `import`.
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// A root filesystem: a directory, a tar (plain, gz, xz or zst), or `-`
+    #[arg(value_name = "TAR|DIR")]
+    pub from: PathBuf,
+    /// What the image is called
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Environment to release into; repeatable
+    #[arg(long, value_name = "ENV", default_value = "dev")]
+    pub env: Vec<String>,
+    /// Debian suite; read from /etc/os-release when left out
+    #[arg(long, value_name = "SUITE")]
+    pub suite: Option<String>,
+    /// Debian architecture; read from the tree when left out
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `export`.
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Form of the file; by the name of FILE when left out, else tar
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// The file; standard output when left out
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Environment whose release it is and whose key signs; dev when left out
+    #[arg(long, value_name = "ENV")]
+    pub env: Option<String>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// `log`.
 #[derive(Args, Debug)]
 pub struct LogArgs {
@@ -336,6 +422,8 @@ impl Command {
             Self::Diff(args) => &args.common,
             Self::Store(args) => args.command.common(),
             Self::Log(args) => &args.common,
+            Self::Import(args) => &args.common,
+            Self::Export(args) => &args.common,
         }
     }
 }

@@ -6,10 +6,12 @@
 //! second name.
 
 use store::env::{Environment, Guard, Release, Shelf};
+use store::key::PublicKey;
 use store::{EnvName, ImageName, Manifest, Store};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::image::FIRST_ENVIRONMENT;
+use crate::import;
 use crate::lock::{self, Lock};
 use crate::settings::Settings;
 
@@ -73,6 +75,13 @@ pub fn lock(store: &Store, manifest: &Manifest) -> Result<Lock> {
         ))
         .hint("build its recipe once more with `--vary`: that retains it")
     })?;
+    if import::Record::is(&text) {
+        return Err(Error::failed(format!(
+            "{} was imported: there is no lock that says what it is made of",
+            manifest.image
+        ))
+        .hint("its manifest names its packages: imgbuild show IMAGE"));
+    }
     let text = String::from_utf8(text).context(failed)?;
     Lock::parse(&text).map_err(|e| Error::failed(failed()).because(&e))
 }
@@ -94,6 +103,10 @@ fn newest(store: &Store, name: &ImageName) -> Option<Release> {
 /// The manifest as it was released: a later one may tell another start command
 /// of the same image.
 fn released(store: &Store, release: &Release) -> Result<Manifest> {
+    released_json(store, release).map(|(manifest, _)| manifest)
+}
+
+fn released_json(store: &Store, release: &Release) -> Result<(Manifest, Vec<u8>)> {
     let failed = || format!("cannot read release {} of {}", release.seq, release.name);
     let json = store
         .backend()
@@ -111,7 +124,58 @@ fn released(store: &Store, release: &Release) -> Result<Manifest> {
         let other = format!("{} describes {}", release.target_path, manifest.image);
         return Err(Error::failed(failed()).detail(other));
     }
-    Ok(manifest)
+    Ok((manifest, json))
+}
+
+/// A release of an image, byte for byte.
+pub struct Released {
+    /// What the image is called there.
+    pub name: ImageName,
+    /// The number of the release.
+    pub seq: u64,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The same, as it was signed.
+    pub json: Vec<u8>,
+}
+
+/// The newest release of an image in an environment, under the manifest's name if
+/// there is one. An image that was revoked there is refused.
+pub fn released_in(store: &Store, env: &EnvName, manifest: &Manifest) -> Result<Released> {
+    let all = releases(store, env)?;
+    let of_image = all.iter().filter(|r| r.image == manifest.image);
+    let release = of_image
+        .max_by_key(|r| (r.name == manifest.name, r.seq))
+        .ok_or_else(|| {
+            Error::failed(format!("{} is not released in {env}", manifest.image)).hint(
+                "name the environment with --env ENV, or leave -o out: standard output is \
+                 not signed",
+            )
+        })?;
+    let newest = all
+        .iter()
+        .filter(|r| r.name == release.name)
+        .max_by_key(|r| r.seq)
+        .unwrap_or(release);
+    if newest.custom.revoked.contains(&release.image) {
+        let what = format!("{} was revoked in {env}", release.image);
+        return Err(Error::new(ErrorKind::Refused, what)
+            .hint("export an image that mends what the revocation was for"));
+    }
+    let (manifest, json) = released_json(store, release)?;
+    Ok(Released {
+        name: release.name.clone(),
+        seq: release.seq,
+        manifest,
+        json,
+    })
+}
+
+/// The keys that sign releases in an environment, and how many it takes.
+pub fn targets_keys(store: &Store, env: &EnvName) -> Result<(Vec<PublicKey>, u64)> {
+    let shelf = ReadOnly(store);
+    let keys = Environment::open(&shelf, env).and_then(|e| e.targets_keys());
+    keys.context(|| format!("cannot read the environment {env}"))
 }
 
 fn releases(store: &Store, env: &EnvName) -> Result<Vec<Release>> {

@@ -120,7 +120,7 @@ fn retain(recipe: &Recipe, lock: &Lock, store: &DirStore) -> Result<()> {
 /// Makes the image visible in the store. Another recipe, or this one before a
 /// change that left the tree alone, may have described the same image already:
 /// that description stays, and ours is the one that is released.
-fn describe(manifest: &Manifest, store: &DirStore) -> Result<()> {
+pub(crate) fn describe(manifest: &Manifest, store: &DirStore) -> Result<()> {
     if store.read().manifest(&manifest.image).is_ok() {
         return Ok(());
     }
@@ -134,18 +134,31 @@ pub fn release(manifest: &Manifest, store: &DirStore, settings: &Settings, ui: &
     let env: EnvName = FIRST_ENVIRONMENT
         .parse()
         .context(|| "bad name of an environment".into())?;
+    release_into(&env, manifest, store, settings, ui)
+}
+
+/// Signs an image into an environment; returns the release's number. Only the
+/// first environment is made when it is not there.
+pub fn release_into(
+    env: &EnvName,
+    manifest: &Manifest,
+    store: &DirStore,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<u64> {
     let now = jiff::Timestamp::now();
     let failed = || format!("cannot release into the environment {env}");
-    let keys = if Environment::exists(store, &env).context(failed)? {
-        RoleKeys::load(&settings.keys, &env).map_err(|e| {
+    let exists = Environment::exists(store, env).context(failed)?;
+    let keys = if exists || env.as_str() != FIRST_ENVIRONMENT {
+        RoleKeys::load(&settings.keys, env).map_err(|e| {
             Error::failed(failed()).because(&e).hint(format!(
                 "the environment's keys belong in {}; name another place with --keys DIR",
                 settings.keys.display()
             ))
         })?
     } else {
-        let keys = RoleKeys::load_or_generate(&settings.keys, &env).context(failed)?;
-        Environment::init(store, &env, &keys, now).context(failed)?;
+        let keys = RoleKeys::load_or_generate(&settings.keys, env).context(failed)?;
+        Environment::init(store, env, &keys, now).context(failed)?;
         ui.note(&format!(
             "made the environment `{env}` in {} and its keys in {}",
             store.root().display(),
@@ -153,7 +166,7 @@ pub fn release(manifest: &Manifest, store: &DirStore, settings: &Settings, ui: &
         ));
         keys
     };
-    let mut environment = Environment::open(store, &env).context(failed)?;
+    let mut environment = Environment::open(store, env).context(failed)?;
     let release = environment.release(manifest, &keys, now).context(failed)?;
     Ok(release.seq)
 }

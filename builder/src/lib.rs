@@ -16,6 +16,9 @@
 //! results as [`layers`]. [`image`] packs the finished tree into the store and
 //! releases it. [`mod@build`] is the whole of it.
 //!
+//! [`mod@import`] takes in what other tools made, [`mod@export`] makes files that they
+//! understand.
+//!
 //! [`find`] knows what a person means by an image, [`compare`] what two of them
 //! do not have in common, [`sbom`] what one is made of, [`logs`]
 //! what its steps printed.
@@ -28,10 +31,12 @@ pub mod build;
 pub mod commands;
 pub mod compare;
 pub mod error;
+pub mod export;
 pub mod fetch;
 pub mod find;
 pub mod host;
 pub mod image;
+pub mod import;
 pub mod interrupt;
 pub mod layers;
 pub mod leak;

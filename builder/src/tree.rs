@@ -65,15 +65,13 @@ impl Tree {
                 self.path.display()
             ))
         })?;
-        let mut packages: Vec<Package> = status.split("\n\n").filter_map(installed).collect();
-        packages.sort_by(|a, b| (&a.name, &a.arch).cmp(&(&b.name, &b.arch)));
-        Ok(packages)
+        Ok(packages(&status))
     }
 
     /// The users, in the order of the file.
     pub fn users(&self) -> Result<Vec<User>> {
         let text = self.read("etc/passwd")?.unwrap_or_default();
-        Ok(text.lines().filter_map(user).collect())
+        Ok(users(&text))
     }
 
     /// The Python distributions of a virtualenv, sorted.
@@ -82,19 +80,7 @@ impl Tree {
         let mut wheels = Vec::new();
         for python in self.names(&lib)? {
             for name in self.names(&format!("{lib}/{python}/site-packages"))? {
-                let stem = name
-                    .strip_suffix(".dist-info")
-                    .or(name.strip_suffix(".egg-info"));
-                let Some((project, version)) = stem.and_then(|s| s.split_once('-')) else {
-                    continue;
-                };
-                // Eggs add the interpreter: name-1.0-py2.7
-                let version = version.split("-py").next().unwrap_or(version);
-                wheels.push(Wheel {
-                    virtualenv: virtualenv.to_owned(),
-                    name: project.to_owned(),
-                    version: version.to_owned(),
-                });
+                wheels.extend(wheel(virtualenv, &name));
             }
         }
         wheels.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
@@ -120,6 +106,33 @@ impl Tree {
         names.sort();
         Ok(names)
     }
+}
+
+/// The installed packages of dpkg's status file, sorted.
+pub(crate) fn packages(status: &str) -> Vec<Package> {
+    let mut packages: Vec<Package> = status.split("\n\n").filter_map(installed).collect();
+    packages.sort_by(|a, b| (&a.name, &a.arch).cmp(&(&b.name, &b.arch)));
+    packages
+}
+
+/// The users of /etc/passwd, in its order.
+pub(crate) fn users(passwd: &str) -> Vec<User> {
+    passwd.lines().filter_map(user).collect()
+}
+
+/// What the name of an entry of `site-packages` says is installed.
+pub(crate) fn wheel(virtualenv: &str, name: &str) -> Option<Wheel> {
+    let stem = name
+        .strip_suffix(".dist-info")
+        .or(name.strip_suffix(".egg-info"))?;
+    let (project, version) = stem.split_once('-')?;
+    // Eggs add the interpreter: name-1.0-py2.7
+    let version = version.split("-py").next().unwrap_or(version);
+    Some(Wheel {
+        virtualenv: virtualenv.to_owned(),
+        name: project.to_owned(),
+        version: version.to_owned(),
+    })
 }
 
 /// A stanza of dpkg's status file, if the package is installed.

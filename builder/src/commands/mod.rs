@@ -4,7 +4,9 @@ mod build;
 mod care;
 mod diff;
 mod doctor;
+mod export;
 mod image;
+mod import;
 mod lock;
 mod log;
 mod plan;
@@ -34,6 +36,8 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Diff(args) => diff::run(&args, settings, ui),
         Command::Store(args) => care::run(&args, settings, ui),
         Command::Log(args) => log::run(&args, settings, ui),
+        Command::Import(args) => import::run(&args, settings, ui),
+        Command::Export(args) => export::run(&args, settings, ui),
     }
 }
 
@@ -45,11 +49,13 @@ fn only_reads(command: &Command) -> bool {
         | Command::Diff(_)
         | Command::Rebuild(_)
         | Command::Log(_)
+        | Command::Export(_)
         | Command::Doctor(_) => true,
         Command::Build(_)
         | Command::Lock(_)
         | Command::Plan(_)
         | Command::Shell(_)
+        | Command::Import(_)
         | Command::Store(_) => false,
     }
 }

@@ -24,6 +24,7 @@ use crate::compare::{self, Report, Side, compare};
 use crate::error::{Context, Error, Result};
 use crate::find;
 use crate::host;
+use crate::import;
 use crate::layers::remove;
 use crate::lock::Lock;
 use crate::recipe::Recipe;
@@ -161,6 +162,13 @@ fn place(settings: &Settings, manifest: &Manifest) -> PathBuf {
 
 fn recipe(manifest: &Manifest, inputs: &Inputs) -> Result<Recipe> {
     let json = retained(inputs, &manifest.recipe, manifest, "recipe")?;
+    if import::Record::is(&json) {
+        return Err(Error::failed(format!(
+            "{} was imported: there is no recipe to build it from",
+            manifest.image
+        ))
+        .hint("only images that were built from a recipe can be built again"));
+    }
     let bad = |why: String| {
         Error::failed(format!(
             "the retained recipe of {} is not usable",

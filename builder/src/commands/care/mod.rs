@@ -13,6 +13,7 @@ use store::{DirBackend, ImageId, Sha256, Store};
 use crate::args::{StoreArgs, StoreCommand};
 use crate::error::{Error, ErrorKind, Result};
 use crate::find;
+use crate::import;
 use crate::lock::Lock;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -81,6 +82,10 @@ pub(super) fn pinned(why: Option<&Vec<Why>>) -> Option<String> {
 
 /// The inputs that a retained lock names.
 fn inputs_of(lock: &[u8]) -> std::result::Result<Vec<Sha256>, String> {
+    // An imported image has a record in place of a lock, and no inputs.
+    if import::Record::is(lock) {
+        return Ok(Vec::new());
+    }
     let text = std::str::from_utf8(lock).map_err(|error| error.to_string())?;
     let lock = Lock::parse(text).map_err(|error| error.to_string())?;
     Ok(lock.inputs().copied().collect())
