@@ -197,7 +197,10 @@ impl Tree {
     /// The entries in canonical order.
     pub(super) fn finish(self, epoch: Option<u64>, changes: &mut Changes) -> Result<Vec<Placed>> {
         let mut names = Vec::with_capacity(self.names.len());
-        for (path, node) in &self.names {
+        // By name, so that of several errors it is always the same one.
+        let mut all: Vec<_> = self.names.iter().collect();
+        all.sort_unstable();
+        for (path, node) in all {
             let at = self.resolve(path, *node)?;
             let directory = matches!(self.nodes[at].kind, NodeKind::Directory { .. });
             if directory && at != *node {
