@@ -5,7 +5,7 @@
 //! the retained .debs is needed, years later and without a network.
 //! debootstrap unpacks a tarball, as its own `--make-tarball` writes one: it
 //! would copy and hash each package of an archive again, in shell. Its packages
-//! are not compressed ([`plain`]).
+//! are not compressed (see `plain`).
 
 mod plain;
 
