@@ -133,8 +133,7 @@ impl Bench {
 
     fn json(&self, arguments: &[&str]) -> Value {
         let ran = self.imgbuild(arguments).expect(0);
-        let last = ran.stdout.lines().last().unwrap();
-        serde_json::from_str(last).unwrap()
+        serde_json::from_str(&ran.stdout).unwrap()
     }
 }
 
@@ -158,11 +157,6 @@ fn one_tree_is_one_image_whichever_way_it_comes() {
     assert_eq!(told["changes"]["fifo"]["count"], 1);
 
     let shown = bench.json(&["show", "base", "--json"]);
-    let shown = if shown.is_object() {
-        shown
-    } else {
-        panic!("{shown}")
-    };
     assert_eq!(shown["suite"], "bookworm");
     assert_eq!(shown["arch"], "amd64");
     assert_eq!(shown["packages"][1]["name"], "tzdata");
@@ -245,6 +239,8 @@ fn three_formats_for_the_programs_that_people_have() {
              mkdir ../gnu ../bsd
              tar --xattrs --xattrs-include='*' --numeric-owner -C ../gnu -xpf $file
              bsdtar --numeric-owner -C ../bsd -xpf $file
+             # libarchive leaves the time of the directory that it unpacks into alone.
+             touch -r ../gnu ../bsd
              tar -C .. -tf $file > /dev/null
              for one in gnu bsd; do
                  rm -rf ../had; mv ../$one ../had
