@@ -474,7 +474,7 @@ fn mistakes_and_damaged_state_are_told_apart() {
             "--env",
             "dev",
             "--repo",
-            "https://example.org",
+            "ftp://localhost/store",
             "--root",
             farm.str("root.json"),
         ],
