@@ -118,14 +118,7 @@ impl Envelope {
     /// Refuses the envelope unless at least `threshold` of the keys have signed it,
     /// each counted once.
     pub fn verify(&self, keys: &[PublicKey], threshold: u64) -> Result<()> {
-        let message = self.message();
-        let mut good: Vec<&PublicKey> = Vec::new();
-        for key in keys {
-            let signed = |s: &Signature| key.verify(&message, &s.bytes).is_ok();
-            if !good.contains(&key) && self.signatures.iter().any(signed) {
-                good.push(key);
-            }
-        }
+        let good = self.signers(keys);
         if threshold == 0 || (good.len() as u64) < threshold {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -137,6 +130,24 @@ impl Envelope {
             ));
         }
         Ok(())
+    }
+
+    /// Which of the keys have signed it, each once.
+    pub fn signers(&self, keys: &[PublicKey]) -> Vec<PublicKey> {
+        let message = self.message();
+        let mut good: Vec<PublicKey> = Vec::new();
+        for key in keys {
+            let signed = |s: &Signature| key.verify(&message, &s.bytes).is_ok();
+            if !good.contains(key) && self.signatures.iter().any(signed) {
+                good.push(*key);
+            }
+        }
+        good
+    }
+
+    /// The ids of the keys that the signatures say they are by.
+    pub fn keyids(&self) -> impl Iterator<Item = &str> {
+        self.signatures.iter().map(|signature| &*signature.keyid)
     }
 
     /// Adds a signature, in place of an earlier one by the same key. It is verified

@@ -18,6 +18,7 @@
 //!
 //! Each format has a page of its own in [`format`](mod@format).
 
+pub mod attest;
 pub mod backend;
 pub mod canon;
 #[cfg(feature = "write")]

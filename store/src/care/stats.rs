@@ -97,7 +97,17 @@ pub fn stats(store: &Store, place: &dyn Survey) -> Result<Stats> {
         pins: pins::pins(place)?,
         inputs: Amount::of(place, &[INPUTS])?,
         quarantine: Amount::of(place, &["quarantine/"])?,
-        metadata: Amount::of(place, &[IMAGES, "hints/", "logs/", "pins/", "env/"])?,
+        metadata: Amount::of(
+            place,
+            &[
+                IMAGES,
+                "hints/",
+                "logs/",
+                "pins/",
+                "env/",
+                crate::attest::FOLDER,
+            ],
+        )?,
         packs: Amount::of(place, &[pack::FOLDER])?,
         leftover: writers.leftover,
         writers: writers.alive,

@@ -6,14 +6,15 @@
 //! hash and version. Expiry is not looked at: renewing is what we are here for.
 
 use jiff::Timestamp as Time;
-use serde_json::Map;
 
+use super::draft::{Founding, Holders, Seat};
 use super::error::{Error, ErrorKind, Result};
-use super::lifetimes::expiry;
-use super::metadata::{
-    Head, Key, LIMIT, Pin, Role, RoleEntry, Root, Sealed, Snapshot, Targets, Timestamp, seal,
-};
-use super::{Lifetimes, RoleKeys, Shelf, paths};
+use super::log::{self, Entry};
+use super::metadata::{LIMIT, Pin, Role, Root, Sealed, Snapshot, Targets, Timestamp};
+use super::publish::{lock, publish};
+use super::roles::Hands;
+use super::{Lifetimes, Policy, RoleKeys, Shelf, paths};
+use crate::digest::Sha256;
 use crate::key::{PublicKey, Signer};
 use crate::name::EnvName;
 
@@ -31,7 +32,10 @@ pub struct Environment<'s> {
 pub(super) struct Current {
     pub(super) root: Sealed<Root>,
     pub(super) root_bytes: Vec<u8>,
+    /// Of the first root.
+    fingerprint: Sha256,
     pub(super) targets: Sealed<Targets>,
+    pub(super) targets_bytes: Vec<u8>,
     pub(super) snapshot: Sealed<Snapshot>,
     pub(super) timestamp: Sealed<Timestamp>,
 }
@@ -53,64 +57,29 @@ impl<'s> Environment<'s> {
         lifetimes: Lifetimes,
         now: Time,
     ) -> Result<Self> {
-        lifetimes.check()?;
         let Some(root_key) = keys.root.as_deref() else {
             let text = format!("the environment {name} cannot be made without its root key");
             return Err(Error::new(ErrorKind::WrongKey, text));
         };
-        let _lock = shelf
-            .lock()
-            .map_err(|e| Error::store("cannot lock the environments", e))?;
+        let single = |key: &dyn Signer| Holders {
+            keys: vec![key.public()],
+            threshold: 1,
+        };
+        let founding = Founding {
+            root: single(root_key),
+            targets: single(&*keys.targets),
+            online: single(&*keys.online),
+            lifetimes,
+            policy: None,
+        };
+        let mut proposal = Self::draft_init(name, &founding, now)?;
+        Self::sign_init(&mut proposal, &[root_key, &*keys.targets])?;
+        let _lock = lock(shelf)?;
         if read(shelf, name, "timestamp.json")?.is_some() {
             let text = format!("there is an environment {name} in this store already");
             return Err(Error::new(ErrorKind::Exists, text));
         }
-
-        let root = Root {
-            head: Head::new::<Root>(1, expiry(now, lifetimes.root)?),
-            consistent_snapshot: true,
-            keys: [root_key, &*keys.targets, &*keys.online]
-                .map(|key| (key.public().id(), Key::from(key.public())))
-                .into(),
-            roles: [
-                ("root", root_key),
-                ("targets", &*keys.targets),
-                ("snapshot", &*keys.online),
-                ("timestamp", &*keys.online),
-            ]
-            .map(|(role, key)| (role.into(), RoleEntry::single(&key.public())))
-            .into(),
-            environment: name.clone(),
-            lifetimes,
-            extra: Map::new(),
-        };
-        let targets = Targets {
-            head: Head::new::<Targets>(1, expiry(now, lifetimes.targets)?),
-            targets: [].into(),
-            environment: name.clone(),
-            extra: Map::new(),
-        };
-        let targets_bytes = seal(&targets, &*keys.targets)?;
-        let snapshot = Snapshot {
-            head: Head::new::<Snapshot>(1, expiry(now, lifetimes.snapshot)?),
-            meta: [("targets.json".into(), Pin::of(1, &targets_bytes))].into(),
-            extra: Map::new(),
-        };
-        let snapshot_bytes = seal(&snapshot, &*keys.online)?;
-        let timestamp = Timestamp {
-            head: Head::new::<Timestamp>(1, expiry(now, lifetimes.timestamp)?),
-            meta: [("snapshot.json".into(), Pin::of(1, &snapshot_bytes))].into(),
-            extra: Map::new(),
-        };
-        write(shelf, name, "1.root.json", &seal(&root, root_key)?)?;
-        write(shelf, name, "1.targets.json", &targets_bytes)?;
-        write(shelf, name, "1.snapshot.json", &snapshot_bytes)?;
-        write(
-            shelf,
-            name,
-            "timestamp.json",
-            &seal(&timestamp, &*keys.online)?,
-        )?;
+        publish(shelf, name, &proposal, &[&*keys.online], now)?;
         Self::open(shelf, name)
     }
 
@@ -163,10 +132,90 @@ impl<'s> Environment<'s> {
 
     /// The keys that sign releases here, and how many of them it takes.
     pub fn targets_keys(&self) -> Result<(Vec<PublicKey>, u64)> {
+        let Holders { keys, threshold } = self.holders(Seat::Targets)?;
+        Ok((keys, threshold))
+    }
+
+    /// The keys of a group, and how many of them it takes.
+    pub fn holders(&self, seat: Seat) -> Result<Holders> {
         let root = &self.current.root.signed;
-        let role = root.role(Targets::TYPE)?;
-        let keys = role.keyids.iter().filter_map(|id| root.key(id)).collect();
-        Ok((keys, role.threshold))
+        let role = seat.roles()[0];
+        Ok(Holders {
+            keys: root.keys_of(role)?,
+            threshold: root.role(role)?.threshold,
+        })
+    }
+
+    /// The versions of root, targets, snapshot and timestamp, and the keys that have
+    /// signed each.
+    pub fn signers(&self) -> Result<[(&'static str, u64, Vec<PublicKey>); 4]> {
+        let Current {
+            root,
+            targets,
+            snapshot,
+            timestamp,
+            ..
+        } = &self.current;
+        let by = &root.signed;
+        Ok([
+            (Root::TYPE, by.head.version, root.signers(by)?),
+            (
+                Targets::TYPE,
+                targets.signed.head.version,
+                targets.signers(by)?,
+            ),
+            (
+                Snapshot::TYPE,
+                snapshot.signed.head.version,
+                snapshot.signers(by)?,
+            ),
+            (
+                Timestamp::TYPE,
+                timestamp.signed.head.version,
+                timestamp.signers(by)?,
+            ),
+        ])
+    }
+
+    /// What releases need here.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.current.root.signed.policy.as_ref()
+    }
+
+    /// The digest of the first root: what an environment is known by, whatever its
+    /// keys become.
+    pub fn fingerprint(&self) -> Sha256 {
+        self.current.fingerprint
+    }
+
+    /// Whether one of these keys has signed the root or the targets as they stand:
+    /// then it is the environment that its holder knows.
+    pub fn is_known_to(&self, keys: &[PublicKey]) -> bool {
+        let Current { root, targets, .. } = &self.current;
+        let by = &root.signed;
+        let signers = [root.signers(by), targets.signers(by)];
+        let mut signers = signers.into_iter().flatten().flatten();
+        signers.any(|key| keys.contains(&key))
+    }
+
+    /// What was done here, the newest first, at most `most` entries, each verified.
+    pub fn log(&self, most: usize) -> Result<Vec<Entry>> {
+        log::read(
+            self.shelf,
+            &self.name,
+            self.current.targets.signed.log,
+            most,
+        )
+    }
+
+    /// The keys that signed a version of targets, if it is still there and they are
+    /// still listed.
+    pub fn targets_signers(&self, version: u64) -> Result<Vec<PublicKey>> {
+        let file = format!("{version}.targets.json");
+        let Some(bytes) = read(self.shelf, &self.name, &file)? else {
+            return Ok(Vec::new());
+        };
+        Sealed::<Targets>::read(&bytes, &file)?.signers(&self.current.root.signed)
     }
 
     /// Refuses keys that are not this environment's, and an environment that
@@ -177,15 +226,19 @@ impl<'s> Environment<'s> {
     /// theirs; it would verify by itself, and we would sign their releases. So
     /// the root must carry the signature of the root key in hand, or, where
     /// that key is kept elsewhere, targets one of our targets key.
-    pub(super) fn admit(&self, keys: &RoleKeys) -> Result<()> {
+    pub(super) fn admit(&self, keys: &Hands<'_>) -> Result<()> {
         let Current { root, targets, .. } = &self.current;
-        self.belongs("targets", &*keys.targets)?;
-        self.admit_online(&*keys.online)?;
-        let (file, known) = if let Some(key) = keys.root.as_deref().map(Signer::public) {
-            ("root", root.signed_by(&key.id(), &key))
+        self.belongs("targets", &keys.targets)?;
+        self.admit_online(&keys.online)?;
+        let any = |signed: &dyn Fn(&PublicKey) -> bool, keys: &[&dyn Signer]| {
+            keys.iter().any(|key| signed(&key.public()))
+        };
+        let (file, known) = if keys.root.is_empty() {
+            let signed = |key: &PublicKey| targets.signed_by(&key.id(), key);
+            ("targets", any(&signed, &keys.targets))
         } else {
-            let key = keys.targets.public();
-            ("targets", targets.signed_by(&key.id(), &key))
+            let signed = |key: &PublicKey| root.signed_by(&key.id(), key);
+            ("root", any(&signed, &keys.root))
         };
         if known {
             return Ok(());
@@ -198,28 +251,34 @@ impl<'s> Environment<'s> {
             .with_hint("use the keys that were made with this environment, or another store"))
     }
 
-    pub(super) fn admit_online(&self, online: &dyn Signer) -> Result<()> {
+    pub(super) fn admit_online(&self, online: &[&dyn Signer]) -> Result<()> {
         self.belongs("snapshot", online)?;
         self.belongs("timestamp", online)
     }
 
-    /// Refuses a key whose signature alone does not make a role's file valid.
-    pub(super) fn belongs(&self, role: &str, key: &dyn Signer) -> Result<()> {
+    /// Refuses keys that are not a role's, and fewer than its files take.
+    pub(super) fn belongs(&self, role: &str, keys: &[&dyn Signer]) -> Result<()> {
         let entry = self.current.root.signed.role(role)?;
-        let key: PublicKey = key.public();
-        if !entry.keyids.contains(&key.id()) {
-            let text = format!(
-                "key {} is not a {role} key of {}; its keys are {}",
-                key.id(),
-                self.name,
-                entry.keyids.join(", ")
-            );
-            return Err(Error::new(ErrorKind::WrongKey, text));
+        for key in keys {
+            let id = key.public().id();
+            if !entry.keyids.contains(&id) {
+                let text = format!(
+                    "key {id} is not a {role} key of {}; its keys are {}",
+                    self.name,
+                    entry.keyids.join(", ")
+                );
+                return Err(Error::new(ErrorKind::WrongKey, text));
+            }
         }
-        if entry.threshold != 1 {
+        if entry.threshold > keys.len() as u64 {
             let text = format!(
-                "{role} metadata of {} needs {} signatures, and this command gives one",
-                self.name, entry.threshold
+                "{role} metadata of {} needs {} signatures, and this command gives {}",
+                self.name,
+                entry.threshold,
+                match keys.len() {
+                    1 => "one".to_owned(),
+                    more => more.to_string(),
+                }
             );
             return Err(Error::new(ErrorKind::Threshold, text));
         }
@@ -229,7 +288,12 @@ impl<'s> Environment<'s> {
 
 impl Current {
     pub(super) fn read(shelf: &dyn Shelf, name: &EnvName) -> Result<Self> {
-        let (root, root_bytes) = newest_root(shelf, name)?;
+        Self::read_below(shelf, name, None)
+    }
+
+    /// The environment as it stands without roots from version `end` on.
+    pub(super) fn read_below(shelf: &dyn Shelf, name: &EnvName, end: Option<u64>) -> Result<Self> {
+        let (root, root_bytes, fingerprint) = newest_root(shelf, name, end)?;
         let trusted = &root.signed;
 
         let bytes = expect(shelf, name, "timestamp.json")?;
@@ -237,10 +301,12 @@ impl Current {
         timestamp.check(trusted)?;
 
         let pin = pinned(&timestamp.signed.meta, "snapshot.json")?;
-        let snapshot: Sealed<Snapshot> = follow(shelf, name, pin, "snapshot.json", trusted)?;
+        let (snapshot, _): (Sealed<Snapshot>, _) =
+            follow(shelf, name, pin, "snapshot.json", trusted)?;
 
         let pin = pinned(&snapshot.signed.meta, "targets.json")?;
-        let targets: Sealed<Targets> = follow(shelf, name, pin, "targets.json", trusted)?;
+        let (targets, targets_bytes): (Sealed<Targets>, _) =
+            follow(shelf, name, pin, "targets.json", trusted)?;
 
         for environment in [&root.signed.environment, &targets.signed.environment] {
             if environment != name {
@@ -252,7 +318,9 @@ impl Current {
         Ok(Self {
             root,
             root_bytes,
+            fingerprint,
             targets,
+            targets_bytes,
             snapshot,
             timestamp,
         })
@@ -261,7 +329,11 @@ impl Current {
 
 /// Walks the chain of roots: each signed by the keys of the one before it and
 /// by its own (TUF 5.3).
-fn newest_root(shelf: &dyn Shelf, name: &EnvName) -> Result<(Sealed<Root>, Vec<u8>)> {
+fn newest_root(
+    shelf: &dyn Shelf,
+    name: &EnvName,
+    end: Option<u64>,
+) -> Result<(Sealed<Root>, Vec<u8>, Sha256)> {
     let Some(mut bytes) = read(shelf, name, "1.root.json")? else {
         let text = format!("there is no environment {name} in this store");
         return Err(Error::new(ErrorKind::Missing, text)
@@ -269,7 +341,8 @@ fn newest_root(shelf: &dyn Shelf, name: &EnvName) -> Result<(Sealed<Root>, Vec<u
     };
     let mut root: Sealed<Root> = Sealed::read(&bytes, "1.root.json")?.expect_version(1)?;
     root.check(&root.signed)?;
-    for version in 2..=MOST_ROOTS {
+    let fingerprint = Sha256::of(&bytes);
+    for version in (2..=MOST_ROOTS).take_while(|version| end.is_none_or(|end| *version < end)) {
         let file = format!("{version}.root.json");
         let Some(next_bytes) = read(shelf, name, &file)? else {
             break;
@@ -279,7 +352,7 @@ fn newest_root(shelf: &dyn Shelf, name: &EnvName) -> Result<(Sealed<Root>, Vec<u
         next.check(&next.signed)?;
         (root, bytes) = (next, next_bytes);
     }
-    Ok((root, bytes))
+    Ok((root, bytes, fingerprint))
 }
 
 fn pinned<'a>(meta: &'a std::collections::BTreeMap<String, Pin>, file: &str) -> Result<&'a Pin> {
@@ -298,7 +371,7 @@ fn follow<T: Role>(
     pin: &Pin,
     file: &str,
     root: &Root,
-) -> Result<Sealed<T>> {
+) -> Result<(Sealed<T>, Vec<u8>)> {
     let file = format!("{}.{file}", pin.version);
     let bytes = expect(shelf, name, &file)?;
     if !pin.fits(&bytes) {
@@ -309,10 +382,10 @@ fn follow<T: Role>(
     }
     let sealed = Sealed::read(&bytes, &file)?.expect_version(pin.version)?;
     sealed.check(root)?;
-    Ok(sealed)
+    Ok((sealed, bytes))
 }
 
-fn read(shelf: &dyn Shelf, env: &EnvName, file: &str) -> Result<Option<Vec<u8>>> {
+pub(super) fn read(shelf: &dyn Shelf, env: &EnvName, file: &str) -> Result<Option<Vec<u8>>> {
     shelf
         .read(&paths::metadata(env, file), LIMIT)
         .map_err(|e| Error::store(format!("cannot read {file} of the environment {env}"), e))

@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Untrusted,
     /// A key in hand does not belong to the role it is wanted for.
     WrongKey,
+    /// A proposed change does not follow on the environment as it stands.
+    Stale,
     /// The role needs more signatures than this call can give.
     Threshold,
     /// A key could not be used; the cause says why.

@@ -16,9 +16,10 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::Lifetimes;
 use super::error::{Error, ErrorKind, Result};
 use super::json;
+use super::log::LogHead;
+use super::{Lifetimes, Policy};
 use crate::digest::Sha256;
 use crate::key::{PublicKey, Signer};
 use crate::name::EnvName;
@@ -115,6 +116,12 @@ pub(super) struct Root {
     pub(super) environment: EnvName,
     #[serde(rename = "x-imgbuild-lifetimes-days")]
     pub(super) lifetimes: Lifetimes,
+    #[serde(
+        rename = "x-imgbuild-policy",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(super) policy: Option<Policy>,
     #[serde(flatten)]
     pub(super) extra: Map<String, Value>,
 }
@@ -129,6 +136,13 @@ pub(super) struct Targets {
     pub(super) targets: BTreeMap<String, Target>,
     #[serde(rename = "x-imgbuild-environment")]
     pub(super) environment: EnvName,
+    /// The end of the log; see [`log`](super::log).
+    #[serde(
+        rename = "x-imgbuild-log",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(super) log: Option<LogHead>,
     #[serde(flatten)]
     pub(super) extra: Map<String, Value>,
 }
@@ -198,11 +212,14 @@ pub(super) struct RoleEntry {
 }
 
 impl RoleEntry {
-    /// One key, one signature.
-    pub(super) fn single(key: &PublicKey) -> Self {
+    /// These keys, and so many signatures of theirs.
+    pub(super) fn new<'k>(keys: impl IntoIterator<Item = &'k PublicKey>, threshold: u64) -> Self {
+        let mut keyids: Vec<_> = keys.into_iter().map(PublicKey::id).collect();
+        keyids.sort();
+        keyids.dedup();
         Self {
-            keyids: vec![key.id()],
-            threshold: 1,
+            keyids,
+            threshold,
             extra: Map::new(),
         }
     }
@@ -251,50 +268,89 @@ impl Hashes {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Signature {
-    keyid: String,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signature {
+    pub(super) keyid: String,
     sig: String,
 }
 
-#[derive(Serialize)]
-struct Envelope<T> {
-    signatures: Vec<Signature>,
-    signed: T,
+/// A file that some, all or none of its signers have signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Part {
+    pub(super) signatures: Vec<Signature>,
+    pub(super) signed: Value,
 }
 
-/// Signs a role's content and writes the file. Each signature is verified
-/// before it is used: a signer that errs must not reach a published file.
-pub(super) fn seal<T: Role>(content: &T, key: &dyn Signer) -> Result<Vec<u8>> {
-    let wrong = |e: &dyn fmt::Display| {
-        Error::new(
-            ErrorKind::Malformed,
-            format!("cannot write {} metadata: {e}", T::TYPE),
-        )
-    };
-    let value = serde_json::to_value(content).map_err(|e| wrong(&e))?;
-    let message = json::canonical(&value).map_err(|e| wrong(&e))?;
-    let signature = key.sign(&message)?;
-    key.public().verify(&message, &signature)?;
-    let signature = Signature {
-        keyid: key.public().id(),
-        sig: crate::key::hex(&signature),
-    };
-    let envelope = Envelope {
-        signatures: vec![signature],
-        signed: value,
-    };
-    let mut bytes = serde_json::to_vec_pretty(&envelope).map_err(|e| wrong(&e))?;
-    bytes.push(b'\n');
-    if bytes.len() as u64 > LIMIT {
-        let text = format!(
-            "the {} metadata would be {} bytes; readers stop at {LIMIT}",
-            T::TYPE,
-            bytes.len()
-        );
-        return Err(Error::new(ErrorKind::Range, text));
+impl Part {
+    /// A role's content, not signed yet.
+    pub(super) fn of<T: Role>(content: &T) -> Result<Self> {
+        let signed = serde_json::to_value(content).map_err(|e| unwritable::<T>(&e))?;
+        Ok(Self {
+            signatures: Vec::new(),
+            signed,
+        })
     }
-    Ok(bytes)
+
+    /// Signs, in place of an earlier signature by the same key. It is verified
+    /// before it is used: a signer that errs must not reach a published file.
+    pub(super) fn sign(&mut self, key: &dyn Signer) -> Result<()> {
+        let message = json::canonical(&self.signed).map_err(|e| {
+            let text = format!("the metadata to be signed has no canonical form: {e}");
+            Error::new(ErrorKind::Malformed, text)
+        })?;
+        let signature = key.sign(&message)?;
+        key.public().verify(&message, &signature)?;
+        let keyid = key.public().id();
+        self.signatures.retain(|present| present.keyid != keyid);
+        self.signatures.push(Signature {
+            keyid,
+            sig: crate::key::hex(&signature),
+        });
+        self.signatures.sort_by(|a, b| a.keyid.cmp(&b.keyid));
+        Ok(())
+    }
+
+    /// The file.
+    pub(super) fn bytes<T: Role>(&self) -> Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(|e| unwritable::<T>(&e))?;
+        bytes.push(b'\n');
+        if bytes.len() as u64 > LIMIT {
+            let text = format!(
+                "the {} metadata would be {} bytes; readers stop at {LIMIT}",
+                T::TYPE,
+                bytes.len()
+            );
+            return Err(Error::new(ErrorKind::Range, text));
+        }
+        Ok(bytes)
+    }
+
+    /// The same, to be looked at.
+    pub(super) fn sealed<T: Role>(&self, file: &str) -> Result<Sealed<T>> {
+        Sealed::read(&self.bytes::<T>()?, file)
+    }
+}
+
+fn unwritable<T: Role>(why: &dyn fmt::Display) -> Error {
+    let text = format!("cannot write {} metadata: {why}", T::TYPE);
+    Error::new(ErrorKind::Malformed, text)
+}
+
+/// Signs a role's content and writes the file.
+pub(super) fn seal<T: Role>(content: &T, keys: &[&dyn Signer]) -> Result<Vec<u8>> {
+    let mut part = Part::of(content)?;
+    for key in keys {
+        part.sign(*key)?;
+    }
+    part.bytes::<T>()
+}
+
+#[derive(Deserialize)]
+struct Foreign {
+    keyid: String,
+    sig: String,
 }
 
 /// A file as it was read: its content, and what its signatures cover.
@@ -321,7 +377,8 @@ impl<T: Role> Sealed<T> {
             part.ok_or_else(|| wrong(&format_args!("it has no {name:?}")))
         };
         let signed = part("signed")?;
-        let signatures: Vec<Signature> =
+        // Others may say more about a signature than we do.
+        let signatures: Vec<Foreign> =
             serde_json::from_value(part("signatures")?).map_err(|e| wrong(&e))?;
         let message = json::canonical(&signed).map_err(|e| wrong(&e))?;
         let signed: T = serde_json::from_value(signed).map_err(|e| wrong(&e))?;
@@ -349,15 +406,7 @@ impl<T: Role> Sealed<T> {
     /// role have signed it, each key counted once.
     pub(super) fn check(&self, root: &Root) -> Result<()> {
         let role = root.role(T::TYPE)?;
-        let mut good: Vec<PublicKey> = Vec::new();
-        for id in &role.keyids {
-            let Some(key) = root.key(id) else {
-                continue;
-            };
-            if !good.contains(&key) && self.signed_by(id, &key) {
-                good.push(key);
-            }
-        }
+        let good = self.signers(root)?;
         if role.threshold == 0 || (good.len() as u64) < role.threshold {
             let text = format!(
                 "the metadata file {} has {} of {} signatures that its root asks for",
@@ -370,6 +419,20 @@ impl<T: Role> Sealed<T> {
             ));
         }
         Ok(())
+    }
+
+    /// The keys that `root` lists for the role and that have signed, each once.
+    pub(super) fn signers(&self, root: &Root) -> Result<Vec<PublicKey>> {
+        let mut good: Vec<PublicKey> = Vec::new();
+        for id in &root.role(T::TYPE)?.keyids {
+            if let Some(key) = root.key(id)
+                && !good.contains(&key)
+                && self.signed_by(id, &key)
+            {
+                good.push(key);
+            }
+        }
+        Ok(good)
     }
 
     /// Whether one of the signatures is by `key` under the name `id`.
@@ -396,6 +459,12 @@ impl Root {
     /// A key that the root lists, if it is one that can be used.
     pub(super) fn key(&self, id: &str) -> Option<PublicKey> {
         self.keys.get(id)?.keyval.public.parse().ok()
+    }
+
+    /// The keys of a role that can be used.
+    pub(super) fn keys_of(&self, role: &str) -> Result<Vec<PublicKey>> {
+        let ids = &self.role(role)?.keyids;
+        Ok(ids.iter().filter_map(|id| self.key(id)).collect())
     }
 
     /// What the root says about a role.

@@ -33,6 +33,8 @@
 
 mod custom;
 #[cfg(feature = "write")]
+mod draft;
+#[cfg(feature = "write")]
 mod environment;
 #[cfg(feature = "write")]
 mod error;
@@ -40,10 +42,20 @@ pub mod json;
 #[cfg(feature = "write")]
 mod lifetimes;
 #[cfg(feature = "write")]
+mod log;
+#[cfg(feature = "write")]
 mod metadata;
 pub mod paths;
 #[cfg(feature = "write")]
+mod policy;
+#[cfg(feature = "write")]
+mod proposal;
+#[cfg(feature = "write")]
+mod publish;
+#[cfg(feature = "write")]
 mod release;
+#[cfg(feature = "write")]
+mod review;
 #[cfg(feature = "write")]
 mod roles;
 #[cfg(feature = "write")]
@@ -53,14 +65,24 @@ mod tests;
 
 pub use custom::{Custom, ENVIRONMENT_FIELD, Verdict};
 #[cfg(feature = "write")]
+pub use draft::{Founding, Holders, Origin, RootChange, Seat};
+#[cfg(feature = "write")]
 pub use environment::Environment;
 #[cfg(feature = "write")]
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "write")]
 pub use lifetimes::Lifetimes;
 #[cfg(feature = "write")]
+pub use log::{Act, Entry, Source};
+#[cfg(feature = "write")]
+pub use policy::{Facts, Policy, Unmet, Votes, Word};
+#[cfg(feature = "write")]
+pub use proposal::{Need, Proposal};
+#[cfg(feature = "write")]
 pub use release::{Release, Renewed};
 #[cfg(feature = "write")]
-pub use roles::RoleKeys;
+pub use review::Review;
+#[cfg(feature = "write")]
+pub use roles::{Hands, RoleKeys};
 #[cfg(feature = "write")]
 pub use shelf::{Guard, Shelf};

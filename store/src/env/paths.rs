@@ -6,6 +6,7 @@
 //! env/NAME/metadata/N.snapshot.json   which targets are current
 //! env/NAME/metadata/timestamp.json    which snapshot is current; the only file that changes
 //! env/NAME/targets/IMAGE-NAME/SHA256.SEQ.json   the manifest of a release
+//! env/NAME/log/N.json                 what was done, one act a file
 //! ```
 //!
 //! This is TUF's layout for consistent snapshots (TUF 6.2): a client gets
@@ -23,6 +24,11 @@ pub fn home(env: &EnvName) -> String {
 /// A metadata file of the environment: `1.root.json`, `timestamp.json`.
 pub fn metadata(env: &EnvName, file: &str) -> String {
     format!("env/{env}/metadata/{file}")
+}
+
+/// An entry of the environment's log.
+pub fn log(env: &EnvName, number: u64) -> String {
+    format!("env/{env}/log/{number}.json")
 }
 
 /// The name of a release as a TUF target.

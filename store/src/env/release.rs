@@ -2,11 +2,14 @@
 
 use jiff::Timestamp as Time;
 
+use super::draft::Origin;
 use super::environment::{Current, write};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{due, expiry};
-use super::metadata::{Hashes, Head, Pin, Root, Snapshot, Target, Targets, Timestamp, seal};
-use super::{Custom, Environment, RoleKeys, paths};
+use super::metadata::{Head, Pin, Root, Target, Targets, seal};
+use super::publish::{Changed, lock, publish};
+use super::roles::Hands;
+use super::{Custom, Environment, paths};
 use crate::digest::ImageId;
 use crate::key::Signer;
 use crate::manifest::Manifest;
@@ -53,89 +56,51 @@ impl Environment<'_> {
     /// is nothing to release; signatures that are due are renewed either way.
     /// (To the byte, and not merely the same image: a manifest also says how
     /// the image is started, and a node must hear when that changes.)
-    pub fn release(&mut self, manifest: &Manifest, keys: &RoleKeys, now: Time) -> Result<Release> {
+    pub fn release<'k>(
+        &mut self,
+        manifest: &Manifest,
+        keys: impl Into<Hands<'k>>,
+        now: Time,
+    ) -> Result<Release> {
+        let keys = keys.into();
         let _lock = self.lock_and_reread()?;
-        self.admit(keys)?;
-
-        let bytes = manifest.to_json();
-        let hashes = Hashes::of(&bytes);
-        let newest = self.newest(&manifest.name)?;
-        if let Some((release, target)) = &newest
-            && target.hashes == hashes
-        {
-            let release = release.clone();
-            self.renew(Some(keys), &*keys.online, now, None)?;
-            return Ok(release);
-        }
-
-        let (seq, min_seq, revoked) = match newest {
-            None => (1, 1, Vec::new()),
-            Some((last, _)) => (last.seq + 1, last.custom.min_seq, last.custom.revoked),
+        self.admit(&keys)?;
+        let Some((mut proposal, release)) =
+            self.draft_release(manifest, &Origin::default(), now)?
+        else {
+            let present = self.newest(&manifest.name)?.map(|(release, _)| release);
+            self.renew(Some(&keys), &keys.online, now)?;
+            return present
+                .ok_or_else(|| Error::new(ErrorKind::Malformed, "the newest release is gone"));
         };
-        if revoked.contains(&manifest.image) {
-            let text = format!(
-                "{} was revoked in {} and is not released again",
-                manifest.image, self.name
-            );
-            return Err(Error::new(ErrorKind::Untrusted, text)
-                .with_hint("build an image that mends what the revocation was for"));
-        }
-        let custom = Custom {
-            image: manifest.image,
-            env: self.name.clone(),
-            arch: manifest.arch.clone(),
-            seq,
-            min_seq,
-            size: manifest.size,
-            revoked,
-        };
-        let target_path = paths::target(&self.name, &manifest.name, seq, &hashes.sha256);
-        self.shelf.replace(&target_path, &bytes).map_err(|e| {
-            Error::store(
-                format!("cannot write release {seq} of {}", manifest.name),
-                e,
-            )
-        })?;
-
-        let custom_value = serde_json::to_value(&custom).map_err(|e| {
-            Error::new(ErrorKind::Malformed, format!("cannot write a release: {e}"))
-        })?;
-        let target = Target {
-            length: bytes.len() as u64,
-            hashes,
-            custom: custom_value,
-        };
-        let mut targets = self.current.targets.signed.clone();
-        targets
-            .targets
-            .insert(paths::target_name(&manifest.name, seq), target);
-        self.renew(Some(keys), &*keys.online, now, Some(targets))?;
-
-        let (name, image) = (manifest.name.clone(), manifest.image);
-        Ok(Release {
-            name,
-            seq,
-            image,
-            target_path,
-            custom,
-            new: true,
-        })
+        // Signed before: as this is renewed below, it must not be signed for long.
+        self.sign(&mut proposal, &keys.targets)?;
+        self.renew_root(&keys, now)?;
+        publish(self.shelf, &self.name, &proposal, &keys.online, now)?;
+        self.current = Current::read(self.shelf, &self.name)?;
+        Ok(release)
     }
 
     /// Renews what runs out soon and needs only the online key: snapshot and
     /// timestamp. For a timer.
     pub fn refresh(&mut self, online: &dyn Signer, now: Time) -> Result<Renewed> {
+        self.refresh_online(&[online], now)
+    }
+
+    /// The same with several keys, of which those are used that count.
+    pub fn refresh_online(&mut self, online: &[&dyn Signer], now: Time) -> Result<Renewed> {
         let _lock = self.lock_and_reread()?;
         self.admit_online(online)?;
-        self.renew(None, online, now, None)
+        self.renew(None, online, now)
     }
 
     /// Renews whatever runs out soon and the keys in hand can sign: root too,
     /// if its key is among them.
-    pub fn refresh_all(&mut self, keys: &RoleKeys, now: Time) -> Result<Renewed> {
+    pub fn refresh_all<'k>(&mut self, keys: impl Into<Hands<'k>>, now: Time) -> Result<Renewed> {
+        let keys = keys.into();
         let _lock = self.lock_and_reread()?;
-        self.admit(keys)?;
-        self.renew(Some(keys), &*keys.online, now, None)
+        self.admit(&keys)?;
+        self.renew(Some(&keys), &keys.online, now)
     }
 
     /// All releases, by name and number.
@@ -148,7 +113,7 @@ impl Environment<'_> {
         Ok(releases)
     }
 
-    fn newest(&self, name: &ImageName) -> Result<Option<(Release, &Target)>> {
+    pub(super) fn newest(&self, name: &ImageName) -> Result<Option<(Release, &Target)>> {
         let mut newest: Option<(Release, &Target)> = None;
         for item in self.listed() {
             let (release, target) = item?;
@@ -207,84 +172,69 @@ impl Environment<'_> {
     /// Others may have released since this environment was opened: everything
     /// is read again once nobody else can write.
     fn lock_and_reread(&mut self) -> Result<super::Guard> {
-        let lock = self
-            .shelf
-            .lock()
-            .map_err(|e| Error::store("cannot lock the environments", e))?;
+        let lock = lock(self.shelf)?;
         self.current = Current::read(self.shelf, &self.name)?;
         Ok(lock)
     }
 
-    /// Signs what changed and what is due, from the leaves to `timestamp.json`.
+    /// Signs the root for another term, if it is due and its keys are in hand.
+    fn renew_root(&self, keys: &Hands<'_>, now: Time) -> Result<bool> {
+        let days = self.lifetimes();
+        let root = &self.current.root.signed;
+        if keys.root.is_empty()
+            || !due(now, root.head.expires, days.root)
+            || self.belongs("root", &keys.root).is_err()
+        {
+            return Ok(false);
+        }
+        let version = root.head.version + 1;
+        let mut root = root.clone();
+        root.head = Head::new::<Root>(version, expiry(now, days.root)?);
+        let bytes = seal(&root, &keys.root)?;
+        write(
+            self.shelf,
+            &self.name,
+            &format!("{version}.root.json"),
+            &bytes,
+        )?;
+        Ok(true)
+    }
+
+    /// Signs what is due, from the leaves to `timestamp.json`.
     fn renew(
         &mut self,
-        keys: Option<&RoleKeys>,
-        online: &dyn Signer,
+        keys: Option<&Hands<'_>>,
+        online: &[&dyn Signer],
         now: Time,
-        changed: Option<Targets>,
     ) -> Result<Renewed> {
         let days = self.lifetimes();
         let (store, env, current) = (self.shelf, &self.name, &self.current);
         let mut renewed = Renewed::default();
-
-        let root = &current.root.signed;
-        if let Some(key) = keys.and_then(|keys| keys.root.as_deref())
-            && due(now, root.head.expires, days.root)
-            && self.belongs("root", key).is_ok()
-        {
-            let version = root.head.version + 1;
-            let mut root = root.clone();
-            root.head = Head::new::<Root>(version, expiry(now, days.root)?);
-            write(
-                store,
-                env,
-                &format!("{version}.root.json"),
-                &seal(&root, key)?,
-            )?;
-            renewed.root = true;
+        if let Some(keys) = keys {
+            renewed.root = self.renew_root(keys, now)?;
         }
-
         let targets = &current.targets.signed;
-        let targets_pin = match keys {
-            Some(keys) if changed.is_some() || due(now, targets.head.expires, days.targets) => {
+        let pin = match keys {
+            Some(keys) if due(now, targets.head.expires, days.targets) => {
                 let version = targets.head.version + 1;
-                let mut targets = changed.unwrap_or_else(|| targets.clone());
+                let mut targets = targets.clone();
                 targets.head = Head::new::<Targets>(version, expiry(now, days.targets)?);
-                let bytes = seal(&targets, &*keys.targets)?;
+                let bytes = seal(&targets, &keys.targets)?;
                 write(store, env, &format!("{version}.targets.json"), &bytes)?;
                 renewed.targets = true;
                 Some(Pin::of(version, &bytes))
             }
             _ => None,
         };
-
-        let snapshot = &current.snapshot.signed;
-        let mut snapshot_pin = None;
-        if targets_pin.is_some() || due(now, snapshot.head.expires, days.snapshot) {
-            let version = snapshot.head.version + 1;
-            let mut snapshot = snapshot.clone();
-            snapshot.head = Head::new::<Snapshot>(version, expiry(now, days.snapshot)?);
-            snapshot
-                .meta
-                .extend(targets_pin.map(|pin| ("targets.json".to_owned(), pin)));
-            let bytes = seal(&snapshot, online)?;
-            write(store, env, &format!("{version}.snapshot.json"), &bytes)?;
-            renewed.snapshot = true;
-            snapshot_pin = Some(Pin::of(version, &bytes));
-        }
-
-        let timestamp = &current.timestamp.signed;
-        if snapshot_pin.is_some() || due(now, timestamp.head.expires, days.timestamp) {
-            let version = timestamp.head.version + 1;
-            let mut timestamp = timestamp.clone();
-            timestamp.head = Head::new::<Timestamp>(version, expiry(now, days.timestamp)?);
-            timestamp
-                .meta
-                .extend(snapshot_pin.map(|pin| ("snapshot.json".to_owned(), pin)));
-            write(store, env, "timestamp.json", &seal(&timestamp, online)?)?;
-            renewed.timestamp = true;
-        }
-
+        let changed = Changed {
+            root: &current.root.signed,
+            targets: pin,
+            now,
+            must: false,
+        };
+        let pin = changed.snapshot(store, env, Some(current), online)?;
+        renewed.snapshot = pin.is_some();
+        renewed.timestamp = changed.timestamp(store, env, Some(current), pin, online)?;
         if renewed != Renewed::default() {
             self.current = Current::read(store, env)?;
         }

@@ -67,6 +67,27 @@ impl RoleKeys {
     }
 }
 
+/// The keys in hand, by what they are for; several of each.
+#[derive(Clone, Default)]
+pub struct Hands<'k> {
+    /// Root keys; may be none.
+    pub root: Vec<&'k dyn Signer>,
+    /// Keys that sign releases.
+    pub targets: Vec<&'k dyn Signer>,
+    /// Keys that sign snapshots and timestamps.
+    pub online: Vec<&'k dyn Signer>,
+}
+
+impl<'k> From<&'k RoleKeys> for Hands<'k> {
+    fn from(keys: &'k RoleKeys) -> Self {
+        Self {
+            root: keys.root.as_deref().into_iter().collect(),
+            targets: vec![&*keys.targets],
+            online: vec![&*keys.online],
+        }
+    }
+}
+
 /// Shows the key ids and nothing else.
 impl std::fmt::Debug for RoleKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -99,6 +99,11 @@ struct Shared<S> {
 }
 
 impl<S: Source> Far<S> {
+    /// The server itself.
+    pub(crate) fn source(&self) -> &S {
+        &self.shared.source
+    }
+
     pub(crate) fn new(source: S) -> Self {
         let spool = Spool::new(source.scratch());
         Self {

@@ -63,7 +63,7 @@
 //! - its manifest is younger than the grace period;
 //! - it is one of the newest N of its name that are not released.
 //!
-//! With an image are kept all its chunks, its hint and log, its recipe and lock, and
+//! With an image are kept all its chunks, its hint, log and attestations, its recipe and lock, and
 //! all inputs that the lock names: it can be built again. The grace period covers
 //! every other object as well. A collector that cannot read all this, be it an
 //! environment that does not verify, a manifest, a lock, a chunk of a kept image

@@ -13,6 +13,8 @@
 //! | [`manifest`] | `images/HEX.json` | never |
 //! | [`hint`] | `hints/HEX.json` | yes |
 //! | [`log`] | `logs/HEX.json.zst` | yes |
+//! | [`attestation`] | `attestations/HEX/SHA256.json` | never |
+//! | [`environment`] | `env/NAME/...` | `timestamp.json` only |
 //! | [`export`] | none: files that are carried by hand | never |
 //! | [`store`] | `imgbuild-store` | never |
 //! | [`care`] | `pins/HEX.json`, `quarantine/KEY` | yes |
@@ -102,8 +104,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod attestation;
 pub mod care;
 pub mod catalogue;
+pub mod environment;
 pub mod export;
 pub mod hint;
 pub mod index;

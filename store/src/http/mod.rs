@@ -32,7 +32,7 @@ pub use self::address::Address;
 use self::server::Server;
 use crate::backend::{Backend, Traffic, Wanted};
 use crate::error::Result;
-use crate::far::Far;
+use crate::far::{Far, Source as _};
 
 /// A store in a folder of a web server.
 pub struct HttpBackend {
@@ -45,6 +45,13 @@ impl HttpBackend {
         Ok(Self {
             far: Far::new(Server::new(address, access)?),
         })
+    }
+
+    /// A file below the address that is no object of a store, whose name may have
+    /// anything in it; percent-encoding stays as it is. No cache on the way may
+    /// answer. `None` if there is none; one that is longer than `limit` is an error.
+    pub fn get_path(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        self.far.source().whole(path, limit, true)
     }
 }
 

@@ -16,8 +16,10 @@ pub enum ErrorKind {
     Missing,
     /// Others could read or replace the file or its directory.
     Permissions,
-    /// The key is encrypted with a passphrase, which this version cannot open.
+    /// The key is encrypted with a passphrase, and there is none.
     Encrypted,
+    /// The passphrase is not the one.
+    Passphrase,
     /// The bytes are no ed25519 key.
     Malformed,
     /// The public key is a point of small order: anybody can sign as it.

@@ -1,15 +1,16 @@
 //! A key pair at rest.
 //!
-//! The file is plain PKCS#8 PEM. The same container has an encrypted form
-//! (`BEGIN ENCRYPTED PRIVATE KEY`): [`KeyFile::load`] recognises it, and that
-//! branch is the place where a passphrase will be asked for.
+//! The file is PKCS#8 PEM: plain, or encrypted with a passphrase (RFC 5958; PBES2 with
+//! scrypt and AES-256, RFC 8018 and 7914). `openssl pkey` reads both. Beside it, in
+//! `NAME.pub`, lies the public half as SPKI PEM, so that nobody is asked for a
+//! passphrase to know whose key it is.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Error, ErrorKind, KeyPair, Result};
+use super::{Error, ErrorKind, KeyPair, PublicKey, Result, Signer as _};
 
 /// No key file is longer; what is, was never one.
 const LIMIT: u64 = 16 * 1024;
@@ -36,16 +37,74 @@ impl KeyFile {
         self.path.symlink_metadata().is_ok()
     }
 
+    /// The file with the public half: the same name, ending in `.pub`.
+    fn public_path(&self) -> PathBuf {
+        self.path.with_extension("pub")
+    }
+
     /// Makes a new key and puts it here, durably. An existing file is never
     /// overwritten: a lost key may be the last one of an environment.
     pub fn create(&self) -> Result<KeyPair> {
         let pair = KeyPair::generate()?;
-        self.write(&pair.to_pem()?)?;
+        self.write(&pair.to_pem()?, &pair)?;
         Ok(pair)
     }
 
-    /// Reads the key, after having made sure that nobody else could have.
+    /// The same, encrypted with a passphrase.
+    pub fn create_encrypted(&self, passphrase: &str) -> Result<KeyPair> {
+        if passphrase.is_empty() {
+            return Err(Error::new(ErrorKind::Passphrase, "the passphrase is empty"));
+        }
+        let pair = KeyPair::generate()?;
+        self.write(&pair.to_encrypted_pem(passphrase)?, &pair)?;
+        Ok(pair)
+    }
+
+    /// Reads the key, after having made sure that nobody else could have. One that
+    /// is encrypted is refused.
     pub fn load(&self) -> Result<KeyPair> {
+        self.load_with(&mut || {
+            let shown = self.path.display();
+            let text = format!("the key {shown} is encrypted with a passphrase");
+            Err(Error::new(ErrorKind::Encrypted, text))
+        })
+    }
+
+    /// The same; `passphrase` is asked for if the key is encrypted.
+    pub fn load_with(&self, passphrase: &mut dyn FnMut() -> Result<String>) -> Result<KeyPair> {
+        let pem = self.read()?;
+        let pair = if is_encrypted(&pem) {
+            KeyPair::from_encrypted_pem(&pem, &passphrase()?)
+        } else {
+            KeyPair::from_pem(&pem)
+        };
+        pair.map_err(|e| {
+            let text = format!("cannot use the key {}: {e}", self.path.display());
+            Error::new(e.kind(), text)
+        })
+    }
+
+    /// Whether the key is encrypted.
+    pub fn is_encrypted(&self) -> Result<bool> {
+        Ok(is_encrypted(&self.read()?))
+    }
+
+    /// The public half, without a passphrase: from the key itself if it is plain,
+    /// else from the file beside it.
+    pub fn public(&self) -> Result<PublicKey> {
+        let pem = self.read()?;
+        if !is_encrypted(&pem) {
+            return Ok(self.load()?.public());
+        }
+        let path = self.public_path();
+        let shown = path.display();
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Error::io(format!("cannot read the public key {shown}"), e))?;
+        PublicKey::from_pem(&text)
+            .map_err(|e| Error::new(e.kind(), format!("cannot use the public key {shown}: {e}")))
+    }
+
+    fn read(&self) -> Result<String> {
         let shown = self.path.display();
         let file = OpenOptions::new()
             .read(true)
@@ -61,17 +120,7 @@ impl KeyFile {
             let text = format!("{shown} is longer than {LIMIT} bytes, so it is no key");
             return Err(Error::new(ErrorKind::Malformed, text));
         }
-        if pem
-            .trim_start()
-            .starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----")
-        {
-            let text = format!("the key {shown} is encrypted with a passphrase");
-            return Err(Error::new(ErrorKind::Encrypted, text).with_hint(format!(
-                "decrypt a copy of it: openssl pkey -in {shown} -out COPY"
-            )));
-        }
-        KeyPair::from_pem(&pem)
-            .map_err(|e| Error::new(e.kind(), format!("cannot use the key {shown}: {e}")))
+        Ok(pem)
     }
 
     /// The mode is taken from the open file, not from the name, so that what
@@ -95,7 +144,7 @@ impl KeyFile {
         Ok(())
     }
 
-    fn write(&self, pem: &str) -> Result<()> {
+    fn write(&self, pem: &str, pair: &KeyPair) -> Result<()> {
         let directory = match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -118,7 +167,12 @@ impl KeyFile {
         // A half-written key would block the name for ever and open nothing.
         let written = file
             .write_all(pem.as_bytes())
-            .and_then(|()| file.sync_all());
+            .and_then(|()| file.sync_all())
+            .and_then(|()| {
+                let mut public = File::create(self.public_path())?;
+                public.write_all(pair.public().to_pem().as_bytes())?;
+                public.sync_all()
+            });
         if let Err(e) = written {
             let _ = std::fs::remove_file(&self.path);
             return Err(failed(e));
@@ -127,6 +181,11 @@ impl KeyFile {
             .and_then(|d| d.sync_all())
             .map_err(failed)
     }
+}
+
+fn is_encrypted(pem: &str) -> bool {
+    pem.trim_start()
+        .starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----")
 }
 
 /// Makes `directory` if it is missing (0700), and refuses one in which others
@@ -233,6 +292,27 @@ mod tests {
                 "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
             ),
             ErrorKind::Encrypted
+        );
+    }
+
+    #[test]
+    fn a_passphrase_opens_what_it_closed() {
+        let (_dir, file) = scratch();
+        let made = file.create_encrypted("correct horse").unwrap();
+        assert!(file.is_encrypted().unwrap());
+        assert_eq!(file.public().unwrap(), made.public());
+        let load = |word: &str| file.load_with(&mut || Ok(word.to_owned()));
+        assert_eq!(load("correct horse").unwrap().public(), made.public());
+        let e = load("wrong horse").unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Passphrase);
+        assert!(!format!("{e} {e:?}").contains("horse"), "{e}");
+        assert_eq!(file.load().unwrap_err().kind(), ErrorKind::Encrypted);
+        assert_eq!(
+            KeyFile::at(file.path().with_file_name("x.pem"))
+                .create_encrypted("")
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Passphrase
         );
     }
 

@@ -67,6 +67,32 @@ impl KeyPair {
             .map_err(|_| Error::new(ErrorKind::Malformed, "a key cannot be written as PEM"))
     }
 
+    /// The key of an encrypted PKCS#8 PEM text.
+    pub(crate) fn from_encrypted_pem(pem: &str, passphrase: &str) -> Result<Self> {
+        let signing = SigningKey::from_pkcs8_encrypted_pem(pem, passphrase).map_err(|_| {
+            // The cause is not repeated: it could say something about the passphrase.
+            Error::new(
+                ErrorKind::Passphrase,
+                "the passphrase does not open it, or it is not an ed25519 key in PKCS#8 PEM form",
+            )
+        })?;
+        Self::from_signing(signing)
+    }
+
+    /// The encrypted PKCS#8 PEM text of the key, in version 1 of the format.
+    pub(crate) fn to_encrypted_pem(
+        &self,
+        passphrase: &str,
+    ) -> Result<impl Deref<Target = String> + use<>> {
+        let bytes = KeypairBytes {
+            secret_key: self.signing.to_bytes(),
+            public_key: None,
+        };
+        bytes
+            .to_pkcs8_encrypted_pem(passphrase, LineEnding::LF)
+            .map_err(|_| Error::new(ErrorKind::Malformed, "a key cannot be encrypted"))
+    }
+
     fn from_signing(signing: SigningKey) -> Result<Self> {
         let public = PublicKey::checked(signing.verifying_key())?;
         Ok(Self { signing, public })

@@ -46,6 +46,32 @@ impl PublicKey {
         Ok(Self(key))
     }
 
+    /// The key of an SPKI PEM text (RFC 8410), as `openssl pkey -pubout` writes it.
+    #[cfg(feature = "write")]
+    pub fn from_pem(pem: &str) -> Result<Self> {
+        use ed25519_dalek::pkcs8::DecodePublicKey as _;
+        let key = VerifyingKey::from_public_key_pem(pem.trim()).map_err(|_| {
+            Error::new(
+                ErrorKind::Malformed,
+                "it is not an ed25519 public key in SPKI PEM form",
+            )
+        })?;
+        Self::checked(key)
+    }
+
+    /// The SPKI PEM text of the key, which openssl reads.
+    ///
+    /// # Panics
+    /// Never: a key has a PEM form.
+    #[cfg(feature = "write")]
+    pub fn to_pem(&self) -> String {
+        use ed25519_dalek::pkcs8::EncodePublicKey as _;
+        use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+        self.0
+            .to_public_key_pem(LineEnding::LF)
+            .expect("a key has a PEM form")
+    }
+
     /// The 32 bytes of the key.
     pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()

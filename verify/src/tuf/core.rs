@@ -28,7 +28,16 @@ pub(super) struct Pin {
 pub(super) struct Target {
     pub(super) length: u64,
     pub(super) sha256: Option<String>,
+    pub(super) sha512: Option<String>,
     pub(super) custom: Value,
+}
+
+/// A role that another targets role lets speak for some names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Delegation {
+    pub(super) role: String,
+    /// Nobody after it is asked.
+    pub(super) terminating: bool,
 }
 
 /// Why the core did not take a file.
@@ -86,6 +95,27 @@ pub(super) trait Core: Send {
     fn targets_expires(&self) -> Option<Time>;
     fn target(&self, name: &str) -> Option<Target>;
     fn target_names(&self) -> Vec<&str>;
+
+    // Delegations, which environments do not use.
+
+    /// What the snapshot says about a delegated role.
+    fn delegated_pin(&self, role: &str) -> Option<Pin>;
+    /// Takes the metadata of a role, under the keys that `by` lists for it.
+    fn update_delegated(
+        &mut self,
+        bytes: &[u8],
+        role: &str,
+        by: &str,
+        now: Time,
+    ) -> Result<(), Refusal>;
+    /// Whether a role that was taken before may also speak for `by`.
+    fn recheck_delegated(&self, role: &str, by: &str, now: Time) -> Result<(), Refusal>;
+    /// Whether the metadata of a role was taken.
+    fn has_role(&self, role: &str) -> bool;
+    /// What a role says about a target.
+    fn target_of(&self, role: &str, name: &str) -> Option<Target>;
+    /// The roles that `role` lets speak for a target, in order.
+    fn delegations(&self, role: &str, name: &str) -> Result<Vec<Delegation>, Refusal>;
 }
 
 /// Begins a set of trusted metadata from a root that is trusted because a
@@ -164,17 +194,7 @@ impl Core for TrustedMetadataSet {
     }
 
     fn target(&self, name: &str) -> Option<Target> {
-        let TargetFile {
-            length,
-            hashes,
-            custom,
-            ..
-        } = self.targets_role("targets")?.target(name)?;
-        Some(Target {
-            length: *length,
-            sha256: hashes.get("sha256").cloned(),
-            custom: custom.clone().unwrap_or_default(),
-        })
+        self.target_of("targets", name)
     }
 
     fn target_names(&self) -> Vec<&str> {
@@ -184,6 +204,61 @@ impl Core for TrustedMetadataSet {
             .flatten()
             .map(|(name, _)| name.as_str())
             .collect()
+    }
+
+    fn delegated_pin(&self, role: &str) -> Option<Pin> {
+        self.snapshot()?.meta.get(&format!("{role}.json")).map(pin)
+    }
+
+    fn update_delegated(
+        &mut self,
+        bytes: &[u8],
+        role: &str,
+        by: &str,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        self.update_delegated_targets(bytes, role, by, now)
+            .map(drop)
+            .map_err(refusal)
+    }
+
+    fn recheck_delegated(&self, role: &str, by: &str, now: Time) -> Result<(), Refusal> {
+        self.verify_delegated_targets(role, by, now)
+            .map(drop)
+            .map_err(refusal)
+    }
+
+    fn has_role(&self, role: &str) -> bool {
+        self.targets_role(role).is_some()
+    }
+
+    fn target_of(&self, role: &str, name: &str) -> Option<Target> {
+        let TargetFile {
+            length,
+            hashes,
+            custom,
+            ..
+        } = self.targets_role(role)?.target(name)?;
+        Some(Target {
+            length: *length,
+            sha256: hashes.get("sha256").cloned(),
+            sha512: hashes.get("sha512").cloned(),
+            custom: custom.clone().unwrap_or_default(),
+        })
+    }
+
+    fn delegations(&self, role: &str, name: &str) -> Result<Vec<Delegation>, Refusal> {
+        let block = self.targets_role(role).and_then(|t| t.delegations.as_ref());
+        let mut found = Vec::new();
+        for child in block.into_iter().flat_map(|block| &block.roles) {
+            if child.matches_path(name).map_err(refusal)? {
+                found.push(Delegation {
+                    role: child.name.clone(),
+                    terminating: child.terminating,
+                });
+            }
+        }
+        Ok(found)
     }
 }
 

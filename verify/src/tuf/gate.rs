@@ -12,6 +12,7 @@ use store::env::{ENVIRONMENT_FIELD, json};
 use store::key::{ErrorKind as KeyErrorKind, PublicKey};
 
 use super::error::{Error, ErrorKind, Result};
+use super::provider;
 
 /// Reads a metadata file as JSON that can be read in one way only, and returns
 /// its signed part.
@@ -68,7 +69,10 @@ pub(super) fn root(bytes: &[u8], file: &str) -> Result<Root> {
         } else {
             // Kinds of key that we do not know never verify here, so all that
             // matters is that one of them does not stand for two.
-            public.trim().to_owned()
+            match provider::from_pem(public) {
+                Some(key) => key.iter().map(|byte| format!("{byte:02x}")).collect(),
+                None => public.trim().to_owned(),
+            }
         };
         publics.insert(id.as_str(), public);
     }

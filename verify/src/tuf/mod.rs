@@ -12,6 +12,9 @@
 //! Client::release  the newest release of an image: fetched, checked, parsed
 //! ```
 //!
+//! [`Plain`] follows any other TUF repository, on the same workflow and without what
+//! is ours; the public conformance suite tests us through it.
+//!
 //! Four rooms, each with one worry:
 //!
 //! - `workflow` is the specification's section 5: which file is fetched when,
@@ -33,6 +36,7 @@ mod client;
 mod core;
 mod error;
 mod gate;
+mod plain;
 mod provider;
 mod refusal;
 mod release;
@@ -44,4 +48,6 @@ mod workflow;
 
 pub use client::Client;
 pub use error::{Class, Error, ErrorKind, Result};
+pub use plain::Plain;
 pub use release::Verified;
+pub use repository::{Repository, Web};

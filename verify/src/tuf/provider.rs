@@ -1,17 +1,24 @@
-//! Cryptography for the verification core: ed25519 the strict way, and SHA-2.
+//! Cryptography for the verification core: ed25519 the strict way, ECDSA on P-256,
+//! RSA-PSS, and SHA-2.
 //!
-//! The core asks one provider per process. Ours knows ed25519 and nothing else,
-//! so a root that names an RSA key has a key here that never verifies.
-//! Signatures go through [`PublicKey`], which turns away points of small order
-//! and every second encoding of a signature.
+//! The core asks one provider per process. Our environments have ed25519 keys only;
+//! their signatures go through [`PublicKey`], which turns away points of small order
+//! and every second encoding of a signature. The other two kinds are those that the
+//! specification of TUF names beside it (4.2.2): an environment may have a key in a
+//! security module that knows no other. They are verified by *ring*, which TLS
+//! brought along already.
 
 use std::sync::OnceLock;
 
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
+};
 use sha2::Digest;
 use sigstore_crypto::{
-    CryptoProvider, Error as CryptoError, HashContext, SigningScheme, install_default_provider,
+    CryptoProvider, Error as CryptoError, HashContext, SigningScheme, VerificationKey,
+    install_default_provider,
 };
-use sigstore_types::HashAlgorithm;
+use sigstore_types::{DerPublicKey, HashAlgorithm};
 use store::key::PublicKey;
 
 use super::error::{Error, ErrorKind, Result};
@@ -28,6 +35,14 @@ pub(super) fn install() -> Result<()> {
     }
     let text = "another cryptography provider was installed in this process before this one";
     Err(Error::new(ErrorKind::Io, text))
+}
+
+/// The key of a PEM text, in the one form in which a signature is verified with it:
+/// two texts of the same key come out the same.
+pub(super) fn from_pem(pem: &str) -> Option<Vec<u8>> {
+    let der = DerPublicKey::from_pem(pem).ok()?;
+    let key = VerificationKey::from_spki(&der).ok()?;
+    Some(key.as_bytes().to_vec())
 }
 
 struct Sha2<D>(D);
@@ -62,13 +77,23 @@ impl CryptoProvider for Strict {
         data: &[u8],
         signature: &[u8],
     ) -> sigstore_crypto::Result<()> {
-        if !matches!(scheme, SigningScheme::Ed25519) {
-            return Err(CryptoError::UnsupportedAlgorithm(
-                "only ed25519 is accepted".into(),
-            ));
-        }
-        let verified = PublicKey::from_bytes(key).and_then(|key| key.verify(data, signature));
-        verified.map_err(|e| CryptoError::Verification(e.to_string()))
+        let algorithm: &'static dyn VerificationAlgorithm = match scheme {
+            SigningScheme::Ed25519 => {
+                let key = PublicKey::from_bytes(key);
+                let verified = key.and_then(|key| key.verify(data, signature));
+                return verified.map_err(|e| CryptoError::Verification(e.to_string()));
+            }
+            SigningScheme::EcdsaP256Sha256 => &ECDSA_P256_SHA256_ASN1,
+            SigningScheme::RsaPssSha256 => &RSA_PSS_2048_8192_SHA256,
+            _ => {
+                return Err(CryptoError::UnsupportedAlgorithm(
+                    "no such signatures are accepted".into(),
+                ));
+            }
+        };
+        UnparsedPublicKey::new(algorithm, key)
+            .verify(data, signature)
+            .map_err(|_| CryptoError::Verification("a signature does not verify".into()))
     }
 
     fn verify_prehashed(
@@ -79,7 +104,7 @@ impl CryptoProvider for Strict {
         _: &[u8],
     ) -> sigstore_crypto::Result<()> {
         Err(CryptoError::UnsupportedAlgorithm(
-            "only pure ed25519 is accepted".into(),
+            "no prehashed signatures are accepted".into(),
         ))
     }
 }

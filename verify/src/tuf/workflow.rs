@@ -12,6 +12,8 @@
 //! are used when the current timestamp vouches for them and fetched anew when
 //! it does not.
 
+use std::fmt::Write as _;
+
 use jiff::{SignedDuration, Timestamp as Time};
 use serde_json::Value;
 use store::digest::Sha256;
@@ -41,6 +43,20 @@ pub(super) const MOST_ROOTS: u64 = if cfg!(test) { 16 } else { 1024 };
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 /// No environment that this program can follow is older: 2025-01-01.
 const FIRST_TIME: Time = Time::constant(1_735_689_600, 0);
+
+/// Names a file of metadata by its role, as python-tuf does it: all but letters,
+/// digits and `_.-~` percent-encoded.
+pub(super) fn encoded(role: &str) -> String {
+    let mut out = String::new();
+    for byte in role.bytes() {
+        if byte.is_ascii_alphanumeric() || b"_.-~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
 
 /// What a run ends with: trusted metadata, and the floors it was held against.
 pub(super) struct Trusted {
@@ -103,7 +119,10 @@ impl<'a> Run<'a> {
             return Err(not_initialised(state.directory()));
         };
         let floor = state.floor()?;
-        check_clock(now, floor.last_seen)?;
+        // The clock's floor is ours and not TUF's, like the environment's name.
+        if env.is_some() {
+            check_clock(now, floor.last_seen)?;
+        }
         let damaged = |e: &dyn std::fmt::Display| state.corrupt("root.json", e);
         let root = gate::root(&bytes, "it").map_err(|e| damaged(&e))?;
         same_environment(root.environment.as_deref(), env, "it").map_err(|e| damaged(&e))?;
@@ -433,7 +452,7 @@ fn fetch(repository: &dyn Repository, file: &str, limit: u64) -> Result<Vec<u8>>
 
 /// Fetches a file of which another one knows version, length and hash; with
 /// consistent snapshots (5.3.12) under the name of that version.
-fn fetch_pinned(
+pub(super) fn fetch_pinned(
     core: &dyn Core,
     repository: &dyn Repository,
     file: &str,
@@ -457,7 +476,7 @@ fn fetch_pinned(
     Ok((file, bytes))
 }
 
-fn fits(bytes: &[u8], pin: &Pin) -> Result<(), String> {
+pub(super) fn fits(bytes: &[u8], pin: &Pin) -> Result<(), String> {
     if let Some(length) = pin.length
         && bytes.len() as u64 != length
     {

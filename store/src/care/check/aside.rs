@@ -42,7 +42,7 @@ pub fn quarantine(report: &Report, place: &dyn Writable) -> Result<Moved> {
         } else if key.starts_with(IMAGES) {
             aside(place, key, &mut moved)?;
             restore(place, key, &mut moved)?;
-        } else if [INPUTS, "hints/", "logs/"]
+        } else if [INPUTS, "hints/", "logs/", crate::attest::FOLDER]
             .iter()
             .any(|f| key.starts_with(f))
         {

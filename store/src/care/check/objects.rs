@@ -7,8 +7,10 @@ use sha2::Digest as _;
 use super::super::pins;
 use super::super::roots::{environments, released};
 use super::{Damage, Hurt, Meter, Report, parallel};
+use crate::attest;
 use crate::digest::{ImageId, Sha256};
-use crate::error::{ErrorKind, Result};
+use crate::dsse;
+use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
 use crate::log::{self, BuildLog};
 use crate::manifest::{self, LayoutRef, Manifest};
@@ -123,7 +125,7 @@ fn damaged(report: &mut Report, key: String, why: String) {
     report.damage.push(Damage { key, why });
 }
 
-/// Reads pins, hints and logs: small, and no image depends on them.
+/// Reads pins, hints, logs and attestations: small, and no image depends on them.
 pub(super) fn beside(place: &dyn Survey, report: &mut Report) -> Result<()> {
     if let Err(error) = pins::pins(place) {
         if error.kind() != ErrorKind::Corrupt {
@@ -142,6 +144,17 @@ pub(super) fn beside(place: &dyn Survey, report: &mut Report) -> Result<()> {
     for object in place.survey("logs/")? {
         let parse = |bytes: Vec<u8>| BuildLog::decode(&bytes).map(drop);
         read(place, object, log::MAX_BYTES, parse, report)?;
+    }
+    for object in place.survey(attest::FOLDER)? {
+        let key = object.key.clone();
+        let named = |bytes: Vec<u8>| {
+            let digest = Sha256::of(&bytes).hex();
+            if key.ends_with(&format!("/{digest}.json")) {
+                return Ok(());
+            }
+            Err(Error::corrupt(&key, "its digest is not its name"))
+        };
+        read(place, object, dsse::MAX_BYTES, named, report)?;
     }
     Ok(())
 }

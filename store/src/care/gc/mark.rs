@@ -50,7 +50,12 @@ impl Marking {
         let writers = place.writers()?;
         let roots = Roots::read(collector.store, place)?;
         let mut others = Vec::new();
-        for folder in ["hints/", "logs/", crate::store::INPUTS] {
+        for folder in [
+            "hints/",
+            "logs/",
+            crate::attest::FOLDER,
+            crate::store::INPUTS,
+        ] {
             others.extend(place.survey(folder)?);
         }
         // After the manifests: whatever they need is listed.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::mark::Marking;
 use super::{Collector, Dead, Gone, Kept, Plan, Worn};
+use crate::attest;
 use crate::digest::{ImageId, Sha256};
 use crate::hint::Hint;
 use crate::log::BuildLog;
@@ -15,7 +16,7 @@ use crate::writable::Object;
 pub(super) struct Doomed {
     /// Manifests.
     pub(super) images: Vec<(ImageId, Object)>,
-    /// Hints and logs, with their images.
+    /// Hints, logs and attestations, with their images.
     pub(super) beside: Vec<(ImageId, Object)>,
     /// Packs without an index or the other way round.
     pub(super) strays: Vec<Object>,
@@ -139,8 +140,11 @@ fn input(key: &str) -> Option<Sha256> {
     Sha256::from_hex(key.strip_prefix(INPUTS)?).ok()
 }
 
-/// The image whose hint or log has this key.
+/// The image whose hint, log or attestation has this key.
 fn beside(key: &str) -> Option<ImageId> {
+    if key.starts_with(attest::FOLDER) {
+        return attest::parse_key(key);
+    }
     let (_, name) = key.split_once('/')?;
     let (hex, _) = name.split_once('.')?;
     let image = ImageId::from_hex(hex).ok()?;

@@ -67,7 +67,14 @@ pub(super) fn sweep(
     place: &dyn Writable,
     collected: &mut Collected,
 ) -> Result<()> {
-    let folders = [IMAGES, "hints/", "logs/", pack::FOLDER, INPUTS];
+    let folders = [
+        IMAGES,
+        "hints/",
+        "logs/",
+        crate::attest::FOLDER,
+        pack::FOLDER,
+        INPUTS,
+    ];
     let gate = Gate::shut(collector, marking, place, &folders)?;
     let mut remove = |objects: &[&Object], needed: bool| -> Result<()> {
         if needed || !gate.may_remove(objects) {

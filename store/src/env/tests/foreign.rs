@@ -43,7 +43,7 @@ fn an_environment_that_we_did_not_make_is_not_signed() {
             .keyids
             .push(key.public().id());
     }
-    let bytes = metadata::seal(&root, thief.root.as_deref().unwrap()).unwrap();
+    let bytes = metadata::seal(&root, &[thief.root.as_deref().unwrap()]).unwrap();
     theirs
         .replace("env/dev/metadata/1.root.json", &bytes)
         .unwrap();

@@ -18,6 +18,7 @@ fn releases_are_counted_by_name() {
         shelf.written(),
         [
             first.target_path.as_str(),
+            "env/dev/log/1.json",
             "env/dev/metadata/2.targets.json",
             "env/dev/metadata/2.snapshot.json",
             "env/dev/metadata/timestamp.json",
@@ -136,7 +137,7 @@ fn a_release_that_was_killed_changes_nothing_and_can_be_repeated() {
         .release(&manifest("a", "zero"), &keys, time())
         .unwrap()
         .seq;
-    for fuse in 0..4 {
+    for fuse in 0..5 {
         let next = manifest("a", &format!("{fuse}"));
         let before = env.releases().unwrap();
         shelf.fuse.set(Some(fuse));

@@ -1,0 +1,269 @@
+//! Attestations: what people and machines say about an image, signed.
+//!
+//! An attestation is an in-toto Statement 1.0 in a [`dsse`](crate::dsse) envelope. It
+//! lies beside the image, under its own digest: nobody replaces another's word, and
+//! whoever can write to the store can add one. None is believed for being there; a
+//! reader asks which of the keys that it trusts have signed it. The kinds, and what
+//! each says, are on the page [`crate::format::attestation`].
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::backend::Backend;
+use crate::digest::{ImageId, Sha256};
+use crate::dsse::{self, Envelope};
+use crate::env::json;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::PublicKey;
+use crate::manifest::Manifest;
+use crate::name::EnvName;
+#[cfg(feature = "write")]
+use crate::writable::Writable;
+
+/// Folder of attestations, as a prefix of keys.
+pub(crate) const FOLDER: &str = "attestations/";
+
+/// The type of the payload, as in-toto names it.
+pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+
+/// The type of every statement.
+const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+
+/// More attestations of one image are not read.
+const MOST: usize = 1000;
+
+/// What an attestation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// How the image was built, and from what.
+    Provenance,
+    /// What its tests came to.
+    TestResult,
+    /// Another build came to the same bytes.
+    Rebuild,
+    /// Somebody approves of it for an environment.
+    Approval,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [
+        Self::Provenance,
+        Self::TestResult,
+        Self::Rebuild,
+        Self::Approval,
+    ];
+
+    /// The type of the predicate.
+    pub fn predicate_type(self) -> &'static str {
+        match self {
+            Self::Provenance => "https://slsa.dev/provenance/v1",
+            Self::TestResult => "https://in-toto.io/attestation/test-result/v0.1",
+            Self::Rebuild => "urn:imgbuild:rebuild:1",
+            Self::Approval => "urn:imgbuild:approval:1",
+        }
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Provenance => "built",
+            Self::TestResult => "tested",
+            Self::Rebuild => "rebuilt",
+            Self::Approval => "approved",
+        }
+    }
+}
+
+/// An in-toto Statement. Fields that others add are ignored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement {
+    #[serde(rename = "_type")]
+    kind: String,
+    subject: Vec<Subject>,
+    predicate_type: String,
+    predicate: Value,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Subject {
+    #[serde(default)]
+    name: String,
+    digest: Digests,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Digests {
+    blake3: Option<String>,
+    sha256: Option<String>,
+}
+
+/// An attestation of an image, as a store has it. Not believed: see
+/// [`signers`](Self::signers).
+#[derive(Clone, Debug)]
+pub struct Attestation {
+    /// Its key in the store.
+    pub key: String,
+    /// What it is about; `None` for a kind that this version does not know.
+    pub kind: Option<Kind>,
+    /// The type of its predicate.
+    pub predicate_type: String,
+    /// What it says.
+    pub predicate: Value,
+    envelope: Envelope,
+}
+
+impl Attestation {
+    /// Which of these keys have signed it.
+    pub fn signers(&self, keys: &[PublicKey]) -> Vec<PublicKey> {
+        self.envelope.signers(keys)
+    }
+
+    /// The ids of the keys that it says have signed it.
+    pub fn claimed(&self) -> impl Iterator<Item = &str> {
+        self.envelope.keyids()
+    }
+
+    /// Whether it says what its kind is there to say, for an environment: a test
+    /// result may be a failure, an approval for somewhere else.
+    pub fn speaks_for(&self, env: &EnvName) -> bool {
+        let text = |name: &str| self.predicate.get(name).and_then(Value::as_str);
+        match self.kind {
+            Some(Kind::TestResult) => text("result") == Some("PASSED"),
+            Some(Kind::Approval) => text("environment") == Some(env.as_str()),
+            Some(Kind::Provenance | Kind::Rebuild) => true,
+            None => false,
+        }
+    }
+}
+
+/// A statement about an image, to be signed. The same statement is the
+/// same bytes.
+pub fn statement(kind: Kind, manifest: &Manifest, predicate: Value) -> Result<Envelope> {
+    let statement = Statement {
+        kind: STATEMENT_TYPE.to_owned(),
+        subject: vec![Subject {
+            name: manifest.name.to_string(),
+            digest: Digests {
+                blake3: Some(manifest.image.hex()),
+                sha256: Some(manifest.sha256.hex()),
+            },
+        }],
+        predicate_type: kind.predicate_type().to_owned(),
+        predicate,
+    };
+    let unwritable = |why: &dyn std::fmt::Display| {
+        Error::new(
+            ErrorKind::Invalid,
+            format!("an attestation cannot be written: {why}"),
+        )
+    };
+    let value = serde_json::to_value(&statement).map_err(|e| unwritable(&e))?;
+    // Not the canonical form that TUF signs: that one leaves control characters as
+    // they are, and whoever reads a payload reads JSON. Maps of `Value` are sorted.
+    let payload = serde_json::to_vec(&value).map_err(|e| unwritable(&e))?;
+    Ok(Envelope::new(PAYLOAD_TYPE, payload))
+}
+
+/// Reads an attestation that should be of an image.
+fn read(key: String, bytes: &[u8], manifest: &Manifest) -> Result<Attestation> {
+    let envelope = Envelope::from_json(bytes)?;
+    let wrong = |why: &dyn std::fmt::Display| Error::corrupt(format_args!("{key}"), why);
+    if envelope.kind() != PAYLOAD_TYPE {
+        return Err(wrong(&"its payload is no in-toto statement"));
+    }
+    let value = json::parse(envelope.payload()).map_err(|e| wrong(&e))?;
+    let statement: Statement = serde_json::from_value(value).map_err(|e| wrong(&e))?;
+    if statement.kind != STATEMENT_TYPE {
+        return Err(wrong(&"it is another kind of statement"));
+    }
+    let about = |subject: &Subject| {
+        let Digests { blake3, sha256 } = &subject.digest;
+        let blake3 = blake3
+            .as_ref()
+            .is_none_or(|hex| *hex == manifest.image.hex());
+        // The one that every reader of statements knows.
+        blake3 && *sha256 == Some(manifest.sha256.hex())
+    };
+    if statement.subject.is_empty() || !statement.subject.iter().all(about) {
+        return Err(wrong(&"it is about something else than this image"));
+    }
+    Ok(Attestation {
+        kind: Kind::ALL
+            .into_iter()
+            .find(|kind| kind.predicate_type() == statement.predicate_type),
+        predicate_type: statement.predicate_type,
+        predicate: statement.predicate,
+        key,
+        envelope,
+    })
+}
+
+/// The attestations of an image, by kind. What cannot be read is passed to `odd`:
+/// whoever can write to a store can put anything there, and that must not take away
+/// what others said.
+pub fn of_image(
+    backend: &dyn Backend,
+    manifest: &Manifest,
+    odd: &mut dyn FnMut(&str, &Error),
+) -> Result<Vec<Attestation>> {
+    let folder = format!("{FOLDER}{}/", manifest.image.hex());
+    let keys = backend.list(&folder)?.ok_or_else(|| {
+        let text = format!("attestations cannot be listed at {}", backend.describe());
+        Error::new(ErrorKind::Invalid, text)
+            .with_hint("a web server does not list its files: name the store's directory or bucket")
+    })?;
+    let mut found = Vec::new();
+    for key in keys.into_iter().take(MOST) {
+        let read = backend.get(&key, dsse::MAX_BYTES).and_then(|bytes| {
+            bytes
+                .map(|bytes| read(key.clone(), &bytes, manifest))
+                .transpose()
+        });
+        match read {
+            Ok(attestation) => found.extend(attestation),
+            Err(error) => odd(&key, &error),
+        }
+    }
+    found.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
+    Ok(found)
+}
+
+/// The key of an envelope about an image.
+fn key(image: &ImageId, bytes: &[u8]) -> String {
+    format!("{FOLDER}{}/{}.json", image.hex(), Sha256::of(bytes).hex())
+}
+
+/// Puts a signed statement beside its image; the key that it has there.
+#[cfg(feature = "write")]
+pub fn put(place: &dyn Writable, manifest: &Manifest, envelope: &Envelope) -> Result<String> {
+    let bytes = envelope.to_json();
+    if bytes.len() as u64 > dsse::MAX_BYTES {
+        let text = format!(
+            "the attestation has {} bytes, and no more than {} are read",
+            bytes.len(),
+            dsse::MAX_BYTES
+        );
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
+    let key = key(&manifest.image, &bytes);
+    // What cannot be read back must not be written.
+    read(key.clone(), &bytes, manifest)?;
+    let image = crate::store::manifest_key(&manifest.image);
+    if !place.hold(&[image, key.clone()])?[0] {
+        return Err(Error::missing(
+            format_args!("the image {}", manifest.image),
+            place.describe(),
+        ));
+    }
+    // The same bytes under the same name are there already, if they are.
+    place.put_new(&key, &bytes)?;
+    Ok(key)
+}
+
+/// The image whose attestation has this key.
+pub(crate) fn parse_key(key: &str) -> Option<ImageId> {
+    let (image, file) = key.strip_prefix(FOLDER)?.split_once('/')?;
+    Sha256::from_hex(file.strip_suffix(".json")?).ok()?;
+    ImageId::from_hex(image).ok()
+}

@@ -1,0 +1,55 @@
+//! Attestations: what people and machines say about an image, version 1.
+//!
+//! ```text
+//! attestations/IMAGE/SHA256.json
+//! ```
+//!
+//! IMAGE is the digest of the image in hexadecimal, SHA256 the digest of the file. The
+//! file is a [`crate::dsse`] envelope of type `application/vnd.in-toto+json`; its
+//! payload is an in-toto Statement 1.0:
+//!
+//! ```json
+//! {"_type": "https://in-toto.io/Statement/v1",
+//!  "subject": [{"name": "web", "digest": {"blake3": "HEX", "sha256": "HEX"}}],
+//!  "predicateType": "...", "predicate": {...}}
+//! ```
+//!
+//! Both digests are of the canonical tar. The kinds:
+//!
+//! | `predicateType` | says | made by |
+//! |---|---|---|
+//! | `https://slsa.dev/provenance/v1` | how it was built; each input of the lock is a `resolvedDependency` | a build |
+//! | `https://in-toto.io/attestation/test-result/v0.1` | `result` is `PASSED` or another; `passedTests` by name | a build that ran the recipe's tests |
+//! | `urn:imgbuild:rebuild:1` | another build came to the same bytes | `imgbuild rebuild --attest` |
+//! | `urn:imgbuild:approval:1` | somebody approves of it for `environment` | `imgbuild approve` |
+//!
+//! SLSA provenance has `buildType` `urn:imgbuild:build:1`; its external parameter is the
+//! digest of the recipe, its internal ones the digest of the lock, architecture, suite
+//! and epoch. `runDetails.builder.id` is `urn:imgbuild:key:ID`, of the key that signs.
+//!
+//! ```json
+//! {"environment": "prod", "image": "blake3:HEX", "name": "web",
+//!  "time": "2026-11-23T04:00:00Z", "comment": "..."}
+//! ```
+//!
+//! is an approval (`comment` may be left out), and
+//!
+//! ```json
+//! {"image": "blake3:HEX", "recipe": "sha256:HEX", "lock": "sha256:HEX",
+//!  "varied": true, "builder": "imgbuild 0.1.0", "time": "2026-11-23T04:00:00Z"}
+//! ```
+//!
+//! a rebuild.
+//!
+//! A name never gets other bytes: several people who say the same sign files of their
+//! own. Whoever can write to a store can add files, so no file counts for being there;
+//! a reader asks which of the keys that it trusts have signed it. With an image stay
+//! its attestations, and go with it.
+//!
+//! # A reader refuses
+//!
+//! - an envelope of more than 1 MiB, one that is not DSSE, a duplicate key;
+//! - another type of payload or statement, a number that is no integer;
+//! - a subject with another digest than the image's, or without its sha256.
+//!
+//! What it refuses it passes over: one bad file must not silence the others.

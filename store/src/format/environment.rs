@@ -1,0 +1,65 @@
+//! Environments: TUF repositories, version 1.
+//!
+//! ```text
+//! env/ENV/metadata/N.root.json       env/ENV/targets/NAME/SHA256.SEQ.json
+//! env/ENV/metadata/N.targets.json    env/ENV/log/N.json
+//! env/ENV/metadata/N.snapshot.json
+//! env/ENV/metadata/timestamp.json
+//! ```
+//!
+//! Metadata and targets are those of The Update Framework 1.0 with consistent
+//! snapshots. A target is a release: the manifest of an image. What is ours beside that
+//! is in fields that TUF leaves to its users.
+//!
+//! | field | in | says |
+//! |---|---|---|
+//! | `x-imgbuild-environment` | root, targets | the name of the environment |
+//! | `x-imgbuild-lifetimes-days` | root | for how many days new signatures are good |
+//! | `x-imgbuild-policy` | root | what a release needs; left out when nothing |
+//! | `x-imgbuild-log` | targets | where the log ends: `length`, and the `sha256` of the last entry |
+//! | `custom` | each target | `image`, `env`, `arch`, `seq`, `min_seq`, `size`, `revoked` |
+//!
+//! Of all releases of a name, the newest says in `custom` which images must not run any
+//! more (`revoked`) and below which release nobody may go back (`min_seq`).
+//!
+//! # Policy
+//!
+//! ```json
+//! {"schema": 1, "keys": {"ann": "HEX", "lab": "HEX"},
+//!  "built": {"count": 1}, "tested": {"count": 1}, "rebuilt": {"count": 1, "keys": ["lab"]},
+//!  "approvals": {"count": 2, "keys": ["ann", "bob"]},
+//!  "max-age-days": 30, "suites": ["bookworm"], "forbidden-setuid": ["usr/bin/su"],
+//!  "from": ["staging"]}
+//! ```
+//!
+//! `keys` are ed25519 public keys. Of each point, `count` different ones of its `keys`
+//! (of all, when left out) must have signed an [`super::attestation`] of that kind.
+//! `rebuilt` does not count keys that also say that they built it. Points that are left
+//! out ask nothing.
+//!
+//! # Log
+//!
+//! ```json
+//! {"schema": 1, "number": 2, "previous": "sha256:HEX", "time": "2026-11-23T04:00:00Z",
+//!  "act": "promote", "name": "web", "image": "blake3:HEX", "seq": 7, "targets": 9,
+//!  "from": {"env": "staging", "seq": 3}, "min_seq": 5, "reason": "..."}
+//! ```
+//!
+//! One file for each act, never changed. `previous` is the digest of the file before
+//! (null in the first), `targets` the version of the targets metadata that was signed
+//! for it. `act` is `release`, `promote`, `revoke` or `min-seq`; the last three fields
+//! may be left out. A reader goes back from the end that targets names, and refuses an
+//! entry whose digest, number or schema is another.
+//!
+//! # Proposals
+//!
+//! A change that waits for signatures is a JSON file of `schema` 1, `environment`, the
+//! new `root` and `targets` metadata with the signatures so far, `manifests` of new
+//! releases by target name, and new entries of the `log`, both as texts. It is believed
+//! by nobody: whoever signs or publishes compares it with the environment, of which it
+//! must be the very next version.
+//!
+//! # Order of writing
+//!
+//! Manifests, log, targets, snapshot, root if it changes, timestamp: each durable before
+//! the next. All but the last two have names that nothing leads to yet.
