@@ -111,6 +111,7 @@ fn replay_gives_the_content_that_is_wanted() {
             match part {
                 store::Part::Entry(..) => entries += 1,
                 store::Part::Content(bytes) => content.extend_from_slice(bytes),
+                store::Part::Had(chunk) => panic!("nobody has {chunk}"),
             }
             Ok(())
         })
@@ -122,6 +123,35 @@ fn replay_gives_the_content_that_is_wanted() {
         .replay(&mut |_| true, &mut |_| Err(stop()))
         .unwrap_err();
     assert_eq!(error.to_string(), "enough");
+}
+
+#[test]
+fn replay_leaves_out_the_chunks_that_are_had() {
+    let example = Example::new();
+    let read = example.read();
+    let image = read.image(&example.manifest).unwrap();
+    let chunks: Vec<_> = image
+        .entries()
+        .unwrap()
+        .flat_map(|item| item.unwrap().1)
+        .collect();
+    let had = |chunk: &store::chunk::ChunkRef| chunk.digest().bytes()[0] % 2 == 0;
+    let (mut came, mut content) = (Vec::new(), 0);
+    image
+        .replay_without(&had, &mut |part| {
+            match part {
+                store::Part::Entry(..) => {}
+                store::Part::Content(bytes) => content += bytes.len(),
+                store::Part::Had(chunk) => came.push(chunk),
+            }
+            Ok(())
+        })
+        .unwrap();
+    let (wanted, other): (Vec<_>, Vec<_>) = chunks.into_iter().partition(had);
+    assert!(!wanted.is_empty() && !other.is_empty());
+    assert_eq!(came, wanted);
+    let sizes = other.iter().map(|chunk| chunk.len() as usize);
+    assert_eq!(content, sizes.sum::<usize>());
 }
 
 /// A directory behind a static web server: no listing.

@@ -127,6 +127,8 @@ fn extract(side: Side<'_>, wanted: &[String], dir: &Path) -> Result<BTreeMap<Str
                     Some(file) => file.write_all(bytes),
                     None => Ok(()),
                 },
+                // Nobody said that a chunk is had.
+                Part::Had(_) => Ok(()),
             };
             written.map_err(|error| {
                 broken = Some(error);

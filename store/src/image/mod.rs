@@ -63,6 +63,9 @@ pub enum Part<'a> {
     Entry(&'a Entry, &'a [u8]),
     /// The next bytes of that entry's content.
     Content(&'a [u8]),
+    /// A chunk of that entry's content which the caller said it has; only
+    /// [`Image::replay_without`] hands these out.
+    Had(ChunkRef),
 }
 
 impl Image {
@@ -195,23 +198,46 @@ impl Image {
         want: &mut dyn FnMut(&Entry) -> bool,
         each: &mut dyn FnMut(Part<'_>) -> Result<()>,
     ) -> Result<()> {
+        let none = |_: &ChunkRef| false;
         if !self.store.backend().is_far() {
-            return replay::replay(self, want, each);
+            return replay::replay(self, want, &none, each);
         }
-        let mut wanted = self.announce(want)?.into_iter();
-        replay::replay(self, &mut |_| wanted.next().unwrap_or_default(), each)
+        let mut wanted = self.announce(want, &none)?.into_iter();
+        replay::replay(
+            self,
+            &mut |_| wanted.next().unwrap_or_default(),
+            &none,
+            each,
+        )
+    }
+
+    /// As [`replay`](Self::replay) of everything, but for the chunks that `have` names:
+    /// they are neither fetched nor decoded, and come as [`Part::Had`].
+    pub fn replay_without(
+        &self,
+        have: &dyn Fn(&ChunkRef) -> bool,
+        each: &mut dyn FnMut(Part<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if self.store.backend().is_far() {
+            self.announce(&mut |_| true, have)?;
+        }
+        replay::replay(self, &mut |_| true, have, each)
     }
 
     /// Tells the backend which frames will be needed, and returns which entries are
     /// wanted. The layout is read once more for that, which costs no request.
-    fn announce(&self, want: &mut dyn FnMut(&Entry) -> bool) -> Result<Vec<bool>> {
+    fn announce(
+        &self,
+        want: &mut dyn FnMut(&Entry) -> bool,
+        have: &dyn Fn(&ChunkRef) -> bool,
+    ) -> Result<Vec<bool>> {
         let (mut entries, mut frames) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for item in self.entries()? {
             let (entry, chunks) = item?;
             let wanted = want(&entry);
             entries.push(wanted);
-            for chunk in chunks.iter().filter(|_| wanted) {
+            for chunk in chunks.iter().filter(|chunk| wanted && !have(chunk)) {
                 let place = self.find(chunk)?;
                 if seen.insert(place.frame_id()) {
                     frames.push(place.wanted());
@@ -252,6 +278,8 @@ impl Image {
                     pad = padding(entry.size());
                 }
                 Part::Content(bytes) => piece.extend_from_slice(bytes),
+                // Nobody said that a chunk is had.
+                Part::Had(_) => {}
             }
             if piece.len() >= PIECE {
                 each(&piece)?;

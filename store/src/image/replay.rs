@@ -46,6 +46,7 @@ const WORKERS: usize = 4;
 pub(super) fn replay(
     image: &Image,
     want: &mut dyn FnMut(&Entry) -> bool,
+    have: &dyn Fn(&ChunkRef) -> bool,
     each: &mut dyn FnMut(Part<'_>) -> Result<()>,
 ) -> Result<()> {
     let (jobs, queue) = mpsc::channel();
@@ -60,7 +61,7 @@ pub(super) fn replay(
         // Dropped at the end of this closure, which ends the workers.
         let mut ahead = Ahead::new(image, jobs);
         loop {
-            ahead.fill(want)?;
+            ahead.fill(want, have)?;
             match ahead.queue.pop_front() {
                 Some(Queued::Entry(item)) => {
                     ahead.weight -= weight(&item);
@@ -70,6 +71,7 @@ pub(super) fn replay(
                     Ok(bytes) => each(Part::Content(&bytes[range]))?,
                     Err(error) => each(Part::Content(&image.fetch_elsewhere(&chunk, error)?))?,
                 },
+                Some(Queued::Had(chunk)) => each(Part::Had(chunk))?,
                 None => return Ok(()),
             }
         }
@@ -137,6 +139,7 @@ impl Frame {
 enum Queued {
     Entry(Box<layout::Item>),
     Content(Rc<Frame>, Range<usize>, ChunkRef),
+    Had(ChunkRef),
 }
 
 /// What an entry in the queue takes, about: attributes are in it twice.
@@ -174,9 +177,18 @@ impl<'a> Ahead<'a> {
     }
 
     /// Looks ahead until the queue is full, or the frames are, or all is queued.
-    fn fill(&mut self, want: &mut dyn FnMut(&Entry) -> bool) -> Result<()> {
+    fn fill(
+        &mut self,
+        want: &mut dyn FnMut(&Entry) -> bool,
+        have: &dyn Fn(&ChunkRef) -> bool,
+    ) -> Result<()> {
         while self.queue.len() < QUEUE && self.weight < WEIGHT {
             if let Some(&chunk) = self.chunks.front() {
+                if have(&chunk) {
+                    self.queue.push_back(Queued::Had(chunk));
+                    self.chunks.pop_front();
+                    continue;
+                }
                 let place = self.image.find(&chunk)?;
                 let Some(frame) = self.frame(&place) else {
                     return Ok(());
