@@ -12,7 +12,9 @@ use clap::{Args, Parser, Subcommand};
 use store::Place;
 use store::name::{EnvName, ImageName};
 use verify::error::{Error, Result};
+use verify::hand::Carried;
 use verify::session::Patience;
+use verify::switch::To;
 use verify::system::SystemName;
 use verify::target::Target;
 
@@ -26,6 +28,9 @@ Examples:
   imgnode status
   imgnode reload MyProject
   imgnode stop MyProject
+  imgnode upgrade MyProject
+  imgnode rollback MyProject
+  imgnode gc --keep 1
 
 Exit codes:
   0 done   1 failed   2 wrong usage   3 verification failed or refused   75 busy, try later";
@@ -96,8 +101,89 @@ enum LowCommand {
         #[arg(long = "as", value_name = "SYSTEM")]
         system: Option<String>,
         /// Where generations are kept [default for an installed system: where it is]
-        #[arg(long, value_name = "dir:PATH")]
+        ///
+        /// dir:PATH                            directories; sessions get an overlay
+        /// btrfs:PATH                          subvolumes, the next a snapshot of the one before
+        /// lvm:VG/LV:SIZE[:xfs|ext4[:SNAP]]    a volume each; a session is a snapshot of size SNAP
+        /// lvm-thin:VG/POOL:SIZE[:xfs|ext4]    thin volumes, the next a snapshot of the one before
+        #[arg(long, value_name = "TARGET", verbatim_doc_comment)]
         target: Option<String>,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Install the newest release of an installed system's image
+    ///
+    /// As install does, into the same target. What the active generation has already is taken from
+    /// there, compared with its digest, and only the rest is fetched. Sessions that run keep the
+    /// generation they began with.
+    #[command(after_help = "Example:\n  imgnode upgrade MyProject")]
+    Upgrade {
+        /// Name of the system
+        system: String,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Make another installed generation the active one
+    ///
+    /// One rename; nothing is fetched or written. The environment is asked first which releases may
+    /// still run; where it cannot be reached, what it said last counts. A generation whose image was
+    /// revoked, or whose release is older than the oldest allowed one, stays barred.
+    #[command(after_help = "Example:\n  imgnode switch MyProject 3")]
+    Switch {
+        /// Name of the system
+        system: String,
+        /// Number of the generation; `imgnode status` lists them
+        generation: u64,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Go back to the generation that was active before
+    #[command(
+        after_help = "Example:\n  imgnode rollback MyProject && imgnode stop MyProject && imgnode start MyProject"
+    )]
+    Rollback {
+        /// Name of the system
+        system: String,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Remove old generations
+    ///
+    /// The active generation, the previous one and those that a session uses always stay, and of
+    /// the others the newest N.
+    #[command(after_help = "Example:\n  imgnode gc MyProject --keep 1")]
+    Gc {
+        /// Only this system
+        system: Option<String>,
+        /// How many of the generations that nothing needs stay
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        keep: usize,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Install an exported tarball, carried by hand, on a logical volume
+    ///
+    /// TARBALL is what `imgbuild export -o` wrote; its manifest and signature must lie beside it.
+    /// Nothing is written before signature, manifest and every byte of the tarball are verified with
+    /// the keys of the environment that this node follows. The words are those of the script of the
+    /// same name that this replaces. A system that is installed already gets a further generation.
+    #[command(
+        after_help = "Example:\n  imgnode build-schroot MyProject-node.tar.xz MyProject vg0 web 10G xfs"
+    )]
+    BuildSchroot {
+        /// The exported file: .tar, .tar.zst or .tar.xz (needs xz)
+        tarball: PathBuf,
+        /// Name of the system on this node
+        system: String,
+        /// Volume group
+        vg: String,
+        /// Logical volume to make in it
+        lv: String,
+        /// Size of the volume, as in 10G
+        size: String,
+        /// File system on it: xfs or ext4
+        #[arg(default_value = "xfs")]
+        fstype: String,
         #[command(flatten)]
         output: LowOutput,
     },
@@ -203,6 +289,24 @@ pub(crate) enum Mode {
         target: Option<Target>,
         json: bool,
     },
+    Upgrade {
+        system: SystemName,
+        json: bool,
+    },
+    BuildSchroot {
+        carried: Carried,
+        json: bool,
+    },
+    Switch {
+        system: SystemName,
+        to: To,
+        json: bool,
+    },
+    Gc {
+        system: Option<SystemName>,
+        keep: usize,
+        json: bool,
+    },
     Start {
         system: SystemName,
         words: Vec<String>,
@@ -281,6 +385,49 @@ impl Mode {
                 system: system.as_deref().unwrap_or(&image).parse()?,
                 name: name(&image, "an image")?,
                 target: target.map(|text| text.parse()).transpose()?,
+                json: output.json,
+            },
+            LowCommand::Upgrade { system, output } => Self::Upgrade {
+                system: system.parse()?,
+                json: output.json,
+            },
+            LowCommand::BuildSchroot {
+                tarball,
+                system,
+                vg,
+                lv,
+                size,
+                fstype,
+                output,
+            } => Self::BuildSchroot {
+                carried: Carried {
+                    tarball,
+                    system: system.parse()?,
+                    target: format!("lvm:{vg}/{lv}:{size}:{fstype}").parse()?,
+                },
+                json: output.json,
+            },
+            LowCommand::Switch {
+                system,
+                generation,
+                output,
+            } => Self::Switch {
+                system: system.parse()?,
+                to: To::Number(generation),
+                json: output.json,
+            },
+            LowCommand::Rollback { system, output } => Self::Switch {
+                system: system.parse()?,
+                to: To::Previous,
+                json: output.json,
+            },
+            LowCommand::Gc {
+                system,
+                keep,
+                output,
+            } => Self::Gc {
+                system: system.map(|name| name.parse()).transpose()?,
+                keep,
                 json: output.json,
             },
             LowCommand::Start {

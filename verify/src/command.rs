@@ -126,6 +126,25 @@ impl Run {
         }
     }
 
+    /// Starts it with `input` as its standard input, its standard output to be read. It ends with
+    /// the [`Stream`].
+    pub fn stream(self, input: File, observer: &dyn Observer) -> Result<Stream> {
+        observer.event(Event::Command(&self.words));
+        let mut command = self.command();
+        command
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|error| self.cannot_start(&error))?;
+        let output = child.stdout.take();
+        let output =
+            output.ok_or_else(|| Error::failed(format!("{} has no output", self.words[0])))?;
+        Ok(Stream {
+            output: Box::new(output),
+            child: Some(child),
+        })
+    }
+
     /// Starts it in a session of its own, without terminal, both streams going to `log`, and does
     /// not wait. `setsid` of util-linux execs the program in the same process.
     pub fn detach(self, log: &File, observer: &dyn Observer) -> Result<Child> {
@@ -161,6 +180,37 @@ impl Run {
                 failed.hint(format!("apt-get install {package}"))
             }
             _ => failed,
+        }
+    }
+}
+
+/// Bytes that are read, and the program that makes them, if any.
+pub struct Stream {
+    output: Box<dyn Read>,
+    child: Option<Child>,
+}
+
+impl Stream {
+    /// Bytes that no program makes.
+    pub fn plain(output: impl Read + 'static) -> Self {
+        Self {
+            output: Box::new(output),
+            child: None,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.output.read(buffer)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }
@@ -253,6 +303,11 @@ fn package_of(program: &str) -> Option<&'static str> {
     match program {
         "schroot" => Some("schroot"),
         "setsid" => Some("util-linux"),
+        "xz" => Some("xz-utils"),
+        "btrfs" => Some("btrfs-progs"),
+        "lvs" | "vgs" | "lvcreate" | "lvchange" | "lvremove" => Some("lvm2"),
+        "mkfs.xfs" => Some("xfsprogs"),
+        "mkfs.ext4" => Some("e2fsprogs"),
         _ => None,
     }
 }

@@ -50,12 +50,16 @@ pub struct Generation {
     pub environment: EnvName,
     /// The release's number there.
     pub seq: u64,
-    /// The root directory of its tree.
+    /// Where its tree is: a directory, or the device of a volume.
     pub directory: PathBuf,
     /// The user that runs the app; `root` when the image names none.
     pub user: String,
     /// When it was installed, in seconds since 1970.
     pub installed: u64,
+    /// Why it may not become active again, by the environment's newest word: revoked, or older than
+    /// the oldest release that may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barred: Option<String>,
 }
 
 impl SystemRecord {
@@ -73,6 +77,16 @@ impl SystemRecord {
         self.generations
             .iter()
             .find(|generation| generation.number == number)
+    }
+
+    /// The record with another active generation.
+    #[must_use]
+    pub fn switched(&self, number: u64) -> Self {
+        Self {
+            active: number,
+            previous: Some(self.active).filter(|active| *active != number),
+            ..self.clone()
+        }
     }
 
     /// Whether the record makes sense; says why it does not.
@@ -94,10 +108,11 @@ impl SystemRecord {
         if !rising || newest > self.newest {
             return Err("its generations are out of order".to_owned());
         }
+        let keeper = self.target.keeper();
         match self
             .generations
             .iter()
-            .find(|one| one.directory != self.target.generation(system, one.number))
+            .find(|one| one.directory != keeper.location(system, one.number))
         {
             Some(stray) => Err(format!(
                 "generation {} lies outside the target",
@@ -122,9 +137,10 @@ pub(crate) mod tests {
                 manifest: Blake3::of(b"manifest"),
                 environment: "dev".parse().unwrap(),
                 seq: number,
-                directory: target.generation(&system, number),
+                directory: target.keeper().location(&system, number),
                 user: "operador".to_owned(),
                 installed: 1_700_000_000,
+                barred: None,
             })
             .collect();
         SystemRecord {

@@ -1,10 +1,11 @@
-//! What the operator wants done around an install.
+//! What the operator wants done around an install, a switch or an uninstall.
 //!
 //! The procedure this replaces ran `unlock-filesystem` before and `lock-filesystem` after writing.
 //! Executables in `/etc/imgnode/hooks.d/pre-install` run in the order of their names before the
 //! first byte is written to the target; those in `post-install` run afterwards whatever happened,
 //! also when an earlier imgnode was killed and this one cleans up. A pre-install hook that fails
-//! ends the install. Each gets the words `install SYSTEM` and five minutes.
+//! ends the install. Each gets two words, `install`, `switch` or `uninstall` and the name of the
+//! system, and five minutes; then it is killed with all it started, and counts as failed.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -42,19 +43,19 @@ impl Hooks {
     }
 
     /// Runs the hooks before an install, up to the first that fails.
-    pub fn before(&self, system: &SystemName, observer: &dyn Observer) -> Result<()> {
+    pub fn before(&self, act: &str, system: &SystemName, observer: &dyn Observer) -> Result<()> {
         for hook in self.list("pre-install")? {
-            self.call(&hook, system, observer)
+            self.call(&hook, act, system, observer)
                 .map_err(|error| error.under("a pre-install hook failed"))?;
         }
         Ok(())
     }
 
     /// Runs all hooks after an install; the first failure is reported at the end.
-    pub fn after(&self, system: &SystemName, observer: &dyn Observer) -> Result<()> {
+    pub fn after(&self, act: &str, system: &SystemName, observer: &dyn Observer) -> Result<()> {
         let mut failed = None;
         for hook in self.list("post-install")? {
-            if let Err(error) = self.call(&hook, system, observer) {
+            if let Err(error) = self.call(&hook, act, system, observer) {
                 observer.event(Event::Note(&error.to_string()));
                 failed.get_or_insert(error.under("a post-install hook failed"));
             }
@@ -62,12 +63,18 @@ impl Hooks {
         failed.map_or(Ok(()), Err)
     }
 
-    fn call(&self, hook: &Path, system: &SystemName, observer: &dyn Observer) -> Result<()> {
+    fn call(
+        &self,
+        hook: &Path,
+        act: &str,
+        system: &SystemName,
+        observer: &dyn Observer,
+    ) -> Result<()> {
         let program = hook
             .to_str()
             .ok_or_else(|| Error::failed(format!("{} has no readable name", hook.display())))?;
         Run::new(program)
-            .args(["install", system.as_str()])
+            .args([act, system.as_str()])
             .timeout(self.timeout)
             .run(observer)
             .map(|_| ())
@@ -150,7 +157,7 @@ mod tests {
             "exit 9",
             0o644,
         );
-        let error = hooks.before(&web, &Silent).unwrap_err();
+        let error = hooks.before("install", &web, &Silent).unwrap_err();
         assert!(error.to_string().contains("20-b"), "{error}");
         let said = fs::read_to_string(out).unwrap();
         assert!(said.ends_with("10-a install web\n"), "{said}");
@@ -166,7 +173,9 @@ mod tests {
             &format!("echo locked > {}", out.display()),
             0o755,
         );
-        let error = hooks.after(&"web".parse().unwrap(), &Silent).unwrap_err();
+        let error = hooks
+            .after("switch", &"web".parse().unwrap(), &Silent)
+            .unwrap_err();
         assert!(error.to_string().contains("was killed"), "{error}");
         assert_eq!(fs::read_to_string(out).unwrap(), "locked\n");
     }
@@ -177,7 +186,7 @@ mod tests {
         write(&directory.path().join("pre-install/1"), "true", 0o777);
         assert_eq!(
             hooks
-                .before(&"web".parse().unwrap(), &Silent)
+                .before("install", &"web".parse().unwrap(), &Silent)
                 .unwrap_err()
                 .exit_code(),
             3
@@ -187,7 +196,7 @@ mod tests {
     #[test]
     fn no_directory_means_no_hooks() {
         Hooks::new("/nonexistent")
-            .before(&"web".parse().unwrap(), &Silent)
+            .before("install", &"web".parse().unwrap(), &Silent)
             .unwrap();
     }
 }

@@ -8,6 +8,8 @@
 //! ```text
 //! install, writing      the tree may be incomplete           -> undo
 //! install, committing   tree finished, verified and synced   -> finish; undo if that cannot be done
+//! switch                the generation is there              -> finish; else back
+//! gc                    whatever is left                     -> finish
 //! uninstall             whatever is left                     -> finish
 //! ```
 //! Every step of finishing and undoing may be repeated, because they can be interrupted as well.
@@ -21,7 +23,7 @@ use crate::generation::SystemRecord;
 use crate::node::Node;
 use crate::state::{Lock, SCHEMA, check_schema};
 use crate::system::SystemName;
-use crate::target::Target;
+use crate::target::{Desk, Target};
 
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,10 @@ use crate::target::Target;
 pub enum Operation {
     /// A generation is being added and made the active one.
     Install,
+    /// Another generation becomes the active one.
+    Switch,
+    /// Old generations are being removed.
+    Gc,
     /// A system is being removed.
     Uninstall,
 }
@@ -59,7 +65,7 @@ pub struct Pending {
     pub target: Target,
     /// Whether the target directory itself was made for this.
     pub made_path: bool,
-    /// The generation that is added; 0 for an uninstall.
+    /// The generation that is added; 0 when none is.
     pub generation: u64,
     /// The system's record before.
     pub before: Option<SystemRecord>,
@@ -77,6 +83,9 @@ pub fn pending(node: &Node<'_>) -> Result<Option<Pending>> {
         check_schema(&path, pending.schema)?;
         let whole = match pending.operation {
             Operation::Install => pending.after.is_some(),
+            Operation::Switch | Operation::Gc => {
+                pending.after.is_some() && pending.before.is_some()
+            }
             Operation::Uninstall => pending.before.is_some(),
         };
         let records = [&pending.before, &pending.after];
@@ -110,18 +119,24 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
     };
     let system = left.system.clone();
     let say = |what: &str| node.observer.event(Event::Note(what));
+    let word = left.operation.word();
     match (left.operation, left.phase) {
         (Operation::Uninstall, _) => {
             say(&format!("finishing the interrupted uninstall of {system}"));
             dismantle(node, lock, &left)
                 .context(|| format!("cannot finish the interrupted uninstall of {system}"))?;
         }
-        (Operation::Install, Phase::Committing) => {
-            say(&format!("finishing the interrupted install of {system}"));
+        (Operation::Gc, _) => {
+            say(&format!("finishing the interrupted gc of {system}"));
+            thin_out(node, lock, &left)
+                .context(|| format!("cannot finish the interrupted gc of {system}"))?;
+        }
+        (Operation::Install, Phase::Committing) | (Operation::Switch, _) => {
+            say(&format!("finishing the interrupted {word} of {system}"));
             if let Err(error) = commit(node, lock, &left) {
                 say(&format!("{error}; undoing it"));
                 undo(node, lock, &mut left)
-                    .context(|| format!("cannot undo the interrupted install of {system}"))?;
+                    .context(|| format!("cannot undo the interrupted {word} of {system}"))?;
             }
         }
         (Operation::Install, Phase::Writing) => {
@@ -130,11 +145,23 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
                 .context(|| format!("cannot undo the interrupted install of {system}"))?;
         }
     }
-    if left.operation == Operation::Install {
+    if left.operation != Operation::Gc {
         // Reported by the hooks themselves; a failing one must not keep the journal for ever.
-        let _ = node.hooks.after(&system, node.observer);
+        let _ = node.hooks.after(word, &system, node.observer);
     }
     clear(node, lock)
+}
+
+impl Operation {
+    /// What the operator calls it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Switch => "switch",
+            Self::Gc => "gc",
+            Self::Uninstall => "uninstall",
+        }
+    }
 }
 
 /// Switches the chroot to the new generation and records it.
@@ -143,21 +170,21 @@ pub fn commit(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
         .after
         .as_ref()
         .ok_or_else(|| Error::failed("the journal has no record to commit"))?;
-    let directory = &after.active().directory;
-    if !directory.is_dir() {
+    let desk = Desk::of(node, &pending.system);
+    if !pending.target.keeper().exists(&desk, after.active)? {
         return Err(Error::failed(format!(
             "generation {} is not at {}",
             after.active,
-            directory.display()
+            after.active().directory.display()
         )));
     }
     node.schroot.register(after, node.observer)?;
     node.state.set_system(lock, &pending.system, Some(after))
 }
 
-/// Puts everything back as it was before an install.
+/// Puts everything back as it was before an install or a switch.
 pub fn undo(node: &Node<'_>, lock: &Lock, pending: &mut Pending) -> Result<()> {
-    if pending.phase == Phase::Committing {
+    if pending.phase == Phase::Committing || pending.operation == Operation::Switch {
         // From here on there is no way forward: the tree goes away.
         match &pending.before {
             Some(before) => node.schroot.register(before, node.observer)?,
@@ -168,10 +195,30 @@ pub fn undo(node: &Node<'_>, lock: &Lock, pending: &mut Pending) -> Result<()> {
         pending.phase = Phase::Writing;
         write(node, lock, pending)?;
     }
-    pending.target.clear_staging(&pending.system)?;
-    pending.target.remove(&pending.system, pending.generation)?;
+    if pending.operation == Operation::Switch {
+        return Ok(());
+    }
+    let (keeper, desk) = (pending.target.keeper(), Desk::of(node, &pending.system));
+    keeper.clear_staging(&desk, pending.generation)?;
+    keeper.remove(&desk, pending.generation)?;
     if pending.before.is_none() {
-        pending.target.close(&pending.system, pending.made_path)?;
+        keeper.close(&desk, pending.made_path)?;
+    }
+    node.state.forget_manifests(lock)
+}
+
+/// Removes the generations that the record afterwards does not have: first from the record, so that
+/// nothing names what is being removed.
+pub fn thin_out(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
+    let (Some(before), Some(after)) = (&pending.before, &pending.after) else {
+        return Err(Error::failed("the journal has no records to compare"));
+    };
+    node.state.set_system(lock, &pending.system, Some(after))?;
+    let desk = Desk::of(node, &pending.system);
+    for generation in &before.generations {
+        if after.generation(generation.number).is_none() {
+            pending.target.keeper().remove(&desk, generation.number)?;
+        }
     }
     node.state.forget_manifests(lock)
 }
@@ -181,11 +228,13 @@ pub fn dismantle(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> 
     let system = &pending.system;
     node.schroot.unregister(system)?;
     node.state.set_system(lock, system, None)?;
-    pending.target.clear_staging(system)?;
+    let (keeper, desk) = (pending.target.keeper(), Desk::of(node, system));
     for generation in pending.before.iter().flat_map(|before| &before.generations) {
-        pending.target.remove(system, generation.number)?;
+        keeper.clear_staging(&desk, generation.number)?;
+        keeper.remove(&desk, generation.number)?;
     }
-    pending.target.close(system, false)?;
+    keeper.clear_staging(&desk, 0)?;
+    keeper.close(&desk, false)?;
     durable::remove(&node.state.log_file(system))?;
     node.state.forget_manifests(lock)
 }
@@ -238,10 +287,9 @@ mod tests {
         let lock = node.state.lock().unwrap();
         let left = begun(root, Phase::Writing);
         write(&node, &lock, &left).unwrap();
-        left.target
-            .prepare(&left.system, node.state.root())
-            .unwrap();
-        fs::create_dir_all(left.target.staging(&left.system).join("usr/bin")).unwrap();
+        let desk = Desk::of(&node, &left.system);
+        left.target.keeper().prepare(&desk, 1, None).unwrap();
+        fs::create_dir_all(root.join("images/web/.staging/usr/bin")).unwrap();
         recover(&node, &lock).unwrap();
         assert!(!root.join("images").exists());
         assert_eq!(pending(&node).unwrap(), None);
@@ -257,10 +305,9 @@ mod tests {
         left.operation = Operation::Uninstall;
         left.before = left.after.take();
         let record = left.before.clone().unwrap();
-        left.target
-            .prepare(&left.system, node.state.root())
-            .unwrap();
-        left.target.place(&left.system, 1).unwrap();
+        let desk = Desk::of(&node, &left.system);
+        left.target.keeper().prepare(&desk, 1, None).unwrap();
+        left.target.keeper().place(&desk, 1).unwrap();
         node.state
             .set_system(&lock, &left.system, Some(&record))
             .unwrap();

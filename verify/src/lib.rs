@@ -7,18 +7,20 @@
 //! ```text
 //! tuf, trust     signed metadata -> a release and its manifest
 //! target         where generations live; is the place ours (ground: is it safe to build on)
+//! reuse, mend    what the previous generation has already: its content, or all of its tree
 //! extract        verified content -> a tree, whatever the image tries (beneath: names in a tree)
 //! recheck        the tree on disk -> is it the image (walk: reading it; packages: whose file)
 //! schroot        the generation -> a chroot of the system's name
-//! generation     which generations a system has and which is active
+//! generation     which generations a system has and which is active (switch, collect: changing it)
 //! session        the chroot -> running processes (process: finding and ending them)
 //! ```
-//! Around them: [`install`] is the flow, [`journal`] undoes or finishes what a kill interrupted,
+//! Around them: [`install`] is the flow ([`hand`]: the same for a tarball), [`journal`] undoes or finishes what a kill interrupted,
 //! [`state`] is all that is remembered, [`hooks`] and [`command`] run programs of the host. Nothing
 //! here prints, reads environment variables or knows a home directory; [`event`] is how the command
 //! line hears what happens.
 
 pub mod beneath;
+pub mod collect;
 pub mod command;
 pub mod durable;
 pub mod error;
@@ -26,16 +28,20 @@ pub mod event;
 pub mod extract;
 pub mod generation;
 mod ground;
+pub mod hand;
 pub mod hooks;
 pub mod install;
 pub mod journal;
+pub mod mend;
 pub mod node;
 pub mod packages;
 pub mod process;
 pub mod recheck;
+pub mod reuse;
 pub mod schroot;
 pub mod session;
 pub mod state;
+pub mod switch;
 pub mod system;
 pub mod target;
 pub mod trust;

@@ -271,7 +271,8 @@ fn difference(path: &[u8], how: Vec<String>) -> Difference {
     }
 }
 
-fn compare(
+/// How one path on disk differs from its signed entry.
+pub(crate) fn compare(
     found: &mut Found,
     signed: &Entry,
     chunks: &[ChunkRef],

@@ -123,7 +123,10 @@ impl Schroot {
         let text = String::from_utf8_lossy(&bytes);
         Ok(text
             .lines()
-            .find_map(|line| line.strip_prefix("directory="))
+            .find_map(|line| {
+                let directory = line.strip_prefix("directory=");
+                directory.or_else(|| line.strip_prefix("device="))
+            })
             .map(PathBuf::from))
     }
 
@@ -203,6 +206,36 @@ pub fn sessions(observer: &dyn Observer) -> Result<Vec<String>> {
         .collect())
 }
 
+/// The sessions of this machine that use a directory or device, whoever began them.
+pub fn users_of(place: &Path) -> Result<Vec<String>> {
+    let directory = Path::new("/var/lib/schroot/session");
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.context(|| format!("cannot list {}", directory.display()))?,
+    };
+    let wanted = [
+        format!("directory={}", place.display()),
+        format!("device={}", place.display()),
+    ];
+    let mut users = Vec::new();
+    for entry in entries {
+        let path = entry
+            .context(|| format!("cannot list {}", directory.display()))?
+            .path();
+        // A session may end while we look.
+        let Some(bytes) = read(&path)? else { continue };
+        let text = String::from_utf8_lossy(&bytes);
+        if text
+            .lines()
+            .any(|line| wanted.iter().any(|key| key == line))
+            && let Some(name) = path.file_name()
+        {
+            users.push(name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(users)
+}
+
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     durable::read(path)
 }
@@ -244,9 +277,9 @@ pub fn render(record: &SystemRecord) -> String {
         "description={image_name}, generation {}, release {} of {}",
         active.number, active.seq, active.environment
     );
-    let _ = writeln!(text, "type=directory");
-    let _ = writeln!(text, "union-type=overlay");
-    let _ = writeln!(text, "directory={}", active.directory.display());
+    for (key, value) in record.target.keeper().chroot(system, active.number) {
+        let _ = writeln!(text, "{key}={value}");
+    }
     let _ = writeln!(text, "profile=imgnode/{system}");
     for key in ["users", "root-users", "source-root-users"] {
         let _ = writeln!(text, "{key}={user}");

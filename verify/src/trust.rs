@@ -3,17 +3,22 @@
 //! The clock is read here and nowhere deeper. The environment's files lie below `env/NAME/` of the
 //! same store that holds the images.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::time::UNIX_EPOCH;
 
 use jiff::Timestamp;
-use store::{Access, ImageName, Store};
+use serde::Deserialize;
+use store::key::PublicKey;
+use store::{Access, ImageId, ImageName, Store};
 
+use crate::durable;
 use crate::error::{Context, Error, Kind, Result};
+use crate::generation::{Generation, SystemRecord};
 use crate::node::Node;
 use crate::state::NodeConfig;
-use crate::tuf::{self, Class, Client};
+use crate::tuf::{self, Class, Client, ErrorKind as Reason};
 
 pub use crate::tuf::Verified;
 
@@ -42,6 +47,111 @@ pub fn reset(node: &Node<'_>) -> Result<()> {
 /// The newest release of an image, after a look at the environment's newest metadata.
 pub fn newest(node: &Node<'_>, config: &NodeConfig, name: &ImageName) -> Result<Verified> {
     let store = store(config)?;
+    let client = refresh(node, config, &store)?;
+    Ok(client.release(store.backend(), name)?)
+}
+
+/// For each generation of a system why it may not run, after a look at the environment's newest
+/// metadata; nothing for those that may.
+pub fn bars(
+    node: &Node<'_>,
+    config: &NodeConfig,
+    store: &Store,
+    record: &SystemRecord,
+) -> Result<Vec<Option<String>>> {
+    let client = refresh(node, config, store)?;
+    let bar = |generation: &Generation| {
+        if generation.environment != config.environment {
+            return Ok(Some(another_environment(generation, config)));
+        }
+        barred(
+            &client,
+            store,
+            &record.image_name,
+            generation.seq,
+            &generation.image,
+        )
+    };
+    record.generations.iter().map(bar).collect()
+}
+
+/// Why one release may not run, after a look at the environment's newest metadata; nothing if it may.
+pub fn bar(
+    node: &Node<'_>,
+    config: &NodeConfig,
+    store: &Store,
+    name: &ImageName,
+    seq: u64,
+    image: &ImageId,
+) -> Result<Option<String>> {
+    barred(&refresh(node, config, store)?, store, name, seq, image)
+}
+
+fn barred(
+    client: &Client,
+    store: &Store,
+    name: &ImageName,
+    seq: u64,
+    image: &ImageId,
+) -> Result<Option<String>> {
+    match client.release_seq(store.backend(), name, seq) {
+        Ok(release) if release.image == *image => Ok(None),
+        Ok(_) => Ok(Some(format!("release {seq} of {name} is another image"))),
+        Err(error) => match error.kind() {
+            Reason::Revoked | Reason::TooOld | Reason::NoRelease => Ok(Some(error.to_string())),
+            _ => Err(Error::from(error)),
+        },
+    }
+}
+
+/// The keys that sign releases of the environment, by the root this node trusts, and how many of
+/// them it takes.
+pub fn targets_keys(node: &Node<'_>) -> Result<(Vec<PublicKey>, u64)> {
+    #[derive(Deserialize)]
+    struct File {
+        signed: Root,
+    }
+    #[derive(Deserialize)]
+    struct Root {
+        keys: BTreeMap<String, Key>,
+        roles: BTreeMap<String, Role>,
+    }
+    #[derive(Deserialize)]
+    struct Key {
+        keyval: Value,
+    }
+    #[derive(Deserialize)]
+    struct Value {
+        public: String,
+    }
+    #[derive(Deserialize)]
+    struct Role {
+        keyids: Vec<String>,
+        threshold: u64,
+    }
+    let path = node.state.trust().join("root.json");
+    let damaged = || {
+        Error::failed(format!("{} names no keys for targets", path.display()))
+            .hint("imgnode init --reset")
+    };
+    let root = durable::read_json::<File>(&path)?
+        .ok_or_else(damaged)?
+        .signed;
+    let role = root.roles.get("targets").ok_or_else(damaged)?;
+    let keys = role.keyids.iter().filter_map(|id| root.keys.get(id));
+    let keys = keys.filter_map(|key| key.keyval.public.parse().ok());
+    Ok((keys.collect(), role.threshold))
+}
+
+/// Why a generation of another environment may not run.
+pub fn another_environment(generation: &Generation, config: &NodeConfig) -> String {
+    format!(
+        "it was released by {}, and this node follows {}",
+        generation.environment, config.environment
+    )
+}
+
+fn refresh(node: &Node<'_>, config: &NodeConfig, store: &Store) -> Result<Client> {
     let mut client = Client::open(&node.state.trust())?;
     if *client.env() != config.environment {
         return Err(Error::refused(format!(
@@ -56,7 +166,7 @@ pub fn newest(node: &Node<'_>, config: &NodeConfig, name: &ImageName) -> Result<
         .hint("imgnode init --reset"));
     }
     client.refresh(store.backend(), Timestamp::now())?;
-    Ok(client.release(store.backend(), name)?)
+    Ok(client)
 }
 
 /// When the metadata was last refreshed, in seconds since 1970.

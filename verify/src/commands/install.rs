@@ -1,9 +1,10 @@
-//! `imgnode install`: the newest release becomes the active generation.
+//! `imgnode install` and `imgnode upgrade`: the newest release becomes the active generation.
 
 use std::process::ExitCode;
 
 use ::verify::error::Result;
-use ::verify::install::{Request, install};
+use ::verify::hand::{self, Carried};
+use ::verify::install::{self, Installed, Request, Tally};
 use ::verify::node::Node;
 use ::verify::system::SystemName;
 use ::verify::target::Target;
@@ -23,6 +24,12 @@ struct Report<'a> {
     environment: &'a str,
     directory: String,
     changed: bool,
+    /// Bytes of content written to the target.
+    written_bytes: u64,
+    /// Bytes of content that were on this node already.
+    reused_bytes: u64,
+    /// Bytes that came over the network, where the store is behind one.
+    fetched_bytes: Option<u64>,
 }
 
 pub(crate) fn run(
@@ -33,16 +40,38 @@ pub(crate) fn run(
     target: Option<Target>,
     json: bool,
 ) -> Result<ExitCode> {
-    let done = install(
-        node,
-        &Request {
-            name,
-            system,
-            target,
-        },
-    )?;
+    let request = Request {
+        name,
+        system,
+        target,
+    };
+    Ok(report(ui, &install::install(node, &request)?, json))
+}
+
+/// `imgnode upgrade`: the same for a system that is installed.
+pub(crate) fn upgrade(
+    node: &Node<'_>,
+    ui: &Ui,
+    system: &SystemName,
+    json: bool,
+) -> Result<ExitCode> {
+    Ok(report(ui, &install::upgrade(node, system)?, json))
+}
+
+/// `imgnode build-schroot`: the same from a tarball.
+pub(crate) fn build(node: &Node<'_>, ui: &Ui, carried: &Carried, json: bool) -> Result<ExitCode> {
+    Ok(report(ui, &hand::build(node, carried)?, json))
+}
+
+/// Says what was installed.
+pub(super) fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
     let active = done.record.active();
     let system = done.record.system.as_str();
+    let Tally {
+        written,
+        reused,
+        fetched,
+    } = done.tally;
     if json {
         ui.json(&Report {
             schema: JSON_SCHEMA,
@@ -53,11 +82,24 @@ pub(crate) fn run(
             environment: active.environment.as_str(),
             directory: active.directory.display().to_string(),
             changed: done.changed,
+            written_bytes: written,
+            reused_bytes: reused,
+            fetched_bytes: fetched,
         });
     } else {
         ui.data(&format!(
             "{system} generation {} is {}",
             active.number, active.image
+        ));
+    }
+    if written + reused > 0 {
+        let fetched = fetched.map_or_else(String::new, |bytes| {
+            format!(", {} fetched", megabytes(bytes))
+        });
+        ui.note(&format!(
+            "{} were here already, {} written{fetched}",
+            megabytes(reused),
+            megabytes(written)
         ));
     }
     if !done.changed {
@@ -67,5 +109,9 @@ pub(crate) fn run(
     } else {
         ui.note(&format!("next: imgnode start {system}"));
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }

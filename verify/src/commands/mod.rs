@@ -1,10 +1,12 @@
 //! One file per command; each is a flat list of what it does.
 
+mod gc;
 mod init;
 mod install;
 mod logs;
 mod sessions;
 mod status;
+mod switch;
 mod uninstall;
 mod verify;
 
@@ -61,6 +63,10 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
             target,
             json,
         } => install::run(&node, ui, name, system, target, json),
+        Mode::Upgrade { system, json } => install::upgrade(&node, ui, &system, json),
+        Mode::BuildSchroot { carried, json } => install::build(&node, ui, &carried, json),
+        Mode::Switch { system, to, json } => switch::run(&node, ui, &system, to, json),
+        Mode::Gc { system, keep, json } => gc::run(&node, ui, system.as_ref(), keep, json),
         Mode::Start {
             system,
             words,

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 
 use ::verify::error::Result;
-use ::verify::generation::SystemRecord;
+use ::verify::generation::{self, SystemRecord};
 use ::verify::journal;
 use ::verify::node::Node;
 use ::verify::process::Process;
+use ::verify::schroot;
 use ::verify::session;
 use ::verify::state::now;
 use ::verify::system::SystemName;
+use ::verify::target::Desk;
 use ::verify::trust;
 use serde::Serialize;
 
@@ -49,11 +51,40 @@ struct System {
     seq: u64,
     generation: u64,
     previous: Option<u64>,
+    target: String,
+    /// Bytes free for further generations; nothing when the target cannot say.
+    free_bytes: Option<u64>,
     directory: String,
     installed: String,
     /// Whether the chroot of this name points at the active generation.
     registered: bool,
     session: Option<Session>,
+    generations: Vec<Generation>,
+}
+
+#[derive(Serialize)]
+struct Generation {
+    #[serde(rename = "generation")]
+    number: u64,
+    image: String,
+    environment: String,
+    seq: u64,
+    installed: String,
+    directory: String,
+    state: Place,
+    /// Sessions of schroot that show it, whoever began them.
+    sessions: Vec<String>,
+    /// Why it may not become active again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    barred: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Place {
+    Active,
+    Previous,
+    Kept,
 }
 
 #[derive(Serialize)]
@@ -143,11 +174,39 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
         seq: active.seq,
         generation: active.number,
         previous: record.previous,
+        target: record.target.to_string(),
+        free_bytes: {
+            let desk = Desk::of(node, &record.system);
+            record.target.keeper().free(&desk).ok()
+        },
         directory: active.directory.display().to_string(),
         installed: time(active.installed),
         registered: node.schroot.registered(&record.system)?.as_deref() == Some(&active.directory),
         session,
+        generations: generations(record)?,
     })
+}
+
+fn generations(record: &SystemRecord) -> Result<Vec<Generation>> {
+    let describe = |one: &generation::Generation| {
+        Ok(Generation {
+            number: one.number,
+            image: one.image.to_string(),
+            environment: one.environment.to_string(),
+            seq: one.seq,
+            installed: time(one.installed),
+            directory: one.directory.display().to_string(),
+            state: match one.number {
+                number if number == record.active => Place::Active,
+                number if Some(number) == record.previous => Place::Previous,
+                _ => Place::Kept,
+            },
+            // Only root may look at schroot's sessions.
+            sessions: schroot::users_of(&one.directory).unwrap_or_default(),
+            barred: one.barred.clone(),
+        })
+    };
+    record.generations.iter().map(describe).collect()
 }
 
 fn show(ui: &Ui, report: &Report) {
@@ -165,11 +224,7 @@ fn show(ui: &Ui, report: &Report) {
         ));
     }
     if let Some(pending) = &report.pending {
-        let word = if pending.operation == journal::Operation::Install {
-            "install"
-        } else {
-            "uninstall"
-        };
+        let word = pending.operation.word();
         ui.data(&format!(
             "pending     {word} of {} since {}",
             pending.system, pending.since
@@ -185,8 +240,12 @@ fn show(ui: &Ui, report: &Report) {
             "  release    {} of {}, generation {}, installed {}",
             system.seq, system.environment, system.generation, system.installed
         ));
-        if let Some(previous) = system.previous {
-            ui.data(&format!("  previous   generation {previous}"));
+        let free = system.free_bytes.map_or_else(String::new, |bytes| {
+            format!(", {} MB free", bytes / 1_000_000)
+        });
+        ui.data(&format!("  target     {}{free}", system.target));
+        for one in &system.generations {
+            show_generation(ui, one);
         }
         ui.data(&format!("  directory  {}", system.directory));
         if !system.registered {
@@ -214,6 +273,27 @@ fn show(ui: &Ui, report: &Report) {
             }
         }
     }
+}
+
+fn show_generation(ui: &Ui, one: &Generation) {
+    let word = match one.state {
+        Place::Active => return,
+        Place::Previous => "previous",
+        Place::Kept => "also here",
+    };
+    let barred = one
+        .barred
+        .as_ref()
+        .map_or_else(String::new, |why| format!("; barred: {why}"));
+    let used = if one.sessions.is_empty() {
+        String::new()
+    } else {
+        format!("; in use by {}", one.sessions.join(", "))
+    };
+    ui.data(&format!(
+        "  {word:<10} generation {}, release {} of {}{used}{barred}",
+        one.number, one.seq, one.environment
+    ));
 }
 
 fn age(seconds: u64) -> String {

@@ -15,18 +15,22 @@
 //!   image says, deepest first. Neither the umask nor the parent's set-group-id bit matters.
 //! - Modes with set-id bits and extended attributes that the manifest does not list are refused
 //!   before anything is created for them.
+//!
+//! Over the copy of an earlier generation ([`Extractor::over`]) the same holds for every entry that
+//! is not there already, exactly; only directories stay, and get what the image says at the end.
+
+mod file;
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
-    fchown, fsetxattr, futimens, linkat, lsetxattr, mkdirat, openat, statat, symlinkat, utimensat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, openat, statat, symlinkat};
 use rustix::io::Errno;
 use store::canon::{self, Entry, Kind};
 
+use self::file::{Directory, Open, Shared, finish_open, finish_symlink};
 use crate::beneath::{self, Parents};
 use crate::error::{Error, Result};
 
@@ -37,15 +41,18 @@ pub type Privilege<'a> = &'a dyn Fn(&Entry) -> Result<()>;
 pub struct Extractor<'a> {
     parents: Parents,
     privilege: Privilege<'a>,
-    directories: Vec<Entry>,
-    open: Option<Open>,
+    directories: Vec<Directory>,
+    current: Current,
+    /// For an extraction over a copy: which entries are there already.
+    keep: Option<std::vec::IntoIter<bool>>,
 }
 
-/// The file whose content is arriving.
-struct Open {
-    entry: Entry,
-    file: File,
-    missing: u64,
+/// What the content that arrives belongs to.
+enum Current {
+    Nothing,
+    /// A file that is there already.
+    Kept,
+    File(Box<Open>),
 }
 
 impl<'a> Extractor<'a> {
@@ -55,7 +62,17 @@ impl<'a> Extractor<'a> {
             parents: Parents::new(root),
             privilege,
             directories: Vec::new(),
-            open: None,
+            current: Current::Nothing,
+            keep: None,
+        }
+    }
+
+    /// A writer into a copy of an earlier tree, from which everything was taken away that the new
+    /// one does not have; `keep` says which entries are there already.
+    pub fn over(root: OwnedFd, privilege: Privilege<'a>, keep: Vec<bool>) -> Self {
+        Self {
+            keep: Some(keep.into_iter()),
+            ..Self::new(root, privilege)
         }
     }
 
@@ -63,8 +80,14 @@ impl<'a> Extractor<'a> {
     pub fn entry(&mut self, entry: &Entry) -> Result<()> {
         self.close_file()?;
         (self.privilege)(entry)?;
+        let over = self.keep.is_some();
+        let kept = self.keep.as_mut().and_then(Iterator::next).unwrap_or(false);
         if entry.path.is_empty() {
-            return self.root(entry);
+            return self.root(entry, kept);
+        }
+        if kept && entry.kind != Kind::Directory {
+            self.current = Current::Kept;
+            return Ok(());
         }
         let Some((parent, name)) = beneath::split(&entry.path) else {
             return Err(hostile(entry, "its name is not a name"));
@@ -75,8 +98,16 @@ impl<'a> Extractor<'a> {
             .map_err(|errno| parent_error(entry, errno))?;
         match &entry.kind {
             Kind::Directory => {
-                mkdirat(parent, name, Mode::RWXU).map_err(|errno| create_error(entry, errno))?;
-                self.directories.push(entry.clone());
+                let made = match mkdirat(parent, name, Mode::RWXU) {
+                    Err(Errno::EXIST) if over => confirm_directory(parent, name).map(|()| false),
+                    made => made.map(|()| true),
+                };
+                let fresh = made.map_err(|errno| create_error(entry, errno))?;
+                self.directories.push(Directory {
+                    entry: entry.clone(),
+                    fresh,
+                    kept,
+                });
                 Ok(())
             }
             Kind::File { size } => {
@@ -87,11 +118,12 @@ impl<'a> Extractor<'a> {
                     | OFlags::CLOEXEC;
                 let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
                     .map_err(|errno| create_error(entry, errno))?;
-                self.open = Some(Open {
+                self.current = Current::File(Box::new(Open {
                     entry: entry.clone(),
                     file: file.into(),
                     missing: *size,
-                });
+                    shared: None,
+                }));
                 Ok(())
             }
             Kind::Symlink { target } => {
@@ -110,33 +142,79 @@ impl<'a> Extractor<'a> {
 
     /// The next bytes of the last entry's content.
     pub fn content(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(open) = &mut self.open else {
-            return Err(Error::refused(
-                "the image has content that belongs to no file",
-            ));
+        let Some(open) = self.arrived(bytes.len() as u64)? else {
+            return Ok(());
         };
-        let Some(missing) = open.missing.checked_sub(bytes.len() as u64) else {
+        let written = open
+            .write_shared()
+            .and_then(|()| open.file.write_all(bytes));
+        written.map_err(|error| io_error(&open.entry, &error))
+    }
+
+    /// The same, when the bytes are also those of `source` from `offset` on: if it turns out that
+    /// all of that file is wanted, its blocks are shared instead of copied.
+    pub fn content_of(&mut self, bytes: &[u8], source: &Rc<File>, offset: u64) -> Result<()> {
+        let len = bytes.len() as u64;
+        let Some(open) = self.arrived(len)? else {
+            return Ok(());
+        };
+        let before = open.entry.size() - open.missing - len;
+        match &mut open.shared {
+            Some(shared) if Rc::ptr_eq(&shared.source, source) && shared.upto == offset => {
+                shared.upto += len;
+                return Ok(());
+            }
+            None if before == 0 && offset == 0 => {
+                open.shared = Some(Shared {
+                    source: Rc::clone(source),
+                    upto: len,
+                });
+                return Ok(());
+            }
+            _ => {}
+        }
+        let written = open
+            .write_shared()
+            .and_then(|()| open.file.write_all(bytes));
+        written.map_err(|error| io_error(&open.entry, &error))
+    }
+
+    /// Whether the last entry is a file that is there already, so that its content is not needed.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.current, Current::Kept)
+    }
+
+    /// The file that `len` bytes of content belong to; nothing when it is there already.
+    fn arrived(&mut self, len: u64) -> Result<Option<&mut Open>> {
+        let open = match &mut self.current {
+            Current::File(open) => open,
+            Current::Kept => return Ok(None),
+            Current::Nothing => {
+                return Err(Error::refused(
+                    "the image has content that belongs to no file",
+                ));
+            }
+        };
+        let Some(missing) = open.missing.checked_sub(len) else {
             return Err(hostile(
                 &open.entry,
                 "it has more content than its size says",
             ));
         };
         open.missing = missing;
-        open.file.write_all(bytes).map_err(|error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            write_error(&open.entry, errno)
-        })
+        Ok(Some(open))
     }
 
     /// Ends the tree: directories get their owners, modes and times.
     pub fn finish(mut self) -> Result<OwnedFd> {
         self.close_file()?;
         // Children come after their parents, so backwards is deepest first.
-        while let Some(entry) = self.directories.pop() {
-            let directory =
-                beneath::open_directory(self.parents.root(), &entry.path, OFlags::RDONLY)
-                    .map_err(|errno| set_error(&entry, errno))?;
-            finish_open(&directory, &entry).map_err(|errno| set_error(&entry, errno))?;
+        while let Some(directory) = self.directories.pop() {
+            let entry = &directory.entry;
+            let opened = beneath::open_directory(self.parents.root(), &entry.path, OFlags::RDONLY);
+            opened
+                .and_then(|fd| directory.finish(&fd))
+                .map_err(|errno| set_error(entry, errno))?;
         }
         self.parents
             .root()
@@ -144,16 +222,20 @@ impl<'a> Extractor<'a> {
             .map_err(|error| Error::failed("cannot keep the new tree open").source(&error))
     }
 
-    fn root(&mut self, entry: &Entry) -> Result<()> {
+    fn root(&mut self, entry: &Entry, kept: bool) -> Result<()> {
         if entry.kind != Kind::Directory || !self.directories.is_empty() {
             return Err(hostile(entry, "the root is not one directory"));
         }
-        self.directories.push(entry.clone());
+        self.directories.push(Directory {
+            entry: entry.clone(),
+            fresh: self.keep.is_none(),
+            kept,
+        });
         Ok(())
     }
 
     fn close_file(&mut self) -> Result<()> {
-        let Some(open) = self.open.take() else {
+        let Current::File(mut open) = std::mem::replace(&mut self.current, Current::Nothing) else {
             return Ok(());
         };
         if open.missing > 0 {
@@ -162,6 +244,8 @@ impl<'a> Extractor<'a> {
                 &format!("its content lacks {} bytes", open.missing),
             ));
         }
+        open.share()
+            .map_err(|error| io_error(&open.entry, &error))?;
         finish_open(&open.file, &open.entry).map_err(|errno| set_error(&open.entry, errno))
     }
 
@@ -204,51 +288,18 @@ impl<'a> Extractor<'a> {
     }
 }
 
-fn finish_open(fd: impl AsFd, entry: &Entry) -> Result<(), Errno> {
-    let fd = fd.as_fd();
-    fchown(
-        fd,
-        Some(Uid::from_raw(entry.uid)),
-        Some(Gid::from_raw(entry.gid)),
-    )?;
-    for (name, value) in &entry.xattrs {
-        fsetxattr(fd, name.as_slice(), value, XattrFlags::CREATE)?;
+/// Whether a name is a directory and no link to one.
+fn confirm_directory(parent: impl AsFd, name: &[u8]) -> Result<(), Errno> {
+    let found = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+        Ok(())
+    } else {
+        Err(Errno::EXIST)
     }
-    fchmod(fd, Mode::from_raw_mode(entry.mode))?;
-    futimens(fd, &times(entry))
 }
 
-fn finish_symlink(parent: impl AsFd, name: &[u8], entry: &Entry) -> Result<(), Errno> {
-    let parent = parent.as_fd();
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    chownat(
-        parent,
-        name,
-        Some(uid),
-        Some(gid),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?;
-    for (attribute, value) in &entry.xattrs {
-        // A link has no descriptor that takes attributes; its parent's has a name in /proc.
-        let path = [
-            format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(),
-            name,
-        ]
-        .concat();
-        lsetxattr(path, attribute.as_slice(), value, XattrFlags::CREATE)?;
-    }
-    utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec {
-        tv_sec: i64::try_from(entry.mtime).unwrap_or(i64::MAX),
-        tv_nsec: 0,
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
+fn io_error(entry: &Entry, error: &std::io::Error) -> Error {
+    write_error(entry, Errno::from_io_error(error).unwrap_or(Errno::IO))
 }
 
 fn hostile(entry: &Entry, why: &str) -> Error {
@@ -307,5 +358,4 @@ fn write_error(entry: &Entry, errno: Errno) -> Error {
 }
 
 #[cfg(test)]
-#[path = "extract_tests.rs"]
 mod tests;

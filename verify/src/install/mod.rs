@@ -5,7 +5,7 @@
 //! plan      what is here, what must come, is there room, is the place ours
 //! journal   from here on a kill is undone by the next command
 //! hooks     pre-install
-//! write     every chunk verified, into a staging directory beside the target
+//! write     every chunk verified, into staging: what is here already from here, the rest fetched
 //! recheck   the tree is read back from disk: its tar's digest must be the image
 //! sync      one syncfs, then one rename gives the generation its number
 //! switch    register the chroot, one rename; record it
@@ -14,26 +14,27 @@
 //! Until `switch` nothing that anybody uses has changed, and an error or an interruption before it
 //! puts everything back.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::AtomicBool;
+mod uninstall;
+mod write;
 
-use store::canon::Entry;
-use store::manifest::Manifest;
+use store::Image;
 use store::name::ImageName;
-use store::{Image, Part};
 
+pub use self::uninstall::uninstall;
+pub use self::write::Tally;
+pub(crate) use self::write::{Writing, recheck};
 use crate::error::{Context, Error, Result};
-use crate::event::{Event, Observer};
-use crate::extract::Extractor;
+use crate::event::Event;
 use crate::generation::{Generation, SystemRecord};
 use crate::journal::{self, Operation, Pending, Phase};
-use crate::node::{Node, go_on};
+use crate::node::Node;
 use crate::packages::name_packages;
-use crate::recheck::{self, Difference};
-use crate::session;
+use crate::recheck::{Difference, differences};
+use crate::reuse::Previous;
 use crate::state::{Lock, NodeConfig, SCHEMA, now};
+use crate::switch;
 use crate::system::SystemName;
-use crate::target::Target;
+use crate::target::{Desk, Staging, Target};
 use crate::trust::{self, Verified};
 
 /// What an operator asks for.
@@ -54,10 +55,39 @@ pub struct Plan {
     pub release: Verified,
     /// The system's record now.
     pub before: Option<SystemRecord>,
-    /// The system's record afterwards; `None` when it is there already.
-    pub after: Option<SystemRecord>,
+    /// What has to be done.
+    pub step: Step,
     /// Whether the target directory itself must be made.
     pub made_path: bool,
+}
+
+impl Plan {
+    /// The journal of an install that makes `after` the record.
+    pub(crate) fn pending(&self, after: &SystemRecord) -> Pending {
+        Pending {
+            schema: SCHEMA,
+            operation: Operation::Install,
+            phase: Phase::Writing,
+            system: after.system.clone(),
+            target: after.target.clone(),
+            made_path: self.made_path,
+            generation: after.active,
+            before: self.before.clone(),
+            after: Some(after.clone()),
+            started: now(),
+        }
+    }
+}
+
+/// What an install has to do.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing: it is the active generation.
+    Nothing,
+    /// Nothing but to switch to a generation that is here.
+    Switch(u64),
+    /// A new generation, which makes this the record.
+    Write(Box<SystemRecord>),
 }
 
 /// What was done.
@@ -67,6 +97,8 @@ pub struct Installed {
     pub record: SystemRecord,
     /// Whether anything had to be done.
     pub changed: bool,
+    /// Where the bytes came from, if any were written.
+    pub tally: Tally,
 }
 
 /// Installs the newest release of an image and makes it the active generation.
@@ -79,27 +111,46 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
         config.environment
     )));
     let release = trust::newest(node, &config, &request.name)?;
-    let plan = plan(node, &config, request, release)?;
-    match plan.after.clone() {
-        None => {
-            // The record says so; whether schroot agrees is cheap to make sure of.
-            let record = plan
-                .before
-                .ok_or_else(|| Error::failed("the plan has no record"))?;
-            node.schroot.register(&record, node.observer)?;
+    let plan = plan(node, &config, request, &release)?;
+    let unchanged = |record| Installed {
+        record,
+        changed: false,
+        tally: Tally::default(),
+    };
+    match (&plan.step, plan.before.clone()) {
+        (Step::Write(after), _) => {
+            let tally = carry_out(node, &lock, &config, &plan, after)?;
             Ok(Installed {
-                record,
-                changed: false,
-            })
-        }
-        Some(after) => {
-            carry_out(node, &lock, &config, &plan, &after)?;
-            Ok(Installed {
-                record: after,
+                record: (**after).clone(),
                 changed: true,
+                tally,
             })
         }
+        (Step::Switch(number), Some(before)) => {
+            let record = switch::carry_out(node, &lock, &before, *number)?;
+            Ok(Installed {
+                changed: true,
+                ..unchanged(record)
+            })
+        }
+        (Step::Nothing, Some(record)) => {
+            // The record says so; whether schroot agrees is cheap to make sure of.
+            node.schroot.register(&record, node.observer)?;
+            Ok(unchanged(record))
+        }
+        (_, None) => Err(Error::failed("the plan has no record")),
     }
+}
+
+/// Installs the newest release of an installed system's image.
+pub fn upgrade(node: &Node<'_>, system: &SystemName) -> Result<Installed> {
+    let record = node.state.installed(system)?;
+    let request = Request {
+        name: record.image_name,
+        system: record.system,
+        target: None,
+    };
+    install(node, &request)
 }
 
 /// Looks at the node and decides; refuses what cannot or must not be done.
@@ -107,7 +158,7 @@ pub fn plan(
     node: &Node<'_>,
     config: &NodeConfig,
     request: &Request,
-    release: Verified,
+    release: &Verified,
 ) -> Result<Plan> {
     let system = &request.system;
     let before = node.state.system(system)?;
@@ -123,7 +174,8 @@ pub fn plan(
         }
         (None, Some(asked)) => asked.clone(),
         (None, None) => {
-            return Err(Error::usage("an install needs to know where to").hint("--target dir:PATH"));
+            return Err(Error::usage("an install needs to know where to")
+                .hint("--target dir:PATH, btrfs:PATH, lvm:VG/LV:SIZE or lvm-thin:VG/POOL:SIZE"));
         }
     };
     if let Some(before) = before
@@ -146,17 +198,32 @@ pub fn plan(
         )));
     }
     node.schroot.check(system)?;
-    let made_path = target.inspect(system, node.state.root())?;
-    let here = before.as_ref().map(SystemRecord::active);
-    if here.is_some_and(|active| {
-        active.image == manifest.image && active.seq == release.seq && active.directory.is_dir()
-    }) {
-        return Ok(Plan {
-            release,
-            before,
-            after: None,
+    let (keeper, desk) = (target.keeper(), Desk::of(node, system));
+    let number = before.as_ref().map_or(1, |before| before.newest + 1);
+    let made_path = keeper.inspect(&desk, number)?;
+    let decided = |step| {
+        Ok(Plan {
+            release: release.clone(),
+            before: before.clone(),
+            step,
             made_path,
+        })
+    };
+    if let Some(before) = &before {
+        let here = before.generations.iter().rev().find(|one| {
+            one.image == manifest.image
+                && one.seq == release.seq
+                && one.environment == config.environment
         });
+        if let Some(here) = here
+            && keeper.exists(&desk, here.number)?
+        {
+            return decided(if here.number == before.active {
+                Step::Nothing
+            } else {
+                Step::Switch(here.number)
+            });
+        }
     }
     // The tar's size counts every file in blocks of 512 and its header; file systems round to 4096
     // and keep an inode each.
@@ -164,21 +231,21 @@ pub fn plan(
         .size
         .saturating_add(manifest.entries.saturating_mul(2560))
         .saturating_add(16 << 20);
-    target.check_space(bytes, manifest.entries.saturating_add(16))?;
+    keeper.check_space(&desk, bytes, manifest.entries.saturating_add(16))?;
 
-    let number = before.as_ref().map_or(1, |before| before.newest + 1);
     let generation = Generation {
         number,
         image: manifest.image,
         manifest: store::Blake3::of(&release.json),
         environment: config.environment.clone(),
         seq: release.seq,
-        directory: target.generation(system, number),
+        directory: target.keeper().location(system, number),
         user: manifest
             .run
             .as_ref()
             .map_or_else(|| "root".to_owned(), |run| run.user.clone()),
         installed: now(),
+        barred: None,
     };
     if !generation
         .user
@@ -205,12 +272,7 @@ pub fn plan(
         newest: number,
         generations,
     };
-    Ok(Plan {
-        release,
-        before,
-        after: Some(after),
-        made_path,
-    })
+    decided(Step::Write(Box::new(after)))
 }
 
 fn carry_out(
@@ -219,27 +281,39 @@ fn carry_out(
     config: &NodeConfig,
     plan: &Plan,
     after: &SystemRecord,
-) -> Result<()> {
-    let image = trust::store(config)?.image(&plan.release.manifest)?;
-    let mut pending = Pending {
-        schema: SCHEMA,
-        operation: Operation::Install,
-        phase: Phase::Writing,
-        system: after.system.clone(),
-        target: after.target.clone(),
-        made_path: plan.made_path,
-        generation: after.active,
-        before: plan.before.clone(),
-        after: Some(after.clone()),
-        started: now(),
+) -> Result<Tally> {
+    let store = trust::store(config)?;
+    let image = store.image(&plan.release.manifest)?;
+    let mut pending = plan.pending(after);
+    let previous = |node: &Node<'_>| match &plan.before {
+        Some(before) => what_is_here(node, &store, before),
+        None => Ok(None),
     };
-    journal::write(node, lock, &pending)?;
-    let done = write_and_switch(node, lock, &plan.release, &image, &mut pending);
+    journaled(node, lock, &mut pending, |pending| {
+        let mut tally = write_and_switch(node, lock, &plan.release, &image, &previous, pending)?;
+        tally.fetched = store.backend().traffic().map(|traffic| traffic.received);
+        Ok(tally)
+    })
+}
+
+/// Does `work` under a journal: what fails is undone, and the hooks afterwards run in any case.
+pub(crate) fn journaled<T>(
+    node: &Node<'_>,
+    lock: &Lock,
+    pending: &mut Pending,
+    work: impl FnOnce(&mut Pending) -> Result<T>,
+) -> Result<T> {
+    let system = pending.system.clone();
+    journal::write(node, lock, pending)?;
+    let done = node
+        .hooks
+        .before("install", &system, node.observer)
+        .and_then(|()| work(pending));
     let undone = match &done {
-        Ok(()) => Ok(()),
-        Err(_) => journal::undo(node, lock, &mut pending),
+        Ok(_) => Ok(()),
+        Err(_) => journal::undo(node, lock, pending),
     };
-    let hooks = node.hooks.after(&after.system, node.observer);
+    let hooks = node.hooks.after("install", &system, node.observer);
     if let Err(error) = undone {
         // The journal stays: the next command tries again.
         node.observer.event(Event::Note(&format!(
@@ -248,7 +322,35 @@ fn carry_out(
         return done;
     }
     journal::clear(node, lock)?;
-    done.and(hooks)
+    done.and_then(|value| hooks.map(|()| value))
+}
+
+/// The active generation as a source of content; nothing when its layout cannot be had.
+fn what_is_here(
+    node: &Node<'_>,
+    store: &store::Store,
+    before: &SystemRecord,
+) -> Result<Option<Previous>> {
+    let active = before.active();
+    let desk = Desk::of(node, &before.system);
+    let keeper = before.target.keeper();
+    if !keeper.exists(&desk, active.number)? {
+        return Ok(None);
+    }
+    let index = || {
+        let image = store.image(&node.state.manifest(active.manifest)?)?;
+        Previous::index(keeper.open(&desk, active.number)?, image.entries()?)
+    };
+    match index() {
+        Ok(previous) => Ok(Some(previous)),
+        Err(error) => {
+            node.observer.event(Event::Note(&format!(
+                "nothing of generation {} can be used again: {error}",
+                active.number
+            )));
+            Ok(None)
+        }
+    }
 }
 
 fn write_and_switch(
@@ -256,109 +358,61 @@ fn write_and_switch(
     lock: &Lock,
     release: &Verified,
     image: &Image,
+    previous: &dyn Fn(&Node<'_>) -> Result<Option<Previous>>,
     pending: &mut Pending,
-) -> Result<()> {
+) -> Result<Tally> {
     let manifest = &release.manifest;
     let (system, number) = (pending.system.clone(), pending.generation);
-    node.hooks.before(&system, node.observer)?;
+    let target = pending.target.clone();
+    let (keeper, desk) = (target.keeper(), Desk::of(node, &system));
     node.go_on()?;
-    let staging = pending.target.prepare(&system, node.state.root())?;
+    let before = pending.before.as_ref().map(|before| before.active);
+    let before = match before {
+        Some(before) if keeper.exists(&desk, before)? => Some(before),
+        _ => None,
+    };
+    let staging = keeper.prepare(&desk, number, before)?;
 
-    node.observer.event(Event::Phase(&format!(
-        "writing {} ({} files, {} MB)",
-        manifest.image,
-        manifest.entries,
-        manifest.size / 1_000_000
-    )));
-    let tree = unpack(image, manifest, staging, node.observer, node.cancel)?;
+    Writing::of(manifest).announce(node.observer);
+    let previous = previous(node)?;
+    let tally = write::fill(
+        image,
+        manifest,
+        &staging,
+        previous,
+        node.observer,
+        node.cancel,
+    )?;
     node.observer
         .event(Event::Phase("checking the written tree"));
-    recheck(image, manifest, &tree, node.cancel)?;
+    recheck(manifest, Some(image), &staging.tree, node.cancel)?;
+    finish(node, lock, &release.json, staging, pending)?;
+    Ok(tally)
+}
+
+/// From a checked staging tree to the active generation.
+pub(crate) fn finish(
+    node: &Node<'_>,
+    lock: &Lock,
+    manifest: &[u8],
+    staging: Staging,
+    pending: &mut Pending,
+) -> Result<()> {
+    let (system, number) = (pending.system.clone(), pending.generation);
+    let target = pending.target.clone();
     node.observer.event(Event::Phase("syncing"));
-    rustix::fs::syncfs(&tree).context(|| format!("cannot sync {}", pending.target))?;
-    drop(tree);
+    rustix::fs::syncfs(&staging.tree.root).context(|| format!("cannot sync {target}"))?;
+    staging.tree.close();
     node.go_on()?;
 
-    node.state.keep_manifest(lock, &release.json)?;
-    pending.target.place(&system, number)?;
+    node.state.keep_manifest(lock, manifest)?;
+    target.keeper().place(&Desk::of(node, &system), number)?;
     pending.phase = Phase::Committing;
     journal::write(node, lock, pending)?;
     node.observer.event(Event::Phase(&format!(
         "switching {system} to generation {number}"
     )));
     journal::commit(node, lock, pending)
-}
-
-/// Writes the image's tree into an empty directory.
-pub fn unpack(
-    image: &Image,
-    manifest: &Manifest,
-    staging: OwnedFd,
-    observer: &dyn Observer,
-    cancel: &AtomicBool,
-) -> Result<OwnedFd> {
-    let privileges = manifest.privileges();
-    let privilege = |entry: &Entry| privileges.check(entry).map_err(Error::from);
-    let mut extractor = Extractor::new(staging, &privilege);
-    let (mut done, mut stopped) = (0, None);
-    let total = manifest.size;
-    let replayed = image.replay(&mut |_| true, &mut |part| {
-        let step = go_on(cancel).and_then(|()| match part {
-            Part::Entry(entry, header) => {
-                done += header.len() as u64;
-                extractor.entry(entry)
-            }
-            Part::Content(bytes) => {
-                done += bytes.len() as u64;
-                observer.event(Event::Progress { done, total });
-                extractor.content(bytes)
-            }
-        });
-        // Our own error waits outside; the store's only ends its work.
-        step.map_err(|error| {
-            stopped = Some(error);
-            store::Error::new(store::ErrorKind::Io, "the extraction stopped")
-        })
-    });
-    if let Some(error) = stopped {
-        return Err(error);
-    }
-    replayed?;
-    extractor.finish()
-}
-
-/// Refuses a tree on disk that is not the image.
-fn recheck(image: &Image, manifest: &Manifest, tree: &OwnedFd, cancel: &AtomicBool) -> Result<()> {
-    let again = reopen(tree)?;
-    let found = recheck::digest(again, cancel);
-    if found.as_ref().is_ok_and(|found| *found == manifest.image) {
-        return Ok(());
-    }
-    go_on(cancel)?;
-    let mut error = Error::refused(format!(
-        "the written tree is not the image {}",
-        manifest.image
-    ));
-    match found {
-        Ok(found) => error = error.cause(format!("it is {found}")),
-        Err(why) => error = error.cause(why.to_string()),
-    }
-    let different = recheck::differences(reopen(tree)?, image.entries()?, cancel)?;
-    for one in different.iter().take(8) {
-        error = error.cause(format!("{} {}", one.path, one.how.join(", ")));
-    }
-    if different.is_empty() {
-        // The layout was followed to the letter, so it is the layout that is another image.
-        error =
-            error.cause("the signed layout describes another image than the signed manifest names");
-    }
-    Err(error)
-}
-
-fn reopen(tree: &OwnedFd) -> Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags, openat};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(tree.as_fd(), ".", flags, Mode::empty()).context(|| "cannot open the new tree")
 }
 
 /// Compares the active generation of a system with what was signed.
@@ -373,50 +427,11 @@ pub fn verify(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<Difference>>
     }
     let config = node.config()?;
     let image = trust::store(&config)?.image(&manifest)?;
-    let root: OwnedFd = std::fs::File::open(&active.directory)
-        .context(|| {
-            format!(
-                "cannot open generation {} at {}",
-                active.number,
-                active.directory.display()
-            )
-        })?
-        .into();
-    let again = reopen(&root)?;
-    let mut different = recheck::differences(again, image.entries()?, node.cancel)?;
-    name_packages(&root, &mut different);
+    let desk = Desk::of(node, &record.system);
+    let tree = record.target.keeper().open(&desk, active.number)?;
+    let mut different = differences(tree.reopen()?, image.entries()?, node.cancel)?;
+    name_packages(&tree.root, &mut different);
     Ok(different)
-}
-
-/// Takes a system away with all its generations.
-pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patience) -> Result<()> {
-    let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
-    let record = node.state.installed(system)?;
-    session::sweep(node, &lock, system, patience)?;
-    if let Some(session) = session::read(node, system)? {
-        return Err(
-            Error::failed(format!("{system} is running in the session {}", session.id))
-                .hint(format!("imgnode stop {system}")),
-        );
-    }
-    node.schroot.check(system)?;
-    record.target.inspect(system, node.state.root())?;
-    let pending = Pending {
-        schema: SCHEMA,
-        operation: Operation::Uninstall,
-        phase: Phase::Writing,
-        system: system.clone(),
-        target: record.target.clone(),
-        made_path: false,
-        generation: 0,
-        before: Some(record),
-        after: None,
-        started: now(),
-    };
-    journal::write(node, &lock, &pending)?;
-    journal::dismantle(node, &lock, &pending)?;
-    journal::clear(node, &lock)
 }
 
 /// This machine's architecture in Debian's words.

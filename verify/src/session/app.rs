@@ -1,9 +1,11 @@
 //! How an image wants to be run: its manifest's `run`, made into words for schroot.
 
 use std::fs;
+use std::path::Path;
 
 use store::manifest::{Run as Service, User};
 
+use super::Session;
 use crate::command::Run;
 use crate::error::{Error, Result};
 use crate::generation::SystemRecord;
@@ -14,8 +16,6 @@ use crate::node::Node;
 pub(super) struct App {
     pub(super) service: Service,
     user: User,
-    /// The program of the image that becomes its user; root needs none.
-    setpriv: Option<&'static str>,
 }
 
 impl App {
@@ -34,27 +34,32 @@ impl App {
             )));
         };
         let user = find_user(&service.user, &manifest.users)?;
-        let places = ["/usr/bin/setpriv", "/bin/setpriv"];
-        let setpriv = places.into_iter().find(|place| {
-            let path = generation.directory.join(&place[1..]);
-            fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
-        });
-        if setpriv.is_none() && !is_root(&user) {
-            let what = format!(
-                "the image cannot become the user {}: it has no setpriv",
-                user.name
-            );
-            return Err(Error::failed(what).hint("build the image with the package util-linux"));
+        Ok(Self { service, user })
+    }
+
+    /// The program of the image that becomes its user, in the tree of a session; root needs none.
+    fn setpriv(&self, root: &Path) -> Result<Option<&'static str>> {
+        if is_root(&self.user) {
+            return Ok(None);
         }
-        Ok(Self {
-            service,
-            user,
-            setpriv,
+        let places = ["/usr/bin/setpriv", "/bin/setpriv"];
+        let found = places.into_iter().find(|place| {
+            fs::symlink_metadata(root.join(&place[1..])).is_ok_and(|found| found.is_file())
+        });
+        found.map(Some).ok_or_else(|| {
+            let name = &self.user.name;
+            let what = format!("the image cannot become the user {name}: it has no setpriv");
+            Error::failed(what).hint("build the image with the package util-linux")
         })
     }
 
-    /// A command of the app in the session `id`.
-    pub(super) fn enter(&self, id: &str, command: &[String]) -> Run {
+    /// A command of the app in a session that has begun.
+    pub(super) fn enter(&self, session: &Session, command: &[String]) -> Result<Run> {
+        let setpriv = self.setpriv(&session.root())?;
+        Ok(self.words(&session.id, setpriv, command))
+    }
+
+    fn words(&self, id: &str, setpriv: Option<&str>, command: &[String]) -> Run {
         let enter = [
             "--run-session",
             "--chroot",
@@ -67,7 +72,7 @@ impl App {
             .args(enter)
             .arg(&self.service.directory)
             .arg("--");
-        if let Some(setpriv) = self.setpriv.filter(|_| !is_root(&self.user)) {
+        if let Some(setpriv) = setpriv {
             run = run
                 .arg(setpriv)
                 .arg(format!("--reuid={}", self.user.uid))
@@ -146,18 +151,18 @@ mod tests {
             home,
             shell,
         };
-        App {
-            service,
-            user,
-            setpriv: Some("/usr/bin/setpriv"),
-        }
+        App { service, user }
     }
 
     #[test]
     fn the_words_for_schroot() {
         let shown = format!(
             "{:?}",
-            app("op", 1000).enter("web-1-a", &["run".to_owned(), "x".to_owned()])
+            app("op", 1000).words(
+                "web-1-a",
+                Some("/usr/bin/setpriv"),
+                &["run".to_owned(), "x".to_owned()]
+            )
         );
         for part in [
             "\"--chroot\", \"web-1-a\"",
@@ -168,7 +173,10 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part} in {shown}");
         }
-        let root = format!("{:?}", app("root", 0).enter("web-1-a", &["run".to_owned()]));
+        let root = format!(
+            "{:?}",
+            app("root", 0).words("web-1-a", None, &["run".to_owned()])
+        );
         assert!(!root.contains("setpriv"), "{root}");
     }
 

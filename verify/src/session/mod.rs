@@ -35,6 +35,7 @@ use crate::process::{self, Process};
 use crate::schroot::{schroot, sessions};
 use crate::state::{Lock, SCHEMA, check_schema, now};
 use crate::system::SystemName;
+use crate::target::Desk;
 
 /// How long the first process of a session may take to appear.
 const APPEAR: Duration = Duration::from_secs(20);
@@ -175,7 +176,7 @@ pub fn start(
     durable::write_json(&node.state.session_file(&record.system), &session)?;
     let words = [app.service.start.clone(), extra.to_vec()].concat();
     let started = begin(node, &session)
-        .and_then(|()| launch(node, &session, app.enter(&session.id, &words), patience));
+        .and_then(|()| launch(node, &session, app.enter(&session, &words)?, patience));
     if let Err(error) = started {
         end(node, &session, patience)?;
         return Err(error);
@@ -263,7 +264,7 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Res
             record.system
         )));
     }
-    app.enter(&session.id, &app.service.reload)
+    app.enter(&session, &app.service.reload)?
         .timeout(patience.command)
         .run(node.observer)
         .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;
@@ -305,9 +306,14 @@ fn ask_to_stop(
     if app.service.stop.is_empty() {
         return Ok(());
     }
-    let run = app
-        .enter(&session.id, &app.service.stop)
-        .timeout(patience.command);
+    let run = match app.enter(session, &app.service.stop) {
+        Ok(run) => run.timeout(patience.command),
+        Err(error) => {
+            node.observer
+                .event(Event::Note(&format!("{error}; ending its processes")));
+            return Ok(());
+        }
+    };
     let ended = run.finish(node.observer)?;
     if ended.success() {
         process::wait_empty(&session.root(), patience.end);
@@ -339,6 +345,10 @@ fn end(node: &Node<'_>, session: &Session, patience: Patience) -> Result<Stopped
                         ))
                 })?;
         }
+    }
+    if let Some(record) = node.state.system(&session.system)? {
+        let desk = Desk::of(node, &session.system);
+        record.target.keeper().sweep(&desk, &session.id)?;
     }
     durable::remove(&node.state.session_file(&session.system))?;
     Ok(Stopped { killed })

@@ -1,6 +1,4 @@
-//! Where generations live.
-//!
-//! `dir:PATH` keeps them as plain directories side by side:
+//! `dir:PATH`: generations as plain directories side by side.
 //!
 //! ```text
 //! PATH/                 root's, nobody else may write; made if its parent is there
@@ -13,17 +11,16 @@
 //! lead through symbolic links or directories that others can change: whoever can swap a component
 //! of the path decides what root runs.
 
-use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
-use std::str::FromStr;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
+use super::{Desk, Keeper, Staging, Tree};
 use crate::durable;
 use crate::error::{Context, Error, Result};
 use crate::ground::{self, Unfit};
@@ -33,13 +30,9 @@ use crate::system::SystemName;
 const MARK: &str = ".imgnode.json";
 const STAGING: &str = ".staging";
 
-/// A place for generations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Target {
-    /// Plain directories; sessions get an overlay.
-    Directory(PathBuf),
-}
+/// A directory that holds directories of generations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory(PathBuf);
 
 /// The mark in a system's directory.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,42 +43,49 @@ struct Mark {
     state: PathBuf,
 }
 
-impl Target {
-    /// The directory of a system.
-    pub fn home(&self, system: &SystemName) -> PathBuf {
-        let Self::Directory(path) = self;
-        path.join(system.as_str())
+impl Directory {
+    /// Reads the part of a target behind `dir:`.
+    pub(super) fn parse(path: &str) -> Result<Self> {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let normal = Path::new(path)
+            .components()
+            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        // The path becomes a value in schroot's configuration, one line, `#` begins a comment.
+        let plain = path
+            .chars()
+            .all(|c| !c.is_whitespace() && !c.is_control() && c != '#');
+        if !path.starts_with('/')
+            || path.contains("//")
+            || path.contains("/./")
+            || !normal
+            || !plain
+        {
+            return Err(Error::usage(format!(
+                "`{}` is not a usable target directory",
+                path.escape_debug()
+            ))
+            .hint("give an absolute path without `..`, spaces or `#`, as in dir:/srv/images"));
+        }
+        Ok(Self(PathBuf::from(path)))
     }
 
-    /// The root of a generation's tree.
-    pub fn generation(&self, system: &SystemName, number: u64) -> PathBuf {
-        self.home(system).join(number.to_string())
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The directory of a system.
+    pub(super) fn home(&self, system: &SystemName) -> PathBuf {
+        self.0.join(system.as_str())
     }
 
     /// Where the next generation is built.
-    pub fn staging(&self, system: &SystemName) -> PathBuf {
+    pub(super) fn staging(&self, system: &SystemName) -> PathBuf {
         self.home(system).join(STAGING)
     }
 
-    /// Whether `install` would have to make PATH itself; refuses a place we must not write to.
-    pub fn inspect(&self, system: &SystemName, state: &Path) -> Result<bool> {
-        let Self::Directory(path) = self;
-        match ground::check(path) {
-            Ok(()) => {
-                self.check_home(system, state)?;
-                Ok(false)
-            }
-            Err(Unfit::Missing(missing)) if missing == *path => {
-                let parent = path.parent().unwrap_or(Path::new("/"));
-                ground::check(parent).map_err(|why| why.into_error(parent))?;
-                Ok(true)
-            }
-            Err(why) => Err(why.into_error(path)),
-        }
-    }
-
-    fn check_home(&self, system: &SystemName, state: &Path) -> Result<()> {
-        let home = self.home(system);
+    fn check_home(&self, desk: &Desk<'_>) -> Result<()> {
+        let home = self.home(desk.system);
         match ground::check(&home) {
             Err(Unfit::Missing(_)) => return Ok(()),
             other => other.map_err(|why| why.into_error(&home))?,
@@ -103,7 +103,7 @@ impl Target {
             None => Err(foreign(format!("it has no {MARK} and is not empty"))),
             Some(mark) => {
                 check_schema(&home.join(MARK), mark.schema)?;
-                if mark.system != *system || mark.state != state {
+                if mark.system != *desk.system || mark.state != desk.state {
                     return Err(foreign(format!(
                         "it belongs to the system {} of the state directory {}",
                         mark.system,
@@ -115,78 +115,42 @@ impl Target {
         }
     }
 
-    /// Makes the system's directory and its mark, and an empty staging directory in it.
-    pub fn prepare(&self, system: &SystemName, state: &Path) -> Result<OwnedFd> {
-        let Self::Directory(path) = self;
-        if self.inspect(system, state)? {
-            make(path, 0o755)?;
+    /// Makes the directory of a system, with its mark.
+    pub(super) fn open_home(&self, desk: &Desk<'_>) -> Result<()> {
+        if self.inspect(desk, 0)? {
+            make(&self.0, 0o755)?;
         }
-        let home = self.home(system);
+        let home = self.home(desk.system);
         make(&home, 0o700)?;
         let mark = Mark {
             schema: SCHEMA,
-            system: system.clone(),
-            state: state.to_owned(),
+            system: desk.system.clone(),
+            state: desk.state.to_owned(),
         };
-        durable::write_json(&home.join(MARK), &mark)?;
-        let staging = self.staging(system);
-        durable::remove_tree(&staging)?;
-        make(&staging, 0o700)?;
-        rustix::fs::openat2(
-            CWD,
-            &staging,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::NO_SYMLINKS,
-        )
-        .context(|| format!("cannot open {}", staging.display()))
+        durable::write_json(&home.join(MARK), &mark)
     }
+}
 
-    /// Gives the finished staging directory its number, in one rename.
-    pub fn place(&self, system: &SystemName, number: u64) -> Result<()> {
-        let (from, to) = (self.staging(system), self.generation(system, number));
-        rustix::fs::renameat_with(CWD, &from, CWD, &to, rustix::fs::RenameFlags::NOREPLACE)
-            .context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
-        durable::sync_directory(&self.home(system))
-    }
-
-    /// Takes away one generation.
-    pub fn remove(&self, system: &SystemName, number: u64) -> Result<()> {
-        durable::remove_tree(&self.generation(system, number))
-    }
-
-    /// Takes away the staging directory.
-    pub fn clear_staging(&self, system: &SystemName) -> Result<()> {
-        durable::remove_tree(&self.staging(system))
-    }
-
-    /// Takes away a system's directory once it holds nothing but our mark, and PATH too if
-    /// `install` made it and it is empty.
-    pub fn close(&self, system: &SystemName, made_path: bool) -> Result<()> {
-        let Self::Directory(path) = self;
-        let home = self.home(system);
-        if home.is_dir() {
-            durable::remove(&home.join(MARK))?;
-        }
-        remove_empty(&home)?;
-        if made_path {
-            remove_empty(path)
-        } else {
-            Ok(())
+impl Keeper for Directory {
+    fn inspect(&self, desk: &Desk<'_>, _: u64) -> Result<bool> {
+        let path = self.path();
+        match ground::check(path) {
+            Ok(()) => {
+                self.check_home(desk)?;
+                Ok(false)
+            }
+            Err(Unfit::Missing(missing)) if missing == *path => {
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                ground::check(parent).map_err(|why| why.into_error(parent))?;
+                Ok(true)
+            }
+            Err(why) => Err(why.into_error(path)),
         }
     }
 
-    /// Refuses when the file system has not `bytes` and `inodes` left.
-    pub fn check_space(&self, bytes: u64, inodes: u64) -> Result<()> {
-        let Self::Directory(path) = self;
-        // PATH may not be there yet; its parent is on the file system it will be on.
-        let place = if path.exists() {
-            path.as_path()
-        } else {
-            path.parent().unwrap_or(Path::new("/"))
-        };
-        let found = rustix::fs::statvfs(place)
-            .context(|| format!("cannot ask for free space in {}", place.display()))?;
+    fn check_space(&self, _: &Desk<'_>, bytes: u64, inodes: u64) -> Result<()> {
+        let place = existing(self.path());
+        let found = statvfs(place)?;
         let available = found.f_bavail.saturating_mul(found.f_frsize);
         if available < bytes {
             return Err(Error::failed(format!(
@@ -206,6 +170,103 @@ impl Target {
         }
         Ok(())
     }
+
+    fn free(&self, _: &Desk<'_>) -> Result<u64> {
+        let found = statvfs(existing(self.path()))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn prepare(&self, desk: &Desk<'_>, _: u64, _: Option<u64>) -> Result<Staging> {
+        self.open_home(desk)?;
+        let staging = self.staging(desk.system);
+        durable::remove_tree(&staging)?;
+        make(&staging, 0o700)?;
+        Ok(Staging {
+            tree: Tree::plain(open_directory(&staging)?),
+            copied: false,
+        })
+    }
+
+    fn place(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
+        let (from, to) = (
+            self.staging(desk.system),
+            self.location(desk.system, number),
+        );
+        rustix::fs::renameat_with(CWD, &from, CWD, &to, rustix::fs::RenameFlags::NOREPLACE)
+            .context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
+        durable::sync_directory(&self.home(desk.system))
+    }
+
+    fn exists(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
+        Ok(self.location(desk.system, number).is_dir())
+    }
+
+    fn open(&self, desk: &Desk<'_>, number: u64) -> Result<Tree> {
+        open_directory(&self.location(desk.system, number)).map(Tree::plain)
+    }
+
+    fn remove(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
+        durable::remove_tree(&self.location(desk.system, number))
+    }
+
+    fn clear_staging(&self, desk: &Desk<'_>, _: u64) -> Result<()> {
+        durable::remove_tree(&self.staging(desk.system))
+    }
+
+    fn close(&self, desk: &Desk<'_>, made: bool) -> Result<()> {
+        let home = self.home(desk.system);
+        if home.is_dir() {
+            durable::remove(&home.join(MARK))?;
+        }
+        remove_empty(&home)?;
+        if made { remove_empty(&self.0) } else { Ok(()) }
+    }
+
+    fn sweep(&self, _: &Desk<'_>, _: &str) -> Result<()> {
+        // The overlay of a session is schroot's own, and goes with the session.
+        Ok(())
+    }
+
+    fn location(&self, system: &SystemName, number: u64) -> PathBuf {
+        self.home(system).join(number.to_string())
+    }
+
+    fn chroot(&self, system: &SystemName, number: u64) -> Vec<(&'static str, String)> {
+        vec![
+            ("type", "directory".to_owned()),
+            ("union-type", "overlay".to_owned()),
+            (
+                "directory",
+                self.location(system, number).display().to_string(),
+            ),
+        ]
+    }
+}
+
+/// Opens a directory of ours, not through links.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::openat2(
+        CWD,
+        path,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS,
+    )
+    .context(|| format!("cannot open {}", path.display()))
+}
+
+/// The path, or its parent when it is still to be made: that is the file system it will be on.
+pub(super) fn existing(path: &Path) -> &Path {
+    if path.exists() {
+        path
+    } else {
+        path.parent().unwrap_or(Path::new("/"))
+    }
+}
+
+fn statvfs(place: &Path) -> Result<rustix::fs::StatVfs> {
+    rustix::fs::statvfs(place)
+        .context(|| format!("cannot ask for free space in {}", place.display()))
 }
 
 fn make(path: &Path, mode: u32) -> Result<()> {
@@ -234,70 +295,6 @@ fn remove_empty(path: &Path) -> Result<()> {
     }
 }
 
-impl FromStr for Target {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let (kind, path) = text.split_once(':').unwrap_or((text, ""));
-        match kind {
-            "dir" => {}
-            "lvm" | "lvm-thin" | "btrfs" => {
-                return Err(
-                    Error::usage(format!("this imgnode cannot install to {kind} targets"))
-                        .hint("use --target dir:PATH"),
-                );
-            }
-            _ => {
-                return Err(
-                    Error::usage(format!("`{text}` is not a target")).hint("use --target dir:PATH")
-                );
-            }
-        }
-        let path = path.strip_suffix('/').unwrap_or(path);
-        let normal = Path::new(path)
-            .components()
-            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-        // The path becomes a value in schroot's configuration, one line, `#` begins a comment.
-        let plain = path
-            .chars()
-            .all(|c| !c.is_whitespace() && !c.is_control() && c != '#');
-        if !path.starts_with('/')
-            || path.contains("//")
-            || path.contains("/./")
-            || !normal
-            || !plain
-        {
-            return Err(Error::usage(format!(
-                "`{}` is not a usable target directory",
-                path.escape_debug()
-            ))
-            .hint("give an absolute path without `..`, spaces or `#`, as in dir:/srv/images"));
-        }
-        Ok(Self::Directory(PathBuf::from(path)))
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Directory(path) = self;
-        write!(f, "dir:{}", path.display())
-    }
-}
-
-impl TryFrom<String> for Target {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
-
-impl From<Target> for String {
-    fn from(target: Target) -> Self {
-        target.to_string()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,29 +304,15 @@ mod tests {
         "web".parse().unwrap()
     }
 
-    fn target(path: &Path) -> Target {
-        format!("dir:{}", path.display()).parse().unwrap()
+    fn target(path: &Path) -> Directory {
+        Directory::parse(path.to_str().unwrap()).unwrap()
     }
 
-    #[test]
-    fn texts_that_are_targets_and_texts_that_are_not() {
-        assert_eq!(
-            "dir:/srv/images/".parse::<Target>().unwrap().to_string(),
-            "dir:/srv/images"
-        );
-        for text in [
-            "",
-            "dir:",
-            "dir:/",
-            "dir:rel",
-            "dir:/a/../b",
-            "dir:/a b",
-            "dir:/a#b",
-            "dir://a",
-            "lvm:vg/lv:1G",
-            "x:/y",
-        ] {
-            assert_eq!(text.parse::<Target>().unwrap_err().exit_code(), 2, "{text}");
+    fn desk<'a>(system: &'a SystemName, state: &'a str) -> Desk<'a> {
+        Desk {
+            system,
+            state: Path::new(state),
+            observer: &crate::event::Silent,
         }
     }
 
@@ -338,27 +321,28 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("images");
         let target = target(&path);
-        let state = Path::new("/state");
-        assert!(target.inspect(&web(), state).unwrap());
-        target.prepare(&web(), state).unwrap();
+        let web = web();
+        let desk = desk(&web, "/state");
+        assert!(target.inspect(&desk, 1).unwrap());
+        target.prepare(&desk, 1, None).unwrap();
         assert_eq!(
-            fs::metadata(target.home(&web()))
+            fs::metadata(target.home(&web))
                 .unwrap()
                 .permissions()
                 .mode()
                 & 0o777,
             0o700
         );
-        target.place(&web(), 1).unwrap();
-        assert!(!target.inspect(&web(), state).unwrap());
-        target.prepare(&web(), state).unwrap();
+        target.place(&desk, 1).unwrap();
+        assert!(!target.inspect(&desk, 1).unwrap());
+        target.prepare(&desk, 2, Some(1)).unwrap();
         assert!(
-            target.place(&web(), 1).is_err(),
+            target.place(&desk, 1).is_err(),
             "a generation is never replaced"
         );
-        target.clear_staging(&web()).unwrap();
-        target.remove(&web(), 1).unwrap();
-        target.close(&web(), true).unwrap();
+        target.clear_staging(&desk, 2).unwrap();
+        target.remove(&desk, 1).unwrap();
+        target.close(&desk, true).unwrap();
         assert!(!path.exists());
     }
 
@@ -366,9 +350,9 @@ mod tests {
     fn hostile_places_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
-        let state = Path::new("/state");
+        let web = web();
         let refused = |path: &Path, word: &str| {
-            let error = target(path).inspect(&web(), state).unwrap_err();
+            let error = target(path).inspect(&desk(&web, "/state"), 1).unwrap_err();
             assert_eq!(error.exit_code(), 3, "{error}");
             assert!(error.to_string().contains(word), "{error}");
         };
@@ -395,16 +379,12 @@ mod tests {
         fs::create_dir(&home).unwrap();
         fs::write(home.join("precious"), b"x").unwrap();
         let target = target(directory.path());
-        assert_eq!(
-            target
-                .inspect(&web(), Path::new("/state"))
-                .unwrap_err()
-                .exit_code(),
-            3
-        );
+        let web = web();
+        let ours = desk(&web, "/state");
+        assert_eq!(target.inspect(&ours, 1).unwrap_err().exit_code(), 3);
         fs::remove_file(home.join("precious")).unwrap();
-        target.prepare(&web(), Path::new("/state")).unwrap();
-        let error = target.inspect(&web(), Path::new("/elsewhere")).unwrap_err();
+        target.prepare(&ours, 1, None).unwrap();
+        let error = target.inspect(&desk(&web, "/elsewhere"), 1).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -417,10 +397,10 @@ mod tests {
     fn missing_space_is_told_in_figures() {
         let directory = tempfile::tempdir().unwrap();
         let error = target(directory.path())
-            .check_space(u64::MAX, 1)
+            .check_space(&desk(&web(), "/state"), u64::MAX, 1)
             .unwrap_err();
         assert!(error.what().contains("bytes needed"), "{error}");
-        let error = target(directory.path()).check_space(1, u64::MAX);
+        let error = target(directory.path()).check_space(&desk(&web(), "/state"), 1, u64::MAX);
         assert!(error.is_ok() || error.unwrap_err().what().contains("inodes"));
     }
 }

@@ -44,6 +44,8 @@ esac
 pub(crate) struct Farm {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) system: String,
+    /// Where generations go; below `images` unless a test says otherwise.
+    pub(crate) target: String,
 }
 
 impl Farm {
@@ -72,6 +74,7 @@ impl Farm {
             .tempdir()
             .unwrap();
         let farm = Self {
+            target: format!("dir:{}", directory.path().join("images").display()),
             directory,
             system: format!("{system}-{}", std::process::id()),
         };
@@ -223,7 +226,10 @@ impl Farm {
     }
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imgnode"));
+        // A virtual machine has the program elsewhere than the machine that built it.
+        let program = std::env::var_os("IMGNODE_TEST_PROGRAM");
+        let mut command =
+            Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_imgnode").into()));
         command
             .args(words)
             .env("IMGNODE_STATE", self.path("state"))
@@ -259,7 +265,7 @@ impl Farm {
     }
 
     pub(crate) fn target(&self) -> String {
-        format!("dir:{}", self.str("images"))
+        self.target.clone()
     }
 
     /// The words that install the newest release.

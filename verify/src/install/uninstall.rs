@@ -1,0 +1,55 @@
+//! Taking a system away.
+
+use crate::error::{Error, Kind, Result};
+use crate::journal::{self, Operation, Pending, Phase};
+use crate::node::Node;
+use crate::schroot;
+use crate::session;
+use crate::state::{SCHEMA, now};
+use crate::system::SystemName;
+use crate::target::Desk;
+
+/// Takes a system away with all its generations.
+pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patience) -> Result<()> {
+    let lock = node.state.lock()?;
+    journal::recover(node, &lock)?;
+    let record = node.state.installed(system)?;
+    session::sweep(node, &lock, system, patience)?;
+    if let Some(session) = session::read(node, system)? {
+        return Err(
+            Error::failed(format!("{system} is running in the session {}", session.id))
+                .hint(format!("imgnode stop {system}")),
+        );
+    }
+    for generation in &record.generations {
+        if let Some(id) = schroot::users_of(&generation.directory)?.first() {
+            return Err(Error::new(
+                Kind::Busy,
+                format!(
+                    "generation {} of {system} is in use by the session {id}",
+                    generation.number
+                ),
+            )
+            .hint(format!("schroot --end-session --chroot {id}")));
+        }
+    }
+    node.schroot.check(system)?;
+    record.target.keeper().inspect(&Desk::of(node, system), 0)?;
+    let pending = Pending {
+        schema: SCHEMA,
+        operation: Operation::Uninstall,
+        phase: Phase::Writing,
+        system: system.clone(),
+        target: record.target.clone(),
+        made_path: false,
+        generation: 0,
+        before: Some(record),
+        after: None,
+        started: now(),
+    };
+    node.hooks.before("uninstall", system, node.observer)?;
+    journal::write(node, &lock, &pending)?;
+    journal::dismantle(node, &lock, &pending)?;
+    journal::clear(node, &lock)?;
+    node.hooks.after("uninstall", system, node.observer)
+}

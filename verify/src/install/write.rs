@@ -1,0 +1,188 @@
+//! Writing the tree of a generation, and reading it back.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
+
+use store::canon::Entry;
+use store::manifest::Manifest;
+use store::{Image, Part};
+
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::extract::Extractor;
+use crate::mend;
+use crate::node::go_on;
+use crate::recheck;
+use crate::reuse::Previous;
+use crate::target::{Staging, Tree};
+
+/// Where the bytes of a new tree came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Bytes of content that were written or shared anew.
+    pub written: u64,
+    /// Of all content, bytes that were on this node already.
+    pub reused: u64,
+    /// Bytes that the store sent, when it is far.
+    pub fetched: Option<u64>,
+}
+
+/// What is about to be written.
+pub(crate) struct Writing<'a>(&'a Manifest);
+
+impl<'a> Writing<'a> {
+    /// The tree of this image.
+    pub(crate) fn of(manifest: &'a Manifest) -> Self {
+        Self(manifest)
+    }
+
+    /// Says so.
+    pub(crate) fn announce(&self, observer: &dyn Observer) {
+        observer.event(Event::Phase(&format!(
+            "writing {} ({} files, {} MB)",
+            self.0.image,
+            self.0.entries,
+            self.0.size / 1_000_000
+        )));
+    }
+}
+
+/// Fills a staging tree with an image, with the help of what the previous generation has.
+pub(super) fn fill(
+    image: &Image,
+    manifest: &Manifest,
+    staging: &Staging,
+    previous: Option<Previous>,
+    observer: &dyn Observer,
+    cancel: &AtomicBool,
+) -> Result<Tally> {
+    let privileges = manifest.privileges();
+    let privilege = |entry: &Entry| privileges.check(entry).map_err(Error::from);
+    let root = || staging.tree.reopen();
+    let (extractor, mut previous) = if staging.copied {
+        observer.event(Event::Phase("comparing the copy with the new release"));
+        let survey = mend::survey(root()?, image.entries()?, cancel)?;
+        mend::prune(&root()?, &survey)?;
+        let previous = if let Some(previous) = previous {
+            previous
+        } else {
+            // What stays must not be fetched, even if nothing else is known.
+            let stays = image.entries()?.zip(&survey.keep);
+            let stays = stays.filter(|(_, keep)| **keep).map(|(signed, _)| signed);
+            Previous::index(Tree::plain(root()?), stays)?
+        };
+        let extractor = Extractor::over(root()?, &privilege, survey.keep);
+        (extractor, Some(previous))
+    } else {
+        (Extractor::new(root()?, &privilege), previous)
+    };
+    if let Some(previous) = &mut previous {
+        previous.try_sharing(root()?);
+    }
+    unpack(image, manifest, extractor, previous, observer, cancel)
+}
+
+fn unpack(
+    image: &Image,
+    manifest: &Manifest,
+    mut extractor: Extractor<'_>,
+    mut previous: Option<Previous>,
+    observer: &dyn Observer,
+    cancel: &AtomicBool,
+) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let (mut done, mut stopped) = (0, None);
+    let total = manifest.size;
+    let known = previous.as_ref().map(Previous::known).unwrap_or_default();
+    let mut buffer = Vec::new();
+    let mut step = |part: Part<'_>| -> Result<()> {
+        go_on(cancel)?;
+        match part {
+            Part::Entry(entry, header) => {
+                done += header.len() as u64;
+                return extractor.entry(entry);
+            }
+            Part::Content(bytes) => {
+                done += bytes.len() as u64;
+                tally.written += bytes.len() as u64;
+                extractor.content(bytes)?;
+            }
+            Part::Had(chunk) => {
+                let len = u64::from(chunk.len());
+                done += len;
+                let found = match &mut previous {
+                    Some(_) if extractor.is_kept() => {
+                        tally.reused += len;
+                        return Ok(());
+                    }
+                    Some(previous) => previous.read(&chunk, &mut buffer),
+                    None => None,
+                };
+                tally.written += len;
+                match (found, &previous) {
+                    (Some(source), Some(previous)) => {
+                        tally.reused += len;
+                        if previous.shares() {
+                            extractor.content_of(&buffer, &source.file, source.offset)?;
+                        } else {
+                            extractor.content(&buffer)?;
+                        }
+                    }
+                    // Somebody changed the file since it was installed.
+                    _ => extractor.content(&image.fetch(&chunk)?)?,
+                }
+            }
+        }
+        observer.event(Event::Progress { done, total });
+        Ok(())
+    };
+    let replayed = image.replay_without(&|chunk| known.contains_key(chunk.digest()), &mut |part| {
+        step(part).map_err(|error| {
+            // Our own error waits outside; the store's only ends its work.
+            stopped = Some(error);
+            store::Error::new(store::ErrorKind::Io, "the extraction stopped")
+        })
+    });
+    if let Some(error) = stopped {
+        return Err(error);
+    }
+    replayed?;
+    extractor.finish()?;
+    Ok(tally)
+}
+
+/// Refuses a tree on disk that is not the image.
+pub(crate) fn recheck(
+    manifest: &Manifest,
+    image: Option<&Image>,
+    tree: &Tree,
+    cancel: &AtomicBool,
+) -> Result<()> {
+    let found = recheck::digest(tree.reopen()?, cancel);
+    if found.as_ref().is_ok_and(|found| *found == manifest.image) {
+        return Ok(());
+    }
+    go_on(cancel)?;
+    let mut error = Error::refused(format!(
+        "the written tree is not the image {}",
+        manifest.image
+    ));
+    match found {
+        Ok(found) => error = error.cause(format!("it is {found}")),
+        Err(why) => error = error.cause(why.to_string()),
+    }
+    let Some(image) = image else {
+        return Err(error);
+    };
+    let root: OwnedFd = tree.reopen()?;
+    let different = recheck::differences(root, image.entries()?, cancel)?;
+    for one in different.iter().take(8) {
+        error = error.cause(format!("{} {}", one.path, one.how.join(", ")));
+    }
+    if different.is_empty() {
+        // The layout was followed to the letter, so it is the layout that is another image.
+        error =
+            error.cause("the signed layout describes another image than the signed manifest names");
+    }
+    Err(error)
+}

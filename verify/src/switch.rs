@@ -1,0 +1,160 @@
+//! Making another generation the active one.
+//!
+//! Going back is what an operator does when something is wrong, so it needs neither the store nor
+//! the time to write a tree: one rename. What may be gone back to is the environment's to say. Its
+//! newest word is asked for first and remembered in the record; where it cannot be reached, the
+//! remembered word counts. A revoked image, a release below the oldest allowed one, and a release of
+//! an environment that this node does not follow any more stay barred.
+
+use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::generation::SystemRecord;
+use crate::journal::{self, Operation, Pending, Phase};
+use crate::node::Node;
+use crate::state::{Lock, SCHEMA, now};
+use crate::system::SystemName;
+use crate::target::Desk;
+use crate::trust;
+
+/// Which generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// This one.
+    Number(u64),
+    /// The one that was active before.
+    Previous,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Switched {
+    /// The system's record.
+    pub record: SystemRecord,
+    /// Whether anything had to be done.
+    pub changed: bool,
+}
+
+/// Makes another generation of a system the active one.
+pub fn switch(node: &Node<'_>, system: &SystemName, to: To) -> Result<Switched> {
+    let lock = node.state.lock()?;
+    journal::recover(node, &lock)?;
+    let before = node.state.installed(system)?;
+    let number = match to {
+        To::Number(number) => number,
+        To::Previous => before.previous.ok_or_else(|| {
+            Error::usage(format!("{system} has no previous generation")).hint(have(&before))
+        })?,
+    };
+    if before.generation(number).is_none() {
+        return Err(
+            Error::usage(format!("{system} has no generation {number}")).hint(have(&before))
+        );
+    }
+    if number == before.active {
+        return Ok(Switched {
+            record: before,
+            changed: false,
+        });
+    }
+    let before = consult(node, &lock, before)?;
+    let wanted = before.generation(number);
+    if let Some(why) = wanted.and_then(|wanted| wanted.barred.as_ref()) {
+        return Err(Error::refused(format!(
+            "generation {number} of {system} may not run any more"
+        ))
+        .cause(why.clone())
+        .hint(format!("imgnode upgrade {system}")));
+    }
+    let record = carry_out(node, &lock, &before, number)?;
+    Ok(Switched {
+        record,
+        changed: true,
+    })
+}
+
+fn have(record: &SystemRecord) -> String {
+    let numbers: Vec<_> = record
+        .generations
+        .iter()
+        .map(|generation| generation.number.to_string())
+        .collect();
+    format!("its generations: {}", numbers.join(", "))
+}
+
+/// Asks the environment which generations may run, and remembers what it says.
+fn consult(node: &Node<'_>, lock: &Lock, mut record: SystemRecord) -> Result<SystemRecord> {
+    let config = node.config()?;
+    // A store that is not there says nothing; metadata that is there and wrong is refused.
+    let bars = trust::store(&config)
+        .map_err(|error| Error::failed(error.to_string()))
+        .and_then(|store| trust::bars(node, &config, &store, &record));
+    let old = record.clone();
+    match bars {
+        Ok(bars) => {
+            for (generation, bar) in record.generations.iter_mut().zip(bars) {
+                generation.barred = bar;
+            }
+        }
+        Err(error) if error.kind() == Kind::Failed => {
+            node.observer.event(Event::Note(&format!(
+                "the environment {} cannot be asked, so its last word counts: {error}",
+                config.environment
+            )));
+            for generation in &mut record.generations {
+                if generation.environment != config.environment {
+                    generation.barred = Some(trust::another_environment(generation, &config));
+                }
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    if record != old {
+        node.state.set_system(lock, &record.system, Some(&record))?;
+    }
+    Ok(record)
+}
+
+/// Switches without asking anybody.
+pub(crate) fn carry_out(
+    node: &Node<'_>,
+    lock: &Lock,
+    before: &SystemRecord,
+    number: u64,
+) -> Result<SystemRecord> {
+    let system = &before.system;
+    let after = before.switched(number);
+    let desk = Desk::of(node, system);
+    if !before.target.keeper().exists(&desk, number)? {
+        let place = before.target.keeper().location(system, number);
+        return Err(Error::failed(format!(
+            "generation {number} of {system} is not at {} any more",
+            place.display()
+        ))
+        .hint(format!("imgnode upgrade {system}")));
+    }
+    node.schroot.check(system)?;
+    let mut pending = Pending {
+        schema: SCHEMA,
+        operation: Operation::Switch,
+        phase: Phase::Committing,
+        system: system.clone(),
+        target: before.target.clone(),
+        made_path: false,
+        generation: 0,
+        before: Some(before.clone()),
+        after: Some(after.clone()),
+        started: now(),
+    };
+    node.hooks.before("switch", system, node.observer)?;
+    journal::write(node, lock, &pending)?;
+    node.observer.event(Event::Phase(&format!(
+        "switching {system} to generation {number}"
+    )));
+    let done = journal::commit(node, lock, &pending);
+    if done.is_err() {
+        journal::undo(node, lock, &mut pending)?;
+    }
+    journal::clear(node, lock)?;
+    let hooks = node.hooks.after("switch", system, node.observer);
+    done.and(hooks).map(|()| after)
+}

@@ -1,0 +1,162 @@
+//! `lvm:VG/LV:SIZE[:FS[:SNAPSHOT]]`: what the procedure did.
+//!
+//! A volume for each generation, made with `lvcreate`, formatted and filled. The first is called LV,
+//! as the operator said, the next ones LV.2, LV.3 and so on. schroot makes a session as an LVM
+//! snapshot of the volume, which may grow to SNAPSHOT, 2G unless told otherwise.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::volume::{self, FileSystem, Size};
+use super::{Desk, Keeper, Staging, Tree, mount};
+use crate::error::{Error, Result};
+use crate::system::SystemName;
+
+/// Volumes in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lvm {
+    group: String,
+    name: String,
+    size: Size,
+    kind: FileSystem,
+    snapshot: Size,
+}
+
+impl Lvm {
+    /// Reads the part of a target behind `lvm:`.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let mut parts = text.split(':');
+        let (group, name) = volume::names(parts.next().unwrap_or(""))?;
+        let lvm = Self {
+            group,
+            name,
+            size: parts.next().unwrap_or("").parse()?,
+            kind: parts.next().unwrap_or("xfs").parse()?,
+            snapshot: parts.next().unwrap_or("2G").parse()?,
+        };
+        match parts.next() {
+            None => Ok(lvm),
+            Some(more) => Err(Error::usage(format!(
+                "`{}` is too much for a target",
+                more.escape_debug()
+            ))
+            .hint("lvm:VG/LV:SIZE:xfs|ext4:SNAPSHOT")),
+        }
+    }
+
+    fn volume(&self, number: u64) -> String {
+        match number {
+            0 | 1 => self.name.clone(),
+            _ => format!("{}.{number}", self.name),
+        }
+    }
+
+    fn is_generation(&self, name: &str) -> bool {
+        name.strip_prefix(&self.name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
+impl Keeper for Lvm {
+    fn inspect(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
+        if number > 0 {
+            volume::refuse_taken(&self.group, &self.volume(number), desk)?;
+        }
+        Ok(false)
+    }
+
+    fn check_space(&self, desk: &Desk<'_>, bytes: u64, _: u64) -> Result<()> {
+        if self.size.bytes() < bytes {
+            return Err(Error::failed(format!(
+                "a volume of {} is too small: {bytes} bytes needed",
+                self.size
+            ))
+            .hint("give a larger size in --target"));
+        }
+        let free = self.free(desk)?;
+        if free < self.size.bytes() {
+            return Err(Error::failed(format!(
+                "not enough space in the volume group {}: {} needed, {free} bytes free",
+                self.group, self.size
+            ))
+            .hint("remove old generations with imgnode gc, or extend the group"));
+        }
+        Ok(())
+    }
+
+    fn free(&self, desk: &Desk<'_>) -> Result<u64> {
+        volume::free(&self.group, desk)
+    }
+
+    fn prepare(&self, desk: &Desk<'_>, number: u64, _: Option<u64>) -> Result<Staging> {
+        self.clear_staging(desk, number)?;
+        let (name, size) = (self.volume(number), self.size.to_string());
+        volume::refuse_taken(&self.group, &name, desk)?;
+        let words = ["--wipesignatures", "y", "--size", &size, &self.group];
+        volume::create(&name, &words, desk)?;
+        let device = volume::device(&self.group, &name);
+        Ok(Staging {
+            tree: volume::format(&device, self.kind, desk)?,
+            copied: false,
+        })
+    }
+
+    fn place(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
+        volume::finish(&self.group, &self.volume(number), desk)
+    }
+
+    fn exists(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
+        let found = volume::find(&self.group, &self.volume(number), desk)?;
+        Ok(found.is_some_and(|volume| !volume.is_staging()))
+    }
+
+    fn open(&self, desk: &Desk<'_>, number: u64) -> Result<Tree> {
+        mount::volume(&self.location(desk.system, number), self.kind, false)
+    }
+
+    fn remove(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
+        let name = self.volume(number);
+        volume::refuse_origin(&self.group, &name, desk)?;
+        volume::remove(&self.group, &name, desk)
+    }
+
+    fn clear_staging(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
+        let name = self.volume(number);
+        match volume::own(&self.group, &name, desk)? {
+            Some(volume) if volume.is_staging() => volume::remove(&self.group, &name, desk),
+            _ => Ok(()),
+        }
+    }
+
+    fn close(&self, _: &Desk<'_>, _: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn sweep(&self, desk: &Desk<'_>, id: &str) -> Result<()> {
+        volume::sweep(&self.group, id, desk, &|origin| self.is_generation(origin))
+    }
+
+    fn location(&self, _: &SystemName, number: u64) -> PathBuf {
+        volume::device(&self.group, &self.volume(number))
+    }
+
+    fn chroot(&self, system: &SystemName, number: u64) -> Vec<(&'static str, String)> {
+        let device = self.location(system, number).display().to_string();
+        let mut keys = vec![("type", "lvm-snapshot".to_owned()), ("device", device)];
+        let options = format!("--size {}", self.snapshot);
+        keys.push(("lvm-snapshot-options", options));
+        let mount = self.kind.mount_options();
+        keys.extend(mount.map(|options| ("mount-options", options)));
+        keys
+    }
+}
+
+impl fmt::Display for Lvm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            group, name, size, ..
+        } = self;
+        let kind = self.kind.name();
+        write!(f, "{group}/{name}:{size}:{kind}:{}", self.snapshot)
+    }
+}
