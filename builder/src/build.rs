@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use store::manifest::Manifest;
-use store::{DirStore, Inputs, Sha256};
+use store::{Inputs, Sha256, WritableStore};
 
 use crate::args;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -191,8 +191,8 @@ fn unwritable(work: &Path, error: &std::io::Error) -> Error {
 }
 
 /// Opens the store, or makes it.
-pub fn open_store(settings: &Settings) -> Result<DirStore> {
-    DirStore::open_or_create(&settings.store).map_err(|e| {
+pub fn open_store(settings: &Settings) -> Result<WritableStore> {
+    WritableStore::open_or_create(&settings.store).map_err(|e| {
         Error::failed(format!(
             "cannot open the store {}",
             settings.store.display()
@@ -284,7 +284,7 @@ pub(crate) struct Making<'a> {
     pub(crate) place: &'a Workplace,
     pub(crate) settings: &'a Settings,
     /// The store that the image goes to.
-    pub(crate) into: &'a DirStore,
+    pub(crate) into: &'a WritableStore,
 }
 
 impl Making<'_> {
@@ -380,7 +380,7 @@ fn nothing_to_do(
     recipe: &Recipe,
     path: &Path,
     lock: Option<&Lock>,
-    store: &DirStore,
+    store: &WritableStore,
     settings: &Settings,
     started: Instant,
 ) -> Result<Option<Outcome>> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use store::env::{Environment, RoleKeys};
 use store::manifest::{Manifest, Run};
-use store::{DirStore, EnvName, Progress, Sha256};
+use store::{EnvName, Progress, Sha256, WritableStore};
 
 use crate::error::{Context, Error, Result};
 use crate::leak;
@@ -26,7 +26,7 @@ pub fn pack(
     recipe: &Recipe,
     lock: &Lock,
     root: &Path,
-    store: &DirStore,
+    store: &WritableStore,
     settings: &Settings,
     ui: &mut Ui,
 ) -> Result<Manifest> {
@@ -104,7 +104,7 @@ pub fn pack(
 /// Keeps recipe and lock among the inputs, under the digests that the manifest
 /// records: whoever has the image can say what it was made of, and make it again
 /// ([`mod@crate::rebuild`]).
-fn retain(recipe: &Recipe, lock: &Lock, store: &DirStore) -> Result<()> {
+fn retain(recipe: &Recipe, lock: &Lock, store: &WritableStore) -> Result<()> {
     let inputs = store.inputs();
     for (text, what) in [
         (recipe.canonical_json(), "recipe"),
@@ -120,7 +120,7 @@ fn retain(recipe: &Recipe, lock: &Lock, store: &DirStore) -> Result<()> {
 /// Makes the image visible in the store. Another recipe, or this one before a
 /// change that left the tree alone, may have described the same image already:
 /// that description stays, and ours is the one that is released.
-pub(crate) fn describe(manifest: &Manifest, store: &DirStore) -> Result<()> {
+pub(crate) fn describe(manifest: &Manifest, store: &WritableStore) -> Result<()> {
     if store.read().manifest(&manifest.image).is_ok() {
         return Ok(());
     }
@@ -130,7 +130,12 @@ pub(crate) fn describe(manifest: &Manifest, store: &DirStore) -> Result<()> {
 }
 
 /// Signs an image into the first environment; returns the release's number.
-pub fn release(manifest: &Manifest, store: &DirStore, settings: &Settings, ui: &Ui) -> Result<u64> {
+pub fn release(
+    manifest: &Manifest,
+    store: &WritableStore,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<u64> {
     let env: EnvName = FIRST_ENVIRONMENT
         .parse()
         .context(|| "bad name of an environment".into())?;
@@ -142,7 +147,7 @@ pub fn release(manifest: &Manifest, store: &DirStore, settings: &Settings, ui: &
 pub fn release_into(
     env: &EnvName,
     manifest: &Manifest,
-    store: &DirStore,
+    store: &WritableStore,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<u64> {
@@ -161,7 +166,7 @@ pub fn release_into(
         Environment::init(store, env, &keys, now).context(failed)?;
         ui.note(&format!(
             "made the environment `{env}` in {} and its keys in {}",
-            store.root().display(),
+            store.place().describe(),
             settings.keys.display()
         ));
         keys
@@ -172,7 +177,7 @@ pub fn release_into(
 }
 
 /// The number of the newest release of the name, if that is this manifest.
-pub fn is_released(manifest: &Manifest, store: &DirStore) -> Result<Option<u64>> {
+pub fn is_released(manifest: &Manifest, store: &WritableStore) -> Result<Option<u64>> {
     let env: EnvName = FIRST_ENVIRONMENT
         .parse()
         .context(|| "bad name of an environment".into())?;
@@ -195,7 +200,7 @@ pub fn is_released(manifest: &Manifest, store: &DirStore) -> Result<Option<u64>>
 
 /// The manifest that an earlier build of the same key made, if the store has
 /// the whole image.
-pub fn remembered(file: &Path, store: &DirStore) -> Result<Option<Manifest>> {
+pub fn remembered(file: &Path, store: &WritableStore) -> Result<Option<Manifest>> {
     let Ok(json) = std::fs::read(file) else {
         return Ok(None);
     };

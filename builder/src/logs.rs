@@ -7,7 +7,7 @@
 
 use std::fs;
 
-use store::{BuildLog, DirStore, Manifest};
+use store::{BuildLog, Manifest, WritableStore};
 
 use crate::error::{Context, Result};
 use crate::layers::Layers;
@@ -29,7 +29,7 @@ pub fn keep(
     manifest: &Manifest,
     planned: &[Planned],
     layers: &Layers,
-    store: &DirStore,
+    store: &WritableStore,
     settings: &Settings,
 ) -> Result<()> {
     let mut log = read(manifest.name.as_str(), planned, layers);

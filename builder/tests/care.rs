@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use store::{DirStore, Manifest, Sha256};
+use store::{Manifest, Sha256, WritableStore};
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -43,7 +43,7 @@ impl Bench {
         fs::create_dir_all(tree.join("etc")).unwrap();
         fs::write(tree.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
         fs::write(tree.join("etc/own"), noise(seed, 200_000)).unwrap();
-        let store = DirStore::open_or_create(self.store()).unwrap();
+        let store = WritableStore::open_or_create(self.store()).unwrap();
         let published = store.publish_tree(&tree, 1_700_000_000, &|_| {}).unwrap();
         let manifest = Manifest {
             schema: store::manifest::SCHEMA,
@@ -215,7 +215,7 @@ fn one_at_a_time_and_only_a_store() {
     assert!(!bench.store().exists(), "a store was made to be cleaned");
     assert_eq!(bench.run(&["store", "gc", "--grace", "soon"]).code, 2);
     bench.publish(1);
-    let store = DirStore::open_or_create(bench.store()).unwrap();
+    let store = WritableStore::open_or_create(bench.store()).unwrap();
     let held = store.place().try_lock("gc").unwrap().unwrap();
     for arguments in [&["store", "gc", "--delete"][..], &["store", "fsck"]] {
         let ran = bench.run(arguments);

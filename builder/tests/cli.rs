@@ -292,7 +292,7 @@ fn an_empty_machine_has_no_images() {
     );
     bench.run(&["list"]).refused(1, &missing);
     bench.run(&["show", "small"]).refused(1, &missing);
-    store::DirStore::open_or_create(Path::new(&store)).unwrap();
+    store::WritableStore::open_or_create(Path::new(&store)).unwrap();
     let list = bench.run(&["list"]);
     assert_eq!(
         (list.code, list.stdout.as_str(), list.stderr.as_str()),

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use builder::compare::{Change, FileChange, How, Kind, Owner, Report, Side, compare, show};
 use store::manifest::{Package, Run, User, Wheel};
-use store::{DirStore, Manifest, Sha256};
+use store::{Manifest, Sha256, WritableStore};
 
 /// No file is younger; most are made older than that.
 const EPOCH: u64 = 1_000_000;
@@ -51,8 +51,8 @@ impl Made {
         self
     }
 
-    fn store(&self) -> DirStore {
-        DirStore::open_or_create(self.dir.path().join("store")).unwrap()
+    fn store(&self) -> WritableStore {
+        WritableStore::open_or_create(self.dir.path().join("store")).unwrap()
     }
 
     /// Publishes the tree; every time is the same unless `time` has set it.

@@ -13,7 +13,7 @@
 //!
 //! Reading is separate from writing. A node links this crate without the feature
 //! `write` and gets [`Store`] on any [`Backend`]: get, range, verify. The feature
-//! adds `DirStore`, the directory that images are published into. The feature `http`
+//! adds [`WritableStore`], which images are published into. The feature `http`
 //! adds stores on web servers.
 //!
 //! Each format has a page of its own in [`format`](mod@format).
@@ -53,15 +53,18 @@ pub mod loose;
 pub mod manifest;
 pub mod name;
 mod pack;
+#[cfg(feature = "write")]
+mod parallel;
 mod place;
 mod store;
 #[cfg(feature = "write")]
 pub mod writable;
+#[cfg(feature = "write")]
+mod writer;
 
 pub use self::backend::{Backend, DirBackend, Traffic, Wanted};
 pub use self::digest::{Blake3, ImageId, Sha256};
 #[cfg(feature = "write")]
-pub use self::dir::{DirStore, Inputs, Lock, Progress, Published};
 pub use self::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 pub use self::http::{Access, Address, HttpBackend};
@@ -73,3 +76,5 @@ pub use self::place::Place;
 pub use self::store::{Listed, Store};
 #[cfg(feature = "write")]
 pub use self::writable::{Survey, Writable};
+#[cfg(feature = "write")]
+pub use self::writer::{Inputs, Progress, Published, WritableStore};

@@ -57,15 +57,18 @@ pub struct Listed {
 impl Store {
     /// Opens the store at `backend`, after a look at its format marker.
     pub fn open(backend: Box<dyn Backend>) -> Result<Self> {
+        Self::open_shared(backend.into())
+    }
+
+    /// The same on a backend that others use as well.
+    pub fn open_shared(backend: Arc<dyn Backend>) -> Result<Self> {
         let foreign = |why: String| Err(Error::new(ErrorKind::Foreign, why));
         let place = backend.describe();
         let Some(marker) = backend.get(MARKER, 64)? else {
             return foreign(format!("{place} is not a store: it has no `{MARKER}`"));
         };
         match parse_marker(&marker) {
-            Some(VERSION) => Ok(Self {
-                backend: backend.into(),
-            }),
+            Some(VERSION) => Ok(Self { backend }),
             Some(other) => foreign(format!(
                 "{place} is a store of format {other}; this program reads format {VERSION}"
             )),
@@ -348,18 +351,18 @@ impl Store {
         })
     }
 
-    /// What a catalogue should say: `known` rows where they are still true, and what
-    /// the store says about the other images. `changed` is looked at in any case.
+    /// What a catalogue should say: the rows of the one `before` where they are still
+    /// true, and what the store says about the other images. `changed` is looked at
+    /// in any case.
     #[cfg(feature = "write")]
-    pub(crate) fn current_catalogue(&self, changed: Option<&ImageId>) -> Result<Vec<Listed>> {
+    pub(crate) fn current_catalogue(
+        &self,
+        changed: Option<&ImageId>,
+        before: Option<&[u8]>,
+    ) -> Result<Vec<Listed>> {
         // A damaged one is made anew.
-        let json = self
-            .backend
-            .get(catalogue::KEY, catalogue::MAX_BYTES)
-            .ok()
-            .flatten();
-        let known = json
-            .and_then(|json| Catalogue::from_json(&json).ok())
+        let known = before
+            .and_then(|json| Catalogue::from_json(json).ok())
             .unwrap_or_default();
         let mut known: std::collections::HashMap<ImageId, Listed> =
             known.into_iter().map(|row| (row.image, row)).collect();

@@ -15,6 +15,7 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::fs::File;
 
 use crate::backend::Backend;
 use crate::error::Result;
@@ -108,6 +109,32 @@ pub trait Writable: Survey {
     /// now; one that is not may be held before it is put. Waits while a collector
     /// has the gate.
     fn hold(&self, keys: &[String]) -> Result<Vec<bool>>;
+
+    /// Says that nothing that is held was given up: [`ErrorKind::Busy`] if this
+    /// writer stood still for so long that others took it for dead. Asked after a
+    /// name was given to what is held, the answer is final.
+    ///
+    /// [`ErrorKind::Busy`]: crate::ErrorKind::Busy
+    fn confirm(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Removes an object that this writer has just put, durably, even if others took
+    /// it for dead.
+    fn withdraw(&self, key: &str) -> Result<()> {
+        self.remove(key)?;
+        self.settle()
+    }
+
+    /// Removes what dead writers left unfinished more than `older` seconds ago, if
+    /// other writers do not do so anyway.
+    fn tidy(&self, _older: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// A file for what is on its way into the store. It has no name, and is gone
+    /// when it is closed.
+    fn scratch(&self) -> Result<File>;
 
     /// Shuts the gate: until the guard is dropped, no writer can begin to hold
     /// anything. Waits for those who are about to. [`Survey::writers`] asked behind

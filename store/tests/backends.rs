@@ -42,7 +42,7 @@ fn everywhere(test: impl Fn(&Kind, &Example, &store::Manifest)) {
     let inputs = example.store.inputs();
     inputs.insert(&mut &b"an input"[..], Some(&input)).unwrap();
 
-    let root = example.store.root().to_owned();
+    let root = example.root().to_owned();
     let web = |name, settings| {
         let server = Nginx::serve(&root, settings);
         let place: Place = server.url().parse().unwrap();
@@ -78,8 +78,8 @@ fn objects_and_ranges() {
     everywhere(|kind, example, _| {
         let backend = (kind.open)();
         let name = kind.name;
-        fs::write(example.store.root().join("packs/ten"), b"0123456789").unwrap();
-        fs::write(example.store.root().join("packs/none"), b"").unwrap();
+        fs::write(example.root().join("packs/ten"), b"0123456789").unwrap();
+        fs::write(example.root().join("packs/none"), b"").unwrap();
         assert_eq!(
             backend.get("packs/ten", 10).unwrap().unwrap(),
             b"0123456789",
@@ -210,7 +210,7 @@ fn parts_of_an_image_and_many_readers() {
             assert_eq!(bytes.len() as u64, entry.size(), "{}", kind.name);
         }
         // Nothing of it was left behind by name.
-        assert!(example.store.root().join("packs").is_dir());
+        assert!(example.root().join("packs").is_dir());
     });
 }
 
@@ -230,7 +230,7 @@ fn a_pull_takes_few_requests_and_no_byte_twice() {
     let second = publish(&example.store, &example.tree());
     let size = |manifest: &store::Manifest| manifest.size;
     for (settings, ranges) in [("", true), ("max_ranges 0;", false)] {
-        let server = Nginx::serve(example.store.root(), settings);
+        let server = Nginx::serve(example.root(), settings);
         let place: Place = server.url().parse().unwrap();
         let store = Store::open(place.open(&Access::default()).unwrap()).unwrap();
         for (manifest, most) in [(&first, 12), (&second, 12)] {
@@ -250,7 +250,7 @@ fn a_pull_takes_few_requests_and_no_byte_twice() {
         );
         assert_eq!(traffic.repeated, 0);
         let packs = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "pack");
-        let stored: u64 = files(example.store.root())
+        let stored: u64 = files(example.root())
             .iter()
             .filter(|path| packs(path))
             .map(|path| path.metadata().unwrap().len())
@@ -275,11 +275,11 @@ fn a_pull_takes_few_requests_and_no_byte_twice() {
 fn a_place_without_a_catalogue_says_what_to_do() {
     let example = Example::new();
     fs::set_permissions(example.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let server = Nginx::serve(example.store.root(), "");
+    let server = Nginx::serve(example.root(), "");
     let place: Place = server.url().parse().unwrap();
     let store = Store::open(place.open(&Access::default()).unwrap()).unwrap();
     assert_eq!(store.resolve("example").unwrap(), example.manifest.image);
-    fs::remove_file(example.store.root().join("catalogue.json")).unwrap();
+    fs::remove_file(example.root().join("catalogue.json")).unwrap();
     let error = store.resolve("example").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing);
     assert!(error.hint().unwrap().contains("ENV/NAME"), "{error:?}");
@@ -289,7 +289,7 @@ fn a_place_without_a_catalogue_says_what_to_do() {
     example.store.renew_catalogue().unwrap();
     assert_eq!(store.resolve("example").unwrap(), example.manifest.image);
     // A web server that has something else.
-    fs::remove_file(example.store.root().join("imgbuild-store")).unwrap();
+    fs::remove_file(example.root().join("imgbuild-store")).unwrap();
     let opened = Store::open(place.open(&Access::default()).unwrap());
     assert_eq!(opened.err().unwrap().kind(), ErrorKind::Foreign);
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use store::care::{self, Collected, Collector, Plan, Policy, Why};
 use store::env::{Environment, RoleKeys};
-use store::{DirStore, ErrorKind, Manifest, Sha256};
+use store::{ErrorKind, Manifest, Sha256, WritableStore};
 
 use support::*;
 
@@ -24,12 +24,12 @@ fn no_inputs(_: &[u8]) -> Result<Vec<Sha256>, String> {
     Ok(Vec::new())
 }
 
-fn collect(store: &DirStore, policy: Policy) -> Collected {
+fn collect(store: &WritableStore, policy: Policy) -> Collected {
     let collector = Collector::new(store.read(), policy, &no_inputs);
     collector.run(store.place(), &mut |_| {}).unwrap()
 }
 
-fn plan(store: &DirStore, policy: Policy) -> Plan {
+fn plan(store: &WritableStore, policy: Policy) -> Plan {
     let collector = Collector::new(store.read(), policy, &no_inputs);
     collector.plan(store.place(), &mut |_| {}).unwrap()
 }
@@ -49,7 +49,7 @@ impl Versions {
             fs::write(example.tree().join("own"), noise(version, 300_000)).unwrap();
             manifests.push(publish_again(&example, &example.tree()));
         }
-        let root = example.store.root().to_owned();
+        let root = example.root().to_owned();
         Self {
             example,
             manifests,
@@ -59,20 +59,20 @@ impl Versions {
 
     /// Another writer, who holds nothing yet. The first one still lives, so its
     /// images are held until `forget`.
-    fn other(&self) -> DirStore {
-        DirStore::open_or_create(&self.root).unwrap()
+    fn other(&self) -> WritableStore {
+        WritableStore::open_or_create(&self.root).unwrap()
     }
 }
 
 /// Publishes through a writer of its own, which ends.
 fn publish_again(example: &Example, tree: &Path) -> Manifest {
     publish(
-        &DirStore::open_or_create(example.store.root()).unwrap(),
+        &WritableStore::open_or_create(example.root()).unwrap(),
         tree,
     )
 }
 
-fn release(store: &DirStore, manifest: &Manifest, keys: &Path) {
+fn release(store: &WritableStore, manifest: &Manifest, keys: &Path) {
     let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let name = "dev".parse().unwrap();
     let keys = RoleKeys::load_or_generate(keys, &name).unwrap();
@@ -89,12 +89,12 @@ fn what_nobody_wants_goes_and_the_rest_reads_as_before() {
     let Versions {
         example, manifests, ..
     } = Versions::new();
-    let root = example.store.root().to_owned();
+    let root = example.root().to_owned();
     let Example {
         dir, store: first, ..
     } = example;
     // The first writer lives, so what it published is held.
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     let kept = plan(&store, STRICT).kept;
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].why, [Why::Held]);
@@ -103,7 +103,7 @@ fn what_nobody_wants_goes_and_the_rest_reads_as_before() {
     release(&store, &manifests[0], &dir.path().join("keys"));
     care::pin(store.place(), &manifests[1].image, "for the auditors").unwrap();
     drop(store);
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     let before = care::stats(store.read(), store.place()).unwrap();
     assert_eq!(before.images.len(), 3);
     let planned = plan(&store, STRICT);
@@ -126,7 +126,7 @@ fn what_nobody_wants_goes_and_the_rest_reads_as_before() {
     // What is not pinned any more goes with the next one.
     assert!(care::unpin(store.place(), &manifests[1].image).unwrap());
     drop(store);
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     assert_eq!(collect(&store, STRICT).plan.images.len(), 1);
     check_everything(store.read(), &manifests[0]).unwrap();
 }
@@ -158,14 +158,14 @@ fn a_mostly_dead_pack_is_rewritten() {
     for number in 0..20_u8 {
         fs::write(tree.join(format!("big{number}")), noise(number, 600_000)).unwrap();
     }
-    publish(&DirStore::open_or_create(&root).unwrap(), &tree);
+    publish(&WritableStore::open_or_create(&root).unwrap(), &tree);
     for number in 0..20_u8 {
         if number % 5 != 0 {
             fs::remove_file(tree.join(format!("big{number}"))).unwrap();
         }
     }
-    let small = publish(&DirStore::open_or_create(&root).unwrap(), &tree);
-    let store = DirStore::open_or_create(&root).unwrap();
+    let small = publish(&WritableStore::open_or_create(&root).unwrap(), &tree);
+    let store = WritableStore::open_or_create(&root).unwrap();
     care::pin(store.place(), &small.image, "").unwrap();
     let never = Policy {
         waste: 100,
@@ -200,7 +200,7 @@ fn inputs_follow_the_locks() {
     let dir = tempfile::tempdir().unwrap();
     let (root, tree) = (dir.path().join("store"), dir.path().join("tree"));
     support::example(&tree);
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     let insert = |text: &str| store.inputs().insert(&mut text.as_bytes(), None).unwrap().0;
     let (package, other, recipe) = (insert("package"), insert("other"), insert("recipe"));
     let lock = insert(&package.hex());
@@ -220,7 +220,7 @@ fn inputs_follow_the_locks() {
         let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
         Ok(vec![Sha256::from_hex(text).map_err(|e| e.to_string())?])
     };
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     let collector = Collector::new(store.read(), STRICT, &named);
     let done = collector.run(store.place(), &mut |_| {}).unwrap();
     let keys: Vec<_> = done.removed.iter().map(|gone| gone.key.clone()).collect();
@@ -241,7 +241,7 @@ fn in_doubt_nothing_is_removed() {
     let Versions {
         example, manifests, ..
     } = versions;
-    let root = example.store.root().to_owned();
+    let root = example.root().to_owned();
     release(
         &example.store,
         &manifests[0],
@@ -249,7 +249,7 @@ fn in_doubt_nothing_is_removed() {
     );
     let dir = example.dir;
     drop(example.store);
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     let refused = |kind| {
         let before = files(&root.join("packs"));
         let collector = Collector::new(store.read(), STRICT, &no_inputs);

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use store::care::{self, Report};
-use store::{DirBackend, DirStore, Sha256, Store};
+use store::{DirBackend, Sha256, Store, WritableStore};
 
 use support::*;
 
@@ -23,7 +23,7 @@ fn check(root: &Path, quick: bool) -> Report {
 }
 
 fn quarantine(report: &Report, root: &Path) -> care::Moved {
-    let store = DirStore::open_or_create(root).unwrap();
+    let store = WritableStore::open_or_create(root).unwrap();
     care::quarantine(report, store.place()).unwrap()
 }
 
@@ -36,12 +36,12 @@ fn two() -> (tempfile::TempDir, PathBuf, [store::Manifest; 2]) {
     let dir = tempfile::tempdir().unwrap();
     let (root, tree) = (dir.path().join("store"), dir.path().join("tree"));
     example(&tree);
-    let first = publish(&DirStore::open_or_create(&root).unwrap(), &tree);
+    let first = publish(&WritableStore::open_or_create(&root).unwrap(), &tree);
     for number in 0..8_u8 {
         // In frames of its own: a damaged frame takes its neighbours with it.
         fs::write(tree.join(format!("own{number}")), noise(number, 3_000_000)).unwrap();
     }
-    let second = publish(&DirStore::open_or_create(&root).unwrap(), &tree);
+    let second = publish(&WritableStore::open_or_create(&root).unwrap(), &tree);
     (dir, root, [first, second])
 }
 
@@ -97,12 +97,12 @@ fn a_flipped_byte_hurts_whom_it_reaches_and_the_rest_is_saved() {
     assert!(after.damage.is_empty(), "{after:?}");
     assert_eq!(after.hurt.len(), 1);
     assert_eq!(after.hurt[0].entries, hurt.entries);
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     check_everything(store.read(), &first).unwrap();
     drop(store);
     // Publishing the same tree again mends it.
     let tree = root.parent().unwrap().join("tree");
-    let again = publish(&DirStore::open_or_create(&root).unwrap(), &tree);
+    let again = publish(&WritableStore::open_or_create(&root).unwrap(), &tree);
     assert_eq!(again, second);
     assert!(check(&root, false).is_clean());
 }
@@ -110,7 +110,7 @@ fn a_flipped_byte_hurts_whom_it_reaches_and_the_rest_is_saved() {
 #[test]
 fn every_kind_of_object_is_checked() {
     let (dir, root, [first, _]) = two();
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     let (input, _) = store.inputs().insert(&mut &b"a package"[..], None).unwrap();
     let steps = [("one".to_owned(), "said\n".to_owned())];
     let log = store::BuildLog::new("example".into(), steps.into_iter());
@@ -199,11 +199,11 @@ fn a_copy_elsewhere_is_as_good() {
     let (other, tree) = (dir.path().join("other"), dir.path().join("more"));
     example(&tree);
     fs::write(tree.join("first"), noise(7, 1000)).unwrap();
-    publish(&DirStore::open_or_create(&other).unwrap(), &tree);
+    publish(&WritableStore::open_or_create(&other).unwrap(), &tree);
     for path in files(&other.join("packs")) {
         fs::copy(&path, root.join("packs").join(path.file_name().unwrap())).unwrap();
     }
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     let hint = root.join(format!("hints/{}.json", first.image.hex()));
     let hint = fs::read_to_string(hint).unwrap();
     let hex = &hint[hint.find("blake3:").unwrap() + 7..][..64];
@@ -223,7 +223,7 @@ fn a_copy_elsewhere_is_as_good() {
 #[test]
 fn a_check_and_a_collector_exclude_each_other() {
     let (_dir, root, _) = two();
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     let held = store.place().try_lock("gc").unwrap().unwrap();
     let error = care::check(store.read(), store.place(), true, &no_inputs, &|_| {}).unwrap_err();
     assert_eq!(error.kind(), store::ErrorKind::Busy);

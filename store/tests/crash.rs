@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use store::care::{self, Collector, Policy};
 use store::env::{Environment, RoleKeys};
-use store::{DirBackend, DirStore, ErrorKind, ImageId, Manifest, Sha256, Store};
+use store::{DirBackend, ErrorKind, ImageId, Manifest, Sha256, Store, WritableStore};
 
 use support::*;
 
@@ -34,11 +34,11 @@ fn no_inputs(_: &[u8]) -> Result<Vec<Sha256>, String> {
     Ok(Vec::new())
 }
 
-fn open(root: &Path) -> DirStore {
-    DirStore::open_or_create(root.join("store")).unwrap()
+fn open(root: &Path) -> WritableStore {
+    WritableStore::open_or_create(root.join("store")).unwrap()
 }
 
-fn collect(store: &DirStore) -> store::Result<care::Collected> {
+fn collect(store: &WritableStore) -> store::Result<care::Collected> {
     Collector::new(store.read(), STRICT, &no_inputs).run(store.place(), &mut |_| {})
 }
 
@@ -58,7 +58,7 @@ fn tree(root: &Path, name: &str, choice: u16) -> PathBuf {
     tree
 }
 
-fn release(root: &Path, store: &DirStore, manifest: &Manifest) {
+fn release(root: &Path, store: &WritableStore, manifest: &Manifest) {
     let name = "dev".parse().unwrap();
     let keys = RoleKeys::load_or_generate(&root.join("keys"), &name).unwrap();
     let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -472,6 +472,6 @@ fn a_read_only_disk_can_be_looked_over() {
         .unwrap();
     assert_eq!(plan.images.len(), 1);
     assert_eq!(care::stats(&store, &backend).unwrap().images.len(), 1);
-    let error = DirStore::open_or_create(&mount.0).err().unwrap();
+    let error = WritableStore::open_or_create(&mount.0).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error:?}");
 }

@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 
-use store::{DirStore, ErrorKind, Manifest};
+use store::{ErrorKind, Manifest, WritableStore};
 
 use support::*;
 
@@ -13,8 +13,8 @@ use support::*;
 fn a_flipped_byte_anywhere_is_noticed() {
     let example = Example::new();
     let read = example.read();
-    for path in files(example.store.root()) {
-        let name = path.strip_prefix(example.store.root()).unwrap().to_owned();
+    for path in files(example.root()) {
+        let name = path.strip_prefix(example.root()).unwrap().to_owned();
         // A catalogue only repeats what the folders say.
         let nothing = ["tmp", "locks", "catalogue.json"];
         if nothing.iter().any(|nothing| name.starts_with(nothing)) {
@@ -69,14 +69,14 @@ fn a_chunk_that_two_packs_have_survives_one() {
     let example = Example::new();
     let pack = example.object("pack");
     let more = example.dir.path().join("more");
-    let other = DirStore::open_or_create(example.dir.path().join("other")).unwrap();
+    let other = WritableStore::open_or_create(example.dir.path().join("other")).unwrap();
     support::example(&more);
     fs::write(more.join("first"), noise(7, 1000)).unwrap();
     publish(&other, &more);
     publish(&other, &example.tree());
-    for path in files(&other.root().join("packs")) {
+    for path in files(&other.directory().unwrap().join("packs")) {
         let name = path.file_name().unwrap();
-        fs::copy(&path, example.store.root().join("packs").join(name)).unwrap();
+        fs::copy(&path, example.root().join("packs").join(name)).unwrap();
     }
     let good = fs::read(&pack).unwrap();
     for at in (0..good.len()).step_by(good.len() / 20) {
@@ -98,7 +98,7 @@ fn a_chunk_that_two_packs_have_survives_one() {
 #[test]
 fn foreign_files_in_a_store_do_no_harm() {
     let example = Example::new();
-    let root = example.store.root();
+    let root = example.root();
     for name in [
         "packs/README",
         "packs/0.index",

@@ -33,8 +33,8 @@ impl Web {
         fs::set_permissions(example.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(example.tree().join("big"), noise(77, 3_000_000)).unwrap();
         let image = publish(&example.store, &example.tree());
-        fs::write(example.store.root().join("packs/text"), noise(5, 500_000)).unwrap();
-        let server = Nginx::serve(example.store.root(), "");
+        fs::write(example.root().join("packs/text"), noise(5, 500_000)).unwrap();
+        let server = Nginx::serve(example.root(), "");
         Self {
             example,
             server,
@@ -53,7 +53,7 @@ impl Web {
     }
 
     fn text(&self) -> Vec<u8> {
-        fs::read(self.example.store.root().join("packs/text")).unwrap()
+        fs::read(self.example.root().join("packs/text")).unwrap()
     }
 }
 
@@ -106,7 +106,7 @@ fn what_breaks_is_resumed_and_not_fetched_twice() {
 #[test]
 fn an_object_that_changes_while_it_is_fetched_is_fetched_anew() {
     let web = Web::new();
-    let root = web.example.store.root().to_owned();
+    let root = web.example.root().to_owned();
     let proxy = web.behind(move |asked| match asked.number {
         0 => Fault::Cut(60_000),
         1 => {
@@ -124,7 +124,7 @@ fn an_object_that_changes_while_it_is_fetched_is_fetched_anew() {
 #[test]
 fn a_range_that_changes_while_it_is_fetched_is_of_one_object() {
     let web = Web::new();
-    let root = web.example.store.root().to_owned();
+    let root = web.example.root().to_owned();
     let proxy = web.behind(move |asked| match asked.number {
         0 => Fault::Cut(60_000),
         1 => {

@@ -12,7 +12,7 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use store::{Blake3, DirStore};
+use store::{Blake3, WritableStore};
 
 use support::*;
 
@@ -68,13 +68,13 @@ fn tree(root: &Path) {
     }
 }
 
-fn published() -> (tempfile::TempDir, DirStore, store::Manifest) {
+fn published() -> (tempfile::TempDir, WritableStore, store::Manifest) {
     need_root();
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("tree");
     fs::create_dir(&root).unwrap();
     tree(&root);
-    let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
+    let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
     let manifest = publish(&store, &root);
     (dir, store, manifest)
 }

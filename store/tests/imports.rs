@@ -9,7 +9,7 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use store::loose::{Change, Changes, Input};
-use store::{DirStore, Published};
+use store::{Published, WritableStore};
 use support::{any_tree, example, make, need_root};
 
 /// Packs a directory with a real tar; unsorted, as the file system lists it.
@@ -27,7 +27,7 @@ fn archive(program: &str, arguments: &[&str], tree: &Path, to: &Path) {
     assert!(status.success(), "{program} {arguments:?}");
 }
 
-fn import(store: &DirStore, tar: &Path) -> (Published, Changes) {
+fn import(store: &WritableStore, tar: &Path) -> (Published, Changes) {
     let tar = store
         .read_tar(Input::File(File::open(tar).unwrap()), None)
         .unwrap();
@@ -60,7 +60,7 @@ proptest! {
         let root = place.path().join("root");
         std::fs::create_dir(&root).unwrap();
         make(&root, &tree);
-        let store = DirStore::open_or_create(place.path().join("store")).unwrap();
+        let store = WritableStore::open_or_create(place.path().join("store")).unwrap();
         let (direct, _) = store.publish_foreign_tree(&root, None, &|_| {}).unwrap();
         let plain = tree.values().all(|node| node.xattrs.is_empty());
         let tar = place.path().join("a.tar");
@@ -87,10 +87,10 @@ fn a_canonical_tar_keeps_its_digest_and_nothing_is_said() {
     let root = place.path().join("root");
     std::fs::create_dir(&root).unwrap();
     example(&root);
-    let store = DirStore::open_or_create(place.path().join("store")).unwrap();
+    let store = WritableStore::open_or_create(place.path().join("store")).unwrap();
     let manifest = support::publish(&store, &root);
     let bytes = support::tar_of(&store, &manifest);
-    let other = DirStore::open_or_create(place.path().join("other")).unwrap();
+    let other = WritableStore::open_or_create(place.path().join("other")).unwrap();
     let tar = other
         .read_tar(Input::Stream(&mut &bytes[..]), None)
         .unwrap();
@@ -112,7 +112,7 @@ fn devices_and_sockets_of_a_directory_are_left_out() {
     std::fs::create_dir(&root).unwrap();
     std::fs::write(root.join("file"), "x").unwrap();
     let before = {
-        let store = DirStore::open_or_create(place.path().join("store")).unwrap();
+        let store = WritableStore::open_or_create(place.path().join("store")).unwrap();
         std::fs::File::open(&root)
             .unwrap()
             .set_modified(std::time::UNIX_EPOCH)
@@ -130,7 +130,7 @@ fn devices_and_sockets_of_a_directory_are_left_out() {
             .status();
         assert!(status.unwrap().success());
     }
-    let store = DirStore::open_or_create(place.path().join("store")).unwrap();
+    let store = WritableStore::open_or_create(place.path().join("store")).unwrap();
     let (published, changes) = store.publish_foreign_tree(&root, Some(0), &|_| {}).unwrap();
     assert_eq!(published.image, before.image);
     for change in [Change::Device, Change::Fifo, Change::Socket] {

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use store::care::{self, Collector, Policy};
-use store::{DirBackend, DirStore, Sha256, Store};
+use store::{DirBackend, Sha256, Store, WritableStore};
 
 use support::*;
 
@@ -41,12 +41,12 @@ fn phase() {
     let backend = || DirBackend::open(root.join("store")).unwrap();
     match phase {
         "publish" => {
-            let store = DirStore::open_or_create(root.join("store")).unwrap();
+            let store = WritableStore::open_or_create(root.join("store")).unwrap();
             let manifest = publish(&store, &root.join("tree"));
             care::pin(store.place(), &manifest.image, "").unwrap();
         }
         "unpin" => {
-            let store = DirStore::open_or_create(root.join("store")).unwrap();
+            let store = WritableStore::open_or_create(root.join("store")).unwrap();
             let pins = care::pins(store.read().backend()).unwrap();
             care::unpin(store.place(), &pins[0].image).unwrap();
         }
@@ -63,7 +63,7 @@ fn phase() {
             assert!(report.is_clean(), "{report:?}");
         }
         "collect" => {
-            let store = DirStore::open_or_create(root.join("store")).unwrap();
+            let store = WritableStore::open_or_create(root.join("store")).unwrap();
             let policy = Policy {
                 grace: 0,
                 keep_last: 0,

@@ -180,7 +180,7 @@ fn a_static_server_is_enough() {
     let example = Example::new();
     fs::write(example.tree().join("hello"), b"other").unwrap();
     let second = publish(&example.store, &example.tree());
-    let backend = DirBackend::open(example.store.root()).unwrap();
+    let backend = DirBackend::open(example.root()).unwrap();
     let read = Store::open(Box::new(Static(backend))).unwrap();
     for manifest in [&example.manifest, &second] {
         assert_eq!(read.manifest(&manifest.image).unwrap(), *manifest);
@@ -191,11 +191,11 @@ fn a_static_server_is_enough() {
         );
     }
     assert_eq!(read.images().unwrap(), example.read().images().unwrap());
-    fs::remove_file(example.store.root().join("catalogue.json")).unwrap();
+    fs::remove_file(example.root().join("catalogue.json")).unwrap();
     let error = read.images().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing, "{error:?}");
     // Without the hint, only a store that lists finds the packs.
-    fs::remove_dir_all(example.store.root().join("hints")).unwrap();
+    fs::remove_dir_all(example.root().join("hints")).unwrap();
     assert_eq!(
         read.verify_image(&second).unwrap_err().kind(),
         ErrorKind::Missing

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use store::canon::{self, Kind, Reader};
-use store::{Blake3, DirStore, ErrorKind};
+use store::{Blake3, ErrorKind, WritableStore};
 
 use support::*;
 
@@ -40,10 +40,10 @@ proptest! {
         }
         make(&here, &tree);
         make(&there, &tree);
-        let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
+        let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
         let manifest = publish(&store, &here);
         // Into a store that is empty, and into one that has it all.
-        let other = DirStore::open_or_create(dir.path().join("other")).unwrap();
+        let other = WritableStore::open_or_create(dir.path().join("other")).unwrap();
         prop_assert_eq!(publish(&other, &here).to_json(), manifest.to_json());
         let again = store.publish_tree(&here, EPOCH, &|_| {}).unwrap();
         prop_assert_eq!((again.image, again.chunks_new, again.written), (manifest.image, 0, 0));
@@ -79,7 +79,7 @@ fn the_tar_crate_reads_it() {
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     example(&tree);
-    let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
+    let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
     let tar = tar_of(&store, &publish(&store, &tree));
     let mut archive = tar::Archive::new(&tar[..]);
     let mut names = Vec::new();
@@ -219,7 +219,7 @@ fn an_overlay_is_the_tree_that_it_shows() {
             .unwrap();
     }
 
-    let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
+    let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
     let manifest = publish(&store, &merged);
     let links: Vec<_> = entries(&merged)
         .into_iter()
@@ -259,7 +259,7 @@ fn a_tree_that_changes_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     example(&tree);
-    let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
+    let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
     let victim = tree.join("hello-again");
     let changes: [(&str, Change); 6] = [
         ("longer", |path| {

@@ -8,14 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use store::{DirBackend, DirStore, ErrorKind, Manifest, Store};
+use store::{DirBackend, ErrorKind, Manifest, Store, WritableStore};
 
 use support::*;
 
 #[test]
 fn two_publishers_at_once() {
     let example = Example::new();
-    let root = example.store.root().to_owned();
+    let root = example.root().to_owned();
     let trees: Vec<PathBuf> = (0..4)
         .map(|number| {
             let tree = example.dir.path().join(format!("tree{number}"));
@@ -27,7 +27,7 @@ fn two_publishers_at_once() {
     let manifests: Vec<Manifest> = std::thread::scope(|scope| {
         let spawn = |tree: &'_ Path| {
             let (root, tree) = (root.clone(), tree.to_owned());
-            scope.spawn(move || publish(&DirStore::open_or_create(root).unwrap(), &tree))
+            scope.spawn(move || publish(&WritableStore::open_or_create(root).unwrap(), &tree))
         };
         let threads: Vec<_> = trees.iter().map(|tree| spawn(tree)).collect();
         threads
@@ -57,7 +57,7 @@ fn killed_at_any_moment() {
     if let Some(root) = std::env::var_os(CHILD) {
         let root = PathBuf::from(root);
         publish(
-            &DirStore::open_or_create(root.join("store")).unwrap(),
+            &WritableStore::open_or_create(root.join("store")).unwrap(),
             &root.join("next"),
         );
         return;
@@ -90,7 +90,7 @@ fn killed_at_any_moment() {
         }
     }
     // The next writer finishes what was begun and removes what was left.
-    let store = DirStore::open_or_create(root.join("store")).unwrap();
+    let store = WritableStore::open_or_create(root.join("store")).unwrap();
     let manifest = publish(&store, &root.join("next"));
     check_everything(&example.read(), &manifest).unwrap();
     assert_eq!(
@@ -106,7 +106,7 @@ fn only_a_store_is_a_store() {
     let home = dir.path().join("home");
     fs::create_dir(&home).unwrap();
     fs::write(home.join("letter"), b"dear").unwrap();
-    let error = DirStore::open_or_create(&home).err().unwrap();
+    let error = WritableStore::open_or_create(&home).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Foreign);
     assert_eq!(
         fs::read_dir(&home).unwrap().count(),
@@ -116,14 +116,14 @@ fn only_a_store_is_a_store() {
     assert!(Store::open(Box::new(DirBackend::open(&home).unwrap())).is_err());
 
     let root = dir.path().join("a/b/store");
-    DirStore::open_or_create(&root).unwrap();
-    DirStore::open_or_create(&root).unwrap();
+    WritableStore::open_or_create(&root).unwrap();
+    WritableStore::open_or_create(&root).unwrap();
     for (marker, says) in [
         ("imgbuild store 2\n", "format 2"),
         ("hello", "says something else"),
     ] {
         fs::write(root.join("imgbuild-store"), marker).unwrap();
-        let error = DirStore::open_or_create(&root).err().unwrap();
+        let error = WritableStore::open_or_create(&root).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Foreign);
         assert!(error.to_string().contains(says), "{error}");
     }
@@ -161,7 +161,7 @@ fn a_full_disk_is_one_clear_error() {
     let tree = dir.path().join("tree");
     support::example(&tree);
     let mount = Mount::tmpfs(&dir.path().join("store"), "size=6m");
-    let store = DirStore::open_or_create(&mount.0).unwrap();
+    let store = WritableStore::open_or_create(&mount.0).unwrap();
     let first = publish(&store, &tree);
     fs::write(tree.join("large"), noise(3, 20_000_000)).unwrap();
     let error = store.publish_tree(&tree, EPOCH, &|_| {}).unwrap_err();
@@ -183,7 +183,7 @@ fn a_full_disk_is_one_clear_error() {
 fn a_store_that_is_read_only() {
     need_root();
     let example = Example::new();
-    let root = example.store.root().to_owned();
+    let root = example.root().to_owned();
     let mount = Mount::tmpfs(&example.dir.path().join("mounted"), "size=64m");
     assert!(
         Command::new("cp")
@@ -203,7 +203,7 @@ fn a_store_that_is_read_only() {
             .success()
     );
     let root = mount.0.join("store");
-    let error = DirStore::open_or_create(&root).err().unwrap();
+    let error = WritableStore::open_or_create(&root).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error:?}");
     let read = Store::open(Box::new(DirBackend::open(&root).unwrap())).unwrap();
     check_everything(&read, &example.manifest).unwrap();

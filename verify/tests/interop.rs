@@ -15,7 +15,7 @@ use store::digest::{Blake3, Sha256};
 use store::env::{Environment, RoleKeys, json};
 use store::manifest::{LayoutRef, Manifest, SCHEMA};
 use store::name::EnvName;
-use store::{DirBackend, DirStore};
+use store::{DirBackend, WritableStore};
 use verify::tuf::Client;
 
 const TUF: &str = "tuf==7.0.1";
@@ -31,7 +31,7 @@ struct Setting {
 impl Setting {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
+        let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
         let dev: EnvName = "dev".parse().unwrap();
         let now = Timestamp::now();
         let long_ago = now - SignedDuration::from_hours(24 * 300);

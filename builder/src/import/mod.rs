@@ -15,7 +15,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use store::loose::Changes;
-use store::{DirStore, EnvName, ImageName, Manifest, Progress, Published};
+use store::{EnvName, ImageName, Manifest, Progress, Published, WritableStore};
 
 pub use self::archive::Archive;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -108,7 +108,11 @@ pub fn import(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<I
     })
 }
 
-fn directory(wanted: &Wanted<'_>, store: &DirStore, ui: &mut Ui) -> Result<(Published, Changes)> {
+fn directory(
+    wanted: &Wanted<'_>,
+    store: &WritableStore,
+    ui: &mut Ui,
+) -> Result<(Published, Changes)> {
     let pack = Pack::begin(ui);
     let done = store
         .publish_foreign_tree(wanted.from, wanted.epoch, &|event| pack.show(event))
@@ -117,7 +121,7 @@ fn directory(wanted: &Wanted<'_>, store: &DirStore, ui: &mut Ui) -> Result<(Publ
     Ok(done)
 }
 
-fn tar(wanted: &Wanted<'_>, store: &DirStore, ui: &mut Ui) -> Result<(Published, Changes)> {
+fn tar(wanted: &Wanted<'_>, store: &WritableStore, ui: &mut Ui) -> Result<(Published, Changes)> {
     let mut archive = Archive::open(wanted.from)?;
     let mut phase = ui.phase("read the archive");
     let read = archive.with_input(
@@ -180,7 +184,7 @@ fn describe(
     wanted: &Wanted<'_>,
     published: &Published,
     record: &Record,
-    store: &DirStore,
+    store: &WritableStore,
     ui: &mut Ui,
 ) -> Result<Manifest> {
     let phase = ui.phase("describe");

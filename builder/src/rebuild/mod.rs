@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use store::{DirStore, Inputs, Manifest, Sha256, Store};
+use store::{Inputs, Manifest, Sha256, Store, WritableStore};
 
 use crate::build::{Making, Workplace, open_store, prepare_host, require_root};
 use crate::compare::{self, Report, Side, compare};
@@ -70,7 +70,7 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
     let workplace = Workplace::take(&settings.work, manifest.name.as_str())?;
     let other = settings.work.join("store");
     remove(&other)?;
-    let into = DirStore::open_or_create(&other)
+    let into = WritableStore::open_or_create(&other)
         .context(|| format!("cannot make a store in {}", other.display()))?;
     let inputs = match &here {
         Some(here) => here.inputs(),

@@ -109,13 +109,13 @@ pub fn unpin(place: &dyn Writable, image: &ImageId) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::WritableStore;
     use crate::digest::Blake3;
-    use crate::dir::DirStore;
 
     #[test]
     fn pins_are_strict() {
         let dir = tempfile::tempdir().unwrap();
-        let store = DirStore::open_or_create(dir.path()).unwrap();
+        let store = WritableStore::open_or_create(dir.path()).unwrap();
         let (image, other) = (Blake3::of(b"a"), Blake3::of(b"b"));
         let error = pin(store.place(), &image, "why").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Missing);

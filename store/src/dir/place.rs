@@ -3,7 +3,7 @@
 //! The kernel does the coordination: every lock is an `flock`, so none is stale.
 //! A writer's folder under `tmp` is its lease; what it holds is a list in there.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -27,7 +27,7 @@ const REPLACE: &str = "replace";
 
 /// A directory, open for writing.
 #[derive(Debug)]
-pub(super) struct DirPlace {
+pub(crate) struct DirPlace {
     read: DirBackend,
     staging: Arc<Staging>,
 }
@@ -37,7 +37,7 @@ impl DirPlace {
         Self { read, staging }
     }
 
-    fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.read.root()
     }
 }
@@ -218,6 +218,10 @@ impl Writable for DirPlace {
         // Held now, so what is there stays there.
         let present = |key: &String| Ok(self.version(key)?.is_some());
         keys.iter().map(present).collect()
+    }
+
+    fn scratch(&self) -> Result<File> {
+        self.staging.nameless()
     }
 
     fn gate(&self) -> Result<Guard> {

@@ -81,11 +81,6 @@ impl Staging {
         })
     }
 
-    /// The store's directory.
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// A new file, which is removed again unless it is moved into the store.
     pub(super) fn create(&self) -> Result<Staged<'_>> {
         let path = self

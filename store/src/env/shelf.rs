@@ -7,7 +7,7 @@
 
 use std::any::Any;
 
-use crate::{DirStore, Error, ErrorKind, Result, Store};
+use crate::{Error, ErrorKind, Result, Store, WritableStore};
 
 /// Keeps the shelf locked until it is dropped.
 pub type Guard = Box<dyn Any>;
@@ -26,10 +26,10 @@ pub trait Shelf {
     fn lock(&self) -> Result<Guard>;
 }
 
-impl Shelf for DirStore {
+impl Shelf for WritableStore {
     fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         // Named in full: the store's read side has the same name as this method.
-        DirStore::read(self).backend().get(key, limit)
+        WritableStore::read(self).backend().get(key, limit)
     }
 
     fn replace(&self, key: &str, bytes: &[u8]) -> Result<()> {
@@ -37,7 +37,7 @@ impl Shelf for DirStore {
     }
 
     fn lock(&self) -> Result<Guard> {
-        Ok(Box::new(DirStore::lock(self, "environments")?))
+        Ok(Box::new(WritableStore::lock(self, "environments")?))
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use store::canon::{self, Entry};
-use store::{DirBackend, DirStore, ErrorKind, Manifest, Published, Result, Sha256, Store};
+use store::{DirBackend, ErrorKind, Manifest, Published, Result, Sha256, Store, WritableStore};
 
 /// No file of a test image is newer.
 pub(crate) const EPOCH: u64 = 1_700_000_000;
@@ -214,7 +214,7 @@ pub(crate) fn example(root: &Path) {
 }
 
 /// Publishes a tree together with a manifest.
-pub(crate) fn publish(store: &DirStore, tree: &Path) -> Manifest {
+pub(crate) fn publish(store: &WritableStore, tree: &Path) -> Manifest {
     let manifest = manifest(&store.publish_tree(tree, EPOCH, &|_| {}).unwrap());
     store.put_manifest(&manifest).unwrap();
     manifest
@@ -246,7 +246,7 @@ pub(crate) fn manifest(published: &Published) -> Manifest {
 }
 
 /// The canonical tar of an image.
-pub(crate) fn tar_of(store: &DirStore, manifest: &Manifest) -> Vec<u8> {
+pub(crate) fn tar_of(store: &WritableStore, manifest: &Manifest) -> Vec<u8> {
     let mut tar = Vec::new();
     store
         .read()
@@ -303,7 +303,7 @@ pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
 /// A store with one image, and the tree that it was made from.
 pub(crate) struct Example {
     pub(crate) dir: tempfile::TempDir,
-    pub(crate) store: DirStore,
+    pub(crate) store: WritableStore,
     pub(crate) manifest: Manifest,
 }
 
@@ -311,7 +311,7 @@ impl Example {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         example(&dir.path().join("tree"));
-        let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
+        let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
         let manifest = publish(&store, &dir.path().join("tree"));
         Self {
             dir,
@@ -320,17 +320,22 @@ impl Example {
         }
     }
 
+    /// The store's directory.
+    pub(crate) fn root(&self) -> &Path {
+        self.store.directory().unwrap()
+    }
+
     pub(crate) fn tree(&self) -> PathBuf {
         self.dir.path().join("tree")
     }
 
     pub(crate) fn read(&self) -> Store {
-        Store::open(Box::new(DirBackend::open(self.store.root()).unwrap())).unwrap()
+        Store::open(Box::new(DirBackend::open(self.root()).unwrap())).unwrap()
     }
 
     /// The only file of this extension in a folder of the store.
     pub(crate) fn object(&self, extension: &str) -> PathBuf {
-        let mut found = files(self.store.root());
+        let mut found = files(self.root());
         found.retain(|path| path.extension().is_some_and(|found| found == extension));
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)

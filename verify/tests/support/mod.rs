@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use store::env::{Environment, RoleKeys};
 use store::manifest::{Manifest, Run, SCHEMA, User};
-use store::{DirStore, EnvName, Sha256};
+use store::{EnvName, Sha256, WritableStore};
 
 pub(crate) const EPOCH: u64 = 1_600_000_000;
 
@@ -170,7 +170,7 @@ impl Farm {
         let tree = self.path("tree");
         fs::write(tree.join("etc/version"), version.to_string()).unwrap();
         let now = Timestamp::now();
-        let store = DirStore::open_or_create(self.path("store")).unwrap();
+        let store = WritableStore::open_or_create(self.path("store")).unwrap();
         let published = store.publish_tree(&tree, EPOCH, &|_| ()).unwrap();
         let words = |word: &str| vec!["/srv/app".to_owned(), word.to_owned()];
         let manifest = Manifest {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::super::census::Census;
 use super::objects::Subject;
 use super::packs::State;
-use super::{Hurt, Meter, Report, parallel};
+use super::{Hurt, Meter, Report};
 use crate::canon;
 use crate::digest::ImageId;
 use crate::error::Result;
 use crate::image::Image;
 use crate::manifest::{self, Manifest};
+use crate::parallel;
 use crate::store::Store;
 use crate::writable::Survey;
 
@@ -27,7 +28,7 @@ pub(super) fn walk(
     report: &mut Report,
 ) -> Vec<ImageId> {
     let items: Vec<_> = subjects.iter().collect();
-    let found = parallel::each(&items, |(image, subject)| {
+    let found = parallel::each(&items, false, |(image, subject)| {
         look(store, census, state, image, subject)
     });
     let mut whole = Vec::new();
@@ -102,7 +103,7 @@ pub(super) fn expand(
     whole: &[ImageId],
     meter: &Meter<'_>,
 ) -> Result<Vec<(ImageId, String)>> {
-    let found = parallel::each(whole, |image| -> Result<Option<String>> {
+    let found = parallel::each(whole, false, |image| -> Result<Option<String>> {
         let Some(subject) = subjects.get(image) else {
             return Ok(None);
         };

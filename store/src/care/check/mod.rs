@@ -21,7 +21,6 @@ mod aside;
 mod images;
 mod objects;
 mod packs;
-mod parallel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,7 +6,7 @@ use sha2::Digest as _;
 
 use super::super::pins;
 use super::super::roots::{environments, released};
-use super::{Damage, Hurt, Meter, Report, parallel};
+use super::{Damage, Hurt, Meter, Report};
 use crate::attest;
 use crate::digest::{ImageId, Sha256};
 use crate::dsse;
@@ -15,6 +15,7 @@ use crate::hint::{self, Hint};
 use crate::log::{self, BuildLog};
 use crate::manifest::{self, LayoutRef, Manifest};
 use crate::name::ImageName;
+use crate::parallel;
 use crate::store::{IMAGES, INPUTS, Store};
 use crate::writable::{Object, Survey};
 
@@ -198,7 +199,7 @@ pub(super) fn inputs(
     if quick {
         return bad;
     }
-    let found = parallel::each(&named, |(_, object)| -> Result<Sha256> {
+    let found = parallel::each(&named, place.is_far(), |(_, object)| -> Result<Sha256> {
         let (mut hasher, mut offset) = (sha2::Sha256::new(), 0);
         while offset < object.size {
             let len = (object.size - offset).min(PIECE);

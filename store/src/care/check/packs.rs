@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::census::Census;
-use super::{Damage, Meter, Report, parallel};
+use super::{Damage, Meter, Report};
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, Result};
 use crate::image::Witness;
 use crate::pack::{self, Decoder};
+use crate::parallel;
 use crate::writable::Survey;
 
 /// Bytes that are read at once.
@@ -71,7 +72,7 @@ pub(super) fn raw(
     report: &mut Report,
 ) -> Result<()> {
     let numbers: Vec<usize> = (0..census.packs.len()).collect();
-    let found = parallel::each(&numbers, |number| {
+    let found = parallel::each(&numbers, place.is_far(), |number| {
         let pack = &census.packs[*number];
         let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
         while offset < pack.file.size {
@@ -106,7 +107,7 @@ pub(super) fn frames(
     let numbers = 0..census.packs.len();
     let numbers: Vec<usize> = numbers.filter(|n| !state.bad.contains_key(n)).collect();
     let witness = Arc::clone(&state.witness);
-    let found = parallel::each(&numbers, |&number| {
+    let found = parallel::each(&numbers, place.is_far(), |&number| {
         let index = census.index(number);
         let mut decoder = decoder()?;
         for (frame_number, frame) in index.frames().iter().enumerate() {

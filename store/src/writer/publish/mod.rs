@@ -28,17 +28,18 @@ use self::frames::{Lane, Packer};
 pub(super) use self::source::Files;
 use self::source::Source;
 use self::tape::Tape;
-use super::DirStore;
 use crate::canon::{self, END, Entry, HeaderReader, Kind, padding};
 use crate::chunk::ChunkRef;
 use crate::cut;
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
-use crate::image::{Image, Locations, list_packs, read_index};
+use crate::image::{Image, Locations, read_index};
 use crate::layout;
 use crate::manifest::{LayoutRef, SpecialFile, XattrEntry};
 use crate::pack::{self, PackWriter};
+use crate::parallel;
+use crate::writer::WritableStore;
 
 /// How far a publication is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,7 @@ pub struct Published {
 const ATTEMPTS: u32 = 5;
 
 pub(super) fn publish(
-    store: &DirStore,
+    store: &WritableStore,
     source: &impl Source,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Published> {
@@ -136,9 +137,7 @@ pub(super) fn publish(
         packs: packs.clone(),
         published,
     };
-    store
-        .staging
-        .put(&Hint::key(&tar.blake3), &hint.to_json())?;
+    store.put(&Hint::key(&tar.blake3), &hint.to_json())?;
 
     check(store, &tar, &tree.layout, progress)?;
     Ok(Published {
@@ -159,18 +158,18 @@ pub(super) fn publish(
 
 /// What the store has already. An index that is damaged, or whose pack is not
 /// there in full, counts for nothing: its chunks are written again.
-fn known_chunks(store: &DirStore) -> Result<Locations> {
-    let backend = store.read().backend();
+fn known_chunks(store: &WritableStore) -> Result<Locations> {
     let mut known = Locations::default();
-    let packs = list_packs(backend)?.unwrap_or_default();
-    known.add(packs.iter().filter_map(|pack| {
-        let index = read_index(backend, pack).ok().flatten()?;
-        let last = index.pack_size() - 1;
-        backend
-            .get_range(&pack::pack_key(pack), last, 1)
-            .is_ok()
-            .then_some(index)
-    }));
+    let packs = store.place().survey(pack::FOLDER)?;
+    let packs = packs
+        .iter()
+        .filter_map(|object| Some((pack::parse_pack_key(&object.key)?, object.size)));
+    let packs: Vec<(Blake3, u64)> = packs.collect();
+    let indexes = parallel::each(&packs, store.place().is_far(), |(pack, size)| {
+        let index = read_index(store.place(), pack).ok().flatten()?;
+        (index.pack_size() == *size).then_some(index)
+    });
+    known.add(indexes.into_iter().flatten());
     Ok(known)
 }
 
@@ -324,7 +323,7 @@ impl LayoutWriter {
 
 /// Reads the image back and compares it with what the tree was hashed to.
 fn check(
-    store: &DirStore,
+    store: &WritableStore,
     tar: &tape::Tar,
     layout: &LayoutRef,
     progress: &(dyn Fn(Progress) + Sync),

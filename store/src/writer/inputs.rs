@@ -4,6 +4,7 @@
 //!
 //! An input is whole and checked when it has its name, and never changes after.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,28 +12,26 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
-use super::place::DirPlace;
-use super::staging::Staging;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::input_key;
 use crate::writable::Writable;
 
 /// The inputs that a store retains.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Inputs {
-    staging: Arc<Staging>,
-    place: Arc<DirPlace>,
+    place: Arc<dyn Writable>,
+    root: PathBuf,
 }
 
 impl Inputs {
-    pub(super) fn new(staging: Arc<Staging>, place: Arc<DirPlace>) -> Self {
-        Self { staging, place }
+    pub(super) fn new(place: Arc<dyn Writable>, root: PathBuf) -> Self {
+        Self { place, root }
     }
 
     /// Where the input of that digest is, or would be.
     pub fn path(&self, digest: &Sha256) -> PathBuf {
-        self.staging.root().join(input_key(digest))
+        self.root.join(input_key(digest))
     }
 
     /// Whether the input is here. If so, it stays while the store is open.
@@ -53,8 +52,8 @@ impl Inputs {
         content: &mut dyn Read,
         expected: Option<&Sha256>,
     ) -> Result<(Sha256, u64)> {
-        let mut staged = self.staging.create()?;
-        let (found, size) = hash(content, &mut |bytes| staged.write(bytes))?;
+        let mut draft = self.place.draft()?;
+        let (found, size) = hash(content, &mut |bytes| draft.write(bytes))?;
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
@@ -64,8 +63,8 @@ impl Inputs {
             ));
         }
         if !self.hold(&found)? {
-            staged.sync()?;
-            Staging::sync_folder(&staged.rename(&input_key(&found))?)?;
+            draft.place(&input_key(&found))?;
+            self.place.settle()?;
         }
         Ok((found, size))
     }
@@ -81,10 +80,9 @@ impl Inputs {
     pub fn verify(&self, digest: &Sha256) -> Result<u64> {
         let path = self.path(digest);
         let mut file = File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::missing(
-                format_args!("the input {digest}"),
-                self.staging.root().display(),
-            ),
+            io::ErrorKind::NotFound => {
+                Error::missing(format_args!("the input {digest}"), self.place.describe())
+            }
             _ => Error::io("open", &path, error),
         })?;
         let (found, size) = hash(&mut file, &mut |_| Ok(()))?;
@@ -95,6 +93,12 @@ impl Inputs {
             ));
         }
         Ok(size)
+    }
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Inputs").field(&self.root).finish()
     }
 }
 

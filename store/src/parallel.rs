@@ -1,12 +1,21 @@
-//! The same work on many things, on all cores.
+//! The same work on many things: on all cores, or with several requests under way.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Calls `work` for each of `items`; the results are in the items' order.
-pub(super) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+/// Requests that are under way at once.
+const REQUESTS: usize = 8;
+
+/// Calls `work` for each of `items`; the results are in the items' order. With
+/// `far`, it mostly waits for a server.
+pub(crate) fn each<T: Sync, R: Send>(
+    items: &[T],
+    far: bool,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = if far { cores.max(REQUESTS) } else { cores };
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(items.len()));
     thread::scope(|scope| {

@@ -1,0 +1,250 @@
+//! A store, written: publishing images and whatever belongs to them, on any place
+//! that can be written.
+//!
+//! Nothing is ever written in place, so a name always leads to whole bytes; and
+//! names come in the order packs, indexes, manifest, so whatever a name leads to is
+//! there as well. A writer that is killed leaves files that it has not finished and
+//! packs that no manifest needs, nothing else.
+//!
+//! What several writers change is changed by compare and swap, not under a lock: the
+//! loser looks again and repeats itself.
+
+mod inputs;
+mod publish;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use self::inputs::Inputs;
+pub use self::publish::{Progress, Published};
+use crate::backend::Backend;
+use crate::canon;
+use crate::catalogue::{self, Catalogue};
+use crate::digest::ImageId;
+use crate::dir::{self, DirPlace};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hint::Hint;
+use crate::log::BuildLog;
+use crate::loose::{Changes, Input, Loose};
+use crate::manifest::Manifest;
+use crate::store::{MARKER, Store, manifest_key, marker};
+use crate::writable::{Guard, Writable};
+
+/// A store, open for writing.
+///
+/// While it is open, nothing is collected that was published, inserted or found
+/// through it: see [`crate::format::care`].
+pub struct WritableStore {
+    read: Store,
+    place: Arc<dyn Writable>,
+    /// Where inputs are files of this machine.
+    local: Arc<DirPlace>,
+}
+
+impl WritableStore {
+    /// Opens the store in a directory, or makes one in a directory that is empty or
+    /// does not exist.
+    pub fn open_or_create(root: impl AsRef<Path>) -> Result<Self> {
+        let local = dir::open(root.as_ref())?;
+        let place: Arc<dyn Writable> = local.clone();
+        Self::on(place, local)
+    }
+
+    /// A store on a place that is empty, or already one.
+    fn on(place: Arc<dyn Writable>, local: Arc<DirPlace>) -> Result<Self> {
+        if place.get(MARKER, 64)?.is_none() {
+            // Another process may make the store at the same time.
+            place.put_new(MARKER, marker().as_bytes())?;
+        }
+        let read: Arc<dyn Backend> = place.clone();
+        let read = Store::open_shared(read)?;
+        Ok(Self { read, place, local })
+    }
+
+    /// The store's directory, if it is in one.
+    pub fn directory(&self) -> Option<&Path> {
+        let here = self.local.root();
+        (self.place.describe() == here.display().to_string()).then_some(here)
+    }
+
+    /// The read side.
+    pub fn read(&self) -> &Store {
+        &self.read
+    }
+
+    /// The retained inputs.
+    pub fn inputs(&self) -> Inputs {
+        Inputs::new(Arc::clone(&self.place), self.local.root().to_owned())
+    }
+
+    /// The place that the store is in.
+    pub fn place(&self) -> &dyn Writable {
+        &*self.place
+    }
+
+    /// Keeps an image from being collected until this store is closed, and says
+    /// whether it is there.
+    pub fn hold_image(&self, image: &ImageId) -> Result<bool> {
+        let keys = [manifest_key(image), Hint::key(image), BuildLog::key(image)];
+        Ok(self.place.hold(&keys)?[0])
+    }
+
+    /// Waits for the exclusive lock called `name` (for example an environment's)
+    /// and holds it until the guard is dropped.
+    pub fn lock(&self, name: &str) -> Result<Guard> {
+        self.place.lock(name)
+    }
+
+    /// Writes an object durably: whoever looks finds the old bytes or the new
+    /// ones, also after a power cut.
+    pub fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        self.place.put(key, bytes)
+    }
+
+    /// Publishes a manifest; the image must be here. This is the last step of a
+    /// publication, and what makes the image visible.
+    ///
+    /// A manifest is never replaced by a different one: what was said about an
+    /// image may already have been signed.
+    pub fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let key = manifest_key(&manifest.image);
+        let json = manifest.to_json();
+        // What cannot be read back must not be written.
+        Manifest::from_json(&json)?;
+        self.hold_image(&manifest.image)?;
+        let mut checked = false;
+        loop {
+            let there = self.place.get_versioned(&key, crate::manifest::MAX_BYTES)?;
+            let there = match there {
+                Some((there, _)) if there == json => break,
+                // A damaged one helps nobody; a different one is still somebody's.
+                Some((there, _)) if Manifest::from_json(&there).is_ok() => {
+                    return Err(Error::new(
+                        ErrorKind::Invalid,
+                        format!("the image {} has another manifest already", manifest.image),
+                    ));
+                }
+                other => other,
+            };
+            if !checked {
+                let image = self.read.image(manifest)?;
+                for chunk in &manifest.layout.chunks {
+                    image.fetch(chunk)?;
+                }
+                checked = true;
+            }
+            let written = match there {
+                Some((_, seen)) => self.place.replace(&key, &json, &seen)?,
+                None => self.place.put_new(&key, &json)?,
+            };
+            if written {
+                self.check_lease(manifest)?;
+                break;
+            }
+        }
+        self.write_catalogue(Some(&manifest.image))
+    }
+
+    /// Takes a manifest back whose image was collected before it was written. That
+    /// can happen only where locks have no kernel, to a writer that stood still for
+    /// longer than others wait.
+    fn check_lease(&self, manifest: &Manifest) -> Result<()> {
+        let lost = match self.place.confirm() {
+            Ok(()) => return Ok(()),
+            Err(lost) => lost,
+        };
+        if lost.kind() == ErrorKind::Busy && !self.read.has_image_objects(manifest)? {
+            self.place.withdraw(&manifest_key(&manifest.image))?;
+        }
+        Err(lost)
+    }
+
+    /// Renews the catalogue after images were deleted.
+    pub fn renew_catalogue(&self) -> Result<()> {
+        self.write_catalogue(None)
+    }
+
+    /// Writes the catalogue if it changed. Whoever writes it has listed the images
+    /// after it read the catalogue that it replaces, so none is forgotten.
+    fn write_catalogue(&self, changed: Option<&ImageId>) -> Result<()> {
+        loop {
+            // A damaged one is replaced, however long it is.
+            let there = match self
+                .place
+                .get_versioned(catalogue::KEY, catalogue::MAX_BYTES)
+            {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let json = Catalogue::to_json(self.read.current_catalogue(changed, None)?);
+                    return self.put(catalogue::KEY, &json);
+                }
+                there => there?,
+            };
+            let before = there.as_ref().map(|(json, _)| &json[..]);
+            let json = Catalogue::to_json(self.read.current_catalogue(changed, before)?);
+            let written = match &there {
+                Some((before, _)) if *before == json => true,
+                Some((_, seen)) => self.place.replace(catalogue::KEY, &json, seen)?,
+                None => self.place.put_new(catalogue::KEY, &json)?,
+            };
+            if written {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Keeps what the build of an image printed, in place of what an earlier build
+    /// of the same image did.
+    pub fn put_log(&self, image: &ImageId, log: &BuildLog) -> Result<()> {
+        let key = BuildLog::key(image);
+        self.place.hold(std::slice::from_ref(&key))?;
+        self.put(&key, &log.encode()?)
+    }
+
+    /// Stores the tree at `tree` as an image.
+    ///
+    /// The tree is read once. Chunks that the store lacks are written, durably, and
+    /// at the end the image is read back from the store, expanded, and compared
+    /// with the digest of the tar that the tree was hashed to. The image becomes
+    /// visible only with its manifest ([`WritableStore::put_manifest`]).
+    ///
+    /// Nothing else may be mounted inside the tree, and nobody may write to it.
+    pub fn publish_tree(
+        &self,
+        tree: &Path,
+        epoch: u64,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Published> {
+        let scanned = canon::scan(tree, epoch)?;
+        publish::publish(self, &publish::Files { tree, scanned }, progress)
+    }
+
+    /// The same for a tree that comes from elsewhere: what no image can have is
+    /// left out and noted. Times later than `epoch`, if there is one, become it.
+    pub fn publish_foreign_tree(
+        &self,
+        tree: &Path,
+        epoch: Option<u64>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Published, Changes)> {
+        let mut changes = Changes::default();
+        let scanned = canon::scan_loosely(tree, epoch, &mut changes)?;
+        let published = publish::publish(self, &publish::Files { tree, scanned }, progress)?;
+        Ok((published, changes))
+    }
+
+    /// Reads a tar of any dialect, so that it can be published. Its content is kept
+    /// on a disk until then, in a file without a name, unless the tar is a plain
+    /// file itself.
+    pub fn read_tar(&self, tar: Input<'_>, epoch: Option<u64>) -> Result<Loose> {
+        Loose::read(tar, self.place.scratch()?, epoch)
+    }
+
+    /// Stores a tar as an image, as [`WritableStore::publish_tree`] does a tree.
+    pub fn publish_tar(
+        &self,
+        tar: &Loose,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Published> {
+        publish::publish(self, tar, progress)
+    }
+}
