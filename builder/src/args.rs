@@ -1,10 +1,17 @@
 //! The command line, as typed.
 
 mod care;
+mod trust;
 
 use std::path::PathBuf;
 
 pub use self::care::{FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs};
+pub use self::trust::{
+    ApproveArgs, Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs,
+    EnvRefreshArgs, EnvRootArgs, EnvRootCommand, EnvRotateArgs, EnvStatusArgs, EnvTrustArgs,
+    FileArgs, KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs, PromoteArgs, PublishArgs, RevokeArgs,
+    Secret, Signing,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::export::Format;
@@ -16,8 +23,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed or refused by
 policy, 75 busy (try later), 130 interrupted.
 
 Data goes to stdout, everything else to stderr. Flags win over the environment
-(IMGBUILD_STORE, IMGBUILD_WORK, IMGBUILD_KEYS, IMGBUILD_ARCHIVE_NAME), which
-wins over defaults. A download below 1 KiB/s is given up after
+(IMGBUILD_STORE, IMGBUILD_WORK, IMGBUILD_KEYS, IMGBUILD_ARCHIVE_NAME,
+IMGBUILD_PASSPHRASE, IMGBUILD_PASSPHRASE_FILE), which wins over defaults. A download below 1 KiB/s is given up after
 IMGBUILD_PATIENCE seconds (60).";
 
 const BUILD_HELP: &str = "\
@@ -41,7 +48,10 @@ Exit code 0: the same bytes; the digest is on stdout. 3: they differ; stdout say
 in which files, of which package, in what, with the changed lines of short texts,
 and what diffoscope says when it is installed. 1: it could not be rebuilt.
 
-Example: imgbuild rebuild dev/fanery-node";
+With --attest, another machine than the one that built it says that it came to the
+same bytes: policies of environments can ask for that (`imgbuild env init --help`).
+
+Example: imgbuild rebuild dev/fanery-node --attest";
 
 const IMAGE_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
@@ -154,6 +164,17 @@ pub enum Command {
     /// Write an image as a tarball, signed to be carried by hand
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
+    /// Make keys and show them
+    Key(KeyArgs),
+    /// Make environments, watch them, change their keys and policy
+    Env(EnvArgs),
+    /// Release an image of one environment in another one
+    Promote(Box<PromoteArgs>),
+    /// Say that an image must not run any more
+    Revoke(RevokeArgs),
+    /// Approve of an image for an environment
+    #[command(after_help = IMAGE_HELP)]
+    Approve(ApproveArgs),
 }
 
 /// Flags of every command.
@@ -294,6 +315,9 @@ pub struct ShowArgs {
         help = "Show what it is made of: a bill of materials as CycloneDX 1.6 JSON"
     )]
     pub sbom: bool,
+    /// Show what is said about it, and who signed that
+    #[arg(long, conflicts_with = "sbom")]
+    pub attestations: bool,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,
@@ -308,6 +332,15 @@ pub struct RebuildArgs {
     /// Keep the rebuilt image, in a store of its own, with its trees and logs
     #[arg(long)]
     pub keep: bool,
+    /// If the bytes are the same, sign that and put it beside the image
+    #[arg(long)]
+    pub attest: bool,
+    /// The key that signs that; `builder`, made if it is not there, when left out
+    #[arg(long, value_name = "NAME", requires = "attest")]
+    pub key: Option<String>,
+    /// Where passphrases come from.
+    #[command(flatten)]
+    pub secret: Secret,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,
@@ -424,6 +457,11 @@ impl Command {
             Self::Log(args) => &args.common,
             Self::Import(args) => &args.common,
             Self::Export(args) => &args.common,
+            Self::Key(args) => args.command.common(),
+            Self::Env(args) => args.command.common(),
+            Self::Promote(args) => &args.common,
+            Self::Revoke(args) => &args.common,
+            Self::Approve(args) => &args.common,
         }
     }
 }

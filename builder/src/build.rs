@@ -9,6 +9,7 @@ use store::manifest::Manifest;
 use store::{Inputs, Sha256, WritableStore};
 
 use crate::args;
+use crate::attest;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Tools;
 use crate::image::{self, is_released};
@@ -204,7 +205,7 @@ pub fn open_store(settings: &Settings) -> Result<WritableStore> {
 
 /// Builds one recipe.
 pub fn build(path: &Path, settings: &Settings, wanted: Wanted, ui: &mut Ui) -> Result<Outcome> {
-    let started = Instant::now();
+    let (started, began) = (Instant::now(), jiff::Timestamp::now());
     let recipe = load_recipe(path)?;
     require_root()?;
     let store = open_store(settings)?;
@@ -262,6 +263,8 @@ pub fn build(path: &Path, settings: &Settings, wanted: Wanted, ui: &mut Ui) -> R
     let phase = ui.phase("keep the cache");
     place.layers.sync(&layers)?;
     phase.finish(&format!("{} layers", layers.len()));
+    let tests = tests_of(&planned);
+    attest::built(&manifest, &lock, &tests, began, &settings, &store)?;
     let seq = image::release(&manifest, &store, &settings, ui)?;
     remember(&settings.work, &planned, &recipe, &manifest)?;
     place.prune_layers(&all_keys(&planned))?;
@@ -426,6 +429,12 @@ fn remember(work: &Path, planned: &[Planned], recipe: &Recipe, manifest: &Manife
     fs::write(&temporary, manifest.to_json())
         .and_then(|()| fs::rename(&temporary, &file))
         .context(|| format!("cannot write {}", file.display()))
+}
+
+/// The names of the tests that ran.
+fn tests_of(planned: &[Planned]) -> Vec<String> {
+    let tests = planned.iter().filter(|planned| planned.step.is_test());
+    tests.map(|planned| planned.step.name.clone()).collect()
 }
 
 pub(crate) fn all_keys(planned: &[Planned]) -> Vec<Key> {

@@ -6,11 +6,12 @@
 
 use std::path::Path;
 
-use store::env::{Environment, RoleKeys};
+use store::env::{Environment, RoleKeys, Seat};
 use store::manifest::{Manifest, Run};
 use store::{EnvName, Progress, Sha256, WritableStore};
 
 use crate::error::{Context, Error, Result};
+use crate::keyring::{Keyring, Passphrase};
 use crate::leak;
 use crate::lock::Lock;
 use crate::recipe::Recipe;
@@ -154,25 +155,35 @@ pub fn release_into(
     let now = jiff::Timestamp::now();
     let failed = || format!("cannot release into the environment {env}");
     let exists = Environment::exists(store, env).context(failed)?;
-    let keys = if exists || env.as_str() != FIRST_ENVIRONMENT {
-        RoleKeys::load(&settings.keys, env).map_err(|e| {
-            Error::failed(failed()).because(&e).hint(format!(
+    let mut seats = vec![Seat::Targets, Seat::Online];
+    if env.as_str() == FIRST_ENVIRONMENT {
+        // Nobody is asked for a passphrase here, and its root may be renewed as well.
+        seats.push(Seat::Root);
+        if !exists {
+            let keys = RoleKeys::load_or_generate(&settings.keys, env).context(failed)?;
+            Environment::init(store, env, &keys, now).context(failed)?;
+            ui.note(&format!(
+                "made the environment `{env}` in {} and its keys in {}",
+                store.place().describe(),
+                settings.keys.display()
+            ));
+        }
+    }
+    let mut environment = Environment::open(store, env).context(failed)?;
+    let keyring = Keyring::new(settings, Passphrase::find(None, settings)?, None);
+    let opened = keyring.of_environment(&environment, &seats)?;
+    let hands = opened.hands(&environment)?;
+    if hands.targets.is_empty() || hands.online.is_empty() {
+        return Err(Error::failed(failed())
+            .detail("the keys that sign its releases are not here")
+            .hint(format!(
                 "the environment's keys belong in {}; name another place with --keys DIR",
                 settings.keys.display()
-            ))
-        })?
-    } else {
-        let keys = RoleKeys::load_or_generate(&settings.keys, env).context(failed)?;
-        Environment::init(store, env, &keys, now).context(failed)?;
-        ui.note(&format!(
-            "made the environment `{env}` in {} and its keys in {}",
-            store.place().describe(),
-            settings.keys.display()
-        ));
-        keys
-    };
-    let mut environment = Environment::open(store, env).context(failed)?;
-    let release = environment.release(manifest, &keys, now).context(failed)?;
+            )));
+    }
+    let release = environment
+        .release(manifest, hands, now)
+        .map_err(|e| crate::ceremony::failed(failed(), &e))?;
     Ok(release.seq)
 }
 

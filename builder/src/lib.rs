@@ -23,11 +23,17 @@
 //! do not have in common, [`sbom`] what one is made of, [`logs`]
 //! what its steps printed.
 //!
+//! [`keyring`] has the keys of people and machines, [`mod@attest`] what they say about
+//! an image, [`promote`] the way from one environment to the next, and [`ceremony`] how
+//! several people sign one change.
+//!
 //! The library prints only through [`ui`] and reads the environment only
 //! through [`settings`].
 
 pub mod args;
+pub mod attest;
 pub mod build;
+pub mod ceremony;
 pub mod commands;
 pub mod compare;
 pub mod error;
@@ -38,6 +44,7 @@ pub mod host;
 pub mod image;
 pub mod import;
 pub mod interrupt;
+pub mod keyring;
 pub mod layers;
 pub mod leak;
 pub mod lock;
@@ -45,6 +52,7 @@ pub mod locking;
 pub mod logs;
 pub mod mirror;
 pub mod process;
+pub mod promote;
 pub mod rebuild;
 pub mod recipe;
 pub mod resolve;

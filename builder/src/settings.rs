@@ -128,6 +128,11 @@ impl Settings {
         )
     }
 
+    /// The caller's environment.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
     /// A variable of the caller's environment.
     pub fn variable(&self, name: &str) -> Option<String> {
         self.environment.get(name).cloned()

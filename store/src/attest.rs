@@ -17,7 +17,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::PublicKey;
 use crate::manifest::Manifest;
 use crate::name::EnvName;
-#[cfg(feature = "write")]
 use crate::writable::Writable;
 
 /// Folder of attestations, as a prefix of keys.
@@ -122,6 +121,11 @@ impl Attestation {
     /// The ids of the keys that it says have signed it.
     pub fn claimed(&self) -> impl Iterator<Item = &str> {
         self.envelope.keyids()
+    }
+
+    /// The envelope, as it was signed.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
     }
 
     /// Whether it says what its kind is there to say, for an environment: a test
@@ -235,7 +239,6 @@ fn key(image: &ImageId, bytes: &[u8]) -> String {
 }
 
 /// Puts a signed statement beside its image; the key that it has there.
-#[cfg(feature = "write")]
 pub fn put(place: &dyn Writable, manifest: &Manifest, envelope: &Envelope) -> Result<String> {
     let bytes = envelope.to_json();
     if bytes.len() as u64 > dsse::MAX_BYTES {
@@ -266,4 +269,88 @@ pub(crate) fn parse_key(key: &str) -> Option<ImageId> {
     let (image, file) = key.strip_prefix(FOLDER)?.split_once('/')?;
     Sha256::from_hex(file.strip_suffix(".json")?).ok()?;
     ImageId::from_hex(image).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::WritableStore;
+    use crate::chunk::ChunkRef;
+    use crate::digest::Blake3;
+    use crate::key::{KeyPair, Signer};
+    use crate::manifest::{LayoutRef, SCHEMA};
+    use crate::store::manifest_key;
+
+    fn manifest(content: &str) -> Manifest {
+        let layout = Blake3::of(content.as_bytes());
+        Manifest {
+            schema: SCHEMA,
+            name: "web".parse().unwrap(),
+            image: Blake3::of(format!("tar of {content}").as_bytes()),
+            sha256: Sha256::of(content.as_bytes()),
+            size: 2048,
+            entries: 2,
+            layout: LayoutRef {
+                digest: layout,
+                size: 6,
+                chunks: vec![ChunkRef::new(layout, 6).unwrap()],
+            },
+            arch: "amd64".into(),
+            suite: "bookworm".into(),
+            epoch: 0,
+            packages: Vec::new(),
+            wheels: Vec::new(),
+            users: Vec::new(),
+            setuid: Vec::new(),
+            xattrs: Vec::new(),
+            recipe: Sha256::of(b"recipe"),
+            lock: Sha256::of(b"lock"),
+            builder: "imgbuild 0.1.0".into(),
+            run: None,
+        }
+    }
+
+    #[test]
+    fn said_of_one_image_by_whoever_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = WritableStore::open_or_create(dir.path()).unwrap();
+        let (web, other) = (manifest("web"), manifest("other"));
+        let (ann, bob) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let predicate = json!({ "environment": "prod", "comment": "two\nlines" });
+        let mut approval = statement(Kind::Approval, &web, predicate).unwrap();
+        approval.sign(&ann).unwrap();
+        // Of an image that is not there, nothing is said.
+        let e = put(store.place(), &web, &approval).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Missing);
+        for image in [&web, &other] {
+            store.put(&manifest_key(&image.image), b"{}").unwrap();
+        }
+        let key = put(store.place(), &web, &approval).unwrap();
+        assert_eq!(put(store.place(), &web, &approval).unwrap(), key);
+        assert_eq!(parse_key(&key), Some(web.image));
+        // Nor under the name of another one.
+        assert!(put(store.place(), &other, &approval).is_err());
+        let mut failed = statement(Kind::TestResult, &web, json!({ "result": "FAILED" })).unwrap();
+        failed.sign(&bob).unwrap();
+        put(store.place(), &web, &failed).unwrap();
+        // What cannot be believed does not silence the others.
+        let folder = format!("{FOLDER}{}", web.image.hex());
+        let junk = format!("{folder}/{}.json", Sha256::of(b"junk").hex());
+        store.put(&junk, b"junk").unwrap();
+        let mut odd = Vec::new();
+        let backend = store.read().backend();
+        let found = of_image(backend, &web, &mut |key, _| odd.push(key.to_owned())).unwrap();
+        assert_eq!(odd, [junk]);
+        let kinds: Vec<_> = found.iter().map(|one| one.kind.unwrap()).collect();
+        assert_eq!(kinds, [Kind::TestResult, Kind::Approval]);
+        let (prod, dev) = ("prod".parse().unwrap(), "dev".parse().unwrap());
+        assert!(!found[0].speaks_for(&prod), "the tests failed");
+        assert!(found[1].speaks_for(&prod) && !found[1].speaks_for(&dev));
+        let keys = [ann.public(), bob.public()];
+        assert_eq!(found[1].signers(&keys), [ann.public()]);
+        assert_eq!(found[1].signers(&keys[1..]), []);
+        assert_eq!(found[1].claimed().collect::<Vec<_>>(), [ann.public().id()]);
+    }
 }

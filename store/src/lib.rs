@@ -18,6 +18,7 @@
 //!
 //! Each format has a page of its own in [`format`](mod@format).
 
+#[cfg(feature = "write")]
 pub mod attest;
 pub mod backend;
 pub mod canon;

@@ -1,6 +1,7 @@
 //! Programs that we did not write agree with us.
 //!
-//! python-tuf's `ngclient` follows an environment that the real store wrote,
+//! python-tuf's `ngclient` follows an environment that the real store wrote through a
+//! change of all its keys, securesystemslib verifies an attestation,
 //! and `openssl` verifies one signature and reads one key. Both tests want a
 //! python3 that can make virtual environments and the `openssl` command; they
 //! say so and fail where one is missing. `tuf` itself is installed by pip, once,
@@ -10,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use jiff::{SignedDuration, Timestamp};
+use store::attest::{self, Kind};
 use store::chunk::ChunkRef;
 use store::digest::{Blake3, Sha256};
-use store::env::{Environment, RoleKeys, json};
+use store::env::{Environment, Hands, RoleKeys, RootChange, Seat, json};
+use store::key::{KeyFile, Signer};
 use store::manifest::{LayoutRef, Manifest, SCHEMA};
 use store::name::EnvName;
 use store::{DirBackend, WritableStore};
@@ -43,8 +46,10 @@ impl Setting {
         let keys = RoleKeys::load(&dir.path().join("keys"), &dev).unwrap();
         env.release(&manifest("one"), &keys, long_ago).unwrap();
         assert!(env.refresh_all(&keys, now).unwrap().root);
+        let fresh = RoleKeys::generate(&dir.path().join("fresh"), &dev).unwrap();
+        let mut env = rotate(&store, &env, &keys, &fresh, now);
         let newest = manifest("two");
-        assert_eq!(env.release(&newest, &keys, now).unwrap().seq, 2);
+        assert_eq!(env.release(&newest, &fresh, now).unwrap().seq, 2);
         Self {
             dir,
             first_root,
@@ -55,6 +60,37 @@ impl Setting {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+}
+
+/// Puts new keys in the places of all old ones.
+fn rotate<'s>(
+    store: &'s WritableStore,
+    env: &Environment<'_>,
+    old: &RoleKeys,
+    new: &RoleKeys,
+    now: Timestamp,
+) -> Environment<'s> {
+    let (old, new) = (Hands::from(old), Hands::from(new));
+    let seats = [
+        (Seat::Root, old.root[0], new.root[0]),
+        (Seat::Targets, old.targets[0], new.targets[0]),
+        (Seat::Online, old.online[0], new.online[0]),
+    ];
+    let change = RootChange {
+        add: seats
+            .iter()
+            .map(|(seat, _, key)| (Some(*seat), key.public()))
+            .collect(),
+        remove: seats
+            .iter()
+            .map(|(seat, key, _)| (Some(*seat), key.public().id()))
+            .collect(),
+        ..RootChange::default()
+    };
+    let mut proposal = env.draft_root(&change, now).unwrap();
+    let signers = [old.root[0], new.root[0], new.targets[0]];
+    assert!(env.sign(&mut proposal, &signers).unwrap().complete());
+    Environment::publish_root(store, &proposal, &new.online, now).unwrap()
 }
 
 fn manifest(content: &str) -> Manifest {
@@ -145,7 +181,8 @@ fn python_tuf_follows_our_environment() {
     assert_eq!(said["sha256"], Sha256::of(&json).hex());
     assert_eq!(said["custom"]["image"], setting.newest.image.to_string());
     assert_eq!(said["custom"]["env"], "dev");
-    assert_eq!(said["versions"]["root"], 2);
+    // The first, one that was renewed, and one with other keys.
+    assert_eq!(said["versions"]["root"], 3);
 
     // And our own client, on the same files, ends with the same versions.
     let root = std::fs::read(&setting.first_root).unwrap();
@@ -161,6 +198,35 @@ fn python_tuf_follows_our_environment() {
         let ours: serde_json::Value = serde_json::from_slice(&file).unwrap();
         assert_eq!(said["versions"][role], ours["signed"]["version"], "{role}");
     }
+}
+
+#[test]
+fn securesystemslib_verifies_our_attestations() {
+    let setting = Setting::new();
+    let predicate =
+        serde_json::json!({ "environment": "dev", "comment": "two\nlines, ünd \"more\"" });
+    let mut envelope = attest::statement(Kind::Approval, &setting.newest, predicate).unwrap();
+    let key = KeyFile::at(setting.path("ann.pem")).create().unwrap();
+    envelope.sign(&key).unwrap();
+    std::fs::write(setting.path("envelope"), envelope.to_json()).unwrap();
+    let verify = |public: &str| {
+        let mut command = Command::new(python());
+        command
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dsse.py"))
+            .arg(setting.path("envelope"))
+            .args([public, &key.public().id()]);
+        command
+    };
+    let output = run(&mut verify(&key.public().hex()), "python3");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        said["subject"][0]["digest"]["sha256"],
+        setting.newest.sha256.hex()
+    );
+    assert_eq!(said["predicate"]["comment"], "two\nlines, ünd \"more\"");
+    let other = KeyFile::at(setting.path("bob.pem")).create().unwrap();
+    let refused = verify(&other.public().hex()).output().unwrap();
+    assert!(!refused.status.success(), "it accepts another key");
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! `imgbuild list` and `imgbuild show IMAGE`
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use serde::Serialize;
+use store::{Manifest, Store};
 
 use super::care;
 use crate::args::ShowArgs;
 use crate::error::{Error, Result};
 use crate::find;
+use crate::keyring::{Keyring, Passphrase};
 use crate::sbom;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
@@ -128,6 +131,9 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
         ui.result(&format!("{bill:#}"));
         return Ok(());
     }
+    if args.attestations {
+        return attestations(&store, &manifest, settings, ui);
+    }
     if ui.is_json() {
         ui.result(String::from_utf8_lossy(&manifest.to_json()).trim_end());
         return Ok(());
@@ -171,6 +177,99 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
             "package",
             format!("{} {} {}", package.name, package.version, package.arch),
         );
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Said {
+    schema: u32,
+    attestations: Vec<SaidOne>,
+}
+
+#[derive(Serialize)]
+struct SaidOne {
+    /// Where it is in the store.
+    key: String,
+    /// `built`, `tested`, `rebuilt`, `approved`; null for others.
+    kind: Option<&'static str>,
+    predicate_type: String,
+    predicate: serde_json::Value,
+    /// What verified keys of this keyring are called.
+    signers: Vec<String>,
+    /// Ids of keys that it says have signed it.
+    claimed: Vec<String>,
+}
+
+/// What is said about an image. A signature is verified where its key is known here.
+fn attestations(store: &Store, manifest: &Manifest, settings: &Settings, ui: &Ui) -> Result<()> {
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    let known: Vec<_> = keyring
+        .entries()?
+        .into_iter()
+        .filter_map(|entry| Some((entry.name, entry.public.ok()?)))
+        .collect();
+    let keys: Vec<_> = known.iter().map(|(_, key)| *key).collect();
+    let mut odd = |key: &str, e: &store::Error| {
+        ui.note(&format!(
+            "warning: the attestation {key} is passed over: {e}"
+        ));
+    };
+    let found = store::attest::of_image(store.backend(), manifest, &mut odd).map_err(|e| {
+        let failed = Error::failed("cannot read what is said about the image").because(&e);
+        match e.own_hint() {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    })?;
+    let said: Vec<_> = found
+        .into_iter()
+        .map(|one| {
+            let good = one.signers(&keys);
+            let names = known.iter().filter(|(_, key)| good.contains(key));
+            SaidOne {
+                kind: one.kind.map(store::attest::Kind::name),
+                signers: names.map(|(name, _)| name.clone()).collect(),
+                claimed: one.claimed().map(str::to_owned).collect(),
+                key: one.key,
+                predicate_type: one.predicate_type,
+                predicate: one.predicate,
+            }
+        })
+        .collect();
+    if ui.is_json() {
+        ui.result_json(&Said {
+            schema: ui::SCHEMA,
+            attestations: said,
+        });
+        return Ok(());
+    }
+    for one in said {
+        let by = if one.signers.is_empty() {
+            let ids = one
+                .claimed
+                .iter()
+                .map(|id| id.chars().take(16).collect::<String>());
+            let ids: Vec<_> = ids.collect();
+            format!(
+                "by a key that is not known here, {}",
+                ids.join(", ").escape_default()
+            )
+        } else {
+            format!("by {}", one.signers.join(", "))
+        };
+        let text = |name: &str| one.predicate.get(name).and_then(serde_json::Value::as_str);
+        let mut about = String::new();
+        for name in ["result", "environment", "time", "comment"] {
+            if let Some(value) = text(name) {
+                let _ = write!(about, "  {name}: {}", value.escape_default());
+            }
+        }
+        let what = one.kind.map_or_else(
+            || one.predicate_type.escape_default().to_string(),
+            str::to_owned,
+        );
+        ui.result(&format!("{what:<10} {by}{about}"));
     }
     Ok(())
 }

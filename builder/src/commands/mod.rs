@@ -4,16 +4,19 @@ mod build;
 mod care;
 mod diff;
 mod doctor;
+mod env;
 mod export;
 mod image;
 mod import;
+mod key;
 mod lock;
 mod log;
 mod plan;
+mod promote;
 mod rebuild;
 mod shell;
 
-use crate::args::{BuildArgs, Command, LowArgs};
+use crate::args::{BuildArgs, Command, EnvCommand, LowArgs};
 use crate::error::Result;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -21,7 +24,8 @@ use crate::ui::Ui;
 /// Runs the command.
 pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let command = args.command.unwrap_or(Command::Build(args.build));
-    if !only_reads(&command) {
+    let attests = matches!(&command, Command::Rebuild(args) if args.attest);
+    if !only_reads(&command) || attests {
         settings.require_directory()?;
     }
     match command {
@@ -38,6 +42,11 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Log(args) => log::run(&args, settings, ui),
         Command::Import(args) => import::run(&args, settings, ui),
         Command::Export(args) => export::run(&args, settings, ui),
+        Command::Key(args) => key::run(&args, settings, ui),
+        Command::Env(args) => env::run(&args, settings, ui),
+        Command::Promote(args) => promote::run(&args, settings, ui),
+        Command::Revoke(args) => promote::revoke(&args, settings, ui),
+        Command::Approve(args) => promote::approve(&args, settings, ui),
     }
 }
 
@@ -50,12 +59,20 @@ fn only_reads(command: &Command) -> bool {
         | Command::Rebuild(_)
         | Command::Log(_)
         | Command::Export(_)
+        | Command::Key(_)
         | Command::Doctor(_) => true,
+        Command::Env(args) => matches!(
+            args.command,
+            EnvCommand::Status(_) | EnvCommand::Log(_) | EnvCommand::Trust(_)
+        ),
         Command::Build(_)
         | Command::Lock(_)
         | Command::Plan(_)
         | Command::Shell(_)
         | Command::Import(_)
+        | Command::Promote(_)
+        | Command::Revoke(_)
+        | Command::Approve(_)
         | Command::Store(_) => false,
     }
 }

@@ -2,9 +2,14 @@
 
 use serde::Serialize;
 
+use store::Manifest;
+
 use crate::args::RebuildArgs;
+use crate::attest;
+use crate::build::open_store;
 use crate::compare::Report;
 use crate::error::{Error, ErrorKind, Result};
+use crate::keyring::{Keyring, Passphrase};
 use crate::rebuild::{Opinion, rebuild, show};
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
@@ -55,6 +60,9 @@ pub(super) fn run(args: &RebuildArgs, settings: &Settings, ui: &mut Ui) -> Resul
         ui.note(&format!("the rebuilt image is in the store {store}"));
     }
     let Some(report) = &verdict.differences else {
+        if args.attest {
+            attested(args, &verdict.manifest, settings, ui)?;
+        }
         ui.note(&format!(
             "{name}: the same bytes, rebuilt in a varied world in {:.1} s",
             verdict.took.as_secs_f64()
@@ -81,4 +89,20 @@ pub(super) fn run(args: &RebuildArgs, settings: &Settings, ui: &mut Ui) -> Resul
     } else {
         error.hint("with --keep the rebuilt image and its trees stay to be looked at")
     })
+}
+
+/// Says, signed, that this machine came to the same bytes.
+fn attested(args: &RebuildArgs, manifest: &Manifest, settings: &Settings, ui: &Ui) -> Result<()> {
+    let key = match &args.key {
+        None => attest::builder_key(settings)?,
+        Some(name) => {
+            let passphrase = Passphrase::find(args.secret.passphrase_file.as_ref(), settings)?;
+            let keyring = Keyring::new(settings, passphrase, None);
+            keyring.open_entry(&keyring.entry(name)?)?
+        }
+    };
+    let at = attest::rebuilt(manifest, &*key, &open_store(settings)?)?;
+    let id = key.public().id();
+    ui.note(&format!("key {id} says so in {at}"));
+    Ok(())
 }

@@ -18,6 +18,7 @@ use store::loose::Changes;
 use store::{EnvName, ImageName, Manifest, Progress, Published, WritableStore};
 
 pub use self::archive::Archive;
+use crate::attest;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::image;
 use crate::settings::Settings;
@@ -81,6 +82,7 @@ impl Record {
 
 /// Imports one tree.
 pub fn import(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<Imported> {
+    let began = jiff::Timestamp::now();
     let store = crate::build::open_store(settings)?;
     let (published, changes, kind) = if wanted.from.is_dir() {
         let (published, changes) = directory(wanted, &store, ui)?;
@@ -96,6 +98,7 @@ pub fn import(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<I
         changes: changes.clone(),
     };
     let manifest = describe(wanted, &published, &record, &store, ui)?;
+    attest::imported(&manifest, began, settings, &store)?;
     let mut releases = Vec::new();
     for env in &wanted.environments {
         let seq = image::release_into(env, &manifest, &store, settings, ui)?;

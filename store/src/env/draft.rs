@@ -215,11 +215,9 @@ impl Environment<'_> {
         let json = manifest.to_json();
         let hashes = Hashes::of(&json);
         let newest = self.newest(&manifest.name)?;
-        if let Some((_, target)) = &newest
-            && target.hashes == hashes
-        {
-            return Ok(None);
-        }
+        let same = newest
+            .as_ref()
+            .is_some_and(|(_, target)| target.hashes == hashes);
         let (seq, mut min_seq, revoked) = match newest {
             None => (1, 1, Vec::new()),
             Some((last, _)) => (last.seq + 1, last.custom.min_seq, last.custom.revoked),
@@ -231,6 +229,9 @@ impl Environment<'_> {
             );
             return Err(Error::new(ErrorKind::Untrusted, text)
                 .with_hint("build an image that mends what the revocation was for"));
+        }
+        if same {
+            return Ok(None);
         }
         if let Some(wanted) = origin.min_seq {
             min_seq = self.raised(min_seq, wanted, seq)?;

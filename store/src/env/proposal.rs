@@ -112,6 +112,20 @@ impl Proposal {
         self.root.is_some()
     }
 
+    /// The keys that sign snapshots and timestamps from then on, if the root changes.
+    pub fn online_keys(&self) -> Result<Option<Vec<PublicKey>>> {
+        let Some(next) = self.next_root()? else {
+            return Ok(None);
+        };
+        let mut keys = next.signed.keys_of("timestamp")?;
+        for key in next.signed.keys_of("snapshot")? {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        Ok(Some(keys))
+    }
+
     pub(super) fn next_root(&self) -> Result<Option<super::metadata::Sealed<Root>>> {
         self.root
             .as_ref()

@@ -1,6 +1,8 @@
 //! Releases, renewed signatures, and writers that are killed or at work at once.
 
 use super::*;
+use crate::digest::ImageId;
+use crate::key::Signer;
 
 #[test]
 fn releases_are_counted_by_name() {
@@ -184,4 +186,164 @@ fn two_writers_do_not_overwrite_each_other() {
             .len(),
         2
     );
+}
+
+#[test]
+fn what_is_revoked_does_not_come_back() {
+    let (shelf, keys) = (Memory::default(), keys());
+    let mut env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
+    let (bad, good) = (manifest("a", "bad"), manifest("a", "good"));
+    env.release(&bad, &keys, time()).unwrap();
+    env.release(&good, &keys, time()).unwrap();
+    let online: [&dyn Signer; 1] = [&*keys.online];
+    let mut revoke = |image: &ImageId, min_seq| {
+        let mut proposal = env.draft_revocation(image, "a hole", min_seq, time())?;
+        env.sign(&mut proposal, &[&*keys.targets])?;
+        assert!(env.publish(&proposal, &online, time())?);
+        // Once more changes nothing.
+        assert!(!env.publish(&proposal, &online, time())?);
+        Ok::<_, Error>(())
+    };
+    assert_eq!(
+        revoke(&good.image, Some(3)).unwrap_err().kind(),
+        ErrorKind::Range
+    );
+    revoke(&bad.image, Some(2)).unwrap();
+    assert_eq!(
+        revoke(&bad.image, None).unwrap_err().kind(),
+        ErrorKind::Exists
+    );
+    let other = manifest("b", "other").image;
+    assert_eq!(revoke(&other, None).unwrap_err().kind(), ErrorKind::Missing);
+    revoke(&good.image, None).unwrap();
+    // Neither the old one nor the newest one, and the next one takes the list over.
+    for image in [&bad, &good] {
+        let e = env.release(image, &keys, time()).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Untrusted, "{e}");
+    }
+    let next = env.release(&manifest("a", "next"), &keys, time()).unwrap();
+    assert_eq!(next.custom.revoked, [bad.image, good.image]);
+    assert_eq!(next.custom.min_seq, 2);
+    let acts: Vec<_> = env.log(9).unwrap().iter().map(|entry| entry.act).collect();
+    assert_eq!(
+        acts,
+        [
+            Act::Release,
+            Act::Revoke,
+            Act::Revoke,
+            Act::Release,
+            Act::Release
+        ]
+    );
+}
+
+/// Two of two, one file, two people.
+#[test]
+fn a_change_is_passed_from_hand_to_hand() {
+    let shelf = Memory::default();
+    let pairs: Vec<_> = (0..4).map(|_| KeyPair::generate().unwrap()).collect();
+    let [ann, bob, eve, online] = [0, 1, 2, 3].map(|n| &pairs[n] as &dyn Signer);
+    let two = Holders {
+        keys: vec![ann.public(), bob.public()],
+        threshold: 2,
+    };
+    let founding = Founding {
+        root: two.clone(),
+        targets: two,
+        online: Holders {
+            keys: vec![online.public()],
+            threshold: 1,
+        },
+        lifetimes: Lifetimes::default(),
+        policy: None,
+    };
+    let mut proposal = Environment::draft_init(&dev(), &founding, time()).unwrap();
+    let e = Environment::sign_init(&mut proposal, &[eve]).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::WrongKey);
+    assert!(e.hint().unwrap().contains(&bob.public().id()), "{e}");
+    let mut copy = proposal.clone();
+    assert!(
+        !Environment::sign_init(&mut proposal, &[ann])
+            .unwrap()
+            .complete()
+    );
+    let e = Environment::publish_root(&shelf, &proposal, &[online], time())
+        .err()
+        .unwrap();
+    assert_eq!(e.kind(), ErrorKind::Threshold);
+    assert_eq!(shelf.written(), [""; 0]);
+    // Signed apart, put together.
+    Environment::sign_init(&mut copy, &[bob]).unwrap();
+    proposal.merge(&copy).unwrap();
+    let read = Proposal::from_json(&proposal.to_json().unwrap()).unwrap();
+    let mut env = Environment::publish_root(&shelf, &read, &[online], time()).unwrap();
+    let known = env.fingerprint();
+
+    // The online key and one root key go; killed after each write, and finished.
+    let next = KeyPair::generate().unwrap();
+    let change = RootChange {
+        add: vec![
+            (Some(Seat::Online), next.public()),
+            (Some(Seat::Targets), eve.public()),
+        ],
+        remove: vec![
+            (Some(Seat::Online), online.public().id()),
+            (Some(Seat::Targets), bob.public().id()),
+        ],
+        ..RootChange::default()
+    };
+    let mut proposal = env.draft_root(&change, time()).unwrap();
+    let review = env.sign(&mut proposal, &[ann, bob]).unwrap();
+    assert!(
+        !review.complete(),
+        "the targets are signed by bob, who no longer counts"
+    );
+    let review = env.sign(&mut proposal, &[eve]).unwrap();
+    assert!(review.complete(), "{:?}", review.needs);
+    let files = shelf.files.borrow().clone();
+    for fuse in 0.. {
+        *shelf.files.borrow_mut() = files.clone();
+        shelf.fuse.set(Some(fuse));
+        let done = Environment::publish_root(&shelf, &proposal, &[&next], time());
+        shelf.fuse.set(None);
+        env = match done {
+            Ok(env) => env,
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::Store, "{e}");
+                Environment::publish_root(&shelf, &proposal, &[&next], time()).unwrap()
+            }
+        };
+        assert_eq!(env.signers().unwrap()[0].1, 2);
+        assert_eq!(env.fingerprint(), known);
+        if fuse == 4 {
+            break;
+        }
+    }
+    // What was proposed before is of no use any more.
+    let e = env.review(&proposal).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Stale);
+    assert!(env.refresh(&next, days_later(6)).unwrap().timestamp);
+}
+
+/// What a proposal says about itself is not believed.
+#[test]
+fn a_proposal_that_contradicts_itself() {
+    let (shelf, keys) = (Memory::default(), keys());
+    let env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
+    let drafted = env.draft_release(&manifest("a", "one"), &Origin::default(), time());
+    let (proposal, _) = drafted.unwrap().unwrap();
+    env.review(&proposal).unwrap();
+    let text = String::from_utf8(proposal.to_json().unwrap()).unwrap();
+    for (from, to) in [
+        ("\"seq\": 1,", "\"seq\": 2,"),
+        ("\"environment\": \"dev\"", "\"environment\": \"prod\""),
+        ("bookworm", "bullseye"),
+        ("\"length\": 1,", "\"length\": 2,"),
+        ("release", "revoke"),
+        ("\"version\": 2", "\"version\": 3"),
+    ] {
+        assert!(text.contains(from), "{from} is not in {text}");
+        let bent = Proposal::from_json(text.replacen(from, to, 1).as_bytes()).unwrap();
+        assert!(env.review(&bent).is_err(), "{from} became {to}");
+    }
 }

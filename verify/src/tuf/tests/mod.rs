@@ -8,6 +8,7 @@
 mod attacks;
 mod clock;
 mod durable;
+mod fixtures;
 mod forge;
 mod formats;
 mod node;

@@ -1,0 +1,514 @@
+//! `imgbuild key`, `env`, `promote`, `revoke` and `approve`, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Common;
+
+const KEY_NEW_HELP: &str = "\
+Makes KEYS/NAME.pem (ed25519, PKCS#8, mode 0600) and KEYS/NAME.pub. The passphrase is
+typed on the terminal, or is the first line of --passphrase-file, or of the file that
+IMGBUILD_PASSPHRASE_FILE names, or IMGBUILD_PASSPHRASE; never an argument. openssl
+reads both files.
+
+A key that is elsewhere is described by a file KEYS/NAME.signer:
+  public = \"64 hexadecimal digits\"
+  command = [\"/usr/local/bin/sign-with-token\", \"--slot\", \"1\"]
+The command gets the bytes to sign on standard input and writes the signature, 64
+bytes or 128 hexadecimal digits, to standard output.
+
+Example: imgbuild key new ann";
+
+const KEY_HELP_WORDS: &str = "\
+KEY is the name of a key here, a file with a public one, or its 64 hexadecimal digits.";
+
+const INIT_HELP: &str = "\
+KEY is the name of a key here, a file with a public one, or its 64 hexadecimal digits.
+A group without keys gets one, ENV.root, ENV.targets or ENV.online, made if it is not
+here: the first two with a passphrase unless --plain, the online key without, because
+a timer uses it. Keep the root keys elsewhere afterwards.
+
+When keys in hand sign for all that it takes, the environment is there. Otherwise a
+file waits for the others: each runs `imgbuild env root sign FILE`, the last one
+`imgbuild env root publish FILE`.
+
+The policy is a TOML file:
+  built = { keys = [\"ci\"] }
+  rebuilt = { count = 1 }
+  approvals = { count = 2, keys = [\"ann\", \"bob\", \"eve\"] }
+  max-age-days = 30
+  from = [\"staging\"]
+  [keys]
+  ci = \"64 hexadecimal digits\"
+
+Examples: imgbuild env init staging --plain
+          imgbuild env init prod --root ann --root bob.pub --root-threshold 2 \\
+              --targets ann --targets bob.pub --targets-threshold 2 --policy prod.toml";
+
+const PROPOSE_HELP: &str = "\
+GROUP is root, targets or online. The change is written to a file, signed with the
+keys in hand; nothing is published.
+
+Example: imgbuild env root propose prod --add targets=eve.pub --threshold targets=2";
+
+const PROMOTE_HELP: &str = "\
+IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME.
+
+Checks the release that it comes from, the policy of the environment and every byte in
+the destination; shows which packages change; signs; publishes. Nothing is built or
+compressed again. With --store, the destination, the image comes from --source, or
+from the store of IMGBUILD_STORE.
+
+Where it takes more than one signature, a file waits for the others: each runs
+`imgbuild promote --sign FILE`, which shows them the same; the last one publishes.
+Interrupted anywhere, it can be repeated.
+
+Exit code 3: the policy is not met; each point is named, with what would meet it.
+
+Examples: imgbuild promote dev/web --to staging
+          imgbuild promote --sign prod-web-7.json";
+
+const REVOKE_HELP: &str = "\
+IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME. Nodes that follow
+ENV do not start or install it any more, under any name; it cannot be promoted there
+again.
+
+Example: imgbuild revoke 1f0c2d3e --in prod --reason 'CVE-2026-12345 in libfoo'";
+
+/// `key`.
+#[derive(Args, Debug)]
+pub struct KeyArgs {
+    /// What to do with keys.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// The commands of `key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key
+    #[command(after_help = KEY_NEW_HELP)]
+    New(KeyNewArgs),
+    /// Show the public half of a key
+    #[command(after_help = KEY_HELP_WORDS)]
+    Show(KeyShowArgs),
+    /// List the keys that are here
+    List(Common),
+}
+
+/// `key new`.
+#[derive(Args, Debug)]
+pub struct KeyNewArgs {
+    /// What it is called
+    pub name: String,
+    /// Without a passphrase
+    #[arg(long)]
+    pub plain: bool,
+    /// Where passphrases come from.
+    #[command(flatten)]
+    pub secret: Secret,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `key show`.
+#[derive(Args, Debug)]
+pub struct KeyShowArgs {
+    /// The key
+    #[arg(value_name = "KEY")]
+    pub key: String,
+    /// As PEM, for openssl
+    #[arg(long)]
+    pub pem: bool,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Where passphrases come from.
+#[derive(Args, Clone, Debug)]
+pub struct Secret {
+    /// File whose first line is the passphrase
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// How a change is signed.
+#[derive(Args, Clone, Debug)]
+pub struct Signing {
+    /// Sign with this key only; all that count and are here, when left out
+    #[arg(long, value_name = "NAME")]
+    pub key: Option<String>,
+    /// Where passphrases come from.
+    #[command(flatten)]
+    pub secret: Secret,
+}
+
+/// `env`.
+#[derive(Args, Debug)]
+pub struct EnvArgs {
+    /// What to do with environments.
+    #[command(subcommand)]
+    pub command: EnvCommand,
+}
+
+/// The commands of `env`.
+#[derive(Debug, Subcommand)]
+pub enum EnvCommand {
+    /// Make an environment
+    #[command(after_help = INIT_HELP)]
+    Init(Box<EnvInitArgs>),
+    /// Show releases, keys, expiries and what is revoked
+    Status(EnvStatusArgs),
+    /// Sign snapshot and timestamp anew before they run out; for a timer
+    Refresh(EnvRefreshArgs),
+    /// Replace a key by another one
+    #[command(after_help = KEY_HELP_WORDS)]
+    RotateKey(EnvRotateArgs),
+    /// Show what was done to an environment
+    Log(EnvLogArgs),
+    /// Vouch for an environment that others made
+    Trust(EnvTrustArgs),
+    /// Change keys, thresholds, lifetimes or policy, hand in hand
+    Root(EnvRootArgs),
+}
+
+/// `env init`.
+#[derive(Args, Debug)]
+pub struct EnvInitArgs {
+    /// Its name
+    #[arg(value_name = "ENV")]
+    pub env: String,
+    /// A key that decides about keys and policy; repeatable
+    #[arg(long = "root", value_name = "KEY", help_heading = "Keys")]
+    pub root: Vec<String>,
+    /// A key that signs releases; repeatable
+    #[arg(long = "targets", value_name = "KEY", help_heading = "Keys")]
+    pub targets: Vec<String>,
+    /// A key that signs snapshots and timestamps; repeatable
+    #[arg(long = "online", value_name = "KEY", help_heading = "Keys")]
+    pub online: Vec<String>,
+    /// How many root keys must sign
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Keys")]
+    pub root_threshold: u64,
+    /// How many targets keys must sign
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Keys")]
+    pub targets_threshold: u64,
+    /// Make missing keys without a passphrase
+    #[arg(long, help_heading = "Keys")]
+    pub plain: bool,
+    /// How long signatures last.
+    #[command(flatten)]
+    pub days: Days,
+    /// What releases need: a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// File that waits for more signatures
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// How long signatures last.
+#[derive(Args, Clone, Debug)]
+pub struct Days {
+    /// Days that root signatures last [default: 365]
+    #[arg(long, value_name = "N", help_heading = "Lifetimes")]
+    pub root_days: Option<u32>,
+    /// Days that targets signatures last [default: 90]
+    #[arg(long, value_name = "N", help_heading = "Lifetimes")]
+    pub targets_days: Option<u32>,
+    /// Days that snapshot signatures last [default: 14]
+    #[arg(long, value_name = "N", help_heading = "Lifetimes")]
+    pub snapshot_days: Option<u32>,
+    /// Days that timestamp signatures last [default: 7]
+    #[arg(long, value_name = "N", help_heading = "Lifetimes")]
+    pub timestamp_days: Option<u32>,
+}
+
+/// `env status`.
+#[derive(Args, Debug)]
+pub struct EnvStatusArgs {
+    /// The environment; all of the store when left out
+    #[arg(value_name = "ENV")]
+    pub env: Option<String>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `env refresh`.
+#[derive(Args, Debug)]
+pub struct EnvRefreshArgs {
+    /// The environments
+    #[arg(value_name = "ENV", required = true)]
+    pub envs: Vec<String>,
+    /// Also targets and root, when due and their keys are here
+    #[arg(long)]
+    pub all: bool,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `env rotate-key`.
+#[derive(Args, Debug)]
+pub struct EnvRotateArgs {
+    /// The environment
+    #[arg(value_name = "ENV")]
+    pub env: String,
+    /// The key that goes
+    #[arg(long, value_name = "KEY")]
+    pub old: String,
+    /// The key that comes
+    #[arg(long, value_name = "KEY")]
+    pub new: String,
+    /// File that waits for more signatures
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `env log`.
+#[derive(Args, Debug)]
+pub struct EnvLogArgs {
+    /// The environment
+    #[arg(value_name = "ENV")]
+    pub env: String,
+    /// The most entries to show
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1000)]
+    pub most: usize,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `env trust`.
+#[derive(Args, Debug)]
+pub struct EnvTrustArgs {
+    /// The environment
+    #[arg(value_name = "ENV")]
+    pub env: String,
+    /// The digest of its first root, as somebody who made it says it
+    #[arg(value_name = "DIGEST")]
+    pub fingerprint: String,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `env root`.
+#[derive(Args, Debug)]
+pub struct EnvRootArgs {
+    /// What to do with a root.
+    #[command(subcommand)]
+    pub command: EnvRootCommand,
+}
+
+/// The commands of `env root`.
+#[derive(Debug, Subcommand)]
+pub enum EnvRootCommand {
+    /// Write a change to a file
+    #[command(after_help = PROPOSE_HELP)]
+    Propose(Box<EnvProposeArgs>),
+    /// See what a file changes, and sign it
+    Sign(FileArgs),
+    /// Publish a file that enough have signed
+    Publish(PublishArgs),
+}
+
+/// `env root propose`.
+#[derive(Args, Debug)]
+pub struct EnvProposeArgs {
+    /// The environment
+    #[arg(value_name = "ENV")]
+    pub env: String,
+    /// Let a key sign for a group; repeatable
+    #[arg(long, value_name = "GROUP=KEY")]
+    pub add: Vec<String>,
+    /// Let a key no longer sign for a group; repeatable
+    #[arg(long, value_name = "GROUP=KEY")]
+    pub remove: Vec<String>,
+    /// How many keys of a group must sign; repeatable
+    #[arg(long, value_name = "GROUP=N")]
+    pub threshold: Vec<String>,
+    /// How long signatures last.
+    #[command(flatten)]
+    pub days: Days,
+    /// What releases need from now on: a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Releases need nothing any more
+    #[arg(long, conflicts_with = "policy")]
+    pub no_policy: bool,
+    /// The file [default: ENV-root-VERSION.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// A file that waits for signatures.
+#[derive(Args, Debug)]
+pub struct FileArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `env root publish`.
+#[derive(Args, Debug)]
+pub struct PublishArgs {
+    /// The file, or copies of it that were signed apart
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `promote`.
+#[derive(Args, Debug)]
+#[command(after_help = PROMOTE_HELP)]
+pub struct PromoteArgs {
+    /// The image
+    #[arg(
+        value_name = "IMAGE",
+        required_unless_present = "sign",
+        conflicts_with = "sign"
+    )]
+    pub image: Option<String>,
+    /// The environment that it comes from; dev when left out
+    #[arg(long, value_name = "ENV")]
+    pub from: Option<String>,
+    /// The environment that it goes to
+    #[arg(long, value_name = "ENV", required_unless_present = "sign")]
+    pub to: Option<String>,
+    /// Sign what somebody else has proposed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "from", "min_seq", "output"])]
+    pub sign: Option<PathBuf>,
+    /// The store that it comes from
+    #[arg(long, value_name = "PATH|URL", help_heading = "Places")]
+    pub source: Option<PathBuf>,
+    /// Let nodes go back to this release and no further
+    #[arg(long, value_name = "N")]
+    pub min_seq: Option<u64>,
+    /// Check and show, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// File that waits for more signatures [default: ENV-NAME-SEQ.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `revoke`.
+#[derive(Args, Debug)]
+#[command(after_help = REVOKE_HELP)]
+pub struct RevokeArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// The environment
+    #[arg(long = "in", value_name = "ENV")]
+    pub env: String,
+    /// Why; it is public
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Let nodes go back to this release and no further
+    #[arg(long, value_name = "N")]
+    pub min_seq: Option<u64>,
+    /// File that waits for more signatures
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `approve`.
+#[derive(Args, Debug)]
+pub struct ApproveArgs {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// The environment that it may be released in
+    #[arg(long = "for", value_name = "ENV")]
+    pub env: String,
+    /// The key of whoever approves
+    #[arg(long, value_name = "NAME")]
+    pub key: String,
+    /// What there is to say about it; it is public
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    /// Where passphrases come from.
+    #[command(flatten)]
+    pub secret: Secret,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl KeyCommand {
+    pub(super) fn common(&self) -> &Common {
+        match self {
+            Self::New(args) => &args.common,
+            Self::Show(args) => &args.common,
+            Self::List(common) => common,
+        }
+    }
+}
+
+impl EnvCommand {
+    pub(super) fn common(&self) -> &Common {
+        match self {
+            Self::Init(args) => &args.common,
+            Self::Status(args) => &args.common,
+            Self::Refresh(args) => &args.common,
+            Self::RotateKey(args) => &args.common,
+            Self::Log(args) => &args.common,
+            Self::Trust(args) => &args.common,
+            Self::Root(args) => match &args.command {
+                EnvRootCommand::Propose(args) => &args.common,
+                EnvRootCommand::Sign(args) => &args.common,
+                EnvRootCommand::Publish(args) => &args.common,
+            },
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The keys that a person has: files of a directory, and signers elsewhere.
+//!
+//! ```text
+//! KEYS/NAME.pem      a private key (PKCS#8 PEM), encrypted or plain, mode 0600
+//! KEYS/NAME.pub      its public half (SPKI PEM)
+//! KEYS/NAME.signer   a key that is elsewhere: its public half, and a command that signs
+//! KEYS/ENV.trust     the digest of the first root of an environment that was vouched for
+//! ```
+//!
+//! Whose signature a file needs is known by public keys, so a keyring is looked
+//! through by those, and only the private keys that are wanted are opened: nobody
+//! types a passphrase for a key that has nothing to say.
+
+mod external;
+mod passphrase;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use store::env::{Environment, Hands, Holders, Seat};
+use store::key::{KeyFile, PublicKey, Signer};
+use store::{EnvName, Sha256};
+
+use self::external::External;
+pub use self::passphrase::{Passphrase, new_passphrase};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::settings::Settings;
+
+/// A directory of keys.
+pub struct Keyring {
+    dir: PathBuf,
+    passphrase: Passphrase,
+    /// Only this one, if a person chose one.
+    only: Option<String>,
+}
+
+/// How a key is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In a file that needs a passphrase.
+    Encrypted,
+    /// In a file that needs none.
+    Plain,
+    /// Elsewhere, behind a command.
+    Command,
+}
+
+/// A key of a keyring.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it is called: the name of its file.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// How it is kept.
+    pub kept: Kept,
+    /// Its public half, or why that is not known.
+    pub public: Result<PublicKey, String>,
+}
+
+/// Signers that were opened.
+#[derive(Default)]
+pub struct Opened(Vec<Box<dyn Signer>>);
+
+impl Opened {
+    /// All of them.
+    pub fn all(&self) -> Vec<&dyn Signer> {
+        self.0.iter().map(|key| &**key).collect()
+    }
+
+    /// Those that are among a group's.
+    pub fn among(&self, holders: &Holders) -> Vec<&dyn Signer> {
+        let mut keys = self.all();
+        keys.retain(|key| holders.keys.contains(&key.public()));
+        keys
+    }
+
+    /// The same, for all three groups of an environment, the root's only if asked.
+    pub fn hands(&self, env: &Environment<'_>) -> Result<Hands<'_>> {
+        let of = |seat| -> Result<Vec<&dyn Signer>> { Ok(self.among(&holders(env, seat)?)) };
+        Ok(Hands {
+            root: of(Seat::Root)?,
+            targets: of(Seat::Targets)?,
+            online: of(Seat::Online)?,
+        })
+    }
+}
+
+fn holders(env: &Environment<'_>, seat: Seat) -> Result<Holders> {
+    env.holders(seat)
+        .context(|| format!("cannot read the environment {}", env.name()))
+}
+
+impl Keyring {
+    /// The keyring of these settings. Nothing is read yet.
+    pub fn new(settings: &Settings, passphrase: Passphrase, only: Option<String>) -> Self {
+        Self {
+            dir: settings.keys.clone(),
+            passphrase,
+            only,
+        }
+    }
+
+    /// The same, with all its keys.
+    #[must_use]
+    pub fn without_choice(&self) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            passphrase: self.passphrase.clone(),
+            only: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Every key, by name.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let failed = || format!("cannot read the keys in {}", self.dir.display());
+        let listed = match fs::read_dir(&self.dir) {
+            Ok(listed) => listed,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::failed(failed()).because(&e)),
+        };
+        let mut entries = Vec::new();
+        for item in listed {
+            let path = item.context(failed)?.path();
+            let (Some(name), Some(kind)) = (
+                path.file_stem().and_then(|name| name.to_str()),
+                path.extension().and_then(|kind| kind.to_str()),
+            ) else {
+                continue;
+            };
+            let name = name.to_owned();
+            match kind {
+                "pem" => {
+                    let file = KeyFile::at(&path);
+                    let kept = match file.is_encrypted() {
+                        Ok(true) => Kept::Encrypted,
+                        _ => Kept::Plain,
+                    };
+                    let public = file.public().map_err(|e| match e.hint() {
+                        Some(hint) => format!("{e}; {hint}"),
+                        None => e.to_string(),
+                    });
+                    entries.push(Entry {
+                        name,
+                        path,
+                        kept,
+                        public,
+                    });
+                }
+                "signer" => {
+                    let public = External::load(&path).map(|signer| signer.public());
+                    let public = public.map_err(|e| e.to_string());
+                    let kept = Kept::Command;
+                    entries.push(Entry {
+                        name,
+                        path,
+                        kept,
+                        public,
+                    });
+                }
+                _ => {}
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// The key of that name.
+    pub fn entry(&self, name: &str) -> Result<Entry> {
+        let entries = self.entries()?;
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
+        entries
+            .into_iter()
+            .find(|entry| entry.name == name)
+            .ok_or_else(|| {
+                let text = format!(
+                    "there is no key `{}` in {}",
+                    name.escape_default(),
+                    self.dir.display()
+                );
+                Error::usage(text).hint(if names.is_empty() {
+                    format!("make one: imgbuild key new {name}")
+                } else {
+                    format!("these are there: {}", names.join(", "))
+                })
+            })
+    }
+
+    /// The public key that a person means: the name of one here, a file with one, or
+    /// 64 hexadecimal digits.
+    pub fn public(&self, text: &str) -> Result<PublicKey> {
+        if let Ok(key) = text.parse() {
+            return Ok(key);
+        }
+        if text.contains('/') || Path::new(text).extension().is_some_and(|e| e == "pub") {
+            let pem = fs::read_to_string(text).context(|| format!("cannot read {text}"))?;
+            return PublicKey::from_pem(&pem)
+                .map_err(|e| Error::usage(format!("{text} is no public key")).because(&e));
+        }
+        self.entry(text)?.public.map_err(|why| {
+            Error::failed(format!("the public half of `{text}` is not known")).detail(why)
+        })
+    }
+
+    /// Whether a private key is here.
+    pub fn has(&self, key: &PublicKey) -> Result<bool> {
+        Ok(self
+            .entries()?
+            .iter()
+            .any(|entry| entry.public.as_ref() == Ok(key)))
+    }
+
+    /// What a key is called here.
+    pub fn name_of(&self, key: &PublicKey) -> Option<String> {
+        let entries = self.entries().ok()?;
+        let found = entries
+            .into_iter()
+            .find(|entry| entry.public.as_ref() == Ok(key));
+        found.map(|entry| entry.name)
+    }
+
+    /// Opens those of the wanted keys that are here.
+    pub fn open(&self, wanted: &[PublicKey]) -> Result<Opened> {
+        let mut opened = Opened::default();
+        if let Some(name) = &self.only {
+            // A name that is not there is a mistake, and not a key less.
+            self.entry(name)?;
+        }
+        for entry in self.entries()? {
+            let Ok(public) = &entry.public else { continue };
+            let chosen = self.only.as_ref().is_none_or(|only| *only == entry.name);
+            let known = opened.0.iter().any(|key| key.public() == *public);
+            if chosen && !known && wanted.contains(public) {
+                opened.0.push(self.open_entry(&entry)?);
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Opens one key.
+    pub fn open_entry(&self, entry: &Entry) -> Result<Box<dyn Signer>> {
+        if entry.kept == Kept::Command {
+            return Ok(Box::new(External::load(&entry.path)?));
+        }
+        let file = KeyFile::at(&entry.path);
+        let mut ask = || self.passphrase.of(&entry.name);
+        let pair = file.load_with(&mut ask).map_err(|e| failed(&e))?;
+        Ok(Box::new(pair))
+    }
+
+    /// Opens the keys of an environment that are here, of these groups.
+    pub fn of_environment(&self, env: &Environment<'_>, seats: &[Seat]) -> Result<Opened> {
+        let mut wanted = Vec::new();
+        for seat in seats {
+            wanted.extend(holders(env, *seat)?.keys);
+        }
+        self.open(&wanted)
+    }
+
+    /// Refuses an environment that nobody here has ever vouched for. Whoever can
+    /// write to a store could have put another one there under its name, with a root
+    /// that lists our keys beside theirs: what we sign would be released in theirs.
+    pub fn admit(&self, env: &Environment<'_>) -> Result<()> {
+        let (name, found) = (env.name(), env.fingerprint());
+        let vouched = match fs::read_to_string(self.trust_path(name)) {
+            Ok(text) => Some(text.trim().to_owned()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => {
+                let path = self.trust_path(name);
+                return Err(Error::failed(format!("cannot read {}", path.display())).because(&e));
+            }
+        };
+        match vouched {
+            Some(digest) if digest == found.to_string() => return Ok(()),
+            Some(digest) => {
+                let text = format!("this is not the environment {name} that was vouched for");
+                return Err(Error::new(ErrorKind::Refused, text)
+                    .detail(format!(
+                        "its first root is {found}, and it should be {digest}"
+                    ))
+                    .hint(
+                        "another store has the one that you mean, or somebody changed this one",
+                    ));
+            }
+            None => {}
+        }
+        let entries = self.entries()?;
+        let ours: Vec<_> = entries.into_iter().filter_map(|e| e.public.ok()).collect();
+        if env.is_known_to(&ours) {
+            return Ok(());
+        }
+        let text = format!("nobody here has vouched for the environment {name} in this store");
+        Err(Error::new(ErrorKind::Refused, text)
+            .detail(format!("its first root is {found}"))
+            .hint(format!(
+                "ask somebody who made it whether that is right; then: imgbuild env trust {name} {found}"
+            )))
+    }
+
+    /// Remembers the first root of an environment.
+    pub fn vouch(&self, env: &EnvName, fingerprint: &Sha256) -> Result<()> {
+        let path = self.trust_path(env);
+        fs::create_dir_all(&self.dir)
+            .and_then(|()| fs::write(&path, format!("{fingerprint}\n")))
+            .context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn trust_path(&self, env: &EnvName) -> PathBuf {
+        self.dir.join(format!("{env}.trust"))
+    }
+}
+
+/// An error about a key, with its hint.
+pub fn failed(e: &store::key::Error) -> Error {
+    let error = match e.kind() {
+        store::key::ErrorKind::Permissions => Error::new(ErrorKind::Refused, e.to_string()),
+        _ => Error::failed(e.to_string()),
+    };
+    let mut error = error;
+    let mut cause = std::error::Error::source(e);
+    while let Some(next) = cause {
+        error = error.detail(next.to_string());
+        cause = next.source();
+    }
+    match e.hint() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}

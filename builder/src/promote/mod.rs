@@ -1,0 +1,161 @@
+//! From one environment to the next: the same bytes, signed once more.
+//!
+//! ```text
+//! source release ─▶ policy ─▶ every byte at the destination ─▶ what changes ─▶ proposal
+//!                   │ attestations, age, suite, setuid
+//! ```
+//!
+//! Nothing is rebuilt, compressed or renamed.
+
+mod facts;
+
+use store::attest;
+use store::env::{Environment, Origin, Proposal, Release, Source};
+use store::{EnvName, Manifest, Store, WritableStore};
+
+pub use self::facts::{Checked, check};
+use crate::ceremony::failed;
+use crate::compare::{self, How, Side, compare};
+use crate::error::{Context, Error, Result};
+use crate::find;
+use crate::ui::{self, Ui};
+
+/// Where an image comes from.
+pub struct From {
+    /// The manifest as it was released there.
+    pub manifest: Manifest,
+    /// The release.
+    pub source: Source,
+}
+
+/// Finds the release that `text` means in an environment.
+pub fn source(store: &Store, text: &str, from: &EnvName) -> Result<From> {
+    // A name means the newest release there, a digest the image.
+    let named = format!("{from}/{text}");
+    let is_name = !text.contains('/') && find::image(store, &named).is_ok();
+    let text = if is_name { &named } else { text };
+    let manifest = find::image(store, text)?;
+    let released = find::released_in(store, from, &manifest)?;
+    Ok(From {
+        source: Source {
+            env: from.clone(),
+            seq: released.seq,
+        },
+        manifest: released.manifest,
+    })
+}
+
+/// Brings what is said about an image along to the destination, which must have the
+/// image itself.
+pub fn copy(manifest: &Manifest, source: &Store, store: &WritableStore, ui: &Ui) -> Result<()> {
+    let here = store
+        .hold_image(&manifest.image)
+        .context(|| format!("cannot hold {}", manifest.image))?;
+    if !here {
+        let (from, to) = (source.backend().describe(), store.place().describe());
+        return Err(missing(manifest).hint(format!(
+            "copy {} from {from} to {to} first: imgbuild store copy --help",
+            manifest.image
+        )));
+    }
+    let what = || format!("cannot copy what is said about {}", manifest.image);
+    let mut odd = |key: &str, e: &store::Error| {
+        ui.note(&format!(
+            "warning: the attestation {key} is passed over: {e}"
+        ));
+    };
+    let said = attest::of_image(source.backend(), manifest, &mut odd).context(what)?;
+    for attestation in said {
+        attest::put(store.place(), manifest, attestation.envelope()).context(what)?;
+    }
+    Ok(())
+}
+
+fn missing(manifest: &Manifest) -> Error {
+    Error::failed(format!("the destination does not have {}", manifest.image))
+}
+
+/// Compares every byte of an image at the destination with its manifest.
+pub fn verify(manifest: &Manifest, store: &WritableStore, ui: &mut Ui) -> Result<()> {
+    let phase = ui.phase("verify");
+    // From here on no collector takes it away.
+    let here = store
+        .hold_image(&manifest.image)
+        .context(|| format!("cannot hold {}", manifest.image))?;
+    if !here {
+        return Err(missing(manifest).hint("copy it there first: imgbuild store copy --help"));
+    }
+    store.read().verify_image(manifest).map_err(|e| {
+        let what = format!("the destination's copy of {} is damaged", manifest.image);
+        Error::new(crate::error::ErrorKind::Refused, what)
+            .because(&e)
+            .hint("nothing was signed; `imgbuild store fsck` says what is damaged")
+    })?;
+    phase.finish(&format!(
+        "{} compared with every digest",
+        ui::size(manifest.size)
+    ));
+    Ok(())
+}
+
+/// Shows what is different from what the destination runs now.
+pub fn differences(
+    manifest: &Manifest,
+    env: &Environment<'_>,
+    store: &WritableStore,
+    ui: &Ui,
+) -> Result<Option<compare::Report>> {
+    let releases = env
+        .releases()
+        .map_err(|e| failed(format!("cannot read the releases of {}", env.name()), &e))?;
+    let present = releases
+        .iter()
+        .rev()
+        .find(|release| release.name == manifest.name);
+    let Some(present) = present else {
+        ui.note(&format!("{} is new in {}", manifest.name, env.name()));
+        return Ok(None);
+    };
+    let text = present.image.to_string();
+    // What is gone cannot be compared, and must not be in the way of what comes.
+    let Ok(old) = find::image(store.read(), &text) else {
+        ui.note(&format!(
+            "{} runs {text}, which this store does not have",
+            env.name()
+        ));
+        return Ok(None);
+    };
+    let side = |manifest| Side {
+        store: store.read(),
+        manifest,
+    };
+    let report = compare(side(&old), side(manifest), false)?;
+    ui.note(&format!(
+        "what changes in {}, from release {}:",
+        env.name(),
+        present.seq
+    ));
+    compare::show(&report, How::default(), &mut |line| {
+        ui.note(&format!("  {line}"));
+    });
+    Ok(Some(report))
+}
+
+/// Drafts the release. `None` if it is the newest one already.
+pub fn draft(
+    from: &From,
+    env: &Environment<'_>,
+    min_seq: Option<u64>,
+) -> Result<Option<(Proposal, Release)>> {
+    let origin = Origin {
+        from: Some(from.source.clone()),
+        min_seq,
+    };
+    env.draft_release(&from.manifest, &origin, jiff::Timestamp::now())
+        .map_err(|e| {
+            failed(
+                format!("cannot release {} in {}", from.manifest.name, env.name()),
+                &e,
+            )
+        })
+}
