@@ -64,6 +64,19 @@ release) or ENV/NAME; its log comes from the store.
 
 Example: imgbuild log dev/fanery-node 4";
 
+const DELTA_HELP: &str = "\
+FROM and TO are digests, their first 8 or more hex digits, NAME (its newest
+release) or ENV/NAME. The delta holds the content that TO has and FROM has not,
+compressed against what it resembles in FROM. Nodes that have FROM take it when it
+is the cheapest way; whatever comes out is verified like any content, and what does
+not come out is fetched from packs. It can be removed at any time, and `store gc`
+does so when one of the two images goes.
+
+Stdout says how many bytes a node fetches with the delta, from packs, and without
+FROM.
+
+Example: imgbuild delta prod/fanery-node dev/fanery-node";
+
 const IMPORT_HELP: &str = "\
 Takes in what mmdebstrap, debootstrap, mkosi, debos or `docker export` made. The
 tar may be of any dialect and order; it becomes the one canonical tar of its tree,
@@ -153,6 +166,9 @@ pub enum Command {
     /// Show what differs between two images
     #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
+    /// Make the upgrade from one image to another small to fetch
+    #[command(after_help = DELTA_HELP)]
+    Delta(DeltaArgs),
     /// Keep a store small and whole
     Store(StoreArgs),
     /// Show what the steps of a recipe, or of an image's build, printed
@@ -369,6 +385,20 @@ pub struct DiffArgs {
     pub common: Common,
 }
 
+/// `delta`.
+#[derive(Args, Debug)]
+pub struct DeltaArgs {
+    /// The image that nodes have
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    /// The image that they are to get
+    #[arg(value_name = "TO")]
+    pub to: String,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// `import`.
 #[derive(Args, Debug)]
 pub struct ImportArgs {
@@ -453,6 +483,7 @@ impl Command {
             Self::Show(args) => &args.common,
             Self::Rebuild(args) => &args.common,
             Self::Diff(args) => &args.common,
+            Self::Delta(args) => &args.common,
             Self::Store(args) => args.command.common(),
             Self::Log(args) => &args.common,
             Self::Import(args) => &args.common,

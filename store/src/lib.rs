@@ -28,6 +28,7 @@ mod catalogue;
 pub mod chunk;
 #[cfg(feature = "write")]
 mod cut;
+pub mod delta;
 pub mod digest;
 #[cfg(feature = "write")]
 mod dir;

@@ -10,6 +10,7 @@ use crate::backend::{Backend, Wanted, get_checked};
 use crate::canon::{END, padding};
 use crate::catalogue::{self, Catalogue};
 use crate::chunk::ChunkRef;
+use crate::delta::{self, Pair, Previous};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
@@ -202,6 +203,25 @@ impl Store {
     /// The image that `manifest` describes, ready to be read.
     pub fn image(&self, manifest: &Manifest) -> Result<Image> {
         Image::open(self.clone(), manifest)
+    }
+
+    /// What the store says about a delta between two images, if it has one.
+    pub fn pair(&self, from: &ImageId, to: &ImageId) -> Result<Option<Pair>> {
+        let read = |json: Vec<u8>| Pair::from_json(&json);
+        let key = Pair::key(from, to);
+        let pair = get_checked(self.backend(), &key, delta::pair_limit(), read)?;
+        Ok(pair.filter(|pair| pair.from == *from && pair.to == *to))
+    }
+
+    /// The image that `manifest` describes, to be read where another image is: as far
+    /// as the delta goes, its chunks are made from those of `previous`.
+    pub fn image_with_delta(
+        &self,
+        manifest: &Manifest,
+        pair: &Pair,
+        previous: Arc<dyn Previous>,
+    ) -> Result<Image> {
+        Image::with_delta(self.clone(), manifest, pair, previous)
     }
 
     /// Reads every byte of an image and compares it with its manifest: the layout,

@@ -2,6 +2,7 @@
 
 mod build;
 mod care;
+mod delta;
 mod diff;
 mod doctor;
 mod env;
@@ -38,6 +39,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Show(args) => image::show(&args, settings, ui),
         Command::Rebuild(args) => rebuild::run(&args, settings, ui),
         Command::Diff(args) => diff::run(&args, settings, ui),
+        Command::Delta(args) => delta::run(&args, settings, ui),
         Command::Store(args) => care::run(&args, settings, ui),
         Command::Log(args) => log::run(&args, settings, ui),
         Command::Import(args) => import::run(&args, settings, ui),
@@ -73,6 +75,7 @@ fn only_reads(command: &Command) -> bool {
         | Command::Promote(_)
         | Command::Revoke(_)
         | Command::Approve(_)
+        | Command::Delta(_)
         | Command::Store(_) => false,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, Wanted, get_checked};
 use crate::chunk::ChunkRef;
+use crate::delta::Delta;
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{self, Decoder, FOLDER, Frame, Index};
@@ -23,13 +24,20 @@ pub(crate) struct Locations {
     given_up: HashSet<Blake3>,
 }
 
-/// Where a chunk is: in which frame of which pack, and at which bytes of what the
-/// frame decodes to.
+/// Where a chunk is: in which frame of which pack or delta, and at which bytes of
+/// what the frame decodes to.
 #[derive(Clone)]
 pub(crate) struct Place {
-    index: Arc<Index>,
+    file: FileOf,
     frame: u32,
     pub(crate) range: Range<usize>,
+}
+
+/// What a frame is in.
+#[derive(Clone)]
+enum FileOf {
+    Pack(Arc<Index>),
+    Delta(Arc<Delta>),
 }
 
 impl Locations {
@@ -72,7 +80,7 @@ impl Locations {
             let (frame, start) = index.place(chunk)?;
             let end = start + index.chunks()[chunk as usize].len() as usize;
             Some(Place {
-                index: Arc::clone(index),
+                file: FileOf::Pack(Arc::clone(index)),
                 frame,
                 range: start..end,
             })
@@ -92,6 +100,13 @@ impl Locations {
         &self.indexes[number]
     }
 
+    /// Bytes of all indexes, as they are stored.
+    #[cfg(feature = "write")]
+    pub(crate) fn stored(&self) -> u64 {
+        let sizes = self.indexes.iter().map(|index| index.encode().len() as u64);
+        sizes.sum()
+    }
+
     /// The part of `order` that stands for this chunk: the numbers of the indexes
     /// that have it, and its numbers in them.
     pub(crate) fn search(&self, chunk: &ChunkRef) -> &[(u32, u32)] {
@@ -105,33 +120,43 @@ impl Locations {
 }
 
 impl Place {
+    /// Where a delta makes this chunk, if it does.
+    pub(crate) fn in_delta(delta: &Arc<Delta>, chunk: &ChunkRef) -> Option<Self> {
+        let (frame, range) = delta.find(chunk)?;
+        let file = FileOf::Delta(Arc::clone(delta));
+        Some(Self { file, frame, range })
+    }
+
     /// Names the frame among all frames.
     pub(crate) fn frame_id(&self) -> (Blake3, u32) {
-        (*self.index.pack(), self.frame)
+        let file = match &self.file {
+            FileOf::Pack(index) => *index.pack(),
+            FileOf::Delta(delta) => delta.name(),
+        };
+        (file, self.frame)
     }
 
     /// The bytes of the frame, for a backend that wants to know beforehand.
     pub(crate) fn wanted(&self) -> Wanted {
-        let (key, range) = self.stored();
-        Wanted { key, range }
-    }
-
-    /// Where the frame's bytes are.
-    fn stored(&self) -> (String, Range<u64>) {
-        let frame = &self.index.frames()[self.frame as usize];
-        let end = frame.offset + u64::from(frame.stored);
-        (pack::pack_key(self.index.pack()), frame.offset..end)
+        match &self.file {
+            FileOf::Pack(index) => wanted(index, self.frame),
+            FileOf::Delta(delta) => delta.wanted(self.frame),
+        }
     }
 
     /// Fetches the frame and decodes it, every chunk in it verified. A frame that
     /// was hurt on its way is fetched once more.
     pub(crate) fn decode(&self, backend: &dyn Backend, decoder: &mut Decoder) -> Result<Vec<u8>> {
-        let frame: &Frame = &self.index.frames()[self.frame as usize];
-        let (key, range) = self.stored();
+        let index = match &self.file {
+            FileOf::Pack(index) => index,
+            FileOf::Delta(delta) => return delta.decode(backend, self.frame),
+        };
+        let frame: &Frame = &index.frames()[self.frame as usize];
+        let Wanted { key, range } = wanted(index, self.frame);
         let mut decode = || {
             let stored = backend.get_range(&key, range.start, range.end - range.start)?;
             decoder
-                .decode(&stored, self.index.chunks_of(frame))
+                .decode(&stored, index.chunks_of(frame))
                 .map_err(|fault| {
                     Error::corrupt(format_args!("{key} in {}", backend.describe()), fault)
                 })
@@ -144,6 +169,16 @@ impl Place {
             }
             other => other,
         }
+    }
+}
+
+/// The bytes of a pack's frame.
+fn wanted(index: &Index, frame: u32) -> Wanted {
+    let frame = &index.frames()[frame as usize];
+    let end = frame.offset + u64::from(frame.stored);
+    Wanted {
+        key: pack::pack_key(index.pack()),
+        range: frame.offset..end,
     }
 }
 

@@ -10,6 +10,7 @@ mod replay;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use self::locate::Place;
@@ -17,6 +18,7 @@ pub(crate) use self::locate::{Locations, list_packs, read_index};
 use crate::backend::{Backend, get_checked};
 use crate::canon::{END, Entry, padding};
 use crate::chunk::ChunkRef;
+use crate::delta::{Delta, Pair, Previous};
 use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
@@ -44,6 +46,10 @@ pub struct Image {
     /// Bytes of the canonical tar, as far as that is known.
     size: u64,
     locations: RwLock<Locations>,
+    /// Whether the indexes that the hint names are among them.
+    hinted: AtomicBool,
+    /// What makes chunks from those of another image.
+    delta: Option<Arc<Delta>>,
     /// The frame that was decoded last, for readers who ask for one chunk after
     /// another, and the decoder.
     recent: Mutex<Recent>,
@@ -54,6 +60,18 @@ pub struct Image {
 struct Recent {
     decoder: Decoder,
     frame: Option<((Blake3, u32), Vec<u8>)>,
+}
+
+/// Bytes to fetch.
+#[cfg(feature = "write")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    /// Frames with chunks that are not there, and all indexes.
+    pub(crate) missing: u64,
+    /// All frames and indexes.
+    pub(crate) whole: u64,
+    /// What the chunks that are not there decode to.
+    pub(crate) fresh: u64,
 }
 
 /// A part of an image, as [`Image::replay`] hands it out.
@@ -79,21 +97,24 @@ impl Image {
 
     /// An image whose manifest may not exist yet.
     pub(crate) fn with_layout(store: Store, id: ImageId, layout: LayoutRef) -> Result<Self> {
-        let mut locations = Locations::default();
-        let backend = store.backend();
-        // A hint may name packs that are gone or damaged: others may have the same
-        // chunks, and if not, the error belongs to the chunk. Nobody signs it, so it
-        // may also name one pack often, and very many.
-        let packs: BTreeSet<Blake3> = hinted(backend, &id)?.into_iter().collect();
-        locations.add(read_indexes(backend, &packs, HINTED_CHUNKS)?.0);
+        let image = Self::without_indexes(store, id, layout)?;
+        image.locate_hinted()?;
+        let backend = image.store.backend();
         if backend.is_far() {
             // Who opens an image reads its layout, and knows where it is.
-            let places = layout
+            let locations = image.locations.read().unwrap_or_else(PoisonError::into_inner);
+            let places = image
+                .layout
                 .chunks
                 .iter()
                 .filter_map(|chunk| locations.find(chunk).next());
             backend.expect(places.map(|place| place.wanted()).collect());
         }
+        Ok(image)
+    }
+
+    /// An image of which nothing was read yet.
+    fn without_indexes(store: Store, id: ImageId, layout: LayoutRef) -> Result<Self> {
         let decoder = Decoder::new().map_err(|error| {
             Error::new(ErrorKind::Io, "zstd could not be prepared").with_source(error)
         })?;
@@ -106,10 +127,36 @@ impl Image {
             id,
             layout,
             size: u64::MAX,
-            locations: RwLock::new(locations),
+            locations: RwLock::default(),
+            hinted: AtomicBool::new(false),
+            delta: None,
             recent,
             witness: None,
         })
+    }
+
+    /// An image whose chunks a delta makes from those of `previous`; what it cannot
+    /// make comes from packs, whose indexes are read when the first such chunk is
+    /// asked for.
+    pub(crate) fn with_delta(
+        store: Store,
+        manifest: &Manifest,
+        pair: &Pair,
+        previous: Arc<dyn Previous>,
+    ) -> Result<Self> {
+        let layout = manifest.layout.clone();
+        let delta = Delta::open(store.backend(), pair, previous, &layout.chunks)?;
+        let delta = Arc::new(delta);
+        let mut image = Self::without_indexes(store, manifest.image, layout)?;
+        image.size = manifest.size;
+        image.delta = Some(Arc::clone(&delta));
+        delta.resolve(image.store.backend(), &image.layout.chunks, |each| {
+            for item in image.entries()? {
+                each(&item?.1);
+            }
+            Ok(())
+        })?;
+        Ok(image)
     }
 
     /// The same image, which from now on tells `witness` what it has decoded.
@@ -126,6 +173,11 @@ impl Image {
             seen.insert(place.frame_id());
         }
         Ok(frame)
+    }
+
+    /// The chunks of the image's layout.
+    pub fn layout_chunks(&self) -> &[ChunkRef] {
+        &self.layout.chunks
     }
 
     /// The image's digest.
@@ -304,6 +356,10 @@ impl Image {
     /// Where a chunk is. If the packs of the hint do not have it, those that the
     /// store lists are asked as well.
     fn find(&self, chunk: &ChunkRef) -> Result<Place> {
+        let made = self.delta.as_ref();
+        if let Some(place) = made.and_then(|delta| Place::in_delta(delta, chunk)) {
+            return Ok(place);
+        }
         let known = || {
             let locations = self
                 .locations
@@ -314,11 +370,72 @@ impl Image {
         if let Some(place) = known() {
             return Ok(place);
         }
+        if !self.hinted.load(Ordering::Relaxed) {
+            self.locate_hinted()?;
+            if let Some(place) = known() {
+                return Ok(place);
+            }
+        }
         self.locate_all()?;
         known().ok_or_else(|| {
             let what = format_args!("{chunk} of the image {}", self.id);
             Error::missing(what, self.store.backend().describe())
         })
+    }
+
+    /// Adds the packs that the hint names.
+    fn locate_hinted(&self) -> Result<()> {
+        let backend = self.store.backend();
+        // A hint may name packs that are gone or damaged: others may have the same
+        // chunks, and if not, the error belongs to the chunk. Nobody signs it, so it
+        // may also name one pack often, and very many.
+        let packs: BTreeSet<Blake3> = hinted(backend, &self.id)?.into_iter().collect();
+        let (indexes, _) = read_indexes(backend, &packs, HINTED_CHUNKS)?;
+        let mut locations = self
+            .locations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        locations.add(indexes);
+        self.hinted.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What it costs to fetch the image from packs when these chunks are there, and
+    /// when none is.
+    #[cfg(feature = "write")]
+    pub(crate) fn cost(&self, had: &HashSet<Blake3>) -> Result<Cost> {
+        let (mut frames, mut missing) = (HashSet::new(), HashSet::new());
+        let mut fresh = HashSet::new();
+        let mut cost = Cost::default();
+        let mut add = |chunk: &ChunkRef| -> Result<()> {
+            let place = self.find(chunk)?;
+            let wanted = place.wanted().range;
+            if frames.insert(place.frame_id()) {
+                cost.whole += wanted.end - wanted.start;
+            }
+            if had.contains(chunk.digest()) {
+                return Ok(());
+            }
+            if missing.insert(place.frame_id()) {
+                cost.missing += wanted.end - wanted.start;
+            }
+            if fresh.insert(*chunk.digest()) {
+                cost.fresh += u64::from(chunk.len());
+            }
+            Ok(())
+        };
+        self.layout.chunks.iter().try_for_each(&mut add)?;
+        for item in self.entries()? {
+            item?.1.iter().try_for_each(&mut add)?;
+        }
+        let locations = self
+            .locations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let indexes = locations.stored();
+        cost.missing += indexes;
+        cost.whole += indexes;
+        Ok(cost)
     }
 
     /// Adds the packs that the store lists to those that the hint named.

@@ -1,0 +1,127 @@
+//! Deltas: what a machine that has one image lacks of another, made small.
+//!
+//! A delta belongs to a pair of images. It holds every chunk that the second one
+//! has and the first one has not, once, compressed against content of the first one
+//! that it resembles. It is a disposable extra: whoever reads an image with one gets
+//! the same chunks as from packs, each compared with the digest that the signed
+//! layout gives, and packs step in for what a delta cannot give.
+//!
+//! ```text
+//! FROM, TO --make--> groups: fresh runs of TO, and runs of FROM that resemble them
+//!                      |
+//!          one zstd frame each, with FROM's runs as its prefix
+//! ```
+//!
+//! A run names chunks by their place in an image and not by their digest: a reader
+//! has both layouts, and places compress where digests do not. What a frame is
+//! compressed against is always content of FROM, so frames depend on no other frame,
+//! and there is nothing that could go in circles. The format has its page at
+//! [`crate::format::delta`].
+
+#[cfg(feature = "write")]
+mod make;
+mod read;
+mod table;
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "write")]
+pub use self::make::{Made, Progress, make, publish};
+pub(crate) use self::read::Delta;
+pub use self::read::Previous;
+#[cfg(feature = "fuzz")]
+pub(crate) use self::table::Table;
+use crate::digest::{Blake3, ImageId};
+use crate::error::{Error, Result};
+use crate::pack::FRAME_MAX;
+
+/// The first bytes of a delta: name and version of the format.
+pub(crate) const MAGIC: [u8; 8] = *b"imgdlt\x00\x01";
+
+/// The most bytes that a frame decodes to.
+pub(crate) const FRESH_MAX: usize = FRAME_MAX;
+
+/// The most bytes that a frame is compressed against.
+pub(crate) const PRIOR_MAX: usize = 12 << 20;
+
+/// The longest description of a pair that is read.
+const PAIR_MAX: u64 = 4096;
+
+/// Folder of deltas and descriptions, as a prefix of keys.
+pub const FOLDER: &str = "deltas/";
+
+/// A delta of a store, and what other ways to the same image would cost.
+///
+/// Nobody signs this: it decides what is fetched, and never what is believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// Version of this document: 1.
+    pub schema: u32,
+    /// The image that is there.
+    pub from: ImageId,
+    /// The image that is wanted.
+    pub to: ImageId,
+    /// The delta's bytes, by digest.
+    pub delta: Blake3,
+    /// Bytes of the delta.
+    pub size: u64,
+    /// Bytes at its end that describe the rest.
+    pub table: u32,
+    /// Bytes to fetch from packs by range instead, indexes included.
+    pub packs: u64,
+    /// Bytes of everything that the wanted image takes in packs.
+    pub whole: u64,
+}
+
+impl Pair {
+    /// The key of the description.
+    pub fn key(from: &ImageId, to: &ImageId) -> String {
+        format!("{FOLDER}{}/{}.json", to.hex(), from.hex())
+    }
+
+    /// The key of the delta.
+    pub fn delta_key(&self) -> String {
+        delta_key(&self.delta)
+    }
+
+    /// Reads a description.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        let pair: Self = serde_json::from_slice(json)
+            .map_err(|error| Error::corrupt("the description of a delta", &error))?;
+        let least = MAGIC.len() as u64 + u64::from(pair.table);
+        if pair.schema != 1 || pair.table == 0 || pair.size < least {
+            return Err(Error::corrupt(
+                "the description of a delta",
+                "it contradicts itself, or is of another version",
+            ));
+        }
+        Ok(pair)
+    }
+
+    /// The JSON form of this description.
+    ///
+    /// # Panics
+    /// Never: every field has a JSON form.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a pair has a JSON form")
+    }
+}
+
+/// The key of the delta of that digest.
+pub(crate) fn delta_key(delta: &Blake3) -> String {
+    format!("{FOLDER}{}.delta", delta.hex())
+}
+
+/// The two images of the description with this key, FROM and TO.
+#[cfg(feature = "write")]
+pub(crate) fn parse_pair_key(key: &str) -> Option<(ImageId, ImageId)> {
+    let (to, from) = key.strip_prefix(FOLDER)?.split_once('/')?;
+    let from = from.strip_suffix(".json")?;
+    Some((Blake3::from_hex(from).ok()?, Blake3::from_hex(to).ok()?))
+}
+
+/// The longest description, for whoever reads one.
+pub(crate) const fn pair_limit() -> u64 {
+    PAIR_MAX
+}
