@@ -6,6 +6,7 @@
 
 use crate::canon::Entry;
 use crate::chunk::ChunkRef;
+use crate::delta::{Pair, Table};
 use crate::hint::Hint;
 use crate::key::KeyPair;
 use crate::layout;
@@ -44,6 +45,17 @@ pub fn places(bytes: &[u8]) -> Option<Vec<(u32, usize)>> {
     (0..index.chunks().len() as u32)
         .map(|chunk| index.place(chunk))
         .collect()
+}
+
+/// How many frames the rows of a delta's table describe, and the rows written again.
+pub fn delta(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let table = Table::from_rows(bytes).ok()?;
+    Some((table.groups.len(), table.to_rows()))
+}
+
+/// A description of a delta, encoded again.
+pub fn pair(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some(Pair::from_json(bytes).ok()?.to_json())
 }
 
 /// A hint, encoded again.

@@ -73,8 +73,7 @@ impl Two {
         let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
         let from = publish(&store, &dir.path().join("one"));
         let to = publish(&store, &dir.path().join("two"));
-        let made =
-            delta::publish(store.read(), store.place(), &from, &to, &|_| {}).unwrap();
+        let made = delta::publish(store.read(), store.place(), &from, &to, &|_| {}).unwrap();
         Self {
             dir,
             from,
@@ -190,8 +189,7 @@ fn the_same_images_make_the_same_delta() {
     need_root();
     let two = Two::new();
     let store = DirStore::open_or_create(two.root()).unwrap();
-    let again =
-        delta::publish(store.read(), store.place(), &two.from, &two.to, &|_| {}).unwrap();
+    let again = delta::publish(store.read(), store.place(), &two.from, &two.to, &|_| {}).unwrap();
     assert_eq!(again, two.made);
     let none = two.store().pair(&two.to.image, &two.from.image).unwrap();
     assert_eq!(none, None);
@@ -202,14 +200,23 @@ fn what_the_machine_lacks_comes_from_packs() {
     need_root();
     let two = Two::new();
     let gone = |_: &ChunkRef, _| None;
-    is(&two.read(Altered(two.previous(), gone)).unwrap().0, &two.to.image);
+    is(
+        &two.read(Altered(two.previous(), gone)).unwrap().0,
+        &two.to.image,
+    );
     let altered = |_: &ChunkRef, mut bytes: Vec<u8>| {
         bytes[0] ^= 1;
         Some(bytes)
     };
-    is(&two.read(Altered(two.previous(), altered)).unwrap().0, &two.to.image);
+    is(
+        &two.read(Altered(two.previous(), altered)).unwrap().0,
+        &two.to.image,
+    );
     let longer = |_: &ChunkRef, bytes: Vec<u8>| Some([&bytes[..], b"x"].concat());
-    is(&two.read(Altered(two.previous(), longer)).unwrap().0, &two.to.image);
+    is(
+        &two.read(Altered(two.previous(), longer)).unwrap().0,
+        &two.to.image,
+    );
 }
 
 #[test]
@@ -256,7 +263,11 @@ fn a_delta_of_other_images_is_refused() {
     let error = two.read(two.previous()).unwrap_err();
     assert!(error.to_string().contains("another pair"), "{error}");
     // One that says nothing true about itself.
-    for (size, table) in [(7, 1), (100, 0), (two.made.pair.size, two.made.pair.table - 1)] {
+    for (size, table) in [
+        (7, 1),
+        (100, 0),
+        (two.made.pair.size, two.made.pair.table - 1),
+    ] {
         let wrong = Pair {
             size,
             table,

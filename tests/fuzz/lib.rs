@@ -17,6 +17,7 @@
 // A panic in here is a finding.
 #![allow(clippy::missing_panics_doc)]
 
+mod delta;
 mod index;
 mod json;
 mod layout;
@@ -42,11 +43,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     target("tar", tar::run, seeds::tars),
     target("tree", tree::run, seeds::choices),
     target("layout", layout::run, seeds::layouts),
     target("index", index::run, seeds::indexes),
+    target("delta", delta::run, seeds::deltas),
     target("manifest", manifest::run, seeds::manifests),
     target("json", json::run, seeds::documents),
     target("hint", small::hint, seeds::hints),

@@ -26,10 +26,13 @@ fn what_was_found() {
 #[test]
 fn seeds_are_accepted() {
     type Accepts = fn(&[u8]) -> bool;
-    let accepted: [(&str, Accepts); 5] = [
+    let accepted: [(&str, Accepts); 6] = [
         ("tar", canonical),
         ("layout", |bytes| store::fuzz::layout(bytes).is_some()),
         ("index", |bytes| store::fuzz::index(bytes).is_some()),
+        ("delta", |bytes| {
+            store::fuzz::delta(bytes).is_some() || store::fuzz::pair(bytes).is_some()
+        }),
         ("hint", |bytes| store::fuzz::hint(bytes).is_some()),
         ("manifest", |bytes| {
             store::Manifest::from_json(bytes).is_ok()
@@ -93,4 +96,4 @@ macro_rules! targets {
     };
 }
 
-targets! { tar tree layout index manifest json hint log key toml }
+targets! { tar tree layout index delta manifest json hint log key toml }

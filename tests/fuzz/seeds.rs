@@ -142,6 +142,30 @@ pub(crate) fn indexes() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Rows of tables, and one description.
+pub(crate) fn deltas() -> Vec<Vec<u8>> {
+    let (from, to) = (Blake3::of(b"from"), Blake3::of(b"to"));
+    let rows = |groups: u8, rest: &[u8]| {
+        let images = [&from.bytes()[..], to.bytes()].concat();
+        [&images[..], &[groups], rest].concat()
+    };
+    let pair = format!(
+        r#"{{"schema":1,"from":"{from}","to":"{to}","delta":"{from}","size":900,"table":80,"packs":4000,"whole":90000}}"#
+    );
+    vec![
+        rows(0, &[]),
+        rows(1, &[100, 0, 1, 0, 0, 1]),
+        // 300 bytes; two runs behind each other, one further back; a large number.
+        rows(
+            1,
+            &[
+                0xac, 2, 2, 8, 0, 1, 2, 9, 1, 2, 20, 0, 3, 7, 0xff, 0xff, 3, 2,
+            ],
+        ),
+        pair.into_bytes(),
+    ]
+}
+
 pub(crate) fn manifests() -> Vec<Vec<u8>> {
     let plain = manifest();
     let mut full = manifest();

@@ -16,6 +16,7 @@
 
 mod census;
 mod check;
+mod deltas;
 mod gc;
 mod pins;
 mod repack;

@@ -52,6 +52,8 @@ pub struct Stats {
     pub waste: u64,
     /// Retained inputs.
     pub inputs: Amount,
+    /// Deltas and their descriptions.
+    pub deltas: Amount,
     /// Manifests, hints, logs, pins and environments.
     pub metadata: Amount,
     /// What was moved aside as damaged.
@@ -67,10 +69,16 @@ pub struct Stats {
 impl Stats {
     /// Bytes of everything.
     pub fn stored(&self) -> u64 {
-        [self.packs, self.inputs, self.metadata, self.quarantine]
-            .iter()
-            .map(|amount| amount.bytes)
-            .sum::<u64>()
+        [
+            self.packs,
+            self.inputs,
+            self.deltas,
+            self.metadata,
+            self.quarantine,
+        ]
+        .iter()
+        .map(|amount| amount.bytes)
+        .sum::<u64>()
             + self.leftover
     }
 }
@@ -97,6 +105,7 @@ pub fn stats(store: &Store, place: &dyn Survey) -> Result<Stats> {
         pins: pins::pins(place)?,
         inputs: Amount::of(place, &[INPUTS])?,
         quarantine: Amount::of(place, &["quarantine/"])?,
+        deltas: Amount::of(place, &[crate::delta::FOLDER])?,
         metadata: Amount::of(
             place,
             &[

@@ -113,6 +113,13 @@ pub(crate) fn delta_key(delta: &Blake3) -> String {
     format!("{FOLDER}{}.delta", delta.hex())
 }
 
+/// The delta with this key.
+#[cfg(feature = "write")]
+pub(crate) fn parse_delta_key(key: &str) -> Option<Blake3> {
+    let hex = key.strip_prefix(FOLDER)?.strip_suffix(".delta")?;
+    Blake3::from_hex(hex).ok()
+}
+
 /// The two images of the description with this key, FROM and TO.
 #[cfg(feature = "write")]
 pub(crate) fn parse_pair_key(key: &str) -> Option<(ImageId, ImageId)> {

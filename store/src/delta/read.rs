@@ -195,7 +195,11 @@ fn damaged(key: &str, backend: &dyn Backend, why: &str) -> Error {
 /// Decodes a frame. The size is compared before any work is done, and the output
 /// cannot outgrow it.
 fn decode(stored: &[u8], prior: &[u8], fresh: &Fresh<'_>) -> Result<Vec<u8>, &'static str> {
-    let known: u64 = fresh.chunks.iter().map(|chunk| u64::from(chunk.len())).sum();
+    let known: u64 = fresh
+        .chunks
+        .iter()
+        .map(|chunk| u64::from(chunk.len()))
+        .sum();
     let announced = zstd_safe::get_frame_content_size(stored)
         .ok()
         .flatten()

@@ -3,8 +3,6 @@
 use std::io::Read;
 
 use super::{FRESH_MAX, MAGIC};
-#[cfg(feature = "write")]
-use crate::digest::LEN;
 use crate::digest::{Blake3, ImageId};
 use crate::pack::FRAME_CHUNKS;
 
@@ -63,11 +61,7 @@ impl Table {
         if raw.len() as u64 > TABLE_MAX {
             return Err("its table is too long");
         }
-        let mut input = &raw[..];
-        let table = read(&mut input).ok_or("its table is malformed")?;
-        if !input.is_empty() {
-            return Err("there is something behind its table");
-        }
+        let table = Self::from_rows(&raw)?;
         let total: u64 = table.groups.iter().map(|g| u64::from(g.stored)).sum();
         if MAGIC.len() as u64 + total != frames {
             return Err("its frames are not as long as its table says");
@@ -75,9 +69,29 @@ impl Table {
         Ok(table)
     }
 
+    /// Reads what the table decompresses to.
+    pub(crate) fn from_rows(rows: &[u8]) -> Result<Self, &'static str> {
+        let mut input = rows;
+        let table = read(&mut input).ok_or("its table is malformed")?;
+        if input.is_empty() {
+            Ok(table)
+        } else {
+            Err("there is something behind its table")
+        }
+    }
+
     /// The bytes of the table.
     #[cfg(feature = "write")]
     pub(crate) fn encode(&self) -> std::io::Result<Vec<u8>> {
+        let mut stored = zstd::bulk::compress(&self.to_rows(), 19)?;
+        let check = Blake3::of(&stored);
+        stored.extend_from_slice(check.bytes());
+        Ok(stored)
+    }
+
+    /// The same before it is compressed.
+    #[cfg(feature = "write")]
+    pub(crate) fn to_rows(&self) -> Vec<u8> {
         let mut raw = Vec::new();
         raw.extend_from_slice(self.from.bytes());
         raw.extend_from_slice(self.to.bytes());
@@ -97,11 +111,7 @@ impl Table {
                 }
             }
         }
-        let mut stored = zstd::bulk::compress(&raw, 19)?;
-        let check = Blake3::of(&stored);
-        debug_assert_eq!(check.bytes().len(), LEN);
-        stored.extend_from_slice(check.bytes());
-        Ok(stored)
+        raw
     }
 }
 
@@ -238,7 +248,11 @@ mod tests {
         let broken = |change: fn(&mut Table)| {
             let mut table = sample();
             change(&mut table);
-            let frames = 8 + table.groups.iter().map(|g| u64::from(g.stored)).sum::<u64>();
+            let frames = 8 + table
+                .groups
+                .iter()
+                .map(|g| u64::from(g.stored))
+                .sum::<u64>();
             Table::parse(&table.encode().unwrap(), frames).unwrap_err()
         };
         for change in [
@@ -268,7 +282,13 @@ mod tests {
             assert_eq!(take(&mut input), Some(number));
             assert!(input.is_empty());
         }
-        for wrong in [&[][..], &[0x80], &[0x80, 0], &[0xff; 5], &[0xff, 0xff, 0xff, 0xff, 0x1f]] {
+        for wrong in [
+            &[][..],
+            &[0x80],
+            &[0x80, 0],
+            &[0xff; 5],
+            &[0xff, 0xff, 0xff, 0xff, 0x1f],
+        ] {
             assert_eq!(take(&mut &wrong[..]), None, "{wrong:?}");
         }
     }

@@ -64,7 +64,8 @@
 //! - it is one of the newest N of its name that are not released.
 //!
 //! With an image are kept all its chunks, its hint, log and attestations, its recipe and lock, and
-//! all inputs that the lock names: it can be built again. The grace period covers
+//! all inputs that the lock names: it can be built again. A delta is kept while both
+//! of its images are. The grace period covers
 //! every other object as well. A collector that cannot read all this, be it an
 //! environment that does not verify, a manifest, a lock, a chunk of a kept image
 //! that no pack has, removes nothing.

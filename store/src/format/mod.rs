@@ -15,6 +15,7 @@
 //! | [`log`] | `logs/HEX.json.zst` | yes |
 //! | [`attestation`] | `attestations/HEX/SHA256.json` | never |
 //! | [`environment`] | `env/NAME/...` | `timestamp.json` only |
+//! | [`delta`] | `deltas/HEX.delta`, `deltas/HEX/HEX.json` | the description |
 //! | [`export`] | none: files that are carried by hand | never |
 //! | [`store`] | `imgbuild-store` | never |
 //! | [`care`] | `pins/HEX.json`, `quarantine/KEY` | yes |
@@ -107,6 +108,7 @@
 pub mod attestation;
 pub mod care;
 pub mod catalogue;
+pub mod delta;
 pub mod environment;
 pub mod export;
 pub mod hint;

@@ -102,7 +102,10 @@ impl Image {
         let backend = image.store.backend();
         if backend.is_far() {
             // Who opens an image reads its layout, and knows where it is.
-            let locations = image.locations.read().unwrap_or_else(PoisonError::into_inner);
+            let locations = image
+                .locations
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
             let places = image
                 .layout
                 .chunks

@@ -143,6 +143,7 @@ fn show(plan: &Plan, objects: &[Gone], deleted: bool, frees: u64, ui: &Ui) {
     for (folder, what) in [
         ("packs/", "packs and indexes"),
         ("inputs/", "inputs"),
+        ("deltas/", "deltas and their descriptions"),
         ("logs/", "logs"),
         ("hints/", "hints"),
     ] {

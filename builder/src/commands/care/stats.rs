@@ -23,6 +23,7 @@ struct Shown {
     waste: u64,
     inputs: u64,
     inputs_bytes: u64,
+    deltas_bytes: u64,
     metadata_bytes: u64,
     quarantine: u64,
     quarantine_bytes: u64,
@@ -61,6 +62,7 @@ pub(super) fn run(settings: &Settings, ui: &mut Ui) -> Result<()> {
             waste: stats.waste,
             inputs: stats.inputs.count,
             inputs_bytes: stats.inputs.bytes,
+            deltas_bytes: stats.deltas.bytes,
             metadata_bytes: stats.metadata.bytes,
             quarantine: stats.quarantine.count,
             quarantine_bytes: stats.quarantine.bytes,
@@ -80,6 +82,9 @@ pub(super) fn run(settings: &Settings, ui: &mut Ui) -> Result<()> {
     );
     line("waste", ui::size(stats.waste));
     line("inputs", amount(stats.inputs));
+    if stats.deltas.count > 0 {
+        line("deltas", amount(stats.deltas));
+    }
     line("metadata", amount(stats.metadata));
     line("quarantine", amount(stats.quarantine));
     line("unfinished", ui::size(stats.leftover));

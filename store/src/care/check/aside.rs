@@ -42,9 +42,15 @@ pub fn quarantine(report: &Report, place: &dyn Writable) -> Result<Moved> {
         } else if key.starts_with(IMAGES) {
             aside(place, key, &mut moved)?;
             restore(place, key, &mut moved)?;
-        } else if [INPUTS, "hints/", "logs/", crate::attest::FOLDER]
-            .iter()
-            .any(|f| key.starts_with(f))
+        } else if [
+            INPUTS,
+            "hints/",
+            "logs/",
+            crate::attest::FOLDER,
+            crate::delta::FOLDER,
+        ]
+        .iter()
+        .any(|f| key.starts_with(f))
         {
             aside(place, key, &mut moved)?;
         }

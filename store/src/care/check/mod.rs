@@ -129,7 +129,7 @@ pub fn check(
     let _steady = place.try_share(LOCK)?.ok_or_else(|| busy(place))?;
     let mut report = Report::default();
     let subjects = objects::subjects(store, place, &mut report)?;
-    objects::beside(place, &mut report)?;
+    objects::beside(place, quick, &mut report)?;
     let census = Census::read(place)?;
     for (index, why) in &census.damaged {
         report.damage.push(Damage {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::Digest as _;
 
-use super::super::pins;
 use super::super::roots::{environments, released};
+use super::super::{deltas, pins};
 use super::{Damage, Hurt, Meter, Report};
 use crate::attest;
 use crate::digest::{ImageId, Sha256};
@@ -126,8 +126,8 @@ fn damaged(report: &mut Report, key: String, why: String) {
     report.damage.push(Damage { key, why });
 }
 
-/// Reads pins, hints, logs and attestations: small, and no image depends on them.
-pub(super) fn beside(place: &dyn Survey, report: &mut Report) -> Result<()> {
+/// Reads pins, hints, logs, attestations and deltas: no image depends on them.
+pub(super) fn beside(place: &dyn Survey, quick: bool, report: &mut Report) -> Result<()> {
     if let Err(error) = pins::pins(place) {
         if error.kind() != ErrorKind::Corrupt {
             return Err(error);
@@ -156,6 +156,11 @@ pub(super) fn beside(place: &dyn Survey, report: &mut Report) -> Result<()> {
             Err(Error::corrupt(&key, "its digest is not its name"))
         };
         read(place, object, dsse::MAX_BYTES, named, report)?;
+    }
+    for delta in deltas::list(place)? {
+        if let Some(why) = deltas::check(place, &delta.object, quick) {
+            damaged(report, delta.object.key, why);
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::census::{Census, Marked, Owner};
+use super::super::deltas;
 use super::super::roots::{Root, Roots, Why};
 use super::{Collector, Stage, young};
 use crate::digest::{Blake3, ImageId, Sha256};
@@ -24,6 +25,7 @@ pub(super) struct Marking {
     pub(super) inputs: BTreeSet<Sha256>,
     pub(super) writers: Writers,
     pub(super) others: Vec<Object>,
+    pub(super) deltas: Vec<deltas::Listed>,
     pub(super) now: u64,
     /// Locks that were read, with the inputs that they name.
     locks: HashMap<Sha256, Vec<Sha256>>,
@@ -58,6 +60,7 @@ impl Marking {
         ] {
             others.extend(place.survey(folder)?);
         }
+        let deltas = deltas::list(place)?;
         // After the manifests: whatever they need is listed.
         let census = Census::read(place)?;
         let mut marking = Self {
@@ -68,6 +71,7 @@ impl Marking {
             census,
             writers,
             others,
+            deltas,
             now,
         };
         let keep = marking.decide(collector);
@@ -78,6 +82,12 @@ impl Marking {
             marking.keep(collector, image, why, true)?;
         }
         Ok(marking)
+    }
+
+    /// Whether the images at both ends of any of these pairs are kept.
+    pub(super) fn keeps_any(&self, pairs: &BTreeSet<(ImageId, ImageId)>) -> bool {
+        let kept = |image: &ImageId| self.kept.contains_key(image);
+        pairs.iter().any(|(from, to)| kept(from) && kept(to))
     }
 
     /// Whether an object was written within the grace period.

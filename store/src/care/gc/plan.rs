@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use super::super::deltas::Listed;
 use super::mark::Marking;
 use super::{Collector, Dead, Gone, Kept, Plan, Worn};
 use crate::attest;
@@ -24,6 +25,8 @@ pub(super) struct Doomed {
     pub(super) packs: Vec<usize>,
     /// Inputs.
     pub(super) inputs: Vec<(Sha256, Object)>,
+    /// Deltas and their descriptions.
+    pub(super) deltas: Vec<Listed>,
 }
 
 impl Marking {
@@ -75,6 +78,13 @@ impl Marking {
                 }
             }
         }
+        for delta in &self.deltas {
+            // One of no pair may be older than its description, by its own age.
+            let alone = delta.pairs.is_empty();
+            if !self.keeps_any(&delta.pairs) && goes(&[&delta.object], alone) {
+                doomed.deltas.push(delta.clone());
+            }
+        }
         for stray in &self.census.strays {
             if goes(&[stray], true) {
                 doomed.strays.push(stray.clone());
@@ -122,6 +132,7 @@ impl Doomed {
         objects.extend(&self.strays);
         objects.extend(packs.flat_map(|pack| [&pack.index, &pack.file]));
         objects.extend(self.inputs.iter().map(|(_, object)| object));
+        objects.extend(self.deltas.iter().map(|delta| &delta.object));
         objects
     }
 }

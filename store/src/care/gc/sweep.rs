@@ -6,6 +6,7 @@ use super::super::roots::Why;
 use super::mark::Marking;
 use super::plan::Doomed;
 use super::{Collected, Collector, Gone, hints};
+use crate::delta;
 use crate::error::Result;
 use crate::pack;
 use crate::store::{IMAGES, INPUTS, manifest_key};
@@ -73,6 +74,7 @@ pub(super) fn sweep(
         "logs/",
         crate::attest::FOLDER,
         pack::FOLDER,
+        delta::FOLDER,
         INPUTS,
     ];
     let gate = Gate::shut(collector, marking, place, &folders)?;
@@ -101,6 +103,9 @@ pub(super) fn sweep(
     for number in &doomed.packs {
         let pack = &marking.census.packs[*number];
         remove(&[&pack.index, &pack.file], pack.living() > 0)?;
+    }
+    for delta in &doomed.deltas {
+        remove(&[&delta.object], marking.keeps_any(&delta.pairs))?;
     }
     for (input, object) in &doomed.inputs {
         remove(&[object], marking.inputs.contains(input))?;

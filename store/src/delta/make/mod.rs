@@ -32,8 +32,8 @@ use crate::writable::{Draft, Writable};
 /// Frames that wait for a compressor or for the writer: each is up to 16 MiB.
 const QUEUE: usize = 1;
 
-/// The level pays: a delta is made once and fetched by every machine.
-const LEVEL: i32 = 19;
+/// Higher ones take five times as long for nothing, or ten times for a twelfth.
+const LEVEL: i32 = 12;
 
 /// How far the making is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -267,7 +267,10 @@ fn compress(jobs: &Mutex<Receiver<Content>>, frames: &SyncSender<Frame>) {
 fn frame(prior: &[u8], fresh: &[u8]) -> Result<Vec<u8>> {
     let failed = |code| {
         let name = zstd::zstd_safe::get_error_name(code);
-        Error::new(ErrorKind::Io, format!("zstd cannot compress a frame: {name}"))
+        Error::new(
+            ErrorKind::Io,
+            format!("zstd cannot compress a frame: {name}"),
+        )
     };
     let mut zstd = CCtx::create();
     // The window reaches all of what it is compressed against.

@@ -50,7 +50,9 @@ impl Planner {
 
     /// Whether FROM lacks any of these chunks and no frame makes it yet.
     pub(super) fn lacks(&self, chunks: &[ChunkRef]) -> bool {
-        chunks.iter().any(|chunk| !self.had.contains(chunk.digest()))
+        chunks
+            .iter()
+            .any(|chunk| !self.had.contains(chunk.digest()))
     }
 
     /// Takes in what FROM lacks of an entry of TO, and hands out finished frames.
@@ -189,16 +191,17 @@ impl<'a> Related<'a> {
         }
         let before = self.common[..start].iter().rev().find_map(|c| *c);
         let after = self.common[end..].iter().find_map(|c| *c);
-        let offset = |chunk: usize| -> u64 {
-            chunks[..chunk].iter().map(|c| u64::from(c.len())).sum()
-        };
+        let offset =
+            |chunk: usize| -> u64 { chunks[..chunk].iter().map(|c| u64::from(c.len())).sum() };
         let (from, to) = (self.starts[start], self.starts[end]);
         let whole = self.starts[self.starts.len() - 1].max(1);
-        let scale = |at: u64| (u128::from(at) * u128::from(self.file.size) / u128::from(whole)) as u64;
+        let scale =
+            |at: u64| (u128::from(at) * u128::from(self.file.size) / u128::from(whole)) as u64;
         let (low, high) = match (before, after) {
-            (Some(before), Some(after)) if before < after => {
-                (offset(before), offset(after) + u64::from(chunks[after].len()))
-            }
+            (Some(before), Some(after)) if before < after => (
+                offset(before),
+                offset(after) + u64::from(chunks[after].len()),
+            ),
             (Some(before), _) => (offset(before), offset(before) + (to - from) + MARGIN),
             (None, Some(after)) => {
                 let end = offset(after) + u64::from(chunks[after].len());
