@@ -293,6 +293,58 @@ fn in_doubt_nothing_is_removed() {
 }
 
 #[test]
+fn deltas_go_with_their_images() {
+    let Versions {
+        example,
+        manifests,
+        root,
+    } = Versions::new();
+    let Example { dir, store, .. } = example;
+    let [one, two, three] = &manifests[..] else {
+        panic!("three versions")
+    };
+    let pairs = [(one, two), (two, three)].map(|(from, to)| {
+        let made = store::delta::publish(store.read(), store.place(), from, to, &|_| {});
+        made.unwrap().pair
+    });
+    let there = |pair: &store::delta::Pair| {
+        let keys = [
+            store::delta::Pair::key(&pair.from, &pair.to),
+            pair.delta_key(),
+        ];
+        let there = keys.map(|key| root.join(key).exists());
+        assert_eq!(there[0], there[1], "a delta and its description");
+        there[0]
+    };
+    for manifest in [one, two] {
+        care::pin(store.place(), &manifest.image, "").unwrap();
+    }
+    drop(store);
+    let store = DirStore::open_or_create(&root).unwrap();
+    collect(&store, STRICT);
+    assert_eq!(pairs.each_ref().map(there), [true, false]);
+    let stats = care::stats(store.read(), store.place()).unwrap();
+    assert_eq!(stats.deltas.count, 2);
+
+    // A delta that is damaged is found and moved away; the image is not hurt.
+    let check =
+        |quick| care::check(store.read(), store.place(), quick, &no_inputs, &|_| {}).unwrap();
+    assert!(check(false).damage.is_empty());
+    let path = root.join(pairs[0].delta_key());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    assert!(check(true).damage.is_empty(), "quick reads no content");
+    let report = check(false);
+    assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
+    assert_eq!(report.damage[0].key, pairs[0].delta_key());
+    assert!(report.hurt.is_empty(), "{:?}", report.hurt);
+    care::quarantine(&report, store.place()).unwrap();
+    assert!(!path.exists());
+    drop(dir);
+}
+
+#[test]
 fn two_collectors_and_a_dead_writer() {
     let versions = Versions::new();
     let store = versions.other();
