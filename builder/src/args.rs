@@ -67,12 +67,12 @@ Example: imgbuild log dev/fanery-node 4";
 const DELTA_HELP: &str = "\
 FROM and TO are digests, their first 8 or more hex digits, NAME (its newest
 release) or ENV/NAME. The delta holds the content that TO has and FROM has not,
-compressed against what it resembles in FROM. Nodes that have FROM take it when it
-is the cheapest way; whatever comes out is verified like any content, and what does
-not come out is fetched from packs. It can be removed at any time, and `store gc`
-does so when one of the two images goes.
+compressed against what it resembles in FROM. Whatever comes out is verified like any
+content, and what does not come out is fetched from packs. It can be removed at any
+time, and `store gc` does so when one of the two images goes. imgnode fetches from
+packs and does not use deltas yet.
 
-Stdout says how many bytes a node fetches with the delta, from packs, and without
+Stdout says how many bytes there are to fetch with the delta, from packs, and without
 FROM.
 
 Example: imgbuild delta prod/fanery-node dev/fanery-node";

@@ -320,7 +320,7 @@ fn deltas_go_with_their_images() {
         care::pin(store.place(), &manifest.image, "").unwrap();
     }
     drop(store);
-    let store = DirStore::open_or_create(&root).unwrap();
+    let store = WritableStore::open_or_create(&root).unwrap();
     collect(&store, STRICT);
     assert_eq!(pairs.each_ref().map(there), [true, false]);
     let stats = care::stats(store.read(), store.place()).unwrap();

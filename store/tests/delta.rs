@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use store::chunk::ChunkRef;
 use store::delta::{self, Made, Pair, Previous};
-use store::{Backend, DirBackend, DirStore, Image, ImageId, Manifest, Result, Store, Wanted};
+use store::{Backend, DirBackend, Image, ImageId, Manifest, Result, Store, Wanted, WritableStore};
 use support::{any_tree, make, need_root, noise, publish};
 
 /// A store with two images and the delta between them.
@@ -70,7 +70,7 @@ impl Two {
 
     /// The trees `one` and `two` in a directory.
     fn of(dir: tempfile::TempDir) -> Self {
-        let store = DirStore::open_or_create(dir.path().join("store")).unwrap();
+        let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
         let from = publish(&store, &dir.path().join("one"));
         let to = publish(&store, &dir.path().join("two"));
         let made = delta::publish(store.read(), store.place(), &from, &to, &|_| {}).unwrap();
@@ -188,7 +188,7 @@ fn a_delta_is_small_and_enough() {
 fn the_same_images_make_the_same_delta() {
     need_root();
     let two = Two::new();
-    let store = DirStore::open_or_create(two.root()).unwrap();
+    let store = WritableStore::open_or_create(two.root()).unwrap();
     let again = delta::publish(store.read(), store.place(), &two.from, &two.to, &|_| {}).unwrap();
     assert_eq!(again, two.made);
     let none = two.store().pair(&two.to.image, &two.from.image).unwrap();
@@ -284,7 +284,7 @@ fn a_full_disk_leaves_nothing() {
     let two = Two::new();
     let before = support::files(&two.root());
     // The place of the draft is gone: what is written is lost, and said to be.
-    let store = DirStore::open_or_create(two.root()).unwrap();
+    let store = WritableStore::open_or_create(two.root()).unwrap();
     let failing = delta::make(
         &two.store().image(&two.to).unwrap(),
         &two.previous(),

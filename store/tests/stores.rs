@@ -135,7 +135,7 @@ fn replay_leaves_out_the_chunks_that_are_had() {
         .unwrap()
         .flat_map(|item| item.unwrap().1)
         .collect();
-    let had = |chunk: &store::chunk::ChunkRef| chunk.digest().bytes()[0] % 2 == 0;
+    let had = |chunk: &store::chunk::ChunkRef| chunk.digest().bytes()[0].is_multiple_of(2);
     let (mut came, mut content) = (Vec::new(), 0);
     image
         .replay_without(&had, &mut |part| {

@@ -140,13 +140,11 @@ impl Delta {
         let mut prior = Vec::new();
         for chunk in &self.prior[group as usize] {
             let bytes = self.previous.fetch(chunk)?;
-            match bytes.filter(|bytes| chunk.names(bytes)) {
-                Some(bytes) => prior.extend_from_slice(&bytes),
-                None => {
-                    let why = format!("{chunk}, which it builds on, is not here as it was");
-                    return Err(Error::corrupt(&self.key, why));
-                }
-            }
+            let Some(bytes) = bytes.filter(|bytes| chunk.names(bytes)) else {
+                let why = format!("{chunk}, which it builds on, is not here as it was");
+                return Err(Error::corrupt(&self.key, why));
+            };
+            prior.extend_from_slice(&bytes);
         }
         let Wanted { key, range } = self.wanted(group);
         let decode = || {

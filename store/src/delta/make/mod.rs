@@ -101,7 +101,7 @@ pub fn make(
             let mut layouts = Kin::default();
             layouts.add(0, b"", &layout);
             for job in planner.entry(0, to.layout_chunks(), layouts.of(b"", 0)) {
-                reader.send(job)?;
+                reader.send(&job)?;
             }
             for (item, number) in to.entries()?.zip(1_u32..) {
                 let (entry, chunks) = item?;
@@ -110,10 +110,10 @@ pub fn make(
                 }
                 let relative = kin.of(&entry.path, entry.size());
                 for job in planner.entry(number, &chunks, relative) {
-                    reader.send(job)?;
+                    reader.send(&job)?;
                 }
             }
-            planner.finish().map_or(Ok(()), |job| reader.send(job))
+            planner.finish().map_or(Ok(()), |job| reader.send(&job))
         });
         let written = out.write_all(&frames.1);
         // Nobody waits for frames any more: the compressors and the reader end.
@@ -212,7 +212,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn send(&mut self, job: Job) -> Result<()> {
+    fn send(&mut self, job: &Job) -> Result<()> {
         let read = |image: &Image, runs: &[(_, Vec<ChunkRef>)]| -> Result<Vec<u8>> {
             let mut content = Vec::new();
             for chunk in runs.iter().flat_map(|(_, chunks)| chunks) {

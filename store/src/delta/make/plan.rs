@@ -80,7 +80,8 @@ impl Planner {
             if !fits {
                 jobs.push(mem::take(&mut self.open));
             }
-            self.open.add(entry, start, &chunks[start..at], prior);
+            self.open
+                .add(entry, start, &chunks[start..at], prior.as_ref());
         }
         jobs
     }
@@ -110,11 +111,12 @@ impl Job {
                 && self.prior.len() < FRAME_CHUNKS / 2)
     }
 
-    fn add(&mut self, entry: u32, first: usize, chunks: &[ChunkRef], prior: Option<Stretch<'_>>) {
+    fn add(&mut self, entry: u32, first: usize, chunks: &[ChunkRef], prior: Option<&Stretch<'_>>) {
         if let Some(Stretch {
             file, first, end, ..
         }) = prior
         {
+            let (first, end) = (*first, *end);
             // A relative of several runs or files is needed once.
             let mut at = first;
             while at < end {
