@@ -45,7 +45,9 @@ pub(super) fn run(args: &DeltaArgs, settings: &Settings, ui: &mut Ui) -> Result<
     };
     let made = delta::publish(store.read(), store.place(), &from, &to, &progress)
         .context(|| format!("cannot make a delta from {} to {}", from.image, to.image))?;
-    let phase = shown.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let phase = shown
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     phase.finish(&format!(
         "{} of changed content in {}",
         ui::size(made.fresh),
