@@ -19,10 +19,14 @@
 //! - *app changed*: another version of the app of `fanery.toml`, one more file in
 //!   `minbase.toml`.
 //!
+//! Each contender has a new ext4 file system to itself, in a file: one on which many
+//! files were just deleted finds free inodes slowly, whoever deleted them.
+//!
 //! The peers install the packages of the lock and stop there. What `imgbuild` does
 //! beyond that is in its figures: virtualenvs, tests, the leak gate, the signed
 //! image in the store.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -90,7 +94,7 @@ impl Subject {
     /// Every contender once.
     fn round(&self, table: &mut Table) {
         let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
-        let place = Place(dir.path());
+        let place = Place::new(dir.path());
         let recipes = place.recipes();
         let recipe = recipes.join(format!("{}.toml", self.name));
         let mut row = |what: &str, who: &'static str, seconds: Duration| {
@@ -160,18 +164,49 @@ fn debs(lock: &str) -> Vec<Deb> {
     sections.filter_map(section).collect()
 }
 
-/// The directory of one round.
-struct Place<'a>(&'a Path);
+/// The directory of one round, and the file systems in it.
+struct Place<'a> {
+    dir: &'a Path,
+    mounted: RefCell<Vec<PathBuf>>,
+}
 
-impl Place<'_> {
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        for path in self.mounted.borrow().iter() {
+            // What stays mounted is in the way of removing the directory, which says so.
+            let _ = Command::new("umount").arg(path).status();
+        }
+    }
+}
+
+impl<'a> Place<'a> {
+    fn new(dir: &'a Path) -> Self {
+        let mounted = RefCell::default();
+        Self { dir, mounted }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.dir.join(name)
+    }
+
+    /// A new file system, mounted at `name`.
+    fn mount(&self, name: &str) -> PathBuf {
+        let (path, image) = (self.path(name), self.path(&format!("{name}.ext4")));
+        fs::create_dir(&path).expect("it is new");
+        let file = fs::File::create(&image).expect("it is new");
+        file.set_len(32 << 30).expect("it may be sparse");
+        let mut format = Command::new("mkfs.ext4");
+        timed(format.args(["-q", "-E", "lazy_itable_init=0"]).arg(&image));
+        let mut mount = Command::new("mount");
+        timed(mount.args(["-o", "loop"]).arg(&image).arg(&path));
+        self.mounted.borrow_mut().push(path.clone());
+        path
     }
 
     /// The recipes, without locks.
     fn recipes(&self) -> PathBuf {
         let mut copy = Command::new("cp");
-        timed(copy.arg("-R").arg(repository().join("recipes")).arg(self.0));
+        timed(copy.arg("-R").arg(repository().join("recipes")).arg(self.dir));
         let recipes = self.path("recipes");
         for subject in SUBJECTS {
             let _ = fs::remove_file(recipes.join(subject.name).with_extension("lock"));
@@ -179,55 +214,54 @@ impl Place<'_> {
         recipes
     }
 
-    /// Each store has its own work directory.
-    fn build(&self, recipe: &Path, store: &str, more: &[&str]) -> Duration {
+    /// A build in the file system of that name, with store and work directory there.
+    fn build(&self, recipe: &Path, place: &str, more: &[&str]) -> Duration {
+        if !self.path(place).exists() {
+            self.mount(place);
+        }
         let mut command = Command::new(imgbuild());
         command
-            .env("IMGBUILD_STORE", self.path(store))
-            .env("IMGBUILD_WORK", self.path(&format!("{store}-work")))
+            .env("IMGBUILD_STORE", self.path(place).join("store"))
+            .env("IMGBUILD_WORK", self.path(place).join("work"))
             .env("IMGBUILD_KEYS", self.path("keys"));
         timed(command.arg(recipe).args(more))
     }
 
     fn mmdebstrap(&self, suite: &str, names: &[&str], sources: &[String]) -> Duration {
-        let tar = self.path("mmdebstrap.tar");
+        let dir = self.mount(&format!("mmdebstrap-{}", self.mounted.borrow().len()));
         let mut command = Command::new("mmdebstrap");
         command
-            .env("TMPDIR", self.0)
+            .env("TMPDIR", &dir)
             .arg("--variant=minbase")
             // As debootstrap decides it: by the suite.
             .arg("--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr")
             .arg(format!("--include={}", names.join(",")))
             .arg(suite)
-            .arg(&tar)
+            .arg(dir.join("tar"))
             .args(sources);
-        let taken = timed(&mut command);
-        fs::remove_file(tar).expect("it was made");
-        taken
+        timed(&mut command)
     }
 
     fn debootstrap(&self, suite: &str, names: &[&str], address: &str, more: &[&str]) -> Duration {
-        let root = self.path("debootstrap");
+        let dir = self.mount(&format!("debootstrap-{}", self.mounted.borrow().len()));
         let mut command = Command::new("debootstrap");
         command
             .arg("--variant=minbase")
             .arg(format!("--include={}", names.join(",")))
             .args(more)
             .arg(suite)
-            .arg(&root)
+            .arg(dir.join("root"))
             .arg(address);
-        let taken = timed(&mut command);
-        fs::remove_dir_all(root).expect("it was made");
-        taken
+        timed(&mut command)
     }
 
     /// A store that has what another has fetched.
     fn store_of_inputs(&self, from: &str, to: &str) {
-        let to = self.path(to);
+        let (from, to) = (self.path(from).join("store"), self.mount(to).join("store"));
         fs::create_dir(&to).expect("it is new");
         for item in ["imgbuild-store", "inputs"] {
             let mut copy = Command::new("cp");
-            timed(copy.arg("-al").arg(self.path(from).join(item)).arg(&to));
+            timed(copy.arg("-a").arg(from.join(item)).arg(&to));
         }
     }
 
@@ -237,8 +271,8 @@ impl Place<'_> {
         for deb in debs {
             let path = root.join(&deb.path);
             fs::create_dir_all(path.parent().expect("below the pool")).expect("it is ours");
-            let input = self.path("warm/inputs/sha256").join(&deb.sha256);
-            fs::hard_link(input, path).expect("the store retains it");
+            let inputs = self.path("warm/store/inputs/sha256");
+            fs::copy(inputs.join(&deb.sha256), path).expect("the store retains it");
         }
         let mut scan = Command::new("dpkg-scanpackages");
         let scanned = scan.current_dir(&root).args(["--multiversion", "pool"]);
