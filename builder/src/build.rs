@@ -193,13 +193,14 @@ fn unwritable(work: &Path, error: &std::io::Error) -> Error {
 
 /// Opens the store, or makes it.
 pub fn open_store(settings: &Settings) -> Result<WritableStore> {
-    WritableStore::open_or_create(&settings.store).map_err(|e| {
-        Error::failed(format!(
-            "cannot open the store {}",
-            settings.store.display()
-        ))
-        .because(&e)
-        .hint("choose another one with --store PATH")
+    let cache = settings.work.join("inputs");
+    WritableStore::open(&settings.place, &settings.access, &cache).map_err(|e| {
+        Error::failed(format!("cannot open the store {}", settings.place))
+            .because(&e)
+            .hint(
+                e.own_hint()
+                    .unwrap_or("choose another one with --store PATH"),
+            )
     })
 }
 

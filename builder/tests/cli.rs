@@ -160,7 +160,8 @@ fn usage_errors_end_with_2() {
             2,
             "error: the store or the way to it cannot be used\n  \
          stores are not read over `ftp`\n\
-         hint: name a directory, or a folder of a web server as https://HOST/PATH\n",
+         hint: name a directory, or a folder of a web server as https://HOST/PATH, or \
+         s3://BUCKET/PREFIX\n",
         );
 }
 

@@ -14,7 +14,7 @@
 //! Reading is separate from writing. A node links this crate without the feature
 //! `write` and gets [`Store`] on any [`Backend`]: get, range, verify. The feature
 //! adds [`WritableStore`], which images are published into. The feature `http`
-//! adds stores on web servers.
+//! adds stores on web servers, the feature `s3` those in buckets.
 //!
 //! Each format has a page of its own in [`format`](mod@format).
 
@@ -58,6 +58,8 @@ mod pack;
 #[cfg(feature = "write")]
 mod parallel;
 mod place;
+#[cfg(feature = "s3")]
+mod s3;
 mod store;
 #[cfg(feature = "write")]
 pub mod writable;
@@ -75,6 +77,8 @@ pub use self::log::{BuildLog, StepLog};
 pub use self::manifest::Manifest;
 pub use self::name::{EnvName, ImageName};
 pub use self::place::Place;
+#[cfg(feature = "s3")]
+pub use self::s3::Location;
 pub use self::store::{Listed, Store};
 #[cfg(feature = "write")]
 pub use self::writable::{Survey, Writable};

@@ -1,4 +1,5 @@
-//! Where a store is, as people write it: `PATH`, `file:///PATH`, `https://HOST/PATH`.
+//! Where a store is, as people write it: `PATH`, `file:///PATH`, `https://HOST/PATH`,
+//! `s3://BUCKET/PREFIX`.
 //!
 //! A place may carry a password. It is shown without; only [`Place::secret`] gives
 //! the whole text, for a file that nobody else can read.
@@ -6,6 +7,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+#[cfg(all(feature = "http", feature = "write"))]
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -14,6 +17,10 @@ use crate::backend::{Backend, DirBackend};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 use crate::http::{Access, Address, HttpBackend};
+#[cfg(feature = "s3")]
+use crate::s3::{self, Location};
+#[cfg(all(feature = "http", feature = "write"))]
+use crate::writable::Survey;
 
 /// The place of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +31,9 @@ pub enum Place {
     /// A folder of a web server.
     #[cfg(feature = "http")]
     Web(Address),
+    /// A bucket, or a part of one.
+    #[cfg(feature = "s3")]
+    Bucket(Location),
 }
 
 impl Place {
@@ -33,6 +43,8 @@ impl Place {
             Self::Directory(path) => Some(path),
             #[cfg(feature = "http")]
             Self::Web(_) => None,
+            #[cfg(feature = "s3")]
+            Self::Bucket(_) => None,
         }
     }
 
@@ -42,6 +54,8 @@ impl Place {
             Self::Directory(path) => path.display().to_string(),
             #[cfg(feature = "http")]
             Self::Web(address) => address.secret(),
+            #[cfg(feature = "s3")]
+            Self::Bucket(location) => location.to_string(),
         }
     }
 
@@ -51,7 +65,32 @@ impl Place {
         Ok(match self {
             Self::Directory(path) => Box::new(DirBackend::open(path)?),
             Self::Web(address) => Box::new(HttpBackend::open(address, access)?),
+            #[cfg(feature = "s3")]
+            Self::Bucket(location) => Box::new(s3::open(location, access)?),
         })
+    }
+}
+
+#[cfg(all(feature = "http", feature = "write"))]
+impl Place {
+    /// The store at this place, to be looked over as a whole; nothing is written.
+    pub fn survey(&self, access: &Access) -> Result<Arc<dyn Survey>> {
+        match self {
+            Self::Directory(path) => Ok(Arc::new(DirBackend::open(path)?)),
+            #[cfg(feature = "s3")]
+            Self::Bucket(location) => {
+                let place: Arc<dyn Survey> = s3::S3Place::open(location, access)?;
+                Ok(place)
+            }
+            Self::Web(_) => {
+                let _ = access;
+                Err(Error::new(
+                    ErrorKind::ReadOnly,
+                    format!("{self} cannot be looked over: web servers do not list"),
+                )
+                .with_hint("do it where the store is a directory"))
+            }
+        }
     }
 }
 
@@ -68,12 +107,17 @@ impl FromStr for Place {
                 .with_hint("write it as file:///PATH")),
             #[cfg(feature = "http")]
             "http" | "https" => text.parse().map(Self::Web),
+            #[cfg(feature = "s3")]
+            "s3" => text.parse().map(Self::Bucket),
             // The rest may have a password in it.
             other => Err(invalid(format!(
                 "stores are not read over `{}`",
                 other.escape_default()
             ))
-            .with_hint("name a directory, or a folder of a web server as https://HOST/PATH")),
+            .with_hint(
+                "name a directory, or a folder of a web server as https://HOST/PATH, or \
+                 s3://BUCKET/PREFIX",
+            )),
         }
     }
 }
@@ -84,6 +128,8 @@ impl fmt::Display for Place {
             Self::Directory(path) => path.display().fmt(f),
             #[cfg(feature = "http")]
             Self::Web(address) => address.fmt(f),
+            #[cfg(feature = "s3")]
+            Self::Bucket(location) => location.fmt(f),
         }
     }
 }

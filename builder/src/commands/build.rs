@@ -100,7 +100,7 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
     if *up_to_date {
         return;
     }
-    let store = settings.store.display();
+    let store = &settings.place;
     ui.note(&format!(
         "next, on a node:\n  \
          imgnode init --env {env} --repo {store} --root {store}/env/{env}/metadata/1.root.json\n  \

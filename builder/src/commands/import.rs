@@ -128,7 +128,7 @@ fn report(imported: &Imported, settings: &Settings, ui: &Ui) {
         ui.note(&format!(
             "next: imgbuild show {name}, or on a node: imgnode install {name} --as SYSTEM \
              --target dir:/srv/imgnode (store: {})",
-            settings.store.display()
+            settings.place
         ));
     }
 }

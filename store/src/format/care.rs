@@ -44,13 +44,50 @@
 //!
 //! In a directory a writer is a folder under `tmp` with a file that it has locked
 //! (`flock`), and what it holds is a list beside it; the gate is a lock that holding
-//! shares. The kernel drops all of these when a process dies. A place without such
-//! locks can use objects: a lease that its writer renews, with the keys it holds; a
-//! gate object that writers look for after they have changed their lease, and that
-//! a collector puts before it looks at the leases, so that one of the two always
-//! sees the other. There a lease that was not renewed in time is void, by the
-//! clock of the place, and its writer makes sure that it has not lost it before it
-//! writes a manifest.
+//! shares. The kernel drops all of these when a process dies.
+//!
+//! ## Without a kernel: a bucket
+//!
+//! There a lease is the object `tmp/NUMBER.json`, a lock `locks/NAME`, the gate the
+//! lock `locks/gate`, and a lock that is shared one object for each sharer,
+//! `locks/NAME.shared/NUMBER`:
+//!
+//! ```json
+//! {"schema": 1, "owner": "HEX", "renewal": 7, "held": ["packs/HEX.pack", "..."]}
+//! ```
+//!
+//! `owner` is empty where nobody has the lock. All changes are conditional
+//! (`If-None-Match: *`, `If-Match`), and `renewal` makes each renewal another
+//! object; so when an owner renews what somebody else takes over, one of the two
+//! succeeds and the other one learns it. The protocol needs a server that keeps
+//! these conditions among many clients, and shows everybody what it has confirmed.
+//!
+//! - Holding writes the lease, *then* looks at the gate. A collector takes the gate,
+//!   *then* reads the leases. So the collector sees what is held, or the writer sees
+//!   the gate and waits; what it finds after that is there to stay.
+//! - A sharer puts its object and then looks at the lock; who wants the lock alone
+//!   takes it and then looks for sharers.
+//! - Everything is renewed in a fifth of its lifetime (three minutes). What is older,
+//!   by `Last-Modified` against `Date` of the same answer, hence by the clock of the
+//!   server, may be taken over. A collector with the gate voids such leases before it
+//!   counts what is held.
+//! - An owner that has not renewed for two thirds of the lifetime, by its own clock
+//!   that runs on while the machine sleeps, renews before it writes or removes
+//!   anything, and if that fails writes nothing more.
+//! - After a writer has put a manifest it renews its lease once more. If that fails,
+//!   it was taken for dead: it looks whether the image is still whole, and takes the
+//!   manifest back if it is not. A manifest that was put before the lease was voided
+//!   is listed by the collector, which looks at manifests after leases.
+//!
+//! What remains: a collector whose process is stopped for minutes exactly between
+//! looking at its clock and sending one removal, and a server that carries a request
+//! out minutes after it came. Both would have to meet an object that nothing needed
+//! for the whole grace period and that a writer began to need in those minutes; that
+//! writer reads all of it back before it publishes.
+//!
+//! Uploads in parts that a dead writer has not finished are given up by the next
+//! collector when they are older than the grace period and no living writer holds
+//! their key.
 //!
 //! # What is needed
 //!

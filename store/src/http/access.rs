@@ -7,6 +7,8 @@ use std::{fmt, fs, io};
 use super::address::{Address, Credentials};
 use super::netrc;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "s3")]
+use crate::s3::profile::Aws;
 
 /// Names the patience in seconds.
 const PATIENCE: &str = "IMGBUILD_PATIENCE";
@@ -20,8 +22,14 @@ pub struct Access {
     pub pause: Duration,
     /// Where content is kept while an image is read: a directory on a disk.
     pub scratch: PathBuf,
+    /// How long others wait for a writer that does not say that it lives, where no
+    /// kernel tells them: in a bucket.
+    #[cfg(feature = "s3")]
+    pub lease: Duration,
     pub(super) proxies: Proxies,
     netrc: String,
+    #[cfg(feature = "s3")]
+    pub(crate) aws: Aws,
 }
 
 /// Addresses of proxies, as the environment has them.
@@ -41,8 +49,12 @@ impl Default for Access {
             patience: Duration::from_secs(60),
             pause: Duration::from_millis(250),
             scratch: "/var/tmp".into(),
+            #[cfg(feature = "s3")]
+            lease: Duration::from_secs(180),
             proxies: Proxies::default(),
             netrc: String::new(),
+            #[cfg(feature = "s3")]
+            aws: Aws::default(),
         }
     }
 }
@@ -63,6 +75,8 @@ impl Access {
                 all: either("all_proxy"),
                 none_for: either("no_proxy"),
             },
+            #[cfg(feature = "s3")]
+            aws: Aws::from_environment(&variable),
             ..Self::default()
         };
         if let Some(dir) = variable("TMPDIR") {

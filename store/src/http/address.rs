@@ -37,6 +37,12 @@ impl Address {
         self.base.host_str().unwrap_or_default()
     }
 
+    /// The folder itself.
+    #[cfg(feature = "s3")]
+    pub(crate) fn folder(&self) -> &Url {
+        &self.base
+    }
+
     pub(super) fn is_https(&self) -> bool {
         self.base.scheme() == "https"
     }

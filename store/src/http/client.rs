@@ -18,7 +18,7 @@ const REDIRECTS: usize = 5;
 /// Longest time to establish a connection.
 const CONNECT: Duration = Duration::from_secs(20);
 
-pub(super) fn build(address: &Address, access: &Access) -> Result<Client> {
+pub(crate) fn build(address: &Address, access: &Access, redirects: Policy) -> Result<Client> {
     let failed = |error: reqwest::Error| {
         Error::new(ErrorKind::Io, format!("{address} cannot be reached"))
             .with_source(error.without_url())
@@ -26,7 +26,7 @@ pub(super) fn build(address: &Address, access: &Access) -> Result<Client> {
     let mut builder = Client::builder()
         .user_agent(concat!("imgbuild/", env!("CARGO_PKG_VERSION")))
         .tls_backend_preconfigured(tls(address)?)
-        .redirect(Policy::custom(redirect))
+        .redirect(redirects)
         .connect_timeout(CONNECT.min(access.patience))
         // Of each wait for bytes, not of the whole transfer.
         .timeout(access.patience)
@@ -77,7 +77,7 @@ fn tls(address: &Address) -> Result<ClientConfig> {
 
 /// Follows a redirect that stays with the scheme. Its own texts name nothing but
 /// the scheme: an address that a server made up may have anything in it.
-fn redirect(attempt: Attempt<'_>) -> Action {
+pub(crate) fn redirect(attempt: Attempt<'_>) -> Action {
     let previous = attempt.previous();
     let first = previous.first().map_or("", |url| url.scheme());
     if previous.contains(attempt.url()) {

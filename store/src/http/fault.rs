@@ -11,7 +11,7 @@ use reqwest::header::RETRY_AFTER;
 use crate::error::{Error, ErrorKind};
 
 /// Why an attempt failed.
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Another attempt may succeed, after so long if the server says so.
     Passing(String, Option<Duration>),
     /// Another attempt would end the same; what to do instead.
@@ -21,16 +21,16 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn passing(why: impl Into<String>) -> Self {
+    pub(crate) fn passing(why: impl Into<String>) -> Self {
         Self::Passing(why.into(), None)
     }
 
-    pub(super) fn lasting(why: impl Into<String>) -> Self {
+    pub(crate) fn lasting(why: impl Into<String>) -> Self {
         Self::Lasting(why.into(), None)
     }
 
     /// A request that got no answer.
-    pub(super) fn of_request(error: &reqwest::Error, patience: Duration) -> Self {
+    pub(crate) fn of_request(error: &reqwest::Error, patience: Duration) -> Self {
         let why = root_cause(error);
         if error.is_redirect() {
             return Self::Lasting(why, Some("name the address that it redirects to"));
@@ -54,12 +54,12 @@ impl Fault {
     }
 
     /// A body that could not be read to its end.
-    pub(super) fn of_body(error: &io::Error) -> Self {
+    pub(crate) fn of_body(error: &io::Error) -> Self {
         Self::passing(format!("the connection broke: {}", root_cause(error)))
     }
 
     /// An answer that has no content for us; 404 is not one of them.
-    pub(super) fn of_status(response: &Response) -> Self {
+    pub(crate) fn of_status(response: &Response) -> Self {
         const STORE: &str = "put the credentials into the netrc file or the address of the store";
         const LISTING: &str = "if the server also says this for what it lacks, let it say 404";
         let status = response.status();
@@ -80,7 +80,7 @@ impl Fault {
     }
 
     /// The error that a caller sees.
-    pub(super) fn into_error(self, what: &str, attempts: u32) -> Error {
+    pub(crate) fn into_error(self, what: &str, attempts: u32) -> Error {
         let (why, hint) = match self {
             Self::Content(error) => return error,
             Self::Passing(why, _) => (why, Some("is the server well? try again later")),
@@ -90,10 +90,7 @@ impl Fault {
             0 | 1 => String::new(),
             more => format!(" ({more} attempts)"),
         };
-        let error = Error::new(
-            ErrorKind::Io,
-            format!("could not fetch {what}: {why}{times}"),
-        );
+        let error = Error::new(ErrorKind::Io, format!("could not {what}: {why}{times}"));
         match hint {
             Some(hint) => error.with_hint(hint),
             None => error,

@@ -21,7 +21,7 @@
 
 mod access;
 mod address;
-mod client;
+pub(crate) mod client;
 mod fault;
 mod netrc;
 mod retry;
@@ -29,7 +29,8 @@ mod server;
 
 pub use self::access::Access;
 pub use self::address::Address;
-use self::server::Server;
+pub(crate) use self::fault::Fault;
+pub(crate) use self::server::{Origin, Server};
 use crate::backend::{Backend, Traffic, Wanted};
 use crate::error::Result;
 use crate::far::{Far, Source as _};
@@ -43,7 +44,7 @@ impl HttpBackend {
     /// Prepares to read the store at `address`. Nothing is asked yet.
     pub fn open(address: &Address, access: &Access) -> Result<Self> {
         Ok(Self {
-            far: Far::new(Server::new(address, access)?),
+            far: Far::new(Server::web(address, access)?),
         })
     }
 

@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
-use reqwest::blocking::{Client, Response};
-use reqwest::header::{self, HeaderMap};
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::header::{self, HeaderMap, HeaderName};
+use reqwest::redirect::Policy;
 
 use super::access::Access;
 use super::address::{Address, Credentials};
@@ -26,12 +27,61 @@ const BUFFER: usize = 128 << 10;
 /// A server that sends less than this many bytes a second is given up.
 const SLOWEST: u64 = 1024;
 
-/// A web server with a store.
+/// What differs from one kind of server to another.
+pub(crate) trait Origin: Send + Sync + 'static {
+    /// Asks for an object.
+    fn get(&self, client: &Client, key: &str) -> RequestBuilder;
+
+    /// The header that makes a further range one of the same object.
+    fn same(&self) -> HeaderName {
+        header::IF_RANGE
+    }
+
+    /// An answer that is neither content nor a range.
+    fn refused(&self, response: Response) -> Fault {
+        Fault::of_status(&response)
+    }
+
+    /// An answer that says 404: `None` if that only means that there is no object.
+    fn absent(&self, _response: Response) -> Option<Fault> {
+        None
+    }
+
+    /// As [`Source::list`]. A folder of a web server has no list that programs could
+    /// rely on.
+    fn list(&self, _server: &Server, _prefix: &str) -> Result<Option<Vec<String>>> {
+        Ok(None)
+    }
+
+    /// The place in words.
+    fn describe(&self) -> String;
+}
+
+/// A folder of a web server.
+struct Folder {
+    address: Address,
+    credentials: Option<Credentials>,
+}
+
+impl Origin for Folder {
+    fn get(&self, client: &Client, key: &str) -> RequestBuilder {
+        let request = client.get(self.address.object(key));
+        match &self.credentials {
+            Some(Credentials { user, password }) => request.basic_auth(user, password.as_deref()),
+            None => request,
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+/// A server with a store.
 pub(crate) struct Server {
     client: Client,
-    address: Address,
+    origin: Box<dyn Origin>,
     access: Access,
-    credentials: Option<Credentials>,
     requests: AtomicU64,
     repeated: AtomicU64,
     received: AtomicU64,
@@ -59,16 +109,58 @@ enum Fetched {
 }
 
 impl Server {
-    pub(super) fn new(address: &Address, access: &Access) -> Result<Self> {
-        Ok(Self {
-            client: client::build(address, access)?,
+    /// The folder of a web server.
+    pub(super) fn web(address: &Address, access: &Access) -> Result<Self> {
+        let client = client::build(address, access, Policy::custom(client::redirect))?;
+        let origin = Folder {
             address: address.clone(),
             credentials: access.credentials(address),
+        };
+        Ok(Self::new(client, Box::new(origin), access))
+    }
+
+    pub(crate) fn new(client: Client, origin: Box<dyn Origin>, access: &Access) -> Self {
+        Self {
+            client,
+            origin,
             access: access.clone(),
             requests: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             received: AtomicU64::new(0),
-        })
+        }
+    }
+
+    /// Asks for anything else, and again until `judge` is content or it makes no
+    /// sense. `what` says it in words; both closures learn how many attempts failed.
+    #[cfg(feature = "s3")]
+    pub(crate) fn exchange<T>(
+        &self,
+        what: &str,
+        ask: &dyn Fn(&Client) -> Result<RequestBuilder>,
+        judge: &mut dyn FnMut(Response, u32) -> Result<T, Fault>,
+    ) -> Result<T> {
+        let mut tries = Tries::new(self.access.pause);
+        loop {
+            let request = ask(&self.client)?;
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let judged = match request.send() {
+                Ok(response) => judge(response, tries.failed()),
+                Err(error) => Err(Fault::of_request(&error, self.access.patience)),
+            };
+            let fault = match judged {
+                Ok(judged) => return Ok(judged),
+                Err(fault) => fault,
+            };
+            let wait = match &fault {
+                Fault::Passing(_, demanded) => tries.next(false, *demanded, random()),
+                _ => None,
+            };
+            let Some(wait) = wait else {
+                return Err(fault.into_error(what, tries.failed()));
+            };
+            self.repeated.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(wait);
+        }
     }
 
     /// Repeats attempts until one succeeds or none will.
@@ -92,7 +184,7 @@ impl Server {
                 _ => None,
             };
             let Some(wait) = wait else {
-                let what = format!("{} from {}", transfer.key, self.address);
+                let what = format!("fetch {} from {}", transfer.key, self.origin.describe());
                 return Err(fault.into_error(&what, tries.failed()));
             };
             self.repeated.fetch_add(1, Ordering::Relaxed);
@@ -131,7 +223,7 @@ impl Server {
                 let part = content_range(headers).ok_or_else(|| {
                     Fault::lasting("the server does not say which bytes it sends")
                 })?;
-                transfer.check(&part, &self.address)?;
+                transfer.check(&part, &self.origin.describe())?;
                 transfer.validator = validator(headers);
                 self.read(response, transfer, Some(part.range.end), sink)?;
                 match transfer.range {
@@ -142,7 +234,15 @@ impl Server {
                     )),
                 }
             }
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Fetched::Nothing),
+            StatusCode::NOT_FOUND | StatusCode::GONE => self
+                .origin
+                .absent(response)
+                .map_or(Ok(Fetched::Nothing), Err),
+            StatusCode::PRECONDITION_FAILED if transfer.validator.is_some() => {
+                transfer.validator = None;
+                transfer.at = transfer.start();
+                Err(Fault::passing("it changed while it was fetched"))
+            }
             StatusCode::RANGE_NOT_SATISFIABLE => match (&transfer.range, content_range(headers)) {
                 (
                     Some(range),
@@ -163,22 +263,19 @@ impl Server {
                     Err(Fault::passing("it changed while it was fetched"))
                 }
             },
-            _ => Err(Fault::of_status(&response)),
+            _ => Err(self.origin.refused(response)),
         }
     }
 
     fn ask(&self, transfer: &mut Transfer<'_>) -> Result<Response, Fault> {
         let mut request = self
-            .client
-            .get(self.address.object(transfer.key))
+            .origin
+            .get(&self.client, transfer.key)
             .header(header::ACCEPT_ENCODING, "identity");
-        if let Some(Credentials { user, password }) = &self.credentials {
-            request = request.basic_auth(user, password.as_deref());
-        }
         if transfer.fresh || is_mutable(transfer.key) {
             request = request.header(header::CACHE_CONTROL, "no-cache");
         }
-        let start = transfer.range.as_ref().map_or(0, |range| range.start);
+        let start = transfer.start();
         if transfer.range.is_none() && transfer.validator.is_none() {
             // What there is could be the beginning of something else.
             transfer.at = 0;
@@ -192,7 +289,7 @@ impl Server {
             request = request.header(header::RANGE, range);
         }
         if let Some(validator) = transfer.validator.as_ref().filter(|_| transfer.at > start) {
-            request = request.header(header::IF_RANGE, validator);
+            request = request.header(self.origin.same(), validator);
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         request
@@ -237,20 +334,25 @@ impl Server {
     fn too_long(&self, transfer: &Transfer<'_>, size: u64) -> Fault {
         let Transfer { key, limit, .. } = transfer;
         Fault::Content(Error::corrupt(
-            format_args!("{key} in {}", self.address),
+            format_args!("{key} in {}", self.origin.describe()),
             format_args!("it has {size} bytes or more, and may have {limit}"),
         ))
     }
 }
 
 impl Transfer<'_> {
+    /// The first byte that is wanted at all.
+    fn start(&self) -> u64 {
+        self.range.as_ref().map_or(0, |range| range.start)
+    }
+
     /// Whether bytes of the range are missing.
     fn is_short(&self) -> bool {
         self.range.as_ref().is_some_and(|range| self.at < range.end)
     }
 
     /// Refuses a part that is not the one that was asked for.
-    fn check(&self, part: &Part, address: &Address) -> Result<(), Fault> {
+    fn check(&self, part: &Part, place: &str) -> Result<(), Fault> {
         if part.range.start != self.at || part.range.is_empty() {
             return Err(Fault::lasting(
                 "the server sends other bytes than were asked for",
@@ -258,7 +360,7 @@ impl Transfer<'_> {
         }
         if let Some(range) = &self.range {
             if let Some(size) = part.size.filter(|size| *size < range.end) {
-                let short = too_short(self.key, &address.to_string(), size, range);
+                let short = too_short(self.key, place, size, range);
                 return Err(Fault::Content(short));
             }
             if part.range.end > range.end {
@@ -268,7 +370,7 @@ impl Transfer<'_> {
             }
         } else if part.size.is_none_or(|size| size > self.limit) || part.range.end > self.limit {
             let why = format_args!("it has more bytes than the {} that it may have", self.limit);
-            let error = Error::corrupt(format_args!("{} in {address}", self.key), why);
+            let error = Error::corrupt(format_args!("{} in {place}", self.key), why);
             return Err(Fault::Content(error));
         }
         Ok(())
@@ -305,18 +407,17 @@ impl Source for Server {
             validator: None,
         };
         match self.fetch(transfer, sink)? {
-            Fetched::Nothing => Err(Error::missing(ask.key, &self.address)),
+            Fetched::Nothing => Err(Error::missing(ask.key, self.describe())),
             Fetched::All | Fetched::Part => Ok(()),
         }
     }
 
-    /// A folder of a web server has no list that programs could rely on.
-    fn list(&self, _: &str) -> Result<Option<Vec<String>>> {
-        Ok(None)
+    fn list(&self, prefix: &str) -> Result<Option<Vec<String>>> {
+        self.origin.list(self, prefix)
     }
 
     fn describe(&self) -> String {
-        self.address.to_string()
+        self.origin.describe()
     }
 
     fn scratch(&self) -> &Path {

@@ -24,9 +24,15 @@ use crate::digest::ImageId;
 use crate::dir::{self, DirPlace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
+#[cfg(feature = "s3")]
+use crate::http::Access;
 use crate::log::BuildLog;
 use crate::loose::{Changes, Input, Loose};
 use crate::manifest::Manifest;
+#[cfg(feature = "s3")]
+use crate::place::Place;
+#[cfg(feature = "s3")]
+use crate::s3::S3Place;
 use crate::store::{MARKER, Store, manifest_key, marker};
 use crate::writable::{Guard, Writable};
 
@@ -48,6 +54,26 @@ impl WritableStore {
         let local = dir::open(root.as_ref())?;
         let place: Arc<dyn Writable> = local.clone();
         Self::on(place, local)
+    }
+
+    /// Opens the store at a place, or makes one where nothing is. `cache` is a
+    /// directory of this machine in which inputs of a store elsewhere are files.
+    #[cfg(feature = "s3")]
+    pub fn open(place: &Place, access: &Access, cache: &Path) -> Result<Self> {
+        match place {
+            Place::Directory(root) => Self::open_or_create(root),
+            Place::Bucket(location) => {
+                let place = S3Place::open(location, access)?;
+                Self::on(place, dir::open(cache)?)
+            }
+            Place::Web(_) => Err(Error::new(
+                ErrorKind::ReadOnly,
+                format!("{place} can only be read: it is on a web server"),
+            )
+            .with_hint(
+                "write to the directory that it serves, or to a bucket (s3://BUCKET/PREFIX)",
+            )),
+        }
     }
 
     /// A store on a place that is empty, or already one.

@@ -56,7 +56,7 @@ struct Unbuildable {
 }
 
 pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let what = || format!("cannot check the store {}", settings.store.display());
+    let what = || format!("cannot check the store {}", settings.place);
     let (store, place) = survey(settings)?;
     let phase = Mutex::new(ui.phase("check"));
     let watch = |checked: Checked| {
@@ -64,7 +64,7 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
             phase.progress(checked.done, checked.total, Unit::Bytes);
         }
     };
-    let report = care::check(&store, &place, args.quick, &inputs_of, &watch)
+    let report = care::check(&store, &*place, args.quick, &inputs_of, &watch)
         .map_err(|e| failed(what(), &e))?;
     let phase = phase
         .into_inner()

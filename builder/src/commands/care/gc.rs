@@ -51,7 +51,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
         keep_last: args.keep_last,
         waste: args.waste,
     };
-    let what = || format!("cannot clean up the store {}", settings.store.display());
+    let what = || format!("cannot clean up the store {}", settings.place);
     let mut phase = ui.phase("mark");
     let mut watch = |stage: Stage| match stage {
         Stage::Mark { done, total } => phase.progress(done, total, Unit::Steps),
@@ -72,7 +72,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
         let (store, place) = survey(settings)?;
         let collector = Collector::new(&store, policy, &inputs_of);
         let plan = collector
-            .plan(&place, &mut watch)
+            .plan(&*place, &mut watch)
             .map_err(|e| failed(what(), &e))?;
         (plan, None)
     };

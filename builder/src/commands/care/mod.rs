@@ -6,9 +6,10 @@ mod pin;
 mod stats;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use store::care::Why;
-use store::{DirBackend, ImageId, Sha256, Store};
+use store::{ImageId, Sha256, Store, Survey};
 
 use crate::args::{StoreArgs, StoreCommand};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,23 +44,23 @@ fn failed(what: impl Into<String>, error: &store::Error) -> Error {
 }
 
 /// The store, to be looked over without writing.
-fn survey(settings: &Settings) -> Result<(Store, DirBackend)> {
+fn survey(settings: &Settings) -> Result<(Store, Arc<dyn Survey>)> {
     // Opened as every reading command opens it, with the same words.
     let store = find::open(settings)?;
-    let what = || format!("cannot read the store {}", settings.store.display());
-    let backend = DirBackend::open(&settings.store).map_err(|e| failed(what(), &e))?;
-    Ok((store, backend))
+    let what = || format!("cannot read the store {}", settings.place);
+    let place = settings.place.survey(&settings.access);
+    Ok((store, place.map_err(|e| failed(what(), &e))?))
 }
 
 /// Why images are kept, by image: releases and pins.
 pub(super) fn wanted(settings: &Settings) -> Result<BTreeMap<ImageId, Vec<Why>>> {
-    if !settings.store.is_dir() {
+    if settings.is_web() {
         // On a web server, folders cannot be looked over.
         return Ok(BTreeMap::new());
     }
     let (store, place) = survey(settings)?;
-    let what = || format!("cannot read the store {}", settings.store.display());
-    store::care::wanted(&store, &place).map_err(|e| failed(what(), &e))
+    let what = || format!("cannot read the store {}", settings.place);
+    store::care::wanted(&store, &*place).map_err(|e| failed(what(), &e))
 }
 
 /// The releases among the reasons, as `ENV/NAME SEQ`.

@@ -47,8 +47,8 @@ struct ShownImage {
 
 pub(super) fn run(settings: &Settings, ui: &mut Ui) -> Result<()> {
     let (store, place) = survey(settings)?;
-    let what = || format!("cannot read the store {}", settings.store.display());
-    let stats = care::stats(&store, &place).map_err(|e| failed(what(), &e))?;
+    let what = || format!("cannot read the store {}", settings.place);
+    let stats = care::stats(&store, &*place).map_err(|e| failed(what(), &e))?;
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     let ratio = stats.logical as f64 / stats.packs.bytes.max(1) as f64;
     if ui.is_json() {

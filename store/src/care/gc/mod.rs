@@ -212,6 +212,7 @@ impl<'a> Collector<'a> {
         repack::repack(self, &mut marking, place, watch, &mut collected)?;
         // Once more: a publication may have ended with a hint from before.
         hints::follow(&marking, place)?;
+        place.tidy(self.policy.grace)?;
         Ok(collected)
     }
 }

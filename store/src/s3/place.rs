@@ -1,0 +1,727 @@
+//! A bucket as a [`Writable`] place.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+use md5::{Digest as _, Md5};
+use reqwest::blocking::Response;
+use reqwest::{Method, StatusCode, header};
+
+use super::bucket::{self, Bucket, Call};
+use super::draft::S3Draft;
+use super::fault;
+use super::keeper::{self, Keeper, Kept, Note};
+use super::location::Location;
+use crate::backend::{Backend, Traffic, Wanted, check_key, is_key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::far::Far;
+use crate::http::{Access, Fault, Origin, Server};
+use crate::store::MARKER;
+use crate::writable::{Draft, Guard, Object, Survey, Version, Writable, Writers};
+
+/// Folder of what is damaged, as a prefix of keys.
+const QUARANTINE: &str = "quarantine/";
+
+/// Folder of leases, as a prefix of keys.
+const LEASES: &str = "tmp/";
+
+/// Folder of locks, as a prefix of keys.
+const LOCKS: &str = "locks/";
+
+/// The lock behind which a collector removes.
+const GATE: &str = "locks/gate";
+
+/// The slowest upload that is waited for, in bytes a second.
+const UPLOAD: u64 = 32 << 10;
+
+/// With more keys than this of one folder, listing it takes fewer requests than
+/// looking for each.
+const LOOKED_FOR: usize = 3;
+
+/// The longest wait between two looks at a lock that somebody else has.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What a bucket can do, with nothing that makes it safe.
+pub(super) struct Bare {
+    far: Far<Server>,
+    pub(super) bucket: Bucket,
+    scratch: PathBuf,
+    patience: Duration,
+}
+
+/// An object as it was found.
+struct Seen {
+    bytes: Vec<u8>,
+    version: Version,
+    /// Seconds since it was written, by the server's clock.
+    age: u64,
+}
+
+/// A bucket, open for writing.
+pub(crate) struct S3Place {
+    pub(super) bare: Arc<Bare>,
+    keeper: Arc<Keeper>,
+    lease: Mutex<Option<Arc<Kept>>>,
+    lifetime: Duration,
+    gates: Arc<AtomicUsize>,
+}
+
+impl S3Place {
+    /// Begins to write below a prefix. Somebody else's objects are refused.
+    pub(crate) fn open(location: &Location, access: &Access) -> Result<Arc<Self>> {
+        let (client, bucket) = bucket::prepare(location, access)?;
+        let server = Server::new(client, Box::new(bucket.clone()), access);
+        let bare = Arc::new(Bare {
+            far: Far::new(server),
+            bucket,
+            scratch: access.scratch.clone(),
+            patience: access.patience,
+        });
+        if bare.far.get(MARKER, 64)?.is_none() {
+            let found = bare.bucket.list(bare.server(), "", false, 200)?;
+            let ours = |key: &str| key.starts_with(LOCKS) || key.starts_with(LEASES);
+            let foreign = found
+                .iter()
+                .find(|object| object.key != MARKER && !ours(&object.key));
+            // Another process may have made the store since.
+            if let Some(object) = foreign
+                && bare.far.get(MARKER, 64)?.is_none()
+            {
+                return Err(Error::new(
+                    ErrorKind::Foreign,
+                    format!(
+                        "{location} is not a store, and it is not empty: it has `{}`",
+                        object.key.escape_default()
+                    ),
+                )
+                .with_hint("name a prefix of the bucket that is empty or already a store"));
+            }
+        }
+        Ok(Arc::new(Self {
+            keeper: Keeper::new(Arc::clone(&bare), access.lease),
+            bare,
+            lease: Mutex::default(),
+            lifetime: access.lease,
+            gates: Arc::default(),
+        }))
+    }
+
+    /// Whether somebody has the lock that `seen` is.
+    fn is_taken(&self, seen: &Seen) -> bool {
+        !Note::parse(&seen.bytes).owner.is_empty() && !self.is_late(seen)
+    }
+
+    fn is_late(&self, seen: &Seen) -> bool {
+        seen.age > self.lifetime.as_secs()
+    }
+
+    /// Takes a lock if nobody has it.
+    fn take(&self, key: &str) -> Result<Option<Arc<Kept>>> {
+        let seen = self.bare.look(key, keeper::MAX_BYTES)?;
+        if seen.as_ref().is_some_and(|seen| self.is_taken(seen)) {
+            return Ok(None);
+        }
+        let version = seen.map(|seen| seen.version);
+        self.keeper
+            .take(key, std::collections::BTreeSet::new(), version.as_ref())
+    }
+
+    fn guard(&self, kept: Arc<Kept>, after: After) -> Guard {
+        Box::new(Locked {
+            bare: Arc::clone(&self.bare),
+            keeper: Arc::clone(&self.keeper),
+            kept,
+            after,
+        })
+    }
+
+    fn wait<T>(&self, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            if let Some(done) = attempt()? {
+                return Ok(done);
+            }
+            let share = 0.5 + (keeper::random() % 1024) as f64 / 2048.0;
+            thread::sleep(pause.mul_f64(share));
+            pause = (pause * 2).min(LOOK).min(self.lifetime / 4);
+        }
+    }
+
+    /// The lock's living sharers.
+    fn sharers(&self, name: &str) -> Result<bool> {
+        let folder = format!("{LOCKS}{name}.shared/");
+        for object in self.survey(&folder)? {
+            match self.bare.look(&object.key, keeper::MAX_BYTES)? {
+                Some(seen) if self.is_taken(&seen) => return Ok(true),
+                Some(_) => self.bare.delete(&object.key)?,
+                None => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Which of the keys are there.
+    fn present(&self, keys: &[String]) -> Result<Vec<bool>> {
+        let folder = |key: &String| key.rfind('/').map_or("", |end| &key[..=end]).to_owned();
+        let mut folders: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (number, key) in keys.iter().enumerate() {
+            folders.entry(folder(key)).or_default().push(number);
+        }
+        let mut present = vec![false; keys.len()];
+        for (folder, numbers) in folders {
+            if numbers.len() > LOOKED_FOR && !folder.is_empty() {
+                let listed =
+                    self.bare
+                        .bucket
+                        .list(self.bare.server(), &folder, true, usize::MAX)?;
+                let there: std::collections::HashSet<String> =
+                    listed.into_iter().map(|object| object.key).collect();
+                for number in numbers {
+                    present[number] = there.contains(&keys[number]);
+                }
+            } else {
+                for number in numbers {
+                    present[number] = self.bare.size(&keys[number])?.is_some();
+                }
+            }
+        }
+        Ok(present)
+    }
+}
+
+/// What becomes of a lock's object.
+enum After {
+    Freed,
+    Removed,
+    Gate(Arc<AtomicUsize>),
+}
+
+struct Locked {
+    bare: Arc<Bare>,
+    keeper: Arc<Keeper>,
+    kept: Arc<Kept>,
+    after: After,
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        match &self.after {
+            After::Freed => self.keeper.free(&self.kept),
+            After::Gate(gates) => {
+                gates.fetch_sub(1, Ordering::SeqCst);
+                self.keeper.free(&self.kept);
+            }
+            // Its name is nobody else's.
+            After::Removed => drop(self.bare.delete(self.kept.key())),
+        }
+    }
+}
+
+impl Bare {
+    fn server(&self) -> &Server {
+        self.far.source()
+    }
+
+    pub(super) fn describe(&self) -> String {
+        self.bucket.describe()
+    }
+
+    pub(super) fn scratch(&self) -> Result<File> {
+        tempfile::tempfile_in(&self.scratch).map_err(|error| {
+            Error::io("make a scratch file below", &self.scratch, error)
+                .with_hint("TMPDIR names a directory for it")
+        })
+    }
+
+    /// Sends bytes; `judge` sees what the server says.
+    pub(super) fn send<T>(
+        &self,
+        what: &str,
+        call: &Call<'_>,
+        bytes: &[u8],
+        judge: &mut dyn FnMut(Response, u32) -> Result<T, Fault>,
+    ) -> Result<T> {
+        let slow = Duration::from_secs(bytes.len() as u64 / UPLOAD);
+        let what = format!("{what} in {}", self.describe());
+        let ask = |client: &_| {
+            let request = self.bucket.request(client, call);
+            let request = request.timeout(self.patience + slow);
+            Ok(match call.method {
+                Method::PUT | Method::POST => request.body(bytes.to_vec()),
+                _ => request,
+            })
+        };
+        self.server().exchange(&what, &ask, judge)
+    }
+
+    /// A call that puts bytes, which the server compares with their MD5.
+    pub(super) fn putting<'a>(key: &'a str, bytes: &[u8]) -> Call<'a> {
+        let mut call = Call::new(Method::PUT, key);
+        let digest = Base64::encode_string(&Md5::digest(bytes));
+        call.headers.push(("content-md5", digest));
+        call
+    }
+
+    pub(super) fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        let place = self.describe();
+        self.send(
+            &format!("write {key}"),
+            &Self::putting(key, bytes),
+            bytes,
+            &mut |response, _| match response.status() {
+                StatusCode::OK => Ok(()),
+                _ => Err(fault::of(&place, true, response)),
+            },
+        )
+    }
+
+    /// Puts bytes where `seen` is, or nothing; their version, or `None` if something
+    /// else is there.
+    pub(super) fn swap(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        seen: Option<&Version>,
+    ) -> Result<Option<Version>> {
+        let mut call = Self::putting(key, bytes);
+        call.headers.push(match seen {
+            Some(Version(tag)) => ("if-match", format!("\"{tag}\"")),
+            None => ("if-none-match", "*".to_owned()),
+        });
+        let place = self.describe();
+        let mut doubt = false;
+        let swapped = self.send(
+            &format!("write {key}"),
+            &call,
+            bytes,
+            &mut |response, failed| match response.status() {
+                StatusCode::OK => version(&response)
+                    .map(Some)
+                    .ok_or_else(|| Fault::lasting("the server names no version of it")),
+                StatusCode::PRECONDITION_FAILED => {
+                    doubt = failed > 0;
+                    Ok(None)
+                }
+                StatusCode::NOT_FOUND => {
+                    doubt = failed > 0;
+                    fault::no_bucket(&place, response).map_or(Ok(None), Err)
+                }
+                _ => Err(fault::of(&place, true, response)),
+            },
+        )?;
+        if swapped.is_some() || !doubt {
+            return Ok(swapped);
+        }
+        // An attempt whose answer was lost may have been the one that is there.
+        let there = self.look(key, bytes.len() as u64)?;
+        let ours = there.filter(|there| there.bytes == bytes);
+        Ok(ours.map(|there| there.version))
+    }
+
+    /// An object of at most `limit` bytes, its version and its age.
+    fn look(&self, key: &str, limit: u64) -> Result<Option<Seen>> {
+        let place = self.describe();
+        let mut call = Call::new(Method::GET, key);
+        call.headers.push(("cache-control", "no-cache".to_owned()));
+        let mut long = false;
+        let seen = self.send(
+            &format!("fetch {key}"),
+            &call,
+            &[],
+            &mut |response, _| match response.status() {
+                StatusCode::OK => {
+                    let version = version(&response)
+                        .ok_or_else(|| Fault::lasting("the server names no version of it"))?;
+                    let now = fault::date(&response, header::DATE);
+                    let then = fault::date(&response, header::LAST_MODIFIED);
+                    let age = now
+                        .zip(then)
+                        .map_or(0, |(now, then)| now.saturating_sub(then));
+                    let length = response.content_length();
+                    let mut bytes = Vec::new();
+                    response
+                        .take(limit.saturating_add(1))
+                        .read_to_end(&mut bytes)
+                        .map_err(|error| Fault::of_body(&error))?;
+                    long = bytes.len() as u64 > limit;
+                    if !long && length.is_some_and(|length| length != bytes.len() as u64) {
+                        return Err(Fault::passing("the connection broke"));
+                    }
+                    Ok(Some(Seen {
+                        bytes,
+                        version,
+                        age,
+                    }))
+                }
+                StatusCode::NOT_FOUND => fault::no_bucket(&place, response).map_or(Ok(None), Err),
+                _ => Err(fault::of(&place, false, response)),
+            },
+        )?;
+        if long {
+            return Err(Error::corrupt(
+                format_args!("{key} in {place}"),
+                format_args!("it is longer than {limit} bytes"),
+            ));
+        }
+        Ok(seen)
+    }
+
+    /// The bytes of an object, if there is one; and the server's time.
+    fn head(&self, key: &str) -> Result<(Option<u64>, Option<u64>)> {
+        let place = self.describe();
+        let call = Call::new(Method::HEAD, key);
+        self.send(
+            &format!("look for {key}"),
+            &call,
+            &[],
+            &mut |response, _| {
+                let now = fault::date(&response, header::DATE);
+                match response.status() {
+                    StatusCode::OK => {
+                        let length = response.headers().get(header::CONTENT_LENGTH);
+                        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+                        Ok((Some(length.unwrap_or(0)), now))
+                    }
+                    StatusCode::NOT_FOUND => Ok((None, now)),
+                    _ => Err(fault::of(&place, false, response)),
+                }
+            },
+        )
+    }
+
+    pub(super) fn size(&self, key: &str) -> Result<Option<u64>> {
+        Ok(self.head(key)?.0)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        let place = self.describe();
+        let call = Call::new(Method::DELETE, key);
+        self.send(
+            &format!("remove {key}"),
+            &call,
+            &[],
+            &mut |response, _| match response.status() {
+                StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
+                _ => Err(fault::of(&place, true, response)),
+            },
+        )
+    }
+}
+
+/// The entity tag, without its quotes.
+pub(super) fn version(response: &Response) -> Option<Version> {
+    let tag = response.headers().get(header::ETAG)?.to_str().ok()?;
+    Some(Version(tag.trim_matches('"').to_owned()))
+}
+
+impl Backend for S3Place {
+    fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        self.bare.far.get(key, limit)
+    }
+
+    fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>> {
+        self.bare.far.get_range(key, offset, len)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Option<Vec<String>>> {
+        self.bare.far.list(prefix)
+    }
+
+    fn describe(&self) -> String {
+        self.bare.describe()
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
+    fn expect(&self, wanted: Vec<Wanted>) {
+        self.bare.far.expect(wanted);
+    }
+
+    fn forget(&self, key: &str, range: Range<u64>) -> bool {
+        self.bare.far.forget(key, range)
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        self.bare.far.traffic()
+    }
+}
+
+impl Survey for S3Place {
+    fn survey(&self, prefix: &str) -> Result<Vec<Object>> {
+        check_key(prefix.strip_suffix('/').unwrap_or(prefix))?;
+        let listed = self
+            .bare
+            .bucket
+            .list(self.bare.server(), prefix, false, usize::MAX)?;
+        let mut objects: Vec<Object> = listed
+            .into_iter()
+            .filter(|object| is_key(&object.key))
+            .map(|object| {
+                let time = object.last_modified.unwrap_or_default();
+                let time: Option<jiff::Timestamp> = time.parse().ok();
+                let time = time.and_then(|time| u64::try_from(time.as_second()).ok());
+                let tag = object.etag.unwrap_or_default();
+                Object {
+                    key: object.key,
+                    size: object.size.unwrap_or(0),
+                    // A time that makes no sense is the youngest: nothing goes for it.
+                    modified: time.unwrap_or(u64::MAX),
+                    version: Version(tag.trim_matches('"').to_owned()),
+                }
+            })
+            .collect();
+        objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
+    }
+
+    fn now(&self) -> Result<u64> {
+        self.bare.head(MARKER)?.1.ok_or_else(|| {
+            let text = format!("{} does not say what time it is", self.describe());
+            Error::new(ErrorKind::Io, text)
+        })
+    }
+
+    fn try_share(&self, name: &str) -> Result<Option<Guard>> {
+        check_key(name)?;
+        let key = format!("{LOCKS}{name}.shared/{:016x}", keeper::random());
+        let shared = match self
+            .keeper
+            .take(&key, std::collections::BTreeSet::new(), None)
+        {
+            Ok(shared) => shared.map(|kept| self.guard(kept, After::Removed)),
+            // Who may not write can only look.
+            Err(error) if error.kind() == ErrorKind::ReadOnly => Some(Box::new(()) as Guard),
+            Err(error) => return Err(error),
+        };
+        let alone = self
+            .bare
+            .look(&format!("{LOCKS}{name}"), keeper::MAX_BYTES)?;
+        Ok(shared.filter(|_| !alone.is_some_and(|seen| self.is_taken(&seen))))
+    }
+
+    fn writers(&self) -> Result<Writers> {
+        let mut writers = Writers::default();
+        for object in self.survey(LEASES)? {
+            let Some(seen) = self.bare.look(&object.key, keeper::MAX_BYTES)? else {
+                continue;
+            };
+            if self.is_late(&seen) {
+                // Without the gate this is only an estimate. With it, the lease ends
+                // here and now, or it was renewed just so.
+                if self.gates.load(Ordering::SeqCst) == 0 {
+                    continue;
+                }
+                let void = Note::free().to_json();
+                if self
+                    .bare
+                    .swap(&object.key, &void, Some(&seen.version))?
+                    .is_some()
+                {
+                    self.bare.delete(&object.key)?;
+                    continue;
+                }
+                // Renewed, or voided by somebody else: looked at once more.
+                match self.bare.look(&object.key, keeper::MAX_BYTES)? {
+                    Some(seen) if !Note::parse(&seen.bytes).owner.is_empty() => {
+                        writers.alive += 1;
+                        writers.held.extend(Note::parse(&seen.bytes).held);
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+            writers.alive += 1;
+            writers.held.extend(Note::parse(&seen.bytes).held);
+        }
+        Ok(writers)
+    }
+}
+
+impl Writable for S3Place {
+    fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        check_key(key)?;
+        self.keeper.check()?;
+        self.bare.put(key, bytes)
+    }
+
+    fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
+        check_key(key)?;
+        self.keeper.check()?;
+        Ok(self.bare.swap(key, bytes, None)?.is_some())
+    }
+
+    fn get_versioned(&self, key: &str, limit: u64) -> Result<Option<(Vec<u8>, Version)>> {
+        check_key(key)?;
+        let seen = self.bare.look(key, limit)?;
+        Ok(seen.map(|seen| (seen.bytes, seen.version)))
+    }
+
+    fn replace(&self, key: &str, bytes: &[u8], seen: &Version) -> Result<bool> {
+        check_key(key)?;
+        self.keeper.check()?;
+        Ok(self.bare.swap(key, bytes, Some(seen))?.is_some())
+    }
+
+    fn draft(&self) -> Result<Box<dyn Draft + '_>> {
+        Ok(Box::new(S3Draft::new(self)?))
+    }
+
+    /// Whatever was answered is durable.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        check_key(key)?;
+        self.keeper.check()?;
+        self.bare.delete(key)
+    }
+
+    fn quarantine(&self, key: &str) -> Result<()> {
+        check_key(key)?;
+        self.keeper.check()?;
+        let place = self.describe();
+        let to = format!("{QUARANTINE}{key}");
+        let mut call = Call::new(Method::PUT, &to);
+        let source = self.bare.bucket.source(key);
+        call.headers.push(("x-amz-copy-source", source));
+        self.bare
+            .send(&format!("copy {key}"), &call, &[], &mut |response, _| {
+                if response.status() != StatusCode::OK {
+                    return Err(fault::of(&place, true, response));
+                }
+                // The answer begins before the copy is made (CopyObject).
+                let text = bucket::read(response)?;
+                match fault::element(&text, "Code") {
+                    Some(_) => Err(Fault::passing("the server could not copy it")),
+                    None => Ok(()),
+                }
+            })?;
+        self.bare.delete(key)
+    }
+
+    fn hold(&self, keys: &[String]) -> Result<Vec<bool>> {
+        for key in keys {
+            check_key(key)?;
+        }
+        {
+            let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = keys.iter().filter(|key| {
+                let held = lease.as_ref().map(|lease| lease.holds(key));
+                !held.unwrap_or(false)
+            });
+            let new: Vec<String> = new.cloned().collect();
+            if !new.is_empty() {
+                match &*lease {
+                    Some(kept) => self.keeper.renew(kept, &new)?,
+                    None => {
+                        let key = format!("{LEASES}{:016x}.json", keeper::random());
+                        let kept = self.keeper.take(&key, new.into_iter().collect(), None)?;
+                        *lease = Some(kept.ok_or_else(|| {
+                            Error::new(ErrorKind::Busy, "another writer has the same number")
+                        })?);
+                    }
+                }
+                // After the lease says it: either the collector sees that, or its
+                // gate is seen here.
+                self.wait(|| {
+                    let gate = self.bare.look(GATE, keeper::MAX_BYTES)?;
+                    match gate {
+                        Some(seen) if self.is_taken(&seen) => Ok(None),
+                        // A collector that died: from now on it learns that it did.
+                        Some(seen) if !Note::parse(&seen.bytes).owner.is_empty() => {
+                            let free = Note::free().to_json();
+                            let freed = self.bare.swap(GATE, &free, Some(&seen.version))?;
+                            Ok(freed.map(|_| ()))
+                        }
+                        _ => Ok(Some(())),
+                    }
+                })?;
+            }
+        }
+        self.present(keys)
+    }
+
+    fn confirm(&self) -> Result<()> {
+        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*lease {
+            Some(kept) => self.keeper.renew(kept, &[]),
+            None => Ok(()),
+        }
+    }
+
+    fn withdraw(&self, key: &str) -> Result<()> {
+        check_key(key)?;
+        self.bare.delete(key)
+    }
+
+    fn tidy(&self, older: u64) -> Result<()> {
+        let now = self.now()?;
+        let unfinished = self.bare.unfinished()?;
+        if unfinished.is_empty() {
+            return Ok(());
+        }
+        let held = self.writers()?.held;
+        for upload in unfinished {
+            if upload.began.saturating_add(older) <= now && !held.contains(&upload.key) {
+                self.bare.abort(&upload.key, &upload.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn scratch(&self) -> Result<File> {
+        self.bare.scratch()
+    }
+
+    fn gate(&self) -> Result<Guard> {
+        let kept = self.wait(|| self.take(GATE))?;
+        self.gates.fetch_add(1, Ordering::SeqCst);
+        Ok(self.guard(kept, After::Gate(Arc::clone(&self.gates))))
+    }
+
+    fn lock(&self, name: &str) -> Result<Guard> {
+        self.wait(|| self.try_lock(name))
+    }
+
+    fn try_lock(&self, name: &str) -> Result<Option<Guard>> {
+        check_key(name)?;
+        let Some(kept) = self.take(&format!("{LOCKS}{name}"))? else {
+            return Ok(None);
+        };
+        let guard = self.guard(kept, After::Freed);
+        // After the lock says it: either the sharer sees that, or is seen here.
+        Ok((!self.sharers(name)?).then_some(guard))
+    }
+}
+
+impl S3Place {
+    /// Refuses to go on when others may have taken this writer for dead.
+    pub(super) fn check(&self) -> Result<()> {
+        self.keeper.check()
+    }
+}
+
+impl Drop for S3Place {
+    fn drop(&mut self) {
+        let lease = self
+            .lease
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(kept) = lease {
+            // Its name is nobody else's; what stays is void when its time is over.
+            let _ = self.bare.delete(kept.key());
+        }
+    }
+}
