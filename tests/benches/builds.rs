@@ -206,7 +206,11 @@ impl<'a> Place<'a> {
     /// The recipes, without locks.
     fn recipes(&self) -> PathBuf {
         let mut copy = Command::new("cp");
-        timed(copy.arg("-R").arg(repository().join("recipes")).arg(self.dir));
+        timed(
+            copy.arg("-R")
+                .arg(repository().join("recipes"))
+                .arg(self.dir),
+        );
         let recipes = self.path("recipes");
         for subject in SUBJECTS {
             let _ = fs::remove_file(recipes.join(subject.name).with_extension("lock"));

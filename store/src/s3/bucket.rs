@@ -187,11 +187,11 @@ impl Bucket {
             )?;
             for mut object in page.contents {
                 // What is not below the prefix was not asked for.
-                let Some(key) = object.key.strip_prefix(&self.inner.location.prefix) else {
-                    continue;
-                };
-                object.key = key.to_owned();
-                found.push(object);
+                let key = object.key.strip_prefix(&self.inner.location.prefix);
+                if let Some(key) = key.map(str::to_owned) {
+                    object.key = key;
+                    found.push(object);
+                }
             }
             // A server that gives the same token again would never end.
             let next = &page.next_continuation_token;

@@ -135,10 +135,12 @@ impl Bare {
 
     fn complete(&self, key: &str, id: &str, tags: &[String], size: u64) -> Result<()> {
         let mut body = String::from("<CompleteMultipartUpload>");
-        for (number, tag) in (1..).zip(tags) {
-            body.push_str(&format!(
-                "<Part><ETag>\"{tag}\"</ETag><PartNumber>{number}</PartNumber></Part>"
-            ));
+        for (number, tag) in (1_u16..).zip(tags) {
+            for text in ["<Part><ETag>\"", tag, "\"</ETag><PartNumber>"] {
+                body.push_str(text);
+            }
+            body.push_str(&u16::to_string(&number));
+            body.push_str("</PartNumber></Part>");
         }
         body.push_str("</CompleteMultipartUpload>");
         let place = self.describe();

@@ -149,7 +149,8 @@ impl S3Place {
             if let Some(done) = attempt()? {
                 return Ok(done);
             }
-            let share = 0.5 + (keeper::random() % 1024) as f64 / 2048.0;
+            // Between half and all of it, so that those who wait do not come at once.
+            let share = 0.5 + f64::from(keeper::random() as u16) / 131_072.0;
             thread::sleep(pause.mul_f64(share));
             pause = (pause * 2).min(LOOK).min(self.lifetime / 4);
         }
@@ -622,15 +623,14 @@ impl Writable for S3Place {
             });
             let new: Vec<String> = new.cloned().collect();
             if !new.is_empty() {
-                match &*lease {
-                    Some(kept) => self.keeper.renew(kept, &new)?,
-                    None => {
-                        let key = format!("{LEASES}{:016x}.json", keeper::random());
-                        let kept = self.keeper.take(&key, new.into_iter().collect(), None)?;
-                        *lease = Some(kept.ok_or_else(|| {
-                            Error::new(ErrorKind::Busy, "another writer has the same number")
-                        })?);
-                    }
+                if let Some(kept) = &*lease {
+                    self.keeper.renew(kept, &new)?;
+                } else {
+                    let key = format!("{LEASES}{:016x}.json", keeper::random());
+                    let kept = self.keeper.take(&key, new.into_iter().collect(), None)?;
+                    *lease = Some(kept.ok_or_else(|| {
+                        Error::new(ErrorKind::Busy, "another writer has the same number")
+                    })?);
                 }
                 // After the lease says it: either the collector sees that, or its
                 // gate is seen here.
