@@ -5,13 +5,14 @@
 
 use crate::error::Result;
 use crate::event::Event;
-use crate::generation::SystemRecord;
+use crate::generation::{Generation, SystemRecord};
 use crate::journal::{self, Operation, Pending, Phase};
 use crate::node::Node;
 use crate::schroot;
 use crate::session::{self, Patience};
 use crate::state::{Lock, SCHEMA, now};
 use crate::system::SystemName;
+use crate::target::Desk;
 
 /// What was removed of one system, and what stayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +66,25 @@ fn needed(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<u64>> {
     needed.extend(record.previous);
     needed.extend(session::read(node, &record.system)?.map(|session| session.generation));
     for generation in &record.generations {
-        if !schroot::users_of(&generation.directory)?.is_empty() {
+        if !holders(node, record, generation)?.is_empty() {
             needed.push(generation.number);
         }
     }
     Ok(needed)
+}
+
+/// What keeps a generation from being removed: sessions, whoever began them, and snapshots.
+pub(crate) fn holders(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    generation: &Generation,
+) -> Result<Vec<String>> {
+    let mut holders = schroot::users_of(&generation.directory)?;
+    if holders.is_empty() {
+        let desk = Desk::of(node, &record.system);
+        holders = record.target.keeper().holders(&desk, generation.number)?;
+    }
+    Ok(holders)
 }
 
 fn without(record: &SystemRecord, removed: &[u64]) -> SystemRecord {

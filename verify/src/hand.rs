@@ -27,7 +27,7 @@ use crate::durable;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Event, Observer};
 use crate::extract::Extractor;
-use crate::install::{Installed, Request, Step, Tally, Writing, finish, journaled, plan, recheck};
+use crate::install::{Installed, Request, Step, Tally, Writing, finish, journaled, plan, settle};
 use crate::journal;
 use crate::node::{Node, go_on};
 use crate::state::NodeConfig;
@@ -87,9 +87,8 @@ pub fn build(node: &Node<'_>, carried: &Carried) -> Result<Installed> {
                 Writing::of(&release.manifest).announce(node.observer);
                 let source = open(file, &export, node.observer)?;
                 let tally = unpack(source, &release.manifest, staging.tree.reopen()?, node)?;
-                node.observer
-                    .event(Event::Phase("checking the written tree"));
-                recheck(&release.manifest, None, &staging.tree, node.cancel)?;
+                let manifest = &release.manifest;
+                settle(manifest, None, &staging.tree, node.observer, node.cancel)?;
                 finish(node, &lock, &release.json, staging, pending)?;
                 Ok(tally)
             })?;
@@ -120,11 +119,13 @@ fn beside(tarball: &Path, suffix: &str) -> Result<Vec<u8>> {
 
 /// What was signed about the tarball, as the release that it is.
 fn believe(node: &Node<'_>, config: &NodeConfig, tarball: &Path) -> Result<(Export, Verified)> {
-    let envelope = Envelope::from_json(&beside(tarball, SIGNATURE_SUFFIX)?)?;
+    let statement = beside(tarball, SIGNATURE_SUFFIX)?;
     let json = beside(tarball, MANIFEST_SUFFIX)?;
     let (keys, threshold) = trust::targets_keys(node)?;
-    let export = Export::verify(&envelope, &config.environment, &keys, threshold)?;
-    let manifest = export.manifest(&json)?;
+    let believed = Envelope::from_json(&statement)
+        .and_then(|envelope| Export::verify(&envelope, &config.environment, &keys, threshold))
+        .and_then(|export| Ok((export.manifest(&json)?, export)));
+    let (manifest, export) = believed.map_err(refused)?;
     if manifest.name != export.about.name || manifest.arch != export.about.arch {
         return Err(Error::refused(
             "what was signed about the tarball contradicts its manifest",
@@ -166,7 +167,12 @@ fn check(
         });
     }
     let sha256 = Sha256::new(hasher.finalize().into());
-    Ok(export.check_file(done, &sha256)?)
+    export.check_file(done, &sha256).map_err(refused)
+}
+
+/// What an operator can do about a tarball that is not believed.
+fn refused(error: store::Error) -> Error {
+    Error::from(error).hint("nothing was written; carry over all files of the export again")
 }
 
 /// Asks the environment, if it can be reached, whether the release may still run.

@@ -119,3 +119,87 @@ pub fn prune(root: &OwnedFd, survey: &Survey) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::path::Path;
+    use store::chunk::ChunkRef;
+
+    static NEVER: AtomicBool = AtomicBool::new(false);
+
+    /// The entry of what is at a path, as if it had been signed like that.
+    fn signed(root: &Path, path: &str, kind: Kind) -> (Entry, Vec<ChunkRef>) {
+        let found = fs::symlink_metadata(root.join(path)).unwrap();
+        let entry = Entry {
+            path: path.as_bytes().to_vec(),
+            kind,
+            mode: found.mode() & 0o7777,
+            uid: found.uid(),
+            gid: found.gid(),
+            mtime: u64::try_from(found.mtime()).unwrap(),
+            xattrs: BTreeMap::new(),
+        };
+        (entry, vec![])
+    }
+
+    fn open(root: &Path) -> OwnedFd {
+        fs::File::open(root).unwrap().into()
+    }
+
+    #[test]
+    fn what_was_put_into_a_copy_goes_and_nothing_outside_is_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tree, host) = (directory.path().join("tree"), directory.path().join("host"));
+        for path in ["tree/a", "tree/stray/deep", "host"] {
+            fs::create_dir_all(directory.path().join(path)).unwrap();
+        }
+        for path in ["tree/a/f", "tree/b", "tree/stray/deep/g", "host/precious"] {
+            fs::write(directory.path().join(path), b"").unwrap();
+        }
+        let wanted = |tree: &Path| {
+            vec![
+                signed(tree, "", Kind::Directory),
+                signed(tree, "a", Kind::Directory),
+                signed(tree, "a/f", Kind::File { size: 0 }),
+                signed(tree, "b", Kind::File { size: 0 }),
+            ]
+        };
+        let image = wanted(&tree);
+        // A directory of the image leads out of the tree now, a file is a directory's link.
+        fs::remove_dir_all(tree.join("a")).unwrap();
+        symlink("../host", tree.join("a")).unwrap();
+        fs::remove_file(tree.join("b")).unwrap();
+        symlink("/", tree.join("b")).unwrap();
+        let survey = survey(open(&tree), image.into_iter().map(Ok), &NEVER).unwrap();
+        assert_eq!(survey.keep[1..], [false, false, false]);
+        prune(&open(&tree), &survey).unwrap();
+        assert_eq!(fs::read_dir(&tree).unwrap().count(), 0);
+        assert!(host.join("precious").exists());
+    }
+
+    #[test]
+    fn a_second_name_stays_only_with_its_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path();
+        fs::write(tree.join("a"), b"").unwrap();
+        fs::hard_link(tree.join("a"), tree.join("b")).unwrap();
+        let link = || Kind::Hardlink {
+            target: b"a".to_vec(),
+        };
+        let image = |mode: u32| {
+            let mut first = signed(tree, "a", Kind::File { size: 0 });
+            first.0.mode ^= mode;
+            let root = signed(tree, "", Kind::Directory);
+            [root, first, signed(tree, "b", link())].into_iter().map(Ok)
+        };
+        let same = survey(open(tree), image(0), &NEVER).unwrap();
+        assert_eq!((same.keep, same.remove), (vec![true; 3], vec![]));
+        let other = survey(open(tree), image(0o111), &NEVER).unwrap();
+        assert_eq!(other.keep, [true, false, false]);
+        assert_eq!(other.remove.len(), 2);
+    }
+}

@@ -103,3 +103,123 @@ fn ctrl_c_cleans_up_by_itself() {
     farm.install();
     farm.close();
 }
+
+/// How many random kills: a few, or all of them in the soak tier.
+fn rounds() -> u64 {
+    if std::env::var_os("IMGBUILD_SOAK").is_some() {
+        200
+    } else {
+        5
+    }
+}
+
+/// Everything on disk is what the record says, and nothing of a dead attempt is left.
+fn assert_settled(farm: &Farm, system: &str, round: &str) {
+    let status = farm.status();
+    let systems = status["systems"].as_array().unwrap();
+    let record = systems.iter().find(|one| one["system"] == system);
+    let numbers = record.map_or_else(Vec::new, |record| {
+        let generations = record["generations"].as_array().unwrap();
+        assert_eq!(record["registered"], true, "{round}: {status}");
+        generations
+            .iter()
+            .map(|one| one["generation"].to_string())
+            .collect()
+    });
+    let home = farm.path("images").join(system);
+    let mut found: Vec<_> = fs::read_dir(&home)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != ".imgnode.json")
+        .collect();
+    found.sort_by_key(|name| name.parse::<u64>().unwrap_or(0));
+    assert_eq!(found, numbers, "{round}: {status}");
+    assert_eq!(home.exists(), record.is_some(), "{round}");
+    assert!(!farm.path("state/journal.json").exists(), "{round}");
+}
+
+#[test]
+fn killed_at_random_moments_of_everything() {
+    let farm = Farm::new("random");
+    let (system, other) = (farm.system.clone(), format!("{}-b", farm.system));
+    farm.install();
+    farm.release(2);
+    farm.ok(&["upgrade", &system]);
+    let mut random = u64::from(std::process::id()) << 20 | 1;
+    let mut next = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below.max(1)
+    };
+    // Milliseconds that each took when it was not killed in time.
+    let acts = [
+        "upgrade",
+        "switch",
+        "rollback",
+        "gc",
+        "install",
+        "uninstall",
+    ];
+    let mut long = [900, 300, 300, 300, 900, 300];
+    let (mut version, mut killed) = (2, 0);
+    for round in 0..rounds() {
+        let act = next(acts.len() as u64) as usize;
+        let status = farm.status();
+        let kept = status["systems"][0]["generations"]
+            .as_array()
+            .unwrap()
+            .clone();
+        let number = kept[next(kept.len() as u64) as usize]["generation"].to_string();
+        let target = farm.target();
+        let words: Vec<&str> = match acts[act] {
+            "upgrade" => {
+                version += 1;
+                farm.release(version);
+                vec!["upgrade", &system]
+            }
+            "switch" => vec!["switch", &system, &number],
+            "rollback" => vec!["rollback", &system],
+            "gc" => vec!["gc", &system],
+            "install" => vec!["install", "web", "--as", &other, "--target", &target],
+            _ => vec!["uninstall", &other],
+        };
+        let moment = next(long[act]);
+        let name = format!("round {round}: {words:?} killed after {moment} ms");
+        let begun = std::time::Instant::now();
+        let mut child = farm
+            .command(&words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while begun.elapsed().as_millis() < u128::from(moment)
+            && child.try_wait().unwrap().is_none()
+        {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let _ = kill_process(Pid::from_child(&child), Signal::KILL);
+        if child.wait().unwrap().signal() == Some(9) {
+            killed += 1;
+        } else {
+            long[act] = u64::try_from(begun.elapsed().as_millis()).unwrap() + 20;
+        }
+        // The next command, whatever it is, cleans up.
+        farm.run(&["reload", &system]);
+        assert_settled(&farm, &system, &name);
+        if farm.status()["systems"].as_array().unwrap().len() > 1 {
+            assert_settled(&farm, &other, &name);
+        }
+        farm.ok(&["start", &system]);
+        farm.ok(&["stop", &system]);
+        if matches!(acts[act], "upgrade" | "install") || round % 10 == 9 {
+            farm.ok(&["verify", &system]);
+        }
+    }
+    eprintln!("{killed} of {} were killed in time", rounds());
+    if farm.status()["systems"].as_array().unwrap().len() > 1 {
+        farm.ok(&["uninstall", &other]);
+    }
+    farm.close();
+}

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::locate::Place;
@@ -51,15 +51,16 @@ pub(super) fn replay(
 ) -> Result<()> {
     let (jobs, queue) = mpsc::channel();
     let queue = Mutex::new(queue);
+    let spares = Spares::default();
     let workers = thread::available_parallelism()
         .map_or(1, usize::from)
         .min(WORKERS);
     thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| work(image, &queue));
+            scope.spawn(|| work(image, &queue, &spares));
         }
         // Dropped at the end of this closure, which ends the workers.
-        let mut ahead = Ahead::new(image, jobs);
+        let mut ahead = Ahead::new(image, jobs, Arc::clone(&spares));
         loop {
             ahead.fill(want, have)?;
             match ahead.queue.pop_front() {
@@ -79,7 +80,7 @@ pub(super) fn replay(
 }
 
 /// Decodes frames until there are no more.
-fn work(image: &Image, queue: &Mutex<Receiver<Job>>) {
+fn work(image: &Image, queue: &Mutex<Receiver<Job>>, spares: &Spares) {
     let mut decoder = None;
     loop {
         // A let of its own, so that the lock is not held while decoding.
@@ -87,11 +88,20 @@ fn work(image: &Image, queue: &Mutex<Receiver<Job>>) {
         let Ok(Job { place, result }) = job else {
             return;
         };
+        let spare = spares
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default();
+        let decode = |decoder: &mut Decoder| {
+            decoder.reuse(spare);
+            image.decode(&place, decoder)
+        };
         let frame = match &mut decoder {
-            Some(decoder) => image.decode(&place, decoder),
+            Some(decoder) => decode(decoder),
             None => Decoder::new()
                 .map_err(|error| Error::io("prepare", "zstd", error))
-                .and_then(|new| image.decode(&place, decoder.insert(new))),
+                .and_then(|new| decode(decoder.insert(new))),
         };
         // Whoever asked may have given up because of an earlier error.
         let _ = result.send(frame);
@@ -104,8 +114,12 @@ struct Job {
     result: Sender<Result<Vec<u8>>>,
 }
 
+/// Buffers of frames that nobody needs any more.
+type Spares = Arc<Mutex<Vec<Vec<u8>>>>;
+
 /// A frame that a worker decodes or has decoded.
 struct Frame {
+    spares: Spares,
     incoming: Receiver<Result<Vec<u8>>>,
     /// `None` when it could not be decoded.
     bytes: OnceCell<Option<Vec<u8>>>,
@@ -136,6 +150,17 @@ impl Frame {
     }
 }
 
+impl Drop for Frame {
+    fn drop(&mut self) {
+        if let Some(Some(bytes)) = self.bytes.take() {
+            let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+            if spares.len() < FRAMES {
+                spares.push(bytes);
+            }
+        }
+    }
+}
+
 enum Queued {
     Entry(Box<layout::Item>),
     Content(Rc<Frame>, Range<usize>, ChunkRef),
@@ -158,11 +183,12 @@ struct Ahead<'a> {
     jobs: Sender<Job>,
     frames: HashMap<(Blake3, u32), Weak<Frame>>,
     recent: VecDeque<Rc<Frame>>,
+    spares: Spares,
     ended: bool,
 }
 
 impl<'a> Ahead<'a> {
-    fn new(image: &'a Image, jobs: Sender<Job>) -> Self {
+    fn new(image: &'a Image, jobs: Sender<Job>, spares: Spares) -> Self {
         Self {
             image,
             items: Items::new(image),
@@ -172,6 +198,7 @@ impl<'a> Ahead<'a> {
             jobs,
             frames: HashMap::new(),
             recent: VecDeque::new(),
+            spares,
             ended: false,
         }
     }
@@ -225,6 +252,7 @@ impl<'a> Ahead<'a> {
         }
         let (result, incoming) = mpsc::channel();
         let frame = Rc::new(Frame {
+            spares: Arc::clone(&self.spares),
             incoming,
             bytes: OnceCell::new(),
         });

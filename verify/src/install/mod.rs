@@ -6,8 +6,8 @@
 //! journal   from here on a kill is undone by the next command
 //! hooks     pre-install
 //! write     every chunk verified, into staging: what is here already from here, the rest fetched
-//! recheck   the tree is read back from disk: its tar's digest must be the image
-//! sync      one syncfs, then one rename gives the generation its number
+//! settle    the tree is read back: its tar's digest must be the image; at the same time, one syncfs
+//! place     one rename, or one change of tags, gives the generation its number
 //! switch    register the chroot, one rename; record it
 //! hooks     post-install, whatever happened
 //! ```
@@ -22,8 +22,8 @@ use store::name::ImageName;
 
 pub use self::uninstall::uninstall;
 pub use self::write::Tally;
-pub(crate) use self::write::{Writing, recheck};
-use crate::error::{Context, Error, Result};
+pub(crate) use self::write::{Writing, settle};
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::generation::{Generation, SystemRecord};
 use crate::journal::{self, Operation, Pending, Phase};
@@ -383,14 +383,18 @@ fn write_and_switch(
         node.observer,
         node.cancel,
     )?;
-    node.observer
-        .event(Event::Phase("checking the written tree"));
-    recheck(manifest, Some(image), &staging.tree, node.cancel)?;
+    settle(
+        manifest,
+        Some(image),
+        &staging.tree,
+        node.observer,
+        node.cancel,
+    )?;
     finish(node, lock, &release.json, staging, pending)?;
     Ok(tally)
 }
 
-/// From a checked staging tree to the active generation.
+/// From a checked and synced staging tree to the active generation.
 pub(crate) fn finish(
     node: &Node<'_>,
     lock: &Lock,
@@ -400,8 +404,6 @@ pub(crate) fn finish(
 ) -> Result<()> {
     let (system, number) = (pending.system.clone(), pending.generation);
     let target = pending.target.clone();
-    node.observer.event(Event::Phase("syncing"));
-    rustix::fs::syncfs(&staging.tree.root).context(|| format!("cannot sync {target}"))?;
     staging.tree.close();
     node.go_on()?;
 

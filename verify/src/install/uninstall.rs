@@ -1,9 +1,9 @@
 //! Taking a system away.
 
+use crate::collect;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Operation, Pending, Phase};
 use crate::node::Node;
-use crate::schroot;
 use crate::session;
 use crate::state::{SCHEMA, now};
 use crate::system::SystemName;
@@ -22,15 +22,12 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patien
         );
     }
     for generation in &record.generations {
-        if let Some(id) = schroot::users_of(&generation.directory)?.first() {
-            return Err(Error::new(
-                Kind::Busy,
-                format!(
-                    "generation {} of {system} is in use by the session {id}",
-                    generation.number
-                ),
-            )
-            .hint(format!("schroot --end-session --chroot {id}")));
+        if let Some(id) = collect::holders(node, &record, generation)?.first() {
+            let number = generation.number;
+            let what = format!("generation {number} of {system} is in use by {id}");
+            return Err(Error::new(Kind::Busy, what).hint(format!(
+                "if it is a session: schroot --end-session --chroot {id}"
+            )));
         }
     }
     node.schroot.check(system)?;

@@ -2,7 +2,9 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 
+use rustix::io::Errno;
 use store::canon::Entry;
 use store::manifest::Manifest;
 use store::{Image, Part};
@@ -151,8 +153,33 @@ fn unpack(
     Ok(tally)
 }
 
+/// Makes a finished tree durable, and refuses one that is not the image. What is read back comes from
+/// memory mostly, so the disk can be busy at the same time.
+pub(crate) fn settle(
+    manifest: &Manifest,
+    image: Option<&Image>,
+    tree: &Tree,
+    observer: &dyn Observer,
+    cancel: &AtomicBool,
+) -> Result<()> {
+    observer.event(Event::Phase("checking and syncing the written tree"));
+    thread::scope(|scope| {
+        let synced = scope.spawn(|| rustix::fs::syncfs(&tree.root));
+        recheck(manifest, image, tree, cancel)?;
+        let synced = synced.join().unwrap_or(Err(Errno::IO));
+        synced.map_err(|errno| match errno {
+            Errno::NOSPC | Errno::DQUOT | Errno::IO => {
+                Error::failed("the new tree cannot be synced")
+                    .source(&errno)
+                    .hint("is the disk or the thin pool full? make room and run the command again")
+            }
+            errno => Error::failed("the new tree cannot be synced").source(&errno),
+        })
+    })
+}
+
 /// Refuses a tree on disk that is not the image.
-pub(crate) fn recheck(
+fn recheck(
     manifest: &Manifest,
     image: Option<&Image>,
     tree: &Tree,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::volume::{self, FileSystem, Size};
 use super::{Desk, Keeper, Staging, Tree, mount};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::system::SystemName;
 
 /// Volumes in a group.
@@ -115,9 +115,20 @@ impl Keeper for Lvm {
     }
 
     fn remove(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
-        let name = self.volume(number);
-        volume::refuse_origin(&self.group, &name, desk)?;
-        volume::remove(&self.group, &name, desk)
+        let holders = self.holders(desk, number)?;
+        if holders.is_empty() {
+            return volume::remove(&self.group, &self.volume(number), desk);
+        }
+        let name = format!("{}/{}", self.group, self.volume(number));
+        Err(
+            Error::new(Kind::Busy, format!("the volume {name} is in use"))
+                .cause(format!("its snapshots: {}", holders.join(", ")))
+                .hint("end the sessions: schroot --end-session --chroot NAME"),
+        )
+    }
+
+    fn holders(&self, desk: &Desk<'_>, number: u64) -> Result<Vec<String>> {
+        volume::snapshots(&self.group, &self.volume(number), desk)
     }
 
     fn clear_staging(&self, desk: &Desk<'_>, number: u64) -> Result<()> {

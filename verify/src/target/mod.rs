@@ -135,6 +135,12 @@ pub trait Keeper {
     /// Opens the tree of a generation for reading.
     fn open(&self, desk: &Desk<'_>, number: u64) -> Result<Tree>;
 
+    /// What keeps a generation from being removed, beside sessions of schroot: snapshots that
+    /// somebody made.
+    fn holders(&self, _: &Desk<'_>, _: u64) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Takes away one generation.
     fn remove(&self, desk: &Desk<'_>, number: u64) -> Result<()>;
 

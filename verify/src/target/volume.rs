@@ -23,7 +23,7 @@ use store::digest::Blake3;
 
 use super::{Desk, Tree, mount};
 use crate::command::Run;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 
 const STAGING: &str = "imgnode.staging";
 /// LVM and mkfs wait for udev and for disks.
@@ -412,22 +412,11 @@ fn is_in_use(error: &Error) -> bool {
         .any(|cause| cause.contains("in use") || cause.contains("open"))
 }
 
-/// Refuses to remove a volume that still has snapshots: `lvremove` would remove them too, and a
-/// session with them.
-pub(super) fn refuse_origin(group: &str, name: &str, desk: &Desk<'_>) -> Result<()> {
-    let snapshots: Vec<_> = list(group, desk)?
-        .into_iter()
-        .filter(|volume| volume.origin == name)
-        .map(|volume| volume.name)
-        .collect();
-    if snapshots.is_empty() {
-        return Ok(());
-    }
-    Err(
-        Error::new(Kind::Busy, format!("the volume {group}/{name} is in use"))
-            .cause(format!("its snapshots: {}", snapshots.join(", ")))
-            .hint("end the sessions: schroot --end-session --chroot NAME"),
-    )
+/// The snapshots of a volume: `lvremove` would remove them with it, and sessions with them.
+pub(super) fn snapshots(group: &str, name: &str, desk: &Desk<'_>) -> Result<Vec<String>> {
+    let volumes = list(group, desk)?.into_iter();
+    let snapshots = volumes.filter(|volume| volume.origin == name);
+    Ok(snapshots.map(|volume| volume.name).collect())
 }
 
 /// Removes the snapshot that a session left: schroot's own script does not mind when it fails.

@@ -40,6 +40,11 @@ case "$1" in
 esac
 "#;
 
+/// Files of 96,000 bytes in the image; an emulated machine takes fewer.
+pub(crate) fn files() -> u64 {
+    std::env::var("IMGNODE_TEST_FILES").map_or(400, |text| text.parse().unwrap())
+}
+
 /// Everything a test needs, and the duty to leave nothing.
 pub(crate) struct Farm {
     pub(crate) directory: tempfile::TempDir,
@@ -142,7 +147,7 @@ impl Farm {
         fs::hard_link(tree.join("srv/app"), tree.join("srv/app-too")).unwrap();
         // Enough content that an install can be interrupted: it does not compress.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        for file in 0..400 {
+        for file in 0..files() {
             let bytes: Vec<u8> = std::iter::repeat_with(|| {
                 state ^= state << 13;
                 state ^= state >> 7;
