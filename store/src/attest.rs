@@ -1,6 +1,6 @@
 //! Attestations: what people and machines say about an image, signed.
 //!
-//! An attestation is an in-toto Statement 1.0 in a [`dsse`](crate::dsse) envelope. It
+//! An attestation is an in-toto Statement 1.0 in a [`dsse`] envelope. It
 //! lies beside the image, under its own digest: nobody replaces another's word, and
 //! whoever can write to the store can add one. None is believed for being there; a
 //! reader asks which of the keys that it trusts have signed it. The kinds, and what

@@ -106,6 +106,8 @@ enum LowCommand {
         /// btrfs:PATH                          subvolumes, the next a snapshot of the one before
         /// lvm:VG/LV:SIZE[:xfs|ext4[:SNAP]]    a volume each; a session is a snapshot of size SNAP
         /// lvm-thin:VG/POOL:SIZE[:xfs|ext4]    thin volumes, the next a snapshot of the one before
+        // The brackets are for readers of the help.
+        #[allow(rustdoc::broken_intra_doc_links)]
         #[arg(long, value_name = "TARGET", verbatim_doc_comment)]
         target: Option<String>,
         #[command(flatten)]

@@ -78,7 +78,7 @@ fn a_disk_that_fills_up_midway_undoes_the_install_and_the_upgrade() {
         kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
         let greedy = small.0.join("greedy");
         let mut file = fs::File::create(&greedy).unwrap();
-        while file.write_all(&[7; 65536]).is_ok() {}
+        while file.write_all(&vec![7; 65536]).is_ok() {}
         kill_process(Pid::from_child(&child), Signal::CONT).unwrap();
         let mut said = String::new();
         std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
