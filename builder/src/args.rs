@@ -5,7 +5,7 @@ mod trust;
 
 use std::path::PathBuf;
 
-pub use self::care::{FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs};
+pub use self::care::{CopyArgs, FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs};
 pub use self::trust::{
     ApproveArgs, Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs,
     EnvRefreshArgs, EnvRootArgs, EnvRootCommand, EnvRotateArgs, EnvStatusArgs, EnvTrustArgs,
@@ -36,7 +36,14 @@ different that must not matter: the clock (over a year ahead), the order in whic
 directories are read (reversed), the CPUs (one), the path of the build, and host
 name, locale, time zone and umask of imgbuild. Programs in the steps are traced
 for that, so they cannot trace each other. Tests are left out, and the image is
-not released. `imgbuild rebuild IMAGE` does the same and reports differences.";
+not released. `imgbuild rebuild IMAGE` does the same and reports differences.
+
+--cache names a store that builders share. Inputs are taken from it, compared with
+the lock, before a mirror is asked (with --frozen as well; with --offline only from a
+directory); a finished image of the same recipe and lock is taken instead of built, if
+an environment there has it released whose first root is given with --trust or lies in
+KEYS/trusted. A cache that cannot be reached is a warning.
+Example: imgbuild recipes/fanery.toml --cache https://images.example/ --trust dev.root.json";
 
 const REBUILD_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
@@ -253,6 +260,27 @@ pub struct BuildArgs {
     /// Build where all is different that must not matter; implies --frozen
     #[arg(long)]
     pub vary: bool,
+    /// Another store to take inputs and finished images from; repeatable
+    #[arg(
+        long = "cache",
+        value_name = "PATH|URL",
+        env = "IMGBUILD_CACHE",
+        value_delimiter = ',',
+        help_heading = "Sharing"
+    )]
+    pub caches: Vec<String>,
+    /// First root of an environment of a cache whose images are taken; repeatable
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "IMGBUILD_TRUST",
+        value_delimiter = ',',
+        help_heading = "Sharing"
+    )]
+    pub trust: Vec<PathBuf>,
+    /// Put what was built, and what it was built from, into the caches
+    #[arg(long, help_heading = "Sharing")]
+    pub push: bool,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,

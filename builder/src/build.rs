@@ -10,6 +10,7 @@ use store::{Inputs, Sha256, WritableStore};
 
 use crate::args;
 use crate::attest;
+use crate::cache::{self, Caches, Shared};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Tools;
 use crate::image::{self, is_released};
@@ -26,7 +27,7 @@ use crate::steps;
 use crate::ui::Ui;
 
 /// What is asked of a build.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// How strictly it sticks to what is there.
     pub strictness: Strictness,
@@ -36,6 +37,8 @@ pub struct Wanted {
     /// every step runs, on layers of its own, from retained inputs alone, and
     /// nothing is released.
     pub vary: bool,
+    /// What other builders share with it.
+    pub shared: Shared,
 }
 
 /// What a build came to.
@@ -47,6 +50,8 @@ pub struct Outcome {
     pub seq: Option<u64>,
     /// Whether nothing had to be done.
     pub up_to_date: bool,
+    /// Whether it was built elsewhere.
+    pub taken: bool,
     /// How long it took.
     pub took: Duration,
 }
@@ -205,7 +210,7 @@ pub fn open_store(settings: &Settings) -> Result<WritableStore> {
 }
 
 /// Builds one recipe.
-pub fn build(path: &Path, settings: &Settings, wanted: Wanted, ui: &mut Ui) -> Result<Outcome> {
+pub fn build(path: &Path, settings: &Settings, wanted: &Wanted, ui: &mut Ui) -> Result<Outcome> {
     let (started, began) = (Instant::now(), jiff::Timestamp::now());
     let recipe = load_recipe(path)?;
     require_root()?;
@@ -215,6 +220,23 @@ pub fn build(path: &Path, settings: &Settings, wanted: Wanted, ui: &mut Ui) -> R
         && let Some(done) = nothing_to_do(&recipe, path, lock.as_ref(), &store, settings, started)?
     {
         return Ok(done);
+    }
+    let offline = wanted.strictness.offline;
+    let caches = Caches::open(&wanted.shared, offline, &store, settings, ui)?;
+    if !wanted.vary
+        && let Some(lock) = lock.as_ref().filter(|lock| fits(&recipe, path, lock))
+        && let Some(manifest) = caches.image(&recipe, lock, ui)?
+    {
+        let seq = image::release(&manifest, &store, settings, ui)?;
+        let planned = runner::plan(steps::all(&recipe, lock)?, &Layers::open(&settings.work)?)?;
+        remember(&settings.work, &planned, &recipe, &manifest)?;
+        return Ok(Outcome {
+            manifest,
+            seq: Some(seq),
+            up_to_date: false,
+            taken: true,
+            took: started.elapsed(),
+        });
     }
     prepare_host(&recipe, wanted.setup, ui)?;
     let mut settings = settings.clone();
@@ -229,6 +251,7 @@ pub fn build(path: &Path, settings: &Settings, wanted: Wanted, ui: &mut Ui) -> R
         path,
         settings: &settings,
         inputs: &inputs,
+        caches: Some(&caches),
         place: &place,
         strictness: Strictness {
             frozen: wanted.strictness.frozen || wanted.vary,
@@ -253,6 +276,7 @@ pub fn build(path: &Path, settings: &Settings, wanted: Wanted, ui: &mut Ui) -> R
             manifest,
             seq: None,
             up_to_date: false,
+            taken: false,
             took: started.elapsed(),
         });
     }
@@ -269,10 +293,14 @@ pub fn build(path: &Path, settings: &Settings, wanted: Wanted, ui: &mut Ui) -> R
     let seq = image::release(&manifest, &store, &settings, ui)?;
     remember(&settings.work, &planned, &recipe, &manifest)?;
     place.prune_layers(&all_keys(&planned))?;
+    if wanted.shared.push {
+        cache::push(&manifest, &store, &wanted.shared, &settings, ui);
+    }
     Ok(Outcome {
         manifest,
         seq: Some(seq),
         up_to_date: false,
+        taken: false,
         took: started.elapsed(),
     })
 }
@@ -379,6 +407,12 @@ pub fn prepare_host(recipe: &Recipe, setup: bool, ui: &mut Ui) -> Result<()> {
     Tools::look(with_git).require()
 }
 
+/// Whether a lock is of this recipe and of the files beside it as they are now.
+fn fits(recipe: &Recipe, path: &Path, lock: &Lock) -> bool {
+    local::read(recipe, crate::locking::beside(path), None).is_ok_and(|files| lock.files == files)
+        && steps::all(recipe, lock).is_ok()
+}
+
 /// The image of exactly this recipe, lock and files, if it is there already.
 fn nothing_to_do(
     recipe: &Recipe,
@@ -409,6 +443,7 @@ fn nothing_to_do(
         manifest,
         seq: Some(seq),
         up_to_date: true,
+        taken: false,
         took: started.elapsed(),
     }))
 }

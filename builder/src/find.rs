@@ -7,7 +7,7 @@
 
 use store::env::{Environment, Guard, Release, Shelf};
 use store::key::PublicKey;
-use store::{EnvName, ImageName, Manifest, Store};
+use store::{EnvName, ImageName, Manifest, Place, Store};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::image::FIRST_ENVIRONMENT;
@@ -17,14 +17,19 @@ use crate::settings::Settings;
 
 /// Opens the store to read it.
 pub fn open(settings: &Settings) -> Result<Store> {
+    open_at(&settings.place, settings)
+}
+
+/// Opens another store to read it.
+pub fn open_at(place: &Place, settings: &Settings) -> Result<Store> {
     let failed = |e: store::Error| {
-        Error::failed(format!("cannot read the store {}", settings.place))
+        Error::failed(format!("cannot read the store {place}"))
             .because(&e)
             .hint(e.own_hint().unwrap_or(
                 "name the store with --store PATH or --store URL, or build an image first",
             ))
     };
-    let backend = settings.place.open(&settings.access).map_err(failed)?;
+    let backend = place.open(&settings.access).map_err(failed)?;
     Store::open(backend).map_err(failed)
 }
 
@@ -197,6 +202,10 @@ struct ReadOnly<'s>(&'s Store);
 impl Shelf for ReadOnly<'_> {
     fn read(&self, key: &str, limit: u64) -> store::Result<Option<Vec<u8>>> {
         self.0.backend().get(key, limit)
+    }
+
+    fn doubt(&self, key: &str) -> bool {
+        self.0.backend().forget(key, 0..u64::MAX)
     }
 
     fn replace(&self, key: &str, _: &[u8]) -> store::Result<()> {

@@ -22,6 +22,9 @@ use crate::ui::{self, Ui, Unit};
 /// The environment that a build releases into.
 pub const FIRST_ENVIRONMENT: &str = "dev";
 
+/// What this program calls itself in manifests.
+pub const BUILDER: &str = concat!("imgbuild ", env!("CARGO_PKG_VERSION"));
+
 /// Packs the tree at `root`; returns its manifest.
 pub fn pack(
     recipe: &Recipe,
@@ -81,7 +84,7 @@ pub fn pack(
         xattrs: published.xattrs,
         recipe: Sha256::of(&recipe.canonical_json()),
         lock: lock.digest()?,
-        builder: concat!("imgbuild ", env!("CARGO_PKG_VERSION")).to_owned(),
+        builder: BUILDER.to_owned(),
         run: recipe.service.as_ref().map(|service| Run {
             user: service.user.to_string(),
             directory: service.directory.to_string(),

@@ -16,6 +16,9 @@
 //! results as [`layers`]. [`image`] packs the finished tree into the store and
 //! releases it. [`mod@build`] is the whole of it.
 //!
+//! [`cache`] is what builders share: inputs and finished images are taken from other
+//! stores before a mirror is asked or anything is built.
+//!
 //! [`mod@import`] takes in what other tools made, [`mod@export`] makes files that they
 //! understand.
 //!
@@ -33,6 +36,7 @@
 pub mod args;
 pub mod attest;
 pub mod build;
+pub mod cache;
 pub mod ceremony;
 pub mod commands;
 pub mod compare;

@@ -312,6 +312,15 @@ impl Lock {
         debs.chain(python).chain(git).chain(files)
     }
 
+    /// The same, with their bytes.
+    pub fn sized_inputs(&self) -> impl Iterator<Item = (Sha256, u64)> {
+        let debs = self.debs.iter().map(|deb| (deb.sha256, deb.size));
+        let python = self.python.iter().map(|file| (file.sha256, file.size));
+        let git = self.git.iter().map(|git| (git.sha256, git.size));
+        let files = self.files.iter().map(|file| (file.sha256, file.size));
+        debs.chain(python).chain(git).chain(files)
+    }
+
     /// The Debian packages installed up to and with a stage.
     pub fn debs_until(&self, stage: Stage) -> impl Iterator<Item = &Deb> {
         self.debs.iter().filter(move |deb| deb.stage <= stage)

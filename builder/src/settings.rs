@@ -115,6 +115,13 @@ impl Settings {
         secrets
     }
 
+    /// These, and what the address of another store says of that kind.
+    pub fn secrets_of(&self, place: &Place) -> Vec<String> {
+        let mut secrets = self.secrets();
+        secrets.extend(credentials(&place.secret()));
+        secrets
+    }
+
     /// Fails unless the store is a directory: builds need their inputs as files in it.
     pub fn require_directory(&self) -> Result<()> {
         if self.place.directory().is_some() {

@@ -84,6 +84,8 @@ struct Versioned<'a> {
 pub enum Unit {
     /// Bytes.
     Bytes,
+    /// Bytes that move from one place to another: how fast, and how long still.
+    Moved,
     /// Packages.
     Packages,
     /// Steps.
@@ -274,6 +276,7 @@ impl Phase<'_> {
     pub fn progress(&mut self, done: u64, total: u64, unit: Unit) {
         self.figures = match unit {
             Unit::Bytes => format!("  {} of {}", size(done), size(total)),
+            Unit::Moved => moved(done, total, self.started.elapsed()),
             Unit::Packages => format!("  {done} of {total} packages"),
             Unit::Steps => format!("  {done} of {total}"),
         };
@@ -286,7 +289,7 @@ impl Phase<'_> {
         if self.ui.mode == Mode::Json && (due || done == total) {
             self.last_event = Some(Instant::now());
             let unit = match unit {
-                Unit::Bytes => "bytes",
+                Unit::Bytes | Unit::Moved => "bytes",
                 Unit::Packages => "packages",
                 Unit::Steps => "steps",
             };
@@ -352,6 +355,24 @@ fn shorten(line: &str) -> String {
     line.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
+/// How far, how fast and how long still.
+fn moved(done: u64, total: u64, took: Duration) -> String {
+    let mut text = format!("  {} of {}", size(done), size(total));
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    // The first moments say nothing about the rest.
+    if millis >= 500 && done > 0 {
+        let rate = (u128::from(done) * 1000 / u128::from(millis)) as u64;
+        let left = total.saturating_sub(done).div_ceil(rate.max(1));
+        let _ = write!(text, "  {}/s", size(rate));
+        let _ = match left {
+            0..60 => write!(text, "  {left} s left"),
+            60..3600 => write!(text, "  {} min left", left.div_ceil(60)),
+            _ => write!(text, "  {} h left", left.div_ceil(3600)),
+        };
+    }
+    text
+}
+
 /// Bytes as people read them, in decimal units.
 pub fn size(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss)] // one decimal is shown
@@ -380,6 +401,19 @@ mod tests {
         assert_eq!(size(1000), "1.0 kB");
         assert_eq!(size(844_123_456), "844.1 MB");
         assert_eq!(size(12_000_000_000_000), "12.0 TB");
+    }
+
+    #[test]
+    fn what_moves_has_a_rate_and_an_end() {
+        let at = |done, millis| moved(done, 10_000_000, Duration::from_millis(millis));
+        assert_eq!(at(0, 9000), "  0 B of 10.0 MB");
+        assert_eq!(at(1_000_000, 100), "  1.0 MB of 10.0 MB");
+        let text = "  1.0 MB of 10.0 MB  1.0 MB/s  9 s left";
+        assert_eq!(at(1_000_000, 1000), text);
+        let text = "  1.0 kB of 10.0 MB  1.0 kB/s  3 h left";
+        assert_eq!(at(1000, 1000), text);
+        let text = "  5.0 MB of 10.0 MB  50.0 kB/s  2 min left";
+        assert_eq!(at(5_000_000, 100_000), text);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub mod care;
 mod catalogue;
 pub mod chunk;
 #[cfg(feature = "write")]
+pub mod copy;
+#[cfg(feature = "write")]
 mod cut;
 pub mod delta;
 pub mod digest;

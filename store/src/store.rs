@@ -344,13 +344,13 @@ impl Store {
     }
 
     /// The hint of an image; a damaged one is as good as none.
-    fn hint(&self, image: &ImageId) -> Result<Option<Hint>> {
+    pub(crate) fn hint(&self, image: &ImageId) -> Result<Option<Hint>> {
         let json = self.backend.get(&Hint::key(image), hint::MAX_BYTES)?;
         Ok(json.and_then(|json| Hint::from_json(&json).ok()))
     }
 
     /// The images that the store lists; `None` where it cannot.
-    fn ids(&self) -> Result<Option<Vec<ImageId>>> {
+    pub(crate) fn ids(&self) -> Result<Option<Vec<ImageId>>> {
         let image = |key: &String| {
             let hex = key.strip_prefix(IMAGES)?.strip_suffix(".json")?;
             ImageId::from_hex(hex).ok()
@@ -360,7 +360,7 @@ impl Store {
     }
 
     /// The images that the catalogue lists.
-    fn catalogue(&self) -> Result<Vec<Listed>> {
+    pub(crate) fn catalogue(&self) -> Result<Vec<Listed>> {
         let read = |json: Vec<u8>| Catalogue::from_json(&json);
         let listed = get_checked(self.backend(), catalogue::KEY, catalogue::MAX_BYTES, read)?;
         listed.ok_or_else(|| {

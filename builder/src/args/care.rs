@@ -27,12 +27,14 @@ there that images need?
 
 Changes nothing, unless --quarantine: then damaged objects move to STORE/quarantine,
 where nothing looks, after what is good in a damaged pack was saved. The next build
-or publication writes again what is missing.
+or publication writes again what is missing. --repair-from fetches it from another
+store: chunks, manifests, inputs, manifests of releases, each verified.
 
-Exit code 0: all is well. 3: something is damaged; stdout names each object, each
+Exit code 0: all is well, or was mended. 3: something is damaged; stdout names each object, each
 image that it hurts, and the files in it.
 
-Example: imgbuild store fsck --quick";
+Examples: imgbuild store fsck --quick
+          imgbuild store fsck --repair-from https://images.example/";
 
 const STATS_HELP: &str = "\
 `exclusive` are the bytes that only this image needs: what its removal would free,
@@ -43,6 +45,26 @@ IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
 ENV/NAME. A pin keeps the image that NAME means now, not the name.
 
 Example: imgbuild store pin prod/fanery-node --reason 'audit of 2026'";
+
+const COPY_HELP: &str = "\
+FROM and TO are stores: PATH, or a URL; TO is made if it is an empty directory.
+IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
+ENV/NAME, in FROM. Without IMAGE and --env, everything that FROM lists is copied.
+
+Only what TO lacks is moved, compressed as it is: frames of packs, inputs, logs,
+attestations. Every chunk is hashed when it comes, and every image is expanded at TO
+and compared with its manifest before it can be seen there. Killed or cut off, the
+same command goes on where it was; what came is not sent again. Builds, readers and
+gc may work on both stores meanwhile.
+
+Environments and pins are not copied: what is released at TO is up to the keys of an
+environment there.
+
+Exit code 3: FROM does not have some image or input whole; the rest was copied.
+
+Examples: imgbuild store copy /var/lib/imgbuild /mnt/usb/store
+          imgbuild store copy https://images.example/ /srv/store prod/fanery-node
+          imgbuild store copy /var/lib/imgbuild /srv/store --env prod --dry-run";
 
 /// `store`.
 #[derive(Args, Debug)]
@@ -64,6 +86,9 @@ pub enum StoreCommand {
     /// Show what the store holds, and what that takes
     #[command(after_help = STATS_HELP)]
     Stats(Common),
+    /// Copy images from one store to another
+    #[command(after_help = COPY_HELP)]
+    Copy(CopyArgs),
     /// Keep an image whatever happens
     #[command(after_help = PIN_HELP)]
     Pin(PinArgs),
@@ -106,6 +131,35 @@ pub struct FsckArgs {
     /// Move damaged objects out of the way, into STORE/quarantine
     #[arg(long)]
     pub quarantine: bool,
+    /// Move damaged objects out of the way, and fetch them from another store
+    #[arg(long, value_name = "PATH|URL", conflicts_with = "quick")]
+    pub repair_from: Option<String>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `store copy`.
+#[derive(Args, Debug)]
+pub struct CopyArgs {
+    /// The store to copy from
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    /// The store to copy to
+    #[arg(value_name = "TO")]
+    pub to: String,
+    /// Images of FROM
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Copy the images released in this environment of FROM; repeatable
+    #[arg(long, value_name = "ENV")]
+    pub env: Vec<String>,
+    /// Leave out recipes, locks and the inputs that they name
+    #[arg(long)]
+    pub no_inputs: bool,
+    /// Say what would be moved, and move nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,
@@ -147,6 +201,7 @@ impl StoreCommand {
             Self::Gc(args) => &args.common,
             Self::Fsck(args) => &args.common,
             Self::Stats(common) => common,
+            Self::Copy(args) => &args.common,
             Self::Pin(args) => &args.common,
             Self::Unpin(args) => &args.common,
         }

@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use crate::args::BuildArgs;
 use crate::build::{Outcome, Wanted, build};
-use crate::error::Result;
+use crate::cache::Shared;
+use crate::commands::care::copy::place;
+use crate::error::{Error, Result};
 use crate::image::FIRST_ENVIRONMENT;
 use crate::locking::Strictness;
 use crate::settings::Settings;
@@ -24,6 +26,8 @@ struct Built<'a> {
     seq: Option<u64>,
     varied: bool,
     up_to_date: bool,
+    /// Whether it was built elsewhere and taken from a cache.
+    taken: bool,
     seconds: f64,
     phases: Vec<(String, f64)>,
 }
@@ -37,12 +41,36 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
         },
         setup: args.setup,
         vary: args.vary,
+        shared: shared(args)?,
     };
+    for place in &wanted.shared.places {
+        ui.hide(settings.secrets_of(place));
+    }
     for recipe in &args.recipes {
-        let outcome = build(recipe, settings, wanted, ui)?;
+        let outcome = build(recipe, settings, &wanted, ui)?;
         report(&outcome, settings, ui);
     }
     Ok(())
+}
+
+fn shared(args: &BuildArgs) -> Result<Shared> {
+    if args.push && args.caches.is_empty() {
+        return Err(
+            Error::usage("--push puts things into caches, and there is none")
+                .hint("name one with --cache"),
+        );
+    }
+    let places = args.caches.iter().filter(|text| !text.is_empty());
+    let places: Vec<_> = places.map(|text| place(text)).collect::<Result<_>>()?;
+    if args.push && places.iter().all(|place| place.directory().is_none()) {
+        return Err(Error::usage("--push needs a cache that can be written")
+            .hint("a web server can only be read: name the store's directory"));
+    }
+    Ok(Shared {
+        places,
+        trust: args.trust.clone(),
+        push: args.push,
+    })
 }
 
 fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
@@ -50,6 +78,7 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
         manifest,
         seq,
         up_to_date,
+        taken,
         took,
     } = outcome;
     if ui.is_json() {
@@ -65,6 +94,7 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
             seq: *seq,
             varied: seq.is_none(),
             up_to_date: *up_to_date,
+            taken: *taken,
             seconds: took.as_secs_f64(),
             phases: ui
                 .phases()
@@ -87,6 +117,8 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
     };
     let state = if *up_to_date {
         "up to date, nothing to do"
+    } else if *taken {
+        "taken from a cache"
     } else {
         "built"
     };

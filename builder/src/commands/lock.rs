@@ -21,6 +21,7 @@ pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         path: &args.recipe,
         settings,
         inputs: &store.inputs(),
+        caches: None,
         place: &place,
         strictness: Strictness::default(),
         upgrade: Upgrade::typed(&args.upgrade),

@@ -1,7 +1,7 @@
 //! One file a command; each takes what was typed and what it means.
 
 mod build;
-mod care;
+pub(crate) mod care;
 mod delta;
 mod diff;
 mod doctor;
@@ -17,7 +17,7 @@ mod promote;
 mod rebuild;
 mod shell;
 
-use crate::args::{BuildArgs, Command, EnvCommand, LowArgs};
+use crate::args::{BuildArgs, Command, EnvCommand, LowArgs, StoreCommand};
 use crate::error::Result;
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -70,6 +70,8 @@ fn only_reads(command: &Command) -> bool {
             args.command,
             EnvCommand::Status(_) | EnvCommand::Log(_) | EnvCommand::Trust(_)
         ),
+        // It names its stores itself.
+        Command::Store(args) => matches!(args.command, StoreCommand::Copy(_)),
         Command::Build(_)
         | Command::Lock(_)
         | Command::Plan(_)
@@ -78,8 +80,7 @@ fn only_reads(command: &Command) -> bool {
         | Command::Promote(_)
         | Command::Revoke(_)
         | Command::Approve(_)
-        | Command::Delta(_)
-        | Command::Store(_) => false,
+        | Command::Delta(_) => false,
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 use store::{Inputs, Sha256};
 
 use crate::build::Workplace;
+use crate::cache::Caches;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{self, Changes, Lock};
 use crate::recipe::Recipe;
@@ -42,6 +43,8 @@ pub struct Locking<'a> {
     pub settings: &'a Settings,
     /// Retained inputs.
     pub inputs: &'a Inputs,
+    /// Other stores that may have them.
+    pub caches: Option<&'a Caches<'a>>,
     /// Step results and a directory of this build alone.
     pub place: &'a Workplace,
     /// What is allowed.
@@ -116,9 +119,11 @@ impl Locking<'_> {
         }
         lock.files.clone_from(&files);
         lock.sort();
+        self.ask_caches(&lock, ui)?;
         self.fetch_debs(&lock, ui)?;
         self.resolve_virtualenvs(&mut lock, old, &stale, virtualenvs_from, ui)?;
         lock.sort();
+        self.ask_caches(&lock, ui)?;
         self.fetch_python(&lock, ui)?;
         self.check_sizes(&lock)?;
         // A lock from before there were names stays as it is while it fits.
@@ -170,6 +175,14 @@ impl Locking<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Takes from the caches what the store lacks and they have.
+    fn ask_caches(&self, lock: &Lock, ui: &mut Ui) -> Result<()> {
+        match self.caches {
+            Some(caches) => caches.inputs(lock.sized_inputs(), ui),
+            None => Ok(()),
+        }
     }
 
     fn has_files(&self, files: &[lock::LocalFile]) -> bool {

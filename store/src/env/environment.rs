@@ -5,6 +5,9 @@
 //! roots from the first one, then timestamp, snapshot and targets by signature,
 //! hash and version. Expiry is not looked at: renewing is what we are here for.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use jiff::Timestamp as Time;
 
 use super::draft::{Founding, Holders, Seat};
@@ -13,7 +16,7 @@ use super::log::{self, Entry};
 use super::metadata::{LIMIT, Pin, Role, Root, Sealed, Snapshot, Targets, Timestamp};
 use super::publish::{lock, publish};
 use super::roles::Hands;
-use super::{Lifetimes, Policy, RoleKeys, Shelf, paths};
+use super::{Guard, Lifetimes, Policy, RoleKeys, Shelf, paths};
 use crate::digest::Sha256;
 use crate::key::{PublicKey, Signer};
 use crate::name::EnvName;
@@ -292,7 +295,26 @@ impl Current {
     }
 
     /// The environment as it stands without roots from version `end` on.
+    ///
+    /// What is refused is read once more, past all caches, before that is said: a bit
+    /// may have flipped on its way, or an old file lie in a cache.
     pub(super) fn read_below(shelf: &dyn Shelf, name: &EnvName, end: Option<u64>) -> Result<Self> {
+        let noting = Noting {
+            shelf,
+            keys: RefCell::default(),
+        };
+        match Self::read_once(&noting, name, end) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Untrusted)
+                    && noting.doubt_all() =>
+            {
+                Self::read_once(shelf, name, end)
+            }
+            other => other,
+        }
+    }
+
+    fn read_once(shelf: &dyn Shelf, name: &EnvName, end: Option<u64>) -> Result<Self> {
         let (root, root_bytes, fingerprint) = newest_root(shelf, name, end)?;
         let trusted = &root.signed;
 
@@ -324,6 +346,36 @@ impl Current {
             snapshot,
             timestamp,
         })
+    }
+}
+
+/// A shelf that notes what is read of it.
+struct Noting<'a> {
+    shelf: &'a dyn Shelf,
+    keys: RefCell<BTreeSet<String>>,
+}
+
+impl Noting<'_> {
+    /// Doubts all that was read; whether any of it may come otherwise.
+    fn doubt_all(&self) -> bool {
+        let keys = self.keys.borrow();
+        // Every one of them.
+        keys.iter().filter(|key| self.shelf.doubt(key)).count() > 0
+    }
+}
+
+impl Shelf for Noting<'_> {
+    fn read(&self, key: &str, limit: u64) -> crate::Result<Option<Vec<u8>>> {
+        self.keys.borrow_mut().insert(key.to_owned());
+        self.shelf.read(key, limit)
+    }
+
+    fn replace(&self, key: &str, bytes: &[u8]) -> crate::Result<()> {
+        self.shelf.replace(key, bytes)
+    }
+
+    fn lock(&self) -> crate::Result<Guard> {
+        self.shelf.lock()
     }
 }
 

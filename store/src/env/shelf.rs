@@ -18,6 +18,12 @@ pub trait Shelf {
     /// more than `limit`.
     fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>>;
 
+    /// What was read under `key` was refused. True if reading once more can bring
+    /// something else; the next reading then goes past all caches.
+    fn doubt(&self, _key: &str) -> bool {
+        false
+    }
+
     /// Puts `bytes` under `key`, replacing what was there. Atomic for readers,
     /// and durable before it returns.
     fn replace(&self, key: &str, bytes: &[u8]) -> Result<()>;
@@ -45,6 +51,10 @@ impl Shelf for WritableStore {
 impl Shelf for Store {
     fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         self.backend().get(key, limit)
+    }
+
+    fn doubt(&self, key: &str) -> bool {
+        self.backend().forget(key, 0..u64::MAX)
     }
 
     fn replace(&self, key: &str, _: &[u8]) -> Result<()> {

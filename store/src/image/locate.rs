@@ -16,7 +16,7 @@ use crate::pack::{self, Decoder, FOLDER, Frame, Index};
 /// One entry of `order` stands for one chunk: four bytes for the index, four for
 /// the chunk's number in it. With the chunk's own 36 bytes that is all the memory
 /// that knowing a chunk takes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Locations {
     indexes: Vec<Arc<Index>>,
     order: Vec<(u32, u32)>,
@@ -144,6 +144,35 @@ impl Place {
         }
     }
 
+    /// The pack that the frame is in, if it is in one.
+    #[cfg(feature = "write")]
+    pub(crate) fn index(&self) -> Option<&Index> {
+        match &self.file {
+            FileOf::Pack(index) => Some(index),
+            FileOf::Delta(_) => None,
+        }
+    }
+
+    /// The chunks of a pack's frame.
+    #[cfg(feature = "write")]
+    pub(crate) fn chunks(&self) -> &[ChunkRef] {
+        match &self.file {
+            FileOf::Pack(index) => index.chunks_of(&index.frames()[self.frame as usize]),
+            FileOf::Delta(_) => &[],
+        }
+    }
+
+    /// A pack's frame as it is stored, every chunk in it verified. One that was hurt on
+    /// its way is fetched once more.
+    #[cfg(feature = "write")]
+    pub(crate) fn fetch(&self, backend: &dyn Backend, decoder: &mut Decoder) -> Result<Vec<u8>> {
+        let FileOf::Pack(index) = &self.file else {
+            let text = "a part of a delta was asked for as a frame";
+            return Err(Error::new(ErrorKind::Invalid, text));
+        };
+        Ok(fetch(index, self.frame, backend, decoder)?.0)
+    }
+
     /// Fetches the frame and decodes it, every chunk in it verified. A frame that
     /// was hurt on its way is fetched once more.
     pub(crate) fn decode(&self, backend: &dyn Backend, decoder: &mut Decoder) -> Result<Vec<u8>> {
@@ -151,24 +180,33 @@ impl Place {
             FileOf::Pack(index) => index,
             FileOf::Delta(delta) => return delta.decode(backend, self.frame),
         };
-        let frame: &Frame = &index.frames()[self.frame as usize];
-        let Wanted { key, range } = wanted(index, self.frame);
-        let mut decode = || {
-            let stored = backend.get_range(&key, range.start, range.end - range.start)?;
-            decoder
-                .decode(&stored, index.chunks_of(frame))
-                .map_err(|fault| {
-                    Error::corrupt(format_args!("{key} in {}", backend.describe()), fault)
-                })
-        };
-        match decode() {
-            Err(error)
-                if error.kind() == ErrorKind::Corrupt && backend.forget(&key, range.clone()) =>
-            {
-                decode()
-            }
-            other => other,
+        Ok(fetch(index, self.frame, backend, decoder)?.1)
+    }
+}
+
+/// Fetches a pack's frame: as it is stored, and what it decodes to.
+fn fetch(
+    index: &Index,
+    number: u32,
+    backend: &dyn Backend,
+    decoder: &mut Decoder,
+) -> Result<(Vec<u8>, Vec<u8>)> {
+    let frame: &Frame = &index.frames()[number as usize];
+    let Wanted { key, range } = wanted(index, number);
+    let mut attempt = || {
+        let stored = backend.get_range(&key, range.start, range.end - range.start)?;
+        let content = decoder
+            .decode(&stored, index.chunks_of(frame))
+            .map_err(|fault| {
+                Error::corrupt(format_args!("{key} in {}", backend.describe()), fault)
+            })?;
+        Ok::<_, Error>((stored, content))
+    };
+    match attempt() {
+        Err(error) if error.kind() == ErrorKind::Corrupt && backend.forget(&key, range.clone()) => {
+            attempt()
         }
+        other => other,
     }
 }
 

@@ -13,8 +13,7 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use self::locate::Place;
-pub(crate) use self::locate::{Locations, list_packs, read_index};
+pub(crate) use self::locate::{Locations, Place, list_packs, read_index};
 use crate::backend::{Backend, get_checked};
 use crate::canon::{END, Entry, padding};
 use crate::chunk::ChunkRef;
@@ -99,6 +98,26 @@ impl Image {
     pub(crate) fn with_layout(store: Store, id: ImageId, layout: LayoutRef) -> Result<Self> {
         let image = Self::without_indexes(store, id, layout)?;
         image.locate_hinted()?;
+        Ok(image.announced())
+    }
+
+    /// An image whose chunks are in these places, as far as that is known.
+    #[cfg(feature = "write")]
+    pub(crate) fn with_locations(
+        store: Store,
+        id: ImageId,
+        layout: LayoutRef,
+        locations: Locations,
+    ) -> Result<Self> {
+        let mut image = Self::without_indexes(store, id, layout)?;
+        image.locations = RwLock::new(locations);
+        image.hinted = AtomicBool::new(true);
+        Ok(image.announced())
+    }
+
+    /// The same image, of whose layout the backend knows that it will be read.
+    fn announced(self) -> Self {
+        let image = &self;
         let backend = image.store.backend();
         if backend.is_far() {
             // Who opens an image reads its layout, and knows where it is.
@@ -113,7 +132,7 @@ impl Image {
                 .filter_map(|chunk| locations.find(chunk).next());
             backend.expect(places.map(|place| place.wanted()).collect());
         }
-        Ok(image)
+        self
     }
 
     /// An image of which nothing was read yet.

@@ -19,7 +19,7 @@ pub(crate) use self::frame::Decoder;
 pub(crate) use self::frame::{Encoder, Fault};
 pub(crate) use self::index::{Frame, Index};
 #[cfg(feature = "write")]
-pub(crate) use self::writer::{Frames, PackWriter};
+pub(crate) use self::writer::{Frames, OpenPack, PackWriter};
 
 use crate::digest::Blake3;
 

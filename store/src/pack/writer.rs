@@ -121,7 +121,7 @@ pub(crate) struct PackWriter<'a> {
 }
 
 /// A pack that is being written.
-struct OpenPack<'a> {
+pub(crate) struct OpenPack<'a> {
     file: Box<dyn Draft + 'a>,
     hasher: blake3::Hasher,
     index: Index,
@@ -186,9 +186,7 @@ impl<'a> PackWriter<'a> {
             Some(open) => open,
             none => none.insert(OpenPack::new(self.place)?),
         };
-        open.append(stored)?;
-        open.index.add(stored.len(), chunks);
-        Ok(())
+        open.add(stored, chunks)
     }
 
     fn finish_pack(&mut self) -> Result<()> {
@@ -228,7 +226,33 @@ impl<'a> PackWriter<'a> {
 }
 
 impl<'a> OpenPack<'a> {
-    fn new(place: &'a dyn Writable) -> Result<Self> {
+    /// Adds a frame as it will lie in the pack.
+    pub(crate) fn add(&mut self, stored: &[u8], chunks: &[ChunkRef]) -> Result<()> {
+        self.append(stored)?;
+        self.index.add(stored.len(), chunks);
+        Ok(())
+    }
+
+    /// What is in it so far.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Moves the pack into the store by itself, then its index, both durable.
+    pub(crate) fn commit(mut self, place: &'a dyn Writable) -> Result<(Index, u64)> {
+        self.file.flush()?;
+        self.index.name(self.hasher.finalize().into());
+        let index = self.index.clone();
+        let writer = PackWriter {
+            place,
+            open: None,
+            done: vec![(self.file, self.index)],
+        };
+        let (_, written) = writer.commit()?;
+        Ok((index, written))
+    }
+
+    pub(crate) fn new(place: &'a dyn Writable) -> Result<Self> {
         let (hasher, index) = (blake3::Hasher::new(), Index::unnamed());
         let mut open = Self {
             file: place.draft()?,

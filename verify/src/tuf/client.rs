@@ -8,7 +8,7 @@ use store::name::{EnvName, ImageName};
 
 use super::error::{Error, ErrorKind, Result};
 use super::release::{self, Verified};
-use super::repository::InStore;
+use super::repository::{InStore, twice};
 use super::state::{Floor, State, not_initialised};
 use super::workflow::{self, Trusted};
 
@@ -89,16 +89,11 @@ impl Client {
     /// except that metadata which passed every check may have been kept.
     pub fn refresh(&mut self, backend: &dyn Backend, now: Timestamp) -> Result<()> {
         self.trusted = None;
-        let repository = InStore {
-            backend,
-            env: &self.env,
-        };
-        self.trusted = Some(workflow::refresh(
-            &self.state,
-            Some(&self.env),
-            &repository,
-            now,
-        )?);
+        let repository = InStore::new(backend, &self.env);
+        let trusted = twice(&repository, || {
+            workflow::refresh(&self.state, Some(&self.env), &repository, now)
+        })?;
+        self.trusted = Some(trusted);
         Ok(())
     }
 
@@ -128,13 +123,12 @@ impl Client {
             let text = format!("the metadata of {} was not refreshed", self.env);
             Error::new(ErrorKind::NotRefreshed, text)
         })?;
-        let repository = InStore {
-            backend,
-            env: &self.env,
-        };
-        let found = release::find(trusted, &self.env, name, seq)?;
-        workflow::audit(&self.state, trusted, &repository)?;
-        release::fetch(&repository, name, found)
+        let repository = InStore::new(backend, &self.env);
+        twice(&repository, || {
+            let found = release::find(trusted, &self.env, name, seq)?;
+            workflow::audit(&self.state, trusted, &repository)?;
+            release::fetch(&repository, name, found)
+        })
     }
 
     #[cfg(test)]

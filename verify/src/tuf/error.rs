@@ -101,6 +101,28 @@ impl ErrorKind {
     }
 }
 
+impl ErrorKind {
+    /// Whether bytes that were hurt on their way, or that a cache kept for too long,
+    /// can be the reason.
+    pub(super) fn may_be_the_way(self) -> bool {
+        matches!(
+            self,
+            Self::Malformed
+                | Self::Signatures
+                | Self::DuplicateKey
+                | Self::ZeroThreshold
+                | Self::BadKey
+                | Self::RootVersion
+                | Self::Rollback
+                | Self::Expired
+                | Self::Mismatch
+                | Self::TooLarge
+                | Self::Environment
+                | Self::Release
+        )
+    }
+}
+
 /// One refusal or failure: what, on which file, why, and what to do.
 #[derive(Debug)]
 pub struct Error {

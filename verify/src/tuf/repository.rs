@@ -1,5 +1,8 @@
 //! Where metadata and releases come from.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use store::ErrorKind as StoreErrorKind;
 use store::backend::Backend;
 use store::env::paths;
@@ -18,16 +21,45 @@ pub trait Repository {
     /// A target by its path below the targets folder, with the hash before its
     /// name where the repository has consistent snapshots.
     fn target(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>>;
+
+    /// What came was refused. True if asking for it once more can bring something
+    /// else; the next requests then go past all caches.
+    fn doubt(&self) -> bool {
+        false
+    }
+}
+
+/// Asks once more for what was refused: a bit may have flipped on its way, or an old
+/// file lie in a cache. What is refused twice is refused.
+pub(super) fn twice<T>(
+    repository: &dyn Repository,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    match attempt() {
+        Err(error) if error.kind().may_be_the_way() && repository.doubt() => attempt(),
+        other => other,
+    }
 }
 
 /// An environment of a store, wherever that store is.
 pub(super) struct InStore<'a> {
-    pub(super) backend: &'a dyn Backend,
-    pub(super) env: &'a EnvName,
+    backend: &'a dyn Backend,
+    env: &'a EnvName,
+    /// What was asked for.
+    asked: RefCell<BTreeSet<String>>,
 }
 
-impl InStore<'_> {
+impl<'a> InStore<'a> {
+    pub(super) fn new(backend: &'a dyn Backend, env: &'a EnvName) -> Self {
+        Self {
+            backend,
+            env,
+            asked: RefCell::default(),
+        }
+    }
+
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        self.asked.borrow_mut().insert(key.to_owned());
         self.backend
             .get(key, limit)
             .map_err(|e| failed(e, key, limit, &self.backend.describe()))
@@ -91,5 +123,15 @@ impl Repository for InStore<'_> {
 
     fn target(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         self.get(&format!("{}targets/{path}", paths::home(self.env)), limit)
+    }
+
+    fn doubt(&self) -> bool {
+        let asked = self.asked.borrow();
+        // Every one of them.
+        asked
+            .iter()
+            .filter(|key| self.backend.forget(key, 0..u64::MAX))
+            .count()
+            > 0
     }
 }

@@ -4,11 +4,14 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 use store::care::{self, Checked, Hurt, Moved, Report};
+use store::copy::{Repaired, repair};
 
-use super::{failed, inputs_of, survey};
+use super::copy::progress;
+use super::{copy, failed, inputs_of, sized_inputs_of, survey};
 use crate::args::FsckArgs;
 use crate::build::open_store;
 use crate::error::{Error, ErrorKind, Result};
+use crate::find;
 use crate::settings::Settings;
 use crate::ui::{self, Ui, Unit};
 
@@ -29,6 +32,10 @@ struct Shown<'a> {
     strays: &'a [String],
     quarantined: &'a [String],
     restored: &'a [String],
+    repaired_images: Vec<String>,
+    repaired_objects: &'a [String],
+    not_repaired: Vec<ShownDamage<'a>>,
+    repaired_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -78,14 +85,47 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         report.environments
     ));
     let mut moved = Moved::default();
-    if args.quarantine && !report.damage.is_empty() {
+    let other = match &args.repair_from {
+        // Before anything is moved.
+        Some(text) => Some(find::open_at(&copy::place(text)?, settings)?),
+        None => None,
+    };
+    let mut repaired = Repaired::default();
+    if let Some(other) = other.filter(|_| needs_repair(&report)) {
+        let store = open_store(settings)?;
+        moved = care::quarantine(&report, store.place()).map_err(|e| failed(what(), &e))?;
+        let mut phase = ui.phase("repair");
+        let mut watch = |stage| progress(&mut phase, stage);
+        repaired = repair(&report, &other, &store, &sized_inputs_of, &mut watch)
+            .map_err(|e| failed(what(), &e))?;
+        unmended(&report, &moved, &mut repaired);
+        phase.finish(&format!(
+            "{} images, {} other objects, {} fetched; {} could not be mended",
+            repaired.images.len(),
+            repaired.objects.len(),
+            ui::size(repaired.moved),
+            repaired.failed.len()
+        ));
+    } else if args.quarantine && !report.damage.is_empty() {
         let store = open_store(settings)?;
         moved = care::quarantine(&report, store.place()).map_err(|e| failed(what(), &e))?;
     }
     if ui.is_json() {
-        ui.result_json(&shown(&report, &moved, args.quick));
+        ui.result_json(&shown(&report, &moved, &repaired, args.quick));
     } else {
         show(&report, &moved, ui);
+        show_repaired(&repaired, ui);
+    }
+    if args.repair_from.is_some() {
+        if repaired.failed.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "{} objects or images could not be mended",
+            repaired.failed.len()
+        );
+        return Err(Error::new(ErrorKind::Refused, text)
+            .hint("try a store that has them whole; what is listed as mended is whole again"));
     }
     if report.is_clean() {
         return Ok(());
@@ -96,8 +136,9 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         report.hurt.len()
     );
     let hint = if moved.moved.is_empty() && !report.damage.is_empty() {
-        "--quarantine moves damaged objects out of the way; building or importing a hurt \
-         image again, or copying it from another store, then writes what is missing"
+        "--repair-from STORE fetches what is damaged from another store; without one, \
+         --quarantine moves it out of the way, and building or importing a hurt image again \
+         writes what is missing"
     } else {
         "build or import the hurt images again, or copy them from another store: that writes \
          what is missing"
@@ -105,7 +146,43 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
     Err(Error::new(ErrorKind::Refused, text).hint(hint))
 }
 
-fn shown<'a>(report: &'a Report, moved: &'a Moved, quick: bool) -> Shown<'a> {
+/// Whether there is anything that another store could have.
+fn needs_repair(report: &Report) -> bool {
+    !report.is_clean() || !report.unbuildable.is_empty()
+}
+
+/// Adds what was found damaged and neither moved away nor mended.
+fn unmended(report: &Report, moved: &Moved, repaired: &mut Repaired) {
+    for damage in &report.damage {
+        let done = moved.moved.contains(&damage.key)
+            || moved.restored.contains(&damage.key)
+            || repaired.objects.contains(&damage.key)
+            || repaired.failed.iter().any(|(what, _)| *what == damage.key);
+        if !done {
+            let lost = (damage.key.clone(), damage.why.clone());
+            repaired.failed.push(lost);
+        }
+    }
+}
+
+fn show_repaired(repaired: &Repaired, ui: &Ui) {
+    for image in &repaired.images {
+        ui.result(&format!("mended  {image}"));
+    }
+    for key in &repaired.objects {
+        ui.result(&format!("mended  {key}"));
+    }
+    for (what, why) in &repaired.failed {
+        ui.result(&format!("lost    {what}: {why}"));
+    }
+}
+
+fn shown<'a>(
+    report: &'a Report,
+    moved: &'a Moved,
+    repaired: &'a Repaired,
+    quick: bool,
+) -> Shown<'a> {
     let damage = report.damage.iter().map(|damage| ShownDamage {
         key: &damage.key,
         why: &damage.why,
@@ -142,6 +219,14 @@ fn shown<'a>(report: &'a Report, moved: &'a Moved, quick: bool) -> Shown<'a> {
         strays: &report.strays,
         quarantined: &moved.moved,
         restored: &moved.restored,
+        repaired_images: repaired.images.iter().map(ToString::to_string).collect(),
+        repaired_objects: &repaired.objects,
+        not_repaired: repaired
+            .failed
+            .iter()
+            .map(|(key, why)| ShownDamage { key, why })
+            .collect(),
+        repaired_bytes: repaired.moved,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `imgbuild store ...`: the care of a store
 
+pub(crate) mod copy;
 mod fsck;
 mod gc;
 mod pin;
@@ -23,6 +24,7 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, ui: &mut Ui) -> Result<
     match &args.command {
         StoreCommand::Gc(args) => gc::run(args, settings, ui),
         StoreCommand::Fsck(args) => fsck::run(args, settings, ui),
+        StoreCommand::Copy(args) => copy::run(args, settings, ui),
         StoreCommand::Stats(_) => stats::run(settings, ui),
         StoreCommand::Pin(args) => pin::pin(args, settings, ui),
         StoreCommand::Unpin(args) => pin::unpin(args, settings, ui),
@@ -90,6 +92,16 @@ fn inputs_of(lock: &[u8]) -> std::result::Result<Vec<Sha256>, String> {
     let text = std::str::from_utf8(lock).map_err(|error| error.to_string())?;
     let lock = Lock::parse(text).map_err(|error| error.to_string())?;
     Ok(lock.inputs().copied().collect())
+}
+
+/// The same, with their sizes.
+pub(crate) fn sized_inputs_of(lock: &[u8]) -> std::result::Result<Vec<(Sha256, u64)>, String> {
+    if import::Record::is(lock) {
+        return Ok(Vec::new());
+    }
+    let text = std::str::from_utf8(lock).map_err(|error| error.to_string())?;
+    let lock = Lock::parse(text).map_err(|error| error.to_string())?;
+    Ok(lock.sized_inputs().collect())
 }
 
 /// Why an image is kept, in a few words.

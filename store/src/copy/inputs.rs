@@ -1,0 +1,199 @@
+//! Moving retained inputs: recipe, lock, and all that the lock names.
+
+use std::collections::BTreeMap;
+
+use sha2::Digest as _;
+
+use super::{LockedInputs, pipe, sentence};
+use crate::WritableStore;
+use crate::backend::Backend;
+use crate::digest::Sha256;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::Manifest;
+use crate::store::{Store, input_key};
+use crate::writable::Writable;
+
+/// Inputs that are moved at once.
+const LANES: usize = 4;
+
+/// Bytes of an input that are in memory at once.
+const PIECE: u64 = 4 << 20;
+
+/// The longest recipe or lock that is read.
+const MAX_TEXT: u64 = 64 << 20;
+
+/// The inputs of an image.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    /// Recipe and lock, as far as the source has them.
+    texts: BTreeMap<Sha256, Vec<u8>>,
+    /// The inputs that the lock names, with their sizes.
+    named: BTreeMap<Sha256, u64>,
+    /// What the source cannot give.
+    lacking: Vec<(Sha256, String)>,
+}
+
+impl Wanted {
+    /// Every input, with its size.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Sha256, u64)> + '_ {
+        let texts = self.texts.iter();
+        let texts = texts.map(|(digest, text)| (*digest, text.len() as u64));
+        texts.chain(self.named.iter().map(|(digest, size)| (*digest, *size)))
+    }
+}
+
+/// Inputs that were moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those that the source does not have, or has damaged, and why.
+    pub lacking: Vec<(Sha256, String)>,
+}
+
+/// Takes inputs, each with its size, as far as `from` has them and `to` does not.
+/// Each is compared with its digest before it is there.
+pub fn take_inputs(
+    from: &Store,
+    to: &WritableStore,
+    named: impl IntoIterator<Item = (Sha256, u64)>,
+    each: &mut dyn FnMut(u64),
+) -> Result<Inputs> {
+    let wanted = Wanted {
+        named: named.into_iter().collect(),
+        ..Wanted::default()
+    };
+    copy(from, to.place(), &wanted, each)
+}
+
+/// Reads recipe and lock. An image whose lock the source has not, or not whole, has no
+/// other inputs that could be known.
+pub(super) fn wanted(
+    from: &Store,
+    manifest: &Manifest,
+    locked: LockedInputs<'_>,
+) -> Result<Wanted> {
+    let mut wanted = Wanted::default();
+    for digest in [manifest.recipe, manifest.lock] {
+        match from.input(&digest, MAX_TEXT) {
+            Ok(Some(text)) => drop(wanted.texts.insert(digest, text)),
+            Ok(None) => wanted.lacking.push((digest, missing(from, &digest))),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                wanted.lacking.push((digest, sentence(&error)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(text) = wanted.texts.get(&manifest.lock) {
+        let named = locked(text).map_err(|why| {
+            let what = format_args!("the lock of the image {}", manifest.image);
+            Error::corrupt(what, why)
+        })?;
+        wanted.named = named.into_iter().collect();
+    }
+    Ok(wanted)
+}
+
+fn missing(from: &Store, digest: &Sha256) -> String {
+    Error::missing(
+        format_args!("the input {digest}"),
+        from.backend().describe(),
+    )
+    .to_string()
+}
+
+/// Moves the inputs that `place` lacks, and holds all of them.
+pub(super) fn copy(
+    from: &Store,
+    place: &dyn Writable,
+    wanted: &Wanted,
+    each: &mut dyn FnMut(u64),
+) -> Result<Inputs> {
+    let mut moved = Inputs {
+        lacking: wanted.lacking.clone(),
+        ..Inputs::default()
+    };
+    let all: Vec<(Sha256, u64)> = wanted.all().collect();
+    let keys: Vec<String> = all.iter().map(|(digest, _)| input_key(digest)).collect();
+    let there = place.hold(&keys)?;
+    let lacked = all.iter().zip(there).filter(|(_, there)| !there);
+    let lacked: Vec<(Sha256, u64)> = lacked.map(|(input, _)| *input).collect();
+    for (digest, _) in &lacked {
+        if let Some(text) = wanted.texts.get(digest) {
+            place.put(&input_key(digest), text)?;
+            moved.count += 1;
+            moved.bytes += text.len() as u64;
+            each(text.len() as u64);
+        }
+    }
+    let named: Vec<(Sha256, u64)> = lacked
+        .into_iter()
+        .filter(|(digest, _)| !wanted.texts.contains_key(digest))
+        .collect();
+    from.expect_inputs(named.iter().copied());
+    let fetch = |(): &mut (), (digest, size): &(Sha256, u64)| match one(
+        from.backend(),
+        place,
+        digest,
+        *size,
+    ) {
+        Ok(()) => Ok((*digest, *size, None)),
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Missing) => {
+            Ok((*digest, *size, Some(sentence(&error))))
+        }
+        Err(error) => Err(error),
+    };
+    let fetched = pipe::ordered(
+        &named,
+        LANES,
+        || Ok(()),
+        fetch,
+        |(digest, size, why)| {
+            if let Some(why) = why {
+                moved.lacking.push((digest, why));
+            } else {
+                moved.count += 1;
+                moved.bytes += size;
+                each(size);
+            }
+            Ok(())
+        },
+    );
+    place.settle()?;
+    fetched?;
+    Ok(moved)
+}
+
+/// Moves one input, compared with its digest before it gets its name. One that was hurt
+/// on its way is fetched once more.
+pub(super) fn one(
+    from: &dyn Backend,
+    place: &dyn Writable,
+    digest: &Sha256,
+    size: u64,
+) -> Result<()> {
+    let key = input_key(digest);
+    let attempt = || -> Result<()> {
+        let mut draft = place.draft()?;
+        let (mut hasher, mut at) = (sha2::Sha256::new(), 0);
+        while at < size {
+            let len = (size - at).min(PIECE);
+            let piece = from.get_range(&key, at, len)?;
+            hasher.update(&piece);
+            draft.write(&piece)?;
+            at += len;
+        }
+        let found = Sha256::finish(hasher);
+        if found != *digest {
+            let what = format_args!("{key} in {}", from.describe());
+            return Err(Error::corrupt(what, format_args!("its digest is {found}")));
+        }
+        draft.place(&key)
+    };
+    match attempt() {
+        Err(error) if error.kind() == ErrorKind::Corrupt && from.forget(&key, 0..size) => attempt(),
+        other => other,
+    }
+}
