@@ -65,7 +65,12 @@ impl Store {
     pub fn open_shared(backend: Arc<dyn Backend>) -> Result<Self> {
         let foreign = |why: String| Err(Error::new(ErrorKind::Foreign, why));
         let place = backend.describe();
-        let Some(marker) = backend.get(MARKER, 64)? else {
+        let mut marker = backend.get(MARKER, 64)?;
+        let odd = marker.as_ref().is_some_and(|m| parse_marker(m).is_none());
+        if odd && backend.forget(MARKER, 0..u64::MAX) {
+            marker = backend.get(MARKER, 64)?;
+        }
+        let Some(marker) = marker else {
             return foreign(format!("{place} is not a store: it has no `{MARKER}`"));
         };
         match parse_marker(&marker) {

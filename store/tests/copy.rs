@@ -189,7 +189,7 @@ fn only_what_is_lacking_moves_and_a_plan_says_so() {
     assert_eq!(copied.moved, plan.bytes());
     let growth: u64 = 6 * 900_000;
     assert!(
-        (growth..growth + 100_000).contains(&copied.moved),
+        (growth - 900_000..growth + 100_000).contains(&copied.moved),
         "{copied:?}"
     );
     assert!(check(&other).damage.is_empty());
@@ -373,7 +373,8 @@ fn a_store_is_mended_from_another() {
         flip(root.join(key));
     });
     flip(root.join(format!("images/{}.json", two.second.image.hex())));
-    flip(root.join(format!("logs/{}.json.zst", two.second.image.hex())));
+    let log = format!("logs/{}.json.zst", two.second.image.hex());
+    fs::write(root.join(log), b"no log").unwrap();
     flip(root.join(format!("inputs/sha256/{}", Sha256::of(INPUT).hex())));
     fs::remove_file(root.join(format!("inputs/sha256/{}", Sha256::of(b"recipe").hex()))).unwrap();
     drop(other);

@@ -442,16 +442,33 @@ impl Job<'_, '_> {
         if manifest != *ours {
             self.copied.described_otherwise.push(ours.image);
         }
+        match self.check(&manifest, watch) {
+            // Nothing vouches for a manifest but what it describes: one that is wrong
+            // about the bytes is damaged, however well it reads.
+            Err(error) if manifest != *ours && is_damage(&error) => {
+                self.check(ours, watch)?;
+                self.place.quarantine(&manifest_key(&ours.image))?;
+                self.copied.described_otherwise.pop();
+                self.to.put_manifest(ours)?;
+            }
+            checked => {
+                checked?;
+                self.to.put_manifest(&manifest)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Expands an image from what the destination holds.
+    fn check(&self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
         let mut done = 0;
-        self.to.read().verify_with(&manifest, None, &mut |bytes| {
+        self.to.read().verify_with(manifest, None, &mut |bytes| {
             done += bytes;
             watch(Stage::Check {
                 done,
                 total: manifest.size,
             });
-        })?;
-        self.to.put_manifest(&manifest)?;
-        Ok(true)
+        })
     }
 
     /// Moves the frames that the destination lacks. Returns whether it had the image,
