@@ -346,7 +346,7 @@ fn push_into(
     ui: &mut Ui,
 ) -> Result<()> {
     let failed = || format!("nothing was put into the cache {place}");
-    let to = copying::destination(place)?;
+    let to = copying::destination(place, settings)?;
     let copier = Copier::new(from.read()).with_inputs(&sized_inputs_of);
     let outcome = copying::copy(&copier, &[manifest.image], &to, ui).context(failed)?;
     if let Some((_, why)) = outcome.failed.first() {

@@ -117,22 +117,22 @@ fn a_whole_store_becomes_the_same_store() {
     let copier = Copier::new(&from).with_inputs(&locked);
     let all = copier.all().unwrap();
     assert_eq!(all.len(), 2);
-    let copied = copier
+    let outcome = copier
         .run(&all, &other, &mut |stage| stages.push(stage))
         .unwrap();
-    assert_eq!((copied.images.len(), copied.there.len()), (2, 0));
+    assert_eq!((outcome.images.len(), outcome.there.len()), (2, 0));
     assert_eq!(
-        (copied.inputs, copied.beside, copied.packs.len()),
+        (outcome.inputs, outcome.beside, outcome.packs.len()),
         (3, 1, 2)
     );
     // The first version was built from a lock that nobody kept.
-    assert_eq!(copied.inputs_lacking.len(), 1);
+    assert_eq!(outcome.inputs_lacking.len(), 1);
     let moved = |stage: &Stage| match stage {
         Stage::Move { done, total } => Some((*done, *total)),
         _ => None,
     };
     let (done, total) = stages.iter().rev().find_map(moved).unwrap();
-    assert_eq!((done, total), (copied.moved, copied.moved));
+    assert_eq!((done, total), (outcome.moved, outcome.moved));
 
     for folder in ["packs", "images", "hints", "logs", "inputs"] {
         let (here, there) = (
@@ -185,18 +185,18 @@ fn only_what_is_lacking_moves_and_a_plan_says_so() {
         (2, 74 + 9)
     );
 
-    let copied = copy(&from, &[second], &other);
-    assert_eq!(copied.moved, plan.bytes());
+    let outcome = copy(&from, &[second], &other);
+    assert_eq!(outcome.moved, plan.bytes());
     let growth: u64 = 6 * 900_000;
     assert!(
-        (growth - 900_000..growth + 100_000).contains(&copied.moved),
-        "{copied:?}"
+        (growth - 900_000..growth + 100_000).contains(&outcome.moved),
+        "{outcome:?}"
     );
     assert!(check(&other).damage.is_empty());
 
     // A destination that is not there yet has nothing.
     let plan = copier.plan(&[first, second], None, &mut |_| {}).unwrap();
-    assert!(plan.bytes() > copied.moved + 700_000);
+    assert!(plan.bytes() > outcome.moved + 700_000);
 }
 
 #[test]
@@ -214,12 +214,15 @@ fn frames_come_from_the_middle_of_packs() {
     let last = publish(&two.example.store, &two.example.tree());
     let other = two.other("other");
     copy(&two.read(), &two.images(), &other);
-    let copied = copy(&two.read(), &[last.image], &other);
+    let outcome = copy(&two.read(), &[last.image], &other);
     // A frame is up to 4 MiB; the pack is 13.5 MB.
-    assert!((1_500_000..9_000_000).contains(&copied.moved), "{copied:?}");
+    assert!(
+        (1_500_000..9_000_000).contains(&outcome.moved),
+        "{outcome:?}"
+    );
     let root = dir_of(&two.example.store);
     let same = |pack: &store::Blake3| root.join(format!("packs/{}.pack", pack.hex())).exists();
-    assert!(!copied.packs.iter().all(same), "{copied:?}");
+    assert!(!outcome.packs.iter().all(same), "{outcome:?}");
     assert!(tar_of(&other, &last) == tar_of(&two.example.store, &last));
     assert!(check(&other).damage.is_empty());
 }
@@ -240,10 +243,10 @@ fn what_is_damaged_stays_behind_and_the_rest_comes() {
     fs::write(&input, b"a pockage").unwrap();
 
     let other = two.other("other");
-    let copied = copy(&two.read(), &two.images(), &other);
-    assert_eq!(copied.images[0].0, two.example.manifest.image);
-    assert_eq!(copied.failed.len(), 1);
-    let (image, why) = &copied.failed[0];
+    let outcome = copy(&two.read(), &two.images(), &other);
+    assert_eq!(outcome.images[0].0, two.example.manifest.image);
+    assert_eq!(outcome.failed.len(), 1);
+    let (image, why) = &outcome.failed[0];
     assert_eq!(*image, two.second.image);
     assert!(why.contains("is damaged"), "{why}");
     // Of what was whole, nothing is thrown away; nothing wrong has come.
@@ -253,9 +256,9 @@ fn what_is_damaged_stays_behind_and_the_rest_comes() {
 
     bytes[middle] ^= 1;
     fs::write(&packs[1], &bytes).unwrap();
-    let copied = copy(&two.read(), &two.images(), &other);
-    assert_eq!((copied.images.len(), copied.there.len()), (1, 1));
-    let lacking: Vec<_> = copied
+    let outcome = copy(&two.read(), &two.images(), &other);
+    assert_eq!((outcome.images.len(), outcome.there.len()), (1, 1));
+    let lacking: Vec<_> = outcome
         .inputs_lacking
         .iter()
         .map(|(digest, _)| *digest)
@@ -276,15 +279,15 @@ fn a_destination_that_lost_a_pack_gets_it_back() {
     }
     drop(other);
     let other = two.other("other");
-    let copied = copy(&two.read(), &two.images(), &other);
-    assert_eq!(copied.images.len(), 2);
+    let outcome = copy(&two.read(), &two.images(), &other);
+    assert_eq!(outcome.images.len(), 2);
     assert!(before == objects(dir_of(&other), "packs"));
     assert!(check(&other).damage.is_empty());
     // A hint that was lost is written anew, without moving anything.
     let hint = format!("hints/{}.json", two.second.image.hex());
     fs::remove_file(dir_of(&other).join(&hint)).unwrap();
-    let copied = copy(&two.read(), &two.images(), &other);
-    assert_eq!((copied.frames, copied.images.len()), (0, 1));
+    let outcome = copy(&two.read(), &two.images(), &other);
+    assert_eq!((outcome.frames, outcome.images.len()), (0, 1));
     assert!(dir_of(&other).join(&hint).exists());
 }
 
@@ -301,8 +304,8 @@ fn another_description_of_the_same_bytes_stays() {
         )
     };
     other.put_manifest(&theirs).unwrap();
-    let copied = copy(&two.read(), &[two.second.image], &other);
-    assert_eq!(copied.there.len(), 1);
+    let outcome = copy(&two.read(), &[two.second.image], &other);
+    assert_eq!(outcome.there.len(), 1);
     assert_eq!(other.read().manifest(&theirs.image).unwrap(), theirs);
 }
 
@@ -312,9 +315,9 @@ fn a_pack_is_finished_when_it_has_taken_long() {
     let other = two.other("other");
     let from = two.read();
     let copier = Copier::new(&from).with_checkpoint(std::time::Duration::ZERO);
-    let copied = copier.run(&two.images(), &other, &mut |_| {}).unwrap();
+    let outcome = copier.run(&two.images(), &other, &mut |_| {}).unwrap();
     // Each version would be one; a frame of 4 MiB of noise ends one.
-    assert_eq!(copied.packs.len(), 3, "{copied:?}");
+    assert_eq!(outcome.packs.len(), 3, "{outcome:?}");
     assert!(check(&other).damage.is_empty());
 }
 
@@ -340,12 +343,12 @@ fn a_collector_beside_it_removes_nothing_of_it() {
     let from = two.read();
     let copier = Copier::new(&from).with_inputs(&locked);
     let mut collected = 0;
-    let copied = copier
+    let outcome = copier
         .run(&two.images(), &other, &mut |_| {
             collected += usize::from(collect());
         })
         .unwrap();
-    assert_eq!(copied.images.len(), 2);
+    assert_eq!(outcome.images.len(), 2);
     assert!(collected > 5, "{collected}");
     for manifest in [&two.example.manifest, &two.second] {
         other.read().verify_image(manifest).unwrap();
@@ -368,10 +371,10 @@ fn a_store_is_mended_from_another() {
         fs::write(path, bytes).unwrap();
     };
     let packs = objects(&root, "packs");
-    packs.keys().for_each(|key| {
-        // Packs and indexes.
+    // Packs and indexes.
+    for key in packs.keys() {
         flip(root.join(key));
-    });
+    }
     flip(root.join(format!("images/{}.json", two.second.image.hex())));
     let log = format!("logs/{}.json.zst", two.second.image.hex());
     fs::write(root.join(log), b"no log").unwrap();

@@ -11,6 +11,7 @@ use crate::image::FIRST_ENVIRONMENT;
 use crate::locking::Strictness;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
+use store::Place;
 
 /// What `--json` says at the end of a build.
 #[derive(Serialize)]
@@ -62,9 +63,9 @@ fn shared(args: &BuildArgs) -> Result<Shared> {
     }
     let places = args.caches.iter().filter(|text| !text.is_empty());
     let places: Vec<_> = places.map(|text| place(text)).collect::<Result<_>>()?;
-    if args.push && places.iter().all(|place| place.directory().is_none()) {
+    if args.push && places.iter().all(|place| matches!(place, Place::Web(_))) {
         return Err(Error::usage("--push needs a cache that can be written")
-            .hint("a web server can only be read: name the store's directory"));
+            .hint("a web server can only be read: name the store's directory or bucket"));
     }
     Ok(Shared {
         places,

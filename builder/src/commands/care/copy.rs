@@ -3,8 +3,7 @@
 use serde::Serialize;
 use store::copy::{Copied, Copier, Plan, Stage};
 use store::env::Environment;
-use store::writable::Survey;
-use store::{DirBackend, EnvName, ImageId, Place, Store, WritableStore};
+use store::{EnvName, ImageId, Place, Store, WritableStore};
 
 use super::{failed, sized_inputs_of};
 use crate::args::CopyArgs;
@@ -71,7 +70,8 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, ui: &mut Ui) -> Result<(
     let images = wanted(args, &from, &copier)?;
     let what = || format!("cannot copy from {from_place} to {to_place}");
     let shown = if args.dry_run {
-        let plan = dry_run(&copier, &images, &to_place, ui).map_err(|e| failed(what(), &e))?;
+        let plan =
+            dry_run(&copier, &images, &to_place, settings, ui).map_err(|e| failed(what(), &e))?;
         let total = plan.bytes();
         ui.note(&format!(
             "nothing was moved; without --dry-run it would be {} in {} frames and {} inputs",
@@ -81,7 +81,7 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         ));
         planned(&plan)
     } else {
-        let to = destination(&to_place)?;
+        let to = destination(&to_place, settings)?;
         let outcome = copy(&copier, &images, &to, ui).map_err(|e| failed(what(), &e))?;
         done(&outcome)
     };
@@ -129,12 +129,13 @@ pub(crate) fn place(text: &str) -> Result<Place> {
 }
 
 /// The destination, made if it is not there.
-pub(crate) fn destination(place: &Place) -> Result<WritableStore> {
-    let Some(path) = place.directory() else {
+pub(crate) fn destination(place: &Place, settings: &Settings) -> Result<WritableStore> {
+    if matches!(place, Place::Web(_)) {
         return Err(Error::usage(format!("{place} can only be read"))
-            .hint("copy to a directory, or from a machine that has the store as one"));
-    };
-    WritableStore::open_or_create(path)
+            .hint("copy to a directory or a bucket, or where the store is one"));
+    }
+    let cache = settings.work.join("inputs");
+    WritableStore::open(place, &settings.access, &cache)
         .map_err(|error| failed(format!("cannot open the store {place}"), &error))
 }
 
@@ -163,6 +164,7 @@ fn dry_run(
     copier: &Copier<'_>,
     images: &[ImageId],
     to: &Place,
+    settings: &Settings,
     ui: &mut Ui,
 ) -> store::Result<Plan> {
     let mut phase = ui.phase("look");
@@ -171,18 +173,21 @@ fn dry_run(
             phase.progress(done, total, Unit::Steps);
         }
     };
-    let here = to
+    let unused = to
         .directory()
-        .filter(|path| path.join("imgbuild-store").exists());
-    let plan = match here {
-        Some(path) => {
-            let backend = DirBackend::open(path)?;
-            let store = Store::open(Box::new(backend.clone()))?;
-            let survey: &dyn Survey = &backend;
-            copier.plan(images, Some((&store, survey)), &mut watch)?
+        .is_some_and(|path| !path.join("imgbuild-store").exists());
+    let there = if unused {
+        None
+    } else {
+        let store = Store::open(to.open(&settings.access)?);
+        match store {
+            // A bucket in which nothing is yet.
+            Err(error) if error.kind() == store::ErrorKind::Foreign => None,
+            store => Some((store?, to.survey(&settings.access)?)),
         }
-        None => copier.plan(images, None, &mut watch)?,
     };
+    let here = there.as_ref().map(|(store, place)| (store, &**place));
+    let plan = copier.plan(images, here, &mut watch)?;
     phase.finish(&format!("{} images", plan.images.len()));
     Ok(plan)
 }
