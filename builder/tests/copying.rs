@@ -287,7 +287,7 @@ fn through_a_web_server_and_a_bad_line() {
     bench.ok(&["store", "copy", &proxy.url(), "flipped"]);
     bench.is_whole("flipped");
     let proxy = Proxy::start(server.port(), |asked| {
-        let pack = asked.path.ends_with(".pack");
+        let pack = asked.path.contains(".pack");
         if pack { Fault::Flip(5000) } else { Fault::None }
     });
     let ran = bench.run(&["store", "copy", &proxy.url(), "liar"]);
@@ -338,15 +338,13 @@ fn killed_and_repeated() {
                 assert_eq!((checked.code, damage), (0, 0), "{}", checked.stdout);
             }
         }
-        let came: u64 = match bench.path(&other).join("packs").exists() {
-            true => bench
-                .files(&format!("{other}/packs"))
-                .iter()
-                .filter(|path| path.extension().is_some_and(|e| e == "index"))
-                .map(|path| fs::metadata(path.with_extension("pack")).unwrap().len())
-                .sum(),
-            false => 0,
-        };
+        let mut came = 0;
+        if bench.path(&other).join("packs").exists() {
+            let mut files = bench.files(&format!("{other}/packs"));
+            files.retain(|path| path.extension().is_some_and(|e| e == "index"));
+            let packs = files.iter().map(|path| path.with_extension("pack"));
+            came = packs.map(|pack| fs::metadata(pack).unwrap().len()).sum();
+        }
         let last = bench
             .ok(&["store", "copy", &server.url(), &other, "--json"])
             .json();
@@ -406,7 +404,9 @@ fn mended_from_a_directory_and_from_the_web() {
     for name in ["other", "twin"] {
         let mut packs = bench.files(&format!("{name}/packs"));
         packs.retain(|path| path.extension().is_some_and(|e| e == "pack"));
-        packs.iter().for_each(|pack| flip(pack));
+        for pack in &packs {
+            flip(pack);
+        }
     }
     let ran = bench.run(&["store", "fsck", "--store", "other", "--repair-from", "twin"]);
     assert_eq!(ran.code, 3, "{}", ran.stderr);
