@@ -70,7 +70,6 @@ mod writer;
 
 pub use self::backend::{Backend, DirBackend, Traffic, Wanted};
 pub use self::digest::{Blake3, ImageId, Sha256};
-#[cfg(feature = "write")]
 pub use self::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
 pub use self::http::{Access, Address, HttpBackend};

@@ -569,7 +569,7 @@ mod tests {
             &init("s3://bucket"),
             &init("relative/path"),
             &["init", "--env", "Dev!", "--repo", "/s", "--root", "r.json"],
-            &["install", "web", "--target", "lvm:vg/lv:10G"],
+            &["install", "web", "--target", "lvm:vg/lv"],
             &["install", "../web"],
             &["start", "a/b"],
             &["stop", "web", "--timeout=-1"],

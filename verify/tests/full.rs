@@ -84,6 +84,7 @@ fn a_disk_that_fills_up_midway_undoes_the_install_and_the_upgrade() {
         std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
         assert!(said.contains("No space left"), "{said}");
+        drop(file);
         fs::remove_file(greedy).unwrap();
         assert!(!farm.path("state/journal.json").exists());
         if upgrade {

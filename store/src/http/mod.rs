@@ -29,8 +29,11 @@ mod server;
 
 pub use self::access::Access;
 pub use self::address::Address;
+#[cfg(feature = "s3")]
 pub(crate) use self::fault::Fault;
-pub(crate) use self::server::{Origin, Server};
+#[cfg(feature = "s3")]
+pub(crate) use self::server::Origin;
+pub(crate) use self::server::Server;
 use crate::backend::{Backend, Traffic, Wanted};
 use crate::error::Result;
 use crate::far::{Far, Source as _};
