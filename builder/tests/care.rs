@@ -189,7 +189,7 @@ fn damage_is_named_and_ends_with_3() {
     );
     assert!(ran.stdout.contains("etc/own\n"), "{}", ran.stdout);
     assert!(
-        ran.stderr.contains("hint: --quarantine moves"),
+        ran.stderr.contains("hint: --repair-from STORE"),
         "{}",
         ran.stderr
     );

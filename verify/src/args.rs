@@ -71,7 +71,7 @@ enum LowCommand {
         /// Environment whose releases this node runs
         #[arg(long, value_name = "ENV")]
         env: String,
-        /// Store that holds them: an absolute path, or the URL of a web server's folder
+        /// Store that holds them: an absolute path, https://HOST/PATH or s3://BUCKET/PREFIX
         #[arg(long, value_name = "PATH|URL")]
         repo: String,
         /// Root metadata of the environment, as it was handed to you
@@ -499,8 +499,11 @@ fn name<N: std::str::FromStr<Err: std::fmt::Display>>(text: &str, what: &str) ->
 fn repository(text: &str) -> Result<Place> {
     let place: Place = text.parse()?;
     if place.directory().is_some_and(|path| !path.is_absolute()) {
-        return Err(Error::usage(format!("`{text}` is not an absolute path"))
-            .hint("give the store as /PATH, file:///PATH or https://HOST/PATH"));
+        return Err(
+            Error::usage(format!("`{text}` is not an absolute path")).hint(
+                "give the store as /PATH, file:///PATH, https://HOST/PATH or s3://BUCKET/PREFIX",
+            ),
+        );
     }
     Ok(place)
 }
@@ -566,7 +569,7 @@ mod tests {
             |repo: &'static str| ["init", "--env", "dev", "--repo", repo, "--root", "r.json"];
         let cases: [&[&str]; 8] = [
             &init("https://user:pass@store.example/?query"),
-            &init("s3://bucket"),
+            &init("s3://b/?region=x"),
             &init("relative/path"),
             &["init", "--env", "Dev!", "--repo", "/s", "--root", "r.json"],
             &["install", "web", "--target", "lvm:vg/lv"],
@@ -579,5 +582,6 @@ mod tests {
         }
         assert!(parse(&init("file:///srv/store")).is_ok());
         assert!(parse(&init("https://store.example/images")).is_ok());
+        assert!(parse(&init("s3://bucket/prefix")).is_ok());
     }
 }
