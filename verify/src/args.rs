@@ -71,7 +71,7 @@ enum LowCommand {
         /// Environment whose releases this node runs
         #[arg(long, value_name = "ENV")]
         env: String,
-        /// Store that holds them: an absolute path, https://HOST/PATH or s3://BUCKET/PREFIX
+        /// Store that holds them: an absolute path, or the URL of a web server's folder or a bucket
         #[arg(long, value_name = "PATH|URL")]
         repo: String,
         /// Root metadata of the environment, as it was handed to you
