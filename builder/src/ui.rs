@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use store::copy::Stage;
 
 use crate::error::Error;
 
@@ -299,6 +300,17 @@ impl Phase<'_> {
                 total,
                 unit,
             });
+        }
+    }
+
+    /// How far a copy between stores is.
+    pub fn copying(&mut self, stage: Stage) {
+        match stage {
+            Stage::Move { done, total } => self.progress(done, total, Unit::Moved),
+            Stage::Check { done, total } => {
+                self.output(&format!("expanding: {} of {}", size(done), size(total)))
+            }
+            _ => {}
         }
     }
 

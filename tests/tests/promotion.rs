@@ -349,6 +349,81 @@ fn differences_logs_and_keys() {
     says(&log, &["entry 1 of the log cannot be believed"]);
 }
 
+/// dev in one store, prod in another: the image moves with what is said about it, and
+/// the second one costs what changed.
+#[test]
+fn into_another_store() {
+    let team = Team::new();
+    let tree = team.tree("one", "1.0");
+    fs::write(tree.join("etc/large"), vec![b'x'; 1 << 20]).unwrap();
+    let image = team.import(&tree);
+    let prod = team.path("prod");
+    let prod = prod.to_str().unwrap();
+    team.run("ann", &["env", "init", "prod", "--plain", "--store", prod])
+        .expect(0);
+    let approve = ["approve", &image, "--for", "prod", "--key", "builder"];
+    team.run("ann", &approve).expect(0);
+    let promote = ["promote", "dev/web", "--to", "prod", "--store", prod];
+    let dry = team
+        .run("ann", &[&promote[..], &["--dry-run"]].concat())
+        .expect(0);
+    says(&dry, &["web is new in prod", "nothing was signed"]);
+    assert!(!team.path("prod/images").join(&image[7..]).exists());
+    team.run("ann", &["show", &image, "--store", prod])
+        .expect(1);
+
+    let promoted = team.run("ann", &promote).expect(0);
+    says(&promoted, &["moved from", "published"]);
+    let said = team.run(
+        "ann",
+        &["show", "prod/web", "--attestations", "--store", prod],
+    );
+    assert!(said.expect(0).stdout.contains("approved   by builder"));
+    team.run("ann", &["store", "fsck", "--store", prod])
+        .expect(0);
+    let again = team.run("ann", &promote).expect(0);
+    says(&again, &["is the newest release of prod already"]);
+
+    // What the source has damaged is not released, and what prod has stays.
+    let tree = team.tree("one", "1.1");
+    fs::write(tree.join("etc/new"), vec![b'y'; 100_000]).unwrap();
+    let before = packs(&team.path("store"));
+    team.import(&tree);
+    let after = packs(&team.path("store"));
+    let pack = after.iter().find(|pack| !before.contains(pack)).unwrap();
+    let mut bytes = fs::read(pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(pack, &bytes).unwrap();
+    let hurt = team.run("ann", &promote).expect(3);
+    says(&hurt, &["cannot copy", "store fsck"]);
+    bytes[middle] ^= 1;
+    fs::write(pack, &bytes).unwrap();
+    let second = team.run("ann", &promote).expect(0);
+    says(
+        &second,
+        &["what changes in prod", "1.0 -> 1.1", "published"],
+    );
+}
+
+fn packs(store: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![store.join("packs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_none() || path.extension().unwrap() == "pack" => {
+                    found.push(path);
+                }
+                false => {}
+            }
+        }
+    }
+    found
+}
+
 /// A passphrase is asked of a file or the environment, and never shown.
 #[test]
 fn passphrases() {

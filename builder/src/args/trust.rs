@@ -58,7 +58,7 @@ IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME.
 Checks the release that it comes from, the policy of the environment and every byte in
 the destination; shows which packages change; signs; publishes. Nothing is built or
 compressed again. With --store, the destination, the image comes from --source, or
-from the store of IMGBUILD_STORE.
+from the store of IMGBUILD_STORE; what the destination lacks of it is copied.
 
 Where it takes more than one signature, a file waits for the others: each runs
 `imgbuild promote --sign FILE`, which shows them the same; the last one publishes.

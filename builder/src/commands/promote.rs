@@ -89,11 +89,15 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         ui.result(&manifest.image.to_string());
         return Ok(());
     };
-    if let Some(source) = &elsewhere {
-        promote::copy(manifest, source, &store, ui)?;
+    let compared = match &elsewhere {
+        Some(_) if args.dry_run => true,
+        Some(source) => promote::copy(manifest, source, &store, ui)?,
+        None => false,
+    };
+    if !compared {
+        promote::verify(manifest, &store, ui)?;
     }
-    promote::verify(manifest, &store, ui)?;
-    let differences = promote::differences(manifest, &env, &store, ui)?;
+    let differences = promote::differences(manifest, source, &env, &store, ui)?;
     if args.dry_run {
         ui.note("nothing was signed");
         return Ok(());
@@ -175,7 +179,7 @@ fn sign(
             checked.refuse(manifest, &name)?;
         }
         promote::verify(manifest, store, ui)?;
-        promote::differences(manifest, &env, store, ui)?;
+        promote::differences(manifest, store.read(), &env, store, ui)?;
     }
     if dry_run {
         ceremony::show(&proposal, &review, keyring, ui);

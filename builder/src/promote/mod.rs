@@ -10,6 +10,7 @@
 mod facts;
 
 use store::attest;
+use store::copy::Copier;
 use store::env::{Environment, Origin, Proposal, Release, Source};
 use store::{EnvName, Manifest, Store, WritableStore};
 
@@ -45,30 +46,45 @@ pub fn source(store: &Store, text: &str, from: &EnvName) -> Result<From> {
     })
 }
 
-/// Brings what is said about an image along to the destination, which must have the
-/// image itself.
-pub fn copy(manifest: &Manifest, source: &Store, store: &WritableStore, ui: &Ui) -> Result<()> {
-    let here = store
-        .hold_image(&manifest.image)
-        .context(|| format!("cannot hold {}", manifest.image))?;
-    if !here {
-        let (from, to) = (source.backend().describe(), store.place().describe());
-        return Err(missing(manifest).hint(format!(
-            "copy {} from {from} to {to} first: imgbuild store copy --help",
-            manifest.image
-        )));
+/// Brings an image, and what is said about it, along to the destination. True if its
+/// bytes came just now: they were compared on arrival.
+pub fn copy(
+    manifest: &Manifest,
+    source: &Store,
+    store: &WritableStore,
+    ui: &mut Ui,
+) -> Result<bool> {
+    let (from, to) = (source.backend().describe(), store.place().describe());
+    let what = || format!("cannot copy {} from {from} to {to}", manifest.image);
+    let mut phase = ui.phase("copy");
+    let copied = Copier::new(source)
+        .described(manifest.clone())
+        .run(&[manifest.image], store, &mut |stage| {
+            phase.copying(stage);
+        })
+        .context(what)?;
+    if let Some((_, why)) = copied.failed.first() {
+        return Err(
+            Error::new(crate::error::ErrorKind::Refused, what()).hint(format!(
+                "{why}; `imgbuild store fsck` there says what is damaged"
+            )),
+        );
     }
-    let what = || format!("cannot copy what is said about {}", manifest.image);
+    phase.finish(&format!(
+        "{} moved from {from}, the destination had the rest",
+        ui::size(copied.moved)
+    ));
     let mut odd = |key: &str, e: &store::Error| {
         ui.note(&format!(
             "warning: the attestation {key} is passed over: {e}"
         ));
     };
+    // Where the source cannot list, the copy found none.
     let said = attest::of_image(source.backend(), manifest, &mut odd).context(what)?;
     for attestation in said {
         attest::put(store.place(), manifest, attestation.envelope()).context(what)?;
     }
-    Ok(())
+    Ok(!copied.images.is_empty())
 }
 
 fn missing(manifest: &Manifest) -> Error {
@@ -98,9 +114,11 @@ pub fn verify(manifest: &Manifest, store: &WritableStore, ui: &mut Ui) -> Result
     Ok(())
 }
 
-/// Shows what is different from what the destination runs now.
+/// Shows what is different from what the destination runs now. `new` has the image,
+/// `store` what runs.
 pub fn differences(
     manifest: &Manifest,
+    new: &Store,
     env: &Environment<'_>,
     store: &WritableStore,
     ui: &Ui,
@@ -125,11 +143,8 @@ pub fn differences(
         ));
         return Ok(None);
     };
-    let side = |manifest| Side {
-        store: store.read(),
-        manifest,
-    };
-    let report = compare(side(&old), side(manifest), false)?;
+    let side = |store, manifest| Side { store, manifest };
+    let report = compare(side(store.read(), &old), side(new, manifest), false)?;
     ui.note(&format!(
         "what changes in {}, from release {}:",
         env.name(),

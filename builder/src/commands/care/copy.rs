@@ -10,7 +10,7 @@ use crate::args::CopyArgs;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::find;
 use crate::settings::Settings;
-use crate::ui::{self, Phase, Ui, Unit};
+use crate::ui::{self, Ui, Unit};
 
 #[derive(Serialize)]
 struct Shown {
@@ -200,7 +200,7 @@ pub(crate) fn copy(
     ui: &mut Ui,
 ) -> store::Result<Copied> {
     let mut phase = ui.phase("copy");
-    let outcome = copier.run(images, to, &mut |stage| progress(&mut phase, stage))?;
+    let outcome = copier.run(images, to, &mut |stage| phase.copying(stage))?;
     phase.finish(&format!(
         "{} images, {} in {} packs, {} inputs of {}",
         outcome.images.len(),
@@ -210,19 +210,6 @@ pub(crate) fn copy(
         ui::size(outcome.inputs_bytes)
     ));
     Ok(outcome)
-}
-
-/// Shows how far a copy is.
-pub(crate) fn progress(phase: &mut Phase<'_>, stage: Stage) {
-    match stage {
-        Stage::Move { done, total } => phase.progress(done, total, Unit::Moved),
-        Stage::Check { done, total } => phase.output(&format!(
-            "expanding: {} of {}",
-            ui::size(done),
-            ui::size(total)
-        )),
-        _ => {}
-    }
 }
 
 fn planned(plan: &Plan) -> Shown {

@@ -6,7 +6,6 @@ use serde::Serialize;
 use store::care::{self, Checked, Hurt, Moved, Report};
 use store::copy::{Repaired, repair};
 
-use super::copy::progress;
 use super::{copy, failed, inputs_of, sized_inputs_of, survey};
 use crate::args::FsckArgs;
 use crate::build::open_store;
@@ -95,7 +94,7 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         let store = open_store(settings)?;
         moved = care::quarantine(&report, store.place()).map_err(|e| failed(what(), &e))?;
         let mut phase = ui.phase("repair");
-        let mut watch = |stage| progress(&mut phase, stage);
+        let mut watch = |stage| phase.copying(stage);
         repaired = repair(&report, &other, &store, &sized_inputs_of, &mut watch)
             .map_err(|e| failed(what(), &e))?;
         unmended(&report, &moved, &mut repaired);
