@@ -308,7 +308,7 @@ impl Phase<'_> {
         match stage {
             Stage::Move { done, total } => self.progress(done, total, Unit::Moved),
             Stage::Check { done, total } => {
-                self.output(&format!("expanding: {} of {}", size(done), size(total)))
+                self.output(&format!("expanding: {} of {}", size(done), size(total)));
             }
             _ => {}
         }
