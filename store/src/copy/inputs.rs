@@ -68,6 +68,21 @@ pub fn take_inputs(
     copy(from, to.place(), &wanted, each)
 }
 
+/// The same from a store that can be written: what it has is held there as well, and
+/// one list says what it has not.
+pub fn take_held_inputs(
+    from: &WritableStore,
+    to: &WritableStore,
+    named: impl IntoIterator<Item = (Sha256, u64)>,
+    each: &mut dyn FnMut(u64),
+) -> Result<Inputs> {
+    let named: Vec<(Sha256, u64)> = named.into_iter().collect();
+    let keys: Vec<String> = named.iter().map(|(digest, _)| input_key(digest)).collect();
+    let there = from.place().hold(&keys)?;
+    let there = named.into_iter().zip(there).filter(|(_, there)| *there);
+    take_inputs(from.read(), to, there.map(|(input, _)| input), each)
+}
+
 /// Reads recipe and lock. An image whose lock the source has not, or not whole, has no
 /// other inputs that could be known.
 pub(super) fn wanted(

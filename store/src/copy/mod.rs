@@ -48,7 +48,7 @@ mod walk;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::inputs::Wanted;
-pub use self::inputs::{Inputs, take_inputs};
+pub use self::inputs::{Inputs, take_held_inputs, take_inputs};
 use self::known::Known;
 pub use self::repair::{Repaired, repair};
 use self::walk::{Source, Walk};

@@ -41,6 +41,7 @@ pub(super) struct Current {
     pub(super) targets_bytes: Vec<u8>,
     pub(super) snapshot: Sealed<Snapshot>,
     pub(super) timestamp: Sealed<Timestamp>,
+    pub(super) timestamp_bytes: Vec<u8>,
 }
 
 impl<'s> Environment<'s> {
@@ -318,8 +319,8 @@ impl Current {
         let (root, root_bytes, fingerprint) = newest_root(shelf, name, end)?;
         let trusted = &root.signed;
 
-        let bytes = expect(shelf, name, "timestamp.json")?;
-        let timestamp: Sealed<Timestamp> = Sealed::read(&bytes, "timestamp.json")?;
+        let timestamp_bytes = expect(shelf, name, "timestamp.json")?;
+        let timestamp: Sealed<Timestamp> = Sealed::read(&timestamp_bytes, "timestamp.json")?;
         timestamp.check(trusted)?;
 
         let pin = pinned(&timestamp.signed.meta, "snapshot.json")?;
@@ -345,6 +346,7 @@ impl Current {
             targets_bytes,
             snapshot,
             timestamp,
+            timestamp_bytes,
         })
     }
 }

@@ -30,7 +30,13 @@
 //! the next. Killed anywhere before the last rename, the old release stands as
 //! it stood, and the files of the unfinished one are referenced by nothing: the
 //! next attempt counts from what `timestamp.json` leads to and overwrites them.
+//!
+//! `timestamp.json` itself is replaced only while it is the one that the change was
+//! made for. On a directory the lock alone would do; in a bucket, where a lock ends by
+//! time, it is what makes one of two writers win and the other hear of it.
 
+#[cfg(feature = "write")]
+mod careful;
 mod custom;
 #[cfg(feature = "write")]
 mod draft;

@@ -6,6 +6,7 @@
 
 use jiff::Timestamp as Time;
 
+use super::careful::Careful;
 use super::environment::{Current, read, write};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{due, expiry};
@@ -102,6 +103,8 @@ pub(super) fn publish(
         ));
     };
     let online = online_keys(root, name, online)?;
+    let careful = Careful::new(shelf);
+    let shelf: &dyn Shelf = &careful;
 
     for (target, text) in &proposal.manifests {
         let Some((image, seq)) = paths::parse_target_name(target) else {
@@ -282,7 +285,19 @@ impl Changed<'_> {
         let pin = snapshot.map(|pin| ("snapshot.json".to_owned(), pin));
         timestamp.meta.extend(pin);
         let bytes = seal(&timestamp, &of_role(self.root, "timestamp", online)?)?;
-        write(store, name, "timestamp.json", &bytes)?;
+        let seen = base.map(|base| &*base.timestamp_bytes);
+        let key = paths::metadata(name, "timestamp.json");
+        let swapped = store.swap(&key, seen, &bytes).map_err(|e| {
+            Error::store(
+                format!("cannot write timestamp.json of the environment {name}"),
+                e,
+            )
+        })?;
+        if !swapped {
+            let text = format!("somebody else has changed the environment {name} meanwhile");
+            return Err(Error::new(ErrorKind::Stale, text)
+                .with_hint("nothing of this change counts: run the command again"));
+        }
         Ok(true)
     }
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp as Time;
 
+use super::careful::Careful;
 use super::draft::Origin;
 use super::environment::{Current, write};
 use super::error::{Error, ErrorKind, Result};
@@ -9,7 +10,7 @@ use super::lifetimes::{due, expiry};
 use super::metadata::{Head, Pin, Root, Target, Targets, seal};
 use super::publish::{Changed, lock, publish};
 use super::roles::Hands;
-use super::{Custom, Environment, paths};
+use super::{Custom, Environment, Shelf, paths};
 use crate::digest::ImageId;
 use crate::key::Signer;
 use crate::manifest::Manifest;
@@ -208,7 +209,8 @@ impl Environment<'_> {
         now: Time,
     ) -> Result<Renewed> {
         let days = self.lifetimes();
-        let (store, env, current) = (self.shelf, &self.name, &self.current);
+        let careful = Careful::new(self.shelf);
+        let (store, env, current): (&dyn Shelf, _, _) = (&careful, &self.name, &self.current);
         let mut renewed = Renewed::default();
         if let Some(keys) = keys {
             renewed.root = self.renew_root(keys, now)?;
@@ -236,7 +238,7 @@ impl Environment<'_> {
         renewed.snapshot = pin.is_some();
         renewed.timestamp = changed.timestamp(store, env, Some(current), pin, online)?;
         if renewed != Renewed::default() {
-            self.current = Current::read(store, env)?;
+            self.current = Current::read(self.shelf, env)?;
         }
         Ok(renewed)
     }

@@ -7,6 +7,7 @@
 
 use std::any::Any;
 
+use super::metadata::LIMIT;
 use crate::{Error, ErrorKind, Result, Store, WritableStore};
 
 /// Keeps the shelf locked until it is dropped.
@@ -28,6 +29,22 @@ pub trait Shelf {
     /// and durable before it returns.
     fn replace(&self, key: &str, bytes: &[u8]) -> Result<()>;
 
+    /// Puts `new` under `key` only if what is there still is `old` (`None`: nothing);
+    /// `false` if it is not. A lock keeps other writers out; where it has no kernel to
+    /// end it with its holder, a writer that stood still may come back to find that
+    /// another went on without it, and this is how it learns that.
+    fn swap(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> Result<bool> {
+        let there = match self.read(key, LIMIT) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+            there => there?,
+        };
+        if there.as_deref() != old {
+            return Ok(false);
+        }
+        self.replace(key, new)?;
+        Ok(true)
+    }
+
     /// Waits for other writers of environments and keeps them out.
     fn lock(&self) -> Result<Guard>;
 }
@@ -40,6 +57,20 @@ impl Shelf for WritableStore {
 
     fn replace(&self, key: &str, bytes: &[u8]) -> Result<()> {
         self.put(key, bytes)
+    }
+
+    fn swap(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> Result<bool> {
+        let there = match self.place().get_versioned(key, LIMIT) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+            there => there?,
+        };
+        match (there, old) {
+            (None, None) => self.place().put_new(key, new),
+            (Some((there, seen)), Some(old)) if there == old => {
+                self.place().replace(key, new, &seen)
+            }
+            _ => Ok(false),
+        }
     }
 
     fn lock(&self) -> Result<Guard> {

@@ -193,6 +193,19 @@ impl Bucket {
                     found.push(object);
                 }
             }
+            for folder in page.common_prefixes {
+                let key = folder.prefix.strip_prefix(&self.inner.location.prefix);
+                if let Some(key) = key.map(|key| key.trim_end_matches('/').to_owned()) {
+                    found.push(ListObjectsContent {
+                        key,
+                        etag: None,
+                        last_modified: None,
+                        owner: None,
+                        size: None,
+                        storage_class: None,
+                    });
+                }
+            }
             // A server that gives the same token again would never end.
             let next = &page.next_continuation_token;
             if next.is_none() || *next == token || found.len() >= enough {

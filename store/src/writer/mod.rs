@@ -93,6 +93,17 @@ impl WritableStore {
         (self.place.describe() == here.display().to_string()).then_some(here)
     }
 
+    /// Where inputs of a store elsewhere are files while something is built from them:
+    /// the store in the directory given to [`WritableStore::open`]. `None` if this store
+    /// is in a directory itself.
+    pub fn nearby(&self) -> Result<Option<Self>> {
+        if self.directory().is_some() {
+            return Ok(None);
+        }
+        let place: Arc<dyn Writable> = self.local.clone();
+        Self::on(place, Arc::clone(&self.local)).map(Some)
+    }
+
     /// The read side.
     pub fn read(&self) -> &Store {
         &self.read
