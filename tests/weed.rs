@@ -84,6 +84,9 @@ impl Weed {
         let process = command
             .current_dir(place.path())
             .env("HOME", place.path())
+            // It would take them for users of its own.
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_SECRET_ACCESS_KEY")
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a file can be had twice"))
             .stderr(log)

@@ -209,6 +209,13 @@ pub fn open_store(settings: &Settings) -> Result<WritableStore> {
     })
 }
 
+/// The store of this machine in which inputs are files, if `store` is elsewhere.
+pub fn open_nearby(store: &WritableStore) -> Result<Option<WritableStore>> {
+    store
+        .nearby()
+        .context(|| "cannot keep the store's inputs here".into())
+}
+
 /// Builds one recipe.
 pub fn build(path: &Path, settings: &Settings, wanted: &Wanted, ui: &mut Ui) -> Result<Outcome> {
     let (started, began) = (Instant::now(), jiff::Timestamp::now());
@@ -222,7 +229,9 @@ pub fn build(path: &Path, settings: &Settings, wanted: &Wanted, ui: &mut Ui) -> 
         return Ok(done);
     }
     let offline = wanted.strictness.offline;
-    let caches = Caches::open(&wanted.shared, offline, &store, settings, ui)?;
+    let nearby = open_nearby(&store)?;
+    let near = nearby.as_ref().unwrap_or(&store);
+    let caches = Caches::open(&wanted.shared, offline, &store, near, settings, ui)?;
     if !wanted.vary
         && let Some(lock) = lock.as_ref().filter(|lock| fits(&recipe, path, lock))
         && let Some(manifest) = caches.image(&recipe, lock, ui)?
@@ -245,7 +254,7 @@ pub fn build(path: &Path, settings: &Settings, wanted: &Wanted, ui: &mut Ui) -> 
         settings.work = settings.work.join("varied").join(recipe.name.as_str());
     }
     let place = Workplace::take(&settings.work, recipe.name.as_str())?;
-    let inputs = store.inputs();
+    let inputs = near.inputs();
     let locking = Locking {
         recipe: &recipe,
         path,
@@ -269,6 +278,7 @@ pub fn build(path: &Path, settings: &Settings, wanted: &Wanted, ui: &mut Ui) -> 
         settings: &settings,
         into: &store,
     };
+    caches.retain(lock.sized_inputs(), ui)?;
     if wanted.vary {
         let manifest = making.varied(ui)?;
         place.clear()?;

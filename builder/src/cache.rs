@@ -24,7 +24,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use store::copy::{Copier, take_inputs};
+use store::copy::{Copier, take_held_inputs, take_inputs};
 use store::env::{ENVIRONMENT_FIELD, Environment, Release, paths};
 use store::{EnvName, Manifest, Place, Sha256, Store, WritableStore};
 
@@ -56,7 +56,10 @@ pub struct Shared {
 
 /// The caches of a build.
 pub struct Caches<'a> {
+    /// The store that is built into.
     into: &'a WritableStore,
+    /// Where inputs are files.
+    near: &'a WritableStore,
     /// Those that answer; the others are gone from here.
     open: RefCell<Vec<(Place, Store)>>,
     roots: Vec<Root>,
@@ -75,6 +78,7 @@ impl<'a> Caches<'a> {
         shared: &Shared,
         offline: bool,
         into: &'a WritableStore,
+        near: &'a WritableStore,
         settings: &Settings,
         ui: &Ui,
     ) -> Result<Self> {
@@ -85,7 +89,8 @@ impl<'a> Caches<'a> {
         };
         let mut open = Vec::new();
         for place in &shared.places {
-            if place.directory().is_some() && place.directory() == into.directory()
+            if *place == settings.place
+                || place.directory().is_some() && place.directory() == into.directory()
                 || offline && place.directory().is_none()
             {
                 continue;
@@ -99,22 +104,43 @@ impl<'a> Caches<'a> {
         }
         Ok(Self {
             into,
+            near,
             open: RefCell::new(open),
             roots,
         })
     }
 
-    /// Takes what the store lacks of these inputs, as far as the caches have them.
+    /// Takes what is lacking here of these inputs: from the store itself, if it is
+    /// elsewhere, then as far as the caches have them.
     pub fn inputs(&self, wanted: impl Iterator<Item = (Sha256, u64)>, ui: &mut Ui) -> Result<()> {
-        if self.open.borrow().is_empty() {
+        let elsewhere = self.into.directory().is_none();
+        if self.open.borrow().is_empty() && !elsewhere {
             return Ok(());
         }
-        let inputs = self.into.inputs();
+        let inputs = self.near.inputs();
         let lacked = |all: Vec<(Sha256, u64)>| -> Vec<(Sha256, u64)> {
             let all = all.into_iter();
             all.filter(|(digest, _)| !inputs.has(digest)).collect()
         };
         let mut missing = lacked(wanted.collect());
+        if elsewhere && !missing.is_empty() {
+            let total = missing.iter().map(|(_, size)| size).sum();
+            let mut phase = ui.phase("take inputs");
+            let mut done = 0;
+            let named = missing.iter().copied();
+            let taken = take_held_inputs(self.into, self.near, named, &mut |bytes| {
+                done += bytes;
+                phase.progress(done, total, Unit::Moved);
+            })
+            .context(|| "cannot take the inputs that the store retains".into())?;
+            phase.finish(&format!(
+                "{} of {} from the store, {}",
+                taken.count,
+                missing.len(),
+                ui::size(taken.bytes)
+            ));
+            missing = lacked(missing);
+        }
         self.each(ui, |place, store, ui| {
             if missing.is_empty() {
                 return Ok(());
@@ -122,7 +148,7 @@ impl<'a> Caches<'a> {
             let total = missing.iter().map(|(_, size)| size).sum();
             let mut phase = ui.phase("take inputs");
             let mut done = 0;
-            let taken = take_inputs(store, self.into, missing.iter().copied(), &mut |bytes| {
+            let taken = take_inputs(store, self.near, missing.iter().copied(), &mut |bytes| {
                 done += bytes;
                 phase.progress(done, total, Unit::Moved);
             })?;
@@ -135,6 +161,31 @@ impl<'a> Caches<'a> {
             missing = lacked(std::mem::take(&mut missing));
             Ok(())
         })
+    }
+
+    /// Retains inputs in the store, if that is elsewhere.
+    pub fn retain(&self, named: impl Iterator<Item = (Sha256, u64)>, ui: &mut Ui) -> Result<()> {
+        if self.into.directory().is_some() {
+            return Ok(());
+        }
+        let named: Vec<(Sha256, u64)> = named.collect();
+        let total = named.iter().map(|(_, size)| size).sum();
+        let mut phase = ui.phase("retain inputs");
+        let mut done = 0;
+        let kept = take_inputs(self.near.read(), self.into, named, &mut |bytes| {
+            done += bytes;
+            phase.progress(done, total, Unit::Moved);
+        })
+        .context(|| "cannot retain the inputs in the store".into())?;
+        if let Some((_, why)) = kept.lacking.first() {
+            return Err(Error::failed("the inputs here are not what they were")
+                .detail(why)
+                .hint(
+                    "`imgbuild store fsck --quarantine` on the directory that it names, then again",
+                ));
+        }
+        phase.finish(&format!("{} new, {}", kept.count, ui::size(kept.bytes)));
+        Ok(())
     }
 
     /// Takes the finished image of exactly this recipe and lock, with its inputs, if a
@@ -328,7 +379,9 @@ pub fn push(
     ui: &mut Ui,
 ) {
     for place in &shared.places {
-        if place.directory().is_some() && place.directory() == from.directory() {
+        if *place == settings.place
+            || place.directory().is_some() && place.directory() == from.directory()
+        {
             continue;
         }
         if let Err(error) = push_into(place, manifest, from, settings, ui) {

@@ -74,9 +74,15 @@ impl Error {
 
     /// Adds the reason below the sentence, with that reason's own reasons.
     #[must_use]
-    pub fn because(mut self, cause: &dyn std::error::Error) -> Self {
+    ///
+    /// What the store says should be done about it stands until something else is said.
+    pub fn because(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(cause);
         while let Some(error) = next {
+            if self.hint.is_none() {
+                let store = error.downcast_ref::<store::Error>();
+                self.hint = store.and_then(store::Error::own_hint).map(str::to_owned);
+            }
             let text = error.to_string();
             if self.causes.last() != Some(&text) {
                 self.causes.push(text);
@@ -130,7 +136,7 @@ pub trait Context<T> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
+impl<T, E: std::error::Error + 'static> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|e| Error::failed(what()).because(&e))
     }

@@ -122,22 +122,6 @@ impl Settings {
         secrets
     }
 
-    /// Fails unless the store is a directory: builds need their inputs as files in it.
-    pub fn require_directory(&self) -> Result<()> {
-        if self.place.directory().is_some() {
-            return Ok(());
-        }
-        Err(Error::usage(if self.is_web() {
-            format!("{} can only be read", self.place)
-        } else {
-            format!("nothing is built into {} directly", self.place)
-        })
-        .hint(
-            "this command changes a store, or looks at all of it: name one on this machine \
-             with --store PATH",
-        ))
-    }
-
     /// Whether the store is on a web server, which neither lists nor takes anything.
     pub fn is_web(&self) -> bool {
         matches!(self.place, Place::Web(_))
@@ -145,10 +129,15 @@ impl Settings {
 
     /// Fails for a store that no command can change.
     pub fn require_writable(&self) -> Result<()> {
-        if self.is_web() {
-            return self.require_directory();
+        if !self.is_web() {
+            return Ok(());
         }
-        Ok(())
+        Err(
+            Error::usage(format!("{} can only be read", self.place)).hint(
+                "this command changes a store, or looks at all of it: name the directory that \
+             is served, or a bucket, with --store",
+            ),
+        )
     }
 
     /// The caller's environment.

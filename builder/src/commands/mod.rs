@@ -27,10 +27,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let command = args.command.unwrap_or(Command::Build(args.build));
     let attests = matches!(&command, Command::Rebuild(args) if args.attest);
     if !only_reads(&command) || attests {
-        match command {
-            Command::Import(_) | Command::Store(_) => settings.require_writable()?,
-            _ => settings.require_directory()?,
-        }
+        settings.require_writable()?;
     }
     match command {
         Command::Build(args) => build::run(&args, settings, ui),

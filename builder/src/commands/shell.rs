@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::args::ShellArgs;
-use crate::build::{Workplace, load_recipe, open_store, prepare_host, require_root};
+use crate::build::{Workplace, load_recipe, open_nearby, open_store, prepare_host, require_root};
+use crate::cache::{Caches, Shared};
 use crate::error::{Context, Error, Result};
 use crate::layers::Key;
 use crate::runner::{Planned, Runner};
@@ -18,6 +19,8 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
     let recipe = load_recipe(&args.recipe)?;
     require_root()?;
     let store = open_store(settings)?;
+    let nearby = open_nearby(&store)?;
+    let near = nearby.as_ref().unwrap_or(&store);
     prepare_host(&recipe, false, ui)?;
     let (planned, layers, lock) = planned(&args.recipe, settings)?;
     let step = match args.step {
@@ -38,12 +41,14 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
         );
     }
     let place = Workplace::take(&settings.work, recipe.name.as_str())?;
+    let caches = Caches::open(&Shared::default(), false, &store, near, settings, ui)?;
+    caches.inputs(lock.sized_inputs(), ui)?;
     let runner = Runner {
         layers: &layers,
         work: &settings.work,
         scratch: &place.scratch.join("run"),
         lock: &lock,
-        inputs: &store.inputs(),
+        inputs: &near.inputs(),
         recipe: &args.recipe,
         vary: false,
     };
