@@ -5,14 +5,17 @@
 //! and compared with its digest: a file that somebody changed in the meantime is no source, and its
 //! chunks come from the store after all. Where the file system can share blocks, a file that is the
 //! same as a whole is shared instead of written.
+//!
+//! What a delta builds on is read from the same tree, and believed as little.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ioctl_ficlone, openat};
+use store::Image;
 use store::canon::Kind;
 use store::chunk::ChunkRef;
 use store::digest::Blake3;
@@ -28,9 +31,9 @@ const MOST: usize = 1 << 19;
 /// The tree of the previous generation and what is where in it.
 pub struct Previous {
     tree: Tree,
-    paths: Vec<Box<[u8]>>,
-    places: Rc<Known>,
-    open: Option<(u32, Option<Rc<File>>)>,
+    paths: Arc<Vec<Box<[u8]>>>,
+    places: Arc<Known>,
+    open: Option<(u32, Option<Arc<File>>)>,
     /// Whether files of this tree can share their blocks with files of the new one.
     shares: bool,
 }
@@ -42,7 +45,7 @@ pub type Known = HashMap<Blake3, (u32, u64)>;
 #[derive(Debug)]
 pub struct Source {
     /// The file that has it.
-    pub file: Rc<File>,
+    pub file: Arc<File>,
     /// From which byte on.
     pub offset: u64,
 }
@@ -69,8 +72,8 @@ impl Previous {
         }
         Ok(Self {
             tree,
-            paths,
-            places: Rc::new(places),
+            paths: Arc::new(paths),
+            places: Arc::new(places),
             open: None,
             shares: false,
         })
@@ -94,8 +97,18 @@ impl Previous {
     }
 
     /// The chunks that should be there.
-    pub fn known(&self) -> Rc<Known> {
-        Rc::clone(&self.places)
+    pub fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.places)
+    }
+
+    /// The same tree for a delta to build on. `image` is what the tree should be.
+    pub fn prior(&self, image: Image) -> Result<Prior> {
+        Ok(Prior {
+            root: self.tree.reopen()?,
+            paths: Arc::clone(&self.paths),
+            places: Arc::clone(&self.places),
+            image,
+        })
     }
 
     /// Reads a chunk into `buffer`; nothing when the tree does not have it any more.
@@ -105,13 +118,43 @@ impl Previous {
             Some((open, file)) if *open == path => file.clone(),
             _ => {
                 let opened = beneath::open_file(&self.tree.root, &self.paths[path as usize]);
-                let file = opened.ok().map(|fd| Rc::new(File::from(fd)));
+                let file = opened.ok().map(|fd| Arc::new(File::from(fd)));
                 self.open.insert((path, file)).1.clone()
             }
         }?;
         buffer.resize(chunk.len() as usize, 0);
         file.read_exact_at(buffer, offset).ok()?;
         chunk.names(buffer).then_some(Source { file, offset })
+    }
+}
+
+/// The previous generation as what a delta builds on: its layout as it was signed, its content as
+/// it is on this node.
+pub struct Prior {
+    root: OwnedFd,
+    paths: Arc<Vec<Box<[u8]>>>,
+    places: Arc<Known>,
+    image: Image,
+}
+
+impl store::delta::Previous for Prior {
+    fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> store::Result<()> {
+        store::delta::Previous::chunks(&self.image, each)
+    }
+
+    fn fetch(&self, chunk: &ChunkRef) -> store::Result<Option<Vec<u8>>> {
+        let Some(&(path, offset)) = self.places.get(chunk.digest()) else {
+            // The layout is in no file.
+            let layout = self.image.layout_chunks().contains(chunk);
+            return layout.then(|| self.image.fetch(chunk)).transpose();
+        };
+        let read = || {
+            let opened = beneath::open_file(&self.root, &self.paths[path as usize]).ok()?;
+            let mut bytes = vec![0; chunk.len() as usize];
+            File::from(opened).read_exact_at(&mut bytes, offset).ok()?;
+            Some(bytes)
+        };
+        Ok(read())
     }
 }
 

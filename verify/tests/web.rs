@@ -16,6 +16,10 @@ use std::process::Command;
 
 use nginx::Nginx;
 use proxy::{Fault, Proxy};
+use serde_json::Value;
+use store::WritableStore;
+use store::delta::{self, Pair};
+use store::env::Environment;
 use support::Farm;
 
 /// A farm whose store everybody may read, because a server does.
@@ -56,6 +60,103 @@ fn install_and_upgrade_from_a_web_server() {
         assert_eq!(farm.status()["repository"], server.url());
         farm.close();
     }
+}
+
+/// Makes the delta between the two newest releases.
+fn delta(farm: &Farm) -> Pair {
+    let store = WritableStore::open_or_create(farm.path("store")).unwrap();
+    let releases = Environment::open(&store, &"dev".parse().unwrap())
+        .unwrap()
+        .releases()
+        .unwrap();
+    let newest = |back: usize| {
+        let image = releases[releases.len() - back].image;
+        store.read().manifest(&image).unwrap()
+    };
+    let made = delta::publish(store.read(), store.place(), &newest(2), &newest(1), &|_| ());
+    made.unwrap().pair
+}
+
+/// Changes a few bytes in each of twenty files of the next release.
+fn edit(farm: &Farm, version: u8) {
+    for file in 0..20 {
+        let path = farm.path(&format!("tree/data/{file:03}"));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[40_000..40_016].fill(version);
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn an_upgrade_takes_the_delta_and_does_without_a_bad_one() {
+    let farm = farm("web-delta");
+    let server = Nginx::serve(&farm.path("store"), "");
+    farm.ok(&init(&server.url(), &farm).each_ref().map(String::as_str));
+    farm.install();
+    let upgrade = |way: &str, deltas: bool| -> Value {
+        let before = server.log().len();
+        let said = farm.ok(&["upgrade", &farm.system, "--json"]);
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["way"], way, "{said}");
+        let log = server.log()[before..].to_vec();
+        // The server counted the same. The environment comes first, from the same store opened
+        // for it alone; what is not there is no content.
+        let content = log.iter().rposition(|line| line.contains("/env/")).unwrap() + 1;
+        let sent = log[content..].iter().filter(|line| !line.contains(" 404 "));
+        let sent = sent.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        assert_eq!(said["fetched_bytes"], sent.sum::<u64>(), "{log:#?}");
+        farm.ok(&["verify", &farm.system]);
+        let used = log.iter().any(|line| line.contains(".delta 206"));
+        assert_eq!(used, deltas, "{log:#?}");
+        said
+    };
+    let fetched = |said: &Value| said["fetched_bytes"].as_u64().unwrap();
+
+    // Without a delta: twenty files.
+    edit(&farm, 2);
+    farm.release(2);
+    let packs = upgrade("packs", false);
+    assert!(fetched(&packs) > 20 * 96_000, "{packs}");
+
+    // With one: what changed in them.
+    edit(&farm, 3);
+    farm.release(3);
+    let pair = delta(&farm);
+    let small = upgrade("delta", true);
+    assert_eq!(small["delta_bytes"], pair.size);
+    assert_eq!(small["packs_bytes"], pair.packs);
+    assert!(fetched(&small) < fetched(&packs) / 10, "{small}");
+
+    // One that is damaged, one that is gone: packs give what it cannot.
+    for (version, gone) in [(4, false), (5, true)] {
+        edit(&farm, version);
+        farm.release(version.into());
+        let pair = delta(&farm);
+        let path = farm.path("store").join(pair.delta_key());
+        if gone {
+            fs::remove_file(path).unwrap();
+        } else {
+            let mut bytes = fs::read(&path).unwrap();
+            let middle = (bytes.len() - pair.table as usize) / 2;
+            bytes[middle] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+        let said = upgrade(if gone { "packs" } else { "delta" }, !gone);
+        assert!(fetched(&said) > fetched(&small), "{said}");
+    }
+
+    // What the delta builds on was changed on the node.
+    edit(&farm, 6);
+    farm.release(6);
+    delta(&farm);
+    for file in 0..20 {
+        let path = format!("images/{}/5/data/{file:03}", farm.system);
+        fs::write(farm.path(&path), "somebody was here").unwrap();
+    }
+    upgrade("delta", true);
+    let version = farm.path("images").join(&farm.system).join("6/etc/version");
+    assert_eq!(fs::read_to_string(version).unwrap(), "6");
+    farm.close();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ::verify::error::Result;
 use ::verify::hand::{self, Carried};
-use ::verify::install::{self, Installed, Request, Tally};
+use ::verify::install::{self, Installed, Request, Tally, Way};
 use ::verify::node::Node;
 use ::verify::system::SystemName;
 use ::verify::target::Target;
@@ -30,6 +30,15 @@ struct Report<'a> {
     reused_bytes: u64,
     /// Bytes that came over the network, where the store is behind one.
     fetched_bytes: Option<u64>,
+    /// How they came: `delta`, `packs` or `whole`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    way: Option<&'static str>,
+    /// Bytes of the delta that was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta_bytes: Option<u64>,
+    /// Bytes that packs would have taken in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packs_bytes: Option<u64>,
 }
 
 pub(crate) fn run(
@@ -71,7 +80,13 @@ pub(super) fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
         written,
         reused,
         fetched,
+        way,
     } = done.tally;
+    let (name, delta) = match way {
+        Way::Whole => ("whole", None),
+        Way::Packs => ("packs", None),
+        Way::Delta { size, packs } => ("delta", Some((size, packs))),
+    };
     if json {
         ui.json(&Report {
             schema: JSON_SCHEMA,
@@ -85,6 +100,9 @@ pub(super) fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
             written_bytes: written,
             reused_bytes: reused,
             fetched_bytes: fetched,
+            way: (written + reused > 0).then_some(name),
+            delta_bytes: delta.map(|(size, _)| size),
+            packs_bytes: delta.map(|(_, packs)| packs),
         });
     } else {
         ui.data(&format!(
@@ -101,6 +119,13 @@ pub(super) fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
             megabytes(reused),
             megabytes(written)
         ));
+        if let Some((size, packs)) = delta {
+            ui.note(&format!(
+                "a delta of {} stood for {} of packs",
+                megabytes(size),
+                megabytes(packs)
+            ));
+        }
     }
     if !done.changed {
         ui.note("it was installed already");

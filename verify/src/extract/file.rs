@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, flistxattr,
@@ -33,7 +33,7 @@ pub(super) struct Open {
 /// Content that was found in another file from its first byte on, and is not written yet: perhaps
 /// all of that file is wanted.
 pub(super) struct Shared {
-    pub(super) source: Rc<File>,
+    pub(super) source: Arc<File>,
     pub(super) upto: u64,
 }
 

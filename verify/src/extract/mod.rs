@@ -24,7 +24,7 @@ mod file;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, openat, statat, symlinkat};
 use rustix::io::Errno;
@@ -153,20 +153,20 @@ impl<'a> Extractor<'a> {
 
     /// The same, when the bytes are also those of `source` from `offset` on: if it turns out that
     /// all of that file is wanted, its blocks are shared instead of copied.
-    pub fn content_of(&mut self, bytes: &[u8], source: &Rc<File>, offset: u64) -> Result<()> {
+    pub fn content_of(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> Result<()> {
         let len = bytes.len() as u64;
         let Some(open) = self.arrived(len)? else {
             return Ok(());
         };
         let before = open.entry.size() - open.missing - len;
         match &mut open.shared {
-            Some(shared) if Rc::ptr_eq(&shared.source, source) && shared.upto == offset => {
+            Some(shared) if Arc::ptr_eq(&shared.source, source) && shared.upto == offset => {
                 shared.upto += len;
                 return Ok(());
             }
             None if before == 0 && offset == 0 => {
                 open.shared = Some(Shared {
-                    source: Rc::clone(source),
+                    source: Arc::clone(source),
                     upto: len,
                 });
                 return Ok(());

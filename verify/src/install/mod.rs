@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! refresh   the environment's signed metadata -> the newest release and its manifest
-//! plan      what is here, what must come, is there room, is the place ours
+//! plan      what is here, what must come, is there room, is the place ours; delta or packs?
 //! journal   from here on a kill is undone by the next command
 //! hooks     pre-install
 //! write     every chunk verified, into staging: what is here already from here, the rest fetched
@@ -17,11 +17,13 @@
 mod uninstall;
 mod write;
 
-use store::Image;
+use std::sync::Arc;
+
 use store::name::ImageName;
+use store::{Image, Manifest, Store};
 
 pub use self::uninstall::uninstall;
-pub use self::write::Tally;
+pub use self::write::{Tally, Way};
 pub(crate) use self::write::{Writing, settle};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -283,14 +285,16 @@ fn carry_out(
     after: &SystemRecord,
 ) -> Result<Tally> {
     let store = trust::store(config)?;
-    let image = store.image(&plan.release.manifest)?;
     let mut pending = plan.pending(after);
-    let previous = |node: &Node<'_>| match &plan.before {
-        Some(before) => what_is_here(node, &store, before),
-        None => Ok(None),
+    let sources = |node: &Node<'_>| {
+        let here = match &plan.before {
+            Some(before) => what_is_here(node, &store, before)?,
+            None => None,
+        };
+        Sources::choose(node, &store, &plan.release.manifest, here)
     };
     journaled(node, lock, &mut pending, |pending| {
-        let mut tally = write_and_switch(node, lock, &plan.release, &image, &previous, pending)?;
+        let mut tally = write_and_switch(node, lock, &plan.release, &sources, pending)?;
         tally.fetched = store.backend().traffic().map(|traffic| traffic.received);
         Ok(tally)
     })
@@ -330,7 +334,7 @@ fn what_is_here(
     node: &Node<'_>,
     store: &store::Store,
     before: &SystemRecord,
-) -> Result<Option<Previous>> {
+) -> Result<Option<(Previous, Image)>> {
     let active = before.active();
     let desk = Desk::of(node, &before.system);
     let keeper = before.target.keeper();
@@ -339,11 +343,13 @@ fn what_is_here(
     }
     let index = || {
         let image = store.image(&node.state.manifest(active.manifest)?)?;
-        Previous::index(keeper.open(&desk, active.number)?, image.entries()?)
+        let previous = Previous::index(keeper.open(&desk, active.number)?, image.entries()?)?;
+        Ok((previous, image))
     };
     match index() {
-        Ok(previous) => Ok(Some(previous)),
+        Ok(here) => Ok(Some(here)),
         Err(error) => {
+            let error: Error = error;
             node.observer.event(Event::Note(&format!(
                 "nothing of generation {} can be used again: {error}",
                 active.number
@@ -353,12 +359,77 @@ fn what_is_here(
     }
 }
 
+/// Where the content of a new generation comes from.
+struct Sources {
+    image: Image,
+    previous: Option<Previous>,
+    way: Way,
+}
+
+impl Sources {
+    /// Takes the way that costs the fewest bytes. Whatever a delta cannot give comes from packs.
+    fn choose(
+        node: &Node<'_>,
+        store: &Store,
+        manifest: &Manifest,
+        here: Option<(Previous, Image)>,
+    ) -> Result<Self> {
+        let Some((previous, from)) = here else {
+            return Ok(Self {
+                image: store.image(manifest)?,
+                previous: None,
+                way: Way::Whole,
+            });
+        };
+        let delta = Self::delta(store, manifest, &previous, from).unwrap_or_else(|error| {
+            node.observer.event(Event::Note(&format!(
+                "the delta is not used, packs are: {error}"
+            )));
+            None
+        });
+        let (image, way) = match delta {
+            Some(delta) => delta,
+            None => (store.image(manifest)?, Way::Packs),
+        };
+        Ok(Self {
+            image,
+            previous: Some(previous),
+            way,
+        })
+    }
+
+    /// The image by way of a delta, if there is one and it is cheaper than packs. What a store on
+    /// this machine has is nearer than what would have to be computed.
+    fn delta(
+        store: &Store,
+        manifest: &Manifest,
+        previous: &Previous,
+        from: Image,
+    ) -> Result<Option<(Image, Way)>> {
+        if !store.backend().is_far() {
+            return Ok(None);
+        }
+        let Some(pair) = store.pair(from.id(), &manifest.image)? else {
+            return Ok(None);
+        };
+        if pair.size >= pair.packs {
+            return Ok(None);
+        }
+        let prior = Arc::new(previous.prior(from)?);
+        let image = store.image_with_delta(manifest, &pair, prior)?;
+        let way = Way::Delta {
+            size: pair.size,
+            packs: pair.packs,
+        };
+        Ok(Some((image, way)))
+    }
+}
+
 fn write_and_switch(
     node: &Node<'_>,
     lock: &Lock,
     release: &Verified,
-    image: &Image,
-    previous: &dyn Fn(&Node<'_>) -> Result<Option<Previous>>,
+    sources: &dyn Fn(&Node<'_>) -> Result<Sources>,
     pending: &mut Pending,
 ) -> Result<Tally> {
     let manifest = &release.manifest;
@@ -374,22 +445,29 @@ fn write_and_switch(
     let staging = keeper.prepare(&desk, number, before)?;
 
     Writing::of(manifest).announce(node.observer);
-    let previous = previous(node)?;
-    let tally = write::fill(
+    let Sources {
         image,
+        previous,
+        way,
+    } = sources(node)?;
+    let mut tally = write::fill(
+        &image,
         manifest,
         &staging,
         previous,
         node.observer,
         node.cancel,
     )?;
+    tally.way = way;
     settle(
         manifest,
-        Some(image),
+        Some(&image),
         &staging.tree,
         node.observer,
         node.cancel,
     )?;
+    // It may hold the previous generation open.
+    drop(image);
     finish(node, lock, &release.json, staging, pending)?;
     Ok(tally)
 }

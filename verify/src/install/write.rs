@@ -27,6 +27,25 @@ pub struct Tally {
     pub reused: u64,
     /// Bytes that the store sent, when it is far.
     pub fetched: Option<u64>,
+    /// How what was not here came.
+    pub way: Way,
+}
+
+/// A way to what is not on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// All of the image: nothing of it is here.
+    #[default]
+    Whole,
+    /// Ranges of packs.
+    Packs,
+    /// A delta of so many bytes, where packs would take so many.
+    Delta {
+        /// Bytes of the delta.
+        size: u64,
+        /// Bytes of packs and indexes that it stands for.
+        packs: u64,
+    },
 }
 
 /// What is about to be written.
