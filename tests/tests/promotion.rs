@@ -402,8 +402,14 @@ fn into_another_store() {
     let second = team.run("ann", &promote).expect(0);
     says(
         &second,
-        &["what changes in prod", "1.0 -> 1.1", "published"],
+        &[
+            "what changes in prod",
+            "1.0 -> 1.1",
+            " in place of ",
+            "published",
+        ],
     );
+    assert!(team.path("prod/deltas").is_dir());
 }
 
 fn packs(store: &Path) -> Vec<PathBuf> {

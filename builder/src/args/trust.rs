@@ -421,6 +421,17 @@ pub struct PromoteArgs {
     /// Let nodes go back to this release and no further
     #[arg(long, value_name = "N")]
     pub min_seq: Option<u64>,
+    /// Make deltas from so many earlier releases of the image there; 0: none
+    ///
+    /// Nodes that run one of them fetch less.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 2,
+        env = "IMGBUILD_DELTAS",
+        hide_env = true
+    )]
+    pub deltas: usize,
     /// Check and show, change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -102,6 +102,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         ui.note("nothing was signed");
         return Ok(());
     }
+    promote::deltas(manifest, &env, &store, args.deltas, ui)?;
     let review = ceremony::sign(&mut proposal, Some(&env), &keyring, false)?;
     ceremony::show(&proposal, &review, &keyring, ui);
     let file = args

@@ -9,17 +9,20 @@
 
 mod facts;
 
+use std::sync::{Mutex, PoisonError};
+
 use store::attest;
 use store::copy::Copier;
+use store::delta::{self, Progress};
 use store::env::{Environment, Origin, Proposal, Release, Source};
-use store::{EnvName, Manifest, Store, WritableStore};
+use store::{EnvName, ImageId, Manifest, Store, WritableStore};
 
 pub use self::facts::{Checked, check};
 use crate::ceremony::failed;
 use crate::compare::{self, How, Side, compare};
 use crate::error::{Context, Error, Result};
 use crate::find;
-use crate::ui::{self, Ui};
+use crate::ui::{self, Ui, Unit};
 
 /// Where an image comes from.
 pub struct From {
@@ -154,6 +157,60 @@ pub fn differences(
         ui.note(&format!("  {line}"));
     });
     Ok(Some(report))
+}
+
+/// Makes deltas to an image from the newest `count` releases of its name, for the nodes
+/// that run them. They are an extra: what goes wrong is a warning.
+pub fn deltas(
+    manifest: &Manifest,
+    env: &Environment<'_>,
+    store: &WritableStore,
+    count: usize,
+    ui: &mut Ui,
+) -> Result<()> {
+    let releases = env
+        .releases()
+        .map_err(|e| failed(format!("cannot read the releases of {}", env.name()), &e))?;
+    let mut olds: Vec<ImageId> = Vec::new();
+    for release in releases.iter().rev() {
+        let other = release.name == manifest.name && release.image != manifest.image;
+        if other && olds.len() < count && !olds.contains(&release.image) {
+            olds.push(release.image);
+        }
+    }
+    for old in olds {
+        // Gone, or made by an earlier attempt.
+        let Ok(old) = find::image(store.read(), &old.to_string()) else {
+            continue;
+        };
+        if matches!(store.read().pair(&old.image, &manifest.image), Ok(Some(_))) {
+            continue;
+        }
+        let phase = Mutex::new(ui.phase("delta"));
+        let progress = |progress: Progress| {
+            if let Ok(mut phase) = phase.lock() {
+                phase.progress(progress.done, progress.total, Unit::Bytes);
+            }
+        };
+        let made = delta::publish(store.read(), store.place(), &old, manifest, &progress);
+        let phase = phase.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match made {
+            Ok(made) => phase.finish(&format!(
+                "{} from {}, in place of {} of packs",
+                ui::size(made.pair.size),
+                &old.image.hex()[..16],
+                ui::size(made.pair.packs)
+            )),
+            Err(e) => {
+                phase.finish("none");
+                ui.note(&format!(
+                    "warning: no delta from {}: {e}; nodes take packs",
+                    old.image
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Drafts the release. `None` if it is the newest one already.
