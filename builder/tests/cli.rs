@@ -151,8 +151,8 @@ fn usage_errors_end_with_2() {
         .refused(
             2,
             "error: https://store.example can only be read\n\
-         hint: this command changes a store, or looks at all of it: name one on this machine \
-         with --store PATH\n",
+         hint: this command changes a store, or looks at all of it: name the directory that is \
+         served, or a bucket, with --store\n",
         );
     bench
         .run(&["list", "--store", "ftp://store.example/"])
