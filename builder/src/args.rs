@@ -76,8 +76,8 @@ FROM and TO are digests, their first 8 or more hex digits, NAME (its newest
 release) or ENV/NAME. The delta holds the content that TO has and FROM has not,
 compressed against what it resembles in FROM. Whatever comes out is verified like any
 content, and what does not come out is fetched from packs. It can be removed at any
-time, and `store gc` does so when one of the two images goes. imgnode fetches from
-packs and does not use deltas yet.
+time, and `store gc` does so when one of the two images goes. `imgnode upgrade` takes
+it from a web server or a bucket where it is the cheapest way.
 
 Stdout says how many bytes there are to fetch with the delta, from packs, and without
 FROM.
