@@ -117,6 +117,7 @@ impl Bench {
 }
 
 const STORE: &str = "s3://images/team";
+const LIVE: &str = "s3://images/live";
 
 #[test]
 fn a_bucket_takes_every_command() {
@@ -159,6 +160,20 @@ fn a_bucket_takes_every_command() {
     let words = ["promote", "dev/app", "--to", "prod"];
     bench.ok(&[&words[..], &["--source", STORE, "--store", "here"]].concat());
     bench.ok(&["store", "fsck", "--store", "here"]);
+
+    // From a bucket into another, and from a directory into that.
+    bench.ok(&[&["env", "init", "prod"], &seats[..], &["--store", LIVE]].concat());
+    let moved = bench.ok(&[&words[..], &["--source", STORE, "--store", LIVE]].concat());
+    assert_eq!(moved.trim(), second);
+    bench.grow(3);
+    let third = bench.import("desk");
+    bench.ok(&[&words[..], &["--source", "desk", "--store", LIVE]].concat());
+    assert!(
+        bench
+            .ok(&["show", "prod/app", "--store", LIVE])
+            .contains(&third)
+    );
+    bench.ok(&["store", "fsck", "--store", LIVE]);
 
     // Who may only read is told so.
     let mut command = bench.command(&["import", "root", "--name", "app", "--arch", "amd64"]);

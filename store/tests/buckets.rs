@@ -250,7 +250,7 @@ fn what_is_wrong_is_said_in_one_line_without_secrets() {
         .unwrap()
         .err()
         .unwrap();
-    assert_eq!(error.kind(), ErrorKind::Missing, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
     assert!(
         error.hint().unwrap().contains("make the bucket"),
         "{error:?}"

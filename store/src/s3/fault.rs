@@ -47,7 +47,7 @@ pub(super) fn no_bucket(place: &str, response: Response) -> Option<Fault> {
 fn missing(place: &str) -> Fault {
     Fault::Content(
         Error::new(
-            ErrorKind::Missing,
+            ErrorKind::Invalid,
             format!("the bucket of {place} does not exist"),
         )
         .with_hint("make the bucket, or name another one as s3://BUCKET/PREFIX"),
