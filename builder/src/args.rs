@@ -10,7 +10,7 @@ pub use self::trust::{
     ApproveArgs, Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs,
     EnvRefreshArgs, EnvRootArgs, EnvRootCommand, EnvRotateArgs, EnvStatusArgs, EnvTrustArgs,
     FileArgs, KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs, PromoteArgs, PublishArgs, RevokeArgs,
-    Secret, Signing,
+    SaveArgs, Secret, Signing,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 

@@ -361,7 +361,7 @@ fn read_root(path: &Path) -> Result<Root> {
     let env = env.and_then(|name| name.parse().ok()).ok_or_else(|| {
         Error::usage(failed())
             .detail("it is not the first root of an environment")
-            .hint("carry STORE/env/ENV/metadata/1.root.json over by a way you trust")
+            .hint("carry the file of `imgbuild env root save ENV` over by a way you trust")
     })?;
     Ok(Root {
         env,

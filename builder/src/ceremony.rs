@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -14,6 +13,7 @@ use store::key::PublicKey;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::keyring::Keyring;
 use crate::ui::Ui;
+use crate::whole;
 
 /// What became of a change.
 #[derive(Debug)]
@@ -57,15 +57,7 @@ pub fn read(path: &Path) -> Result<Proposal> {
 pub fn write(path: &Path, proposal: &Proposal) -> Result<()> {
     let what = || format!("cannot write {}", path.display());
     let bytes = proposal.to_json().map_err(|e| failed(what(), &e))?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder).context(what)?;
-    file.write_all(&bytes).context(what)?;
-    file.as_file().sync_all().context(what)?;
-    file.persist(path).map_err(|e| e.error).context(what)?;
-    Ok(())
+    whole::write(path, &bytes)
 }
 
 /// Shows what a change would change, to whoever is to sign it.

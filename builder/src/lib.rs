@@ -68,3 +68,4 @@ pub mod steps;
 pub mod tree;
 pub mod ui;
 pub mod watch;
+pub mod whole;

@@ -9,13 +9,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use store::digest::Sha256;
 
 use crate::error::{Context, Error, Result};
+use crate::whole;
 
 mod changes;
 mod names;
@@ -287,20 +287,7 @@ impl Lock {
 
     /// Writes the lock whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let failed = || format!("cannot write {}", path.display());
-        let dir = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix(".lock-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(dir)
-            .context(failed)?;
-        file.write_all(self.to_text()?.as_bytes()).context(failed)?;
-        file.as_file().sync_all().context(failed)?;
-        file.persist(path).context(failed)?;
-        Ok(())
+        whole::write(path, self.to_text()?.as_bytes())
     }
 
     /// All inputs that the store retains for this lock.

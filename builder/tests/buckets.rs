@@ -143,6 +143,12 @@ fn a_bucket_takes_every_command() {
     at(&["approve", "app", "--for", "prod", "--key", "ann"]);
     assert!(at(&["show", "app", "--attestations"]).contains("approved"));
     at(&["env", "refresh", "prod"]);
+    at(&["env", "root", "save", "prod", "-o", "anchor.json"]);
+    let anchor = fs::read(bench.path("anchor.json")).unwrap();
+    let store = bench.open(STORE);
+    let published = store.place().get("env/prod/metadata/1.root.json", 1 << 20);
+    assert_eq!(anchor, published.unwrap().unwrap());
+    drop(store);
     let status = at(&["env", "status"]);
     assert!(
         status.contains("dev") && status.contains("app/1"),

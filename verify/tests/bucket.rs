@@ -99,9 +99,10 @@ impl Node {
 fn walk(directory: &Path, files: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => walk(&path, files),
-            false => files.push(path),
+        if path.is_dir() {
+            walk(&path, files);
+        } else {
+            files.push(path);
         }
     }
 }

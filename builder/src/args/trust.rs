@@ -52,6 +52,12 @@ keys in hand; nothing is published.
 
 Example: imgbuild env root propose prod --add targets=eve.pub --threshold targets=2";
 
+const SAVE_HELP: &str = "\
+Whoever has this file believes the environment and nobody else: compare the digest that
+is printed with the one that `imgbuild env init` printed to those who made it.
+
+Example: imgbuild env root save prod --store s3://images/team";
+
 const PROMOTE_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME.
 
@@ -330,6 +336,23 @@ pub enum EnvRootCommand {
     Sign(FileArgs),
     /// Publish a file that enough have signed
     Publish(PublishArgs),
+    /// Save the first root to a file: what nodes and builders are given to trust
+    #[command(after_help = SAVE_HELP)]
+    Save(SaveArgs),
+}
+
+/// `env root save`.
+#[derive(Args, Debug)]
+pub struct SaveArgs {
+    /// The environment
+    #[arg(value_name = "ENV")]
+    pub env: String,
+    /// The file [default: ENV.root.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// `env root propose`.
@@ -519,6 +542,7 @@ impl EnvCommand {
                 EnvRootCommand::Propose(args) => &args.common,
                 EnvRootCommand::Sign(args) => &args.common,
                 EnvRootCommand::Publish(args) => &args.common,
+                EnvRootCommand::Save(args) => &args.common,
             },
         }
     }

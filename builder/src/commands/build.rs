@@ -134,9 +134,17 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
         return;
     }
     let store = &settings.place;
+    let root = if let Some(store) = store.directory() {
+        format!("{}/env/{env}/metadata/1.root.json", store.display())
+    } else {
+        ui.note(&format!(
+            "next: imgbuild env root save {env} --store {store}"
+        ));
+        format!("{env}.root.json")
+    };
     ui.note(&format!(
         "next, on a node:\n  \
-         imgnode init --env {env} --repo {store} --root {store}/env/{env}/metadata/1.root.json\n  \
+         imgnode init --env {env} --repo {store} --root {root}\n  \
          imgnode install {name} --as SYSTEM --target dir:/srv/imgnode"
     ));
 }

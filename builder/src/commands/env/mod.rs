@@ -32,6 +32,7 @@ pub(super) fn run(args: &EnvArgs, settings: &Settings, ui: &mut Ui) -> Result<()
             EnvRootCommand::Propose(args) => root::propose(args, settings, ui),
             EnvRootCommand::Sign(args) => root::sign(args, settings, ui),
             EnvRootCommand::Publish(args) => root::publish(args, settings, ui),
+            EnvRootCommand::Save(args) => root::save(args, settings, ui),
         },
     }
 }

@@ -3,19 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use store::WritableStore;
-use store::env::{Environment, Proposal, RootChange, Seat};
+use store::env::{Environment, Proposal, RootChange, Seat, paths};
+use store::{Sha256, WritableStore};
 
 use super::{environment, init, open, report};
-use crate::args::{EnvProposeArgs, EnvRotateArgs, FileArgs, PublishArgs};
+use crate::args::{EnvProposeArgs, EnvRotateArgs, FileArgs, PublishArgs, SaveArgs};
 use crate::attest;
 use crate::build::open_store;
 use crate::ceremony::{self, failed};
 use crate::commands::promote::keyring;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::find;
 use crate::keyring::Keyring;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
+use crate::whole;
 
 const SIGN: &str = "imgbuild env root sign";
 
@@ -108,6 +110,36 @@ pub(super) fn sign(args: &FileArgs, settings: &Settings, ui: &Ui) -> Result<()> 
             "schema": ui::SCHEMA, "event": "signed", "complete": review.complete(),
         }));
     }
+    Ok(())
+}
+
+/// Saves what nodes and builders are given to trust.
+pub(super) fn save(args: &SaveArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = find::open(settings)?;
+    let name = environment(&args.env)?;
+    let what = || format!("cannot read the first root of {name}");
+    let env = Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
+    let file = match &args.output {
+        Some(file) => file.clone(),
+        None => PathBuf::from(format!("{name}.root.json")),
+    };
+    let key = paths::metadata(&name, "1.root.json");
+    let bytes = store.backend().get(&key, 1 << 20).context(what)?;
+    let bytes = bytes.filter(|bytes| Sha256::of(bytes) == env.fingerprint());
+    let bytes = bytes
+        .ok_or_else(|| Error::new(ErrorKind::Refused, what()).detail(format!("{key} changed")))?;
+    whole::write(&file, &bytes)?;
+    let fingerprint = env.fingerprint().to_string();
+    let shown = file.display().to_string();
+    if ui.is_json() {
+        ui.result_json(&serde_json::json!({
+            "schema": ui::SCHEMA, "event": "saved", "environment": name,
+            "file": shown, "root": fingerprint,
+        }));
+        return Ok(());
+    }
+    ui.note(&format!("{shown}: the first root of {name}, {fingerprint}"));
+    ui.result(&shown);
     Ok(())
 }
 
