@@ -14,3 +14,16 @@ pub fn timed(command: &mut Command) -> Duration {
     assert!(out.status.success(), "{command:?}: {said}");
     taken
 }
+
+/// The recipe without its source of security updates.
+pub fn without_security(recipe: &str) -> String {
+    let sections = recipe.split("\n\n");
+    let kept = sections.filter(|s| !(s.contains("[[source]]") && s.contains("security")));
+    kept.collect::<Vec<_>>().join("\n\n")
+}
+
+/// Bytes as MB.
+#[allow(clippy::cast_precision_loss)] // of a figure for people
+pub fn mega(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}

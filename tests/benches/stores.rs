@@ -26,7 +26,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use tests::binaries::{imgbuild, repository};
-use tests::measure::timed;
+use tests::measure::{mega, timed, without_security};
 
 /// A program that keeps versions of a tree: what a shell runs, with the tree at
 /// `tree`, the store at `store`, the version's number in `$n`.
@@ -231,16 +231,4 @@ impl Place<'_> {
         let number = text.split_whitespace().next().unwrap_or_default();
         number.parse().expect("du prints a number")
     }
-}
-
-/// The recipe without its source of security updates.
-fn without_security(recipe: &str) -> String {
-    let sections = recipe.split("\n\n");
-    let kept = sections.filter(|s| !(s.contains("[[source]]") && s.contains("security")));
-    kept.collect::<Vec<_>>().join("\n\n")
-}
-
-#[allow(clippy::cast_precision_loss)] // of a figure for people
-fn mega(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }
