@@ -173,8 +173,11 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         for path in self.mounted.borrow().iter() {
-            // What stays mounted is in the way of removing the directory, which says so.
-            let _ = Command::new("umount").arg(path).status();
+            // A peer that fails may leave mounts of its own inside.
+            let ended = Command::new("umount").arg("--recursive").arg(path).status();
+            if !ended.is_ok_and(|status| status.success()) {
+                eprintln!("{} stays mounted: end it by hand", path.display());
+            }
         }
     }
 }
