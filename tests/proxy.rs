@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct Asked {
     /// How many requests came before this one.
     pub number: usize,
+    /// `GET` and the like.
+    pub method: String,
     /// The path with its leading slash.
     pub path: String,
     /// Every header, names in lower case.
@@ -41,8 +43,12 @@ impl Asked {
 pub enum Fault {
     /// Nothing happens to it.
     None,
-    /// The connection ends without an answer.
+    /// The connection ends without an answer, and the server learns nothing of it.
     Hangup,
+    /// The server does what it is asked for; its answer is lost.
+    Lost,
+    /// One bit of this byte of what is sent to the server is another.
+    Spoil(usize),
     /// The connection ends after so many bytes of content.
     Cut(usize),
     /// One bit of this byte of content is another.
@@ -55,6 +61,8 @@ pub enum Fault {
     Drip,
     /// This answer, with these headers.
     Status(u16, String),
+    /// This answer, with these headers and this content.
+    Answer(u16, String, String),
     /// A redirect to this address.
     Redirect(String),
     /// The answer for another path.
@@ -138,11 +146,16 @@ fn converse(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     if reader.read_line(&mut line)? == 0 {
         return Ok(());
     }
+    let mut words = line.split(' ').map(str::to_owned);
     let mut asked = Asked {
-        path: line.split(' ').nth(1).unwrap_or_default().to_owned(),
+        method: words.next().unwrap_or_default(),
+        path: words.next().unwrap_or_default(),
         ..Asked::default()
     };
     asked.headers = headers(&mut reader)?;
+    let length = asked.header("content-length").map(str::parse);
+    let mut sent = vec![0; length.and_then(Result::ok).unwrap_or(0)];
+    reader.read_exact(&mut sent)?;
     {
         let mut all = shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.number = all.len();
@@ -152,22 +165,34 @@ fn converse(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut client = client;
     match &fault {
         Fault::Hangup => return Ok(()),
-        Fault::Status(status, more) => {
-            let head = format!("HTTP/1.1 {status} such\r\nConnection: close\r\n{more}");
-            return client.write_all(format!("{head}Content-Length: 3\r\n\r\nno\n").as_bytes());
-        }
+        Fault::Status(status, more) => return say(client, *status, more, "no\n"),
+        Fault::Answer(status, more, text) => return say(client, *status, more, text),
         Fault::Redirect(to) => {
             let head = "HTTP/1.1 302 such\r\nConnection: close\r\nContent-Length: 0\r\n";
             return client.write_all(format!("{head}Location: {to}\r\n\r\n").as_bytes());
         }
         Fault::Late(time) => std::thread::sleep(*time),
+        Fault::Spoil(at) if !sent.is_empty() => {
+            let at = at % sent.len();
+            sent[at] ^= 0x10;
+        }
         _ => {}
     }
     if let Fault::Instead(path) = &fault {
         asked.path.clone_from(path);
     }
-    let (head, body) = pass_on(&asked, matches!(fault, Fault::Whole), shared.server)?;
+    let whole = matches!(fault, Fault::Whole);
+    let (head, body) = pass_on(&asked, &sent, whole, shared.server)?;
+    if matches!(fault, Fault::Lost) {
+        return Ok(());
+    }
     answer(client, &fault, &head, body, &shared.over)
+}
+
+fn say(mut client: &TcpStream, status: u16, more: &str, text: &str) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 {status} such\r\nConnection: close\r\n{more}");
+    let head = format!("{head}Content-Length: {}\r\n\r\n", text.len());
+    client.write_all((head + text).as_bytes())
 }
 
 fn headers(reader: &mut impl BufRead) -> std::io::Result<Vec<(String, String)>> {
@@ -183,35 +208,49 @@ fn headers(reader: &mut impl BufRead) -> std::io::Result<Vec<(String, String)>> 
 }
 
 /// Asks the server; the status line and headers, and the content.
-fn pass_on(asked: &Asked, whole: bool, server: SocketAddr) -> std::io::Result<(String, Vec<u8>)> {
+fn pass_on(
+    asked: &Asked,
+    sent: &[u8],
+    whole: bool,
+    server: SocketAddr,
+) -> std::io::Result<(String, Option<Vec<u8>>)> {
     let mut stream = TcpStream::connect(server)?;
-    let mut request = format!("GET {} HTTP/1.1\r\nConnection: close\r\n", asked.path);
+    let Asked { method, path, .. } = asked;
+    // Nobody sends chunks to such an old client.
+    let mut request = format!("{method} {path} HTTP/1.0\r\nConnection: close\r\n");
     for (name, value) in &asked.headers {
         if name != "connection" && !(whole && (name == "range" || name == "if-range")) {
             request.extend([name, ": ", value, "\r\n"]);
         }
     }
     stream.write_all(format!("{request}\r\n").as_bytes())?;
+    stream.write_all(sent)?;
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     reader.read_line(&mut head)?;
+    // The lengths of these are not those of a content.
+    let bodiless = method == "HEAD" || head.contains(" 204 ");
+    let mut head = head.replacen("HTTP/1.0", "HTTP/1.1", 1);
     for (name, value) in headers(&mut reader)? {
-        if name != "content-length" {
+        if name != "content-length" || bodiless {
             head.extend([&name, ": ", &value, "\r\n"]);
         }
     }
     let mut body = Vec::new();
     reader.read_to_end(&mut body)?;
-    Ok((head, body))
+    Ok((head, (!bodiless).then_some(body)))
 }
 
 fn answer(
     mut client: &TcpStream,
     fault: &Fault,
     head: &str,
-    mut body: Vec<u8>,
+    body: Option<Vec<u8>>,
     over: &AtomicBool,
 ) -> std::io::Result<()> {
+    let Some(mut body) = body else {
+        return client.write_all(format!("{head}\r\n").as_bytes());
+    };
     let mut sent = body.len();
     match fault {
         Fault::Cut(after) => sent = sent.min(*after),

@@ -137,8 +137,10 @@ impl Place<'_> {
         let build = |text: &str, version: u32| {
             eprintln!("{subject}: build version {version}");
             fs::write(&path, text).expect("it is ours");
+            // A lock that is there keeps its versions.
             self.shell(&format!(
-                "$imgbuild recipes/{subject}.toml > v{version}.id\n\
+                "rm -f recipes/{subject}.lock\n\
+                 $imgbuild recipes/{subject}.toml > v{version}.id\n\
                  $imgbuild export \"$(cat v{version}.id)\" --format tar > v{version}.tar"
             ));
         };

@@ -60,6 +60,8 @@ pub(super) struct Bare {
 /// An object as it was found.
 struct Seen {
     bytes: Vec<u8>,
+    /// There are more bytes than were wanted.
+    longer: bool,
     version: Version,
     /// Seconds since it was written, by the server's clock.
     age: u64,
@@ -322,18 +324,29 @@ impl Bare {
             return Ok(swapped);
         }
         // An attempt whose answer was lost may have been the one that is there.
-        let there = self.look(key, bytes.len() as u64)?;
-        let ours = there.filter(|there| there.bytes == bytes);
+        let there = self.glance(key, bytes.len() as u64)?;
+        let ours = there.filter(|there| !there.longer && there.bytes == bytes);
         Ok(ours.map(|there| there.version))
     }
 
     /// An object of at most `limit` bytes, its version and its age.
     fn look(&self, key: &str, limit: u64) -> Result<Option<Seen>> {
+        let seen = self.glance(key, limit)?;
+        if seen.as_ref().is_some_and(|seen| seen.longer) {
+            return Err(Error::corrupt(
+                format_args!("{key} in {}", self.describe()),
+                format_args!("it is longer than {limit} bytes"),
+            ));
+        }
+        Ok(seen)
+    }
+
+    /// As much of an object as `limit` bytes and one, its version and its age.
+    fn glance(&self, key: &str, limit: u64) -> Result<Option<Seen>> {
         let place = self.describe();
         let mut call = Call::new(Method::GET, key);
         call.headers.push(("cache-control", "no-cache".to_owned()));
-        let mut long = false;
-        let seen = self.send(
+        self.send(
             &format!("fetch {key}"),
             &call,
             &[],
@@ -352,12 +365,13 @@ impl Bare {
                         .take(limit.saturating_add(1))
                         .read_to_end(&mut bytes)
                         .map_err(|error| Fault::of_body(&error))?;
-                    long = bytes.len() as u64 > limit;
-                    if !long && length.is_some_and(|length| length != bytes.len() as u64) {
+                    let longer = bytes.len() as u64 > limit;
+                    if !longer && length.is_some_and(|length| length != bytes.len() as u64) {
                         return Err(Fault::passing("the connection broke"));
                     }
                     Ok(Some(Seen {
                         bytes,
+                        longer,
                         version,
                         age,
                     }))
@@ -365,14 +379,7 @@ impl Bare {
                 StatusCode::NOT_FOUND => fault::no_bucket(&place, response).map_or(Ok(None), Err),
                 _ => Err(fault::of(&place, false, response)),
             },
-        )?;
-        if long {
-            return Err(Error::corrupt(
-                format_args!("{key} in {place}"),
-                format_args!("it is longer than {limit} bytes"),
-            ));
-        }
-        Ok(seen)
+        )
     }
 
     /// The bytes of an object, if there is one; and the server's time.

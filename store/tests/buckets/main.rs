@@ -1,10 +1,15 @@
 //! A store in a bucket of real `SeaweedFS`: published, read, collected, checked, and
-//! written by several at once.
+//! written by several at once, also over a network that does its worst.
 #![cfg(all(feature = "write", feature = "s3"))]
 
+mod faults;
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "../../tests/weed.rs"]
+#[path = "../../../tests/proxy.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
+mod proxy;
+#[path = "../../../tests/weed.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
 mod weed;
 
