@@ -27,6 +27,8 @@ impl Bench {
     }
 }
 
+type Decide = fn(&Asked) -> Fault;
+
 /// True for the first request of its kind for each object.
 #[derive(Default)]
 struct First(Mutex<HashSet<(String, String)>>);
@@ -48,7 +50,7 @@ fn a_store_is_written_over_a_network_that_breaks() {
     }
     let local = WritableStore::open_or_create(bench.dir.path().join("local")).unwrap();
     let expected = publish(&local, &tree);
-    let kinds: [(&str, fn(&Asked) -> Fault); 3] = [
+    let kinds: [(&str, Decide); 3] = [
         // The server did it, and nobody learns of it.
         ("lost", |_| Fault::Lost),
         // What arrives is not what was sent: the server compares.
@@ -175,8 +177,7 @@ fn a_bucket_that_stays_in_trouble_is_given_up_and_nothing_shows() {
     let store = bench.through(&proxy, "p", "cache");
     let error = store
         .publish_tree(&tree, EPOCH, &|_| {})
-        .err()
-        .expect("packs cannot be written");
+        .expect_err("packs cannot be written");
     assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
     let said = error.to_string();
     assert!(
