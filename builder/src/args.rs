@@ -305,6 +305,15 @@ pub struct LockArgs {
     /// Install missing programs of this machine first, after saying which
     #[arg(long)]
     pub setup: bool,
+    /// Another store to take inputs from; repeatable
+    #[arg(
+        long = "cache",
+        value_name = "PATH|URL",
+        env = "IMGBUILD_CACHE",
+        value_delimiter = ',',
+        help_heading = "Sharing"
+    )]
+    pub caches: Vec<String>,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,

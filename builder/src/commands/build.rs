@@ -42,11 +42,8 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
         },
         setup: args.setup,
         vary: args.vary,
-        shared: shared(args)?,
+        shared: shared(args, settings, ui)?,
     };
-    for place in &wanted.shared.places {
-        ui.hide(settings.secrets_of(place));
-    }
     for recipe in &args.recipes {
         let outcome = build(recipe, settings, &wanted, ui)?;
         report(&outcome, settings, ui);
@@ -54,15 +51,24 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
     Ok(())
 }
 
-fn shared(args: &BuildArgs) -> Result<Shared> {
+/// The places of caches as typed. What must not be shown of them is hidden from here on.
+pub(super) fn caches(typed: &[String], settings: &Settings, ui: &mut Ui) -> Result<Vec<Place>> {
+    let typed = typed.iter().filter(|text| !text.is_empty());
+    let places: Vec<Place> = typed.map(|text| place(text)).collect::<Result<_>>()?;
+    for place in &places {
+        ui.hide(settings.secrets_of(place));
+    }
+    Ok(places)
+}
+
+fn shared(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<Shared> {
     if args.push && args.caches.is_empty() {
         return Err(
             Error::usage("--push puts things into caches, and there is none")
                 .hint("name one with --cache"),
         );
     }
-    let places = args.caches.iter().filter(|text| !text.is_empty());
-    let places: Vec<_> = places.map(|text| place(text)).collect::<Result<_>>()?;
+    let places = caches(&args.caches, settings, ui)?;
     if args.push && places.iter().all(|place| matches!(place, Place::Web(_))) {
         return Err(Error::usage("--push needs a cache that can be written")
             .hint("a web server can only be read: name the store's directory or bucket"));

@@ -15,7 +15,11 @@ pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<(
     let store = open_store(settings)?;
     let nearby = open_nearby(&store)?;
     let near = nearby.as_ref().unwrap_or(&store);
-    let caches = Caches::open(&Shared::default(), false, &store, near, settings, ui)?;
+    let shared = Shared {
+        places: super::build::caches(&args.caches, settings, ui)?,
+        ..Shared::default()
+    };
+    let caches = Caches::open(&shared, false, &store, near, settings, ui)?;
     prepare_host(&recipe, args.setup, ui)?;
     let place = Workplace::take(&settings.work, recipe.name.as_str())?;
     let path = Lock::path_for(&args.recipe);
