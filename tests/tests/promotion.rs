@@ -3,9 +3,10 @@
 //! revoked.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tests::binaries::{Ran, imgbuild};
@@ -473,6 +474,65 @@ fn passphrases() {
         .run("ann", &[&approve[..], &["word"]].concat())
         .expect(3);
     says(&open, &["mode 0640", "chmod 600"]);
+}
+
+/// A passphrase that is typed is not shown, and Ctrl-C there is one.
+#[test]
+fn a_passphrase_on_a_terminal() {
+    let team = Team::new();
+    let typed = |words: &str, answers: &[(&str, &str)]| -> (i32, String) {
+        // script(1) gives it a terminal; what appears on it comes back.
+        let mut command = Command::new("script");
+        let line = format!("{} {words}", imgbuild().display());
+        let mut script = command
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(team.dir.path())
+            .env("IMGBUILD_STORE", team.path("store"))
+            .env("IMGBUILD_WORK", team.path("work"))
+            .env("IMGBUILD_KEYS", team.path("ann"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script is there");
+        let mut keyboard = script.stdin.take().unwrap();
+        let mut screen = script.stdout.take().unwrap();
+        let (mut said, mut seen) = (String::new(), 0);
+        let mut buffer = [0; 4096];
+        let mut answers = answers.iter().peekable();
+        loop {
+            let len = screen.read(&mut buffer).unwrap();
+            if len == 0 {
+                break;
+            }
+            said.push_str(&String::from_utf8_lossy(&buffer[..len]));
+            if let Some((prompt, answer)) = answers.peek()
+                && let Some(at) = said[seen..].find(prompt)
+            {
+                seen += at + prompt.len();
+                keyboard.write_all(answer.as_bytes()).unwrap();
+                answers.next();
+            }
+        }
+        (script.wait().unwrap().code().unwrap_or(-1), said)
+    };
+    let (new, again) = ("new passphrase for the key ann: ", "the same again: ");
+    let (code, said) = typed("key new ann", &[(new, "open up\n"), (again, "open it\n")]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("are not the same"), "{said}");
+    let (code, said) = typed("key new ann", &[(new, "open up\n"), (again, "\x03")]);
+    assert_eq!(code, 130, "{said}");
+    assert!(!team.path("ann/ann.pem").exists(), "{said}");
+    let (code, said) = typed("key new ann", &[(new, "open up\n"), (again, "open up\n")]);
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("open up"), "{said}");
+    let image = team.import(&team.tree("one", "1.0"));
+    let approve = format!("approve {image} --for prod --key ann");
+    let (code, said) = typed(&approve, &[("key ann: ", "open up\n")]);
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("open up"), "{said}");
+    let (code, said) = typed(&approve, &[("key ann: ", "open it\n")]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("the passphrase does not open it"), "{said}");
 }
 
 /// A key behind a command signs like one in a file; its answers are verified.

@@ -6,10 +6,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use store::key;
 
 use crate::error::{Context, Error, Result};
+use crate::interrupt;
 use crate::settings::Settings;
 
 /// The variable with a passphrase.
@@ -127,9 +129,27 @@ fn ask(prompt: &str) -> Result<String> {
     // Shown again whatever happens.
     let _echo = Echo(terminal.try_clone().context(failed)?, shown);
     write!(terminal, "{prompt}").context(failed)?;
+    // Ctrl-C comes here rather than end the process with the terminal as it is now.
+    while !is_readable(&terminal).context(failed)? {
+        interrupt::check()?;
+    }
     let word = first_line(terminal.try_clone().context(failed)?).context(failed)?;
     let _ = writeln!(terminal);
     Ok(word)
+}
+
+/// Whether a line is there, after a moment.
+fn is_readable(terminal: &File) -> rustix::io::Result<bool> {
+    const MOMENT: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 50_000_000,
+    };
+    let mut waiting = [PollFd::new(terminal, PollFlags::IN)];
+    match poll(&mut waiting, Some(&MOMENT)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 struct Echo(File, Termios);
