@@ -6,7 +6,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -77,6 +77,7 @@ struct Shared {
     server: SocketAddr,
     handler: Box<Handler>,
     asked: Mutex<Vec<Asked>>,
+    moved: AtomicU64,
     over: AtomicBool,
 }
 
@@ -96,6 +97,7 @@ impl Proxy {
             server: SocketAddr::from(([127, 0, 0, 1], server)),
             handler: Box::new(handler),
             asked: Mutex::default(),
+            moved: AtomicU64::new(0),
             over: AtomicBool::new(false),
         });
         let ours = Arc::clone(&shared);
@@ -126,6 +128,11 @@ impl Proxy {
     pub fn asked(&self) -> Vec<Asked> {
         let asked = self.shared.asked.lock();
         asked.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes of content that went to the server and came from it.
+    pub fn moved(&self) -> u64 {
+        self.shared.moved.load(Ordering::SeqCst)
     }
 }
 
@@ -183,6 +190,8 @@ fn converse(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
     let whole = matches!(fault, Fault::Whole);
     let (head, body) = pass_on(&asked, &sent, whole, shared.server)?;
+    let moved = sent.len() + body.as_ref().map_or(0, Vec::len);
+    shared.moved.fetch_add(moved as u64, Ordering::SeqCst);
     if matches!(fault, Fault::Lost) {
         return Ok(());
     }

@@ -200,7 +200,8 @@ impl Place<'_> {
         let sent = sent.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         let used = log[before..].iter().any(|line| line.contains(".delta "));
         assert!(used || delta.is_none(), "{name}: the delta was not used");
-        row(name, sent.sum(), &make, &apply);
+        let name = format!("{name}, {} requests", log.len() - before);
+        row(&name, sent.sum(), &make, &apply);
     }
 
     /// A shell in the directory.

@@ -18,6 +18,16 @@
 //! read and compared. Seconds are from start to exit of the whole command, sizes are
 //! those of the files of the store (`du --apparent-size`). All see the same tree at
 //! the same path. `b3sum` over the store's files is the yardstick of *check*.
+//!
+//! A second table has what two versions cost in a bucket of `SeaweedFS`: requests of
+//! any kind, and bytes of content in both directions.
+
+#[path = "../proxy.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
+mod proxy;
+#[path = "../weed.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
+mod weed;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -25,8 +35,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use proxy::{Fault, Proxy};
 use tests::binaries::{imgbuild, repository};
 use tests::measure::{mega, timed, without_security};
+use weed::{WRITER, Weed};
 
 /// A program that keeps versions of a tree: what a shell runs, with the tree at
 /// `tree`, the store at `store`, the version's number in `$n`.
@@ -123,6 +135,7 @@ fn main() {
     for contender in wanted {
         println!("{}", place.measure(contender));
     }
+    place.requests(&recipe);
 }
 
 /// The directory of the benchmark.
@@ -144,7 +157,8 @@ impl Place<'_> {
             eprintln!("{recipe}: build {version}");
             if version == "v2" {
                 fs::write(&path, &whole).expect("it is ours");
-                self.shell("grep -rlF 0.0.1 recipes | xargs -r sed -i 's/0\\.0\\.1/0.0.2/'");
+                // A lock that is there keeps its versions.
+                self.shell("rm recipes/*.lock; grep -rlF 0.0.1 recipes | xargs -r sed -i 's/0\\.0\\.1/0.0.2/'");
             }
             self.shell(&format!(
                 "$imgbuild recipes/{recipe}.toml --store built --work work > image\n\
@@ -202,6 +216,36 @@ impl Place<'_> {
         row += &seconds(self.shell(b3sum));
         row.push_str(" |");
         row
+    }
+
+    /// What the second version costs in a bucket, counted by a proxy before it.
+    fn requests(&self, recipe: &str) {
+        self.shell("rm -rf store out cache tree");
+        let weed = Weed::start();
+        let proxy = Proxy::start(weed.port(), |_| Fault::None);
+        let through = |script: &str| {
+            let (asked, moved) = (proxy.asked().len(), proxy.moved());
+            let mut variables = weed.environment(WRITER);
+            variables[0].1 = proxy.url();
+            let variables = variables.map(|(name, value)| format!("export {name}={value}; "));
+            self.shell(&format!("{}{script}", variables.concat()));
+            let asked = &proxy.asked()[asked..];
+            let ranges = asked.iter().filter(|asked| asked.start().is_some()).count();
+            let moved = mega(proxy.moved() - moved);
+            format!("{} | {ranges} | {moved:.1} MB |", asked.len())
+        };
+        println!(
+            "\n| {recipe} in a bucket | requests | of them ranges | moved |\n|---|---|---|---|"
+        );
+        for (n, version) in [(1, "first"), (2, "second")] {
+            let import =
+                format!("$imgbuild import v{n} --name web --store s3://images/a > v{n}.id");
+            println!("| publish the {version} version | {}", through(&import));
+        }
+        for (n, version) in [(1, "first"), (2, "second")] {
+            let copy = format!("$imgbuild store copy s3://images/a store \"$(cat v{n}.id)\"");
+            println!("| pull the {version} version | {}", through(&copy));
+        }
     }
 
     /// Runs a line of shell in the directory.
