@@ -21,6 +21,7 @@
 #[cfg(feature = "write")]
 pub mod attest;
 pub mod backend;
+mod cache;
 pub mod canon;
 #[cfg(feature = "write")]
 pub mod care;
@@ -69,6 +70,7 @@ pub mod writable;
 mod writer;
 
 pub use self::backend::{Backend, DirBackend, Traffic, Wanted};
+pub use self::cache::Cache;
 pub use self::digest::{Blake3, ImageId, Sha256};
 pub use self::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::Digest as _;
 
 use crate::backend::{Backend, Wanted, get_checked};
+use crate::cache::Cache;
 use crate::canon::{END, padding};
 use crate::catalogue::{self, Catalogue};
 use crate::chunk::ChunkRef;
@@ -14,7 +15,7 @@ use crate::delta::{self, Pair, Previous};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
-use crate::image::{Image, Witness, read_index};
+use crate::image::{Image, Witness, hinted, read_index};
 use crate::log::{self, BuildLog};
 use crate::manifest::{self, Manifest, SpecialFile, XattrEntry};
 use crate::name::ImageName;
@@ -42,6 +43,7 @@ const MIN_PREFIX: usize = 8;
 #[derive(Clone)]
 pub struct Store {
     backend: Arc<dyn Backend>,
+    cache: Option<Arc<dyn Cache>>,
 }
 
 /// An image that a store lists.
@@ -74,7 +76,10 @@ impl Store {
             return foreign(format!("{place} is not a store: it has no `{MARKER}`"));
         };
         match parse_marker(&marker) {
-            Some(VERSION) => Ok(Self { backend }),
+            Some(VERSION) => Ok(Self {
+                backend,
+                cache: None,
+            }),
             Some(other) => foreign(format!(
                 "{place} is a store of format {other}; this program reads format {VERSION}"
             )),
@@ -82,6 +87,28 @@ impl Store {
                 "{place} is not a store: its `{MARKER}` says something else"
             )),
         }
+    }
+
+    /// The same store, whose `cache` keeps what further versions of an image share.
+    #[must_use]
+    pub fn with_cache(self, cache: Arc<dyn Cache>) -> Self {
+        Self {
+            cache: Some(cache),
+            ..self
+        }
+    }
+
+    pub(crate) fn cache(&self) -> Option<&dyn Cache> {
+        self.cache.as_deref()
+    }
+
+    /// Of the indexes that an image's hint names, the bytes that are in the cache.
+    pub fn indexes_kept(&self, image: &ImageId) -> Result<u64> {
+        let Some(cache) = self.cache() else {
+            return Ok(0);
+        };
+        let packs = hinted(self.backend(), image)?;
+        Ok(packs.iter().filter_map(|pack| cache.index_size(pack)).sum())
     }
 
     /// Where the store's bytes come from.
@@ -302,7 +329,7 @@ impl Store {
         let json = backend.get(&key, hint::MAX_BYTES)?;
         let json = json.ok_or_else(|| Error::missing(&key, backend.describe()))?;
         for pack in &Hint::from_json(&json)?.packs {
-            let index = read_index(backend, pack)?
+            let index = read_index(backend, None, pack)?
                 .ok_or_else(|| Error::missing(pack::index_key(pack), backend.describe()))?;
             let key = pack::pack_key(pack);
             let (mut hasher, mut offset, size) = (blake3::Hasher::new(), 0, index.pack_size());
@@ -333,7 +360,7 @@ impl Store {
         // A set of the few that are needed, not an index of all that are there.
         let mut wanted: HashSet<ChunkRef> = manifest.layout.chunks.iter().copied().collect();
         for pack in &hint.packs {
-            let Some(index) = read_index(backend, pack)? else {
+            let Some(index) = read_index(backend, None, pack)? else {
                 return Ok(false);
             };
             // The last byte is there only if all are.

@@ -5,6 +5,7 @@
 //! apt-get install -y borgbackup casync nginx-light xdelta3 zchunk zstd
 //! cargo bench -p tests --bench deltas                # both subjects, an hour
 //! cargo bench -p tests --bench deltas -- kernel      # one of them
+//! cargo bench -p tests --bench deltas -- imgbuild    # without the others
 //! ```
 //!
 //! Three versions are built first: the recipe without its security updates, then with
@@ -105,10 +106,15 @@ const PEERS: &[Peer] = &[
 fn main() {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
     wanted.retain(|word| word != "--bench");
+    let alone = wanted.iter().position(|word| word == "imgbuild");
+    let peers = match alone.map(|at| wanted.remove(at)) {
+        Some(_) => &[],
+        None => PEERS,
+    };
     for subject in ["fanery", "kernel"] {
         if wanted.is_empty() || wanted.iter().any(|word| word == subject) {
             let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
-            Place { dir: dir.path() }.compare(subject);
+            Place { dir: dir.path() }.compare(subject, peers);
         }
     }
 }
@@ -122,7 +128,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn compare(&self, subject: &str) {
+    fn compare(&self, subject: &str, peers: &[Peer]) {
         // nginx is nobody.
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(self.dir, open).expect("it is ours");
@@ -173,7 +179,7 @@ impl Place<'_> {
         drop(server);
 
         self.shell("rm -rf store work; for n in 1 2; do mkdir v$n; tar -C v$n -xpf v$n.tar; done");
-        for peer in PEERS {
+        for peer in peers {
             eprintln!("{subject}: {}", peer.name);
             self.shell("rm -rf here tree; mkdir here");
             self.shell(peer.before);

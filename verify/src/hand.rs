@@ -178,7 +178,7 @@ fn refused(error: store::Error) -> Error {
 /// Asks the environment, if it can be reached, whether the release may still run.
 fn ask(node: &Node<'_>, config: &NodeConfig, release: &Verified) -> Result<()> {
     let name = &release.manifest.name;
-    let asked = trust::store(config)
+    let asked = trust::store(node, config)
         .map_err(|error| Error::failed(error.to_string()))
         .and_then(|store| trust::bar(node, config, &store, name, release.seq, &release.image));
     match asked {

@@ -9,6 +9,7 @@
 //! target         where generations live; is the place ours (ground: is it safe to build on)
 //! reuse, mend    what the previous generation has already: its content, or all of its tree
 //! extract        verified content -> a tree, whatever the image tries (beneath: names in a tree)
+//! kept           what the node has of its store: layouts and indexes
 //! recheck        the tree on disk -> is it the image (walk: reading it; packages: whose file)
 //! schroot        the generation -> a chroot of the system's name
 //! generation     which generations a system has and which is active (switch, collect: changing it)
@@ -32,6 +33,7 @@ pub mod hand;
 pub mod hooks;
 pub mod install;
 pub mod journal;
+pub mod kept;
 pub mod mend;
 pub mod node;
 pub mod packages;

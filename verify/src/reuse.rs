@@ -146,7 +146,7 @@ impl store::delta::Previous for Prior {
         let Some(&(path, offset)) = self.places.get(chunk.digest()) else {
             // The layout is in no file.
             let layout = self.image.layout_chunks().contains(chunk);
-            return layout.then(|| self.image.fetch(chunk)).transpose();
+            return layout.then(|| self.image.fetch_layout(chunk)).transpose();
         };
         let read = || {
             let opened = beneath::open_file(&self.root, &self.paths[path as usize]).ok()?;

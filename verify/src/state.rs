@@ -78,6 +78,11 @@ impl State {
         self.root.join("trust")
     }
 
+    /// The cache of what the store has.
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
     /// The journal file.
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal.json")

@@ -85,7 +85,7 @@ fn have(record: &SystemRecord) -> String {
 fn consult(node: &Node<'_>, lock: &Lock, mut record: SystemRecord) -> Result<SystemRecord> {
     let config = node.config()?;
     // A store that is not there says nothing; metadata that is there and wrong is refused.
-    let bars = trust::store(&config)
+    let bars = trust::store(node, &config)
         .map_err(|error| Error::failed(error.to_string()))
         .and_then(|store| trust::bars(node, &config, &store, &record));
     let old = record.clone();

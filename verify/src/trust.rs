@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use jiff::Timestamp;
@@ -16,21 +17,26 @@ use store::{Access, ImageId, ImageName, Store};
 use crate::durable;
 use crate::error::{Context, Error, Kind, Result};
 use crate::generation::{Generation, SystemRecord};
+use crate::kept::Kept;
 use crate::node::Node;
 use crate::state::NodeConfig;
 use crate::tuf::{self, Class, Client, ErrorKind as Reason};
 
 pub use crate::tuf::Verified;
 
-/// Opens the store of this node.
-pub fn store(config: &NodeConfig) -> Result<Store> {
+/// Opens the store of this node. Of a far one the node keeps what it will need again.
+pub fn store(node: &Node<'_>, config: &NodeConfig) -> Result<Store> {
     let access = Access::from_environment(&|name| std::env::var(name).ok())?;
-    Ok(Store::open(config.repository.open(&access)?)?)
+    let store = Store::open(config.repository.open(&access)?)?;
+    if store.backend().is_far() {
+        return Ok(store.with_cache(Arc::new(Kept::new(node.state.kept()))));
+    }
+    Ok(store)
 }
 
 /// Starts to follow an environment from a root file, and reads its metadata once.
 pub fn init(node: &Node<'_>, config: &NodeConfig, root: &[u8]) -> Result<()> {
-    let store = store(config)?;
+    let store = store(node, config)?;
     let mut client = Client::init(&node.state.trust(), root, &config.environment)?;
     client.refresh(store.backend(), Timestamp::now())?;
     Ok(())
@@ -46,7 +52,7 @@ pub fn reset(node: &Node<'_>) -> Result<()> {
 
 /// The newest release of an image, after a look at the environment's newest metadata.
 pub fn newest(node: &Node<'_>, config: &NodeConfig, name: &ImageName) -> Result<Verified> {
-    let store = store(config)?;
+    let store = store(node, config)?;
     let client = refresh(node, config, &store)?;
     Ok(client.release(store.backend(), name)?)
 }

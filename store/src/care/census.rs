@@ -113,7 +113,7 @@ impl Census {
                     continue;
                 }
             };
-            let why = match read_index(place, &pack) {
+            let why = match read_index(place, None, &pack) {
                 Ok(Some(index)) if index.pack_size() == file.size => {
                     good.push((pack, file, object, index));
                     continue;

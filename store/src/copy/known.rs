@@ -42,7 +42,7 @@ impl Known {
         }
         packs.retain(|pack| sizes.contains_key(pack));
         let read = |(): &mut (), pack: &Blake3| {
-            let index = read_index(place, pack).ok().flatten();
+            let index = read_index(place, None, pack).ok().flatten();
             Ok(index.filter(|index| sizes.get(pack) == Some(&index.pack_size())))
         };
         let mut indexes = Vec::new();

@@ -99,7 +99,7 @@ impl Source {
     /// another pack may have the same chunks.
     fn read(&mut self, packs: &[Blake3]) -> Result<()> {
         let backend = self.store.backend();
-        let read = |(): &mut (), pack: &Blake3| match read_index(backend, pack) {
+        let read = |(): &mut (), pack: &Blake3| match read_index(backend, None, pack) {
             Ok(index) => Ok(index),
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
             Err(error) => Err(error),

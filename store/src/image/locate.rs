@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::backend::{Backend, Wanted, get_checked};
+use crate::cache::Cache;
 use crate::chunk::ChunkRef;
 use crate::delta::Delta;
 use crate::digest::Blake3;
@@ -220,17 +221,26 @@ fn wanted(index: &Index, frame: u32) -> Wanted {
     }
 }
 
-/// Reads the index of a pack; `None` if there is none.
-pub(crate) fn read_index(backend: &dyn Backend, pack: &Blake3) -> Result<Option<Index>> {
+/// Reads the index of a pack, from the cache if it has it; `None` if there is none.
+pub(crate) fn read_index(
+    backend: &dyn Backend,
+    cache: Option<&dyn Cache>,
+    pack: &Blake3,
+) -> Result<Option<Index>> {
+    if let Some(index) = cache.and_then(|cache| cache.index(pack)) {
+        return Ok(Some(index));
+    }
     let key = pack::index_key(pack);
     let damaged = |why| Error::corrupt(format_args!("{key} in {}", backend.describe()), why);
     get_checked(backend, &key, Index::MAX_BYTES, |bytes| {
         let index = Index::parse(&bytes).map_err(damaged)?;
-        if index.pack() == pack {
-            Ok(index)
-        } else {
-            Err(damaged("it is the index of another pack"))
+        if index.pack() != pack {
+            return Err(damaged("it is the index of another pack"));
         }
+        if let Some(cache) = cache {
+            cache.keep_index(pack, &bytes);
+        }
+        Ok(index)
     })
 }
 

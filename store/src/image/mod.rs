@@ -125,11 +125,12 @@ impl Image {
                 .locations
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
-            let places = image
-                .layout
-                .chunks
-                .iter()
-                .filter_map(|chunk| locations.find(chunk).next());
+            let kept = |chunk: &&ChunkRef| {
+                let cache = image.store.cache();
+                cache.is_some_and(|cache| cache.has_chunk(chunk))
+            };
+            let lacked = image.layout.chunks.iter().filter(|chunk| !kept(chunk));
+            let places = lacked.filter_map(|chunk| locations.find(chunk).next());
             backend.expect(places.map(|place| place.wanted()).collect());
         }
         self
@@ -224,6 +225,19 @@ impl Image {
         let range = place.range.clone();
         let taken = self.with_frame(&place, |frame| frame[range].to_vec());
         taken.or_else(|error| self.fetch_elsewhere(chunk, error))
+    }
+
+    /// One of the chunks of the layout, which stay in the cache.
+    pub fn fetch_layout(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
+        let Some(cache) = self.store.cache() else {
+            return self.fetch(chunk);
+        };
+        if let Some(bytes) = cache.chunk(chunk) {
+            return Ok(bytes);
+        }
+        let bytes = self.fetch(chunk)?;
+        cache.keep_chunk(chunk, &bytes);
+        Ok(bytes)
     }
 
     /// Calls `take` with the frame at `place`, which is decoded unless it was the
@@ -412,7 +426,7 @@ impl Image {
         // chunks, and if not, the error belongs to the chunk. Nobody signs it, so it
         // may also name one pack often, and very many.
         let packs: BTreeSet<Blake3> = hinted(backend, &self.id)?.into_iter().collect();
-        let (indexes, _) = read_indexes(backend, &packs, HINTED_CHUNKS)?;
+        let (indexes, _) = read_indexes(&self.store, &packs, HINTED_CHUNKS)?;
         let mut locations = self
             .locations
             .write()
@@ -475,7 +489,7 @@ impl Image {
         packs.retain(|pack| !locations.knows(pack));
         // A damaged index is not read again, or each missing chunk would cost all of
         // the damaged indexes.
-        let (indexes, damaged) = read_indexes(backend, &packs, usize::MAX)?;
+        let (indexes, damaged) = read_indexes(&self.store, &packs, usize::MAX)?;
         locations.add(indexes);
         locations.give_up(damaged);
         Ok(())
@@ -483,7 +497,7 @@ impl Image {
 }
 
 /// The packs that an image's hint names; none if there is no hint, or a damaged one.
-fn hinted(backend: &dyn Backend, id: &ImageId) -> Result<Vec<Blake3>> {
+pub(crate) fn hinted(backend: &dyn Backend, id: &ImageId) -> Result<Vec<Blake3>> {
     let read = |json: Vec<u8>| Hint::from_json(&json);
     match get_checked(backend, &Hint::key(id), hint::MAX_BYTES, read) {
         Ok(hint) => Ok(hint.map(|hint| hint.packs).unwrap_or_default()),
@@ -496,14 +510,15 @@ fn hinted(backend: &dyn Backend, id: &ImageId) -> Result<Vec<Blake3>> {
 /// `most` chunks. One that is missing or damaged is passed over: another pack may
 /// have the same chunks. A server that fails is no such case.
 fn read_indexes<'a>(
-    backend: &dyn Backend,
+    store: &Store,
     packs: impl IntoIterator<Item = &'a Blake3>,
     most: usize,
 ) -> Result<(Vec<Index>, Vec<Blake3>)> {
     let (mut indexes, mut damaged) = (Vec::new(), Vec::new());
+    let backend = store.backend();
     let mut chunks = 0;
     for pack in packs {
-        match read_index(backend, pack) {
+        match read_index(backend, store.cache(), pack) {
             Ok(Some(index)) => {
                 chunks += index.chunks().len();
                 if chunks > most {
@@ -573,7 +588,7 @@ impl Read for Stream<'_> {
                     "its chunks are not its digest's",
                 )));
             };
-            let bytes = self.image.fetch(chunk).map_err(io::Error::other)?;
+            let bytes = self.image.fetch_layout(chunk).map_err(io::Error::other)?;
             self.hasher.update(&bytes);
             self.chunk = io::Cursor::new(bytes);
         }

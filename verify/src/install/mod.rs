@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::generation::{Generation, SystemRecord};
 use crate::journal::{self, Operation, Pending, Phase};
+use crate::kept::Kept;
 use crate::node::Node;
 use crate::packages::name_packages;
 use crate::recheck::{Difference, differences};
@@ -284,7 +285,7 @@ fn carry_out(
     plan: &Plan,
     after: &SystemRecord,
 ) -> Result<Tally> {
-    let store = trust::store(config)?;
+    let store = trust::store(node, config)?;
     let mut pending = plan.pending(after);
     let sources = |node: &Node<'_>| {
         let here = match &plan.before {
@@ -296,6 +297,7 @@ fn carry_out(
     journaled(node, lock, &mut pending, |pending| {
         let mut tally = write_and_switch(node, lock, &plan.release, &sources, pending)?;
         tally.fetched = store.backend().traffic().map(|traffic| traffic.received);
+        Kept::new(node.state.kept()).trim();
         Ok(tally)
     })
 }
@@ -412,14 +414,17 @@ impl Sources {
         let Some(pair) = store.pair(from.id(), &manifest.image)? else {
             return Ok(None);
         };
-        if pair.size >= pair.packs {
+        // Its price of packs is that of a node which has kept nothing.
+        let kept = store.indexes_kept(&manifest.image)?;
+        let packs = pair.packs.saturating_sub(kept);
+        if pair.size >= packs {
             return Ok(None);
         }
         let prior = Arc::new(previous.prior(from)?);
         let image = store.image_with_delta(manifest, &pair, prior)?;
         let way = Way::Delta {
             size: pair.size,
-            packs: pair.packs,
+            packs,
         };
         Ok(Some((image, way)))
     }
@@ -506,7 +511,7 @@ pub fn verify(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<Difference>>
         )));
     }
     let config = node.config()?;
-    let image = trust::store(&config)?.image(&manifest)?;
+    let image = trust::store(node, &config)?.image(&manifest)?;
     let desk = Desk::of(node, &record.system);
     let tree = record.target.keeper().open(&desk, active.number)?;
     let mut different = differences(tree.reopen()?, image.entries()?, node.cancel)?;

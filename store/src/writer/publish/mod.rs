@@ -166,7 +166,7 @@ fn known_chunks(store: &WritableStore) -> Result<Locations> {
         .filter_map(|object| Some((pack::parse_pack_key(&object.key)?, object.size)));
     let packs: Vec<(Blake3, u64)> = packs.collect();
     let indexes = parallel::each(&packs, store.place().is_far(), |(pack, size)| {
-        let index = read_index(store.place(), pack).ok().flatten()?;
+        let index = read_index(store.place(), None, pack).ok().flatten()?;
         (index.pack_size() == *size).then_some(index)
     });
     known.add(indexes.into_iter().flatten());
