@@ -140,6 +140,8 @@ impl Place<'_> {
             fs::write(&path, KERNEL).expect("it is ours");
         }
         let whole = fs::read_to_string(&path).expect("a recipe of this repository");
+        let image = whole.lines().find_map(|line| line.strip_prefix("name = "));
+        let image = image.expect("a recipe has a name").trim_matches('"');
         let build = |text: &str, version: u32| {
             eprintln!("{subject}: build version {version}");
             fs::write(&path, text).expect("it is ours");
@@ -163,7 +165,7 @@ impl Place<'_> {
         let systems = ["delta", "packs", "skip"];
         for system in systems {
             self.shell(&format!(
-                "$imgnode install {subject} --as bench-{system} --target dir:$PWD/nodes"
+                "$imgnode install {image} --as bench-{system} --target dir:$PWD/nodes"
             ));
         }
         build(&whole, 2);
