@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use store::env::{Environment, RoleKeys, Seat};
-use store::manifest::{Manifest, Run};
+use store::manifest::{Health, Manifest, Run};
 use store::{EnvName, Progress, Sha256, WritableStore};
 
 use crate::error::{Context, Error, Result};
@@ -92,6 +92,17 @@ pub fn pack(
             stop: strings(&service.stop),
             reload: strings(&service.reload),
             environment: service.environment.clone(),
+            health: service.health.as_ref().map(|health| Health {
+                http: health
+                    .http
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+                headers: health.headers.iter().map(ToString::to_string).collect(),
+                command: strings(&health.command),
+                within: health.within.duration().as_secs(),
+                timeout: health.timeout.duration().as_secs(),
+            }),
         }),
     };
     retain(recipe, lock, store)?;

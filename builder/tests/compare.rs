@@ -353,6 +353,7 @@ fn manifests_are_compared_too() {
                     stop: Vec::new(),
                     reload: Vec::new(),
                     environment: BTreeMap::new(),
+                    health: None,
                 });
             }
         })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use store::canon::{self, Entry, Kind};
 use store::chunk::ChunkRef;
-use store::manifest::{LayoutRef, Package, Run, SpecialFile, User, Wheel, XattrEntry};
+use store::manifest::{Health, LayoutRef, Package, Run, SpecialFile, User, Wheel, XattrEntry};
 use store::{Blake3, Manifest, Sha256};
 
 use crate::index::sealed;
@@ -204,6 +204,13 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
         stop: Vec::new(),
         reload: Vec::new(),
         environment: BTreeMap::from([("LANG".into(), "C.UTF-8".into())]),
+        health: Some(Health {
+            http: "/up".into(),
+            headers: vec!["X-Asked-By: imgnode".into()],
+            command: Vec::new(),
+            within: 60,
+            timeout: 5,
+        }),
     });
     vec![plain.to_json(), full.to_json()]
 }

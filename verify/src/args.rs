@@ -4,6 +4,7 @@
 //! the commands work with: every name parsed, every default filled in. A word that cannot mean
 //! anything ends here with exit code 2 and the reason.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use store::name::{EnvName, ImageName};
 use verify::error::{Error, Result};
 use verify::hand::Carried;
 use verify::session::Patience;
+use verify::socket;
 use verify::switch::To;
 use verify::system::SystemName;
 use verify::target::Target;
@@ -116,12 +118,18 @@ enum LowCommand {
     /// Install the newest release of an installed system's image
     ///
     /// As install does, into the same target. What the active generation has already is taken from
-    /// there, compared with its digest, and only the rest is fetched. Sessions that run keep the
-    /// generation they began with.
+    /// there, compared with its digest, and only the rest is fetched.
+    ///
+    /// A system that was started with --listen goes over to the new generation without losing a
+    /// request: the new one is started and asked whether it works, then it gets the traffic, then
+    /// the old one answers what it has and stops. One that does not work never gets traffic; the old
+    /// one goes on and stays active. Other sessions keep the generation they began with.
     #[command(after_help = "Example:\n  imgnode upgrade MyProject")]
     Upgrade {
         /// Name of the system
         system: String,
+        #[command(flatten)]
+        traffic: LowTraffic,
         #[command(flatten)]
         output: LowOutput,
     },
@@ -129,7 +137,8 @@ enum LowCommand {
     ///
     /// One rename; nothing is fetched or written. The environment is asked first which releases may
     /// still run; where it cannot be reached, what it said last counts. A generation whose image was
-    /// revoked, or whose release is older than the oldest allowed one, stays barred.
+    /// revoked, or whose release is older than the oldest allowed one, stays barred. A system that
+    /// was started with --listen goes over without losing a request, as in upgrade.
     #[command(after_help = "Example:\n  imgnode switch MyProject 3")]
     Switch {
         /// Name of the system
@@ -137,15 +146,17 @@ enum LowCommand {
         /// Number of the generation; `imgnode status` lists them
         generation: u64,
         #[command(flatten)]
+        traffic: LowTraffic,
+        #[command(flatten)]
         output: LowOutput,
     },
     /// Go back to the generation that was active before
-    #[command(
-        after_help = "Example:\n  imgnode rollback MyProject && imgnode stop MyProject && imgnode start MyProject"
-    )]
+    #[command(after_help = "Example:\n  imgnode rollback MyProject")]
     Rollback {
         /// Name of the system
         system: String,
+        #[command(flatten)]
+        traffic: LowTraffic,
         #[command(flatten)]
         output: LowOutput,
     },
@@ -192,11 +203,21 @@ enum LowCommand {
     /// Start a system in a schroot session
     ///
     /// Runs the start command of the image, as the user it names, detached from this terminal, and
-    /// returns when the app has stayed alive for a moment. Its output goes to `imgnode logs SYSTEM`.
-    #[command(after_help = "Example:\n  imgnode start MyProject -- --log-level debug")]
+    /// returns when the app has stayed alive for a moment, and works if the image says how to find
+    /// out. Its output goes to `imgnode logs SYSTEM`.
+    ///
+    /// With --listen the app gets sockets that listen already, by the protocol of systemd,
+    /// which gunicorn and many others know. Another generation can then take over while requests
+    /// come in. Addresses and words are remembered: without any, they are those of the last start.
+    #[command(
+        after_help = "Examples:\n  imgnode start MyProject --listen 0.0.0.0:8000\n  imgnode start MyProject -- --log-level debug"
+    )]
     Start {
         /// Name of the system
         system: String,
+        /// Where it listens: IP:PORT or [IP]:PORT; repeatable
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Vec<SocketAddr>,
         /// Words added to the start command
         #[arg(last = true, value_name = "ARGS")]
         words: Vec<String>,
@@ -206,9 +227,13 @@ enum LowCommand {
     },
     /// Stop a system and end its session
     ///
-    /// Runs the stop command of the image, waits, then ends what remains and says what it killed.
+    /// Runs the stop command of the image and waits until the last process has ended. Processes that
+    /// will not are named, and the session stays (exit code 75).
     #[command(after_help = "Example:\n  imgnode stop MyProject --timeout 120")]
     Stop {
+        /// Kill what does not end in time, and say what that was
+        #[arg(long)]
+        force: bool,
         /// Name of the system
         system: String,
         /// Seconds the app may take to stop
@@ -261,6 +286,28 @@ enum LowCommand {
 }
 
 #[derive(Debug, Args)]
+struct LowTraffic {
+    /// Leave a session that runs on the generation it has
+    #[arg(long)]
+    keep_session: bool,
+    /// Seconds the old generation may take to answer what it has
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    timeout: f64,
+}
+
+impl LowTraffic {
+    fn patience(&self) -> Result<Option<Patience>> {
+        let timeout = seconds(self.timeout)?;
+        let patience = Patience {
+            command: timeout,
+            end: timeout,
+            ..Patience::default()
+        };
+        Ok((!self.keep_session).then_some(patience))
+    }
+}
+
+#[derive(Debug, Args)]
 struct LowOutput {
     /// Print JSON instead of text
     #[arg(long)]
@@ -293,6 +340,7 @@ pub(crate) enum Mode {
     },
     Upgrade {
         system: SystemName,
+        patience: Option<Patience>,
         json: bool,
     },
     BuildSchroot {
@@ -302,6 +350,7 @@ pub(crate) enum Mode {
     Switch {
         system: SystemName,
         to: To,
+        patience: Option<Patience>,
         json: bool,
     },
     Gc {
@@ -311,12 +360,14 @@ pub(crate) enum Mode {
     },
     Start {
         system: SystemName,
+        listen: Vec<SocketAddr>,
         words: Vec<String>,
         patience: Patience,
     },
     Stop {
         system: SystemName,
         patience: Patience,
+        force: bool,
     },
     Reload {
         system: SystemName,
@@ -337,6 +388,23 @@ pub(crate) enum Mode {
     Uninstall {
         system: SystemName,
     },
+}
+
+/// Each address once, each with a port that can be found again.
+fn check_addresses(addresses: &[SocketAddr]) -> Result<()> {
+    if addresses.len() > socket::MOST {
+        let what = format!("a system listens on at most {} addresses", socket::MOST);
+        return Err(Error::usage(what));
+    }
+    for (number, address) in addresses.iter().enumerate() {
+        if address.port() == 0 {
+            return Err(Error::usage(format!("--listen {address} names no port")));
+        }
+        if addresses[..number].contains(address) {
+            return Err(Error::usage(format!("--listen {address} stands twice")));
+        }
+    }
+    Ok(())
 }
 
 /// Reads the command line; the exit code when there is nothing to run.
@@ -389,8 +457,13 @@ impl Mode {
                 target: target.map(|text| text.parse()).transpose()?,
                 json: output.json,
             },
-            LowCommand::Upgrade { system, output } => Self::Upgrade {
+            LowCommand::Upgrade {
+                system,
+                traffic,
+                output,
+            } => Self::Upgrade {
                 system: system.parse()?,
+                patience: traffic.patience()?,
                 json: output.json,
             },
             LowCommand::BuildSchroot {
@@ -412,15 +485,22 @@ impl Mode {
             LowCommand::Switch {
                 system,
                 generation,
+                traffic,
                 output,
             } => Self::Switch {
                 system: system.parse()?,
                 to: To::Number(generation),
+                patience: traffic.patience()?,
                 json: output.json,
             },
-            LowCommand::Rollback { system, output } => Self::Switch {
+            LowCommand::Rollback {
+                system,
+                traffic,
+                output,
+            } => Self::Switch {
                 system: system.parse()?,
                 to: To::Previous,
+                patience: traffic.patience()?,
                 json: output.json,
             },
             LowCommand::Gc {
@@ -434,6 +514,7 @@ impl Mode {
             },
             LowCommand::Start {
                 system,
+                listen,
                 words,
                 settle,
             } => {
@@ -441,13 +522,19 @@ impl Mode {
                     settle: seconds(settle)?,
                     ..Patience::default()
                 };
+                check_addresses(&listen)?;
                 Self::Start {
                     system: system.parse()?,
+                    listen,
                     words,
                     patience,
                 }
             }
-            LowCommand::Stop { system, timeout } => {
+            LowCommand::Stop {
+                force,
+                system,
+                timeout,
+            } => {
                 let timeout = seconds(timeout)?;
                 let patience = Patience {
                     command: timeout,
@@ -457,6 +544,7 @@ impl Mode {
                 Self::Stop {
                     system: system.parse()?,
                     patience,
+                    force,
                 }
             }
             LowCommand::Reload { system, timeout } => {

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,6 +22,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
+use crate::socket;
 
 /// How much of the end of each stream is kept.
 const KEEP: usize = 64 << 10;
@@ -35,6 +37,7 @@ pub struct Run {
     words: Vec<String>,
     timeout: Duration,
     environment: Vec<(String, String)>,
+    sockets: Vec<OwnedFd>,
 }
 
 /// How a program ended and the end of what it said.
@@ -58,6 +61,7 @@ impl Run {
             words: vec![program.into()],
             timeout: Duration::from_secs(60),
             environment: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 
@@ -79,6 +83,13 @@ impl Run {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Passes sockets on as descriptors 3, 4 and so on, where it is detached.
+    #[must_use]
+    pub fn sockets(mut self, sockets: Vec<OwnedFd>) -> Self {
+        self.sockets = sockets;
         self
     }
 
@@ -154,6 +165,11 @@ impl Run {
         let streams = || log.try_clone().context(|| "cannot share the log file");
         let mut command = detached.command();
         command.stdout(streams()?).stderr(streams()?);
+        let kept = match &detached.sockets[..] {
+            [] => Ok(Vec::new()),
+            sockets => socket::pass_on(&mut command, sockets),
+        };
+        let _kept = kept.context(|| "cannot pass on sockets")?;
         command
             .spawn()
             .map_err(|error| detached.cannot_start(&error))

@@ -30,6 +30,7 @@ use crate::extract::Extractor;
 use crate::install::{Installed, Request, Step, Tally, Writing, finish, journaled, plan, settle};
 use crate::journal;
 use crate::node::{Node, go_on};
+use crate::session;
 use crate::state::NodeConfig;
 use crate::switch;
 use crate::system::SystemName;
@@ -69,14 +70,10 @@ pub fn build(node: &Node<'_>, carried: &Carried) -> Result<Installed> {
         name: release.manifest.name.clone(),
         system: carried.system.clone(),
         target: Some(carried.target.clone()),
+        patience: None,
     };
     let plan = plan(node, &config, &request, &release)?;
-    let done = |record, changed, tally| Installed {
-        record,
-        changed,
-        tally,
-    };
-    match (&plan.step, &plan.before) {
+    let (record, changed, tally) = match (&plan.step, &plan.before) {
         (Step::Write(after), _) => {
             let mut pending = plan.pending(after);
             let tally = journaled(node, &lock, &mut pending, |pending| {
@@ -92,18 +89,25 @@ pub fn build(node: &Node<'_>, carried: &Carried) -> Result<Installed> {
                 finish(node, &lock, &release.json, staging, pending)?;
                 Ok(tally)
             })?;
-            Ok(done((**after).clone(), true, tally))
+            ((**after).clone(), true, tally)
         }
         (Step::Switch(number), Some(before)) => {
             let record = switch::carry_out(node, &lock, before, *number)?;
-            Ok(done(record, true, Tally::default()))
+            (record, true, Tally::default())
         }
         (Step::Nothing, Some(before)) => {
             node.schroot.register(before, node.observer)?;
-            Ok(done(before.clone(), false, Tally::default()))
+            (before.clone(), false, Tally::default())
         }
-        (_, None) => Err(Error::failed("the plan has no record")),
-    }
+        (_, None) => return Err(Error::failed("the plan has no record")),
+    };
+    let traffic = session::take_over(node, &lock, plan.before.as_ref(), &record, None)?;
+    Ok(Installed {
+        record,
+        changed,
+        tally,
+        traffic,
+    })
 }
 
 fn beside(tarball: &Path, suffix: &str) -> Result<Vec<u8>> {

@@ -42,6 +42,7 @@ pub mod recheck;
 pub mod reuse;
 pub mod schroot;
 pub mod session;
+pub mod socket;
 pub mod state;
 pub mod switch;
 pub mod system;

@@ -9,6 +9,8 @@
 //!   systems/SYSTEM.json     the generations of a system; see `generation`
 //!   manifests/HEX.json      signed manifests of installed images, by their blake3
 //!   sessions/SYSTEM.json    the running session of a system; see `session`
+//!   ending/SESSION.json     a session that is about to end
+//!   starts/SYSTEM.json      how a system was started last
 //!   logs/SYSTEM.log         what its processes printed
 //! ```
 //! Only the holder of a [`Lock`] changes anything; readers need none, since every file is replaced
@@ -93,6 +95,16 @@ impl State {
         self.root.join("sessions").join(format!("{system}.json"))
     }
 
+    /// The file that describes a session which is about to end.
+    pub fn ending_file(&self, id: &str) -> PathBuf {
+        self.root.join("ending").join(format!("{id}.json"))
+    }
+
+    /// The file that says how `system` was started last.
+    pub fn start_file(&self, system: &SystemName) -> PathBuf {
+        self.root.join("starts").join(format!("{system}.json"))
+    }
+
     /// The log of `system`.
     pub fn log_file(&self, system: &SystemName) -> PathBuf {
         self.root.join("logs").join(format!("{system}.log"))
@@ -144,7 +156,14 @@ impl State {
                 self.root.display()
             )));
         }
-        for part in ["systems", "manifests", "sessions", "logs"] {
+        for part in [
+            "systems",
+            "manifests",
+            "sessions",
+            "ending",
+            "starts",
+            "logs",
+        ] {
             durable::create_directory(&self.root.join(part), 0o700)?;
         }
         Ok(())
@@ -172,6 +191,12 @@ impl State {
     /// The systems that have a session file, by name.
     pub fn sessions(&self) -> Result<Vec<SystemName>> {
         self.names_in("sessions")
+    }
+
+    /// The identifiers of sessions that are about to end.
+    pub fn endings(&self) -> Result<Vec<SystemName>> {
+        // An identifier is made like a system's name.
+        self.names_in("ending")
     }
 
     fn names_in(&self, part: &str) -> Result<Vec<SystemName>> {

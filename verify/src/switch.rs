@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::generation::SystemRecord;
 use crate::journal::{self, Operation, Pending, Phase};
 use crate::node::Node;
+use crate::session::{self, Handover, Patience};
 use crate::state::{Lock, SCHEMA, now};
 use crate::system::SystemName;
 use crate::target::Desk;
@@ -32,10 +33,19 @@ pub struct Switched {
     pub record: SystemRecord,
     /// Whether anything had to be done.
     pub changed: bool,
+    /// What became of a session that runs.
+    pub traffic: Handover,
 }
 
 /// Makes another generation of a system the active one.
-pub fn switch(node: &Node<'_>, system: &SystemName, to: To) -> Result<Switched> {
+///
+/// A session that runs hands over to one of that generation, if `patience` is given for that.
+pub fn switch(
+    node: &Node<'_>,
+    system: &SystemName,
+    to: To,
+    patience: Option<Patience>,
+) -> Result<Switched> {
     let lock = node.state.lock()?;
     journal::recover(node, &lock)?;
     let before = node.state.installed(system)?;
@@ -51,9 +61,11 @@ pub fn switch(node: &Node<'_>, system: &SystemName, to: To) -> Result<Switched> 
         );
     }
     if number == before.active {
+        let traffic = session::take_over(node, &lock, None, &before, patience)?;
         return Ok(Switched {
             record: before,
             changed: false,
+            traffic,
         });
     }
     let before = consult(node, &lock, before)?;
@@ -66,9 +78,11 @@ pub fn switch(node: &Node<'_>, system: &SystemName, to: To) -> Result<Switched> 
         .hint(format!("imgnode upgrade {system}")));
     }
     let record = carry_out(node, &lock, &before, number)?;
+    let traffic = session::take_over(node, &lock, Some(&before), &record, patience)?;
     Ok(Switched {
         record,
         changed: true,
+        traffic,
     })
 }
 

@@ -127,7 +127,12 @@ fn apps_that_die_hang_or_will_not_stop() {
     );
 
     farm.ok(&["start", &system, "--", "stubborn"]);
-    let stopped = farm.run(&["stop", &system, "--timeout", "1"]);
+    let said = farm.fails(&["stop", &system, "--timeout", "1"], 75);
+    assert!(
+        said.contains("/srv/app") && said.contains("--force"),
+        "{said}"
+    );
+    let stopped = farm.run(&["stop", &system, "--timeout", "1", "--force"]);
     assert!(stopped.status.success());
     let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
     assert!(

@@ -51,7 +51,7 @@ pub use field::{Key, Shape};
 pub use python::{Git, Virtualenv};
 pub use reference::reference;
 pub use requirement::{Commit, GitUrl, RefName, Requirement, Subdirectory};
-pub use step::{Argument, Clean, Run, Service, Test};
+pub use step::{Argument, Clean, Header, Health, RequestPath, Run, Service, Test};
 pub use tree::{
     Apt, Bootstrap, Comment, File, FileKind, LinkTarget, Packages, Source, System, User,
 };

@@ -100,6 +100,35 @@ section! {
         ///
         /// Example: `environment = { BIND = "127.0.0.1:8000" }`
         environment: BTreeMap<String, String> = "environment" optional;
+        /// How a node finds out that it works, before it gets any traffic.
+        health: Option<Health> = "health" optional;
+    }
+}
+
+section! {
+    /// How a node finds out that a session works. One that does not never gets
+    /// traffic: the generation before it goes on. Either `http` or `command`.
+    pub struct Health "[service.health]" {
+        /// The path of a page that answers with 200 to 399 where the service listens.
+        ///
+        /// Example: `http = "/version.txt"`
+        http: Option<RequestPath> = "http" optional;
+        /// Further headers of the request for that page.
+        ///
+        /// Example: `headers = ["Host: www.example"]`
+        headers: Vec<Header> = "headers" optional;
+        /// A program and its arguments that succeed in the session, as its user.
+        ///
+        /// Example: `command = ["/home/operador/bin/check"]`
+        command: Vec<Argument> = "command" optional;
+        /// It is asked each second, and has failed after so long.
+        ///
+        /// Example: `within = "2m"`
+        within: Timeout = "within" default(Timeout::seconds(60)) "1m";
+        /// How long one attempt may take.
+        ///
+        /// Example: `timeout = "2s"`
+        timeout: Timeout = "timeout" default(Timeout::seconds(5)) "5s";
     }
 }
 
@@ -126,6 +155,20 @@ super::word::word! {
     /// One argument of a command.
     pub struct Argument: "an argument", "a list of strings: a program and its arguments",
         "a string without NUL", |text| super::grammar::fits(!text.contains('\0'));
+    /// A header of a request (RFC 9112, 5).
+    pub struct Header: "a header", "a list of headers",
+        "name, colon and value, such as `Host: www.example`",
+        |text| super::grammar::fits(text.split_once(": ").is_some_and(|(name, value)| {
+            let in_name = |b: u8| b.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&b);
+            !name.is_empty() && name.bytes().all(in_name)
+                && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+        }));
+    /// What stands behind the host in a URL: path and query (RFC 9112, 3.2.1).
+    pub struct RequestPath: "the path of a page", "a list of paths of pages",
+        "a path with its leading `/`, such as `/health?full=1`",
+        |text| super::grammar::fits(
+            text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+        );
 }
 
 /// The first line of a script that says something.

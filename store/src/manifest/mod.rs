@@ -166,6 +166,28 @@ pub struct Run {
     /// Its environment.
     #[serde(deserialize_with = "strict::unique_map")]
     pub environment: BTreeMap<String, String>,
+    /// How a node finds out that it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}
+
+/// How a node finds out that a session that was started works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// The path of a page that answers with 200 to 399; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub http: String,
+    /// Further headers of the request for that page, `Name: value`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<String>,
+    /// A command in the session that succeeds; empty where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// After how many seconds without success it does not work.
+    pub within: u64,
+    /// How many seconds one attempt may take.
+    pub timeout: u64,
 }
 
 impl Manifest {

@@ -45,6 +45,7 @@ fn example() -> Manifest {
             stop: Vec::new(),
             reload: Vec::new(),
             environment: BTreeMap::from([("LANG".into(), "C.UTF-8".into())]),
+            health: None,
         }),
     }
 }
@@ -67,6 +68,25 @@ fn reads_what_it_writes() {
     assert_eq!(Manifest::from_json(&json).unwrap(), manifest);
     assert_eq!(Manifest::from_json(&json).unwrap().to_json(), json);
     assert!(json.ends_with(b"}\n"));
+}
+
+#[test]
+fn a_manifest_with_a_health_check() {
+    let mut manifest = example();
+    assert!(!String::from_utf8_lossy(&manifest.to_json()).contains("health"));
+    manifest.run.as_mut().unwrap().health = Some(Health {
+        http: "/up".into(),
+        headers: vec!["X-Asked-By: imgnode".into()],
+        command: Vec::new(),
+        within: 60,
+        timeout: 5,
+    });
+    let json = manifest.to_json();
+    assert_eq!(Manifest::from_json(&json).unwrap(), manifest);
+    let other = String::from_utf8(json)
+        .unwrap()
+        .replace("within", "without");
+    assert!(Manifest::from_json(other.as_bytes()).is_err());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use ::verify::error::Result;
 use ::verify::hand::{self, Carried};
 use ::verify::install::{self, Installed, Request, Tally, Way};
 use ::verify::node::Node;
+use ::verify::session::Patience;
 use ::verify::system::SystemName;
 use ::verify::target::Target;
 use serde::Serialize;
@@ -53,6 +54,7 @@ pub(crate) fn run(
         name,
         system,
         target,
+        patience: None,
     };
     Ok(report(ui, &install::install(node, &request)?, json))
 }
@@ -62,9 +64,10 @@ pub(crate) fn upgrade(
     node: &Node<'_>,
     ui: &Ui,
     system: &SystemName,
+    patience: Option<Patience>,
     json: bool,
 ) -> Result<ExitCode> {
-    Ok(report(ui, &install::upgrade(node, system)?, json))
+    Ok(report(ui, &install::upgrade(node, system, patience)?, json))
 }
 
 /// `imgnode build-schroot`: the same from a tarball.
@@ -129,11 +132,8 @@ pub(super) fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
     }
     if !done.changed {
         ui.note("it was installed already");
-    } else if done.record.previous.is_some() {
-        ui.note(&format!("sessions that run keep their generation; next: imgnode stop {system} && imgnode start {system}"));
-    } else {
-        ui.note(&format!("next: imgnode start {system}"));
     }
+    super::sessions::traffic(ui, &done.record.system, &done.traffic);
     ExitCode::SUCCESS
 }
 

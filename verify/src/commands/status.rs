@@ -1,5 +1,6 @@
 //! `imgnode status`: what is installed, what runs, how old the metadata is.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use ::verify::error::Result;
@@ -59,6 +60,8 @@ struct System {
     /// Whether the chroot of this name points at the active generation.
     registered: bool,
     session: Option<Session>,
+    /// Sessions that have no traffic any more and end with their last process.
+    ending: Vec<Session>,
     generations: Vec<Generation>,
 }
 
@@ -92,6 +95,9 @@ struct Session {
     id: String,
     generation: u64,
     since: String,
+    /// Where it listens with sockets that were passed to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listen: Vec<SocketAddr>,
     state: State,
     processes: Vec<Process>,
 }
@@ -152,7 +158,7 @@ fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
 
 fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
     let active = record.active();
-    let session = session::read(node, &record.system)?.map(|session| {
+    let describe = |session: session::Session| {
         let processes = session.processes();
         Session {
             state: if processes.is_empty() {
@@ -163,9 +169,14 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
             id: session.id,
             generation: session.generation,
             since: time(session.started),
+            listen: session.listen,
             processes,
         }
-    });
+    };
+    let session = session::read(node, &record.system)?;
+    let mut ending = session::endings(node, &record.system)?;
+    // A note of it may be left by a kill.
+    ending.retain(|one| session.as_ref().is_none_or(|current| current.id != one.id));
     Ok(System {
         name: record.system.to_string(),
         image_name: record.image_name.to_string(),
@@ -182,7 +193,8 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
         directory: active.directory.display().to_string(),
         installed: time(active.installed),
         registered: node.schroot.registered(&record.system)?.as_deref() == Some(&active.directory),
-        session,
+        session: session.map(describe),
+        ending: ending.into_iter().map(describe).collect(),
         generations: generations(record)?,
     })
 }
@@ -270,7 +282,18 @@ fn show(ui: &Ui, report: &Report) {
                     session.id, session.since, session.generation
                 ));
                 ui.data(&format!("  processes  {}", pids.join(" ")));
+                for address in &session.listen {
+                    ui.data(&format!("  listens    {address}"));
+                }
             }
+        }
+        for session in &system.ending {
+            ui.data(&format!(
+                "  ending     {}, generation {}, {} processes left",
+                session.id,
+                session.generation,
+                session.processes.len()
+            ));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use ::verify::error::Result;
 use ::verify::node::Node;
+use ::verify::session::Patience;
 use ::verify::switch::{To, switch};
 use ::verify::system::SystemName;
 use serde::Serialize;
@@ -27,9 +28,10 @@ pub(crate) fn run(
     ui: &Ui,
     system: &SystemName,
     to: To,
+    patience: Option<Patience>,
     json: bool,
 ) -> Result<ExitCode> {
-    let done = switch(node, system, to)?;
+    let done = switch(node, system, to, patience)?;
     let active = done.record.active();
     if json {
         ui.json(&Report {
@@ -47,10 +49,9 @@ pub(crate) fn run(
             active.number, active.image
         ));
     }
-    if done.changed {
-        ui.note(&format!("sessions that run keep their generation; next: imgnode stop {system} && imgnode start {system}"));
-    } else {
+    if !done.changed {
         ui.note("it was active already");
     }
+    super::sessions::traffic(ui, system, &done.traffic);
     Ok(ExitCode::SUCCESS)
 }

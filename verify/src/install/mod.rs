@@ -34,6 +34,7 @@ use crate::node::Node;
 use crate::packages::name_packages;
 use crate::recheck::{Difference, differences};
 use crate::reuse::Previous;
+use crate::session::{self, Handover, Patience};
 use crate::state::{Lock, NodeConfig, SCHEMA, now};
 use crate::switch;
 use crate::system::SystemName;
@@ -49,6 +50,8 @@ pub struct Request {
     pub system: SystemName,
     /// Where it goes; an installed system knows.
     pub target: Option<Target>,
+    /// For a session that runs to hand over to the new generation; without, it goes on.
+    pub patience: Option<Patience>,
 }
 
 /// What an install would do: everything is known, nothing has changed.
@@ -102,6 +105,8 @@ pub struct Installed {
     pub changed: bool,
     /// Where the bytes came from, if any were written.
     pub tally: Tally,
+    /// What became of a session that runs.
+    pub traffic: Handover,
 }
 
 /// Installs the newest release of an image and makes it the active generation.
@@ -115,43 +120,44 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
     )));
     let release = trust::newest(node, &config, &request.name)?;
     let plan = plan(node, &config, request, &release)?;
-    let unchanged = |record| Installed {
-        record,
-        changed: false,
-        tally: Tally::default(),
-    };
-    match (&plan.step, plan.before.clone()) {
+    let (record, changed, tally) = match (&plan.step, plan.before.clone()) {
         (Step::Write(after), _) => {
             let tally = carry_out(node, &lock, &config, &plan, after)?;
-            Ok(Installed {
-                record: (**after).clone(),
-                changed: true,
-                tally,
-            })
+            ((**after).clone(), true, tally)
         }
         (Step::Switch(number), Some(before)) => {
             let record = switch::carry_out(node, &lock, &before, *number)?;
-            Ok(Installed {
-                changed: true,
-                ..unchanged(record)
-            })
+            (record, true, Tally::default())
         }
         (Step::Nothing, Some(record)) => {
             // The record says so; whether schroot agrees is cheap to make sure of.
             node.schroot.register(&record, node.observer)?;
-            Ok(unchanged(record))
+            (record, false, Tally::default())
         }
-        (_, None) => Err(Error::failed("the plan has no record")),
-    }
+        (_, None) => return Err(Error::failed("the plan has no record")),
+    };
+    let before = plan.before.as_ref();
+    let traffic = session::take_over(node, &lock, before, &record, request.patience)?;
+    Ok(Installed {
+        record,
+        changed,
+        tally,
+        traffic,
+    })
 }
 
 /// Installs the newest release of an installed system's image.
-pub fn upgrade(node: &Node<'_>, system: &SystemName) -> Result<Installed> {
+pub fn upgrade(
+    node: &Node<'_>,
+    system: &SystemName,
+    patience: Option<Patience>,
+) -> Result<Installed> {
     let record = node.state.installed(system)?;
     let request = Request {
         name: record.image_name,
         system: record.system,
         target: None,
+        patience,
     };
     install(node, &request)
 }

@@ -1,6 +1,7 @@
 //! How an image wants to be run: its manifest's `run`, made into words for schroot.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use store::manifest::{Run as Service, User};
@@ -51,6 +52,22 @@ impl App {
             let what = format!("the image cannot become the user {name}: it has no setpriv");
             Error::failed(what).hint("build the image with the package util-linux")
         })
+    }
+
+    /// The start command of the app in a session that has begun, with sockets to listen on passed
+    /// as `sd_listen_fds(3)` has it. Only the program itself knows its number, so a shell of the
+    /// image says it.
+    pub(super) fn start(&self, session: &Session, sockets: Vec<OwnedFd>) -> Result<Run> {
+        let mut words = Vec::new();
+        if !sockets.is_empty() {
+            let count = format!("LISTEN_FDS={}", sockets.len());
+            let shell = ["/bin/sh", "-c", "export LISTEN_PID=$$; exec \"$@\"", "sh"];
+            words.push(count);
+            words.extend(shell.map(str::to_owned));
+        }
+        words.extend_from_slice(&self.service.start);
+        words.extend_from_slice(&session.words);
+        Ok(self.enter(session, &words)?.sockets(sockets))
     }
 
     /// A command of the app in a session that has begun.
@@ -138,6 +155,7 @@ mod tests {
             stop: vec![],
             reload: vec![],
             environment: [("A".to_owned(), "b c".to_owned())].into(),
+            health: None,
         };
         let (name, home, shell) = (
             name.to_owned(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! start    note the session -> schroot --begin-session -> run `start` detached -> watch it for a moment
+//! handover begin a session of another generation -> check it -> move the traffic -> end the old one
 //! reload   run `reload` in the session
 //! stop     run `stop` in the session -> wait -> end what remains -> schroot --end-session -> forget
 //! ```
@@ -15,24 +16,31 @@
 //! signed manifest gives.
 
 mod app;
+mod handover;
+mod health;
 mod log;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use self::app::App;
+pub(crate) use self::handover::take_over;
+pub use self::handover::{Handover, endings, hand_over};
 use crate::command::{Run, describe, last_lines};
 use crate::durable;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::event::Event;
 use crate::generation::SystemRecord;
 use crate::node::Node;
 use crate::process::{self, Process};
 use crate::schroot::{schroot, sessions};
+use crate::socket::Listener;
 use crate::state::{Lock, SCHEMA, check_schema, now};
 use crate::system::SystemName;
 use crate::target::Desk;
@@ -54,6 +62,36 @@ pub struct Session {
     pub generation: u64,
     /// When it was begun, in seconds since 1970.
     pub started: u64,
+    /// Where it listens with sockets that were passed to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listen: Vec<SocketAddr>,
+    /// Words that were added to the start command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<String>,
+}
+
+/// How a system is started. It is remembered, for the next time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct How {
+    /// Version of this file.
+    pub schema: u32,
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Words added to the start command.
+    pub words: Vec<String>,
+}
+
+impl How {
+    /// As it was started last.
+    pub fn remembered(node: &Node<'_>, system: &SystemName) -> Result<Self> {
+        let path = node.state.start_file(system);
+        let Some(how) = durable::read_json::<Self>(&path)? else {
+            return Ok(Self::default());
+        };
+        check_schema(&path, how.schema)?;
+        Ok(how)
+    }
 }
 
 /// How long things may take.
@@ -123,7 +161,7 @@ pub fn start(
     node: &Node<'_>,
     lock: &Lock,
     record: &SystemRecord,
-    extra: &[String],
+    how: How,
     patience: Patience,
 ) -> Result<Session> {
     let generation = record.active();
@@ -154,6 +192,37 @@ pub fn start(
                 )),
         );
     }
+    let how = How {
+        schema: SCHEMA,
+        ..how
+    };
+    let mut listeners = Vec::new();
+    for address in &how.listen {
+        listeners.push(Listener::open(*address).map_err(|error| busy(*address, &error))?);
+    }
+    let session = prepare(node, record, how.clone())?;
+    durable::write_json(&node.state.session_file(&record.system), &session)?;
+    let started = bring_up(node, &session, &app, &listeners, patience);
+    if let Err(error) = started {
+        end(node, &session, patience)?;
+        return Err(error);
+    }
+    durable::write_json(&node.state.start_file(&record.system), &how)?;
+    Ok(session)
+}
+
+fn busy(address: SocketAddr, error: &std::io::Error) -> Error {
+    Error::failed(format!("cannot listen on {address}"))
+        .source(error)
+        .hint(format!(
+            "see who does: ss -ltnp 'sport = {}'",
+            address.port()
+        ))
+}
+
+/// A session of the active generation, not begun.
+fn prepare(node: &Node<'_>, record: &SystemRecord, how: How) -> Result<Session> {
+    let generation = record.active();
     if node.schroot.registered(&record.system)?.as_deref() != Some(&generation.directory) {
         return Err(Error::refused(format!(
             "the chroot {} does not point at generation {}",
@@ -165,23 +234,31 @@ pub fn start(
         ))
         .hint("install the system again"));
     }
-
-    let session = Session {
+    Ok(Session {
         schema: SCHEMA,
         system: record.system.clone(),
         id: fresh_id(record),
         generation: generation.number,
         started: now(),
-    };
-    durable::write_json(&node.state.session_file(&record.system), &session)?;
-    let words = [app.service.start.clone(), extra.to_vec()].concat();
-    let started = begin(node, &session)
-        .and_then(|()| launch(node, &session, app.enter(&session, &words)?, patience));
-    if let Err(error) = started {
-        end(node, &session, patience)?;
-        return Err(error);
-    }
-    Ok(session)
+        listen: how.listen,
+        words: how.words,
+    })
+}
+
+/// Begins a session, starts the app in it, and waits until it works.
+fn bring_up(
+    node: &Node<'_>,
+    session: &Session,
+    app: &App,
+    listeners: &[Listener],
+    patience: Patience,
+) -> Result<()> {
+    begin(node, session)?;
+    let share = |listener: &Listener| listener.socket.try_clone();
+    let sockets = listeners.iter().map(share).collect::<std::io::Result<_>>();
+    let sockets = sockets.context(|| "cannot share a socket")?;
+    launch(node, session, app.start(session, sockets)?, patience)?;
+    health::wait(node, session, app, listeners)
 }
 
 fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
@@ -277,15 +354,47 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Res
     Ok(session)
 }
 
-/// Stops the app and ends its session. What will not go is killed and named.
-pub fn stop(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Result<Stopped> {
-    let Some(session) = read(node, &record.system)? else {
+/// Stops the app and ends its session, and those that should have ended before. What will not go is
+/// named; `force` kills it.
+pub fn stop(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    patience: Patience,
+    force: bool,
+) -> Result<Stopped> {
+    let mut sessions = handover::endings(node, &record.system)?;
+    sessions.extend(read(node, &record.system)?);
+    if sessions.is_empty() {
         return Err(Error::failed(format!("{} is not running", record.system)));
-    };
-    if session.exists(node)? && !session.processes().is_empty() {
-        ask_to_stop(node, record, &session, patience)?;
     }
-    end(node, &session, patience)
+    let mut stopped = Stopped::default();
+    for session in sessions {
+        if session.exists(node)? && !session.processes().is_empty() {
+            ask_to_stop(node, record, &session, patience)?;
+            process::signal_all(&session.root(), Signal::TERM);
+            let left = process::wait_empty(&session.root(), patience.end);
+            if !left.is_empty() && !force {
+                return Err(unwilling(&session, &left));
+            }
+        }
+        stopped.killed.extend(end(node, &session, patience)?.killed);
+    }
+    Ok(stopped)
+}
+
+/// A session with processes that do not end.
+fn unwilling(session: &Session, left: &[Process]) -> Error {
+    let mut error = Error::new(
+        Kind::Busy,
+        format!("the session {} will not end", session.id),
+    );
+    for process in left {
+        error = error.cause(format!("{}: {}", process.pid, process.command));
+    }
+    error.hint(format!(
+        "wait and try again, or kill these: imgnode stop {} --force",
+        session.system
+    ))
 }
 
 fn ask_to_stop(
@@ -333,29 +442,36 @@ fn end(node: &Node<'_>, session: &Session, patience: Patience) -> Result<Stopped
         let words = ["--end-session", "--chroot", &session.id];
         if schroot(words).run(node.observer).is_err() {
             // The mount may be gone already, as after a reboot: then schroot must be told to go on.
-            schroot(words)
-                .arg("--force")
-                .run(node.observer)
-                .map_err(|error| {
-                    error
-                        .under(format!("schroot cannot end the session {}", session.id))
-                        .hint(format!(
-                            "see what holds it: fuser -vm {}",
-                            session.root().display()
-                        ))
-                })?;
+            let forced = schroot(words).arg("--force").run(node.observer);
+            // The schroot of a command that was killed may have been at it too.
+            if let Err(error) = forced
+                && sessions(node.observer)?.contains(&session.id)
+            {
+                let root = session.root();
+                return Err(error
+                    .under(format!("schroot cannot end the session {}", session.id))
+                    .hint(format!("see what holds it: fuser -vm {}", root.display())));
+            }
         }
     }
     if let Some(record) = node.state.system(&session.system)? {
         let desk = Desk::of(node, &session.system);
         record.target.keeper().sweep(&desk, &session.id)?;
     }
-    durable::remove(&node.state.session_file(&session.system))?;
+    forget(node, session)?;
     Ok(Stopped { killed })
 }
 
+fn forget(node: &Node<'_>, session: &Session) -> Result<()> {
+    if read(node, &session.system)?.is_some_and(|current| current.id == session.id) {
+        durable::remove(&node.state.session_file(&session.system))?;
+    }
+    durable::remove(&node.state.ending_file(&session.id))
+}
+
 /// Forgets a session of `system` that is over: dead app, rebooted machine, killed `start`.
-pub fn sweep(node: &Node<'_>, _: &Lock, system: &SystemName, patience: Patience) -> Result<()> {
+pub fn sweep(node: &Node<'_>, lock: &Lock, system: &SystemName, patience: Patience) -> Result<()> {
+    handover::sweep(node, lock, system, patience)?;
     let Some(session) = read(node, system)? else {
         return Ok(());
     };

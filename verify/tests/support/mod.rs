@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use store::env::{Environment, RoleKeys};
-use store::manifest::{Manifest, Run, SCHEMA, User};
+use store::manifest::{Health, Manifest, Run, SCHEMA, User};
 use store::{EnvName, Sha256, WritableStore};
 
 pub(crate) const EPOCH: u64 = 1_600_000_000;
@@ -51,6 +51,8 @@ pub(crate) struct Farm {
     pub(crate) system: String,
     /// Where generations go; below `images` unless a test says otherwise.
     pub(crate) target: String,
+    /// How the next release says that it works.
+    pub(crate) health: Option<Health>,
 }
 
 impl Farm {
@@ -82,6 +84,7 @@ impl Farm {
             target: format!("dir:{}", directory.path().join("images").display()),
             directory,
             system: format!("{system}-{}", std::process::id()),
+            health: None,
         };
         farm.clean_host();
         farm.plant();
@@ -210,6 +213,7 @@ impl Farm {
                 stop: words("stop"),
                 reload: words("reload"),
                 environment: BTreeMap::from([("GREETING".to_owned(), "good day".to_owned())]),
+                health: self.health.clone(),
             }),
         };
         store.put_manifest(&manifest).unwrap();
@@ -420,7 +424,7 @@ pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Copies a program and the libraries it needs.
-fn install_program(tree: &Path, program: &Path) {
+pub(crate) fn install_program(tree: &Path, program: &Path) {
     let copy = |from: &Path| {
         let to = tree.join(from.strip_prefix("/").unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();

@@ -99,7 +99,18 @@ impl Look<'_> {
         self.user("service.user", &service.user)?;
         self.program("service.start", &service.start)?;
         self.program("service.stop", &service.stop)?;
-        self.program("service.reload", &service.reload)
+        self.program("service.reload", &service.reload)?;
+        let Some(health) = &service.health else {
+            return Ok(());
+        };
+        self.program("service.health.command", &health.command)?;
+        if !health.headers.is_empty() && health.http.is_none() {
+            return Err(self.fault(
+                "service.health.headers",
+                "headers are for `http`, which is not there",
+            ));
+        }
+        self.exactly_one("service.health", "[service.health]", &["http", "command"])
     }
 
     /// The first of a command's words is a program.
