@@ -2,10 +2,9 @@
 //! a running application, and the machine is afterwards as it was before.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tests::binaries::{Ran, imgbuild, imgnode, repository};
@@ -126,69 +125,116 @@ fn fanery_from_recipe_to_answer() {
 
     bench.init("node", &bench.path("store")).expect(0);
     bench.install("node", SYSTEM).expect(0);
-    serve_and_reload(&bench);
+    serve_and_switch(&bench);
     bench.node(&["verify", SYSTEM]).expect(0);
     bench.node(&["uninstall", SYSTEM]).expect(0);
     Host::look().assert_clean_since(&before);
 }
 
-/// Start, ask, reload under requests, stop.
-fn serve_and_reload(bench: &Bench) {
+/// Start, ask; reload, upgrade and roll back under requests; stop.
+fn serve_and_switch(bench: &Bench) {
     let port = http::free_port();
+    let listen = format!("127.0.0.1:{port}");
     bench
-        .node(&[
-            "start",
-            SYSTEM,
-            "--",
-            "--bind",
-            &format!("127.0.0.1:{port}"),
-        ])
+        .node(&["start", SYSTEM, "--listen", &listen])
         .expect(0);
-    let (status, body) = http::wait_for(port, "/hello/x.json", HEADER, Duration::from_secs(30));
+    let (status, body) =
+        http::get(port, "/hello/x.json", HEADER).expect("it works, or start fails");
     assert_eq!((status, body.as_str()), (200, "\"hello x\""));
-    let status = bench.node(&["status", "--json"]).expect(0).stdout;
-    let status: serde_json::Value = serde_json::from_str(&status).expect("status is JSON");
-    assert!(status.to_string().contains(SYSTEM), "{status}");
+    let generation = || {
+        let status = bench.node(&["status", "--json"]).expect(0).stdout;
+        let status: serde_json::Value = serde_json::from_str(&status).expect("status is JSON");
+        status["systems"][0]["session"]["generation"].as_u64()
+    };
+    assert_eq!(generation(), Some(1));
 
-    let ended = Arc::new(AtomicBool::new(false));
-    let answered = Arc::new(AtomicU64::new(0));
-    let clients: Vec<_> = (0..2)
-        .map(|_| {
-            let (ended, answered) = (Arc::clone(&ended), Arc::clone(&answered));
-            std::thread::spawn(move || {
-                let mut failed = Vec::new();
-                while !ended.load(Ordering::Relaxed) {
-                    match http::get(port, "/hello/y.json", HEADER) {
-                        Ok((200, body)) if body == "\"hello y\"" => {
-                            answered.fetch_add(1, Ordering::Relaxed);
-                        }
-                        other => failed.push(format!("{other:?}")),
-                    }
-                }
-                failed
-            })
-        })
-        .collect();
+    let load = Load::start(port, "/hello/y.json");
     bench.node(&["reload", SYSTEM]).expect(0);
     bench.node(&["reload", SYSTEM]).expect(0);
-    ended.store(true, Ordering::Relaxed);
-    for client in clients {
-        let failed = client.join().expect("the client ends");
-        assert!(
-            failed.is_empty(),
-            "requests failed during the reload: {failed:?}"
-        );
-    }
-    assert!(
-        answered.load(Ordering::Relaxed) > 20,
-        "too few requests to say anything"
-    );
+    load.end("two reloads");
+
+    // The same tree, released once more.
+    let recipe = bench.path("recipes/fanery.toml");
+    let text = fs::read_to_string(&recipe).expect("it is there");
+    let health = "[service.health]\n";
+    fs::write(
+        &recipe,
+        text.replace(health, &format!("{health}within = \"2m\"\n")),
+    )
+    .expect("it is ours");
+    bench.build(&["recipes/fanery.toml"]).expect(0);
+    let load = Load::start(port, "/hello/y.json");
+    bench.node(&["upgrade", SYSTEM]).expect(0);
+    assert_eq!(generation(), Some(2));
+    load.end("an upgrade");
+    let load = Load::start(port, "/hello/y.json");
+    bench.node(&["rollback", SYSTEM]).expect(0);
+    assert_eq!(generation(), Some(1));
+    bench.node(&["switch", SYSTEM, "2"]).expect(0);
+    assert_eq!(generation(), Some(2));
+    // Where the next session begins, reloading works as well.
+    bench.node(&["reload", SYSTEM]).expect(0);
+    load.end("a rollback, a switch and a reload");
 
     bench.node(&["stop", SYSTEM]).expect(0);
     assert!(
         http::get(port, "/hello/x.json", HEADER).is_err(),
         "somebody still answers"
     );
+}
+
+/// Four connections of wrk that ask all the time.
+struct Load(Child);
+
+impl Load {
+    fn start(port: u16, path: &str) -> Self {
+        // Until it is interrupted; then it says what it saw.
+        let mut command = Command::new("wrk");
+        command
+            .args(["-t2", "-c4", "-d600s", "-H", HEADER])
+            .arg(format!("http://127.0.0.1:{port}{path}"))
+            .stdout(Stdio::piped());
+        let child = command
+            .spawn()
+            .expect("wrk: run tests/run, which installs what it needs");
+        std::thread::sleep(Duration::from_secs(1));
+        Self(child)
+    }
+
+    /// No request may have failed.
+    #[track_caller]
+    fn end(mut self, during: &str) {
+        std::thread::sleep(Duration::from_secs(1));
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+        let mut said = String::new();
+        let mut stdout = self.0.stdout.take().expect("it is piped");
+        stdout.read_to_string(&mut said).expect("it prints text");
+        self.0.wait().expect("it ends");
+        let requests = said.lines().find(|line| line.contains(" requests in "));
+        let requests = requests.unwrap_or_else(|| panic!("{during}: {said}"));
+        println!("{during}: {}", requests.trim());
+        assert!(
+            !said.contains("Socket errors") && !said.contains("Non-2xx"),
+            "{during}: {said}"
+        );
+        let count = requests
+            .trim()
+            .split(' ')
+            .next()
+            .and_then(|word| word.parse().ok());
+        assert!(
+            count.is_some_and(|count: u64| count > 20),
+            "{during}: {said}"
+        );
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// One changed byte anywhere: exit code 3, one line, nothing installed.
