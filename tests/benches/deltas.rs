@@ -158,14 +158,14 @@ impl Place<'_> {
 
         build(&without_security(&whole), 1);
         let server = Nginx::serve(&self.dir.join("store"), "");
-        self.shell(&format!(
-            "$imgnode init --env dev --repo {} --root store/env/dev/metadata/1.root.json",
-            server.url()
-        ));
+        // Each is a node of its own, with what it has kept.
         let systems = ["delta", "packs", "skip"];
         for system in systems {
             self.shell(&format!(
-                "$imgnode install {image} --as bench-{system} --target dir:$PWD/nodes"
+                "export IMGNODE_STATE=$PWD/state-{system}\n\
+                 $imgnode init --env dev --repo {} --root store/env/dev/metadata/1.root.json\n\
+                 $imgnode install {image} --as bench-{system} --target dir:$PWD/nodes",
+                server.url()
             ));
         }
         build(&whole, 2);
@@ -176,7 +176,9 @@ impl Place<'_> {
         self.upgrade("packs", "packs 2 to 3", None, &server);
         self.upgrade("skip", "delta 1 to 3", Some((1, 3)), &server);
         for system in systems {
-            self.shell(&format!("$imgnode uninstall bench-{system}"));
+            self.shell(&format!(
+                "$imgnode --state state-{system} uninstall bench-{system}"
+            ));
         }
         drop(server);
 
@@ -202,7 +204,9 @@ impl Place<'_> {
             ))
         });
         let before = server.log().len();
-        let apply = self.measure(&format!("$imgnode upgrade bench-{system}"));
+        let apply = self.measure(&format!(
+            "$imgnode --state state-{system} upgrade bench-{system}"
+        ));
         let log = server.log();
         let sent = log[before..].iter().filter(|line| !line.contains(" 404 "));
         let sent = sent.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
@@ -223,7 +227,6 @@ impl Place<'_> {
             .env("IMGBUILD_STORE", dir("store"))
             .env("IMGBUILD_WORK", dir("work"))
             .env("IMGBUILD_KEYS", dir("keys"))
-            .env("IMGNODE_STATE", dir("state"))
             .env("BORG_BASE_DIR", dir("cache"))
             .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
             .stdin(Stdio::null());
