@@ -215,7 +215,7 @@ enum LowCommand {
     Start {
         /// Name of the system
         system: String,
-        /// Where it listens: IP:PORT or [IP]:PORT; repeatable
+        /// Where it listens, as 0.0.0.0:8000; repeatable
         #[arg(long, value_name = "ADDRESS")]
         listen: Vec<SocketAddr>,
         /// Words added to the start command

@@ -77,16 +77,38 @@ fn command_of(pid: i32) -> String {
 /// Sends a signal to every process of a session; says which were there.
 pub fn signal_all(root: &Path, signal: Signal) -> Vec<Process> {
     let mut reached = inside(root);
-    reached.retain(|process| {
-        let Some(pid) = Pid::from_raw(process.pid) else {
-            return false;
-        };
-        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
-            return false;
-        };
-        lives_in(process.pid, root) && pidfd_send_signal(&handle, signal).is_ok()
-    });
+    reached.retain(|process| send(process, root, signal));
     reached
+}
+
+fn send(process: &Process, root: &Path, signal: Signal) -> bool {
+    let Some(pid) = Pid::from_raw(process.pid) else {
+        return false;
+    };
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return false;
+    };
+    lives_in(process.pid, root) && pidfd_send_signal(&handle, signal).is_ok()
+}
+
+/// The process that began another, or that it was left to.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(1)?.parse().ok()
+}
+
+/// Sends a signal to those processes of a session that no other of its processes began: to what
+/// `start` became. Says which were there.
+pub fn signal_first(root: &Path, signal: Signal) -> Vec<Process> {
+    let all = inside(root);
+    let began = |process: &Process| {
+        let parent = parent_of(process.pid);
+        !all.iter().any(|other| Some(other.pid) == parent)
+    };
+    let mut first: Vec<Process> = all.iter().filter(|one| began(one)).cloned().collect();
+    first.retain(|process| send(process, root, signal));
+    first
 }
 
 /// Waits until a session has no process left, at most `timeout`; says which remain.

@@ -143,6 +143,25 @@ fn apps_that_die_hang_or_will_not_stop() {
 }
 
 #[test]
+fn an_image_without_commands_gets_signals() {
+    let mut farm = Farm::new("signals");
+    farm.signals = true;
+    farm.release(2);
+    let system = farm.system.clone();
+    farm.install();
+    farm.ok(&["start", &system]);
+    farm.ok(&["reload", &system]);
+    wait_for("a reload", || {
+        farm.ok(&["logs", &system]).contains("reloaded")
+    });
+    farm.ok(&["stop", &system]);
+    let log = farm.ok(&["logs", &system]);
+    assert_eq!(log.matches("reloaded").count(), 1, "{log}");
+    assert_eq!(log.matches("stopping").count(), 1, "{log}");
+    farm.close();
+}
+
+#[test]
 fn a_session_whose_app_was_killed_is_cleaned_up_by_the_next_start() {
     let farm = Farm::new("dead");
     let system = farm.system.clone();

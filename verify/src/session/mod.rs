@@ -332,19 +332,13 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Res
     let session = running(node, &record.system)?;
     let app = App::load(node, record, session.generation)?;
     if app.service.reload.is_empty() {
-        return Err(Error::usage(format!(
-            "the image of {} has no reload command",
-            record.system
-        ))
-        .hint(format!(
-            "imgnode stop {0} && imgnode start {0}",
-            record.system
-        )));
+        process::signal_first(&session.root(), Signal::HUP);
+    } else {
+        app.enter(&session, &app.service.reload)?
+            .timeout(patience.command)
+            .run(node.observer)
+            .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;
     }
-    app.enter(&session, &app.service.reload)?
-        .timeout(patience.command)
-        .run(node.observer)
-        .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;
     if session.processes().is_empty() {
         return Err(
             Error::failed(format!("{} did not survive its reload", record.system))
@@ -413,6 +407,8 @@ fn ask_to_stop(
         }
     };
     if app.service.stop.is_empty() {
+        process::signal_first(&session.root(), Signal::TERM);
+        process::wait_empty(&session.root(), patience.end);
         return Ok(());
     }
     let run = match app.enter(session, &app.service.stop) {

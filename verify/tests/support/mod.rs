@@ -51,6 +51,8 @@ pub(crate) struct Farm {
     pub(crate) system: String,
     /// Where generations go; below `images` unless a test says otherwise.
     pub(crate) target: String,
+    /// Whether the next release leaves stopping and reloading to signals.
+    pub(crate) signals: bool,
     /// How the next release says that it works.
     pub(crate) health: Option<Health>,
 }
@@ -84,6 +86,7 @@ impl Farm {
             target: format!("dir:{}", directory.path().join("images").display()),
             directory,
             system: format!("{system}-{}", std::process::id()),
+            signals: false,
             health: None,
         };
         farm.clean_host();
@@ -180,7 +183,10 @@ impl Farm {
         let now = Timestamp::now();
         let store = WritableStore::open_or_create(self.path("store")).unwrap();
         let published = store.publish_tree(&tree, EPOCH, &|_| ()).unwrap();
-        let words = |word: &str| vec!["/srv/app".to_owned(), word.to_owned()];
+        let words = |word: &str| match word {
+            "stop" | "reload" if self.signals => Vec::new(),
+            word => vec!["/srv/app".to_owned(), word.to_owned()],
+        };
         let manifest = Manifest {
             schema: SCHEMA,
             name: "web".parse().unwrap(),
