@@ -123,6 +123,12 @@ reload = ["/bin/reload"]
 directory = "/home"
 environment = { MODE = "serve" }
 
+[service.health]
+http = "/up?now"
+headers = ["Asked: before"]
+within = "7m"
+timeout = "7s"
+
 [clean]
 remove = ["/usr/share/doc/**"]
 keep = ["/var/log/kept"]
@@ -230,6 +236,13 @@ const ROWS: &[Row] = &[
     ("service.reload", ("/bin/reload", "/bin/new"), &[], &[]),
     ("service.directory", ("directory = \"/home\"", "directory = \"/new\""), &[], &[]),
     ("service.environment", ("\"serve\"", "\"new\""), &[], &[]),
+    ("service.health.http", ("/up?now", "/new"), &[], &[]),
+    ("service.health.headers", ("Asked: before", "Asked: after"), &[], &[]),
+    ("service.health.command", (
+        "http = \"/up?now\"\nheaders = [\"Asked: before\"]", "command = [\"/bin/new\"]",
+    ), &[], &[]),
+    ("service.health.within", ("\"7m\"", "\"6m\""), &[], &[]),
+    ("service.health.timeout", ("\"7s\"", "\"6s\""), &[], &[]),
     ("clean.remove", ("/usr/share/doc/**", "/new"), &["clean and normalise"], &[]),
     ("clean.keep", ("/var/log/kept", "/new"), &["clean and normalise"], &[]),
     ("clean.autoremove", ("autoremove = true", "autoremove = false"), &["clean and normalise"], &[]),
