@@ -60,8 +60,20 @@ pub enum Steer {
 }
 
 impl Listener {
-    /// Opens a socket and listens.
+    /// Opens a socket of an address that nobody has, and listens. It is shared from then on.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = stream(address)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        // Not shared yet: another service of this machine would get half of our connections.
+        bind(&socket, &address)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Opens a second socket of the same address, and listens.
+    pub fn beside(older: &Self) -> io::Result<Self> {
+        let address = older.address;
         let socket = stream(address)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         sockopt::set_socket_reuseport(&socket, true)?;
@@ -281,7 +293,9 @@ mod tests {
             let address = free(ip);
             let older = Listener::open(address).unwrap();
             older.steer(Steer::Older).unwrap();
-            let newer = Listener::open(address).unwrap();
+            let taken = Listener::open(address).unwrap_err();
+            assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+            let newer = Listener::beside(&older).unwrap();
             assert_eq!(shares(&older, &newer), (10, 0));
             newer.steer(Steer::Newer).unwrap();
             assert_eq!(shares(&older, &newer), (0, 10));
@@ -299,6 +313,7 @@ mod tests {
             newer.steer(Steer::Newer).unwrap();
             drop(older);
             let before = newer.waiting().unwrap();
+            assert!(Listener::open(address).is_err());
             let _made: Vec<_> = (0..10).map(|_| TcpStream::connect(address)).collect();
             assert_eq!(newer.waiting().unwrap(), before + 10);
         }

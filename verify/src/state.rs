@@ -11,6 +11,7 @@
 //!   sessions/SYSTEM.json    the running session of a system; see `session`
 //!   ending/SESSION.json     a session that is about to end
 //!   starts/SYSTEM.json      how a system was started last
+//!   kept/                   a cache of the store; see `kept`
 //!   logs/SYSTEM.log         what its processes printed
 //! ```
 //! Only the holder of a [`Lock`] changes anything; readers need none, since every file is replaced

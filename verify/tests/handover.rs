@@ -291,6 +291,36 @@ fn servers(system: &str) -> Vec<i32> {
 }
 
 #[test]
+fn an_interrupted_upgrade_leaves_everything_as_it_was() {
+    let served = Served::new("ctrl-c");
+    let system = served.farm.system.clone();
+    let listen = served.address.to_string();
+    served.release(3, "sick");
+    let mut upgrade = served.farm.command(&["upgrade", &system]);
+    let mut upgrade = upgrade.stderr(Stdio::null()).spawn().unwrap();
+    wait_for("two servers", || servers(&system).len() == 2);
+    let pid = upgrade.id().to_string();
+    Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(!upgrade.wait().unwrap().success());
+    assert_eq!(served.generations(), (1, 1));
+    assert_eq!(servers(&system).len(), 1);
+    assert_eq!(served.get("/").unwrap(), "2");
+    // An address that somebody has is not shared with him.
+    served.farm.ok(&["stop", &system]);
+    let somebody = TcpListener::bind(served.address).unwrap();
+    let said = served
+        .farm
+        .fails(&["start", &system, "--listen", &listen], 1);
+    assert!(
+        said.contains("cannot listen on") && said.contains("in use"),
+        "{said}"
+    );
+    drop(somebody);
+    served.farm.ok(&["start", &system]);
+    served.close();
+}
+
+#[test]
 fn one_that_will_not_stop_is_named_and_waited_for() {
     let served = Served::new("stuck");
     let system = served.farm.system.clone();
@@ -309,6 +339,8 @@ fn one_that_will_not_stop_is_named_and_waited_for() {
         .fails(&["rollback", &system, "--timeout", "1"], 75);
     assert!(said.contains(&stuck.to_string()), "{said}");
     assert_eq!(served.get("/").unwrap(), "4");
+    // Trying again later is the same command.
+    assert_eq!(served.generations(), (3, 3));
     Command::new("kill")
         .args(["-KILL", &stuck.to_string()])
         .status()

@@ -26,13 +26,9 @@ pub(crate) fn start(
     let how = if listen.is_empty() && words.is_empty() {
         How::remembered(node, system)?
     } else {
-        How {
-            listen,
-            words,
-            ..How::default()
-        }
+        How::new(listen, words)
     };
-    let session = session::start(node, &lock, &record, how, patience)?;
+    let session = session::start(node, &lock, &record, &how, patience)?;
     let mut said = format!("{system} runs in the session {}", session.id);
     for address in &session.listen {
         let _ = write!(said, ", listening on {address}");

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::app::App;
 use super::{
-    How, Patience, Session, ask_to_stop, bring_up, busy, end, forget, prepare, read, unwilling,
+    Patience, Session, ask_to_stop, bring_up, busy, end, forget, prepare, read, unwilling,
 };
 use crate::durable;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::event::Event;
 use crate::generation::SystemRecord;
 use crate::node::Node;
@@ -54,7 +54,7 @@ pub enum Handover {
 }
 
 /// Lets a session of the active generation take over from the one that runs.
-pub fn hand_over(
+fn hand_over(
     node: &Node<'_>,
     lock: &Lock,
     record: &SystemRecord,
@@ -76,12 +76,7 @@ pub fn hand_over(
     };
     wait_for_endings(node, system)?;
     let app = App::load(node, record, record.active)?;
-    let how = How {
-        listen: old.listen.clone(),
-        words: old.words.clone(),
-        ..How::default()
-    };
-    let new = prepare(node, record, how)?;
+    let new = prepare(node, record, old.how())?;
     durable::write_json(&node.state.ending_file(&new.id), &new)?;
     let newers = match open(&olders) {
         Ok(newers) => newers,
@@ -132,14 +127,15 @@ pub(crate) fn take_over(
         });
     };
     let error = match hand_over(node, lock, record, patience) {
-        Err(error) if error.kind() == Kind::Failed => error,
-        other => return other,
+        Ok(done) => return Ok(done),
+        Err(error) => error,
     };
     let Some(session) = read(node, system)? else {
         return Err(error);
     };
     let back = before.map_or(session.generation, |before| before.active);
-    if back == record.active {
+    // What failed after the traffic had moved takes nothing back.
+    if back == record.active || session.generation == record.active {
         return Err(error);
     }
     let error = error.under(format!("{system} stays on generation {back}"));
@@ -151,12 +147,7 @@ pub(crate) fn take_over(
         return Err(error);
     }
     // It died meanwhile. Its session is swept by the start.
-    let how = How {
-        listen: session.listen.clone(),
-        words: session.words.clone(),
-        ..How::default()
-    };
-    match super::start(node, lock, &record, how, patience) {
+    match super::start(node, lock, &record, &session.how(), patience) {
         Ok(_) => Err(error.cause(format!("generation {back} had died, and was started again"))),
         Err(also) => Err(error
             .cause(format!(
@@ -175,9 +166,8 @@ fn listeners(session: &Session) -> Option<Vec<Listener>> {
 /// Second sockets of the same addresses, which get nothing yet.
 fn open(olders: &[Listener]) -> Result<Vec<Listener>> {
     steer(olders, Steer::Older)?;
-    let open = |older: &Listener| {
-        Listener::open(older.address).map_err(|error| busy(older.address, &error))
-    };
+    let open =
+        |older: &Listener| Listener::beside(older).map_err(|error| busy(older.address, &error));
     olders.iter().map(open).collect()
 }
 

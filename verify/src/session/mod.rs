@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use self::app::App;
 pub(crate) use self::handover::take_over;
-pub use self::handover::{Handover, endings, hand_over};
+pub use self::handover::{Handover, endings};
 use crate::command::{Run, describe, last_lines};
 use crate::durable;
 use crate::error::{Context, Error, Kind, Result};
@@ -71,11 +71,11 @@ pub struct Session {
 }
 
 /// How a system is started. It is remembered, for the next time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct How {
     /// Version of this file.
-    pub schema: u32,
+    schema: u32,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
     /// Words added to the start command.
@@ -83,11 +83,20 @@ pub struct How {
 }
 
 impl How {
+    /// With sockets of these addresses, and these words more.
+    pub fn new(listen: Vec<SocketAddr>, words: Vec<String>) -> Self {
+        Self {
+            schema: SCHEMA,
+            listen,
+            words,
+        }
+    }
+
     /// As it was started last.
     pub fn remembered(node: &Node<'_>, system: &SystemName) -> Result<Self> {
         let path = node.state.start_file(system);
         let Some(how) = durable::read_json::<Self>(&path)? else {
-            return Ok(Self::default());
+            return Ok(Self::new(Vec::new(), Vec::new()));
         };
         check_schema(&path, how.schema)?;
         Ok(how)
@@ -128,6 +137,11 @@ impl Session {
         Path::new("/run/schroot/mount").join(&self.id)
     }
 
+    /// How it was started.
+    fn how(&self) -> How {
+        How::new(self.listen.clone(), self.words.clone())
+    }
+
     /// Its processes.
     pub fn processes(&self) -> Vec<Process> {
         process::inside(&self.root())
@@ -161,7 +175,7 @@ pub fn start(
     node: &Node<'_>,
     lock: &Lock,
     record: &SystemRecord,
-    how: How,
+    how: &How,
     patience: Patience,
 ) -> Result<Session> {
     let generation = record.active();
@@ -192,10 +206,6 @@ pub fn start(
                 )),
         );
     }
-    let how = How {
-        schema: SCHEMA,
-        ..how
-    };
     let mut listeners = Vec::new();
     for address in &how.listen {
         listeners.push(Listener::open(*address).map_err(|error| busy(*address, &error))?);
@@ -207,7 +217,7 @@ pub fn start(
         end(node, &session, patience)?;
         return Err(error);
     }
-    durable::write_json(&node.state.start_file(&record.system), &how)?;
+    durable::write_json(&node.state.start_file(&record.system), how)?;
     Ok(session)
 }
 

@@ -392,6 +392,10 @@ impl Farm {
         self.ok(&["uninstall", &self.system]);
         self.assert_clean();
         assert!(!self.path("images").join(&self.system).exists());
+        for part in ["systems", "sessions", "ending", "starts", "logs"] {
+            let left = fs::read_dir(self.path("state").join(part)).unwrap();
+            assert_eq!(left.count(), 0, "{part}");
+        }
     }
 
     fn clean_host(&self) {
