@@ -225,6 +225,39 @@ enum LowCommand {
         #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
         settle: f64,
     },
+    /// Run a system in the foreground, for a service manager
+    ///
+    /// Starts it as start does, or takes on the session that runs already, tells systemd that it is
+    /// ready (sd_notify), and stays. It follows the system from one generation to another, whoever
+    /// upgrades or switches. When somebody stops the system it ends with 0; when the app dies it says
+    /// so, with the last lines of its log, and ends with 1.
+    ///
+    /// SIGTERM and SIGINT stop the system, SIGHUP tells it to reload. While another imgnode is at
+    /// work, run waits.
+    #[command(
+        after_help = "Examples:\n  imgnode run MyProject --listen 0.0.0.0:8000\n  imgnode run MyProject -- --log-level debug\n  systemctl enable --now imgnode@MyProject        # the unit that does it"
+    )]
+    Run {
+        /// Name of the system
+        system: String,
+        /// Where it listens, as 0.0.0.0:8000; repeatable, or separated by commas
+        #[arg(
+            long,
+            value_name = "ADDRESS",
+            env = "IMGNODE_LISTEN",
+            value_delimiter = ','
+        )]
+        listen: Vec<String>,
+        /// Words added to the start command
+        #[arg(last = true, value_name = "ARGS")]
+        words: Vec<String>,
+        /// Seconds the app must stay alive before it counts as ready
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+        settle: f64,
+        /// Seconds the app may take to stop, or to reload; what has not stopped then is killed
+        #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+        timeout: f64,
+    },
     /// Stop a system and end its session
     ///
     /// Runs the stop command of the image and waits until the last process has ended. Processes that
@@ -364,6 +397,12 @@ pub(crate) enum Mode {
         words: Vec<String>,
         patience: Patience,
     },
+    Run {
+        system: SystemName,
+        listen: Vec<SocketAddr>,
+        words: Vec<String>,
+        patience: Patience,
+    },
     Stop {
         system: SystemName,
         patience: Patience,
@@ -405,6 +444,18 @@ fn check_addresses(addresses: &[SocketAddr]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Addresses as a line of an environment file has them: none of them may be left out.
+fn addresses(listen: &[String]) -> Result<Vec<SocketAddr>> {
+    let given = listen.iter().map(|text| text.trim());
+    let parse = |text: &str| {
+        text.parse().map_err(|_| {
+            let what = format!("`{}` is no address to listen on", text.escape_debug());
+            Error::usage(what).hint("as 0.0.0.0:8000 or [::]:8000; several: separated by commas")
+        })
+    };
+    given.filter(|text| !text.is_empty()).map(parse).collect()
 }
 
 /// Reads the command line; the exit code when there is nothing to run.
@@ -524,6 +575,28 @@ impl Mode {
                 };
                 check_addresses(&listen)?;
                 Self::Start {
+                    system: system.parse()?,
+                    listen,
+                    words,
+                    patience,
+                }
+            }
+            LowCommand::Run {
+                system,
+                listen,
+                words,
+                settle,
+                timeout,
+            } => {
+                let timeout = seconds(timeout)?;
+                let patience = Patience {
+                    settle: seconds(settle)?,
+                    command: timeout,
+                    end: timeout,
+                };
+                let listen = addresses(&listen)?;
+                check_addresses(&listen)?;
+                Self::Run {
                     system: system.parse()?,
                     listen,
                     words,

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
@@ -76,6 +76,13 @@ impl Run {
     #[must_use]
     pub fn args<I: IntoIterator<Item: Into<String>>>(mut self, words: I) -> Self {
         self.words.extend(words.into_iter().map(Into::into));
+        self
+    }
+
+    /// Lets another program, given with its words, become this one.
+    #[must_use]
+    pub fn by<I: IntoIterator<Item: Into<String>>>(mut self, words: I) -> Self {
+        self.words.splice(0..0, words.into_iter().map(Into::into));
         self
     }
 
@@ -184,6 +191,8 @@ impl Run {
         // Messages are read by people and by us: one language.
         command
             .env("LC_ALL", "C.UTF-8")
+            // Who manages us need not hear of them.
+            .env_remove("NOTIFY_SOCKET")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -319,6 +328,7 @@ fn package_of(program: &str) -> Option<&'static str> {
     match program {
         "schroot" => Some("schroot"),
         "setsid" => Some("util-linux"),
+        "systemd-run" => Some("systemd"),
         "xz" => Some("xz-utils"),
         "btrfs" => Some("btrfs-progs"),
         "lvs" | "vgs" | "lvcreate" | "lvchange" | "lvremove" => Some("lvm2"),
@@ -342,6 +352,14 @@ pub fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<Exit
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
+}
+
+/// Whether a child has ended; it can be waited for afterwards as if nobody had asked.
+pub fn has_ended(child: &Child) -> std::io::Result<bool> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(std::io::ErrorKind::InvalidInput)?;
+    let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(waitid(WaitId::Pid(pid), only_look)?.is_some())
 }
 
 fn kill_group(child: &Child) {
@@ -444,6 +462,19 @@ mod tests {
         let error = Run::new("schroot").env("PATH", "/nonexistent").run(&Silent);
         // `Command` looks programs up in the PATH it is given.
         assert_eq!(error.unwrap_err().advice(), Some("apt-get install schroot"));
+    }
+
+    #[test]
+    fn a_child_that_was_seen_to_end_can_still_be_waited_for() {
+        let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        while !has_ended(&child).unwrap() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(child.try_wait().unwrap().unwrap().code(), Some(3));
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(!has_ended(&child).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

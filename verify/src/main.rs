@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod notify;
 mod ui;
 
 use std::process::ExitCode;

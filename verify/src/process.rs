@@ -6,6 +6,7 @@
 //! never hit.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,13 +83,14 @@ pub fn signal_all(root: &Path, signal: Signal) -> Vec<Process> {
 }
 
 fn send(process: &Process, root: &Path, signal: Signal) -> bool {
-    let Some(pid) = Pid::from_raw(process.pid) else {
-        return false;
-    };
-    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return false;
-    };
-    lives_in(process.pid, root) && pidfd_send_signal(&handle, signal).is_ok()
+    open(process, root).is_some_and(|handle| pidfd_send_signal(&handle, signal).is_ok())
+}
+
+/// A pidfd of a process of a session, if it is that still.
+fn open(process: &Process, root: &Path) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(process.pid)?;
+    let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    lives_in(process.pid, root).then_some(handle)
 }
 
 /// The process that began another, or that it was left to.
@@ -98,17 +100,27 @@ fn parent_of(pid: i32) -> Option<i32> {
     rest.split(' ').nth(1)?.parse().ok()
 }
 
-/// Sends a signal to those processes of a session that no other of its processes began: to what
-/// `start` became. Says which were there.
+/// Sends a signal to the first processes of a session. Says which were there.
 pub fn signal_first(root: &Path, signal: Signal) -> Vec<Process> {
+    let mut first = find_first(root);
+    first.retain(|process| send(process, root, signal));
+    first
+}
+
+/// Pidfds of the first processes of a session.
+pub fn first(root: &Path) -> Vec<OwnedFd> {
+    let first = find_first(root);
+    first.iter().filter_map(|one| open(one, root)).collect()
+}
+
+/// Those processes of a session that no other of its processes began: what `start` became.
+fn find_first(root: &Path) -> Vec<Process> {
     let all = inside(root);
     let began = |process: &Process| {
         let parent = parent_of(process.pid);
         !all.iter().any(|other| Some(other.pid) == parent)
     };
-    let mut first: Vec<Process> = all.iter().filter(|one| began(one)).cloned().collect();
-    first.retain(|process| send(process, root, signal));
-    first
+    all.iter().filter(|one| began(one)).cloned().collect()
 }
 
 /// Waits until a session has no process left, at most `timeout`; says which remain.

@@ -4,6 +4,7 @@ mod gc;
 mod init;
 mod install;
 mod logs;
+mod run;
 mod sessions;
 mod status;
 mod switch;
@@ -20,6 +21,8 @@ use ::verify::node::{Node, require_root};
 use ::verify::schroot::Schroot;
 use ::verify::state::{NodeConfig, SCHEMA, State};
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
 use crate::args::{HiArgs, Mode};
 use crate::ui::Ui;
 
@@ -30,12 +33,13 @@ pub(crate) const JSON_SCHEMA: u32 = 1;
 pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
     // Files get the modes they are given, whatever shell we were started from.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let cancel = interruption(&args.mode)?;
     let node = Node {
         state: State::new(args.state),
         schroot: Schroot::default(),
         hooks: Hooks::default(),
         observer: ui,
-        cancel: interruption()?,
+        cancel,
     };
     if !matches!(args.mode, Mode::Status { .. } | Mode::Logs { .. }) {
         require_root()?;
@@ -82,6 +86,12 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
             words,
             patience,
         } => sessions::start(&node, ui, &system, listen, words, patience),
+        Mode::Run {
+            system,
+            listen,
+            words,
+            patience,
+        } => run::run(&node, ui, &system, listen, words, patience, cancel),
         Mode::Stop {
             system,
             patience,
@@ -96,16 +106,17 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
 }
 
 /// The flag that the first Ctrl-C sets; the second ends us at once, which the journal survives.
-fn interruption() -> Result<&'static AtomicBool> {
+///
+/// `run` stops a system in order, whatever comes meanwhile, and SIGHUP tells it something else.
+fn interruption(mode: &Mode) -> Result<&'static AtomicBool> {
     static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     let flag = FLAG.get_or_init(|| Arc::new(AtomicBool::new(false)));
-    for signal in [
-        signal_hook::consts::SIGINT,
-        signal_hook::consts::SIGTERM,
-        signal_hook::consts::SIGHUP,
-    ] {
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag)))
+    let in_order = matches!(mode, Mode::Run { .. });
+    let signals = [SIGINT, SIGTERM, SIGHUP];
+    for signal in &signals[..if in_order { 2 } else { 3 }] {
+        let set = || signal_hook::flag::register(*signal, Arc::clone(flag));
+        let end = || signal_hook::flag::register_conditional_default(*signal, Arc::clone(flag));
+        if in_order { set() } else { end().and_then(|_| set()) }
             .context(|| "cannot listen for Ctrl-C")?;
     }
     Ok(flag)

@@ -91,6 +91,7 @@ fn hand_over(
         return Err(error);
     }
     durable::write_json(&node.state.ending_file(&old.id), &old)?;
+    durable::write_json(&node.state.start_file(system), &new.how())?;
     durable::write_json(&node.state.session_file(system), &new)?;
     durable::remove(&node.state.ending_file(&new.id))?;
     node.observer.event(Event::Phase(&format!(

@@ -4,6 +4,7 @@
 //! start    note the session -> schroot --begin-session -> run `start` detached -> watch it for a moment
 //! handover begin a session of another generation -> check it -> move the traffic -> end the old one
 //! reload   run `reload` in the session
+//! watch    wait until it ends, whoever ends it
 //! stop     run `stop` in the session -> wait -> end what remains -> schroot --end-session -> forget
 //! ```
 //! The session is noted before it begins, so that a killed `start` is found and cleaned up. What
@@ -19,6 +20,8 @@ mod app;
 mod handover;
 mod health;
 mod log;
+mod scope;
+mod watch;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -32,7 +35,9 @@ use serde::{Deserialize, Serialize};
 use self::app::App;
 pub(crate) use self::handover::take_over;
 pub use self::handover::{Handover, endings};
-use crate::command::{Run, describe, last_lines};
+use self::scope::Scope;
+pub use self::watch::{Fate, Look, Watch};
+use crate::command::{Run, describe, has_ended, last_lines};
 use crate::durable;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Event;
@@ -80,6 +85,9 @@ pub struct How {
     pub listen: Vec<SocketAddr>,
     /// Words added to the start command.
     pub words: Vec<String>,
+    /// Whether somebody has asked it to stop since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    stopped: bool,
 }
 
 impl How {
@@ -89,6 +97,7 @@ impl How {
             schema: SCHEMA,
             listen,
             words,
+            stopped: false,
         }
     }
 
@@ -217,7 +226,7 @@ pub fn start(
         end(node, &session, patience)?;
         return Err(error);
     }
-    durable::write_json(&node.state.start_file(&record.system), how)?;
+    durable::write_json(&node.state.start_file(&record.system), &session.how())?;
     Ok(session)
 }
 
@@ -267,7 +276,8 @@ fn bring_up(
     let share = |listener: &Listener| listener.socket.try_clone();
     let sockets = listeners.iter().map(share).collect::<std::io::Result<_>>();
     let sockets = sockets.context(|| "cannot share a socket")?;
-    launch(node, session, app.start(session, sockets)?, patience)?;
+    let run = app.start(session, sockets)?;
+    launch(node, session, run, patience)?;
     health::wait(node, session, app, listeners)
 }
 
@@ -299,12 +309,24 @@ fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
 
 fn launch(node: &Node<'_>, session: &Session, run: Run, patience: Patience) -> Result<()> {
     let (log, offset) = log::open(node, &session.system)?;
+    let scope = Scope::of(session);
+    let run = match &scope {
+        Some(scope) => scope.around(run),
+        None => run,
+    };
     let mut child = run.detach(&log, node.observer)?;
+    let mut placed = false;
     let begun = Instant::now();
     let mut seen: Option<Instant> = None;
     loop {
         node.go_on()?;
-        let ended = child.try_wait().context(|| "cannot wait for schroot")?;
+        let ended = has_ended(&child).context(|| "cannot wait for schroot")?;
+        // As long as it was not waited for, the kernel says where it was.
+        placed = placed || scope.as_ref().is_none_or(|scope| scope.holds(child.id()));
+        let ended = match ended {
+            true => child.try_wait().context(|| "cannot wait for schroot")?,
+            false => None,
+        };
         let alive = !session.processes().is_empty();
         if alive {
             seen.get_or_insert_with(Instant::now);
@@ -324,7 +346,12 @@ fn launch(node: &Node<'_>, session: &Session, run: Run, patience: Patience) -> R
         if let Some(how) = dead {
             let _ = child.kill();
             let _ = child.wait();
-            let mut error = Error::failed(format!("the app of {} {how}", session.system));
+            let system = &session.system;
+            let mut error = Error::failed(if placed {
+                format!("the app of {system} {how}")
+            } else {
+                format!("systemd gives the app of {system} no scope: systemd-run {how}")
+            });
             for line in last_lines(&log::since(node, &session.system, offset), 10) {
                 error = error.cause(line);
             }
@@ -344,8 +371,13 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Res
     if app.service.reload.is_empty() {
         process::signal_first(&session.root(), Signal::HUP);
     } else {
-        app.enter(&session, &app.service.reload)?
-            .timeout(patience.command)
+        let run = app.enter(&session, &app.service.reload)?;
+        // It may begin what goes on.
+        let run = match Scope::beside(&session) {
+            Some(scope) => scope.around(run),
+            None => run,
+        };
+        run.timeout(patience.command)
             .run(node.observer)
             .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;
     }
@@ -371,6 +403,7 @@ pub fn stop(
     if sessions.is_empty() {
         return Err(Error::failed(format!("{} is not running", record.system)));
     }
+    note_stop(node, record)?;
     let mut stopped = Stopped::default();
     for session in sessions {
         if session.exists(node)? && !session.processes().is_empty() {
@@ -384,6 +417,19 @@ pub fn stop(
         stopped.killed.extend(end(node, &session, patience)?.killed);
     }
     Ok(stopped)
+}
+
+/// Remembers that it was asked to stop, for who watches it.
+fn note_stop(node: &Node<'_>, record: &SystemRecord) -> Result<()> {
+    let how = match read(node, &record.system)? {
+        Some(session) => session.how(),
+        None => How::remembered(node, &record.system)?,
+    };
+    let how = How {
+        stopped: true,
+        ..how
+    };
+    durable::write_json(&node.state.start_file(&record.system), &how)
 }
 
 /// A session with processes that do not end.

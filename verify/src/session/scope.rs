@@ -1,0 +1,96 @@
+//! Where the processes of an app live, on a machine that systemd runs.
+//!
+//! systemd ends the processes of a unit with the unit, and those of a login with the login if it is
+//! told to. An app must outlive the timer or the shell that it was started from, so it gets a unit of
+//! its own, `imgnode-SESSION.scope` in `imgnode.slice`. `systemd-run --scope` makes one around itself
+//! and then execs the program, which keeps number, streams and descriptors. At shutdown the scope is
+//! ended after `imgnode@SYSTEM.service`, which stops the app, and before file systems are unmounted.
+//!
+//! Without systemd nothing of this happens.
+
+use std::fs;
+use std::path::Path;
+
+use super::Session;
+use crate::command::Run;
+
+/// Is there if systemd runs this machine: sd_booted(3).
+const BOOTED: &str = "/run/systemd/system";
+
+/// The unit of a session's processes.
+#[derive(Debug)]
+pub(super) struct Scope {
+    unit: String,
+    before: String,
+}
+
+impl Scope {
+    /// The scope of the app; none without systemd.
+    pub(super) fn of(session: &Session) -> Option<Self> {
+        Self::named(session, &session.id)
+    }
+
+    /// A further one, for a command that may leave processes behind.
+    pub(super) fn beside(session: &Session) -> Option<Self> {
+        let nanos = std::time::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |since| since.as_nanos());
+        Self::named(session, &format!("{}-{:x}", session.id, nanos % (1 << 48)))
+    }
+
+    fn named(session: &Session, name: &str) -> Option<Self> {
+        let scope = Self {
+            unit: format!("imgnode-{name}.scope"),
+            before: format!("imgnode@{}.service", session.system),
+        };
+        Path::new(BOOTED).is_dir().then_some(scope)
+    }
+
+    /// The same program, in the scope.
+    pub(super) fn around(&self, run: Run) -> Run {
+        let Self { unit, before } = self;
+        run.by([
+            "systemd-run",
+            "--scope",
+            "--collect",
+            "--quiet",
+            "--no-ask-password",
+            "--slice=imgnode.slice",
+            &format!("--unit={unit}"),
+            &format!("--property=Before={before}"),
+            "--property=After=local-fs.target",
+            "--",
+        ])
+    }
+
+    /// Whether a process is in the scope. One that ended and was not waited for still is.
+    pub(super) fn holds(&self, pid: u32) -> bool {
+        // N:CONTROLLERS:/imgnode.slice/UNIT, cgroups(7); " (deleted)" when it was the last one.
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        groups
+            .lines()
+            .any(|line| line.split([':', '/', ' ']).any(|part| part == self.unit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_for_systemd_run() {
+        let scope = Scope {
+            unit: "imgnode-web-1-a.scope".to_owned(),
+            before: "imgnode@web.service".to_owned(),
+        };
+        let shown = format!("{:?}", scope.around(Run::new("schroot").arg("x")));
+        for part in [
+            "[\"systemd-run\", \"--scope\"",
+            "\"--unit=imgnode-web-1-a.scope\", \"--property=Before=imgnode@web.service\"",
+            "\"--\", \"schroot\", \"x\"]",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        assert!(!scope.holds(std::process::id()));
+    }
+}

@@ -1,0 +1,117 @@
+//! What becomes of a system that somebody watches: `imgnode run`.
+//!
+//! A session lives as long as one of its processes does. The kernel says when those end that no other
+//! of them began, by their pidfds; whether another session took over is looked up in the session's
+//! file. That is all while nothing happens.
+//!
+//! Only the holder of the lock can tell whether a session without processes is dead: whoever hands
+//! over may be about to start it again. That somebody stopped it is noted by [`super::stop`] before
+//! anything is stopped.
+
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{How, Session, log, read};
+use crate::command::last_lines;
+use crate::error::{Error, Result};
+use crate::node::Node;
+use crate::process;
+use crate::state::Lock;
+
+/// Lines of the log that an error repeats.
+const LINES: usize = 20;
+
+/// A session that is watched.
+pub struct Watch {
+    session: Session,
+    handles: Vec<OwnedFd>,
+}
+
+/// What a look shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The session runs.
+    Same,
+    /// Another session runs now, and is watched from here on.
+    Other,
+    /// Nothing runs. Only [`Watch::judge`] knows what that means.
+    Nothing,
+}
+
+/// What became of a system.
+#[derive(Debug)]
+pub enum Fate {
+    /// It runs.
+    Runs(Look),
+    /// Somebody stopped it.
+    Stopped,
+    /// It ended without being told to.
+    Died(Error),
+}
+
+impl Watch {
+    /// Begins to watch a session that runs.
+    pub fn new(session: Session) -> Self {
+        let handles = process::first(&session.root());
+        Self { session, handles }
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What to wait for: it can be read when a process has ended.
+    pub fn handles(&self) -> &[OwnedFd] {
+        &self.handles
+    }
+
+    /// Looks how it is.
+    pub fn look(&mut self, node: &Node<'_>) -> Result<Look> {
+        let Some(current) = read(node, &self.session.system)? else {
+            return Ok(Look::Nothing);
+        };
+        let same = current.id == self.session.id;
+        if same && !self.handles.is_empty() && !one_ended(&self.handles) {
+            return Ok(Look::Same);
+        }
+        let handles = process::first(&current.root());
+        if handles.is_empty() {
+            return Ok(Look::Nothing);
+        }
+        *self = Self {
+            session: current,
+            handles,
+        };
+        Ok(if same { Look::Same } else { Look::Other })
+    }
+
+    /// Says what became of it, while nobody can change that.
+    pub fn judge(&mut self, node: &Node<'_>, _: &Lock) -> Result<Fate> {
+        let look = self.look(node)?;
+        let system = &self.session.system;
+        if look != Look::Nothing {
+            return Ok(Fate::Runs(look));
+        }
+        if How::remembered(node, system)?.stopped {
+            return Ok(Fate::Stopped);
+        }
+        let mut error = Error::failed(format!("{system} died"))
+            .cause(format!("no process of {} is left", self.session.id));
+        for line in last_lines(&log::since(node, system, 0), LINES) {
+            error = error.cause(line);
+        }
+        Ok(Fate::Died(error.hint(format!("imgnode logs {system}"))))
+    }
+}
+
+fn one_ended(handles: &[OwnedFd]) -> bool {
+    let each = |handle| PollFd::new(handle, PollFlags::IN);
+    let mut each: Vec<_> = handles.iter().map(each).collect();
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut each, Some(&now)) != Ok(0)
+}
