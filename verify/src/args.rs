@@ -128,6 +128,9 @@ enum LowCommand {
     Upgrade {
         /// Name of the system
         system: String,
+        /// Write the newest release anew if it is installed: without what was changed in place
+        #[arg(long)]
+        again: bool,
         #[command(flatten)]
         traffic: LowTraffic,
         #[command(flatten)]
@@ -298,6 +301,9 @@ enum LowCommand {
     Verify {
         /// Name of the system
         system: String,
+        /// Another generation than the active one
+        #[arg(long, value_name = "N")]
+        generation: Option<u64>,
         #[command(flatten)]
         output: LowOutput,
     },
@@ -374,6 +380,7 @@ pub(crate) enum Mode {
     Upgrade {
         system: SystemName,
         patience: Option<Patience>,
+        again: bool,
         json: bool,
     },
     BuildSchroot {
@@ -418,6 +425,7 @@ pub(crate) enum Mode {
     },
     Verify {
         system: SystemName,
+        generation: Option<u64>,
         json: bool,
     },
     Logs {
@@ -510,11 +518,13 @@ impl Mode {
             },
             LowCommand::Upgrade {
                 system,
+                again,
                 traffic,
                 output,
             } => Self::Upgrade {
                 system: system.parse()?,
                 patience: traffic.patience()?,
+                again,
                 json: output.json,
             },
             LowCommand::BuildSchroot {
@@ -634,8 +644,13 @@ impl Mode {
                 system: system.map(|name| name.parse()).transpose()?,
                 json: output.json,
             },
-            LowCommand::Verify { system, output } => Self::Verify {
+            LowCommand::Verify {
+                system,
+                generation,
+                output,
+            } => Self::Verify {
                 system: system.parse()?,
+                generation,
                 json: output.json,
             },
             LowCommand::Logs { system, lines } => Self::Logs {

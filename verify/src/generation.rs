@@ -56,6 +56,10 @@ pub struct Generation {
     pub user: String,
     /// When it was installed, in seconds since 1970.
     pub installed: u64,
+    /// When its tree was finished and compared with what was signed; what changed later was changed in
+    /// place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<u64>,
     /// Why it may not become active again, by the environment's newest word: revoked, or older than
     /// the oldest release that may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,6 +144,7 @@ pub(crate) mod tests {
                 directory: target.keeper().location(&system, number),
                 user: "operador".to_owned(),
                 installed: 1_700_000_000,
+                settled: None,
                 barred: None,
             })
             .collect();

@@ -71,6 +71,7 @@ pub fn build(node: &Node<'_>, carried: &Carried) -> Result<Installed> {
         system: carried.system.clone(),
         target: Some(carried.target.clone()),
         patience: None,
+        again: false,
     };
     let plan = plan(node, &config, &request, &release)?;
     let (record, changed, tally) = match (&plan.step, &plan.before) {
@@ -89,7 +90,7 @@ pub fn build(node: &Node<'_>, carried: &Carried) -> Result<Installed> {
                 finish(node, &lock, &release.json, staging, pending)?;
                 Ok(tally)
             })?;
-            ((**after).clone(), true, tally)
+            (node.state.installed(&carried.system)?, true, tally)
         }
         (Step::Switch(number), Some(before)) => {
             let record = switch::carry_out(node, &lock, before, *number)?;

@@ -11,6 +11,7 @@
 //! extract        verified content -> a tree, whatever the image tries (beneath: names in a tree)
 //! kept           what the node has of its store: layouts and indexes
 //! recheck        the tree on disk -> is it the image (walk: reading it; packages: whose file)
+//! drift          was a generation changed in place since
 //! schroot        the generation -> a chroot of the system's name
 //! generation     which generations a system has and which is active (switch, collect: changing it)
 //! session        the chroot -> running processes (process: finding and ending them)
@@ -23,6 +24,7 @@
 pub mod beneath;
 pub mod collect;
 pub mod command;
+mod drift;
 pub mod durable;
 pub mod error;
 pub mod event;

@@ -257,15 +257,19 @@ fn count_links(links: &mut HashMap<Vec<u8>, (u64, u64)>, found: &Found, entry: &
     }
 }
 
-fn difference(path: &[u8], how: Vec<String>) -> Difference {
+/// A path as the operator knows it, absolute in the image.
+pub(crate) fn shown(path: &[u8]) -> String {
     let shown = canon::display(path);
-    let path = if shown.starts_with('/') {
+    if shown.starts_with('/') {
         shown
     } else {
         format!("/{}", shown.trim_start_matches("./"))
-    };
+    }
+}
+
+fn difference(path: &[u8], how: Vec<String>) -> Difference {
     Difference {
-        path,
+        path: shown(path),
         how,
         package: None,
     }

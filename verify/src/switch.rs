@@ -6,6 +6,7 @@
 //! remembered word counts. A revoked image, a release below the oldest allowed one, and a release of
 //! an environment that this node does not follow any more stay barred.
 
+use crate::drift;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::generation::SystemRecord;
@@ -147,6 +148,8 @@ pub(crate) fn carry_out(
         .hint(format!("imgnode upgrade {system}")));
     }
     node.schroot.check(system)?;
+    let so = "it becomes active as it is now";
+    drift::tell(node, before, number, so);
     let mut pending = Pending {
         schema: SCHEMA,
         operation: Operation::Switch,

@@ -32,6 +32,8 @@ pub struct Found {
     pub file: Option<OwnedFd>,
     /// How many names the file has.
     pub links: u64,
+    /// When its inode was changed last, in seconds since 1970.
+    pub changed: u64,
 }
 
 /// Walks a tree.
@@ -48,6 +50,10 @@ struct Level {
     prefix: Vec<u8>,
     /// Backwards, to be popped; a name with a slash is a place to descend.
     names: Vec<Vec<u8>>,
+}
+
+fn changed(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_ctime).unwrap_or(0)
 }
 
 impl Walk {
@@ -77,6 +83,7 @@ impl Walk {
                 what: Ok(entry),
                 file: None,
                 links: 1,
+                changed: changed(&stat),
             }));
         }
         loop {
@@ -152,6 +159,7 @@ impl Walk {
                 what: Err(what),
                 file: None,
                 links: 1,
+                changed: changed(&stat),
             })
         };
         match kind {
@@ -171,6 +179,7 @@ impl Walk {
                     what: Ok(entry),
                     file: None,
                     links: 1,
+                    changed: changed(&stat),
                 });
             }
             FileType::Symlink => {
@@ -193,6 +202,7 @@ impl Walk {
                     what: Ok(entry),
                     file: None,
                     links: 1,
+                    changed: changed(&stat),
                 });
             }
             FileType::BlockDevice | FileType::CharacterDevice => return foreign("a device"),
@@ -226,6 +236,7 @@ impl Walk {
                     what: Ok(entry),
                     file: None,
                     links,
+                    changed: changed(&stat),
                 });
             }
             self.seen.insert(inode, path.clone());
@@ -242,6 +253,7 @@ impl Walk {
             what: Ok(entry),
             file: Some(file),
             links,
+            changed: changed(&stat),
         })
     }
 

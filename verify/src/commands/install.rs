@@ -55,6 +55,7 @@ pub(crate) fn run(
         system,
         target,
         patience: None,
+        again: false,
     };
     Ok(report(ui, &install::install(node, &request)?, json))
 }
@@ -65,9 +66,11 @@ pub(crate) fn upgrade(
     ui: &Ui,
     system: &SystemName,
     patience: Option<Patience>,
+    again: bool,
     json: bool,
 ) -> Result<ExitCode> {
-    Ok(report(ui, &install::upgrade(node, system, patience)?, json))
+    let done = install::upgrade(node, system, patience, again)?;
+    Ok(report(ui, &done, json))
 }
 
 /// `imgnode build-schroot`: the same from a tarball.

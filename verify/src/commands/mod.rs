@@ -70,8 +70,9 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
         Mode::Upgrade {
             system,
             patience,
+            again,
             json,
-        } => install::upgrade(&node, ui, &system, patience, json),
+        } => install::upgrade(&node, ui, &system, patience, again, json),
         Mode::BuildSchroot { carried, json } => install::build(&node, ui, &carried, json),
         Mode::Switch {
             system,
@@ -99,7 +100,11 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
         } => sessions::stop(&node, ui, &system, patience, force),
         Mode::Reload { system, patience } => sessions::reload(&node, ui, &system, patience),
         Mode::Status { system, json } => status::run(&node, ui, system.as_ref(), json),
-        Mode::Verify { system, json } => verify::run(&node, ui, &system, json),
+        Mode::Verify {
+            system,
+            generation,
+            json,
+        } => verify::run(&node, ui, &system, generation, json),
         Mode::Logs { system, lines } => logs::run(&node, ui, &system, lines),
         Mode::Uninstall { system } => uninstall::run(&node, ui, &system),
     }
@@ -116,8 +121,12 @@ fn interruption(mode: &Mode) -> Result<&'static AtomicBool> {
     for signal in &signals[..if in_order { 2 } else { 3 }] {
         let set = || signal_hook::flag::register(*signal, Arc::clone(flag));
         let end = || signal_hook::flag::register_conditional_default(*signal, Arc::clone(flag));
-        if in_order { set() } else { end().and_then(|_| set()) }
-            .context(|| "cannot listen for Ctrl-C")?;
+        if in_order {
+            set()
+        } else {
+            end().and_then(|_| set())
+        }
+        .context(|| "cannot listen for Ctrl-C")?;
     }
     Ok(flag)
 }

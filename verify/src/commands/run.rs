@@ -149,7 +149,8 @@ impl Service<'_> {
             How::remembered(node, system)?
         };
         if let Some(session) = session::read(node, system)? {
-            self.ui.note(&format!("it runs already: {}", describe(&session)));
+            self.ui
+                .note(&format!("it runs already: {}", describe(&session)));
             if asked && (&session.listen, &session.words) != (&how.listen, &how.words) {
                 self.ui.note(&format!(
                     "note: it was started in another way; to change that: imgnode stop {system}"

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ::verify::error::Result;
+use ::verify::error::{Error, Result};
 use ::verify::event::Event;
 use ::verify::install;
 use ::verify::node::Node;
@@ -23,20 +23,30 @@ struct Report<'a> {
     differences: &'a [Difference],
 }
 
-pub(crate) fn run(node: &Node<'_>, ui: &Ui, system: &SystemName, json: bool) -> Result<ExitCode> {
+pub(crate) fn run(
+    node: &Node<'_>,
+    ui: &Ui,
+    system: &SystemName,
+    generation: Option<u64>,
+    json: bool,
+) -> Result<ExitCode> {
     let record = node.state.installed(system)?;
-    let active = record.active();
+    let number = generation.unwrap_or(record.active);
+    let Some(compared) = record.generation(number) else {
+        return Err(Error::usage(format!("{system} has no generation {number}"))
+            .hint(format!("see which: imgnode status {system}")));
+    };
     node.observer.event(Event::Phase(&format!(
         "comparing generation {} of {system} with {}",
-        active.number, active.image
+        compared.number, compared.image
     )));
-    let differences = install::verify(node, &record)?;
+    let differences = install::verify(node, &record, compared)?;
     if json {
         ui.json(&Report {
             schema: JSON_SCHEMA,
             system: system.as_str(),
-            generation: active.number,
-            image: active.image.to_string(),
+            generation: compared.number,
+            image: compared.image.to_string(),
             intact: differences.is_empty(),
             differences: &differences,
         });
@@ -50,12 +60,19 @@ pub(crate) fn run(node: &Node<'_>, ui: &Ui, system: &SystemName, json: bool) -> 
         }
     }
     if differences.is_empty() {
-        ui.note(&format!("{system} is as it was signed"));
+        ui.note(&format!(
+            "generation {number} of {system} is as it was signed"
+        ));
         return Ok(ExitCode::SUCCESS);
     }
     ui.note(&format!(
-        "{system} has drifted: {} paths differ from what was signed",
-        differences.len()
+        "generation {number} of {system} has drifted: {} {} from what was signed",
+        differences.len(),
+        if differences.len() == 1 {
+            "path differs"
+        } else {
+            "paths differ"
+        }
     ));
     Ok(ExitCode::from(3))
 }

@@ -25,6 +25,7 @@ use store::{Image, Manifest, Store};
 pub use self::uninstall::uninstall;
 pub use self::write::{Tally, Way};
 pub(crate) use self::write::{Writing, settle};
+use crate::drift;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::generation::{Generation, SystemRecord};
@@ -52,6 +53,8 @@ pub struct Request {
     pub target: Option<Target>,
     /// For a session that runs to hand over to the new generation; without, it goes on.
     pub patience: Option<Patience>,
+    /// Whether to write a new generation even if there is one of this release.
+    pub again: bool,
 }
 
 /// What an install would do: everything is known, nothing has changed.
@@ -122,8 +125,12 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
     let plan = plan(node, &config, request, &release)?;
     let (record, changed, tally) = match (&plan.step, plan.before.clone()) {
         (Step::Write(after), _) => {
+            if let Some(before) = &plan.before {
+                let so = format!("generation {} will have none of that", after.active);
+                drift::tell(node, before, before.active, &so);
+            }
             let tally = carry_out(node, &lock, &config, &plan, after)?;
-            ((**after).clone(), true, tally)
+            (node.state.installed(&request.system)?, true, tally)
         }
         (Step::Switch(number), Some(before)) => {
             let record = switch::carry_out(node, &lock, &before, *number)?;
@@ -132,6 +139,8 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
         (Step::Nothing, Some(record)) => {
             // The record says so; whether schroot agrees is cheap to make sure of.
             node.schroot.register(&record, node.observer)?;
+            let so = format!("to undo that: imgnode upgrade {} --again", record.system);
+            drift::tell(node, &record, record.active, &so);
             (record, false, Tally::default())
         }
         (_, None) => return Err(Error::failed("the plan has no record")),
@@ -151,6 +160,7 @@ pub fn upgrade(
     node: &Node<'_>,
     system: &SystemName,
     patience: Option<Patience>,
+    again: bool,
 ) -> Result<Installed> {
     let record = node.state.installed(system)?;
     let request = Request {
@@ -158,6 +168,7 @@ pub fn upgrade(
         system: record.system,
         target: None,
         patience,
+        again,
     };
     install(node, &request)
 }
@@ -225,6 +236,7 @@ pub fn plan(
                 && one.environment == config.environment
         });
         if let Some(here) = here
+            && !request.again
             && keeper.exists(&desk, here.number)?
         {
             return decided(if here.number == before.active {
@@ -254,6 +266,7 @@ pub fn plan(
             .as_ref()
             .map_or_else(|| "root".to_owned(), |run| run.user.clone()),
         installed: now(),
+        settled: None,
         barred: None,
     };
     if !generation
@@ -498,6 +511,12 @@ pub(crate) fn finish(
 
     node.state.keep_manifest(lock, manifest)?;
     target.keeper().place(&Desk::of(node, &system), number)?;
+    let generations = pending.after.as_mut().map(|after| &mut after.generations);
+    for generation in generations.into_iter().flatten() {
+        if generation.number == number {
+            generation.settled = Some(now());
+        }
+    }
     pending.phase = Phase::Committing;
     journal::write(node, lock, pending)?;
     node.observer.event(Event::Phase(&format!(
@@ -506,11 +525,14 @@ pub(crate) fn finish(
     journal::commit(node, lock, pending)
 }
 
-/// Compares the active generation of a system with what was signed.
-pub fn verify(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<Difference>> {
-    let active = record.active();
-    let manifest = node.state.manifest(active.manifest)?;
-    if manifest.image != active.image {
+/// Compares a generation of a system with what was signed.
+pub fn verify(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    generation: &Generation,
+) -> Result<Vec<Difference>> {
+    let manifest = node.state.manifest(generation.manifest)?;
+    if manifest.image != generation.image {
         return Err(Error::refused(format!(
             "the record of {} and its manifest name different images",
             record.system
@@ -519,7 +541,7 @@ pub fn verify(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<Difference>>
     let config = node.config()?;
     let image = trust::store(node, &config)?.image(&manifest)?;
     let desk = Desk::of(node, &record.system);
-    let tree = record.target.keeper().open(&desk, active.number)?;
+    let tree = record.target.keeper().open(&desk, generation.number)?;
     let mut different = differences(tree.reopen()?, image.entries()?, node.cancel)?;
     name_packages(&tree.root, &mut different);
     Ok(different)
