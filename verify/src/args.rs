@@ -230,8 +230,8 @@ enum LowCommand {
     },
     /// Run a system in the foreground, for a service manager
     ///
-    /// Starts it as start does, or takes on the session that runs already, tells systemd that it is
-    /// ready (sd_notify), and stays. It follows the system from one generation to another, whoever
+    /// Starts it as start does, or takes on the session that runs already, tells its manager that it is
+    /// ready, as `sd_notify(3)` has it, and stays. It follows the system from one generation to another, whoever
     /// upgrades or switches. When somebody stops the system it ends with 0; when the app dies it says
     /// so, with the last lines of its log, and ends with 1.
     ///

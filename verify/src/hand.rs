@@ -23,6 +23,7 @@ use store::export::{Export, MANIFEST_SUFFIX, SIGNATURE_SUFFIX};
 use store::manifest::Manifest;
 
 use crate::command::{Run, Stream};
+use crate::drift;
 use crate::durable;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Event, Observer};
@@ -75,7 +76,11 @@ pub fn build(node: &Node<'_>, carried: &Carried) -> Result<Installed> {
     };
     let plan = plan(node, &config, &request, &release)?;
     let (record, changed, tally) = match (&plan.step, &plan.before) {
-        (Step::Write(after), _) => {
+        (Step::Write(after), before) => {
+            if let Some(before) = before {
+                let so = format!("generation {} will have none of that", after.active);
+                drift::tell(node, before, before.active, &so);
+            }
             let mut pending = plan.pending(after);
             let tally = journaled(node, &lock, &mut pending, |pending| {
                 let (system, number) = (pending.system.clone(), pending.generation);

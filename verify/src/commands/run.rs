@@ -196,13 +196,13 @@ impl Service<'_> {
                 self.reload(&watch)?;
                 continue;
             }
-            let mut look = watch.look(self.node)?;
-            if look == Look::Nothing {
+            let mut seen = watch.look(self.node)?;
+            if seen == Look::Nothing {
                 let Some(lock) = self.lock(true)? else {
                     continue;
                 };
                 match watch.judge(self.node, &lock)? {
-                    Fate::Runs(now) => look = now,
+                    Fate::Runs(now) => seen = now,
                     Fate::Stopped => {
                         self.manager.stopping();
                         self.ui.note(&format!("{} was stopped", self.system));
@@ -215,7 +215,7 @@ impl Service<'_> {
                 }
                 self.manager.status(&describe(watch.session()));
             }
-            if look == Look::Other {
+            if seen == Look::Other {
                 let now = describe(watch.session());
                 self.ui.note(&now);
                 self.manager.status(&now);

@@ -323,9 +323,10 @@ fn launch(node: &Node<'_>, session: &Session, run: Run, patience: Patience) -> R
         let ended = has_ended(&child).context(|| "cannot wait for schroot")?;
         // As long as it was not waited for, the kernel says where it was.
         placed = placed || scope.as_ref().is_none_or(|scope| scope.holds(child.id()));
-        let ended = match ended {
-            true => child.try_wait().context(|| "cannot wait for schroot")?,
-            false => None,
+        let ended = if ended {
+            child.try_wait().context(|| "cannot wait for schroot")?
+        } else {
+            None
         };
         let alive = !session.processes().is_empty();
         if alive {

@@ -14,14 +14,14 @@ use std::path::Path;
 use super::Session;
 use crate::command::Run;
 
-/// Is there if systemd runs this machine: sd_booted(3).
+/// Is there if systemd runs this machine: `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
 
 /// The unit of a session's processes.
 #[derive(Debug)]
 pub(super) struct Scope {
     unit: String,
-    before: String,
+    system: String,
 }
 
 impl Scope {
@@ -41,14 +41,14 @@ impl Scope {
     fn named(session: &Session, name: &str) -> Option<Self> {
         let scope = Self {
             unit: format!("imgnode-{name}.scope"),
-            before: format!("imgnode@{}.service", session.system),
+            system: session.system.to_string(),
         };
         Path::new(BOOTED).is_dir().then_some(scope)
     }
 
     /// The same program, in the scope.
     pub(super) fn around(&self, run: Run) -> Run {
-        let Self { unit, before } = self;
+        let Self { unit, system } = self;
         run.by([
             "systemd-run",
             "--scope",
@@ -57,7 +57,8 @@ impl Scope {
             "--no-ask-password",
             "--slice=imgnode.slice",
             &format!("--unit={unit}"),
-            &format!("--property=Before={before}"),
+            &format!("--description=App of the imgnode system {system}"),
+            &format!("--property=Before=imgnode@{system}.service"),
             "--property=After=local-fs.target",
             "--",
         ])
@@ -81,12 +82,13 @@ mod tests {
     fn the_words_for_systemd_run() {
         let scope = Scope {
             unit: "imgnode-web-1-a.scope".to_owned(),
-            before: "imgnode@web.service".to_owned(),
+            system: "web".to_owned(),
         };
         let shown = format!("{:?}", scope.around(Run::new("schroot").arg("x")));
         for part in [
             "[\"systemd-run\", \"--scope\"",
-            "\"--unit=imgnode-web-1-a.scope\", \"--property=Before=imgnode@web.service\"",
+            "\"--unit=imgnode-web-1-a.scope\", \"--description=App of the imgnode system web\"",
+            "\"--property=Before=imgnode@web.service\"",
             "\"--\", \"schroot\", \"x\"]",
         ] {
             assert!(shown.contains(part), "{part} in {shown}");
