@@ -7,6 +7,7 @@
 //! a path counts as changed when its inode was, after the finished tree had been compared with what
 //! was signed. The kernel sets that time, `st_ctime` of inode(7), and no program can set it back.
 
+use std::fs;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::Result;
@@ -43,6 +44,31 @@ pub(crate) fn tell(node: &Node<'_>, record: &SystemRecord, number: u64, so: &str
     node.observer.event(Event::Note(&format!(
         "generation {number} of {system} {found}; {so}. \
          See imgnode verify {system} --generation {number}"
+    )));
+}
+
+/// Lets a session see what was changed in its generation, and says so. An overlay goes on with the
+/// files that it knows by name, and no program can make it forget one; the kernel forgets all names
+/// that nobody uses, when it is told to (`drop_caches` of proc(5)). What the app has open stays.
+pub(crate) fn show(node: &Node<'_>, record: &SystemRecord, number: u64) {
+    let keys = record.target.keeper().chroot(&record.system, number);
+    let (true, Some(generation)) = (
+        keys.iter().any(|(key, _)| *key == "union-type"),
+        record.generation(number),
+    ) else {
+        return;
+    };
+    let Ok(Some(changed)) = look(node, record, generation) else {
+        return;
+    };
+    let what = match fs::write("/proc/sys/vm/drop_caches", "2") {
+        Ok(()) => "what the app keeps open it sees as it was".to_owned(),
+        Err(error) => format!("the app may not see that, for the kernel keeps its names ({error})"),
+    };
+    let system = &record.system;
+    node.observer.event(Event::Note(&format!(
+        "generation {number} of {system} was changed in place ({changed}); \
+         {what} until it is stopped and started"
     )));
 }
 

@@ -5,11 +5,12 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use support::{Farm, wait_for};
+use support::{Farm, install_program, wait_for};
 
 /// An app that reads its greeting again when it is told to reload.
 const APP: &str = r#"#!/bin/sh
@@ -32,6 +33,7 @@ fn farm(name: &str) -> Farm {
     fs::remove_file(&app).unwrap();
     fs::write(&app, APP).unwrap();
     fs::set_permissions(&app, fs::Permissions::from_mode(0o755)).unwrap();
+    install_program(&farm.path("tree"), Path::new("/usr/bin/mv"));
     fs::write(farm.path("tree/srv/greeting"), "good morning\n").unwrap();
     farm.release(2);
     farm.install();
@@ -65,8 +67,16 @@ fn a_change_in_the_source_chroot_is_live_after_a_reload_and_named_ever_after() {
     let system = farm.system.clone();
     farm.ok(&["start", &system]);
     farm.ok(&["verify", &system]);
-    in_source(&farm, "echo good evening > /srv/greeting");
-    farm.ok(&["reload", &system]);
+    // As dpkg does: a new file, and a rename over the one that the session knows by name.
+    in_source(
+        &farm,
+        "echo good evening > /srv/new; /usr/bin/mv /srv/new /srv/greeting",
+    );
+    let told = said(&farm, &["reload", &system]);
+    assert!(
+        told.contains("was changed in place (") && told.contains("until it is stopped"),
+        "{told}"
+    );
     wait_for("the new greeting", || {
         farm.ok(&["logs", &system]).contains("good evening")
     });

@@ -38,6 +38,7 @@ pub use self::handover::{Handover, endings};
 use self::scope::Scope;
 pub use self::watch::{Fate, Look, Watch};
 use crate::command::{Run, describe, has_ended, last_lines};
+use crate::drift;
 use crate::durable;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Event;
@@ -369,6 +370,7 @@ fn launch(node: &Node<'_>, session: &Session, run: Run, patience: Patience) -> R
 pub fn reload(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Result<Session> {
     let session = running(node, &record.system)?;
     let app = App::load(node, record, session.generation)?;
+    drift::show(node, record, session.generation);
     if app.service.reload.is_empty() {
         process::signal_first(&session.root(), Signal::HUP);
     } else {
