@@ -7,8 +7,11 @@
 //! a path counts as changed when its inode was, after the finished tree had been compared with what
 //! was signed. The kernel sets that time, `st_ctime` of inode(7), and no program can set it back.
 
+use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::AtomicBool;
+
+use store::canon::Kind;
 
 use crate::error::Result;
 use crate::event::Event;
@@ -91,18 +94,31 @@ fn look(node: &Node<'_>, record: &SystemRecord, generation: &Generation) -> Resu
 
 /// What was changed in a tree after this second.
 fn since(tree: &Tree, settled: u64) -> Result<Changed> {
-    let mut changed = Changed::default();
+    let (mut changed, mut directories) = (Vec::new(), Vec::new());
     let mut walk = Walk::new(tree.reopen()?);
     while let Some(found) = walk.step()? {
         if found.changed <= settled {
             continue;
         }
-        changed.count += 1;
-        if changed.named.len() < NAMED {
-            changed.named.push(recheck::shown(&found.path));
+        match found.what {
+            Ok(entry) if entry.kind == Kind::Directory => directories.push(found.path),
+            _ => changed.push(found.path),
         }
     }
-    Ok(changed)
+    // A directory changes with what is in it; it counts where that is gone.
+    let parent = |path: &[u8]| {
+        let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        path[..end].to_vec()
+    };
+    let all = changed.iter().chain(&directories);
+    let parents: HashSet<Vec<u8>> = all.map(|path| parent(path)).collect();
+    directories.retain(|path| !parents.contains(path));
+    changed.extend(directories);
+    let named = changed.iter().take(NAMED);
+    Ok(Changed {
+        named: named.map(|path| recheck::shown(path)).collect(),
+        count: changed.len(),
+    })
 }
 
 impl std::fmt::Display for Changed {
