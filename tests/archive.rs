@@ -225,17 +225,28 @@ pub fn copy_signed_indexes(suite: &str, root: &Path) {
     piped(&mut helper, b"");
 }
 
+/// Debian's archives in this machine's apt sources, as the lines of a `sources.list(5)`.
+pub fn sources() -> String {
+    let known = index_targets("$(REPO_URI) $(RELEASE) $(COMPONENT)");
+    let of_debian = |line: &&str| line.contains("/debian/ ") || line.contains("/debian-security/ ");
+    let mut lines: Vec<&str> = known.lines().filter(of_debian).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    let keyring = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg";
+    let line = |line: &str| format!("deb [{keyring}] {line}\n");
+    lines.into_iter().map(line).collect()
+}
+
+fn index_targets(format: &str) -> String {
+    let mut command = Command::new("apt-get");
+    command.args(["indextargets", "--format", format, "Created-By: Packages"]);
+    let known = piped(&mut command, b"");
+    String::from_utf8_lossy(&known).into_owned()
+}
+
 /// The address of an archive in this machine's apt sources, by how it ends.
 pub fn archive_address(ending: &str) -> String {
-    let mut command = Command::new("apt-get");
-    let format = [
-        "indextargets",
-        "--format",
-        "$(REPO_URI)",
-        "Created-By: Packages",
-    ];
-    let known = piped(command.args(format), b"");
-    let known = String::from_utf8_lossy(&known).into_owned();
+    let known = index_targets("$(REPO_URI)");
     let url = known.lines().find(|url| url.ends_with(ending));
     let url = url.unwrap_or_else(|| panic!("apt's sources have no archive .../{ending}"));
     url.to_owned()

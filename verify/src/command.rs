@@ -482,4 +482,26 @@ mod tests {
         let words = ["a".to_owned(), "b c".to_owned(), String::new()];
         assert_eq!(join(&words), "a \"b c\" \"\"");
     }
+
+    #[test]
+    fn the_debian_package_names_what_brings_programs() {
+        let control = include_str!("../debian/control");
+        let fields = ["Depends:", "Recommends:", "Suggests:"];
+        let named: Vec<&str> = control
+            .lines()
+            .filter(|line| fields.iter().any(|field| line.starts_with(field)))
+            .flat_map(|line| line.split([' ', ',']))
+            .collect();
+        for program in [
+            "schroot",
+            "xz",
+            "btrfs",
+            "lvcreate",
+            "mkfs.xfs",
+            "mkfs.ext4",
+        ] {
+            let package = package_of(program).unwrap();
+            assert!(named.contains(&package), "{program}: {package}");
+        }
+    }
 }

@@ -114,3 +114,28 @@ pub fn architecture() -> Result<String> {
     let text = String::from_utf8(out).context(|| "dpkg names no architecture".into())?;
     Ok(text.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_package_brings_what_the_doctor_asks_for() {
+        let control = include_str!("../../debian/control");
+        let (_, depends) = control.split_once("\nDepends:").unwrap();
+        // Continued lines are indented.
+        let (depends, _) = depends.split_once("\nSuggests:").unwrap();
+        let name = |entry: &str| {
+            entry
+                .trim()
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let depends: Vec<String> = depends.split(',').map(name).collect();
+        for (what, package, _) in NEEDED.into_iter().chain([GIT]) {
+            assert!(depends.contains(&package.to_owned()), "{what}: {package}");
+        }
+    }
+}
