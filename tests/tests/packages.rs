@@ -18,13 +18,31 @@ use tests::host::Host;
 const BESIDES: &str = "bash-completion,man-db,systemd";
 
 /// Where purging may leave something; docs/packages.md.
-const LEFT: [&str; 5] = [
+const LEFT: [&str; 6] = [
     "/etc/imgbuild",
     "/etc/schroot/chroot.d/imgnode-keep.conf",
+    "/etc/schroot/imgnode",
     "/srv/imgnode",
     "/var/lib/imgbuild",
     "/var/lib/imgnode",
 ];
+
+/// The directory of the test, which is removed when this process is gone.
+struct Ground {
+    dir: PathBuf,
+    _janitor: Child,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
+        let dir = dir.keep();
+        Self {
+            _janitor: janitor(&dir),
+            dir,
+        }
+    }
+}
 
 /// A root filesystem in memory, in namespaces of its own: whatever is mounted or runs there is gone
 /// when this process is.
@@ -145,7 +163,7 @@ impl Machine {
     /// Every path there, without what installing anything changes.
     fn paths(&self) -> BTreeSet<String> {
         let script = "find / -xdev \\( -path /proc -o -path /dev -o -path /tmp -o -path /root \
-            -o -path /var/log -o -path /var/cache/apt -o -path /var/lib/apt \
+            -o -path /var/log -o -path /var/cache/apt -o -path /var/cache/man -o -path /var/lib/apt \
             -o -path /var/lib/dpkg \\) -prune -o -print";
         let root = self.root.to_str().unwrap();
         let found = Ran::of(&mut self.enter(&["chroot", root, "sh", "-c", script])).expect(0);
@@ -180,16 +198,15 @@ fn build(out: &Path) -> [PathBuf; 2] {
 #[test]
 fn both_packages_from_apt_to_purge() {
     let before = Host::look();
-    let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
-    let dir = dir.keep();
-    let _janitor = janitor(&dir);
+    let ground = Ground::new();
+    let dir = &ground.dir;
     let debs = build(&dir.join("one"));
     for (one, two) in debs.iter().zip(build(&dir.join("two"))) {
         let same = fs::read(one).unwrap() == fs::read(&two).unwrap();
         assert!(same, "two builds differ: diffoscope {one:?} {two:?}");
     }
 
-    let machine = Machine::new(&dir);
+    let machine = Machine::new(dir);
     machine.hand_over(&debs[0], "/root/imgnode.deb");
     machine.hand_over(&debs[1], "/root/imgbuild.deb");
     let install = "cd /root && apt-get -qq install --no-install-recommends \
