@@ -4,7 +4,7 @@
 //! command line cannot know (files, exit codes, where to read on) is a [`Manual`]. Each command gets
 //! a page of its own, as Git's do: `imgnode(8)`, `imgnode-install(8)`.
 //!
-//! The examples `pages` of `verify` and `builder` call [`write`]. Examples, because those link what
+//! The examples `pages` of `verify` and `builder` call [`run`]. Examples, because those link what
 //! the programs themselves must not grow by.
 //!
 //! ```text

@@ -90,6 +90,7 @@ impl Machine {
             format!("--include={BESIDES}"),
             // The next step installs.
             "--skip=cleanup/apt/lists".to_owned(),
+            "--aptopt=Dpkg::Use-Pty \"false\"".to_owned(),
         ];
         // How this machine reaches its archive is how that one does.
         for option in run(Path::new("apt-config"), ["dump", "Acquire"])
