@@ -15,3 +15,5 @@ pub mod host;
 pub mod http;
 pub mod measure;
 pub mod server;
+pub mod shell;
+pub mod vm;

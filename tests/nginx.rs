@@ -98,6 +98,14 @@ impl Nginx {
     }
 }
 
+/// The bytes that were sent as answers, in lines of a log.
+pub fn sent(log: &[String]) -> u64 {
+    let found = log.iter().filter(|line| !line.contains(" 404 "));
+    found
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
 impl Drop for Nginx {
     fn drop(&mut self) {
         // The master does not leave its worker behind after this signal.

@@ -25,12 +25,11 @@ mod nginx;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use nginx::Nginx;
-use tests::binaries::{imgbuild, imgnode, repository};
+use tests::binaries::repository;
 use tests::measure::{mega, without_security};
+use tests::shell::{Cost, Shell};
 
 /// A recipe that this benchmark has to itself.
 const KERNEL: &str = r#"name = "kernel"
@@ -114,28 +113,24 @@ fn main() {
     for subject in ["fanery", "kernel"] {
         if wanted.is_empty() || wanted.iter().any(|word| word == subject) {
             let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
-            Place { dir: dir.path() }.compare(subject, peers);
+            Place(Shell::new(dir.path())).compare(subject, peers);
         }
     }
 }
 
-/// Seconds and MiB.
-struct Cost(f64, f64);
-
 /// The directory of a subject.
-struct Place<'a> {
-    dir: &'a Path,
-}
+struct Place(Shell);
 
-impl Place<'_> {
+impl Place {
     fn compare(&self, subject: &str, peers: &[Peer]) {
         // nginx is nobody.
         let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(self.dir, open).expect("it is ours");
+        fs::set_permissions(&self.0.dir, open).expect("it is ours");
         let recipes = repository().join("recipes");
-        self.shell(&format!("cp -R '{}' recipes", recipes.display()));
-        self.shell("rm -f recipes/*.lock");
-        let path = self.dir.join(format!("recipes/{subject}.toml"));
+        self.0
+            .run(&format!("cp -R '{}' recipes", recipes.display()));
+        self.0.run("rm -f recipes/*.lock");
+        let path = self.0.dir.join(format!("recipes/{subject}.toml"));
         if subject == "kernel" {
             fs::write(&path, KERNEL).expect("it is ours");
         }
@@ -146,7 +141,7 @@ impl Place<'_> {
             eprintln!("{subject}: build version {version}");
             fs::write(&path, text).expect("it is ours");
             // A lock that is there keeps its versions.
-            self.shell(&format!(
+            self.0.run(&format!(
                 "rm -f recipes/{subject}.lock\n\
                  $imgbuild recipes/{subject}.toml > v{version}.id\n\
                  $imgbuild export \"$(cat v{version}.id)\" --format tar > v{version}.tar"
@@ -157,11 +152,11 @@ impl Place<'_> {
         );
 
         build(&without_security(&whole), 1);
-        let server = Nginx::serve(&self.dir.join("store"), "");
+        let server = Nginx::serve(&self.0.dir.join("store"), "");
         // Each is a node of its own, with what it has kept.
         let systems = ["delta", "packs", "skip"];
         for system in systems {
-            self.shell(&format!(
+            self.0.run(&format!(
                 "export IMGNODE_STATE=$PWD/state-{system}\n\
                  $imgnode init --env dev --repo {} --root store/env/dev/metadata/1.root.json\n\
                  $imgnode install {image} --as bench-{system} --target dir:$PWD/nodes",
@@ -176,20 +171,21 @@ impl Place<'_> {
         self.upgrade("packs", "packs 2 to 3", None, &server);
         self.upgrade("skip", "delta 1 to 3", Some((1, 3)), &server);
         for system in systems {
-            self.shell(&format!(
+            self.0.run(&format!(
                 "$imgnode --state state-{system} uninstall bench-{system}"
             ));
         }
         drop(server);
 
-        self.shell("rm -rf store work; for n in 1 2; do mkdir v$n; tar -C v$n -xpf v$n.tar; done");
+        self.0
+            .run("rm -rf store work; for n in 1 2; do mkdir v$n; tar -C v$n -xpf v$n.tar; done");
         for peer in peers {
             eprintln!("{subject}: {}", peer.name);
-            self.shell("rm -rf here tree; mkdir here");
-            self.shell(peer.before);
-            let make = self.measure(peer.make);
-            let fetched = self.number(peer.fetched);
-            let apply = self.measure(peer.apply);
+            self.0.run("rm -rf here tree; mkdir here");
+            self.0.run(peer.before);
+            let make = self.0.measure(peer.make);
+            let fetched = self.0.number(peer.fetched);
+            let apply = self.0.measure(peer.apply);
             row(peer.name, fetched, &make, &apply);
         }
     }
@@ -197,76 +193,21 @@ impl Place<'_> {
     /// A node's way from the version it has to the newest.
     fn upgrade(&self, system: &str, name: &str, delta: Option<(u32, u32)>, server: &Nginx) {
         eprintln!("{name}");
-        self.shell("rm -rf store/deltas");
-        let make = delta.map_or(Cost(0.0, 0.0), |(from, to)| {
-            self.measure(&format!(
+        self.0.run("rm -rf store/deltas");
+        let make = delta.map_or(Cost::default(), |(from, to)| {
+            self.0.measure(&format!(
                 "$imgbuild delta \"$(cat v{from}.id)\" \"$(cat v{to}.id)\""
             ))
         });
         let before = server.log().len();
-        let apply = self.measure(&format!(
+        let apply = self.0.measure(&format!(
             "$imgnode --state state-{system} upgrade bench-{system}"
         ));
         let log = server.log();
-        let sent = log[before..].iter().filter(|line| !line.contains(" 404 "));
-        let sent = sent.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         let used = log[before..].iter().any(|line| line.contains(".delta "));
         assert!(used || delta.is_none(), "{name}: the delta was not used");
         let name = format!("{name}, {} requests", log.len() - before);
-        row(&name, sent.sum(), &make, &apply);
-    }
-
-    /// A shell in the directory.
-    fn command(&self, program: &str) -> Command {
-        let dir = |name: &str| self.dir.join(name);
-        let mut command = Command::new(program);
-        command
-            .current_dir(self.dir)
-            .env("imgbuild", imgbuild())
-            .env("imgnode", imgnode())
-            .env("IMGBUILD_STORE", dir("store"))
-            .env("IMGBUILD_WORK", dir("work"))
-            .env("IMGBUILD_KEYS", dir("keys"))
-            .env("BORG_BASE_DIR", dir("cache"))
-            .env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Runs lines of shell; what they print.
-    fn shell(&self, script: &str) -> String {
-        let mut command = self.command("sh");
-        let out = command.args(["-euc", script]).output();
-        let out = out.unwrap_or_else(|e| panic!("{script}: {e}"));
-        let said = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "{script}: {said}");
-        String::from_utf8_lossy(&out.stdout).into_owned()
-    }
-
-    fn number(&self, script: &str) -> u64 {
-        let text = self.shell(script);
-        let number = text.trim().parse();
-        number.unwrap_or_else(|_| panic!("{script} printed no number: {text}"))
-    }
-
-    /// Runs lines of shell, measured by a parent that waits for them: getrusage(2).
-    fn measure(&self, script: &str) -> Cost {
-        const PARENT: &str = "import resource, subprocess, sys, time\n\
-            start = time.monotonic()\n\
-            ran = subprocess.run(['sh', '-euc', sys.argv[1]], stdout=sys.stderr)\n\
-            most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n\
-            print(time.monotonic() - start, most / 1024)\n\
-            sys.exit(ran.returncode)\n";
-        rustix::fs::sync();
-        let mut command = self.command("python3");
-        let out = command.args(["-c", PARENT, script]).output();
-        let out = out.unwrap_or_else(|e| panic!("{script}: {e}"));
-        let said = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "{script}: {said}");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        let mut numbers = text.split_whitespace().map(|word| word.parse().ok());
-        let mut next = || numbers.next().flatten().expect("it prints two numbers");
-        Cost(next(), next())
+        row(&name, nginx::sent(&log[before..]), &make, &apply);
     }
 }
 
@@ -274,9 +215,9 @@ fn row(name: &str, fetched: u64, make: &Cost, apply: &Cost) {
     println!(
         "| {name} | {:.1} MB | {:.1} s | {:.0} MiB | {:.1} s | {:.0} MiB |",
         mega(fetched),
-        make.0,
-        make.1,
-        apply.0,
-        apply.1
+        make.seconds,
+        make.memory,
+        apply.seconds,
+        apply.memory
     );
 }

@@ -1,12 +1,20 @@
 //! The main job, end to end: `recipes/fanery.toml` becomes an image, the image
 //! a running application, and the machine is afterwards as it was before.
 
+#[path = "../../nginx.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
+mod nginx;
+mod volumes;
+
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tests::bench::janitor;
 use tests::binaries::{Ran, imgbuild, imgnode, repository};
 use tests::host::Host;
 use tests::http;
@@ -14,44 +22,101 @@ use tests::http;
 const HEADER: &str = "X-Fanery-Call: true";
 const SYSTEM: &str = "FaneryTest";
 
-/// A directory with everything of one test: recipe, store, work, node.
+/// A directory with recipes, keys, and two stores: the first release, and both.
 struct Bench {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
+    // Ours is the other end of its standard input.
+    _janitor: Child,
+}
+
+/// The one bench of this program; its tests take turns.
+fn bench() -> MutexGuard<'static, Bench> {
+    static BENCH: OnceLock<Mutex<Bench>> = OnceLock::new();
+    let bench = BENCH.get_or_init(|| Mutex::new(Bench::new()));
+    // A failed test must not fail the others.
+    bench.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Bench {
+    /// Builds the recipe, then with one more file.
     fn new() -> Self {
         // Not below /tmp: it may be a tmpfs, too small for an image.
         let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
-        let status = Command::new("cp")
-            .arg("-R")
-            .arg(repository().join("recipes"))
-            .arg(dir.path())
-            .status()
-            .expect("cp runs");
-        assert!(status.success());
+        let dir = dir.keep();
+        let bench = Self {
+            _janitor: janitor(&dir),
+            dir,
+        };
+        // Who serves it is nobody.
+        bench.shell("chmod 755 .");
+        bench.shell(&format!(
+            "cp -R '{}' .",
+            repository().join("recipes").display()
+        ));
         // The test locks for itself.
-        let _ = fs::remove_file(dir.path().join("recipes/fanery.lock"));
-        Self { dir }
+        bench.shell("rm -f recipes/fanery.lock");
+        // An emulated machine needs longer than the recipe gives.
+        let health = "[service.health]";
+        bench.shell(&format!(
+            "sed -i 's/^{}$/&\nwithin = \"10m\"/' recipes/fanery.toml",
+            health.replace(['[', ']'], ".")
+        ));
+
+        let before = Host::look();
+        let built = bench.build(&["recipes/fanery.toml"]).expect(0);
+        let image = built.stdout.trim().to_owned();
+        assert!(image.starts_with("blake3:") && image.len() == 71, "{image}");
+        assert!(
+            built.stderr.contains("made the environment `dev`"),
+            "{}",
+            built.stderr
+        );
+        Host::look().assert_clean_since(&before);
+        let again = bench.build(&["recipes/fanery.toml"]).expect(0);
+        assert_eq!(again.stdout.trim(), image);
+        assert!(again.stderr.contains("up to date"), "{}", again.stderr);
+
+        bench.shell("cp -al store first");
+        let second = "\n[[file]]\npath = \"/etc/second\"\ncontent = \"2\"\n";
+        let recipe = bench.path("recipes/fanery.toml");
+        let text = fs::read_to_string(&recipe).expect("it is there");
+        fs::write(&recipe, text + second).expect("it is ours");
+        bench.build(&["recipes/fanery.toml"]).expect(0);
+        bench.shell("touch store/second");
+        bench
+    }
+
+    /// Lets `served` be the store with the first release, or the one with both.
+    fn serve(&self, store: &str) {
+        let new = self.path("new");
+        symlink(store, &new).expect("it is not there");
+        fs::rename(new, self.path("served")).expect("it is ours");
+    }
+
+    /// Runs lines of shell in the directory.
+    fn shell(&self, script: &str) {
+        let mut command = Command::new("sh");
+        command.current_dir(&self.dir).args(["-euc", script]);
+        Ran::of(&mut command).expect(0);
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     fn build(&self, arguments: &[&str]) -> Ran {
-        self.build_in("work", arguments)
+        self.build_from("store", arguments)
     }
 
-    fn build_in(&self, work: &str, arguments: &[&str]) -> Ran {
+    fn build_from(&self, store: &str, arguments: &[&str]) -> Ran {
         Ran::of(
             Command::new(imgbuild())
-                .current_dir(self.dir.path())
+                .current_dir(&self.dir)
                 .args(arguments)
                 .arg("--store")
-                .arg(self.path("store"))
+                .arg(self.path(store))
                 .arg("--work")
-                .arg(self.path(work))
+                .arg(self.path("work"))
                 .arg("--keys")
                 .arg(self.path("keys")),
         )
@@ -104,26 +169,12 @@ impl Bench {
 
 #[test]
 fn fanery_from_recipe_to_answer() {
-    let bench = Bench::new();
+    let bench = bench();
     let before = Host::look();
-
-    let built = bench.build(&["recipes/fanery.toml"]).expect(0);
-    let image = built.stdout.trim().to_owned();
-    assert!(image.starts_with("blake3:") && image.len() == 71, "{image}");
-    assert!(
-        built.stderr.contains("made the environment `dev`"),
-        "{}",
-        built.stderr
-    );
-    Host::look().assert_clean_since(&before);
-
-    let again = bench.build(&["recipes/fanery.toml"]).expect(0);
-    assert_eq!(again.stdout.trim(), image);
-    assert!(again.stderr.contains("up to date"), "{}", again.stderr);
-
+    bench.serve("first");
     refused_when_altered(&bench);
 
-    bench.init("node", &bench.path("store")).expect(0);
+    bench.init("node", &bench.path("served")).expect(0);
     bench.install("node", SYSTEM).expect(0);
     serve_and_switch(&bench);
     bench.node(&["verify", SYSTEM]).expect(0);
@@ -153,16 +204,7 @@ fn serve_and_switch(bench: &Bench) {
     bench.node(&["reload", SYSTEM]).expect(0);
     load.end("two reloads");
 
-    // The same tree, released once more.
-    let recipe = bench.path("recipes/fanery.toml");
-    let text = fs::read_to_string(&recipe).expect("it is there");
-    let health = "[service.health]\n";
-    fs::write(
-        &recipe,
-        text.replace(health, &format!("{health}within = \"2m\"\n")),
-    )
-    .expect("it is ours");
-    bench.build(&["recipes/fanery.toml"]).expect(0);
+    bench.serve("store");
     let load = Load::start(port, "/hello/y.json");
     bench.node(&["upgrade", SYSTEM]).expect(0);
     assert_eq!(generation(), Some(2));
@@ -239,7 +281,7 @@ impl Drop for Load {
 
 /// One changed byte anywhere: exit code 3, one line, nothing installed.
 fn refused_when_altered(bench: &Bench) {
-    let whole = bench.path("store");
+    let whole = bench.path("first");
     let altered = bench.path("altered");
     // Part of the path of a file; of several, the largest is altered.
     let cases = [
