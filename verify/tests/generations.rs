@@ -167,3 +167,56 @@ fn going_back_works_without_the_environment_but_not_to_another_one() {
     assert!(said.contains("this node follows dev"), "{said}");
     farm.close();
 }
+
+#[test]
+fn nothing_goes_back_to_what_was_revoked() {
+    let farm = Farm::new("revoked");
+    let system = farm.system.clone();
+    farm.install();
+    farm.release(2);
+    farm.ok(&["upgrade", &system]);
+    farm.revoke(1, "CVE-2026-12345");
+    let refused = |why: &str| {
+        let said = farm.fails(&["rollback", &system], 3);
+        assert!(
+            said.contains("revoked") && said.contains("dev"),
+            "{why}: {said}"
+        );
+        let said = farm.fails(&["switch", &system, "1"], 3);
+        assert!(said.contains("revoked"), "{why}: {said}");
+        assert_eq!(farm.status()["systems"][0]["generation"], 2, "{why}");
+    };
+    refused("the environment says so");
+    // What was heard once is known without the environment.
+    fs::rename(farm.path("store"), farm.path("away")).unwrap();
+    refused("the environment said so");
+    fs::rename(farm.path("away"), farm.path("store")).unwrap();
+    let generations = farm.status()["systems"][0]["generations"].clone();
+    assert!(
+        generations[0]["barred"]
+            .as_str()
+            .unwrap()
+            .contains("revoked"),
+        "{generations}"
+    );
+    farm.ok(&["verify", &system]);
+
+    // The active one is not taken away from under its app; nobody can install it anew.
+    farm.ok(&["start", &system]);
+    farm.revoke(2, "CVE-2026-54321");
+    farm.ok(&["reload", &system]);
+    let other = format!("{system}-b");
+    let target = farm.target();
+    let said = farm.fails(&["install", "web", "--as", &other, "--target", &target], 3);
+    assert!(said.contains("revoked"), "{said}");
+    let said = farm.fails(&["upgrade", &system], 3);
+    assert!(said.contains("revoked"), "{said}");
+    fs::write(farm.path("tree/etc/mended"), "3").unwrap();
+    farm.release(3);
+    farm.ok(&["upgrade", &system]);
+    assert_eq!(farm.status()["systems"][0]["generation"], 3);
+    let said = farm.fails(&["rollback", &system], 3);
+    assert!(said.contains("revoked"), "{said}");
+    farm.ok(&["stop", &system]);
+    farm.close();
+}

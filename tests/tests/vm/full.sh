@@ -28,15 +28,17 @@ thin
 [ ! -e /etc/schroot/chroot.d/imgnode-Thin.conf ]
 imgnode status
 
-# midway VOLUME COMMAND...: held still when its volume is there, until somebody else has taken the rest
-# of the pool. It must fail.
+# midway COMMAND...: held still when it begins to write, until somebody else has taken the rest of the
+# pool. It must fail.
 midway() {
-    volume=$1
-    shift
     lvcreate -q -y --thin --virtualsize 300M --name greedy web/pool
     "$@" 2>err &
     node=$!
-    until [ -e "/dev/web/$volume" ]; do kill -0 $node; done
+    set +x
+    until grep -q '^writing ' err; do
+        kill -0 $node || { cat err; exit 1; }
+    done
+    set -x
     kill -STOP $node
     dd if=/dev/urandom of=/dev/web/greedy bs=64k oflag=direct 2>/dev/null || true
     thin
@@ -52,14 +54,15 @@ midway() {
 
 # With room for the first generation when it begins, and not later.
 lvextend -q --size 80M web/pool
-midway imgnode-Thin.1 imgnode install web --as Thin --target lvm-thin:web/pool:400M:ext4
+midway imgnode install web --as Thin --target lvm-thin:web/pool:400M:ext4
 [ "$(lvs --noheadings -o lv_name web | tr -d ' ')" = pool ]
 [ ! -e /etc/schroot/chroot.d/imgnode-Thin.conf ]
 imgnode install web --as Thin --target lvm-thin:web/pool:400M:ext4
 
 # The same with the next one.
+lvextend -q --size 160M web/pool
 rm -rf served/env && cp -a /job/env-2 served/env
-midway imgnode-Thin.2 imgnode upgrade Thin
+midway imgnode upgrade Thin
 [ "$(imgnode status --json | tr -d '\n ' | grep -o '"generation":[0-9]*' | head -n 1)" = '"generation":1' ]
 imgnode verify Thin
 [ "$(schroot -c Thin -d / -- cat /etc/version)" = 1 ]

@@ -240,6 +240,22 @@ impl Farm {
         fs::write(self.path("root.json"), environment.root_bytes()).unwrap();
     }
 
+    /// Revokes the image of the release of that number.
+    pub(crate) fn revoke(&self, seq: u64, reason: &str) {
+        let now = Timestamp::now();
+        let store = WritableStore::open_or_create(self.path("store")).unwrap();
+        let dev: EnvName = "dev".parse().unwrap();
+        let keys = RoleKeys::load(&self.path("keys"), &dev).unwrap();
+        let mut environment = Environment::open(&store, &dev).unwrap();
+        let releases = environment.releases().unwrap();
+        let release = releases.iter().find(|one| one.seq == seq).unwrap();
+        let mut change = environment
+            .draft_revocation(&release.image, reason, None, now)
+            .unwrap();
+        environment.sign(&mut change, &[&*keys.targets]).unwrap();
+        assert!(environment.publish(&change, &[&*keys.online], now).unwrap());
+    }
+
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         // A virtual machine has the program elsewhere than the machine that built it.
         let program = std::env::var_os("IMGNODE_TEST_PROGRAM");
