@@ -43,14 +43,16 @@ const PACKAGES: &[&str] = &[
 
 /// Runs the job, says how it ended, and switches the machine off.
 const INIT: &str = "#!/bin/sh
-exec >/dev/ttyS1 2>&1 </dev/null
+exec </dev/null
 ip link set eth0 up
 ip address add 10.0.2.15/24 dev eth0
 ip route add default via 10.0.2.2
 mount -o ro /dev/vdb /job
 cd /root
-/job/run
-printf '\\n%s %s\\n' 'the job ended with' $?
+{
+    /job/run
+    printf '\\n%s %s\\n' 'the job ended with' $?
+} 2>&1 | cat >/dev/ttyS1
 exec systemctl --no-block poweroff
 ";
 

@@ -55,12 +55,13 @@ impl Bench {
         ));
         // The test locks for itself.
         bench.shell("rm -f recipes/fanery.lock");
+        let recipe = bench.path("recipes/fanery.toml");
+        let text = fs::read_to_string(&recipe).expect("it was copied");
         // An emulated machine needs longer than the recipe gives.
-        let health = "[service.health]";
-        bench.shell(&format!(
-            "sed -i 's/^{}$/&\nwithin = \"10m\"/' recipes/fanery.toml",
-            health.replace(['[', ']'], ".")
-        ));
+        let health = "[service.health]\n";
+        assert!(text.contains(health), "{text}");
+        let text = text.replace(health, &format!("{health}within = \"10m\"\n"));
+        fs::write(&recipe, &text).expect("it is ours");
 
         let before = Host::look();
         let built = bench.build(&["recipes/fanery.toml"]).expect(0);
@@ -78,8 +79,6 @@ impl Bench {
 
         bench.shell("cp -al store first");
         let second = "\n[[file]]\npath = \"/etc/second\"\ncontent = \"2\"\n";
-        let recipe = bench.path("recipes/fanery.toml");
-        let text = fs::read_to_string(&recipe).expect("it is there");
         fs::write(&recipe, text + second).expect("it is ours");
         bench.build(&["recipes/fanery.toml"]).expect(0);
         bench.shell("touch store/second");

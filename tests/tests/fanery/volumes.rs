@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use tests::binaries::{Ran, imgnode};
+use tests::binaries::{Ran, imgnode, repository};
 use tests::vm::{Disks, HOST, Machine};
 
 use super::nginx::Nginx;
@@ -20,8 +20,8 @@ fn fanery_on_volumes() {
     let job = bench.path("job");
     fs::create_dir(&job).expect("it is new");
     let write = |name: &str, text: &str| fs::write(job.join(name), text).expect("it is ours");
-    let repository = format!("http://{HOST}:{}/served", server.port());
-    write("settings", &format!("repository={repository}\n"));
+    let url = format!("http://{HOST}:{}/served", server.port());
+    write("settings", &format!("repository={url}\n"));
     write("run", include_str!("volumes.sh"));
     let executable = fs::Permissions::from_mode(0o755);
     fs::set_permissions(job.join("run"), executable).expect("it is ours");
@@ -35,11 +35,18 @@ fn fanery_on_volumes() {
     let export: Ran = bench.build_from("first", &["export", "fanery-node", "-o", &tarball]);
     export.expect(0);
 
+    let units = job.join("systemd");
+    fs::create_dir(&units).expect("it is new");
+    for unit in fs::read_dir(repository().join("verify/systemd")).expect("the units") {
+        let unit = unit.expect("it can be read");
+        fs::copy(unit.path(), units.join(unit.file_name())).expect("it can be copied");
+    }
+
     let machine = Machine::new("fanery", Disks::Fast);
     let mut boot = machine.boot(&job);
     boot.wait_for("wanted: the second release", PATIENCE);
     bench.serve("store");
-    let said = boot.end(PATIENCE);
-    println!("{said}");
+    println!("{}", boot.end(PATIENCE));
+    println!("{}", machine.boot(&job).end(PATIENCE));
     fs::remove_dir_all(job).expect("it is ours");
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fanery on volumes: from a tarball carried by hand and from a web server, started, upgraded and
-# rolled back while it is asked.
+# rolled back while it is asked; at the second boot, whether it came up by itself.
 set -eu
 export PATH="/job:$PATH"
 . /job/settings
@@ -34,8 +34,31 @@ under_load() {
 
 # A session of a volume is a snapshot of it: its kind and its origin.
 snapshot_of() {
-    lvs --noheadings -o lv_attr,origin web | grep "^  $1.* $2\$"
+    lvs --noheadings -o lv_attr,origin web | grep "^  $1.* $2 *\$"
 }
+
+if [ -e booted ]; then
+    say 'booted again'
+    systemctl start imgnode@Fanery
+    systemctl show -p ActiveState -p NRestarts -p StatusText imgnode@Fanery
+    [ "$(ask 8002)" = '"hello x"' ]
+    journalctl -b -o short-monotonic --no-hostname -u imgnode@Fanery -u schroot
+    imgnode status
+    snapshot_of V imgnode-Fanery.1
+    [ "$(systemctl show -P NRestarts imgnode@Fanery)" = 0 ]
+    systemctl disable --now imgnode@Fanery
+    ! ask 8002
+    imgnode uninstall Fanery
+    [ "$(lvs --noheadings -o lv_name web | tr -d ' ')" = pool ]
+    exit
+fi
+touch booted
+cp /job/imgnode /usr/bin/
+cp /job/systemd/* /etc/systemd/system/
+mkdir -p /etc/imgnode
+printf 'IMGNODE_LISTEN=%s\nIMGNODE_ARGS=%s\n' 127.0.0.1:8002 '--workers 1 --timeout 600' \
+    >/etc/imgnode/Fanery.env
+systemctl daemon-reload
 
 vgcreate -q web /dev/vdc
 lvcreate -q -y --type thin-pool --name pool --size 12G web
@@ -47,7 +70,7 @@ say 'the same over HTTP, on a thin volume'
 imgnode install fanery-node --as Fanery --target lvm-thin:web/pool:3G
 say 'both start'
 imgnode start Carried --listen 127.0.0.1:8001 -- --workers 1 --timeout 600
-imgnode start Fanery --listen 127.0.0.1:8002 -- --workers 1 --timeout 600
+systemctl enable --now imgnode@Fanery
 [ "$(ask 8001)" = '"hello x"' ]
 [ "$(ask 8002)" = '"hello x"' ]
 lvs -o lv_name,lv_attr,lv_size,origin,data_percent web
@@ -69,7 +92,6 @@ imgnode stop Carried --timeout 300
 
 say 'upgrade on lvm-thin'
 under_load 'upgrade on lvm-thin' imgnode upgrade Fanery --timeout 300
-[ "$(imgnode status Fanery --json | tr -d ' \n' | grep -o '"session":{"id":"[^"]*","generation":[0-9]*')" != '' ]
 [ "$(schroot -c Fanery -d / -- cat /etc/second)" = 2 ]
 snapshot_of V imgnode-Fanery.2
 under_load 'rollback on lvm-thin' imgnode rollback Fanery --timeout 300
@@ -77,9 +99,9 @@ under_load 'rollback on lvm-thin' imgnode rollback Fanery --timeout 300
 say 'verify'
 imgnode verify Fanery
 imgnode status
-imgnode stop Fanery --timeout 300
-lvs -o lv_name,lv_attr,lv_size,origin,data_percent web
 say 'clean up'
 imgnode gc --keep 0
 imgnode uninstall Carried
+lvs -o lv_name,lv_attr,lv_size,origin,data_percent web
 [ "$(lvs --noheadings -o lv_name web | grep -c carried)" = 0 ]
+systemctl show -p ActiveState -p NRestarts -p StatusText imgnode@Fanery
