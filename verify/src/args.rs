@@ -66,6 +66,7 @@ enum LowCommand {
     ///
     /// Trusts the root metadata in FILE, which must have reached this node in a way that nobody
     /// could tamper with, and reads the environment's metadata once. A node follows one environment.
+    /// Given another address of the same one, it keeps its trust, and FILE is not read.
     #[command(
         after_help = "Example:\n  imgnode init --env prod --repo /srv/store --root prod.root.json"
     )]

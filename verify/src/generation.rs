@@ -64,6 +64,9 @@ pub struct Generation {
     /// the oldest release that may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barred: Option<String>,
+    /// Whether it is because the image was revoked: then it may not be started either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoked: bool,
 }
 
 impl SystemRecord {
@@ -146,6 +149,7 @@ pub(crate) mod tests {
                 installed: 1_700_000_000,
                 settled: None,
                 barred: None,
+                revoked: false,
             })
             .collect();
         SystemRecord {

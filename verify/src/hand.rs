@@ -25,7 +25,7 @@ use store::manifest::Manifest;
 use crate::command::{Run, Stream};
 use crate::drift;
 use crate::durable;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 use crate::extract::Extractor;
 use crate::install::{Installed, Request, Step, Tally, Writing, finish, journaled, plan, settle};
@@ -188,24 +188,23 @@ fn refused(error: store::Error) -> Error {
 /// Asks the environment, if it can be reached, whether the release may still run.
 fn ask(node: &Node<'_>, config: &NodeConfig, release: &Verified) -> Result<()> {
     let name = &release.manifest.name;
-    let asked = trust::store(node, config)
-        .map_err(|error| Error::failed(error.to_string()))
-        .and_then(|store| trust::bar(node, config, &store, name, release.seq, &release.image));
-    match asked {
-        Ok(None) => Ok(()),
-        Ok(Some(why)) => Err(Error::refused(format!(
+    let bar = match trust::ask_if_it_answers(node, config)? {
+        Ok(asked) => asked.bar(name, release.seq, &release.image)?,
+        Err(why) => {
+            node.observer.event(Event::Note(&format!(
+                "the environment {} cannot be asked whether release {} may still run: {why}",
+                config.environment, release.seq
+            )));
+            None
+        }
+    };
+    match bar {
+        None => Ok(()),
+        Some(bar) => Err(Error::refused(format!(
             "release {} of {name} may not run in {}",
             release.seq, config.environment
         ))
-        .cause(why)),
-        Err(error) if error.kind() == Kind::Failed => {
-            node.observer.event(Event::Note(&format!(
-                "the environment {} cannot be asked whether release {} may still run: {error}",
-                config.environment, release.seq
-            )));
-            Ok(())
-        }
-        Err(error) => Err(error),
+        .cause(bar.why)),
     }
 }
 

@@ -13,7 +13,8 @@
 //! recheck        the tree on disk -> is it the image (walk: reading it; packages: whose file)
 //! drift          was a generation changed in place since
 //! schroot        the generation -> a chroot of the system's name
-//! generation     which generations a system has and which is active (switch, collect: changing it)
+//! generation     which generations a system has and which is active (switch, collect: changing it;
+//!                bars: which of them may run)
 //! session        the chroot -> running processes (process: finding and ending them)
 //! ```
 //! Around them: [`install`] is the flow ([`hand`]: the same for a tarball), [`journal`] undoes or finishes what a kill interrupted,
@@ -21,6 +22,7 @@
 //! here prints, reads environment variables or knows a home directory; [`event`] is how the command
 //! line hears what happens.
 
+pub mod bars;
 pub mod beneath;
 pub mod collect;
 pub mod command;

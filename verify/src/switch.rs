@@ -2,12 +2,14 @@
 //!
 //! Going back is what an operator does when something is wrong, so it needs neither the store nor
 //! the time to write a tree: one rename. What may be gone back to is the environment's to say. Its
-//! newest word is asked for first and remembered in the record; where it cannot be reached, the
-//! remembered word counts. A revoked image, a release below the oldest allowed one, and a release of
-//! an environment that this node does not follow any more stay barred.
+//! newest word is asked for first and remembered in the record (see `bars`); where it cannot be
+//! reached, or what it says ran out, the remembered word counts. A revoked image, a release below the
+//! oldest allowed one, and a release of an environment that this node does not follow any more stay
+//! barred.
 
+use crate::bars;
 use crate::drift;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::generation::SystemRecord;
 use crate::journal::{self, Operation, Pending, Phase};
@@ -16,7 +18,6 @@ use crate::session::{self, Handover, Patience};
 use crate::state::{Lock, SCHEMA, now};
 use crate::system::SystemName;
 use crate::target::Desk;
-use crate::trust;
 
 /// Which generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,14 +70,14 @@ pub fn switch(
             traffic,
         });
     }
-    let before = consult(node, &lock, before)?;
+    let before = bars::consult(node, &lock, before)?;
     let wanted = before.generation(number);
     if let Some(why) = wanted.and_then(|wanted| wanted.barred.as_ref()) {
         return Err(Error::refused(format!(
             "generation {number} of {system} may not run any more"
         ))
         .cause(why.clone())
-        .hint(format!("imgnode upgrade {system}")));
+        .hint(bars::elsewhere(&before)));
     }
     let record = carry_out(node, &lock, &before, number)?;
     let traffic = session::take_over(node, &lock, Some(&before), &record, patience)?;
@@ -96,39 +97,6 @@ fn have(record: &SystemRecord) -> String {
     format!("its generations: {}", numbers.join(", "))
 }
 
-/// Asks the environment which generations may run, and remembers what it says.
-fn consult(node: &Node<'_>, lock: &Lock, mut record: SystemRecord) -> Result<SystemRecord> {
-    let config = node.config()?;
-    // A store that is not there says nothing; metadata that is there and wrong is refused.
-    let bars = trust::store(node, &config)
-        .map_err(|error| Error::failed(error.to_string()))
-        .and_then(|store| trust::bars(node, &config, &store, &record));
-    let old = record.clone();
-    match bars {
-        Ok(bars) => {
-            for (generation, bar) in record.generations.iter_mut().zip(bars) {
-                generation.barred = bar;
-            }
-        }
-        Err(error) if error.kind() == Kind::Failed => {
-            node.observer.event(Event::Note(&format!(
-                "the environment {} cannot be asked, so its last word counts: {error}",
-                config.environment
-            )));
-            for generation in &mut record.generations {
-                if generation.environment != config.environment {
-                    generation.barred = Some(trust::another_environment(generation, &config));
-                }
-            }
-        }
-        Err(error) => return Err(error),
-    }
-    if record != old {
-        node.state.set_system(lock, &record.system, Some(&record))?;
-    }
-    Ok(record)
-}
-
 /// Switches without asking anybody.
 pub(crate) fn carry_out(
     node: &Node<'_>,
@@ -136,8 +104,32 @@ pub(crate) fn carry_out(
     before: &SystemRecord,
     number: u64,
 ) -> Result<SystemRecord> {
-    let system = &before.system;
-    let after = before.switched(number);
+    become_active(node, lock, before, before.switched(number))
+}
+
+/// Switches back from a generation that did not work, as if it had never been active: the previous
+/// one is the one that was so before.
+pub(crate) fn give_up(
+    node: &Node<'_>,
+    lock: &Lock,
+    failed: &SystemRecord,
+    before: &SystemRecord,
+) -> Result<SystemRecord> {
+    let after = SystemRecord {
+        active: before.active,
+        previous: before.previous,
+        ..failed.clone()
+    };
+    become_active(node, lock, failed, after)
+}
+
+fn become_active(
+    node: &Node<'_>,
+    lock: &Lock,
+    before: &SystemRecord,
+    after: SystemRecord,
+) -> Result<SystemRecord> {
+    let (system, number) = (&before.system, after.active);
     let desk = Desk::of(node, system);
     if !before.target.keeper().exists(&desk, number)? {
         let place = before.target.keeper().location(system, number);

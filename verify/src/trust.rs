@@ -16,7 +16,6 @@ use store::{Access, ImageId, ImageName, Store};
 
 use crate::durable;
 use crate::error::{Context, Error, Kind, Result};
-use crate::generation::{Generation, SystemRecord};
 use crate::kept::Kept;
 use crate::node::Node;
 use crate::state::NodeConfig;
@@ -42,6 +41,11 @@ pub fn init(node: &Node<'_>, config: &NodeConfig, root: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Whether this node trusts anybody.
+pub fn is_there(node: &Node<'_>) -> bool {
+    node.state.trust().join("root.json").exists()
+}
+
 /// Forgets all trust, so that `init` can start again.
 pub fn reset(node: &Node<'_>) -> Result<()> {
     if node.state.trust().exists() {
@@ -50,63 +54,77 @@ pub fn reset(node: &Node<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The newest release of an image, after a look at the environment's newest metadata.
-pub fn newest(node: &Node<'_>, config: &NodeConfig, name: &ImageName) -> Result<Verified> {
-    let store = store(node, config)?;
-    let client = refresh(node, config, &store)?;
-    Ok(client.release(store.backend(), name)?)
+/// Why a release may not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bar {
+    /// In words.
+    pub why: String,
+    /// Whether its image was revoked: then it may not be started either.
+    pub revoked: bool,
 }
 
-/// For each generation of a system why it may not run, after a look at the environment's newest
-/// metadata; nothing for those that may.
-pub fn bars(
-    node: &Node<'_>,
-    config: &NodeConfig,
-    store: &Store,
-    record: &SystemRecord,
-) -> Result<Vec<Option<String>>> {
-    let client = refresh(node, config, store)?;
-    let bar = |generation: &Generation| {
-        if generation.environment != config.environment {
-            return Ok(Some(another_environment(generation, config)));
+impl Bar {
+    /// For what stays as it is but is not gone back to.
+    pub fn to_return(why: String) -> Self {
+        Self {
+            why,
+            revoked: false,
         }
-        barred(
-            &client,
-            store,
-            &record.image_name,
-            generation.seq,
-            &generation.image,
-        )
+    }
+}
+
+/// An environment whose newest metadata was verified a moment ago.
+pub struct Asked {
+    client: Client,
+    store: Store,
+}
+
+/// Fetches and verifies the newest metadata of the environment.
+pub fn ask(node: &Node<'_>, config: &NodeConfig) -> Result<Asked> {
+    let store = store(node, config)?;
+    let mut client = client(node, config)?;
+    client.refresh(store.backend(), Timestamp::now())?;
+    Ok(Asked { client, store })
+}
+
+/// The same; an environment that cannot be reached, or has nothing to say that did not run out, is
+/// no error but the reason for that. What is there and wrong is refused.
+pub fn ask_if_it_answers(node: &Node<'_>, config: &NodeConfig) -> Result<Result<Asked, Error>> {
+    let store = match store(node, config) {
+        Ok(store) => store,
+        Err(error) => return Ok(Err(error)),
     };
-    record.generations.iter().map(bar).collect()
+    let mut client = client(node, config)?;
+    match client.refresh(store.backend(), Timestamp::now()) {
+        Ok(()) => Ok(Ok(Asked { client, store })),
+        Err(error) if error.kind() == Reason::Expired || error.class() == Class::Failed => {
+            Ok(Err(error.into()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// Why one release may not run, after a look at the environment's newest metadata; nothing if it may.
-pub fn bar(
-    node: &Node<'_>,
-    config: &NodeConfig,
-    store: &Store,
-    name: &ImageName,
-    seq: u64,
-    image: &ImageId,
-) -> Result<Option<String>> {
-    barred(&refresh(node, config, store)?, store, name, seq, image)
-}
+impl Asked {
+    /// The newest release of an image.
+    pub fn newest(&self, name: &ImageName) -> Result<Verified> {
+        Ok(self.client.release(self.store.backend(), name)?)
+    }
 
-fn barred(
-    client: &Client,
-    store: &Store,
-    name: &ImageName,
-    seq: u64,
-    image: &ImageId,
-) -> Result<Option<String>> {
-    match client.release_seq(store.backend(), name, seq) {
-        Ok(release) if release.image == *image => Ok(None),
-        Ok(_) => Ok(Some(format!("release {seq} of {name} is another image"))),
-        Err(error) => match error.kind() {
-            Reason::Revoked | Reason::TooOld | Reason::NoRelease => Ok(Some(error.to_string())),
-            _ => Err(Error::from(error)),
-        },
+    /// Why one release may not run; nothing if it may.
+    pub fn bar(&self, name: &ImageName, seq: u64, image: &ImageId) -> Result<Option<Bar>> {
+        match self.client.allowed(name, seq) {
+            Ok(released) if released == *image => Ok(None),
+            Ok(_) => Ok(Some(Bar::to_return(format!(
+                "release {seq} of {name} is another image"
+            )))),
+            Err(error) => match error.kind() {
+                kind @ (Reason::Revoked | Reason::TooOld | Reason::NoRelease) => Ok(Some(Bar {
+                    why: error.to_string(),
+                    revoked: kind == Reason::Revoked,
+                })),
+                _ => Err(Error::from(error)),
+            },
+        }
     }
 }
 
@@ -149,16 +167,8 @@ pub fn targets_keys(node: &Node<'_>) -> Result<(Vec<PublicKey>, u64)> {
     Ok((keys.collect(), role.threshold))
 }
 
-/// Why a generation of another environment may not run.
-pub fn another_environment(generation: &Generation, config: &NodeConfig) -> String {
-    format!(
-        "it was released by {}, and this node follows {}",
-        generation.environment, config.environment
-    )
-}
-
-fn refresh(node: &Node<'_>, config: &NodeConfig, store: &Store) -> Result<Client> {
-    let mut client = Client::open(&node.state.trust())?;
+fn client(node: &Node<'_>, config: &NodeConfig) -> Result<Client> {
+    let client = Client::open(&node.state.trust())?;
     if *client.env() != config.environment {
         return Err(Error::refused(format!(
             "{} holds the trust of another environment",
@@ -171,7 +181,6 @@ fn refresh(node: &Node<'_>, config: &NodeConfig, store: &Store) -> Result<Client
         ))
         .hint("imgnode init --reset"));
     }
-    client.refresh(store.backend(), Timestamp::now())?;
     Ok(client)
 }
 

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use support::Farm;
 
@@ -211,12 +212,46 @@ fn nothing_goes_back_to_what_was_revoked() {
     assert!(said.contains("revoked"), "{said}");
     let said = farm.fails(&["upgrade", &system], 3);
     assert!(said.contains("revoked"), "{said}");
+    // But it is not started again, neither by hand nor as a service.
+    let status = farm.ok(&["status"]);
+    assert!(status.contains("barred     release 2 of web"), "{status}");
+    assert_eq!(farm.status()["systems"][0]["session"]["state"], "running");
+    farm.ok(&["stop", &system]);
+    for word in ["start", "run"] {
+        let said = farm.fails(&[word, &system], 3);
+        assert!(said.contains("CVE") || said.contains("revoked"), "{said}");
+        assert!(said.contains("hint: imgnode upgrade"), "{said}");
+    }
+    assert!(farm.status()["systems"][0]["session"].is_null());
     fs::write(farm.path("tree/etc/mended"), "3").unwrap();
     farm.release(3);
     farm.ok(&["upgrade", &system]);
     assert_eq!(farm.status()["systems"][0]["generation"], 3);
     let said = farm.fails(&["rollback", &system], 3);
     assert!(said.contains("revoked"), "{said}");
+    farm.ok(&["start", &system]);
     farm.ok(&["stop", &system]);
+    farm.close();
+}
+
+#[test]
+fn going_back_works_when_the_metadata_ran_out() {
+    let farm = Farm::new("stale");
+    let system = farm.system.clone();
+    farm.install();
+    farm.release(2);
+    farm.ok(&["upgrade", &system]);
+    let long_ago = Timestamp::now() - SignedDuration::from_hours(24 * 400);
+    farm.release_at(3, long_ago);
+    let said = farm.fails(&["upgrade", &system], 3);
+    assert!(said.contains("ran out"), "{said}");
+    let output = farm.run(&["rollback", &system]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("its last word counts") && said.contains("ran out"),
+        "{said}"
+    );
+    assert_eq!(farm.status()["systems"][0]["generation"], 1);
     farm.close();
 }

@@ -232,6 +232,9 @@ fn a_generation_that_does_not_work_never_answers() {
         assert!(said.contains("stays on generation 1"), "{said}");
         assert!(said.contains(why), "{said}");
         assert_eq!(served.generations(), (1, 1), "{mode}");
+        // Nobody goes back to what never worked.
+        let previous = served.farm.status()["systems"][0]["previous"].clone();
+        assert!(previous.is_null(), "{mode}: {previous}");
     }
     // The next good one is not in their way.
     served.release(5, "well");

@@ -1,11 +1,12 @@
 //! The real `imgnode` on this machine: real schroot, real sessions, real damage.
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -446,4 +447,60 @@ fn mistakes_and_damaged_state_are_told_apart() {
     fs::write(farm.path("state/node.json"), b"{").unwrap();
     assert!(farm.fails(&["status"], 1).contains("node.json is damaged"));
     farm.assert_clean();
+}
+
+#[test]
+fn an_environment_moves_and_the_trust_stays() {
+    let farm = Farm::new("moves");
+    let init = |store: &'static str| {
+        let root = farm.str("root.json");
+        ["init", "--env", "dev", "--repo", store, "--root", root]
+    };
+    let follows = |store: &str| {
+        let status = farm.status();
+        status["repository"]
+            .as_str()
+            .is_some_and(|now| now.ends_with(store))
+    };
+    assert!(follows("/store"));
+    farm.install();
+    let (now, older) = (farm.path("store"), farm.path("older"));
+    let copied = Command::new("cp").arg("-a").args([now, older]).status();
+    assert!(copied.unwrap().success());
+    farm.release(2);
+    farm.ok(&["upgrade", &farm.system]);
+    fs::rename(farm.path("store"), farm.path("new")).unwrap();
+    // The root file is not asked again: it may be gone.
+    fs::rename(farm.path("root.json"), farm.path("root")).unwrap();
+    farm.ok(&init(farm.str("new")));
+    assert!(follows("/new"));
+    farm.ok(&["upgrade", &farm.system]);
+    // An older copy, and an environment of the same name with other keys.
+    let said = farm.fails(&init(farm.str("older")), 3);
+    assert!(said.contains("--reset"), "{said}");
+    assert!(follows("/new"));
+    fs::rename(farm.path("keys"), farm.path("old-keys")).unwrap();
+    farm.release(1);
+    let said = farm.fails(&init(farm.str("store")), 3);
+    assert!(said.contains("--reset"), "{said}");
+    assert!(follows("/new"));
+    // Without its trust a node begins again.
+    fs::remove_dir_all(farm.path("state/trust")).unwrap();
+    farm.ok(&init(farm.str("store")));
+    assert!(follows("/store"));
+    farm.close();
+}
+
+#[test]
+fn a_node_that_lost_its_records_says_what_is_in_the_way() {
+    let farm = Farm::new("amnesia");
+    farm.install();
+    fs::remove_file(farm.path(&format!("state/systems/{}.json", farm.system))).unwrap();
+    fs::remove_file(farm.chroot_file()).unwrap();
+    let said = farm.install_fails(1);
+    assert!(
+        said.contains("images") && said.contains("is there already"),
+        "{said}"
+    );
+    assert!(said.contains("hint: it is one of this system"), "{said}");
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::verify::bars;
 use ::verify::error::{Context, Error, Kind, Result};
 use ::verify::journal;
 use ::verify::node::Node;
@@ -158,6 +159,7 @@ impl Service<'_> {
             }
             return Ok(Some(session));
         }
+        bars::may_start(&record)?;
         let session = session::start(node, &lock, &record, &how, self.patience)?;
         self.ui.note(&describe(&session));
         Ok(Some(session))

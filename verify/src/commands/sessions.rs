@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use ::verify::bars;
 use ::verify::error::Result;
 use ::verify::journal;
 use ::verify::node::Node;
@@ -23,6 +24,7 @@ pub(crate) fn start(
     let lock = node.state.lock()?;
     journal::recover(node, &lock)?;
     let record = node.state.installed(system)?;
+    bars::may_start(&record)?;
     let how = if listen.is_empty() && words.is_empty() {
         How::remembered(node, system)?
     } else {

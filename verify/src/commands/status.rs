@@ -300,7 +300,12 @@ fn show(ui: &Ui, report: &Report) {
 
 fn show_generation(ui: &Ui, one: &Generation) {
     let word = match one.state {
-        Place::Active => return,
+        Place::Active => {
+            if let Some(why) = &one.barred {
+                ui.data(&format!("  barred     {why}"));
+            }
+            return;
+        }
         Place::Previous => "previous",
         Place::Kept => "also here",
     };

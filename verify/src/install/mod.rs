@@ -25,6 +25,7 @@ use store::{Image, Manifest, Store};
 pub use self::uninstall::uninstall;
 pub use self::write::{Tally, Way};
 pub(crate) use self::write::{Writing, settle};
+use crate::bars;
 use crate::drift;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -121,7 +122,10 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
         "refreshing the environment {}",
         config.environment
     )));
-    let release = trust::newest(node, &config, &request.name)?;
+    let asked = trust::ask(node, &config)?;
+    // What it says of the generations that are here counts, whatever becomes of the new one.
+    bars::remember(node, &lock, &config, &asked)?;
+    let release = asked.newest(&request.name)?;
     let plan = plan(node, &config, request, &release)?;
     let (record, changed, tally) = match (&plan.step, plan.before.clone()) {
         (Step::Write(after), _) => {
@@ -268,6 +272,7 @@ pub fn plan(
         installed: now(),
         settled: None,
         barred: None,
+        revoked: false,
     };
     if !generation
         .user

@@ -140,7 +140,11 @@ pub(crate) fn take_over(
         return Err(error);
     }
     let error = error.under(format!("{system} stays on generation {back}"));
-    let record = match switch::carry_out(node, lock, record, back) {
+    let given_up = match before {
+        Some(before) => switch::give_up(node, lock, record, before),
+        None => switch::carry_out(node, lock, record, back),
+    };
+    let record = match given_up {
         Ok(record) => record,
         Err(also) => return Err(error.cause(format!("and cannot go back: {also}"))),
     };

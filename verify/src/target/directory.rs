@@ -115,6 +115,20 @@ impl Directory {
         }
     }
 
+    /// Refuses a number whose place is taken.
+    fn refuse_taken(&self, system: &SystemName, number: u64) -> Result<()> {
+        let place = self.location(system, number);
+        if fs::symlink_metadata(&place).is_err() {
+            return Ok(());
+        }
+        Err(
+            Error::failed(format!("{} is there already", place.display())).hint(
+                "it is one of this system that its record does not name; move it away, or choose \
+                 another name with --as",
+            ),
+        )
+    }
+
     /// Makes the directory of a system, with its mark.
     pub(super) fn open_home(&self, desk: &Desk<'_>) -> Result<()> {
         if self.inspect(desk, 0)? {
@@ -132,11 +146,14 @@ impl Directory {
 }
 
 impl Keeper for Directory {
-    fn inspect(&self, desk: &Desk<'_>, _: u64) -> Result<bool> {
+    fn inspect(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
         let path = self.path();
         match ground::check(path) {
             Ok(()) => {
                 self.check_home(desk)?;
+                if number > 0 {
+                    self.refuse_taken(desk.system, number)?;
+                }
                 Ok(false)
             }
             Err(Unfit::Missing(missing)) if missing == *path => {

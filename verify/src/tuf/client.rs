@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use store::backend::Backend;
+use store::digest::ImageId;
 use store::name::{EnvName, ImageName};
 
 use super::error::{Error, ErrorKind, Result};
@@ -113,16 +114,26 @@ impl Client {
         self.verified(backend, name, Some(seq))
     }
 
+    /// The image of release `seq` of `name`, if the newest release allows it; by the metadata alone.
+    pub fn allowed(&self, name: &ImageName, seq: u64) -> Result<ImageId> {
+        let (_, _, custom) = release::find(self.trusted()?, &self.env, name, Some(seq))?;
+        Ok(custom.image)
+    }
+
+    fn trusted(&self) -> Result<&Trusted> {
+        self.trusted.as_ref().ok_or_else(|| {
+            let text = format!("the metadata of {} was not refreshed", self.env);
+            Error::new(ErrorKind::NotRefreshed, text)
+        })
+    }
+
     fn verified(
         &self,
         backend: &dyn Backend,
         name: &ImageName,
         seq: Option<u64>,
     ) -> Result<Verified> {
-        let trusted = self.trusted.as_ref().ok_or_else(|| {
-            let text = format!("the metadata of {} was not refreshed", self.env);
-            Error::new(ErrorKind::NotRefreshed, text)
-        })?;
+        let trusted = self.trusted()?;
         let repository = InStore::new(backend, &self.env);
         twice(&repository, || {
             let found = release::find(trusted, &self.env, name, seq)?;

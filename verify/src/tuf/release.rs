@@ -68,7 +68,9 @@ pub(super) fn find(
                 "release {seq} of {name} ({}) was revoked in {env}",
                 custom.image
             );
-            Err(Error::new(ErrorKind::Revoked, text).with_hint("install a release that was not"))
+            Err(Error::new(ErrorKind::Revoked, text).with_hint(
+                "it takes a newer release, or one that is on the node and was not revoked",
+            ))
         }
         Verdict::TooOld => {
             let text = format!(
