@@ -19,7 +19,7 @@ ask() {
 under_load() {
     name=$1
     shift
-    wrk -t1 -c4 -d3600s --timeout 300s -H "$header" http://127.0.0.1:8002/hello/y.json >wrk.out &
+    wrk -t1 -c4 -d3600s --timeout 30s -H "$header" http://127.0.0.1:8002/hello/y.json >wrk.out &
     wrk=$!
     begun=$(date +%s)
     sleep 2
@@ -44,7 +44,7 @@ if [ -e booted ]; then
     [ "$(ask 8002)" = '"hello x"' ]
     journalctl -b -o short-monotonic --no-hostname -u imgnode@Fanery -u schroot
     imgnode status
-    snapshot_of V imgnode-Fanery.1
+    snapshot_of V imgnode-Fanery.2
     [ "$(systemctl show -P NRestarts imgnode@Fanery)" = 0 ]
     systemctl disable --now imgnode@Fanery
     ! ask 8002
@@ -96,6 +96,9 @@ under_load 'upgrade on lvm-thin' imgnode upgrade Fanery --timeout 300
 snapshot_of V imgnode-Fanery.2
 under_load 'rollback on lvm-thin' imgnode rollback Fanery --timeout 300
 ! schroot -c Fanery -d / -- cat /etc/second
+under_load 'reload on lvm-thin' imgnode reload Fanery
+under_load 'switch on lvm-thin' imgnode switch Fanery 2 --timeout 300
+[ "$(schroot -c Fanery -d / -- cat /etc/second)" = 2 ]
 say 'verify'
 imgnode verify Fanery
 imgnode status
