@@ -104,8 +104,8 @@ fn ctrl_c_cleans_up_by_itself() {
     farm.close();
 }
 
-/// How many random kills: a few, or all of them in the soak tier.
-fn rounds() -> u64 {
+/// How many kills before the end: a few, or all of them in the soak tier.
+fn kills() -> u64 {
     if std::env::var_os("IMGBUILD_SOAK").is_some() {
         200
     } else {
@@ -164,7 +164,15 @@ fn killed_at_random_moments_of_everything() {
     ];
     let mut long = [900, 300, 300, 300, 900, 300];
     let (mut version, mut killed) = (2, 0);
-    for round in 0..rounds() {
+    for round in 0.. {
+        if killed == kills() {
+            eprintln!("{killed} of {round} were killed in time");
+            break;
+        }
+        assert!(
+            round < 5 * kills(),
+            "only {killed} of {round} were killed in time"
+        );
         let act = next(acts.len() as u64) as usize;
         let status = farm.status();
         let kept = status["systems"][0]["generations"]
@@ -217,7 +225,6 @@ fn killed_at_random_moments_of_everything() {
             farm.ok(&["verify", &system]);
         }
     }
-    eprintln!("{killed} of {} were killed in time", rounds());
     if farm.status()["systems"].as_array().unwrap().len() > 1 {
         farm.ok(&["uninstall", &other]);
     }
