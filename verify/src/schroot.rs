@@ -17,6 +17,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,11 +97,11 @@ impl Schroot {
         for entry in
             fs::read_dir(&directory).context(|| format!("cannot list {}", directory.display()))?
         {
-            files.push(
-                entry
-                    .context(|| format!("cannot list {}", directory.display()))?
-                    .path(),
-            );
+            let entry = entry.context(|| format!("cannot list {}", directory.display()))?;
+            // schroot looks past hidden files; ours are left by a kill while one is written.
+            if !entry.file_name().as_bytes().starts_with(b".") {
+                files.push(entry.path());
+            }
         }
         for file in files.iter().filter(|file| **file != own && file.is_file()) {
             let Some(bytes) = read(file)? else { continue };
@@ -333,6 +334,10 @@ mod tests {
     fn a_chroot_or_alias_of_that_name_elsewhere_is_refused() {
         let (directory, schroot) = etc();
         let web: SystemName = "web".parse().unwrap();
+        schroot.check(&web).unwrap();
+        // What a kill left of our own file.
+        let left = directory.path().join("chroot.d/.imgnode-web.conf.new");
+        fs::write(left, "[web]\n").unwrap();
         schroot.check(&web).unwrap();
         for text in ["[web]\n", "[sid]\n aliases = unstable, web\n"] {
             fs::write(directory.path().join("schroot.conf"), text).unwrap();

@@ -214,7 +214,8 @@ fn killed_at_random_moments_of_everything() {
             long[act] = u64::try_from(begun.elapsed().as_millis()).unwrap() + 20;
         }
         // The next command, whatever it is, cleans up.
-        farm.run(&["reload", &system]);
+        let said = farm.run(&["reload", &system]).stderr;
+        let name = format!("{name}: {}", String::from_utf8_lossy(&said));
         assert_settled(&farm, &system, &name);
         if farm.status()["systems"].as_array().unwrap().len() > 1 {
             assert_settled(&farm, &other, &name);
