@@ -75,6 +75,12 @@ impl Ran {
     }
 
     #[track_caller]
+    fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
     fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
     }
@@ -353,4 +359,34 @@ fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let uid = status.lines().find_map(|l| l.strip_prefix("Uid:")).unwrap();
     uid.split_whitespace().nth(1) == Some("0")
+}
+
+/// Two stores, one directory of keys: both environments are the same person's.
+#[test]
+fn two_stores_share_their_keys_and_time_runs_out() {
+    let bench = Bench::new();
+    let at = |store: &str, words: &[&str]| bench.run(&[words, &["--store", store]].concat());
+    let init = ["env", "init", "staging", "--plain", "--timestamp-days"];
+    for (store, days) in [("one", "7"), ("two", "6")] {
+        at(store, &[&init[..], &[days]].concat()).expect(0);
+    }
+    let trusted = fs::read_to_string(bench.path("keys/staging.trust")).unwrap();
+    assert_eq!(trusted.lines().count(), 2, "{trusted}");
+    for store in ["one", "two"] {
+        at(store, &["env", "refresh", "staging"]).expect(0);
+        let status = at(store, &["env", "status"]).expect(0).stdout;
+        assert!(
+            trusted.lines().any(|root| status.contains(root)),
+            "{status}"
+        );
+    }
+    let mut later = Command::new("faketime");
+    later
+        .args(["-f", "+400d", env!("CARGO_BIN_EXE_imgbuild")])
+        .args(["env", "status", "--json", "--store", "one"])
+        .current_dir(bench.dir.path());
+    let later = Ran::of(&mut later).expect(3);
+    let said = later.stdout;
+    assert!(said.contains("\"expired\":true"), "{said}");
+    assert!(said.contains("metadata of staging ran out"), "{said}");
 }

@@ -75,6 +75,10 @@ Exit code 3: the policy is not met; each point is named, with what would meet it
 Examples: imgbuild promote dev/web --to staging
           imgbuild promote --sign prod-web-7.json";
 
+const STATUS_HELP: &str = "\
+Warns of what is in the last third of its time. Exit code 3: something has run out, and
+nodes refuse it.";
+
 const REVOKE_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME. Nodes that follow
 ENV do not start or install it any more, under any name; it cannot be promoted there
@@ -167,6 +171,7 @@ pub enum EnvCommand {
     #[command(after_help = INIT_HELP)]
     Init(Box<EnvInitArgs>),
     /// Show releases, keys, expiries and what is revoked
+    #[command(after_help = STATUS_HELP)]
     Status(EnvStatusArgs),
     /// Sign snapshot and timestamp anew before they run out; for a timer
     Refresh(EnvRefreshArgs),

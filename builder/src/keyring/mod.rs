@@ -15,6 +15,7 @@ mod external;
 mod passphrase;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use store::env::{Environment, Hands, Holders, Seat};
@@ -267,27 +268,18 @@ impl Keyring {
     /// that lists our keys beside theirs: what we sign would be released in theirs.
     pub fn admit(&self, env: &Environment<'_>) -> Result<()> {
         let (name, found) = (env.name(), env.fingerprint());
-        let vouched = match fs::read_to_string(self.trust_path(name)) {
-            Ok(text) => Some(text.trim().to_owned()),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => {
-                let path = self.trust_path(name);
-                return Err(Error::failed(format!("cannot read {}", path.display())).because(&e));
-            }
-        };
-        match vouched {
-            Some(digest) if digest == found.to_string() => return Ok(()),
-            Some(digest) => {
-                let text = format!("this is not the environment {name} that was vouched for");
-                return Err(Error::new(ErrorKind::Refused, text)
-                    .detail(format!(
-                        "its first root is {found}, and it should be {digest}"
-                    ))
-                    .hint(
-                        "another store has the one that you mean, or somebody changed this one",
-                    ));
-            }
-            None => {}
+        let vouched = self.vouched(name)?;
+        if vouched.contains(&found.to_string()) {
+            return Ok(());
+        }
+        if !vouched.is_empty() {
+            let text = format!("this is not the environment {name} that was vouched for");
+            return Err(Error::new(ErrorKind::Refused, text)
+                .detail(format!(
+                    "its first root is {found}, and it should be {}",
+                    vouched.join(" or ")
+                ))
+                .hint("another store has the one that you mean, or somebody changed this one"));
         }
         let entries = self.entries()?;
         let ours: Vec<_> = entries.into_iter().filter_map(|e| e.public.ok()).collect();
@@ -302,12 +294,35 @@ impl Keyring {
             )))
     }
 
-    /// Remembers the first root of an environment.
+    /// Remembers the first root of an environment. Another store may have one of the same name, with
+    /// the same keys: both count.
     pub fn vouch(&self, env: &EnvName, fingerprint: &Sha256) -> Result<()> {
+        let mut lines = self.vouched(env)?;
+        let line = fingerprint.to_string();
+        if lines.contains(&line) {
+            return Ok(());
+        }
+        lines.push(line);
         let path = self.trust_path(env);
-        fs::create_dir_all(&self.dir)
-            .and_then(|()| fs::write(&path, format!("{fingerprint}\n")))
-            .context(|| format!("cannot write {}", path.display()))
+        let attempt = || -> std::io::Result<()> {
+            fs::create_dir_all(&self.dir)?;
+            let mut new = tempfile::NamedTempFile::new_in(&self.dir)?;
+            new.write_all((lines.join("\n") + "\n").as_bytes())?;
+            new.as_file().sync_all()?;
+            new.persist(&path)?;
+            Ok(())
+        };
+        attempt().context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The first roots that somebody here has vouched for, of environments of that name.
+    fn vouched(&self, env: &EnvName) -> Result<Vec<String>> {
+        let path = self.trust_path(env);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.split_whitespace().map(str::to_owned).collect()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(Error::failed(format!("cannot read {}", path.display())).because(&e)),
+        }
     }
 
     fn trust_path(&self, env: &EnvName) -> PathBuf {

@@ -290,10 +290,12 @@ impl Environment<'_> {
             let text = format!("a revocation needs a reason of 1 to {MAX_REASON} bytes");
             return Err(Error::new(ErrorKind::Range, text));
         }
-        let mut names: Vec<ImageName> = Vec::new();
+        // Of each name the newest release of that image.
+        let mut names: BTreeMap<ImageName, u64> = BTreeMap::new();
         for release in self.releases()? {
-            if release.image == *image && !names.contains(&release.name) {
-                names.push(release.name);
+            if release.image == *image {
+                let seq = names.entry(release.name).or_default();
+                *seq = release.seq.max(*seq);
             }
         }
         if names.is_empty() {
@@ -303,7 +305,7 @@ impl Environment<'_> {
         }
         let mut targets = self.current.targets.signed.clone();
         let mut entries = Vec::new();
-        for name in names {
+        for (name, revoked) in names {
             let Some((newest, _)) = self.newest(&name)? else {
                 continue;
             };
@@ -324,8 +326,12 @@ impl Environment<'_> {
             if let Some(target) = target {
                 target.custom = value(&custom)?;
             }
-            let act = if known { Act::MinSeq } else { Act::Revoke };
-            let mut entry = Entry::new(act, name, *image, newest.seq, now);
+            let (act, seq) = if known {
+                (Act::MinSeq, newest.seq)
+            } else {
+                (Act::Revoke, revoked)
+            };
+            let mut entry = Entry::new(act, name, *image, seq, now);
             entry.reason = Some(reason.trim().to_owned());
             entry.min_seq = min_seq;
             entries.push(entry);

@@ -64,7 +64,7 @@ pub struct Entry {
     pub name: ImageName,
     /// The image.
     pub image: ImageId,
-    /// The number of the release that was made, or is the newest.
+    /// The number of the release that was made or revoked; of `min-seq`, of the newest.
     pub seq: u64,
     /// The version of the targets metadata that says so: whoever signed that signed
     /// this.

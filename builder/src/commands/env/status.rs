@@ -8,7 +8,7 @@ use store::{EnvName, Store};
 
 use super::environment;
 use crate::ceremony::failed;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::find;
 use crate::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
@@ -28,6 +28,8 @@ struct ShownEnv {
     roles: Vec<ShownRole>,
     releases: Vec<ShownRelease>,
     policy: Vec<String>,
+    /// Whether a role has run out.
+    expired: bool,
     warnings: Vec<String>,
 }
 
@@ -73,17 +75,23 @@ pub(super) fn run(env: Option<&str>, settings: &Settings, ui: &Ui) -> Result<()>
         let env = Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
         environments.push(look(&env, &keyring)?);
     }
+    let out = |env: &ShownEnv| env.expired.then(|| env.environment.to_string());
+    let out: Vec<_> = environments.iter().filter_map(out).collect();
     if ui.is_json() {
         ui.result_json(&Shown {
             schema: ui::SCHEMA,
             environments,
         });
+    } else {
+        for env in environments {
+            show(&env, ui);
+        }
+    }
+    if out.is_empty() {
         return Ok(());
     }
-    for env in environments {
-        show(&env, ui);
-    }
-    Ok(())
+    let text = format!("metadata of {} ran out: nodes refuse it", out.join(", "));
+    Err(Error::new(ErrorKind::Refused, text).hint("the warnings name the command that renews it"))
 }
 
 /// The environments of a store that can be listed.
@@ -165,6 +173,7 @@ fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
             .policy()
             .map(store::env::Policy::sentences)
             .unwrap_or_default(),
+        expired: env.expiries().iter().any(|(_, expires)| *expires <= now),
         warnings: warnings(env, now),
     })
 }

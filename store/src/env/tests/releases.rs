@@ -224,15 +224,16 @@ fn what_is_revoked_does_not_come_back() {
     let next = env.release(&manifest("a", "next"), &keys, time()).unwrap();
     assert_eq!(next.custom.revoked, [bad.image, good.image]);
     assert_eq!(next.custom.min_seq, 2);
-    let acts: Vec<_> = env.log(9).unwrap().iter().map(|entry| entry.act).collect();
+    let log = env.log(9).unwrap();
+    let acts: Vec<_> = log.iter().map(|entry| (entry.act, entry.seq)).collect();
     assert_eq!(
         acts,
         [
-            Act::Release,
-            Act::Revoke,
-            Act::Revoke,
-            Act::Release,
-            Act::Release
+            (Act::Release, 3),
+            (Act::Revoke, 2),
+            (Act::Revoke, 1),
+            (Act::Release, 2),
+            (Act::Release, 1)
         ]
     );
 }
