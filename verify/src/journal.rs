@@ -152,6 +152,28 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
     clear(node, lock)
 }
 
+/// The same for commands that only begin or end sessions: what cannot be finished or undone now is
+/// left to others, so that a broken disk of one system keeps no other from running, and nothing from
+/// stopping. What is left of `must` counts all the same.
+pub fn try_recover(node: &Node<'_>, lock: &Lock, must: Option<&SystemName>) -> Result<()> {
+    let Some(left) = pending(node)? else {
+        return Ok(());
+    };
+    match recover(node, lock) {
+        Err(error) if must != Some(&left.system) => {
+            let mut said = error.to_string();
+            for cause in error.causes() {
+                said = format!("{said}: {cause}");
+            }
+            node.observer.event(Event::Note(&format!(
+                "{said}; the next command that changes a generation tries again"
+            )));
+            Ok(())
+        }
+        done => done,
+    }
+}
+
 impl Operation {
     /// What the operator calls it.
     pub fn word(self) -> &'static str {

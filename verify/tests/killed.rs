@@ -5,7 +5,8 @@ mod support;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::Farm;
@@ -229,5 +230,67 @@ fn killed_at_random_moments_of_everything() {
     if farm.status()["systems"].as_array().unwrap().len() > 1 {
         farm.ok(&["uninstall", &other]);
     }
+    farm.close();
+}
+
+/// A file system in memory, gone when dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(place: &Path) -> Self {
+        let words = ["-t", "tmpfs", "tmpfs"];
+        let mounted = Command::new("mount").args(words).arg(place).status();
+        assert!(mounted.unwrap().success());
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn what_cannot_be_undone_keeps_no_other_system_from_running() {
+    let farm = Farm::new("beside");
+    let (system, other) = (farm.system.clone(), format!("{}-b", farm.system));
+    farm.install();
+    let target = farm.target();
+    farm.ok(&["install", "web", "--as", &other, "--target", &target]);
+    farm.release(2);
+    let journal = farm.path("state/journal.json");
+    let mut child = farm.command(&["upgrade", &other]);
+    let mut child = child.stderr(Stdio::null()).spawn().unwrap();
+    while !journal.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(journal.exists());
+    // Nobody can remove what is mounted.
+    let staging = farm.path("images").join(&other).join(".staging");
+    fs::create_dir_all(&staging).unwrap();
+    let mounted = Mounted::at(&staging);
+    for words in [
+        &["start", &system][..],
+        &["reload", &system],
+        &["stop", &system],
+    ] {
+        let output = farm.run(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let why = format!("note: cannot undo the interrupted install of {other}: ");
+        assert!(said.contains(&why), "{said}");
+    }
+    let failing = [
+        farm.fails(&["start", &other], 1),
+        farm.fails(&["upgrade", &system], 1),
+    ];
+    drop(mounted);
+    for said in failing {
+        assert!(said.contains("error: cannot undo"), "{said}");
+    }
+    farm.ok(&["uninstall", &other]);
     farm.close();
 }

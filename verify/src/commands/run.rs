@@ -141,7 +141,7 @@ impl Service<'_> {
         let Some(lock) = self.lock(true)? else {
             return Ok(None);
         };
-        journal::recover(node, &lock)?;
+        journal::try_recover(node, &lock, Some(system))?;
         let record = node.state.installed(system)?;
         session::sweep(node, &lock, system, self.patience)?;
         let how = if asked {
@@ -255,7 +255,7 @@ impl Service<'_> {
         let Some(lock) = self.lock(false)? else {
             return Ok(ExitCode::FAILURE);
         };
-        journal::recover(node, &lock)?;
+        journal::try_recover(node, &lock, None)?;
         let record = node.state.installed(system)?;
         let nothing =
             session::read(node, system)?.is_none() && session::endings(node, system)?.is_empty();

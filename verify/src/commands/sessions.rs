@@ -22,7 +22,7 @@ pub(crate) fn start(
     patience: Patience,
 ) -> Result<ExitCode> {
     let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
+    journal::try_recover(node, &lock, Some(system))?;
     let record = node.state.installed(system)?;
     bars::may_start(&record)?;
     let how = if listen.is_empty() && words.is_empty() {
@@ -74,7 +74,7 @@ pub(crate) fn stop(
     force: bool,
 ) -> Result<ExitCode> {
     let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
+    journal::try_recover(node, &lock, None)?;
     let record = node.state.installed(system)?;
     let stopped = session::stop(node, &record, patience, force)?;
     for process in stopped.killed {
@@ -91,7 +91,7 @@ pub(crate) fn reload(
     patience: Patience,
 ) -> Result<ExitCode> {
     let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
+    journal::try_recover(node, &lock, None)?;
     let record = node.state.installed(system)?;
     let session = session::reload(node, &record, patience)?;
     ui.note(&format!(
