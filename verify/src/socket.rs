@@ -60,10 +60,16 @@ pub enum Steer {
 }
 
 impl Listener {
-    /// Opens a socket of an address that nobody has, and listens. It is shared from then on.
-    pub fn open(address: SocketAddr) -> io::Result<Self> {
+    /// Opens a socket of an address that nobody has, and listens. It is shared from then on. `all` are
+    /// the addresses of the same system: one of IPv6 gets connections of IPv4 as well (ipv6(7)), but
+    /// not where another of them has that port.
+    pub fn open(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Self> {
         let socket = stream(address)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
+        let taken = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+        if address.is_ipv6() && all.iter().any(taken) {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
         // Not shared yet: another service of this machine would get half of our connections.
         bind(&socket, &address)?;
         sockopt::set_socket_reuseport(&socket, true)?;
@@ -77,6 +83,9 @@ impl Listener {
         let socket = stream(address)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         sockopt::set_socket_reuseport(&socket, true)?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, sockopt::ipv6_v6only(&older.socket)?)?;
+        }
         bind(&socket, &address)?;
         rustix::net::listen(&socket, BACKLOG)?;
         Ok(Self { socket, address })
@@ -291,9 +300,9 @@ mod tests {
     fn traffic_goes_where_it_is_steered() {
         for ip in ["127.0.0.1", "::1"] {
             let address = free(ip);
-            let older = Listener::open(address).unwrap();
+            let older = Listener::open(address, &[]).unwrap();
             older.steer(Steer::Older).unwrap();
-            let taken = Listener::open(address).unwrap_err();
+            let taken = Listener::open(address, &[]).unwrap_err();
             assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
             let newer = Listener::beside(&older).unwrap();
             assert_eq!(shares(&older, &newer), (10, 0));
@@ -313,7 +322,7 @@ mod tests {
             newer.steer(Steer::Newer).unwrap();
             drop(older);
             let before = newer.waiting().unwrap();
-            assert!(Listener::open(address).is_err());
+            assert!(Listener::open(address, &[]).is_err());
             let _made: Vec<_> = (0..10).map(|_| TcpStream::connect(address)).collect();
             assert_eq!(newer.waiting().unwrap(), before + 10);
         }
@@ -323,7 +332,7 @@ mod tests {
     fn sockets_are_found_in_processes() {
         let root = fs::read_link("/proc/self/root").unwrap();
         let (one, other) = (free("127.0.0.1"), free("127.0.0.1"));
-        let ours = Listener::open(one).unwrap();
+        let ours = Listener::open(one, &[]).unwrap();
         let found = Listener::of_session(&root, &[other, one]);
         assert!(found[0].is_none(), "{found:?}");
         let found = found[1].as_ref().unwrap();
@@ -334,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_child_gets_them_as_three_and_four() {
-        let listeners = [free("127.0.0.1"), free("::1")].map(|at| Listener::open(at).unwrap());
+        let listeners = [free("127.0.0.1"), free("::1")].map(|at| Listener::open(at, &[]).unwrap());
         let sockets = listeners.map(|listener| listener.socket);
         let mut command = Command::new("sh");
         command

@@ -217,6 +217,35 @@ fn it_follows_the_system_through_upgrade_and_rollback() {
 }
 
 #[test]
+fn one_port_serves_both_families() {
+    let farm = Farm::new("both");
+    let system = farm.system.clone();
+    farm.install();
+    let port = free().rsplit_once(':').unwrap().1.to_owned();
+    for listen in [
+        format!("0.0.0.0:{port},[::]:{port}"),
+        format!("[::]:{port}, 127.0.0.1:{port}"),
+    ] {
+        let service = Service::begin(&farm, &[], Some(&listen));
+        service.hears("READY=1");
+        farm.release(2);
+        farm.ok(&["upgrade", &system]);
+        service.hears(&format!("STATUS=generation 2 of {system}"));
+        for host in ["127.0.0.1", "[::1]"] {
+            std::net::TcpStream::connect(format!("{host}:{port}")).unwrap();
+        }
+        farm.ok(&["stop", &system]);
+        assert_eq!(service.end().0, Some(0));
+        farm.ok(&["rollback", &system]);
+    }
+    // One address alone has both.
+    farm.ok(&["start", &system, "--listen", &format!("[::]:{port}")]);
+    std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    farm.ok(&["stop", &system]);
+    farm.close();
+}
+
+#[test]
 fn an_app_that_dies_is_never_silent() {
     let farm = Farm::new("dies");
     let system = farm.system.clone();

@@ -179,7 +179,7 @@ mod tests {
             ("HTTP/1.1 two\r\n", None),
         ];
         for (answer, expected) in answers {
-            let listener = Listener::open("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = Listener::open("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
             let address = SocketAddr::try_from(getsockname(&listener.socket).unwrap()).unwrap();
             let socket = std::net::TcpListener::from(listener.socket.try_clone().unwrap());
             let server = thread::spawn(move || {
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn one_that_says_nothing_is_given_up() {
-        let listener = Listener::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = Listener::open("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
         let address = SocketAddr::try_from(getsockname(&listener.socket).unwrap()).unwrap();
         let listener = Listener {
             address,

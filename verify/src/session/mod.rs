@@ -218,7 +218,8 @@ pub fn start(
     }
     let mut listeners = Vec::new();
     for address in &how.listen {
-        listeners.push(Listener::open(*address).map_err(|error| busy(*address, &error))?);
+        let listener = Listener::open(*address, &how.listen);
+        listeners.push(listener.map_err(|error| busy(*address, &error))?);
     }
     let session = prepare(node, record, how.clone())?;
     durable::write_json(&node.state.session_file(&record.system), &session)?;
