@@ -16,7 +16,10 @@ struct Small(PathBuf);
 
 impl Small {
     fn mount(farm: &Farm, options: &str) -> Self {
-        let place = farm.path("small");
+        Self::mount_at(farm.path("small"), options)
+    }
+
+    fn mount_at(place: PathBuf, options: &str) -> Self {
         fs::create_dir(&place).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "tmpfs"])
@@ -99,4 +102,25 @@ fn a_disk_that_fills_up_midway_undoes_the_install_and_the_upgrade() {
     }
     farm.ok(&["uninstall", &system]);
     farm.assert_clean();
+}
+
+#[test]
+fn what_runs_can_be_stopped_where_nothing_can_be_written() {
+    let farm = Farm::without_init("fullstop");
+    let system = farm.system.clone();
+    let small = Small::mount_at(farm.path("state"), "size=2m,mode=700");
+    let (store, root) = (farm.str("store"), farm.str("root.json"));
+    farm.ok(&["init", "--env", "dev", "--repo", store, "--root", root]);
+    farm.install();
+    farm.ok(&["start", &system]);
+    let filler = small.0.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let output = farm.run(&["stop", &system]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("note: cannot write"), "{said}");
+    farm.assert_clean();
+    fs::remove_file(&filler).unwrap();
+    farm.close();
 }

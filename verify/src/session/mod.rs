@@ -407,7 +407,13 @@ pub fn stop(
     if sessions.is_empty() {
         return Err(Error::failed(format!("{} is not running", record.system)));
     }
-    note_stop(node, record)?;
+    // On a full disk it is more important that it stops.
+    if let Err(error) = note_stop(node, record) {
+        node.observer.event(Event::Note(&format!(
+            "{error}; who watches {} will take it for dead",
+            record.system
+        )));
+    }
     let mut stopped = Stopped::default();
     for session in sessions {
         if session.exists(node)? && !session.processes().is_empty() {
