@@ -301,6 +301,16 @@ fn an_app_that_somebody_stops_is_stopped() {
     kill_app(&farm);
     service.tell(Signal::CONT);
     assert_eq!(service.end().0, Some(0));
+    // What was stopped can be gone by then.
+    let service = Service::begin(&farm, &["--", "plain"], None);
+    service.hears("READY=1");
+    service.tell(Signal::STOP);
+    farm.ok(&["stop", &system]);
+    farm.ok(&["uninstall", &system]);
+    service.tell(Signal::CONT);
+    let (code, said) = service.end();
+    assert_eq!(code, Some(0), "{said}");
+    farm.install();
     // Whoever is told to stop kills what will not.
     let service = Service::begin(&farm, &["--timeout", "1", "--", "stubborn"], None);
     service.hears("READY=1");

@@ -94,7 +94,8 @@ impl Watch {
         if look != Look::Nothing {
             return Ok(Fate::Runs(look));
         }
-        if How::remembered(node, system)?.stopped {
+        // What was stopped may be uninstalled before we look.
+        if How::remembered(node, system)?.stopped || node.state.system(system)?.is_none() {
             return Ok(Fate::Stopped);
         }
         let mut error = Error::failed(format!("{system} died"))
