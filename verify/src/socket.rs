@@ -157,6 +157,20 @@ impl Listener {
     }
 }
 
+/// Keeps the descriptors that this process was started with from the programs that it starts: an app
+/// would hold the lock of flock(1), or the pipe, of the script that started it for as long as it runs.
+pub fn keep_descriptors() -> io::Result<()> {
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        if let Some(number @ FIRST..) = number {
+            // SAFETY: fcntl takes numbers; one that is closed by now is an error without a meaning.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
 /// A socket that does nothing yet.
 pub(crate) fn stream(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = match address {

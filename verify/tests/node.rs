@@ -504,3 +504,24 @@ fn a_node_that_lost_its_records_says_what_is_in_the_way() {
     );
     assert!(said.contains("hint: it is one of this system"), "{said}");
 }
+
+#[test]
+fn what_the_caller_has_open_is_not_the_apps() {
+    let farm = Farm::new("open");
+    let system = farm.system.clone();
+    farm.install();
+    let lock = farm.path("callers.lock");
+    let start = farm.command(&["start", &system]);
+    // flock(1) passes its lock on to what it runs.
+    let status = std::process::Command::new("flock")
+        .arg(&lock)
+        .arg(start.get_program())
+        .args(start.get_args())
+        .env("IMGNODE_STATE", farm.path("state"))
+        .status();
+    assert!(status.unwrap().success());
+    let free = std::fs::File::open(&lock).unwrap().try_lock().is_ok();
+    farm.ok(&["stop", &system]);
+    assert!(free, "the app holds it");
+    farm.close();
+}

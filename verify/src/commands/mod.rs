@@ -19,6 +19,7 @@ use ::verify::error::{Context, Result};
 use ::verify::hooks::Hooks;
 use ::verify::node::{Node, require_root};
 use ::verify::schroot::Schroot;
+use ::verify::socket;
 use ::verify::state::{NodeConfig, SCHEMA, State};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -33,6 +34,7 @@ pub(crate) const JSON_SCHEMA: u32 = 1;
 pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
     // Files get the modes they are given, whatever shell we were started from.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    socket::keep_descriptors().context(|| "cannot look at /proc/self/fd")?;
     let cancel = interruption(&args.mode)?;
     let node = Node {
         state: State::new(args.state),
