@@ -8,9 +8,11 @@
 //! ```text
 //! install, writing      the tree may be incomplete           -> undo
 //! install, committing   tree finished, verified and synced   -> finish; undo if that cannot be done
-//! switch                the generation is there              -> finish; else back
+//! switch, writing       only hooks have run                  -> nothing to undo
+//! switch, committing    the generation is there              -> finish; else back
 //! gc                    whatever is left                     -> finish
-//! uninstall             whatever is left                     -> finish
+//! uninstall, writing    only hooks have run                  -> nothing to undo
+//! uninstall, committing whatever is left                     -> finish
 //! ```
 //! Every step of finishing and undoing may be repeated, because they can be interrupted as well.
 
@@ -45,7 +47,7 @@ pub enum Operation {
 pub enum Phase {
     /// Nothing that others see has changed.
     Writing,
-    /// The new tree is in place; the chroot may or may not have been switched.
+    /// The new tree is in place; the chroot may or may not have been switched, or be gone.
     Committing,
 }
 
@@ -121,7 +123,7 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
     let say = |what: &str| node.observer.event(Event::Note(what));
     let word = left.operation.word();
     match (left.operation, left.phase) {
-        (Operation::Uninstall, _) => {
+        (Operation::Uninstall, Phase::Committing) => {
             say(&format!("finishing the interrupted uninstall of {system}"));
             dismantle(node, lock, &left)
                 .context(|| format!("cannot finish the interrupted uninstall of {system}"))?;
@@ -131,13 +133,18 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
             thin_out(node, lock, &left)
                 .context(|| format!("cannot finish the interrupted gc of {system}"))?;
         }
-        (Operation::Install, Phase::Committing) | (Operation::Switch, _) => {
+        (Operation::Install | Operation::Switch, Phase::Committing) => {
             say(&format!("finishing the interrupted {word} of {system}"));
             if let Err(error) = commit(node, lock, &left) {
                 say(&format!("{error}; undoing it"));
                 undo(node, lock, &mut left)
                     .context(|| format!("cannot undo the interrupted {word} of {system}"))?;
             }
+        }
+        (Operation::Switch | Operation::Uninstall, Phase::Writing) => {
+            say(&format!(
+                "the {word} of {system} was interrupted before it began"
+            ));
         }
         (Operation::Install, Phase::Writing) => {
             say(&format!("undoing the interrupted install of {system}"));
@@ -206,7 +213,7 @@ pub fn commit(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
 
 /// Puts everything back as it was before an install or a switch.
 pub fn undo(node: &Node<'_>, lock: &Lock, pending: &mut Pending) -> Result<()> {
-    if pending.phase == Phase::Committing || pending.operation == Operation::Switch {
+    if pending.phase == Phase::Committing {
         // From here on there is no way forward: the tree goes away.
         match &pending.before {
             Some(before) => node.schroot.register(before, node.observer)?,
@@ -324,7 +331,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (root, node) = (directory.path(), node(directory.path()));
         let lock = node.state.lock().unwrap();
-        let mut left = begun(root, Phase::Writing);
+        let mut left = begun(root, Phase::Committing);
         left.operation = Operation::Uninstall;
         left.before = left.after.take();
         let record = left.before.clone().unwrap();
@@ -339,11 +346,69 @@ mod tests {
             crate::schroot::render(&record),
         )
         .unwrap();
+        // Its hooks may have run when it was killed, and were not asked to the end.
+        left.phase = Phase::Writing;
+        write(&node, &lock, &left).unwrap();
+        recover(&node, &lock).unwrap();
+        assert!(root.join("images/web/1").exists() && node.schroot.file(&left.system).exists());
+        left.phase = Phase::Committing;
         write(&node, &lock, &left).unwrap();
         recover(&node, &lock).unwrap();
         assert!(!root.join("images/web").exists());
         assert!(!node.schroot.file(&left.system).exists());
         assert_eq!(node.state.system(&left.system).unwrap(), None);
+    }
+
+    #[test]
+    fn hooks_that_ran_before_are_followed_by_those_afterwards() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (root, mut node) = (directory.path(), node(directory.path()));
+        node.hooks = Hooks::new(root.join("hooks"));
+        let said = root.join("said");
+        let hook = |name: &str, then: &str| {
+            let path = root.join("hooks").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let text = format!("#!/bin/sh\necho {name} $1 >> {}\n{then}\n", said.display());
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        hook("pre-install/1-unlock", "");
+        hook("pre-install/2-fails", "exit 1");
+        hook("post-install/lock", "");
+        let lock = node.state.lock().unwrap();
+        let left = begun(root, Phase::Committing);
+        let (system, mut record) = (left.system.clone(), left.after.unwrap());
+        let desk = Desk::of(&node, &system);
+        for number in [1, 2] {
+            left.target.keeper().prepare(&desk, number, None).unwrap();
+            left.target.keeper().place(&desk, number).unwrap();
+        }
+        let mut other = record.generations[0].clone();
+        other.number = 2;
+        other.directory = left.target.keeper().location(&system, 2);
+        record.generations.push(other);
+        record.newest = 2;
+        node.state
+            .set_system(&lock, &system, Some(&record))
+            .unwrap();
+        let error = crate::switch::carry_out(&node, &lock, &record, 2).unwrap_err();
+        assert_eq!(error.what(), "a pre-install hook failed");
+        assert_eq!(node.state.installed(&system).unwrap(), record);
+        drop(lock);
+        let error = crate::install::uninstall(&node, &system, crate::session::Patience::default());
+        assert_eq!(error.unwrap_err().what(), "a pre-install hook failed");
+        assert_eq!(node.state.installed(&system).unwrap(), record);
+        assert_eq!(pending(&node).unwrap(), None);
+        let three = |act| {
+            format!(
+                "pre-install/1-unlock {act}\npre-install/2-fails {act}\npost-install/lock {act}\n"
+            )
+        };
+        assert_eq!(
+            fs::read_to_string(&said).unwrap(),
+            three("switch") + &three("uninstall")
+        );
     }
 
     #[test]

@@ -145,7 +145,7 @@ fn become_active(
     let mut pending = Pending {
         schema: SCHEMA,
         operation: Operation::Switch,
-        phase: Phase::Committing,
+        phase: Phase::Writing,
         system: system.clone(),
         target: before.target.clone(),
         made_path: false,
@@ -154,12 +154,16 @@ fn become_active(
         after: Some(after.clone()),
         started: now(),
     };
-    node.hooks.before("switch", system, node.observer)?;
     journal::write(node, lock, &pending)?;
-    node.observer.event(Event::Phase(&format!(
-        "switching {system} to generation {number}"
-    )));
-    let done = journal::commit(node, lock, &pending);
+    let hooks = node.hooks.before("switch", system, node.observer);
+    let done = hooks.and_then(|()| {
+        pending.phase = Phase::Committing;
+        journal::write(node, lock, &pending)?;
+        node.observer.event(Event::Phase(&format!(
+            "switching {system} to generation {number}"
+        )));
+        journal::commit(node, lock, &pending)
+    });
     if done.is_err() {
         journal::undo(node, lock, &mut pending)?;
     }

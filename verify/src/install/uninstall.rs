@@ -32,7 +32,7 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patien
     }
     node.schroot.check(system)?;
     record.target.keeper().inspect(&Desk::of(node, system), 0)?;
-    let pending = Pending {
+    let mut pending = Pending {
         schema: SCHEMA,
         operation: Operation::Uninstall,
         phase: Phase::Writing,
@@ -44,9 +44,14 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patien
         after: None,
         started: now(),
     };
-    node.hooks.before("uninstall", system, node.observer)?;
     journal::write(node, &lock, &pending)?;
-    journal::dismantle(node, &lock, &pending)?;
+    let allowed = node.hooks.before("uninstall", system, node.observer);
+    if allowed.is_ok() {
+        pending.phase = Phase::Committing;
+        journal::write(node, &lock, &pending)?;
+        journal::dismantle(node, &lock, &pending)?;
+    }
     journal::clear(node, &lock)?;
-    node.hooks.after("uninstall", system, node.observer)
+    let hooks = node.hooks.after("uninstall", system, node.observer);
+    allowed.and(hooks)
 }
