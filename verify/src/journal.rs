@@ -265,6 +265,7 @@ pub fn dismantle(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> 
     keeper.clear_staging(&desk, 0)?;
     keeper.close(&desk, false)?;
     durable::remove(&node.state.log_file(system))?;
+    durable::remove(&node.state.older_log_file(system))?;
     durable::remove(&node.state.start_file(system))?;
     node.state.forget_manifests(lock)
 }

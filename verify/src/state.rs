@@ -111,6 +111,11 @@ impl State {
         self.root.join("logs").join(format!("{system}.log"))
     }
 
+    /// What was set aside of the log of `system`.
+    pub fn older_log_file(&self, system: &SystemName) -> PathBuf {
+        self.root.join("logs").join(format!("{system}.log.1"))
+    }
+
     /// Takes the lock, creating the state directory when it is missing; busy when another has it.
     pub fn lock(&self) -> Result<Lock> {
         self.prepare()?;

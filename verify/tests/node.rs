@@ -506,6 +506,20 @@ fn a_node_that_lost_its_records_says_what_is_in_the_way() {
 }
 
 #[test]
+fn a_log_that_was_set_aside_goes_with_its_system() {
+    let farm = Farm::new("longlog");
+    let system = farm.system.clone();
+    farm.install();
+    let log = farm.path("state/logs").join(format!("{system}.log"));
+    let long = std::fs::File::create(&log).unwrap();
+    long.set_len((16 << 20) + 1).unwrap();
+    farm.ok(&["start", &system]);
+    assert!(log.with_extension("log.1").exists());
+    farm.ok(&["stop", &system]);
+    farm.close();
+}
+
+#[test]
 fn what_the_caller_has_open_is_not_the_apps() {
     let farm = Farm::new("open");
     let system = farm.system.clone();

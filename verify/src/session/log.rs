@@ -30,7 +30,7 @@ pub(super) fn open(node: &Node<'_>, system: &SystemName) -> Result<(File, u64)> 
         if long <= LIMIT {
             return Ok((file, long));
         }
-        fs::rename(&path, path.with_extension("log.1"))?;
+        fs::rename(&path, node.state.older_log_file(system))?;
         Ok((reopen()?, 0))
     };
     attempt().context(|| format!("cannot open the log {}", path.display()))
