@@ -7,7 +7,7 @@
 //! lines it said.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -188,6 +188,7 @@ impl Run {
             .args(&self.words[1..])
             .stdin(Stdio::null())
             .current_dir("/");
+        command.env("PATH", search_path(std::env::var_os("PATH")));
         // Messages are read by people and by us: one language.
         command
             .env("LC_ALL", "C.UTF-8")
@@ -207,6 +208,14 @@ impl Run {
             _ => failed,
         }
     }
+}
+
+/// Where programs are looked for: what cron(8) and su(1) give leaves out those of administrators.
+fn search_path(ours: Option<OsString>) -> OsString {
+    let ours = ours.filter(|path| !path.is_empty());
+    let mut path = ours.unwrap_or_else(|| "/usr/bin:/bin".into());
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
 }
 
 /// Bytes that are read, and the program that makes them, if any.
@@ -481,6 +490,17 @@ mod tests {
     fn words_are_quoted_only_where_needed() {
         let words = ["a".to_owned(), "b c".to_owned(), String::new()];
         assert_eq!(join(&words), "a \"b c\" \"\"");
+    }
+
+    #[test]
+    fn programs_of_administrators_are_found_whoever_starts_us() {
+        let found = |path: Option<&str>| {
+            let path = search_path(path.map(OsString::from));
+            available("sh", &path) && available("ldconfig", &path)
+        };
+        assert!(found(Some("/usr/bin:/bin")) && found(Some("")) && found(None));
+        let path = search_path(Some("/first".into()));
+        assert!(path.to_str().unwrap().starts_with("/first:"));
     }
 
     #[test]
