@@ -1,7 +1,7 @@
 //! The processes of a session.
 //!
-//! A process belongs to a session when its root directory is the session's mount point; schroot's
-//! own `15killprocs` sees it the same way. A process is signalled through a pidfd that was opened
+//! A process belongs to a session when its root directory is the session's mount point, as schroot's
+//! own `15killprocs` sees it, or below that: servers lock themselves in with chroot(2). A process is signalled through a pidfd that was opened
 //! before its root was looked at, so a number that the kernel gave to somebody else in between is
 //! never hit.
 
@@ -23,7 +23,7 @@ pub struct Process {
     pub command: String,
 }
 
-/// The processes whose root is `root`, by number.
+/// The processes whose root is `root` or below it, by number.
 pub fn inside(root: &Path) -> Vec<Process> {
     let mut found: Vec<Process> = fs::read_dir("/proc")
         .into_iter()
@@ -41,7 +41,8 @@ pub fn inside(root: &Path) -> Vec<Process> {
 }
 
 fn lives_in(pid: i32, root: &Path) -> bool {
-    fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|found| found == root) && !is_zombie(pid)
+    fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|found| found.starts_with(root))
+        && !is_zombie(pid)
 }
 
 fn is_zombie(pid: i32) -> bool {

@@ -506,6 +506,35 @@ fn a_node_that_lost_its_records_says_what_is_in_the_way() {
 }
 
 #[test]
+fn a_process_in_a_chroot_of_its_own_is_one_of_the_app() {
+    let farm = Farm::new("jail");
+    let system = farm.system.clone();
+    farm.install();
+    farm.ok(&["start", &system]);
+    let status = farm.status();
+    let id = status["systems"][0]["session"]["id"].as_str().unwrap();
+    // What a server of root's does by itself, with a copy of what it needs.
+    let root = std::path::Path::new("/run/schroot/mount").join(id);
+    let jail = root.join("tmp/jail");
+    std::fs::create_dir(&jail).unwrap();
+    support::install_program(&jail, std::path::Path::new("/usr/bin/sleep"));
+    let mut child = std::process::Command::new("chroot")
+        .arg(&jail)
+        .args(["/usr/bin/sleep", "300"])
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    support::wait_for("it to be seen", || {
+        let processes = &farm.status()["systems"][0]["session"]["processes"];
+        let all = processes.as_array().unwrap();
+        all.iter().any(|process| process["pid"] == pid)
+    });
+    farm.ok(&["stop", &system]);
+    assert!(!child.wait().unwrap().success());
+    farm.close();
+}
+
+#[test]
 fn a_log_that_was_set_aside_goes_with_its_system() {
     let farm = Farm::new("longlog");
     let system = farm.system.clone();
