@@ -516,15 +516,15 @@ fn a_process_in_a_chroot_of_its_own_is_one_of_the_app() {
     // What a server of root's does by itself, with a copy of what it needs.
     let root = std::path::Path::new("/run/schroot/mount").join(id);
     let jail = root.join("tmp/jail");
-    std::fs::create_dir(&jail).unwrap();
+    fs::create_dir(&jail).unwrap();
     support::install_program(&jail, std::path::Path::new("/usr/bin/sleep"));
-    let mut child = std::process::Command::new("chroot")
+    let mut child = Command::new("chroot")
         .arg(&jail)
         .args(["/usr/bin/sleep", "300"])
         .spawn()
         .unwrap();
     let pid = child.id();
-    support::wait_for("it to be seen", || {
+    wait_for("it to be seen", || {
         let processes = &farm.status()["systems"][0]["session"]["processes"];
         let all = processes.as_array().unwrap();
         all.iter().any(|process| process["pid"] == pid)
@@ -540,8 +540,8 @@ fn a_log_that_was_set_aside_goes_with_its_system() {
     let system = farm.system.clone();
     farm.install();
     let log = farm.path("state/logs").join(format!("{system}.log"));
-    let long = std::fs::File::create(&log).unwrap();
-    long.set_len((16 << 20) + 1).unwrap();
+    let file = fs::File::create(&log).unwrap();
+    file.set_len((16 << 20) + 1).unwrap();
     farm.ok(&["start", &system]);
     assert!(log.with_extension("log.1").exists());
     farm.ok(&["stop", &system]);
@@ -556,14 +556,14 @@ fn what_the_caller_has_open_is_not_the_apps() {
     let lock = farm.path("callers.lock");
     let start = farm.command(&["start", &system]);
     // flock(1) passes its lock on to what it runs.
-    let status = std::process::Command::new("flock")
+    let status = Command::new("flock")
         .arg(&lock)
         .arg(start.get_program())
         .args(start.get_args())
         .env("IMGNODE_STATE", farm.path("state"))
         .status();
     assert!(status.unwrap().success());
-    let free = std::fs::File::open(&lock).unwrap().try_lock().is_ok();
+    let free = fs::File::open(&lock).unwrap().try_lock().is_ok();
     farm.ok(&["stop", &system]);
     assert!(free, "the app holds it");
     farm.close();
