@@ -221,6 +221,7 @@ fn one_port_serves_both_families() {
     let farm = Farm::new("both");
     let system = farm.system.clone();
     farm.install();
+    farm.release(2);
     let port = free().rsplit_once(':').unwrap().1.to_owned();
     for listen in [
         format!("0.0.0.0:{port},[::]:{port}"),
@@ -228,7 +229,6 @@ fn one_port_serves_both_families() {
     ] {
         let service = Service::begin(&farm, &[], Some(&listen));
         service.hears("READY=1");
-        farm.release(2);
         farm.ok(&["upgrade", &system]);
         service.hears(&format!("STATUS=generation 2 of {system}"));
         for host in ["127.0.0.1", "[::1]"] {
@@ -372,6 +372,14 @@ fn a_start_that_fails_ends_as_start_does() {
     let (code, said) = wrong.end();
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("`0.0.0.0` is no address"), "{said}");
+    // TEST-NET-1 of RFC 5737.
+    let absent = Service::begin(&farm, &[], Some("192.0.2.1:8000"));
+    let (code, said) = absent.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("hint: this machine has no such address"),
+        "{said}"
+    );
     // One that waits for its turn can be told to go, and can get it.
     let lock = File::open(farm.path("state/lock")).unwrap();
     lock.lock().unwrap();

@@ -24,6 +24,7 @@ mod scope;
 mod watch;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -233,12 +234,15 @@ pub fn start(
 }
 
 fn busy(address: SocketAddr, error: &std::io::Error) -> Error {
+    let hint = match error.kind() {
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; see those it has: ip address".to_owned()
+        }
+        _ => format!("see who does: ss -ltnp 'sport = {}'", address.port()),
+    };
     Error::failed(format!("cannot listen on {address}"))
         .source(error)
-        .hint(format!(
-            "see who does: ss -ltnp 'sport = {}'",
-            address.port()
-        ))
+        .hint(hint)
 }
 
 /// A session of the active generation, not begun.
