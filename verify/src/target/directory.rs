@@ -351,7 +351,9 @@ mod tests {
             0o700
         );
         target.place(&desk, 1).unwrap();
-        assert!(!target.inspect(&desk, 1).unwrap());
+        assert!(!target.inspect(&desk, 2).unwrap());
+        let taken = target.inspect(&desk, 1).unwrap_err();
+        assert!(taken.what().ends_with("is there already"), "{taken}");
         target.prepare(&desk, 2, Some(1)).unwrap();
         assert!(
             target.place(&desk, 1).is_err(),
