@@ -116,6 +116,7 @@ fn what_runs_can_be_stopped_where_nothing_can_be_written() {
     let filler = small.0.join("filler");
     let mut file = fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
     let output = farm.run(&["stop", &system]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
