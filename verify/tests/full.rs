@@ -123,5 +123,6 @@ fn what_runs_can_be_stopped_where_nothing_can_be_written() {
     assert!(said.contains("note: cannot write"), "{said}");
     assert!(farm.status()["systems"][0]["session"].is_null());
     fs::remove_file(&filler).unwrap();
-    farm.close();
+    farm.ok(&["uninstall", &system]);
+    farm.assert_clean();
 }
