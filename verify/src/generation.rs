@@ -112,7 +112,7 @@ impl SystemRecord {
             .windows(2)
             .all(|pair| pair[0].number < pair[1].number);
         let newest = self.generations.last().map_or(0, |last| last.number);
-        if !rising || newest > self.newest {
+        if !rising || newest > self.newest || self.newest == u64::MAX {
             return Err("its generations are out of order".to_owned());
         }
         let keeper = self.target.keeper();
@@ -189,6 +189,9 @@ pub(crate) mod tests {
         );
         let mut record = sample("dir:/srv/images", "web", 2);
         record.generations.swap(0, 1);
+        assert!(record.check(&web).unwrap_err().contains("out of order"));
+        let mut record = sample("dir:/srv/images", "web", 2);
+        record.newest = u64::MAX;
         assert!(record.check(&web).unwrap_err().contains("out of order"));
         let mut record = sample("dir:/srv/images", "web", 2);
         record.generations[1].directory = PathBuf::from("/etc");

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     };
     let ui = ui::Ui::new(args.verbose, args.quiet);
     match commands::run(args, &ui) {
+        Ok(code) if code == ExitCode::SUCCESS && ui.has_lost_data() => ExitCode::FAILURE,
         Ok(code) => code,
         Err(error) => ui.fail(&error),
     }

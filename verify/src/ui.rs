@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use verify::command::join;
@@ -37,6 +38,7 @@ pub(crate) struct Ui {
     live: bool,
     colour: bool,
     drawn: Mutex<Cell<Option<Instant>>>,
+    lost: AtomicBool,
 }
 
 impl Ui {
@@ -55,12 +57,23 @@ impl Ui {
             live: terminal && voice != Voice::Errors,
             colour,
             drawn: Mutex::new(Cell::new(None)),
+            lost: AtomicBool::new(false),
         }
     }
 
     /// A line of data for stdout. A reader that went away is no failure of ours.
     pub(crate) fn data(&self, line: &str) {
-        let _ = writeln!(self.stdout.lock(), "{line}");
+        if let Err(error) = writeln!(self.stdout.lock(), "{line}")
+            && error.kind() != io::ErrorKind::BrokenPipe
+            && !self.lost.swap(true, Ordering::Relaxed)
+        {
+            self.line(&format!("error: cannot write to stdout: {error}"));
+        }
+    }
+
+    /// Whether data could not be written.
+    pub(crate) fn has_lost_data(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Bytes of data for stdout; false when the reader went away.

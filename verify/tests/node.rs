@@ -52,6 +52,9 @@ fn install_start_reload_stop_uninstall() {
     farm.ok(&["start", &system, "--", "--log-level", "debug"]);
     let hello = "hello from op (4242:4242) in /home/op, GREETING=good day, words=--log-level debug";
     assert!(log(&farm).contains(hello), "{}", log(&farm));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let lost = farm.command(&["status"]).stdout(full).output().unwrap();
+    assert_eq!(lost.status.code(), Some(1), "{lost:?}");
     let status = farm.status();
     let session = &status["systems"][0]["session"];
     assert_eq!(session["state"], "running", "{status}");

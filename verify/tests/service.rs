@@ -5,9 +5,11 @@ mod support;
 
 use std::cell::RefCell;
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -311,6 +313,16 @@ fn an_app_that_somebody_stops_is_stopped() {
     let (code, said) = service.end();
     assert_eq!(code, Some(0), "{said}");
     farm.install();
+    // A stop that was in vain is over when somebody wants it to run again.
+    let service = Service::begin(&farm, &["--", "stubborn"], None);
+    service.hears("READY=1");
+    service.tell(Signal::KILL);
+    assert_eq!(service.end().0, None);
+    farm.fails(&["stop", &system, "--timeout", "1"], 75);
+    let service = Service::begin(&farm, &[], None);
+    service.hears("READY=1");
+    kill_app(&farm);
+    assert_eq!(service.end().0, Some(1));
     // Whoever is told to stop kills what will not.
     let service = Service::begin(&farm, &["--timeout", "1", "--", "stubborn"], None);
     service.hears("READY=1");
@@ -340,6 +352,22 @@ fn a_session_that_runs_is_taken_on() {
         service.said()
     );
     assert_eq!(session(&farm), id);
+    // What the app prints does not fill the disk.
+    let (path, older) = (
+        farm.path(&format!("state/logs/{system}.log")),
+        farm.path(&format!("state/logs/{system}.log.1")),
+    );
+    let mut file = File::options().append(true).open(&path).unwrap();
+    for _ in 0..17 {
+        file.write_all(&vec![b'x'; 1 << 20]).unwrap();
+    }
+    let long = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+    wait_for("a shorter log", || {
+        long(&path) == 0 && long(&older) > 16 << 20
+    });
+    farm.ok(&["reload", &system]);
+    wait_for("what it says then", || long(&path) > 0);
+    assert!(!log(&farm).contains('\0'));
     // Killed itself, it leaves the app alone, and the next one takes it on again.
     service.tell(Signal::KILL);
     assert_eq!(service.end().0, None);

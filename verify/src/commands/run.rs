@@ -157,6 +157,7 @@ impl Service<'_> {
                     "note: it was started in another way; to change that: imgnode stop {system}"
                 ));
             }
+            session::take_on(node, &lock, &session)?;
             return Ok(Some(session));
         }
         bars::may_start(&record)?;
@@ -224,6 +225,9 @@ impl Service<'_> {
             }
             // What we started ourselves is our child.
             while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+            if let Err(error) = session::bound_log(self.node, self.system) {
+                self.ui.note(&format!("note: {error}"));
+            }
             if self.signals.wait(Some(&watch), TICK)? {
                 self.signals.wait(None, PAUSE)?;
             }

@@ -1,14 +1,14 @@
 //! The log of a system: what its processes print.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::error::{Context, Result};
 use crate::node::Node;
 use crate::system::SystemName;
 
-/// A log beyond this is set aside at the next start; one older one is kept.
+/// A log beyond this is set aside; one older one is kept.
 const LIMIT: u64 = 16 << 20;
 /// The most that an error looks at.
 const END: u64 = 64 << 10;
@@ -34,6 +34,30 @@ pub(super) fn open(node: &Node<'_>, system: &SystemName) -> Result<(File, u64)> 
         Ok((reopen()?, 0))
     };
     attempt().context(|| format!("cannot open the log {}", path.display()))
+}
+
+/// Sets a log aside that has grown too long while the app runs. The app goes on with the same file,
+/// to whose end it writes: what it says between the copy and the cut is lost.
+pub fn bound(node: &Node<'_>, system: &SystemName) -> Result<()> {
+    let (path, older) = (
+        node.state.log_file(system),
+        node.state.older_log_file(system),
+    );
+    let attempt = || -> std::io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&path)?;
+        if file.metadata()?.len() <= LIMIT {
+            return Ok(());
+        }
+        // On a full disk the newest lines count for more than the older ones.
+        if fs::copy(&path, &older).is_err() {
+            fs::remove_file(&older)?;
+        }
+        file.set_len(0)
+    };
+    match attempt() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done.context(|| format!("cannot set the log {} aside", path.display())),
+    }
 }
 
 /// The end of the log from `offset` on, for an error message.

@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use self::app::App;
 pub(crate) use self::handover::take_over;
 pub use self::handover::{Handover, endings};
+pub use self::log::bound as bound_log;
 use self::scope::Scope;
 pub use self::watch::{Fate, Look, Watch};
 use crate::command::{Run, describe, has_ended, last_lines};
@@ -444,6 +445,11 @@ fn note_stop(node: &Node<'_>, record: &SystemRecord) -> Result<()> {
         ..how
     };
     durable::write_json(&node.state.start_file(&record.system), &how)
+}
+
+/// Remembers that it is to run, whoever asked it to stop before.
+pub fn take_on(node: &Node<'_>, _: &Lock, session: &Session) -> Result<()> {
+    durable::write_json(&node.state.start_file(&session.system), &session.how())
 }
 
 /// A session with processes that do not end.
