@@ -93,8 +93,14 @@ pub(super) fn review(
         let text = format!(
             "the proposed {what} is version {version}, and the next one of {name} is {next}"
         );
-        Error::new(ErrorKind::Stale, text)
-            .with_hint("the environment has moved on since it was proposed: propose it again")
+        let hint = match current {
+            None => "this store has no environment of that name: is it the right one (--store)?",
+            Some(_) if version > next => {
+                "this store is behind the one where it was proposed: bring it up to date"
+            }
+            Some(_) => "the environment has moved on since it was proposed: propose it again",
+        };
+        Error::new(ErrorKind::Stale, text).with_hint(hint)
     };
     let contradicts = |why: String| {
         Error::new(
