@@ -1,71 +1,74 @@
-//! One small Debian, bootstrapped once, as the ground of many builds.
+//! One small Debian, bootstrapped once, as the base of many builds.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::binaries::{Ran, imgbuild};
+use crate::fixtures::{copy, copy_places, fixture, scratch};
 
-/// A directory with recipes, a store and a work directory.
+/// A directory with recipes, a store and a work directory, removed when dropped.
 #[derive(Debug)]
 pub struct Bench {
-    dir: PathBuf,
-    // Ours is the other end of its standard input.
-    _janitor: Child,
+    dir: tempfile::TempDir,
+    // Tests that are threads of one process take turns: they look at the whole machine.
+    _turn: MutexGuard<'static, ()>,
 }
 
-/// The one bench of a test program, with the base image built. Its tests take
-/// turns: they look at what the whole machine has.
-pub fn bench() -> MutexGuard<'static, Bench> {
-    static BENCH: OnceLock<Mutex<Bench>> = OnceLock::new();
-    let bench = BENCH.get_or_init(|| {
-        // Not below /tmp: it may be a tmpfs, too small for an image.
-        let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
-        let dir = dir.keep();
-        let bench = Bench {
-            _janitor: janitor(&dir),
-            dir,
-        };
-        bench.write("base", "");
-        bench.imgbuild(&["base.toml"]).expect(0);
-        Mutex::new(bench)
-    });
+/// A bench on which the base image is built: a copy of the one that all tests share.
+pub fn bench() -> Bench {
+    static TURN: Mutex<()> = Mutex::new(());
     // A failed test must not fail the others.
-    let guard = bench.lock();
-    guard.unwrap_or_else(std::sync::PoisonError::into_inner)
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let base = fixture("base", |dir| {
+        write_recipe(dir, "base", "");
+        Ran::of(command_in(dir, imgbuild()).arg("base.toml")).expect(0);
+    });
+    let dir = scratch();
+    for file in ["base.toml", "base.lock"] {
+        fs::copy(base.join(file), dir.path().join(file)).expect("the base was built");
+    }
+    for places in ["store", "work"] {
+        copy_places(&base.join(places), &dir.path().join(places));
+    }
+    copy(&base.join("keys"), &dir.path().join("keys"));
+    Bench { dir, _turn: turn }
 }
 
-/// Removes the directory when this process is gone, however it ends: nobody
-/// drops what is in a static.
-pub fn janitor(dir: &Path) -> Child {
-    Command::new("setsid")
-        .args(["sh", "-c", "cat; rm -rf -- \"$1\"", "sh"])
-        .arg(dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("setsid is there")
+fn write_recipe(dir: &Path, name: &str, rest: &str) {
+    let text = format!("name = \"{name}\"\n[bootstrap]\nsuite = \"bookworm\"\n{rest}");
+    fs::write(dir.join(format!("{name}.toml")), text).expect("the directory is ours");
+}
+
+/// A program with a directory's places in its environment.
+fn command_in(dir: &Path, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .current_dir(dir)
+        .env("IMGBUILD_STORE", dir.join("store"))
+        .env("IMGBUILD_WORK", dir.join("work"))
+        .env("IMGBUILD_KEYS", dir.join("keys"));
+    command
 }
 
 impl Bench {
     /// The directory itself, where programs run.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+        self.dir().join(name)
     }
 
     /// Writes a recipe on the base, and its lock where there is one to reuse.
     pub fn write(&self, name: &str, rest: &str) {
-        let text = format!("name = \"{name}\"\n[bootstrap]\nsuite = \"bookworm\"\n{rest}");
-        fs::write(self.path(&format!("{name}.toml")), text).unwrap();
+        write_recipe(self.dir(), name, rest);
         if name != "base" {
             let lock = self.path(&format!("{name}.lock"));
             fs::copy(self.path("base.lock"), lock).unwrap();
@@ -74,13 +77,8 @@ impl Bench {
 
     /// A program with the bench's places in its environment.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command
-            .current_dir(&self.dir)
-            .env("IMGBUILD_STORE", self.path("store"))
-            .env("IMGBUILD_WORK", self.path("work"))
-            .env("IMGBUILD_KEYS", self.path("keys"))
-            .args(arguments);
+        let mut command = command_in(self.dir(), program);
+        command.args(arguments);
         command
     }
 
@@ -116,10 +114,10 @@ impl Bench {
         assert_whole(&self.path("store"));
     }
 
-    /// Starts a build and waits until it is in its free steps.
-    pub fn start(&self, recipe: &str) -> Running {
+    /// Starts a build and waits until one of its steps has the process with these words.
+    pub fn start(&self, recipe: &str, process: &str) -> Running {
         let running = self.start_until(&["--frozen", recipe], "run ...\n");
-        std::thread::sleep(Duration::from_millis(700));
+        wait_for(process, || runs(process));
         running
     }
 
@@ -191,24 +189,49 @@ impl Running {
         Some(kilobytes << 10)
     }
 
-    /// The exit code (-1 after a signal), the rest of stderr, and how long it took.
-    pub fn end(mut self) -> (i32, String, Duration) {
-        let started = Instant::now();
+    /// The exit code (-1 after a signal) and the rest of stderr.
+    pub fn end(mut self) -> (i32, String) {
         let mut rest = String::new();
         self.stderr.read_to_string(&mut rest).unwrap();
         let status = self.child.wait().unwrap();
-        (status.code().unwrap_or(-1), rest, started.elapsed())
+        (status.code().unwrap_or(-1), rest)
+    }
+}
+
+/// Waits until something is so. The bound is against hanging: no machine is so busy.
+#[track_caller]
+pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(600);
+    while !so() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// Whether a process has these words in its arguments.
 pub fn runs(words: &str) -> bool {
-    fs::read_dir("/proc").unwrap().flatten().any(|process| {
-        let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        let arguments: Vec<u8> = arguments
-            .iter()
-            .map(|b| if *b == 0 { b' ' } else { *b })
-            .collect();
-        String::from_utf8_lossy(&arguments).contains(words)
+    processes().any(|(_, arguments)| arguments.join(" ").contains(words))
+}
+
+/// Ends the one process with exactly these arguments.
+#[track_caller]
+pub fn end_process(words: &[&str]) {
+    let found: Vec<String> = processes()
+        .filter_map(|(pid, arguments)| (arguments == words).then_some(pid))
+        .collect();
+    assert_eq!(found.len(), 1, "{words:?}: {found:?}");
+    let sent = Command::new("kill").args(found).status();
+    assert!(sent.expect("kill(1) is there").success());
+}
+
+/// PID and arguments of every process.
+fn processes() -> impl Iterator<Item = (String, Vec<String>)> {
+    let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+    entries.filter_map(|process| {
+        let pid = process.file_name().into_string().ok()?;
+        let bytes = fs::read(process.path().join("cmdline")).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let words = text.trim_end_matches('\0').split('\0').map(str::to_owned);
+        Some((pid, words.collect()))
     })
 }

@@ -12,50 +12,70 @@ pub fn repository() -> &'static Path {
         .expect("tests/ is in the repository")
 }
 
-fn cargo(arguments: &[&str]) -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target = target_dir();
-    let status = Command::new(cargo)
+/// Where cargo builds, and how: a program of tests or benchmarks lies in `TARGET/PROFILE/deps`.
+fn target_and_profile() -> (PathBuf, String) {
+    let own = std::env::current_exe().expect("a program knows where it is");
+    let mut above = own.ancestors().skip(2);
+    let profile = above
+        .next()
+        .and_then(Path::file_name)
+        .expect("TARGET/PROFILE");
+    let target = above.next().expect("TARGET").to_owned();
+    (target, profile.to_string_lossy().into_owned())
+}
+
+/// A program that is built like this one: optimised for benchmarks, quickly for tests.
+fn program(package: &str, name: &str, triple: Option<&str>) -> PathBuf {
+    let (target, profile) = target_and_profile();
+    let path = target
+        .join(triple.unwrap_or_default())
+        .join(&profile)
+        .join(name);
+    // tests/run has compiled everything before it begins.
+    if std::env::var_os("IMGBUILD_TEST_FIXTURES").is_some() {
+        assert!(path.exists(), "{}: run tests/run", path.display());
+        return path;
+    }
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Build scripts that watch what cargo sets for tests would run again, and with them
+    // everything that depends on them.
+    for (variable, _) in std::env::vars_os() {
+        let text = variable.to_string_lossy();
+        if text.starts_with("CARGO_") && text != "CARGO_HOME" {
+            cargo.env_remove(&variable);
+        }
+    }
+    cargo
         .current_dir(repository())
-        .env("CARGO_TARGET_DIR", &target)
-        .args(arguments)
-        .status()
-        .expect("cargo runs");
+        .args(["build", "--locked", "--package", package, "--bin", name])
+        .arg("--target-dir")
+        .arg(&target);
+    if profile == "release" {
+        cargo.arg("--release");
+    }
+    if let Some(triple) = triple {
+        cargo.args(["--target", triple]);
+    }
+    let status = cargo.status().expect("cargo runs");
     assert!(
         status.success(),
-        "cargo {arguments:?} failed; run tests/run, which installs what it needs"
+        "{cargo:?} failed; run tests/run, which installs what it needs"
     );
-    target
+    path
 }
 
-fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
-}
-
-/// The release build of `imgbuild`.
+/// The program `imgbuild`.
 pub fn imgbuild() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        cargo(&["build", "--release", "--locked", "-p", "builder"]).join("release/imgbuild")
-    })
+    PATH.get_or_init(|| program("builder", "imgbuild", None))
 }
 
-/// The release build of the static `imgnode`.
+/// The static program `imgnode`.
 pub fn imgnode() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-        cargo(&[
-            "build",
-            "--release",
-            "--locked",
-            "-p",
-            "verify",
-            "--target",
-            &triple,
-        ])
-        .join(triple)
-        .join("release/imgnode")
+        program("verify", "imgnode", Some(&triple))
     })
 }
 

@@ -1,9 +1,9 @@
 //! Shared pieces of the end-to-end tests.
 //!
-//! The tests run the binaries a user runs: `imgbuild` and the static `imgnode`
-//! are built in release mode, once a test run. They need root, the packages
-//! that `tests/run` installs, and the machine's own archive and package index;
-//! what is missing makes them fail with the command that brings it.
+//! The tests run the programs a user runs: `imgbuild` and the static `imgnode`,
+//! built like the tests themselves. They need root, the packages that `tests/run`
+//! installs, and the machine's own archive and package index; what is missing
+//! makes them fail with the command that brings it.
 
 // A panic in here is a failed test, as it should be.
 #![allow(clippy::missing_panics_doc)]
@@ -11,9 +11,11 @@
 pub mod archive;
 pub mod bench;
 pub mod binaries;
+pub mod fixtures;
 pub mod host;
 pub mod http;
 pub mod measure;
 pub mod server;
 pub mod shell;
+pub mod terminal;
 pub mod vm;

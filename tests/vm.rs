@@ -12,12 +12,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::archive::archive_address;
-use crate::bench::janitor;
 use crate::binaries::{Ran, repository};
+use crate::fixtures::{fixture, scratch};
 
 /// How the machine sees the one it runs on.
 pub const HOST: &str = "10.0.2.2";
@@ -65,12 +64,23 @@ ExecStart=/usr/local/sbin/job
 WantedBy=multi-user.target
 ";
 
-/// What all machines have in common: a file system, a kernel, an initial file system.
-struct Ground {
-    root: PathBuf,
-    kernel: PathBuf,
-    initrd: PathBuf,
-    _janitor: Child,
+/// What all machines have in common: a file system `root`, a kernel `vmlinuz`, an initial file
+/// system `initrd.img`.
+fn common() -> PathBuf {
+    fixture("machine", |dir| {
+        let tree = dir.join("tree");
+        bootstrap(&tree);
+        furnish(&tree);
+        for start in ["vmlinuz", "initrd.img"] {
+            let names = fs::read_dir(tree.join("boot")).expect("a kernel was installed");
+            let mut names = names.map(|entry| entry.expect("it can be read").file_name());
+            let name = names.find(|name| name.to_string_lossy().starts_with(start));
+            let name = name.unwrap_or_else(|| panic!("no {start} in /boot"));
+            fs::copy(tree.join("boot").join(name), dir.join(start)).expect("it can be copied");
+        }
+        file_system(&tree, &dir.join("root"), 8 << 30);
+        fs::remove_dir_all(&tree).expect("it is ours");
+    })
 }
 
 fn run(command: &mut Command) {
@@ -78,39 +88,6 @@ fn run(command: &mut Command) {
     let out = out.unwrap_or_else(|error| panic!("{command:?}: {error}; run tests/run"));
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{command:?}: {said}");
-}
-
-fn ground() -> &'static Ground {
-    static GROUND: OnceLock<Ground> = OnceLock::new();
-    GROUND.get_or_init(|| {
-        // Not below /tmp: it may be a tmpfs, too small for this.
-        let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
-        let dir = dir.keep();
-        let janitor = janitor(&dir);
-        let tree = dir.join("tree");
-        bootstrap(&tree);
-        furnish(&tree);
-        let find = |start: &str| {
-            let mut names = fs::read_dir(tree.join("boot")).expect("a kernel was installed");
-            let found = names.find_map(|entry| {
-                let name = entry.expect("it can be read").file_name();
-                name.to_string_lossy().starts_with(start).then_some(name)
-            });
-            let name = found.unwrap_or_else(|| panic!("no {start} in /boot"));
-            fs::copy(tree.join("boot").join(&name), dir.join(start)).expect("it can be copied");
-            dir.join(start)
-        };
-        let (kernel, initrd) = (find("vmlinuz"), find("initrd.img"));
-        let root = dir.join("root");
-        file_system(&tree, &root, 8 << 30);
-        fs::remove_dir_all(&tree).expect("it is ours");
-        Ground {
-            root,
-            kernel,
-            initrd,
-            _janitor: janitor,
-        }
-    })
 }
 
 /// Of the suite that this machine has: programs compiled here must run there.
@@ -180,17 +157,14 @@ pub struct Machine {
 impl Machine {
     /// A new one with an empty disk, `/dev/vdc`, for volumes.
     pub fn new(name: &str, disks: Disks) -> Self {
-        let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
-        let image = || {
-            let mut command = Command::new("qemu-img");
-            command.args(["create", "-q", "-f", "qcow2"]);
-            command
-        };
-        run(image()
-            .args(["-F", "raw", "-b"])
-            .arg(&ground().root)
+        let dir = scratch();
+        // Sparse files: what nobody wrote takes no room.
+        run(Command::new("cp")
+            .args(["--sparse=always", "--reflink=auto", "--"])
+            .arg(common().join("root"))
             .arg(dir.path().join("root")));
-        run(image().arg(dir.path().join("volumes")).arg("32G"));
+        let volumes = fs::File::create(dir.path().join("volumes")).expect("the directory is ours");
+        volumes.set_len(32 << 30).expect("a sparse file");
         Self {
             dir,
             name: name.to_owned(),
@@ -218,7 +192,7 @@ impl Machine {
             Disks::Honest => "writeback",
         };
         let drive = |path: &Path, how: &str| format!("file={},if=virtio,{how}", path.display());
-        let copy = format!("format=qcow2,cache={cache}");
+        let copy = format!("format=raw,cache={cache}");
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args([
@@ -233,9 +207,9 @@ impl Machine {
             ])
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
             .arg("-kernel")
-            .arg(&ground().kernel)
+            .arg(common().join("vmlinuz"))
             .arg("-initrd")
-            .arg(&ground().initrd)
+            .arg(common().join("initrd.img"))
             .args(["-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0"])
             .args(["-drive", &drive(&self.path("root"), &copy)])
             .args(["-drive", &drive(&disk, "format=raw,readonly=on")])

@@ -19,14 +19,10 @@
 //! machine does: `imgnode upgrade` verifies, writes and registers a whole tree, the
 //! others write one file or unpack a tree. MiB are those of the largest process.
 
-#[path = "../nginx.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
-mod nginx;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use nginx::Nginx;
+use servers::nginx::Nginx;
 use tests::binaries::repository;
 use tests::measure::{mega, without_security};
 use tests::shell::{Cost, Shell};
@@ -207,7 +203,7 @@ impl Place {
         let used = log[before..].iter().any(|line| line.contains(".delta "));
         assert!(used || delta.is_none(), "{name}: the delta was not used");
         let name = format!("{name}, {} requests", log.len() - before);
-        row(&name, nginx::sent(&log[before..]), &make, &apply);
+        row(&name, servers::nginx::sent(&log[before..]), &make, &apply);
     }
 }
 

@@ -15,17 +15,13 @@
 //! tree back; all it wrote is on the disk when it exits. The peers unpack, believe what they read, and
 //! leave writing to the kernel; *synced* are those that wait for it with sync(1) like imgnode.
 
-#[path = "../nginx.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
-mod nginx;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nginx::Nginx;
+use servers::nginx::Nginx;
 use tests::binaries::repository;
 use tests::measure::{mega, without_security};
 use tests::shell::{Cost, Shell};
@@ -207,7 +203,7 @@ impl Place {
         let cost = self.0.measure(&format!("{url}{}", contender.run));
         let fetched = match contender.fetched {
             "" => 0,
-            "nginx" => nginx::sent(&server.log()[asked..]),
+            "nginx" => servers::nginx::sent(&server.log()[asked..]),
             script => self.0.number(script),
         };
         if contender.name.contains("imgnode") {

@@ -22,23 +22,16 @@
 //! A second table has what two versions cost in a bucket of `SeaweedFS`: requests of
 //! any kind, and bytes of content in both directions.
 
-#[path = "../proxy.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
-mod proxy;
-#[path = "../weed.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared by several tests")]
-mod weed;
-
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use proxy::{Fault, Proxy};
+use servers::proxy::{Fault, Proxy};
+use servers::weed::{WRITER, Weed};
 use tests::binaries::{imgbuild, repository};
 use tests::measure::{mega, timed, without_security};
-use weed::{WRITER, Weed};
 
 /// A program that keeps versions of a tree: what a shell runs, with the tree at
 /// `tree`, the store at `store`, the version's number in `$n`.

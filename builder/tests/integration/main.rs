@@ -1,0 +1,12 @@
+//! `imgbuild` without building anything: recipes, keys of steps, stores and copies.
+
+mod buckets;
+mod care;
+mod cli;
+mod compare;
+mod copying;
+mod keys;
+mod recipe;
+mod recipe_property;
+mod reference;
+mod vary;

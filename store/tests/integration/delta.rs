@@ -1,0 +1,344 @@
+//! Deltas: they give the image, whatever happens to them, and nothing else.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{any_tree, make, need_root, noise, publish};
+use proptest::prelude::*;
+use store::chunk::ChunkRef;
+use store::delta::{self, Made, Pair, Previous};
+use store::{Backend, DirBackend, Image, ImageId, Manifest, Result, Store, Wanted, WritableStore};
+
+/// A store with two images and the delta between them.
+struct Two {
+    dir: tempfile::TempDir,
+    from: Manifest,
+    to: Manifest,
+    made: Made,
+}
+
+impl Two {
+    /// Two versions of files that deltas are for.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        let large = noise(1, 5 << 20);
+        let mut edited = large.clone();
+        for at in [100_000, 2_500_000, 4_900_000] {
+            edited[at..at + 10].copy_from_slice(b"0123456789");
+        }
+        edited.splice(1_000_000..1_000_000, noise(9, 700));
+        let text = |version: &str| format!("version {version}\n").repeat(500).into_bytes();
+        for (root, files) in [
+            (
+                &one,
+                vec![
+                    ("usr/lib/libx.so.1.2.3", noise(2, 90_000)),
+                    ("large", large),
+                    ("text", text("1")),
+                    ("gone", noise(3, 1000)),
+                ],
+            ),
+            (
+                &two,
+                vec![
+                    ("usr/lib/libx.so.1.2.4", {
+                        let mut library = noise(2, 90_000);
+                        library[44_000] ^= 1;
+                        library
+                    }),
+                    ("large", edited),
+                    ("text", text("2")),
+                    ("new", noise(4, 3000)),
+                    ("new-again", noise(4, 3000)),
+                ],
+            ),
+        ] {
+            for (path, content) in files {
+                let path = root.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            }
+        }
+        Self::of(dir)
+    }
+
+    /// The trees `one` and `two` in a directory.
+    fn of(dir: tempfile::TempDir) -> Self {
+        let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
+        let from = publish(&store, &dir.path().join("one"));
+        let to = publish(&store, &dir.path().join("two"));
+        let made = delta::publish(store.read(), store.place(), &from, &to, &|_| {}).unwrap();
+        Self {
+            dir,
+            from,
+            to,
+            made,
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    fn backend(&self) -> DirBackend {
+        DirBackend::open(self.root()).unwrap()
+    }
+
+    fn store(&self) -> Store {
+        Store::open(Box::new(self.backend())).unwrap()
+    }
+
+    fn previous(&self) -> Image {
+        self.store().image(&self.from).unwrap()
+    }
+
+    fn delta(&self) -> PathBuf {
+        self.root().join(self.made.pair.delta_key())
+    }
+
+    /// Reads TO by the delta, and counts what came out of packs.
+    fn read(&self, previous: impl Previous + 'static) -> Result<(Vec<u8>, usize)> {
+        let packs = Arc::new(AtomicUsize::new(0));
+        let backend = Counting(self.backend(), Arc::clone(&packs));
+        let store = Store::open(Box::new(backend)).unwrap();
+        let pair = store.pair(&self.from.image, &self.to.image)?.unwrap();
+        let image = store.image_with_delta(&self.to, &pair, Arc::new(previous))?;
+        let mut tar = Vec::new();
+        image.copy_tar(&mut tar)?;
+        Ok((tar, packs.load(Ordering::Relaxed)))
+    }
+}
+
+/// A directory that counts requests for packs.
+struct Counting(DirBackend, Arc<AtomicUsize>);
+
+impl Counting {
+    fn count(&self, key: &str) {
+        if key.starts_with("packs/") {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Backend for Counting {
+    fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        self.count(key);
+        self.0.get(key, limit)
+    }
+
+    fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>> {
+        self.count(key);
+        self.0.get_range(key, offset, len)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Option<Vec<String>>> {
+        self.0.list(prefix)
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn expect(&self, wanted: Vec<Wanted>) {
+        self.0.expect(wanted);
+    }
+}
+
+/// What a machine has of FROM: all chunks, but for those that `change` changes.
+struct Altered<F>(Image, F);
+
+impl<F: Fn(&ChunkRef, Vec<u8>) -> Option<Vec<u8>> + Send + Sync> Previous for Altered<F> {
+    fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> Result<()> {
+        Previous::chunks(&self.0, each)
+    }
+
+    fn fetch(&self, chunk: &ChunkRef) -> Result<Option<Vec<u8>>> {
+        Ok(self.1(chunk, Image::fetch(&self.0, chunk)?))
+    }
+}
+
+fn is(tar: &[u8], image: &ImageId) {
+    assert_eq!(store::Blake3::of(tar), *image);
+}
+
+#[test]
+fn a_delta_is_small_and_enough() {
+    need_root();
+    let two = Two::new();
+    // 3 KB of noise in `new` and 700 bytes in `large` cannot get smaller.
+    let Pair { size, packs, .. } = two.made.pair;
+    assert!((3700..9000).contains(&size), "{size}");
+    assert!(packs > 10 * size, "{packs}");
+    let all = |_: &ChunkRef, bytes| Some(bytes);
+    let (tar, packs) = two.read(Altered(two.previous(), all)).unwrap();
+    is(&tar, &two.to.image);
+    // Chunks that both have come from packs here; the rest must not.
+    let lacks = |chunk: &ChunkRef| two.from.layout.chunks.contains(chunk);
+    assert!(!two.to.layout.chunks.iter().all(lacks));
+    assert!(packs > 0);
+}
+
+#[test]
+fn the_same_images_make_the_same_delta() {
+    need_root();
+    let two = Two::new();
+    let store = WritableStore::open_or_create(two.root()).unwrap();
+    let again = delta::publish(store.read(), store.place(), &two.from, &two.to, &|_| {}).unwrap();
+    assert_eq!(again, two.made);
+    let none = two.store().pair(&two.to.image, &two.from.image).unwrap();
+    assert_eq!(none, None);
+}
+
+#[test]
+fn what_the_machine_lacks_comes_from_packs() {
+    need_root();
+    let two = Two::new();
+    let gone = |_: &ChunkRef, _| None;
+    is(
+        &two.read(Altered(two.previous(), gone)).unwrap().0,
+        &two.to.image,
+    );
+    let altered = |_: &ChunkRef, mut bytes: Vec<u8>| {
+        bytes[0] ^= 1;
+        Some(bytes)
+    };
+    is(
+        &two.read(Altered(two.previous(), altered)).unwrap().0,
+        &two.to.image,
+    );
+    let longer = |_: &ChunkRef, bytes: Vec<u8>| Some([&bytes[..], b"x"].concat());
+    is(
+        &two.read(Altered(two.previous(), longer)).unwrap().0,
+        &two.to.image,
+    );
+}
+
+#[test]
+fn no_flipped_bit_and_no_cut_gives_another_image() {
+    need_root();
+    let two = Two::new();
+    let good = fs::read(two.delta()).unwrap();
+    for at in (0..good.len()).step_by(good.len() / 150) {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        fs::write(two.delta(), &bad).unwrap();
+        // The table says where all is: when it is damaged, there is no delta.
+        match two.read(two.previous()) {
+            Ok((tar, _)) => is(&tar, &two.to.image),
+            Err(error) => assert!(error.to_string().contains("table"), "{at}: {error}"),
+        }
+    }
+    fs::write(two.delta(), &good[..good.len() - 1]).unwrap();
+    assert!(two.read(two.previous()).is_err());
+    fs::remove_file(two.delta()).unwrap();
+    assert!(two.read(two.previous()).is_err());
+}
+
+#[test]
+fn a_delta_of_other_images_is_refused() {
+    need_root();
+    let (two, other) = (Two::new(), {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["one", "two"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("file"), name).unwrap();
+        }
+        Two::of(dir)
+    });
+    // A description that leads to a delta of another pair.
+    fs::copy(other.delta(), two.root().join(other.made.pair.delta_key())).unwrap();
+    let lie = Pair {
+        from: two.from.image,
+        to: two.to.image,
+        ..other.made.pair.clone()
+    };
+    let key = two.root().join(Pair::key(&two.from.image, &two.to.image));
+    fs::write(&key, lie.to_json()).unwrap();
+    let error = two.read(two.previous()).unwrap_err();
+    assert!(error.to_string().contains("another pair"), "{error}");
+    // One that says nothing true about itself.
+    for (size, table) in [
+        (7, 1),
+        (100, 0),
+        (two.made.pair.size, two.made.pair.table - 1),
+    ] {
+        let wrong = Pair {
+            size,
+            table,
+            ..two.made.pair.clone()
+        };
+        fs::write(&key, wrong.to_json()).unwrap();
+        assert!(two.read(two.previous()).is_err(), "{size} {table}");
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_nothing() {
+    need_root();
+    let two = Two::new();
+    let before = crate::support::files(&two.root());
+    // The place of the draft is gone: what is written is lost, and said to be.
+    let store = WritableStore::open_or_create(two.root()).unwrap();
+    let failing = delta::make(
+        &two.store().image(&two.to).unwrap(),
+        &two.previous(),
+        &mut Full,
+        &|_| {},
+    );
+    assert!(failing.unwrap_err().to_string().contains("no room"));
+    drop(store);
+    assert_eq!(crate::support::files(&two.root()), before);
+}
+
+struct Full;
+
+impl store::writable::Draft for Full {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        // The magic still fits.
+        if bytes.len() <= 8 {
+            return Ok(());
+        }
+        Err(store::Error::new(store::ErrorKind::Io, "no room"))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn place(self: Box<Self>, _: &str) -> Result<()> {
+        unreachable!("it is never whole")
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_two_trees(one in any_tree(), two in any_tree(), edits in prop::collection::vec(any::<(prop::sample::Index, u32)>(), 0..4)) {
+        need_root();
+        let dir = tempfile::tempdir().unwrap();
+        for (name, tree) in [("one", &one), ("two", &two)] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            make(&dir.path().join(name), tree);
+        }
+        // Files that were files of the other tree, but for a byte.
+        let files: Vec<_> = crate::support::files(&dir.path().join("one"))
+            .into_iter()
+            .filter(|path| path.is_file() && path.metadata().unwrap().len() > 0)
+            .collect();
+        for (number, (index, at)) in edits.into_iter().enumerate().filter(|_| !files.is_empty()) {
+            let target = dir.path().join("two").join(format!("edited-{number}"));
+            fs::copy(&files[index.index(files.len())], &target).unwrap();
+            let file = fs::File::options().write(true).open(&target).unwrap();
+            let at = u64::from(at) % file.metadata().unwrap().len();
+            file.write_all_at(b"!", at).unwrap();
+        }
+        let two = Two::of(dir);
+        let (tar, _) = two.read(two.previous()).unwrap();
+        is(&tar, &two.to.image);
+    }
+}

@@ -1,0 +1,19 @@
+//! The store through its public interface, on real file systems and servers.
+#![cfg(all(feature = "write", feature = "s3"))]
+
+mod backends;
+mod buckets;
+mod care;
+mod check;
+mod copy;
+mod crash;
+mod damage;
+mod delta;
+mod faults;
+mod golden;
+mod imports;
+mod memory;
+mod stores;
+mod support;
+mod trees;
+mod writers;

@@ -1,0 +1,331 @@
+//! The Debian packages on a machine that has nothing but Debian: installed by apt with what they
+//! depend on, used, removed, purged; and what is left is what docs/packages.md says.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tests::archive::{architecture, sources};
+use tests::binaries::{Ran, imgbuild, imgnode, repository, run};
+use tests::fixtures::scratch;
+
+/// What is of interest but not of a package of ours: a real node has systemd, and people read
+/// manuals and press Tab.
+const BESIDES: &str = "bash-completion,man-db,systemd";
+
+/// Where purging may leave something; docs/packages.md.
+const LEFT: [&str; 6] = [
+    "/etc/imgbuild",
+    "/etc/schroot/chroot.d/imgnode-keep.conf",
+    "/etc/schroot/imgnode",
+    "/srv/imgnode",
+    "/var/lib/imgbuild",
+    "/var/lib/imgnode",
+];
+
+/// A root filesystem in memory, in namespaces of its own: whatever is mounted or runs there is gone
+/// when this process is.
+struct Machine {
+    root: PathBuf,
+    // Ours is the other end of its standard input.
+    _holder: Child,
+    pid: String,
+}
+
+impl Machine {
+    fn new(dir: &Path) -> Self {
+        let root = dir.join("root");
+        fs::create_dir(&root).unwrap();
+        let script = "mount -t tmpfs -o mode=755,size=3g tmpfs \"$1\"
+            read pid rest < /proc/self/stat && echo \"$pid\" && exec cat";
+        let mut holder = Command::new("unshare")
+            .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-ec"])
+            .args([script, "sh"])
+            .arg(&root)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare is there");
+        let mut pid = String::new();
+        let out = holder.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut pid).unwrap();
+        let machine = Self {
+            root,
+            _holder: holder,
+            pid: pid.trim().to_owned(),
+        };
+        machine.bootstrap(dir);
+        machine
+    }
+
+    /// A minimal Debian of this machine's suite: programs built here run there.
+    fn bootstrap(&self, dir: &Path) {
+        let list = dir.join("sources.list");
+        fs::write(&list, sources()).unwrap();
+        let mut words = vec![
+            "mmdebstrap".to_owned(),
+            "--quiet".to_owned(),
+            "--variant=minbase".to_owned(),
+            format!("--include={BESIDES}"),
+            // The next step installs.
+            "--skip=cleanup/apt/lists".to_owned(),
+            "--aptopt=Dpkg::Use-Pty \"false\"".to_owned(),
+        ];
+        // How this machine reaches its archive is how that one does.
+        for option in run(Path::new("apt-config"), ["dump", "Acquire"])
+            .stdout
+            .lines()
+        {
+            if option.contains("Proxy") || option.contains("::Verify-") {
+                words.push(format!("--aptopt={option}"));
+            }
+        }
+        words.push(suite());
+        for path in [&self.root, &list] {
+            words.push(path.to_str().unwrap().to_owned());
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Ran::of(&mut self.enter(&words)).expect(0);
+        let root = self.root.display();
+        let prepare = format!(
+            "mount -t proc proc {root}/proc; mount --rbind /dev {root}/dev
+            for file in /etc/hosts /etc/resolv.conf /etc/apt/auth.conf /etc/apt/auth.conf.d \\
+                /etc/ssl/certs/ca-certificates.crt; do
+                [ ! -e $file ] || cp --recursive --dereference --parents $file {root}
+            done
+            printf '#!/bin/sh\\nexit 101\\n' > {root}/usr/sbin/policy-rc.d
+            chmod 755 {root}/usr/sbin/policy-rc.d"
+        );
+        Ran::of(&mut self.enter(&["sh", "-ec", &prepare])).expect(0);
+    }
+
+    fn enter(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.pid, "--mount", "--pid"])
+            .args(words)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a script of a shell there and shows both.
+    fn say(&self, script: &str) -> Ran {
+        let root = self.root.to_str().unwrap();
+        let mut command = self.enter(&["chroot", root, "bash", "-ec", script]);
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("HOME", "/root")
+            .env("LC_ALL", "C.UTF-8")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            );
+        // What the tests are run with is not what a user has.
+        for name in [
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "TMPDIR",
+            "CARGO_TARGET_DIR",
+        ] {
+            command.env_remove(name);
+        }
+        let ran = Ran::of(&mut command);
+        println!("# {script}\n{}{}", ran.stdout, ran.stderr);
+        ran
+    }
+
+    fn hand_over(&self, file: &Path, path: &str) {
+        let to = format!("{}{path}", self.root.display());
+        let words = ["cp", "--", file.to_str().unwrap(), &to];
+        Ran::of(&mut self.enter(&words)).expect(0);
+    }
+
+    /// Every path there, without what installing anything changes.
+    fn paths(&self) -> BTreeSet<String> {
+        let script = "find / -xdev \\( -path /proc -o -path /dev -o -path /tmp -o -path /root \
+            -o -path /var/log -o -path /var/cache/apt -o -path /var/cache/man -o -path /var/lib/apt \
+            -o -path /var/lib/dpkg \\) -prune -o -print";
+        let root = self.root.to_str().unwrap();
+        let found = Ran::of(&mut self.enter(&["chroot", root, "sh", "-c", script])).expect(0);
+        found.stdout.lines().map(str::to_owned).collect()
+    }
+}
+
+fn suite() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap();
+    let name = text
+        .lines()
+        .find_map(|l| l.strip_prefix("VERSION_CODENAME="));
+    name.expect("this is a Debian machine").to_owned()
+}
+
+/// Makes both packages; their files.
+fn build(out: &Path) -> [PathBuf; 2] {
+    // The same builds as everywhere in these tests, so there is nothing left to compile.
+    let target = imgbuild().parent().and_then(Path::parent).unwrap();
+    assert!(imgnode().starts_with(target));
+    let mut command = Command::new(repository().join("tests/package"));
+    command.arg(out).env("CARGO_TARGET_DIR", target);
+    let built = Ran::of(&mut command).expect(0);
+    let version = env!("CARGO_PKG_VERSION");
+    ["imgnode", "imgbuild"].map(|name| {
+        let file = out.join(format!("{name}_{version}_{}.deb", architecture()));
+        assert!(built.stdout.contains(file.to_str().unwrap()), "{built:?}");
+        file
+    })
+}
+
+#[test]
+fn both_packages_from_apt_to_purge() {
+    let scratch = scratch();
+    let dir = scratch.path();
+    let debs = build(&dir.join("one"));
+    for (one, two) in debs.iter().zip(build(&dir.join("two"))) {
+        let same = fs::read(one).unwrap() == fs::read(&two).unwrap();
+        assert!(same, "two builds differ: diffoscope {one:?} {two:?}");
+    }
+
+    let machine = Machine::new(dir);
+    machine.hand_over(&debs[0], "/root/imgnode.deb");
+    machine.hand_over(&debs[1], "/root/imgbuild.deb");
+    let install = "cd /root && apt-get -qq install --no-install-recommends \
+        ./imgnode.deb ./imgbuild.deb";
+    machine.say(install).expect(0);
+    installed(&machine);
+
+    // What the packages depend on stays; what they bring themselves must go without a trace.
+    machine.say("apt-get -qq purge imgnode imgbuild").expect(0);
+    let bare = machine.paths();
+    let ours = |path: &&String| path.contains("imgnode") || path.contains("imgbuild");
+    assert_eq!(bare.iter().find(ours), None);
+
+    machine.say(install).expect(0);
+    used(&machine);
+    removed(&machine, install);
+    purged(&machine, &bare);
+    // All of it was in the machine's own namespaces; ours know nothing of it.
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(dir.to_str().unwrap()), "{mounts}");
+    assert_eq!(fs::read_dir(&machine.root).unwrap().count(), 0);
+}
+
+/// Everything is where people look for it, and nothing was started or enabled.
+fn installed(machine: &Machine) {
+    let version = env!("CARGO_PKG_VERSION");
+    let said = machine
+        .say("imgnode --version; imgbuild --version")
+        .expect(0);
+    assert_eq!(
+        said.stdout,
+        format!("imgnode {version}\nimgbuild {version}\n")
+    );
+    machine.say("imgbuild doctor").expect(0);
+
+    let said = machine.say("man -w imgnode imgnode-install imgbuild imgbuild-env-root-save");
+    assert_eq!(said.expect(0).stdout.lines().count(), 4);
+    let page = machine.say("man --warnings imgnode-install").expect(0);
+    assert_eq!(page.stderr, "");
+    for part in [
+        "SYNOPSIS",
+        "lvm-thin:VG/POOL:SIZE",
+        "EXIT STATUS",
+        "EXAMPLES",
+    ] {
+        assert!(page.stdout.contains(part), "{part}");
+    }
+    let script = "shopt -s progcomp; source /usr/share/bash-completion/bash_completion
+        for it in imgnode imgbuild; do _completion_loader $it || [ $? = 124 ]; complete -p $it; done
+        COMP_WORDS=(imgnode inst); COMP_CWORD=1; _imgnode imgnode inst imgnode; echo ${COMPREPLY[@]}";
+    let said = machine.say(script).expect(0).stdout;
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].ends_with(" imgnode") && lines[1].ends_with(" imgbuild"),
+        "{said}"
+    );
+    assert_eq!(lines[2], "install");
+
+    let units = "imgnode@web.service imgnode-upgrade@web.service imgnode-upgrade@web.timer \
+        imgbuild-refresh@prod.service imgbuild-refresh@prod.timer";
+    let said = machine.say(&format!("systemctl is-enabled {units} || true"));
+    assert_eq!(
+        said.stdout,
+        "disabled\nstatic\ndisabled\nstatic\ndisabled\n"
+    );
+    // It also asks for the manual pages that the units name.
+    let said = machine
+        .say(&format!("systemd-analyze verify {units}"))
+        .expect(0);
+    assert_eq!(said.stderr, "");
+    let hooks = "stat -c '%U %a %n' /etc/imgnode/hooks.d/*; dpkg -S /etc/imgnode/hooks.d/*";
+    let said = machine.say(hooks).expect(0);
+    assert!(said.stdout.starts_with("root 755 "), "{}", said.stdout);
+}
+
+/// A tree becomes an image, the image two systems, of which one goes again.
+fn used(machine: &Machine) {
+    let suite = suite();
+    let arch = architecture();
+    let mut script = format!(
+        "mkdir -p /root/tree/etc && echo it works > /root/tree/etc/motd
+        imgbuild import /root/tree --name web --suite {suite} --arch {arch}
+        imgnode init --env dev --repo /var/lib/imgbuild \
+            --root /var/lib/imgbuild/env/dev/metadata/1.root.json\n"
+    );
+    for system in ["web", "keep"] {
+        let _ = writeln!(
+            script,
+            "imgnode install web --as {system} --target dir:/srv/imgnode\nimgnode verify {system}"
+        );
+    }
+    script.push_str("imgnode uninstall web\nsystemctl enable imgnode@keep.service");
+    machine.say(&script).expect(0);
+}
+
+/// Removing says what stays, and leaves it whole.
+fn removed(machine: &Machine, install: &str) {
+    let said = machine.say("apt-get -qq remove imgnode imgbuild").expect(0);
+    let all = said.stdout + &said.stderr;
+    assert!(all.contains("goes on: keep\n"), "{all}");
+    machine
+        .say("cat /srv/imgnode/keep/1/etc/motd; schroot --list")
+        .expect(0);
+    machine.say(install).expect(0);
+    machine.say("imgnode verify keep").expect(0);
+}
+
+/// Purging leaves the data that is documented and nothing else.
+fn purged(machine: &Machine, bare: &BTreeSet<String>) {
+    machine
+        .say("mkdir -p /var/lib/imgnode/kept /var/cache/imgbuild/log")
+        .expect(0);
+    let said = machine.say("apt-get -qq purge imgnode imgbuild").expect(0);
+    let all = said.stdout + &said.stderr;
+    for place in ["/var/lib/imgnode", "/var/lib/imgbuild", "/etc/imgbuild"] {
+        assert!(all.contains(&format!(": {place} stays")), "{all}");
+    }
+    let now = machine.paths();
+    let gone: Vec<_> = bare.difference(&now).collect();
+    assert!(gone.is_empty(), "gone with our packages: {gone:?}");
+    let left: Vec<&String> = now.difference(bare).collect();
+    println!("{} paths are left:", left.len());
+    for path in &left {
+        println!("{path}");
+        let documented = LEFT.iter().any(|place| Path::new(path).starts_with(place));
+        assert!(documented, "purging leaves {path}");
+    }
+    for place in LEFT {
+        assert!(now.contains(place), "purging took {place}");
+    }
+    for place in ["/var/lib/imgnode/kept", "/var/cache/imgbuild"] {
+        assert!(!now.contains(place), "purging left {place}");
+    }
+    let docs = fs::read_to_string(repository().join("docs/packages.md")).unwrap();
+    for place in LEFT {
+        let place = place.replace("keep", "SYSTEM");
+        let named = docs.contains(&format!("`{place}`")) || place == "/srv/imgnode";
+        assert!(named, "docs/packages.md says nothing of {place}");
+    }
+}

@@ -1,0 +1,206 @@
+//! The node on real volumes, in a virtual machine: every kind of them, full ones, and the power goes.
+//!
+//! An ordinary run pulls the plug once. The soak tier does so twenty times:
+//!
+//! ```sh
+//! IMGBUILD_SOAK=1 cargo test -p tests --test vm -- --nocapture
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::binaries::{imgbuild, imgnode, repository};
+use tests::fixtures::scratch;
+use tests::vm::{Disks, Machine};
+
+/// An emulated machine is slow, and more so beside others.
+const PATIENCE: Duration = Duration::from_secs(1500);
+
+/// Two processors are not enough for three machines.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A job: a script of this directory, the node program, and what else there is.
+fn job(script: &str) -> tempfile::TempDir {
+    let dir = scratch();
+    fs::write(dir.path().join("run"), script).unwrap();
+    fs::set_permissions(dir.path().join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(imgnode(), dir.path().join("imgnode")).unwrap();
+    dir
+}
+
+/// A store with so many versions of a small image, for a job.
+fn plant(job: &Path, versions: usize, files: usize) {
+    let dir = scratch();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/vm/tree.sh");
+    let planted = Command::new("sh")
+        .arg("-eu")
+        .arg(script)
+        .arg(dir.path())
+        .args([versions.to_string(), files.to_string()])
+        .env("imgbuild", imgbuild())
+        .env("IMGBUILD_STORE", dir.path().join("store"))
+        .env("IMGBUILD_WORK", dir.path().join("work"))
+        .env("IMGBUILD_KEYS", dir.path().join("keys"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&planted.stderr);
+    assert!(planted.status.success(), "{said}");
+    let parts = (1..=versions).map(|version| format!("env-{version}"));
+    for part in parts.chain(["store".to_owned()]) {
+        fs::rename(dir.path().join(&part), job.join(&part)).unwrap();
+    }
+}
+
+/// The program of `verify/tests/targets.rs`, which runs as well where it was not compiled.
+fn targets_program() -> std::path::PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .current_dir(repository())
+        // As the command that compiles all tests does, so that it need not be done again.
+        .args(["test", "--locked", "--workspace", "--test", "targets"])
+        .args(["--no-run", "--message-format", "json"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
+    let text = String::from_utf8(built.stdout).unwrap();
+    let messages = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut programs = messages.filter_map(|message| {
+        let named = message["target"]["name"] == "targets";
+        let program = message["executable"].as_str().filter(|_| named);
+        program.map(std::path::PathBuf::from)
+    });
+    programs.next().expect("cargo says where it is")
+}
+
+#[test]
+fn every_kind_of_volume() {
+    let program = targets_program();
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let job = job(include_str!("kinds.sh"));
+    fs::copy(program, job.path().join("targets")).unwrap();
+    let machine = Machine::new("kinds", Disks::Fast);
+    let said = machine.boot(job.path()).end(PATIENCE);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn a_pool_that_fills_up() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let job = job(include_str!("full.sh"));
+    plant(job.path(), 2, 300);
+    let machine = Machine::new("full", Disks::Fast);
+    let said = machine.boot(job.path()).end(PATIENCE);
+    let errors = said.lines().filter(|line| line.starts_with("error: "));
+    for error in errors {
+        println!("{error}");
+    }
+}
+
+/// How often the plug is pulled.
+fn rounds() -> usize {
+    if std::env::var_os("IMGBUILD_SOAK").is_some() {
+        20
+    } else {
+        1
+    }
+}
+
+#[test]
+fn the_power_goes() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let job = job(include_str!("power.sh"));
+    plant(job.path(), rounds() + 3, 60);
+    let machine = Machine::new("power", Disks::Honest);
+    let mut random = u64::from(std::process::id()) << 20 | 1;
+    let mut next = |below: f64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        #[allow(clippy::cast_precision_loss)] // any fraction will do
+        let fraction = (random % 10_000) as f64 / 10_000.0;
+        Duration::from_secs_f64(fraction * below)
+    };
+    // Seconds from the first act to the last; the first life is for finding out.
+    let mut length = None;
+    let (mut inside, mut pending) = (0, 0);
+    for life in 0..=rounds() {
+        let mut boot = machine.boot(job.path());
+        boot.wait_for("\nsettled\n", PATIENCE);
+        boot.wait_for("\nacts begin ", PATIENCE);
+        let said = boot.said();
+        let (before, after) = said.split_once("\nsettled\n").unwrap();
+        pending += usize::from(interrupted(before));
+        assert_settled(after, life);
+        let begun = Instant::now();
+        if let Some(length) = length {
+            let moment = next(length);
+            std::thread::sleep(moment);
+            let said = boot.cut();
+            inside += usize::from(!said.contains("\nacts end "));
+            println!(
+                "life {life}: cut {:.1} s after the first act began, {}",
+                moment.as_secs_f64(),
+                said.lines().last().unwrap_or_default()
+            );
+        } else {
+            boot.wait_for("\nacts end ", PATIENCE);
+            length = Some(begun.elapsed().as_secs_f64());
+            println!(
+                "life {life}: all acts in {:.1} s",
+                begun.elapsed().as_secs_f64()
+            );
+            boot.cut();
+        }
+    }
+    // What the last cut left.
+    let mut boot = machine.boot(job.path());
+    boot.wait_for("\nacts begin ", PATIENCE);
+    let said = boot.cut();
+    let (before, after) = said.split_once("\nsettled\n").unwrap();
+    pending += usize::from(interrupted(before));
+    assert_settled(after, rounds() + 1);
+    println!(
+        "{inside} of {} cuts came before the last act ended, {pending} left a journal",
+        rounds()
+    );
+}
+
+/// Whether a dead attempt left a journal.
+fn interrupted(said: &str) -> bool {
+    said.lines().any(|line| line.starts_with("journal /"))
+}
+
+/// Volumes are what the node says it has, and nothing of a dead attempt is left.
+fn assert_settled(said: &str, round: usize) {
+    let said = said.split("\nacts begin ").next().unwrap();
+    let line = |start: &str| {
+        let found = said.lines().find_map(|line| line.strip_prefix(start));
+        found
+            .unwrap_or_else(|| panic!("life {round}: no {start}: {said}"))
+            .trim()
+    };
+    let status: Value = serde_json::from_str(line("status ")).unwrap();
+    let mut known = BTreeSet::new();
+    let systems = status["systems"].as_array().unwrap();
+    assert_eq!(systems.len(), 2, "life {round}: {status}");
+    for system in systems {
+        assert_eq!(system["registered"], true, "life {round}: {status}");
+        for generation in system["generations"].as_array().unwrap() {
+            known.insert(generation["directory"].as_str().unwrap());
+        }
+    }
+    let volumes: BTreeSet<_> = line("volumes ").split_whitespace().collect();
+    assert_eq!(volumes, known, "life {round}: {said}");
+    for (what, wanted) in [("mounts", "0"), ("sessions", ""), ("journal", "")] {
+        assert_eq!(line(what), wanted, "life {round}: {what}: {said}");
+    }
+}

@@ -1,0 +1,15 @@
+//! `imgnode` on this machine: real schroot, real mounts, real servers.
+
+mod binary;
+mod bucket;
+mod drift;
+mod full;
+mod generations;
+mod handover;
+mod interop;
+mod killed;
+mod node;
+mod service;
+mod support;
+mod targets;
+mod web;
