@@ -7,6 +7,7 @@
 mod packages;
 mod secrets;
 mod upgrades;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::fs;
