@@ -20,6 +20,8 @@ pub const SUITE: &str = "stable";
 /// gpg's agent ends by itself when that directory is gone.
 pub struct SigningKey {
     home: PathBuf,
+    // What gpg believes the time to be.
+    time: Option<&'static str>,
     // gpg starts its agent when there is none; two at once would start two.
     turn: Mutex<()>,
 }
@@ -27,11 +29,21 @@ pub struct SigningKey {
 impl SigningKey {
     /// Makes one, which gpg keeps in that directory.
     pub fn new(home: &Path) -> Self {
+        Self::make(home, None, "never")
+    }
+
+    /// One that was valid for a month of 2025, in which it signs.
+    pub fn expired(home: &Path) -> Self {
+        Self::make(home, Some("20250115T000000!"), "30d")
+    }
+
+    fn make(home: &Path, time: Option<&'static str>, expires: &str) -> Self {
         let private = fs::Permissions::from_mode(0o700);
         fs::create_dir_all(home).expect("the directory is ours");
         fs::set_permissions(home, private).expect("the directory is ours");
         let key = Self {
             home: home.to_owned(),
+            time,
             turn: Mutex::default(),
         };
         let made = [
@@ -39,7 +51,7 @@ impl SigningKey {
             "An archive of a test",
             "ed25519",
             "sign",
-            "never",
+            expires,
         ];
         key.gpg(&made, b"");
         key
@@ -68,6 +80,7 @@ impl SigningKey {
                 "--passphrase",
                 "",
             ])
+            .args(self.time.map(|time| format!("--faked-system-time={time}")))
             .args(arguments);
         piped(&mut command, input)
     }

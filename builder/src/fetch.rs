@@ -4,6 +4,8 @@
 //! download-file), with its proxies and credentials, many to a connection and
 //! some connections at once; apt resumes what is cut and tries again, waiting
 //! longer each time. What it brings is hashed again on its way into the store.
+//! Why something did not come is read from what its methods report, see
+//! [`crate::acquire`].
 //! Python files come through the tree's pip, see [`crate::resolve::python`].
 
 use std::fs::{self, File};
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use store::Inputs;
 
+use crate::acquire::{self, Failure, Outcome, REPORT, Report};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::{Archives, Network};
 use crate::layers::remove;
@@ -115,13 +118,13 @@ fn fetch(
         let wanted: Vec<&Deb> = debs.iter().filter(lacking).copied().collect();
         let ran = download(&wanted, source, inputs, scratch, progress)?;
         let lost = wanted.iter().copied().find(|deb| !inputs.has(&deb.sha256));
-        let (Err(failure), Some(first)) = (ran, lost) else {
+        let (Err(lacks), Some(first)) = (ran, lost) else {
             return Ok(());
         };
+        let lost: Vec<&Deb> = debs.iter().filter(lacking).copied().collect();
         // A bit that flipped on its way will not flip again.
-        if attempt == ATTEMPTS || !is_mismatch(&failure) {
-            let lost: Vec<&Deb> = debs.iter().filter(lacking).copied().collect();
-            return Err(explain(&lost, first, &failure));
+        if attempt == ATTEMPTS || !lost.iter().any(|deb| lacks.of(deb) == Some(Why::Unlike)) {
+            return Err(explain(&lost, first, &lacks));
         }
         attempt += 1;
     }
@@ -134,7 +137,7 @@ fn download(
     inputs: &Inputs,
     scratch: &Path,
     progress: &mut dyn FnMut(u64),
-) -> Result<std::result::Result<(), ToolFailure>> {
+) -> Result<std::result::Result<(), Lacks>> {
     remove(scratch)?;
     Network::private_dir(scratch)?;
     let conf = scratch.join("apt.conf");
@@ -147,7 +150,7 @@ fn download(
     let mut tool = Tool::new("/usr/lib/apt/apt-helper")
         .tied()
         .env("APT_CONFIG", &conf)
-        .arg("download-file")
+        .args(["-o", REPORT, "download-file"])
         .timeout(TIMEOUT)
         .watch(Watch::new(scratch, source.network.patience(), most));
     tool = source.network.with_proxies(tool);
@@ -160,10 +163,20 @@ fn download(
             .arg(file)
             .arg(format!("SHA256:{}", deb.sha256.hex()));
     }
+    let (mut report, mut said) = (Report::default(), Vec::new());
     let ran = tool.run(Output {
         log: None,
-        listen: &mut |_| {},
+        listen: &mut |line| {
+            if report.hear(line) {
+                said.push(line.to_owned());
+            }
+        },
     })?;
+    let ran = ran.map_err(|failure| Lacks {
+        failure,
+        report,
+        said,
+    });
     for deb in wanted {
         let file = scratch.join(deb.sha256.hex());
         // After a failure what is there may be half of it.
@@ -176,32 +189,67 @@ fn download(
 }
 
 /// After a failure, a file that is not what it should be counts as not there.
-fn or_lost(error: Error, ran: &std::result::Result<(), ToolFailure>) -> Result<bool> {
+fn or_lost(error: Error, ran: &std::result::Result<(), Lacks>) -> Result<bool> {
     match ran {
         Err(_) if error.kind() == ErrorKind::Refused => Ok(false),
         _ => Err(error),
     }
 }
 
-fn is_mismatch(failure: &ToolFailure) -> bool {
-    let lines = failure.tail();
-    lines.iter().any(|line| line.contains("Hash Sum mismatch"))
+/// What one run of apt-helper says about what it did not bring.
+struct Lacks {
+    failure: ToolFailure,
+    report: Report,
+    said: Vec<String>,
 }
 
-fn explain(lost: &[&Deb], first: &Deb, failure: &ToolFailure) -> Error {
-    let mut lines: Vec<&String> = failure
-        .tail()
-        .iter()
-        .filter(|l| l.starts_with("E: ") && !l.contains("Download Failed"))
-        .collect();
-    // apt complains about one; it need not be the first of ours.
-    let about = |line: &str, deb: &Deb| line.replace("%2b", "+").contains(&deb.path);
-    let complained = |deb: &&&Deb| lines.iter().any(|line| about(line, deb));
-    let deb = lost.iter().find(complained).map_or(first, |deb| deb);
-    lines.retain(|line| about(line, deb));
+/// Why a package did not come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Other bytes came.
+    Unlike,
+    /// The archive does not have it.
+    Absent,
+    /// Something else.
+    Other,
+}
+
+impl Lacks {
+    fn of(&self, deb: &Deb) -> Option<Why> {
+        let ending = format!("/{}", acquire::decoded(&deb.path));
+        let (url, outcome) = self.report.find(&ending)?;
+        Some(match outcome {
+            Outcome::Done(Some(sha256)) if *sha256 != deb.sha256.hex() => Why::Unlike,
+            Outcome::Failed(failure) if failure.is("MaximumSizeExceeded") => Why::Unlike,
+            Outcome::Failed(failure) if is_absent(url, failure) => Why::Absent,
+            Outcome::Done(_) | Outcome::Failed(_) => Why::Other,
+        })
+    }
+}
+
+/// A `file:` address has no status to answer with.
+fn is_absent(url: &str, failure: &Failure) -> bool {
+    match url.strip_prefix("file:") {
+        Some(path) => !Path::new(&format!("/{}", path.trim_start_matches('/'))).exists(),
+        None => matches!(failure.status(), Some(404 | 410)),
+    }
+}
+
+fn explain(lost: &[&Deb], first: &Deb, lacks: &Lacks) -> Error {
+    // apt reports on each; bytes that are others weigh more than those that are not there.
+    let of = |why: Why| lost.iter().find(|deb| lacks.of(deb) == Some(why));
+    let found = [Why::Unlike, Why::Absent, Why::Other].into_iter();
+    let found = found.filter(|_| !lacks.failure.is_ended());
+    let (why, deb) = found
+        .filter_map(|why| Some((why, *of(why)?)))
+        .next()
+        .unwrap_or((Why::Other, first));
+    let about = |line: &&String| acquire::decoded(line).contains(&acquire::decoded(&deb.path));
+    let complaints = lacks.said.iter().filter(|line| line.starts_with("E: "));
+    let lines: Vec<&String> = complaints.filter(about).collect();
     let archive = deb.archive.as_deref().unwrap_or_default();
     let name = format!("{} {}", deb.name, deb.version);
-    let mut error = if is_mismatch(failure) {
+    let mut error = if why == Why::Unlike {
         Error::new(
             ErrorKind::Refused,
             format!("the archive `{archive}` delivers other bytes for {name} than the lock names"),
@@ -218,20 +266,15 @@ fn explain(lost: &[&Deb], first: &Deb, failure: &ToolFailure) -> Error {
         Error::failed(format!(
             "cannot fetch {name}{more} from the archive `{archive}`"
         ))
-        .hint(
-            if lines
-                .iter()
-                .any(|line| line.contains("  404  ") || line.contains("File not found"))
-            {
-                "a mirror drops old versions: use a store that retains them, another --archive \
+        .hint(if why == Why::Absent {
+            "a mirror drops old versions: use a store that retains them, another --archive \
              NAME=URL, or `imgbuild lock --upgrade`"
-            } else {
-                "check the network of this machine and try again, or use another --archive NAME=URL"
-            },
-        )
+        } else {
+            "check the network of this machine and try again, or use another --archive NAME=URL"
+        })
     };
     if lines.is_empty() {
-        error = error.detail(failure.what());
+        error = error.detail(lacks.failure.what());
     }
     for line in lines {
         error = error.detail(line.trim_end());

@@ -33,6 +33,7 @@
 //! The library prints only through [`ui`] and reads the environment only
 //! through [`settings`].
 
+pub mod acquire;
 pub mod args;
 pub mod attest;
 pub mod build;

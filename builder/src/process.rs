@@ -49,10 +49,16 @@ pub struct Tool {
 pub struct ToolFailure {
     what: String,
     ended: bool,
+    code: Option<i32>,
     tail: Vec<String>,
 }
 
 impl ToolFailure {
+    /// The program's exit code, when it ended by itself.
+    pub fn code(&self) -> Option<i32> {
+        self.code
+    }
+
     /// What became of the program.
     pub fn what(&self) -> &str {
         &self.what
@@ -242,6 +248,7 @@ impl Tool {
             return Ok(Err(ToolFailure {
                 what: format!("{} was ended {why}", self.name()),
                 ended: true,
+                code: None,
                 tail: tail.into(),
             }));
         }
@@ -251,6 +258,7 @@ impl Tool {
         Ok(Err(ToolFailure {
             what: format!("{} {}", self.name(), ending(status)),
             ended: false,
+            code: status.code(),
             tail: tail.into(),
         }))
     }
@@ -325,6 +333,13 @@ impl Tool {
 
     /// Runs and returns stdout; stderr becomes the evidence of a failure.
     pub fn output(self) -> Result<Vec<u8>> {
+        let (ended, stdout) = self.capture()?;
+        ended?;
+        Ok(stdout)
+    }
+
+    /// Runs and returns stdout, also of a program that failed.
+    pub fn capture(self) -> Result<(std::result::Result<(), ToolFailure>, Vec<u8>)> {
         interrupt::check()?;
         let mut command = self.command();
         command
@@ -342,20 +357,15 @@ impl Tool {
         drop(registered);
         interrupt::check()?;
         if output.status.success() {
-            return Ok(output.stdout);
+            return Ok((Ok(()), output.stdout));
         }
-        let text = String::from_utf8_lossy(&output.stderr);
-        let mut tail: Vec<String> = text
-            .lines()
-            .rev()
-            .map(plain)
-            .filter(|l| !l.trim().is_empty())
-            .take(TAIL)
-            .collect();
-        tail.reverse();
-        let what = format!("{} {}", self.name(), ending(output.status));
-        let ended = false;
-        Err(ToolFailure { what, ended, tail }.into_error())
+        let failure = ToolFailure {
+            what: format!("{} {}", self.name(), ending(output.status)),
+            ended: false,
+            code: output.status.code(),
+            tail: last_lines(&output.stderr),
+        };
+        Ok((Err(failure), output.stdout))
     }
 
     /// Replaces this process by the program.
@@ -365,6 +375,15 @@ impl Tool {
         let error = command.exec();
         self.spawn_failure(&error)
     }
+}
+
+/// The last lines of output as they may be shown.
+pub fn last_lines(output: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(output);
+    let lines = text.lines().rev().map(plain);
+    let mut tail: Vec<String> = lines.filter(|l| !l.trim().is_empty()).take(TAIL).collect();
+    tail.reverse();
+    tail
 }
 
 fn ending(status: ExitStatus) -> String {

@@ -12,4 +12,4 @@ pub use archives::Archives;
 pub(crate) use archives::credentials;
 pub use network::{Network, acquire_settings};
 pub use python::PipSettings;
-pub use tools::{Missing, Tools, architecture};
+pub use tools::{Missing, Tools, architecture, locate};

@@ -99,7 +99,8 @@ impl Tools {
     }
 }
 
-fn locate(what: &str) -> Option<String> {
+/// The path of a program on the search path, or of a file named by its path.
+pub fn locate(what: &str) -> Option<String> {
     if what.starts_with('/') {
         return Path::new(what).exists().then(|| what.to_owned());
     }

@@ -9,13 +9,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::binaries::{imgbuild, imgnode, repository};
+use tests::binaries::{imgbuild, imgnode};
 use tests::fixtures::scratch;
 use tests::vm::{Disks, Machine};
 
@@ -57,28 +57,10 @@ fn plant(job: &Path, versions: usize, files: usize) {
     }
 }
 
-/// The program of `verify/tests/targets.rs`, which runs as well where it was not compiled.
-fn targets_program() -> std::path::PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(repository())
-        // As the command that compiles all tests does, so that it need not be done again.
-        .args(["test", "--locked", "--workspace", "--test", "targets"])
-        .args(["--no-run", "--message-format", "json"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&built.stderr);
-    assert!(built.status.success(), "{said}");
-    let text = String::from_utf8(built.stdout).unwrap();
-    let messages = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut programs = messages.filter_map(|message| {
-        let named = message["target"]["name"] == "targets";
-        let program = message["executable"].as_str().filter(|_| named);
-        program.map(std::path::PathBuf::from)
-    });
-    programs.next().expect("cargo says where it is")
+/// The integration tests of `verify`, which run as well where they were not compiled.
+fn targets_program() -> PathBuf {
+    let program = std::env::var_os("TEST_PROGRAM_verify_integration");
+    PathBuf::from(program.expect("run this test by tests/run, which knows the other programs"))
 }
 
 #[test]

@@ -37,7 +37,10 @@ pub(super) type Id = (String, String, String);
 
 impl Apt<'_> {
     /// The files that apt keeps of a suite, by the ending of their names.
-    fn lists(&self, suite: &(String, String, String, String)) -> Result<Vec<(String, PathBuf)>> {
+    pub(super) fn lists(
+        &self,
+        suite: &(String, String, String, String),
+    ) -> Result<Vec<(String, PathBuf)>> {
         let url = self.archives.site(&suite.0)?;
         let prefix = file_name(&format!("{url}/dists/{}/", suite.1));
         let lists = self.dir.join("lists");
@@ -139,6 +142,41 @@ pub(super) fn chosen<'i>(index: &'i BTreeMap<Id, Candidate>, id: &Id) -> Result<
         .hint("tell whoever runs that archive, or choose another version of the package"))
 }
 
+/// The first of the words for apt whose package, or whose version of it, no
+/// index has: `name`, `name=version`, `name-`.
+pub(super) fn unknown(index: &BTreeMap<Id, Candidate>, wanted: &[String]) -> Option<String> {
+    // Paths of files and patterns of apt name nothing.
+    let mut named = wanted.iter().filter(|word| !word.starts_with(['/', '?']));
+    named.find_map(|word| {
+        let (name, version) = match word.split_once('=') {
+            Some((name, version)) => (name, Some(version)),
+            None => (word.strip_suffix('-').unwrap_or(word), None),
+        };
+        let name = name.split(':').next().unwrap_or(name);
+        let mut of_name = index.keys().filter(|id| id.0 == name).peekable();
+        let is_known = of_name.peek().is_some();
+        match version {
+            Some(version) if is_known => {
+                (!of_name.any(|id| id.1 == version)).then(|| format!("{version} of {name}"))
+            }
+            None if is_known || index.values().any(|c| provides(c, name)) => None,
+            _ => Some(name.to_owned()),
+        }
+    })
+}
+
+/// Whether a package provides a virtual one (Debian Policy 7.5).
+fn provides(candidate: &Candidate, name: &str) -> bool {
+    let lines = candidate.stanza.lines();
+    let mut values = lines.filter_map(|line| line.strip_prefix("Provides:"));
+    values.any(|value| {
+        let mut names = value
+            .split(',')
+            .map(|one| one.trim().split([' ', '(']).next());
+        names.any(|one| one == Some(name))
+    })
+}
+
 /// What apt calls the file of an address among its lists: without scheme,
 /// encoded, with underscores for slashes.
 pub(super) fn file_name(site: &str) -> String {
@@ -237,7 +275,7 @@ pub(super) fn local_candidate(path: &Path, relative: &str) -> Result<(Id, Candid
 }
 
 /// RFC 2822 as archives write it: `Sat, 09 Aug 2025 09:16:30 UTC`.
-fn parse_date(text: &str) -> Option<u64> {
+pub(super) fn parse_date(text: &str) -> Option<u64> {
     let text = text.trim().replace("UTC", "+0000");
     let zoned = jiff::fmt::rfc2822::parse(&text).ok()?;
     u64::try_from(zoned.timestamp().as_second()).ok()
@@ -295,6 +333,30 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Refused);
             assert!(error.causes()[0].contains(field), "{:?}", error.causes());
         }
+    }
+
+    #[test]
+    fn names_that_no_index_has_are_found() {
+        let stanza = GOOD.replacen("Size", "Provides: mta, tool-api (= 1)\nSize", 1);
+        let index = BTreeMap::from([parse_stanza(&stanza).unwrap()]);
+        let unknown = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            unknown(&index, &words)
+        };
+        let fine = [
+            "/a/b.deb",
+            "?priority(required)",
+            "tool",
+            "mta",
+            "tool-api",
+            "tool-",
+        ];
+        assert_eq!(unknown(&fine), None);
+        assert_eq!(unknown(&["tool=1:1.0~rc1-2+b1"]), None);
+        assert_eq!(unknown(&["tool", "toool"]).as_deref(), Some("toool"));
+        assert_eq!(unknown(&["toool=1"]).as_deref(), Some("toool"));
+        assert_eq!(unknown(&["tool=2"]).as_deref(), Some("2 of tool"));
+        assert_eq!(unknown(&["nothing-"]).as_deref(), Some("nothing"));
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl Apt<'_> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let Plan { install, remove } = self.plan(options, wanted)?;
+        let Plan { install, remove } = self.plan(options, wanted, index)?;
         for id in install {
             // The stage is only of interest where there was one.
             let stage = installed

@@ -7,10 +7,13 @@
 //! installed; so one apt call a stage tells the exact set, and a backport or a
 //! security update takes part from the start instead of as an upgrade later.
 
+mod diagnosis;
 mod index;
 mod keep;
+mod openpgp;
 mod settings;
 mod update;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Result};
 use crate::host::{Archives, Network};
 use crate::lock::{Deb, Release, Stage};
-use crate::process::Tool;
+use crate::process::{Tool, last_lines};
 use crate::recipe::{PackageSpec, Packages, Recipe, Variant};
 
 use index::{Candidate, Id, local_candidate};
@@ -50,6 +53,9 @@ struct Plan {
     install: Vec<Id>,
     remove: Vec<String>,
 }
+
+/// What a simulation prints, or the reasons that apt gives against it.
+type Answer = std::result::Result<String, Vec<String>>;
 
 /// The settings of one resolution.
 pub struct Apt<'a> {
@@ -121,9 +127,9 @@ impl<'a> Apt<'a> {
         let mut required = vec!["?priority(required)".to_owned()];
         required.extend(self.bootstrap_quirks());
         let plain = ["--no-install-recommends".to_owned()];
-        self.simulate(&required, &plain, Stage::Required, &mut installed)?;
+        self.simulate(&required, &plain, Stage::Required, &mut installed, &index)?;
         self.write_status(&installed, &index)?;
-        self.simulate(&self.base(), &plain, Stage::Base, &mut installed)?;
+        self.simulate(&self.base(), &plain, Stage::Base, &mut installed, &index)?;
         self.write_status(&installed, &index)?;
 
         for (stage, group) in (1u32..).zip(&groups) {
@@ -132,7 +138,13 @@ impl<'a> Apt<'a> {
             wanted.extend(self.local_debs(group, &mut index)?);
             if !wanted.is_empty() {
                 let stage = Stage::Packages(stage);
-                self.simulate(&wanted, &group_options(group), stage, &mut installed)?;
+                self.simulate(
+                    &wanted,
+                    &group_options(group),
+                    stage,
+                    &mut installed,
+                    &index,
+                )?;
                 self.write_status(&installed, &index)?;
             }
         }
@@ -205,13 +217,22 @@ impl<'a> Apt<'a> {
             .env("TZ", "UTC")
     }
 
-    fn apt_get(&self, mode: &str, arguments: &[String]) -> Result<String> {
-        let out = self
+    /// Simulates an installation; what apt would do, or why it cannot.
+    fn ask(&self, options: &[String], wanted: &[String]) -> Result<Answer> {
+        let (ended, stdout) = self
             .tool()
-            .args(["--quiet", mode, "--yes"])
-            .args(arguments)
-            .output()?;
-        Ok(String::from_utf8_lossy(&out).into_owned())
+            .args(["--quiet", "--simulate", "--yes"])
+            .args(options)
+            .args(["install", "--"])
+            .args(wanted)
+            .capture()?;
+        let Err(failure) = ended else {
+            return Ok(Ok(String::from_utf8_lossy(&stdout).into_owned()));
+        };
+        // Reasons stand on either stream, between lines about progress.
+        let reasons = last_lines(&stdout).into_iter();
+        let reasons = reasons.filter(|line| line.starts_with(char::is_whitespace));
+        Ok(Err(reasons.chain(failure.tail().iter().cloned()).collect()))
     }
 
     /// Adds what one installation would unpack.
@@ -221,8 +242,9 @@ impl<'a> Apt<'a> {
         options: &[String],
         stage: Stage,
         installed: &mut BTreeMap<String, (Id, Stage)>,
+        index: &BTreeMap<Id, Candidate>,
     ) -> Result<()> {
-        let Plan { install, remove } = self.plan(options, wanted)?;
+        let Plan { install, remove } = self.plan(options, wanted, index)?;
         if let Some(name) = remove.first() {
             return Err(
                 Error::failed(format!("installing would remove the package `{name}`"))
@@ -237,17 +259,53 @@ impl<'a> Apt<'a> {
     }
 
     /// What apt would do to install something.
-    fn plan(&self, options: &[String], wanted: &[String]) -> Result<Plan> {
-        let mut arguments = options.to_vec();
-        arguments.extend(["install".to_owned(), "--".to_owned()]);
-        arguments.extend(wanted.iter().cloned());
-        let text = self
-            .apt_get("--simulate", &arguments)
-            .map_err(|e| explain_unresolved(&e))?;
-        Ok(Plan {
-            install: text.lines().filter_map(parse_inst).collect(),
-            remove: text.lines().filter_map(parse_remv).collect(),
-        })
+    fn plan(
+        &self,
+        options: &[String],
+        wanted: &[String],
+        index: &BTreeMap<Id, Candidate>,
+    ) -> Result<Plan> {
+        match self.ask(options, wanted)? {
+            Ok(text) => Ok(Plan {
+                install: text.lines().filter_map(parse_inst).collect(),
+                remove: text.lines().filter_map(parse_remv).collect(),
+            }),
+            Err(reasons) => Err(self.explain_unresolved(options, wanted, index, &reasons)?),
+        }
+    }
+
+    /// Why something cannot be installed: by the indexes, and by what apt does
+    /// when it is allowed more.
+    fn explain_unresolved(
+        &self,
+        options: &[String],
+        wanted: &[String],
+        index: &BTreeMap<Id, Candidate>,
+        reasons: &[String],
+    ) -> Result<Error> {
+        let mut explained = if let Some(name) = index::unknown(index, wanted) {
+            Error::failed(format!("no archive of the recipe has the package `{name}`"))
+                .hint("check its name, or add the [[source]] that has it")
+        } else if self.removes_essential(options, wanted)? {
+            Error::failed("apt would have to remove an essential package")
+                .hint("every Debian has the essential packages: do not list them under `exclude`")
+        } else {
+            Error::failed("apt finds no way to install the recipe's packages").hint(
+                "read apt's reasons above: a pinned version or a missing [[source]] is the \
+                 usual cause",
+            )
+        };
+        for line in reasons {
+            explained = explained.detail(line.clone());
+        }
+        Ok(explained)
+    }
+
+    /// Whether apt only refuses because an essential package would go.
+    fn removes_essential(&self, options: &[String], wanted: &[String]) -> Result<bool> {
+        let mut options = options.to_vec();
+        options.push("--allow-remove-essential".to_owned());
+        Ok(self.ask(&options, wanted)?.is_ok())
     }
 
     /// Pretends that all of `installed` is installed.
@@ -280,37 +338,6 @@ pub fn packages_of(recipe: &Recipe) -> Vec<Packages> {
         });
     }
     groups
-}
-
-fn explain_unresolved(error: &Error) -> Error {
-    let missing = error.causes().iter().find_map(|line| {
-        line.strip_prefix("E: Unable to locate package ")
-            .map(str::to_owned)
-            .or_else(|| {
-                let rest = line.strip_prefix("E: Version '")?;
-                Some(
-                    rest.replace("' for '", " of ")
-                        .replace("' was not found", ""),
-                )
-            })
-    });
-    let essential = error
-        .causes()
-        .iter()
-        .any(|l| l.contains("Essential packages"));
-    let mut explained = match missing {
-        None if essential => Error::failed("apt would have to remove an essential package")
-            .hint("every Debian has the essential packages: do not list them under `exclude`"),
-        Some(name) => Error::failed(format!("no archive of the recipe has the package `{name}`"))
-            .hint("check its name, or add the [[source]] that has it"),
-        None => Error::failed("apt finds no way to install the recipe's packages").hint(
-            "read apt's reasons above: a pinned version or a missing [[source]] is the usual cause",
-        ),
-    };
-    for line in error.causes() {
-        explained = explained.detail(line.clone());
-    }
-    explained
 }
 
 /// `Inst name [old] (version Origin:… [arch]) …`

@@ -69,17 +69,16 @@ impl<'a> Kept<'a> {
         Ok(())
     }
 
-    /// Lets go of what pip named as being in the way; false when it named
+    /// Lets go of what pip names as being in the way; false when it names
     /// nothing that is kept.
     pub(super) fn give_way(&mut self, error: &Error) -> bool {
         let before = self.by_name.len();
-        let resolution = error.causes().iter().any(|line| is_conflict(line));
         for line in error.causes() {
-            for name in named(line) {
-                self.by_name.remove(name.as_str());
-            }
+            self.by_name
+                .retain(|name, python| !repeats(line, name, &python.version));
         }
-        if resolution && self.by_name.len() == before {
+        let is_conflict = |line: &String| line.contains(CONFLICT);
+        if self.by_name.len() == before && error.causes().iter().any(is_conflict) {
             // pip could not say which: none of them then.
             self.by_name.clear();
         }
@@ -104,31 +103,22 @@ fn exact(line: &str) -> Option<(String, String)> {
     plain.then(|| (normalise(name), version.to_owned()))
 }
 
-/// Whether pip speaks of versions that do not fit together.
-fn is_conflict(line: &str) -> bool {
-    [
-        "No matching distribution",
-        "ResolutionImpossible",
-        "conflicting dependencies",
-    ]
-    .iter()
-    .any(|words| line.contains(words))
-}
+/// What pip's resolver calls versions that do not fit together: the name of its
+/// exception, not a sentence.
+const CONFLICT: &str = "ResolutionImpossible";
 
-/// The distributions that pip names in one line about a conflict.
-fn named(line: &str) -> Vec<String> {
-    let after = |words: &str| line.split_once(words).map(|(_, rest)| rest.trim_start());
-    let found = [
-        after("The user requested (constraint) "),
-        after("No matching distribution found for "),
-    ];
-    let name = |rest: &str| {
-        let end = rest
+/// Whether a line of pip's repeats our constraint: a requirement (PEP 508) on
+/// this project with `==` this version among its clauses.
+fn repeats(line: &str, project: &str, version: &str) -> bool {
+    line.split_whitespace().any(|word| {
+        let end = word
             .find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c))
-            .unwrap_or(rest.len());
-        normalise(&rest[..end])
-    };
-    found.into_iter().flatten().map(name).collect()
+            .unwrap_or(word.len());
+        let (name, clauses) = word.split_at(end);
+        let mut clauses = clauses.split(',');
+        normalise(name) == project
+            && clauses.any(|clause| clause.trim().strip_prefix("==") == Some(version))
+    })
 }
 
 #[cfg(test)]

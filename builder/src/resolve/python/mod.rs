@@ -55,6 +55,11 @@ for name in sorted(os.listdir(out)):
         f.write(text or b"")
 "#;
 
+/// Asks the indexes themselves, after pip failed.
+const ASK_INDEX: &str = include_str!("ask_index.py");
+/// Where its answers go, among what is written about source archives.
+const FACTS: &str = "facts";
+
 /// A network-side pip on top of some layers.
 pub struct Pip<'a> {
     /// The layers of the packages.
@@ -246,6 +251,7 @@ impl Pip<'_> {
             put(&lent.join(name), text)?;
         }
         put(&lent.join("sources.py"), READ_SOURCES)?;
+        put(&lent.join("ask_index.py"), ASK_INDEX)?;
         kept.lay_out(self.inputs, &lent.join("retained"))?;
         let mounted = self
             .layers
@@ -259,7 +265,9 @@ impl Pip<'_> {
             "{CREATE_VIRTUALENV}\n. /run/imgbuild/pip/environment\n\
              create_virtualenv {} /tmp/imgbuild {site}\n\
              /tmp/imgbuild/bin/python -m pip download --disable-pip-version-check \
-             -d /run/imgbuild/out {options}\n\
+             -d /run/imgbuild/out {options} || {{ code=$?; /tmp/imgbuild/bin/python \
+             /run/imgbuild/pip/ask_index.py /run/imgbuild/pip/requirements.txt \
+             /run/imgbuild/meta/{FACTS} >/dev/null 2>&1 || :; exit $code; }}\n\
              /tmp/imgbuild/bin/python /run/imgbuild/pip/sources.py /run/imgbuild/out /run/imgbuild/meta\n",
             quote(virtualenv.python.as_str()),
         );
@@ -285,7 +293,10 @@ impl Pip<'_> {
             },
         };
         let ran = sandbox.run(TIMEOUT, Output { log: None, listen })?;
-        ran.map_err(|failure| explain(virtualenv, &failure.into_error()))?;
+        ran.map_err(|failure| {
+            let facts = fs::read_to_string(meta.join(FACTS)).unwrap_or_default();
+            explain(virtualenv, &failure.into_error(), &facts)
+        })?;
         drop(mounted);
         Downloads::read(&out, &meta)
     }
@@ -445,18 +456,28 @@ fn normalise(name: &str) -> String {
     out
 }
 
-fn explain(virtualenv: &Virtualenv, error: &Error) -> Error {
+/// What pip says is evidence; what to do about it follows from the facts, which
+/// the indexes told us.
+fn explain(virtualenv: &Virtualenv, error: &Error, facts: &str) -> Error {
     let path = &virtualenv.path;
     let mut explained = Error::failed(format!("pip cannot resolve the virtualenv {path}"));
     explained = explained.detail(error.to_string());
     for line in error.causes() {
         explained = explained.detail(line.clone());
     }
-    let all = error.causes().join("\n");
-    explained.hint(if all.contains("No matching distribution") {
+    let has = |fact: &str| facts.lines().any(|line| line == fact);
+    let absent = facts.lines().find_map(|line| line.strip_prefix("absent "));
+    if let Some(absent) = absent {
+        explained = explained.detail(format!("no index of this machine has {absent}"));
+    }
+    explained.hint(if absent.is_some() {
         "check the requirement's name and version, and that the index has it for this Python"
-    } else if all.contains("CERTIFICATE") || all.contains("SSL") {
+    } else if has("certificate") {
         "the index's certificate is not trusted here: name a CA bundle in PIP_CERT or pip.conf"
+    } else if has("credentials") {
+        "the index wants other credentials: see PIP_INDEX_URL or pip.conf of this machine"
+    } else if has("unreachable") {
+        "the index cannot be reached; its address comes from this machine's pip configuration"
     } else {
         "read pip's last lines above; the index comes from this machine's pip configuration"
     })
