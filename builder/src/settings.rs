@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use store::{Access, Place};
+use store::{Access, StoreUrl};
 
 use crate::error::{Error, Result};
 use crate::host::{Archives, Network, PipSettings, credentials};
@@ -27,7 +27,7 @@ pub struct Given {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The artifact store, wherever it is.
-    pub place: Place,
+    pub place: StoreUrl,
     /// The artifact store, if it is a directory; else a path that leads nowhere.
     pub store: PathBuf,
     /// How stores on servers are reached.
@@ -87,7 +87,7 @@ impl Settings {
         let network = Network::read(&lookup, etc_apt)?;
         let place = match store.to_str() {
             Some(text) if text.contains("://") => text.parse().map_err(|e| unusable(&e))?,
-            _ => Place::Directory(absolute(&store)?),
+            _ => StoreUrl::Directory(absolute(&store)?),
         };
         let access = Access::from_environment(&lookup).map_err(|e| unusable(&e))?;
         Ok(Self {
@@ -116,7 +116,7 @@ impl Settings {
     }
 
     /// These, and what the address of another store says of that kind.
-    pub fn secrets_of(&self, place: &Place) -> Vec<String> {
+    pub fn secrets_of(&self, place: &StoreUrl) -> Vec<String> {
         let mut secrets = self.secrets();
         secrets.extend(credentials(&place.secret()));
         secrets
@@ -124,7 +124,7 @@ impl Settings {
 
     /// Whether the store is on a web server, which neither lists nor takes anything.
     pub fn is_web(&self) -> bool {
-        matches!(self.place, Place::Web(_))
+        matches!(self.place, StoreUrl::Web(_))
     }
 
     /// Fails for a store that no command can change.

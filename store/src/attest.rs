@@ -12,12 +12,12 @@ use serde_json::Value;
 use crate::backend::Backend;
 use crate::digest::{ImageId, Sha256};
 use crate::dsse::{self, Envelope};
-use crate::env::json;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::PublicKey;
+use crate::keys::PublicKey;
 use crate::manifest::Manifest;
 use crate::name::EnvName;
-use crate::writable::Writable;
+use crate::tuf::json;
+use crate::writable::WritableBackend;
 
 /// Folder of attestations, as a prefix of keys.
 pub(crate) const FOLDER: &str = "attestations/";
@@ -239,7 +239,11 @@ fn key(image: &ImageId, bytes: &[u8]) -> String {
 }
 
 /// Puts a signed statement beside its image; the key that it has there.
-pub fn put(place: &dyn Writable, manifest: &Manifest, envelope: &Envelope) -> Result<String> {
+pub fn put(
+    place: &dyn WritableBackend,
+    manifest: &Manifest,
+    envelope: &Envelope,
+) -> Result<String> {
     let bytes = envelope.to_json();
     if bytes.len() as u64 > dsse::MAX_BYTES {
         let text = format!(
@@ -279,7 +283,7 @@ mod tests {
     use crate::WritableStore;
     use crate::chunk::ChunkRef;
     use crate::digest::Blake3;
-    use crate::key::{KeyPair, Signer};
+    use crate::keys::{KeyPair, Signer};
     use crate::manifest::{LayoutRef, SCHEMA};
     use crate::store::manifest_key;
 
@@ -322,25 +326,25 @@ mod tests {
         let mut approval = statement(Kind::Approval, &web, predicate).unwrap();
         approval.sign(&ann).unwrap();
         // Of an image that is not there, nothing is said.
-        let e = put(store.place(), &web, &approval).unwrap_err();
+        let e = put(store.backend(), &web, &approval).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Missing);
         for image in [&web, &other] {
             store.put(&manifest_key(&image.image), b"{}").unwrap();
         }
-        let key = put(store.place(), &web, &approval).unwrap();
-        assert_eq!(put(store.place(), &web, &approval).unwrap(), key);
+        let key = put(store.backend(), &web, &approval).unwrap();
+        assert_eq!(put(store.backend(), &web, &approval).unwrap(), key);
         assert_eq!(parse_key(&key), Some(web.image));
         // Nor under the name of another one.
-        assert!(put(store.place(), &other, &approval).is_err());
+        assert!(put(store.backend(), &other, &approval).is_err());
         let mut failed = statement(Kind::TestResult, &web, json!({ "result": "FAILED" })).unwrap();
         failed.sign(&bob).unwrap();
-        put(store.place(), &web, &failed).unwrap();
+        put(store.backend(), &web, &failed).unwrap();
         // What cannot be believed does not silence the others.
         let folder = format!("{FOLDER}{}", web.image.hex());
         let junk = format!("{folder}/{}.json", Sha256::of(b"junk").hex());
         store.put(&junk, b"junk").unwrap();
         let mut odd = Vec::new();
-        let backend = store.read().backend();
+        let backend = store.store().backend();
         let found = of_image(backend, &web, &mut |key, _| odd.push(key.to_owned())).unwrap();
         assert_eq!(odd, [junk]);
         let kinds: Vec<_> = found.iter().map(|one| one.kind.unwrap()).collect();

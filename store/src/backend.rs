@@ -35,17 +35,17 @@ pub trait Backend: Send + Sync {
 
     /// Whether every request takes so long that readers should say beforehand what
     /// they will ask for.
-    fn is_far(&self) -> bool {
+    fn is_remote(&self) -> bool {
         false
     }
 
     /// What a reader is about to ask for, in this order. Nothing depends on it but
     /// the time that the requests will take.
-    fn expect(&self, _wanted: Vec<Wanted>) {}
+    fn prefetch(&self, _wanted: Vec<ObjectRange>) {}
 
     /// What came for these bytes was not what it should be. True if asking once
     /// more can bring something else; the next request then goes past all caches.
-    fn forget(&self, _key: &str, _range: Range<u64>) -> bool {
+    fn invalidate(&self, _key: &str, _range: Range<u64>) -> bool {
         false
     }
 
@@ -57,7 +57,7 @@ pub trait Backend: Send + Sync {
 
 /// Bytes of an object that will be needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ObjectRange {
     /// The object.
     pub key: String,
     /// Its bytes.
@@ -92,16 +92,16 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
         (**self).describe()
     }
 
-    fn is_far(&self) -> bool {
-        (**self).is_far()
+    fn is_remote(&self) -> bool {
+        (**self).is_remote()
     }
 
-    fn expect(&self, wanted: Vec<Wanted>) {
-        (**self).expect(wanted);
+    fn prefetch(&self, wanted: Vec<ObjectRange>) {
+        (**self).prefetch(wanted);
     }
 
-    fn forget(&self, key: &str, range: Range<u64>) -> bool {
-        (**self).forget(key, range)
+    fn invalidate(&self, key: &str, range: Range<u64>) -> bool {
+        (**self).invalidate(key, range)
     }
 
     fn traffic(&self) -> Option<Traffic> {
@@ -121,7 +121,7 @@ pub(crate) fn get_checked<T>(
     match get() {
         Err(error)
             if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid)
-                && backend.forget(key, 0..u64::MAX) =>
+                && backend.invalidate(key, 0..u64::MAX) =>
         {
             get()
         }
@@ -156,11 +156,11 @@ pub fn check_key(key: &str) -> Result<()> {
 
 /// A store that is a directory.
 #[derive(Clone, Debug)]
-pub struct DirBackend {
+pub struct LocalReader {
     root: PathBuf,
 }
 
-impl DirBackend {
+impl LocalReader {
     /// A directory by path, or by a `file://` URL with an absolute path.
     pub fn open(place: impl AsRef<Path>) -> Result<Self> {
         let place = place.as_ref();
@@ -208,7 +208,7 @@ impl DirBackend {
     }
 }
 
-impl Backend for DirBackend {
+impl Backend for LocalReader {
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         let (path, Some(file)) = self.find(key)? else {
             return Ok(None);
@@ -276,13 +276,13 @@ impl Backend for DirBackend {
 mod tests {
     use super::*;
 
-    fn example() -> (tempfile::TempDir, DirBackend) {
+    fn example() -> (tempfile::TempDir, LocalReader) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("packs")).unwrap();
         std::fs::write(dir.path().join("packs/b"), b"0123456789").unwrap();
         std::fs::write(dir.path().join("packs/a"), b"").unwrap();
         std::fs::write(dir.path().join("packs/ not a key"), b"").unwrap();
-        let backend = DirBackend::open(dir.path()).unwrap();
+        let backend = LocalReader::open(dir.path()).unwrap();
         (dir, backend)
     }
 
@@ -343,9 +343,9 @@ mod tests {
     fn places() {
         let (dir, _) = example();
         let url = format!("file://{}", dir.path().display());
-        assert_eq!(DirBackend::open(&url).unwrap().root(), dir.path());
-        assert!(DirBackend::open("file://host/path").is_err());
-        assert!(DirBackend::open(dir.path().join("none")).is_err());
-        assert!(DirBackend::open(dir.path().join("packs/b")).is_err());
+        assert_eq!(LocalReader::open(&url).unwrap().root(), dir.path());
+        assert!(LocalReader::open("file://host/path").is_err());
+        assert!(LocalReader::open(dir.path().join("none")).is_err());
+        assert!(LocalReader::open(dir.path().join("packs/b")).is_err());
     }
 }

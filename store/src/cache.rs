@@ -14,10 +14,10 @@ use crate::pack::Index;
 /// A place for small objects that never change, by name: digits, letters and a dot.
 pub trait Cache: Send + Sync {
     /// The bytes that were kept under a name, or others.
-    fn take(&self, name: &str) -> Option<Vec<u8>>;
+    fn get(&self, name: &str) -> Option<Vec<u8>>;
 
     /// Keeps bytes if it can.
-    fn keep(&self, name: &str, bytes: &[u8]);
+    fn put(&self, name: &str, bytes: &[u8]);
 
     /// How many bytes `take` would give.
     fn size(&self, name: &str) -> Option<u64>;
@@ -33,12 +33,12 @@ fn index_name(pack: &Blake3) -> String {
 
 impl dyn Cache + '_ {
     pub(crate) fn chunk(&self, chunk: &ChunkRef) -> Option<Vec<u8>> {
-        let bytes = self.take(&chunk_name(chunk))?;
+        let bytes = self.get(&chunk_name(chunk))?;
         chunk.names(&bytes).then_some(bytes)
     }
 
     pub(crate) fn keep_chunk(&self, chunk: &ChunkRef, bytes: &[u8]) {
-        self.keep(&chunk_name(chunk), bytes);
+        self.put(&chunk_name(chunk), bytes);
     }
 
     /// Whether it should have a chunk.
@@ -47,12 +47,12 @@ impl dyn Cache + '_ {
     }
 
     pub(crate) fn index(&self, pack: &Blake3) -> Option<Index> {
-        let index = Index::parse(&self.take(&index_name(pack))?).ok()?;
+        let index = Index::parse(&self.get(&index_name(pack))?).ok()?;
         (index.pack() == pack).then_some(index)
     }
 
     pub(crate) fn keep_index(&self, pack: &Blake3, bytes: &[u8]) {
-        self.keep(&index_name(pack), bytes);
+        self.put(&index_name(pack), bytes);
     }
 
     /// The bytes of a pack's index, if it should have that.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
 use crate::name::ImageName;
-use crate::store::Listed;
+use crate::store::ListedImage;
 
 /// The key of the catalogue.
 pub(crate) const KEY: &str = "catalogue.json";
@@ -38,7 +38,7 @@ struct Row {
 
 impl Catalogue {
     /// Reads a catalogue.
-    pub(crate) fn from_json(json: &[u8]) -> Result<Vec<Listed>> {
+    pub(crate) fn from_json(json: &[u8]) -> Result<Vec<ListedImage>> {
         let damaged = |error| Error::corrupt("the catalogue", &error).with_source(error);
         let catalogue: Self = serde_json::from_slice(json).map_err(damaged)?;
         if catalogue.schema != SCHEMA {
@@ -47,7 +47,7 @@ impl Catalogue {
         }
         let rows = catalogue.images.into_iter();
         Ok(rows
-            .map(|row| Listed {
+            .map(|row| ListedImage {
                 image: row.image,
                 name: row.name,
                 published: row.published,
@@ -57,7 +57,7 @@ impl Catalogue {
 
     /// The JSON form of a catalogue.
     #[cfg(feature = "write")]
-    pub(crate) fn to_json(images: Vec<Listed>) -> Vec<u8> {
+    pub(crate) fn to_json(images: Vec<ListedImage>) -> Vec<u8> {
         let images = images.into_iter().map(|listed| Row {
             image: listed.image,
             name: listed.name,

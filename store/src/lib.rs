@@ -21,26 +21,26 @@
 #[cfg(feature = "write")]
 pub mod attest;
 pub mod backend;
+mod build_log;
 mod cache;
-pub mod canon;
-#[cfg(feature = "write")]
-pub mod care;
+pub mod canonical_tar;
 mod catalogue;
 pub mod chunk;
 #[cfg(feature = "write")]
-pub mod copy;
+mod chunker;
 #[cfg(feature = "write")]
-mod cut;
+pub mod copy;
 pub mod delta;
 pub mod digest;
 #[cfg(feature = "write")]
 mod dir;
 pub mod dsse;
-pub mod env;
 mod error;
 pub mod export;
 #[cfg(feature = "http")]
 mod far;
+#[cfg(feature = "write")]
+pub mod foreign_tar;
 #[cfg(doc)]
 pub mod format;
 #[cfg(feature = "fuzz")]
@@ -50,11 +50,10 @@ mod hint;
 #[cfg(feature = "http")]
 mod http;
 mod image;
-pub mod key;
+pub mod keys;
 mod layout;
-mod log;
 #[cfg(feature = "write")]
-pub mod loose;
+pub mod maintenance;
 pub mod manifest;
 pub mod name;
 mod pack;
@@ -64,26 +63,27 @@ mod place;
 #[cfg(feature = "s3")]
 mod s3;
 mod store;
+pub mod tuf;
 #[cfg(feature = "write")]
 pub mod writable;
 #[cfg(feature = "write")]
 mod writer;
 
-pub use self::backend::{Backend, DirBackend, Traffic, Wanted};
+pub use self::backend::{Backend, LocalReader, ObjectRange, Traffic};
+pub use self::build_log::{BuildLog, StepLog};
 pub use self::cache::Cache;
 pub use self::digest::{Blake3, ImageId, Sha256};
 pub use self::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
-pub use self::http::{Access, Address, HttpBackend};
+pub use self::http::{Access, HttpBackend, HttpUrl};
 pub use self::image::{Entries, Image, Part};
-pub use self::log::{BuildLog, StepLog};
 pub use self::manifest::Manifest;
 pub use self::name::{EnvName, ImageName};
-pub use self::place::Place;
+pub use self::place::StoreUrl;
 #[cfg(feature = "s3")]
-pub use self::s3::Location;
-pub use self::store::{Listed, Store};
+pub use self::s3::BucketUrl;
+pub use self::store::{ListedImage, Store};
 #[cfg(feature = "write")]
-pub use self::writable::{Survey, Writable};
+pub use self::writable::{ListableBackend, WritableBackend};
 #[cfg(feature = "write")]
 pub use self::writer::{Inputs, Progress, Published, WritableStore};

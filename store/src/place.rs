@@ -1,7 +1,7 @@
 //! Where a store is, as people write it: `PATH`, `file:///PATH`, `https://HOST/PATH`,
 //! `s3://BUCKET/PREFIX`.
 //!
-//! A place may carry a password. It is shown without; only [`Place::secret`] gives
+//! A place may carry a password. It is shown without; only [`StoreUrl::secret`] gives
 //! the whole text, for a file that nobody else can read.
 
 use std::fmt;
@@ -13,30 +13,30 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 #[cfg(feature = "http")]
-use crate::backend::{Backend, DirBackend};
+use crate::backend::{Backend, LocalReader};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "http")]
-use crate::http::{Access, Address, HttpBackend};
+use crate::http::{Access, HttpBackend, HttpUrl};
 #[cfg(feature = "s3")]
-use crate::s3::{self, Location};
+use crate::s3::{self, BucketUrl};
 #[cfg(all(feature = "http", feature = "write"))]
-use crate::writable::Survey;
+use crate::writable::ListableBackend;
 
 /// The place of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Place {
+pub enum StoreUrl {
     /// A directory of this machine.
     Directory(PathBuf),
     /// A folder of a web server.
     #[cfg(feature = "http")]
-    Web(Address),
+    Web(HttpUrl),
     /// A bucket, or a part of one.
     #[cfg(feature = "s3")]
-    Bucket(Location),
+    Bucket(BucketUrl),
 }
 
-impl Place {
+impl StoreUrl {
     /// The directory, if the place is one.
     pub fn directory(&self) -> Option<&Path> {
         match self {
@@ -63,7 +63,7 @@ impl Place {
     #[cfg(feature = "http")]
     pub fn open(&self, access: &Access) -> Result<Box<dyn Backend>> {
         Ok(match self {
-            Self::Directory(path) => Box::new(DirBackend::open(path)?),
+            Self::Directory(path) => Box::new(LocalReader::open(path)?),
             Self::Web(address) => Box::new(HttpBackend::open(address, access)?),
             #[cfg(feature = "s3")]
             Self::Bucket(location) => Box::new(s3::open(location, access)?),
@@ -72,14 +72,14 @@ impl Place {
 }
 
 #[cfg(all(feature = "http", feature = "write"))]
-impl Place {
+impl StoreUrl {
     /// The store at this place, to be looked over as a whole; nothing is written.
-    pub fn survey(&self, access: &Access) -> Result<Arc<dyn Survey>> {
+    pub fn open_listable(&self, access: &Access) -> Result<Arc<dyn ListableBackend>> {
         match self {
-            Self::Directory(path) => Ok(Arc::new(DirBackend::open(path)?)),
+            Self::Directory(path) => Ok(Arc::new(LocalReader::open(path)?)),
             #[cfg(feature = "s3")]
             Self::Bucket(location) => {
-                let place: Arc<dyn Survey> = s3::S3Place::open(location, access)?;
+                let place: Arc<dyn ListableBackend> = s3::S3Backend::open(location, access)?;
                 Ok(place)
             }
             Self::Web(_) => {
@@ -94,7 +94,7 @@ impl Place {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for StoreUrl {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -122,7 +122,7 @@ impl FromStr for Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => path.display().fmt(f),
@@ -134,13 +134,13 @@ impl fmt::Display for Place {
     }
 }
 
-impl Serialize for Place {
+impl Serialize for StoreUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.secret())
     }
 }
 
-impl<'de> Deserialize<'de> for Place {
+impl<'de> Deserialize<'de> for StoreUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
@@ -155,7 +155,7 @@ fn invalid(why: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
-    fn place(text: &str) -> Place {
+    fn place(text: &str) -> StoreUrl {
         text.parse().unwrap()
     }
 
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(place("file:///srv/s"), place("/srv/s"));
         assert_eq!(place("here").to_string(), "here");
         for text in ["file://host/path", "s3x://bucket/x", "ftp://u:geheim@h/"] {
-            let error = text.parse::<Place>().unwrap_err();
+            let error = text.parse::<StoreUrl>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{text}");
             assert!(error.hint().is_some(), "{text}");
             assert!(!error.to_string().contains("geheim"), "{error}");
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(web.to_string(), "https://store.example/a/b");
         assert!(!format!("{web:?}").contains("geheim"));
         let json = serde_json::to_string(&web).unwrap();
-        assert_eq!(serde_json::from_str::<Place>(&json).unwrap(), web);
+        assert_eq!(serde_json::from_str::<StoreUrl>(&json).unwrap(), web);
         assert_eq!(web.secret(), text);
     }
 }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
-use crate::backend::{Backend, Wanted, get_checked};
+use crate::backend::{Backend, ObjectRange, get_checked};
+use crate::build_log::{self, BuildLog};
 use crate::cache::Cache;
-use crate::canon::{END, padding};
+use crate::canonical_tar::{END, padding};
 use crate::catalogue::{self, Catalogue};
 use crate::chunk::ChunkRef;
-use crate::delta::{self, Pair, Previous};
+use crate::delta::{self, DeltaInfo, PreviousImage};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
 use crate::image::{Image, Witness, hinted, read_index};
-use crate::log::{self, BuildLog};
 use crate::manifest::{self, Manifest, SpecialFile, XattrEntry};
 use crate::name::ImageName;
 use crate::pack;
@@ -48,7 +48,7 @@ pub struct Store {
 
 /// An image that a store lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedImage {
     /// The image.
     pub image: ImageId,
     /// What its recipe calls it.
@@ -69,7 +69,7 @@ impl Store {
         let place = backend.describe();
         let mut marker = backend.get(MARKER, 64)?;
         let odd = marker.as_ref().is_some_and(|m| parse_marker(m).is_none());
-        if odd && backend.forget(MARKER, 0..u64::MAX) {
+        if odd && backend.invalidate(MARKER, 0..u64::MAX) {
             marker = backend.get(MARKER, 64)?;
         }
         let Some(marker) = marker else {
@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// Of the indexes that an image's hint names, the bytes that are in the cache.
-    pub fn indexes_kept(&self, image: &ImageId) -> Result<u64> {
+    pub fn cached_index_bytes(&self, image: &ImageId) -> Result<u64> {
         let Some(cache) = self.cache() else {
             return Ok(0);
         };
@@ -137,7 +137,7 @@ impl Store {
 
     /// Every image here, the newest first. Where the place cannot list, every image
     /// of its catalogue.
-    pub fn images(&self) -> Result<Vec<Listed>> {
+    pub fn images(&self) -> Result<Vec<ListedImage>> {
         let Some(ids) = self.ids()? else {
             return self.catalogue();
         };
@@ -145,7 +145,7 @@ impl Store {
         for image in ids {
             let name = self.manifest(&image)?.name;
             let published = self.hint(&image)?.map_or(0, |hint| hint.published);
-            images.push(Listed {
+            images.push(ListedImage {
                 image,
                 name,
                 published,
@@ -214,12 +214,12 @@ impl Store {
     }
 
     /// Says that these inputs, with their sizes, are going to be read.
-    pub fn expect_inputs(&self, inputs: impl IntoIterator<Item = (Sha256, u64)>) {
-        let wanted = inputs.into_iter().map(|(digest, size)| Wanted {
+    pub fn prefetch_inputs(&self, inputs: impl IntoIterator<Item = (Sha256, u64)>) {
+        let wanted = inputs.into_iter().map(|(digest, size)| ObjectRange {
             key: input_key(&digest),
             range: 0..size,
         });
-        self.backend.expect(wanted.collect());
+        self.backend.prefetch(wanted.collect());
     }
 
     /// What the last build of an image printed, if the store keeps that.
@@ -227,7 +227,7 @@ impl Store {
         get_checked(
             self.backend(),
             &BuildLog::key(image),
-            log::MAX_BYTES,
+            build_log::MAX_BYTES,
             |bytes| BuildLog::decode(&bytes),
         )
     }
@@ -238,9 +238,9 @@ impl Store {
     }
 
     /// What the store says about a delta between two images, if it has one.
-    pub fn pair(&self, from: &ImageId, to: &ImageId) -> Result<Option<Pair>> {
-        let read = |json: Vec<u8>| Pair::from_json(&json);
-        let key = Pair::key(from, to);
+    pub fn delta(&self, from: &ImageId, to: &ImageId) -> Result<Option<DeltaInfo>> {
+        let read = |json: Vec<u8>| DeltaInfo::from_json(&json);
+        let key = DeltaInfo::key(from, to);
         let pair = get_checked(self.backend(), &key, delta::pair_limit(), read)?;
         Ok(pair.filter(|pair| pair.from == *from && pair.to == *to))
     }
@@ -250,8 +250,8 @@ impl Store {
     pub fn image_with_delta(
         &self,
         manifest: &Manifest,
-        pair: &Pair,
-        previous: Arc<dyn Previous>,
+        pair: &DeltaInfo,
+        previous: Arc<dyn PreviousImage>,
     ) -> Result<Image> {
         Image::with_delta(self.clone(), manifest, pair, previous)
     }
@@ -297,7 +297,7 @@ impl Store {
             let (entry, _) = item?;
             entries += 1;
             size += entry.size() + padding(entry.size()) as u64;
-            size += crate::canon::encode(&entry)?.len() as u64;
+            size += crate::canonical_tar::encode(&entry)?.len() as u64;
             // Compared one by one: an image may have more of them than fit into memory.
             if SpecialFile::of(&entry).is_some_and(|special| setuid.next() != Some(&special)) {
                 return wrong("list of setuid files");
@@ -392,7 +392,7 @@ impl Store {
     }
 
     /// The images that the catalogue lists.
-    pub(crate) fn catalogue(&self) -> Result<Vec<Listed>> {
+    pub(crate) fn catalogue(&self) -> Result<Vec<ListedImage>> {
         let read = |json: Vec<u8>| Catalogue::from_json(&json);
         let listed = get_checked(self.backend(), catalogue::KEY, catalogue::MAX_BYTES, read)?;
         listed.ok_or_else(|| {
@@ -411,19 +411,19 @@ impl Store {
         &self,
         changed: Option<&ImageId>,
         before: Option<&[u8]>,
-    ) -> Result<Vec<Listed>> {
+    ) -> Result<Vec<ListedImage>> {
         // A damaged one is made anew.
         let known = before
             .and_then(|json| Catalogue::from_json(json).ok())
             .unwrap_or_default();
-        let mut known: std::collections::HashMap<ImageId, Listed> =
+        let mut known: std::collections::HashMap<ImageId, ListedImage> =
             known.into_iter().map(|row| (row.image, row)).collect();
         let mut images = Vec::new();
         for image in self.ids()?.unwrap_or_default() {
             let row = known.remove(&image).filter(|_| Some(&image) != changed);
             // An image whose manifest is damaged is not worth finding by its name.
             let row = row.or_else(|| {
-                Some(Listed {
+                Some(ListedImage {
                     image,
                     name: self.manifest(&image).ok()?.name,
                     published: self.hint(&image).ok()?.map_or(0, |hint| hint.published),
@@ -488,7 +488,7 @@ impl Read for Pieces<'_> {
 }
 
 /// The newest first.
-fn sort(images: &mut [Listed]) {
+fn sort(images: &mut [ListedImage]) {
     images.sort_by(|a, b| b.published.cmp(&a.published).then(a.image.cmp(&b.image)));
 }
 

@@ -9,7 +9,7 @@
 //!
 //! # How writers and a collector stay out of each other's way
 //!
-//! [`Writable::hold`] is all that writers do about it, and [`Writable::gate`] all
+//! [`WritableBackend::hold`] is all that writers do about it, and [`WritableBackend::gate`] all
 //! that a collector does. The protocol, and why it loses nothing, has a page:
 //! [`crate::format::care`].
 
@@ -25,7 +25,7 @@ pub type Guard = Box<dyn Any + Send>;
 
 /// An object, as its place lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object {
+pub struct ObjectMeta {
     /// Its key.
     pub key: String,
     /// Its bytes.
@@ -33,12 +33,12 @@ pub struct Object {
     /// When it was written, in seconds since 1970 by the place's own clock.
     pub modified: u64,
     /// Which of the objects that were ever under this key it is.
-    pub version: Version,
+    pub version: ETag,
 }
 
 /// Tells an object from one that replaced it: what HTTP calls an entity tag.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Version(pub String);
+pub struct ETag(pub String);
 
 /// What writers say while they live.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,13 +52,13 @@ pub struct Writers {
 }
 
 /// A place that can be looked over as a whole.
-pub trait Survey: Backend {
+pub trait ListableBackend: Backend {
     /// All objects whose keys begin with `prefix` (a folder with its `/`), however
     /// deep, sorted by key. Each object that was there before the call and still
     /// is after it is among them.
-    fn survey(&self, prefix: &str) -> Result<Vec<Object>>;
+    fn list_all(&self, prefix: &str) -> Result<Vec<ObjectMeta>>;
 
-    /// The time by the clock that [`Object::modified`] comes from, in seconds since
+    /// The time by the clock that [`ObjectMeta::modified`] comes from, in seconds since
     /// 1970.
     fn now(&self) -> Result<u64>;
 
@@ -73,7 +73,7 @@ pub trait Survey: Backend {
 
 /// A place that can be written. Having one is being a writer there: what it holds
 /// is released when it is dropped, and at the latest when its process dies.
-pub trait Writable: Survey {
+pub trait WritableBackend: ListableBackend {
     /// Puts an object where there may be another. Readers see the old or the new.
     /// Durable when it returns, its name included.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()>;
@@ -83,19 +83,19 @@ pub trait Writable: Survey {
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool>;
 
     /// Reads a small object together with its version.
-    fn get_versioned(&self, key: &str, limit: u64) -> Result<Option<(Vec<u8>, Version)>>;
+    fn get_versioned(&self, key: &str, limit: u64) -> Result<Option<(Vec<u8>, ETag)>>;
 
     /// Replaces an object only if it still is the version that was seen; `false`
     /// if it is not. Durable like `put`.
-    fn replace(&self, key: &str, bytes: &[u8], seen: &Version) -> Result<bool>;
+    fn replace(&self, key: &str, bytes: &[u8], seen: &ETag) -> Result<bool>;
 
     /// Begins an object that is too long to be in memory, or whose name is not
     /// known yet. What is not placed is gone when the draft is dropped.
-    fn draft(&self) -> Result<Box<dyn Draft + '_>>;
+    fn create(&self) -> Result<Box<dyn ObjectWriter + '_>>;
 
     /// Makes the names durable that drafts were placed under, and that removals
     /// took away. One call for many, because each waits for the disk.
-    fn settle(&self) -> Result<()>;
+    fn sync(&self) -> Result<()>;
 
     /// Removes an object; it is no error if there is none.
     fn remove(&self, key: &str) -> Result<()>;
@@ -115,7 +115,7 @@ pub trait Writable: Survey {
     /// name was given to what is held, the answer is final.
     ///
     /// [`ErrorKind::Busy`]: crate::ErrorKind::Busy
-    fn confirm(&self) -> Result<()> {
+    fn check_lease(&self) -> Result<()> {
         Ok(())
     }
 
@@ -123,12 +123,12 @@ pub trait Writable: Survey {
     /// it for dead.
     fn withdraw(&self, key: &str) -> Result<()> {
         self.remove(key)?;
-        self.settle()
+        self.sync()
     }
 
     /// Removes what dead writers left unfinished more than `older` seconds ago, if
     /// other writers do not do so anyway.
-    fn tidy(&self, _older: u64) -> Result<()> {
+    fn remove_leftovers(&self, _older: u64) -> Result<()> {
         Ok(())
     }
 
@@ -137,7 +137,7 @@ pub trait Writable: Survey {
     fn scratch(&self) -> Result<File>;
 
     /// Shuts the gate: until the guard is dropped, no writer can begin to hold
-    /// anything. Waits for those who are about to. [`Survey::writers`] asked behind
+    /// anything. Waits for those who are about to. [`ListableBackend::writers`] asked behind
     /// a shut gate says all that is held.
     fn gate(&self) -> Result<Guard>;
 
@@ -149,7 +149,7 @@ pub trait Writable: Survey {
 }
 
 /// An object that is being written.
-pub trait Draft: Send {
+pub trait ObjectWriter: Send {
     /// Appends bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
@@ -157,6 +157,6 @@ pub trait Draft: Send {
     fn flush(&mut self) -> Result<()>;
 
     /// Gives the object its name; its bytes are durable then. The name is after
-    /// [`Writable::settle`].
-    fn place(self: Box<Self>, key: &str) -> Result<()>;
+    /// [`WritableBackend::sync`].
+    fn finish(self: Box<Self>, key: &str) -> Result<()>;
 }

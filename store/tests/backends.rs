@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use nginx::Nginx;
-use store::{Access, Backend, ErrorKind, ImageId, Part, Place, Sha256, Store};
+use store::{Access, Backend, ErrorKind, ImageId, Part, Sha256, Store, StoreUrl};
 use support::*;
 
 /// A kind of place, over the same directory of a store.
@@ -45,7 +45,7 @@ fn everywhere(test: impl Fn(&Kind, &Example, &store::Manifest)) {
     let root = example.root().to_owned();
     let web = |name, settings| {
         let server = Nginx::serve(&root, settings);
-        let place: Place = server.url().parse().unwrap();
+        let place: StoreUrl = server.url().parse().unwrap();
         Kind {
             name,
             lists: false,
@@ -53,7 +53,7 @@ fn everywhere(test: impl Fn(&Kind, &Example, &store::Manifest)) {
             _server: Some(server),
         }
     };
-    let directory = Place::Directory(root.clone());
+    let directory = StoreUrl::Directory(root.clone());
     let kinds = [
         Kind {
             name: "directory",
@@ -231,7 +231,7 @@ fn a_pull_takes_few_requests_and_no_byte_twice() {
     let size = |manifest: &store::Manifest| manifest.size;
     for (settings, ranges) in [("", true), ("max_ranges 0;", false)] {
         let server = Nginx::serve(example.root(), settings);
-        let place: Place = server.url().parse().unwrap();
+        let place: StoreUrl = server.url().parse().unwrap();
         let store = Store::open(place.open(&Access::default()).unwrap()).unwrap();
         for (manifest, most) in [(&first, 12), (&second, 12)] {
             let before = server.log().len();
@@ -276,7 +276,7 @@ fn a_place_without_a_catalogue_says_what_to_do() {
     let example = Example::new();
     fs::set_permissions(example.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let server = Nginx::serve(example.root(), "");
-    let place: Place = server.url().parse().unwrap();
+    let place: StoreUrl = server.url().parse().unwrap();
     let store = Store::open(place.open(&Access::default()).unwrap()).unwrap();
     assert_eq!(store.resolve("example").unwrap(), example.manifest.image);
     fs::remove_file(example.root().join("catalogue.json")).unwrap();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use nginx::Nginx;
 use proxy::{Asked, Fault, Proxy};
-use store::{Access, Backend, ErrorKind, Place, Result, Store};
+use store::{Access, Backend, ErrorKind, Result, Store, StoreUrl};
 use support::*;
 
 /// A store with a megabyte that does not compress, on a server.
@@ -66,7 +66,7 @@ fn access() -> Access {
 }
 
 fn backend(url: &str) -> Box<dyn Backend> {
-    let place: Place = url.parse().unwrap();
+    let place: StoreUrl = url.parse().unwrap();
     place.open(&access()).unwrap()
 }
 
@@ -418,7 +418,7 @@ fn credentials_reach_the_server_and_nobody_else() {
     fs::write(&netrc, "machine 127.0.0.1 login me password geheim\n").unwrap();
     let environment = |name: &str| (name == "NETRC").then(|| netrc.display().to_string());
     let access = Access::from_environment(&environment).unwrap();
-    let place: Place = proxy.url().parse().unwrap();
+    let place: StoreUrl = proxy.url().parse().unwrap();
     assert!(
         place
             .open(&access)
@@ -447,12 +447,12 @@ fn proxies_of_the_environment_are_used() {
     };
     let access = Access::from_environment(&read).unwrap();
     // The name does not resolve here; the proxy is asked for all of it.
-    let place: Place = "http://store.example".parse().unwrap();
+    let place: StoreUrl = "http://store.example".parse().unwrap();
     let _ = place.open(&access).unwrap().get(TEXT, 1 << 20);
     let asked = proxy.asked();
     assert_eq!(asked[0].path, format!("http://store.example/{TEXT}"));
     assert!(asked[0].header("proxy-authorization").is_some());
-    let direct: Place = format!("http://direct.example:1/{TEXT}").parse().unwrap();
+    let direct: StoreUrl = format!("http://direct.example:1/{TEXT}").parse().unwrap();
     let mut access = access;
     access.pause = Duration::from_millis(1);
     let error = direct.open(&access).unwrap().get(TEXT, 1).unwrap_err();

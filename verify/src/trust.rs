@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use store::key::PublicKey;
+use store::keys::PublicKey;
 use store::{Access, ImageId, ImageName, Store};
 
 use crate::durable;
@@ -27,7 +27,7 @@ pub use crate::tuf::Verified;
 pub fn store(node: &Node<'_>, config: &NodeConfig) -> Result<Store> {
     let access = Access::from_environment(&|name| std::env::var(name).ok())?;
     let store = Store::open(config.repository.open(&access)?)?;
-    if store.backend().is_far() {
+    if store.backend().is_remote() {
         return Ok(store.with_cache(Arc::new(Kept::new(node.state.kept()))));
     }
     Ok(store)

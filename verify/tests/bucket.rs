@@ -13,7 +13,7 @@ use std::process::Output;
 
 use serde_json::Value;
 use store::delta;
-use store::env::Environment;
+use store::tuf::Environment;
 use store::{Access, WritableStore};
 use support::Farm;
 use weed::{READER, WRITER, Weed};
@@ -54,7 +54,7 @@ impl Node {
         for file in files {
             let key = file.strip_prefix(&store).unwrap().to_str().unwrap();
             let bytes = fs::read(&file).unwrap();
-            bucket.place().put(key, &bytes).unwrap();
+            bucket.backend().put(key, &bytes).unwrap();
         }
     }
 
@@ -135,9 +135,9 @@ fn a_node_follows_a_bucket() {
             let [.., old, new] = &releases[..] else {
                 panic!("three were released");
             };
-            let manifest = |release: &store::env::Release| store.read().manifest(&release.image);
+            let manifest = |release: &store::tuf::Release| store.store().manifest(&release.image);
             let (old, new) = (manifest(old).unwrap(), manifest(new).unwrap());
-            delta::publish(store.read(), store.place(), &old, &new, &|_| ()).unwrap();
+            delta::publish(store.store(), store.backend(), &old, &new, &|_| ()).unwrap();
         }
         node.sync();
         let said = node.ok(&["upgrade", &farm.system, "--json"]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use store::Part;
-use store::canon::{Kind as EntryKind, display};
+use store::canonical_tar::{Kind as EntryKind, display};
 
 use crate::compare::{Change, Kind, Report, Side};
 use crate::error::{Context, Error, Result};
@@ -101,7 +101,7 @@ fn extract(side: Side<'_>, wanted: &[String], dir: &Path) -> Result<BTreeMap<Str
     };
     let image = side.store.image(side.manifest);
     let image = image.map_err(|error| unreadable(&error))?;
-    let is_file = |entry: &store::canon::Entry| matches!(entry.kind, EntryKind::File { .. });
+    let is_file = |entry: &store::canonical_tar::Entry| matches!(entry.kind, EntryKind::File { .. });
     let mut found = BTreeMap::new();
     let mut open: Option<File> = None;
     let mut broken = None;
@@ -128,7 +128,7 @@ fn extract(side: Side<'_>, wanted: &[String], dir: &Path) -> Result<BTreeMap<Str
                     None => Ok(()),
                 },
                 // Nobody said that a chunk is had.
-                Part::Had(_) => Ok(()),
+                Part::Known(_) => Ok(()),
             };
             written.map_err(|error| {
                 broken = Some(error);

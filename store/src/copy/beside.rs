@@ -2,23 +2,23 @@
 
 use crate::attest;
 use crate::backend::{Backend, get_checked};
+use crate::build_log::{self, BuildLog};
 use crate::digest::{ImageId, Sha256};
 use crate::dsse;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{self, BuildLog};
 use crate::store::Store;
-use crate::writable::Writable;
+use crate::writable::WritableBackend;
 
 /// Copies what the destination lacks; how many objects that were. A damaged one is
 /// left behind: no image depends on it. Where the source cannot list, attestations
 /// are not found.
-pub(super) fn copy(from: &Store, place: &dyn Writable, image: &ImageId) -> Result<u64> {
+pub(super) fn copy(from: &Store, place: &dyn WritableBackend, image: &ImageId) -> Result<u64> {
     let from = from.backend();
     let mut moved = u64::from(one(
         from,
         place,
         &BuildLog::key(image),
-        log::MAX_BYTES,
+        build_log::MAX_BYTES,
         |b| BuildLog::decode(b).map(drop),
     )?);
     let folder = format!("{}{}/", attest::FOLDER, image.hex());
@@ -37,7 +37,7 @@ pub(super) fn copy(from: &Store, place: &dyn Writable, image: &ImageId) -> Resul
 
 fn one(
     from: &dyn Backend,
-    place: &dyn Writable,
+    place: &dyn WritableBackend,
     key: &str,
     limit: u64,
     check: impl Fn(&[u8]) -> Result<()>,

@@ -11,7 +11,7 @@ use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
 use crate::store::{Store, input_key};
-use crate::writable::Writable;
+use crate::writable::WritableBackend;
 
 /// Inputs that are moved at once.
 const LANES: usize = 4;
@@ -44,7 +44,7 @@ impl Wanted {
 
 /// Inputs that were moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inputs {
+pub struct CopiedInputs {
     /// How many.
     pub count: u64,
     /// Their bytes.
@@ -55,32 +55,32 @@ pub struct Inputs {
 
 /// Takes inputs, each with its size, as far as `from` has them and `to` does not.
 /// Each is compared with its digest before it is there.
-pub fn take_inputs(
+pub fn copy_inputs(
     from: &Store,
     to: &WritableStore,
     named: impl IntoIterator<Item = (Sha256, u64)>,
     each: &mut dyn FnMut(u64),
-) -> Result<Inputs> {
+) -> Result<CopiedInputs> {
     let wanted = Wanted {
         named: named.into_iter().collect(),
         ..Wanted::default()
     };
-    copy(from, to.place(), &wanted, each)
+    copy(from, to.backend(), &wanted, each)
 }
 
 /// The same from a store that can be written: what it has is held there as well, and
 /// one list says what it has not.
-pub fn take_held_inputs(
+pub fn copy_held_inputs(
     from: &WritableStore,
     to: &WritableStore,
     named: impl IntoIterator<Item = (Sha256, u64)>,
     each: &mut dyn FnMut(u64),
-) -> Result<Inputs> {
+) -> Result<CopiedInputs> {
     let named: Vec<(Sha256, u64)> = named.into_iter().collect();
     let keys: Vec<String> = named.iter().map(|(digest, _)| input_key(digest)).collect();
-    let there = from.place().hold(&keys)?;
+    let there = from.backend().hold(&keys)?;
     let there = named.into_iter().zip(there).filter(|(_, there)| *there);
-    take_inputs(from.read(), to, there.map(|(input, _)| input), each)
+    copy_inputs(from.store(), to, there.map(|(input, _)| input), each)
 }
 
 /// Reads recipe and lock. An image whose lock the source has not, or not whole, has no
@@ -122,13 +122,13 @@ fn missing(from: &Store, digest: &Sha256) -> String {
 /// Moves the inputs that `place` lacks, and holds all of them.
 pub(super) fn copy(
     from: &Store,
-    place: &dyn Writable,
+    place: &dyn WritableBackend,
     wanted: &Wanted,
     each: &mut dyn FnMut(u64),
-) -> Result<Inputs> {
-    let mut moved = Inputs {
+) -> Result<CopiedInputs> {
+    let mut moved = CopiedInputs {
         lacking: wanted.lacking.clone(),
-        ..Inputs::default()
+        ..CopiedInputs::default()
     };
     let all: Vec<(Sha256, u64)> = wanted.all().collect();
     let keys: Vec<String> = all.iter().map(|(digest, _)| input_key(digest)).collect();
@@ -147,7 +147,7 @@ pub(super) fn copy(
         .into_iter()
         .filter(|(digest, _)| !wanted.texts.contains_key(digest))
         .collect();
-    from.expect_inputs(named.iter().copied());
+    from.prefetch_inputs(named.iter().copied());
     let fetch = |(): &mut (), (digest, size): &(Sha256, u64)| match one(
         from.backend(),
         place,
@@ -176,7 +176,7 @@ pub(super) fn copy(
             Ok(())
         },
     );
-    place.settle()?;
+    place.sync()?;
     fetched?;
     Ok(moved)
 }
@@ -185,13 +185,13 @@ pub(super) fn copy(
 /// on its way is fetched once more.
 pub(super) fn one(
     from: &dyn Backend,
-    place: &dyn Writable,
+    place: &dyn WritableBackend,
     digest: &Sha256,
     size: u64,
 ) -> Result<()> {
     let key = input_key(digest);
     let attempt = || -> Result<()> {
-        let mut draft = place.draft()?;
+        let mut draft = place.create()?;
         let (mut hasher, mut at) = (sha2::Sha256::new(), 0);
         while at < size {
             let len = (size - at).min(PIECE);
@@ -205,10 +205,12 @@ pub(super) fn one(
             let what = format_args!("{key} in {}", from.describe());
             return Err(Error::corrupt(what, format_args!("its digest is {found}")));
         }
-        draft.place(&key)
+        draft.finish(&key)
     };
     match attempt() {
-        Err(error) if error.kind() == ErrorKind::Corrupt && from.forget(&key, 0..size) => attempt(),
+        Err(error) if error.kind() == ErrorKind::Corrupt && from.invalidate(&key, 0..size) => {
+            attempt()
+        }
         other => other,
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::image::{Locations, Place, read_index};
 use crate::pack::{self, Index};
 use crate::store::INPUTS;
-use crate::writable::Survey;
+use crate::writable::ListableBackend;
 
 /// Indexes that are read at once: each may be a request.
 const LANES: usize = 8;
@@ -29,11 +29,11 @@ pub(super) struct Known {
 impl Known {
     /// Looks a store over. An index that is damaged, or whose pack is not there in
     /// full, counts for nothing: its chunks come once more.
-    pub(super) fn read(place: &dyn Survey) -> Result<Self> {
+    pub(super) fn read(place: &dyn ListableBackend) -> Result<Self> {
         let mut known = Self::default();
         let mut sizes = HashMap::new();
         let mut packs = Vec::new();
-        for object in place.survey(pack::FOLDER)? {
+        for object in place.list_all(pack::FOLDER)? {
             if let Some(pack) = pack::parse_pack_key(&object.key) {
                 sizes.insert(pack, object.size);
             } else if let Some(pack) = pack::parse_index_key(&object.key) {
@@ -57,7 +57,7 @@ impl Known {
             },
         )?;
         known.add(indexes);
-        let inputs = place.survey(INPUTS)?.into_iter();
+        let inputs = place.list_all(INPUTS)?.into_iter();
         let digest = |key: String| Sha256::from_hex(&key[INPUTS.len()..]).ok();
         known.inputs = inputs.filter_map(|object| digest(object.key)).collect();
         Ok(known)

@@ -25,7 +25,7 @@
 //! # Beside others
 //!
 //! Everything that the copy relies on, found or written, is held at the destination
-//! ([`Writable::hold`]) until the writer there ends. What is collected there before it
+//! ([`WritableBackend::hold`]) until the writer there ends. What is collected there before it
 //! is held is copied again. At the source nothing is held, so that it may be read only:
 //! a chunk that moves into another pack meanwhile is found there where the source can
 //! list, and is an error where it cannot; the next attempt goes on from there.
@@ -48,7 +48,7 @@ mod walk;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::inputs::Wanted;
-pub use self::inputs::{Inputs, take_held_inputs, take_inputs};
+pub use self::inputs::{CopiedInputs, copy_held_inputs, copy_inputs};
 use self::known::Known;
 pub use self::repair::{Repaired, repair};
 use self::walk::{Source, Walk};
@@ -59,7 +59,7 @@ use crate::hint::{self, Hint};
 use crate::manifest::{self, Manifest};
 use crate::name::ImageName;
 use crate::store::{Store, manifest_key};
-use crate::writable::{Survey, Writable};
+use crate::writable::{ListableBackend, WritableBackend};
 
 /// How long a pack is worked on before what there is of it becomes a pack of its own.
 pub const CHECKPOINT: Duration = Duration::from_secs(10);
@@ -108,7 +108,7 @@ pub enum Stage {
 
 /// What of an image has to be moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedImage {
     /// The image.
     pub image: ImageId,
     /// Its name.
@@ -116,7 +116,7 @@ pub struct Planned {
     /// Bytes of its tar.
     pub size: u64,
     /// Whether the destination has it, whole.
-    pub there: bool,
+    pub present: bool,
     /// Frames that the destination lacks, less those of the images before.
     pub frames: u64,
     /// Bytes of these frames.
@@ -131,7 +131,7 @@ pub struct Planned {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The images, in the order in which they are copied: the oldest first.
-    pub images: Vec<Planned>,
+    pub images: Vec<PlannedImage>,
     /// Images that the source does not have whole, and why.
     pub failed: Vec<(ImageId, String)>,
 }
@@ -139,7 +139,7 @@ pub struct Plan {
 impl Plan {
     /// Bytes of all that has to be moved.
     pub fn bytes(&self) -> u64 {
-        let bytes = |image: &Planned| image.bytes + image.inputs_bytes;
+        let bytes = |image: &PlannedImage| image.bytes + image.inputs_bytes;
         self.images.iter().map(bytes).sum()
     }
 }
@@ -154,7 +154,7 @@ pub struct Copied {
     /// Images that could not be copied, and why: the source does not have them whole.
     pub failed: Vec<(ImageId, String)>,
     /// Those of the images whose manifest at the destination is another one, and stays.
-    pub described_otherwise: Vec<ImageId>,
+    pub manifest_differs: Vec<ImageId>,
     /// Frames that were moved.
     pub frames: u64,
     /// Bytes of frames and inputs that were moved.
@@ -194,7 +194,7 @@ impl<'a> Copier<'a> {
     /// Takes the image of this manifest as it describes it, whatever the source says:
     /// the manifest is signed, and what lies in the source's `images/` is not.
     #[must_use]
-    pub fn described(mut self, manifest: Manifest) -> Self {
+    pub fn with_manifest(mut self, manifest: Manifest) -> Self {
         self.described = Some(manifest);
         self
     }
@@ -235,7 +235,7 @@ impl<'a> Copier<'a> {
     pub fn plan(
         &self,
         images: &[ImageId],
-        to: Option<(&Store, &dyn Survey)>,
+        to: Option<(&Store, &dyn ListableBackend)>,
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Plan> {
         let mut known = match to {
@@ -255,10 +255,10 @@ impl<'a> Copier<'a> {
         to: &WritableStore,
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Copied> {
-        let place: &dyn Writable = to.place();
+        let place: &dyn WritableBackend = to.backend();
         let mut known = Known::read(place)?;
         let mut source = Source::open(self.from, images)?;
-        let (plan, order) = self.look(&mut source, &mut known.clone(), Some(to.read()), watch)?;
+        let (plan, order) = self.look(&mut source, &mut known.clone(), Some(to.store()), watch)?;
         let mut job = Job {
             copier: self,
             to,
@@ -337,7 +337,7 @@ impl<'a> Copier<'a> {
         source: &mut Source,
         known: &mut Known,
         to: Option<&Store>,
-    ) -> Result<Planned> {
+    ) -> Result<PlannedImage> {
         let walk = source.walk(manifest, to, known)?;
         let there = match to {
             Some(to) => has(to, known, manifest, &walk)?.0,
@@ -349,11 +349,11 @@ impl<'a> Copier<'a> {
             None => Wanted::default(),
         };
         let (inputs, inputs_bytes) = known.lacks(&wanted);
-        Ok(Planned {
+        Ok(PlannedImage {
             image: manifest.image,
             name: manifest.name.clone(),
             size: manifest.size,
-            there,
+            present: there,
             frames: walk.frames.len() as u64,
             bytes: walk.bytes(),
             inputs,
@@ -414,7 +414,7 @@ impl Meter {
 struct Job<'a, 'b> {
     copier: &'b Copier<'a>,
     to: &'b WritableStore,
-    place: &'b dyn Writable,
+    place: &'b dyn WritableBackend,
     source: &'b mut Source,
     known: &'b mut Known,
     meter: Meter,
@@ -440,7 +440,7 @@ impl Job<'_, '_> {
         // Another recipe may have described the same bytes there already.
         let manifest = theirs.unwrap_or_else(|| ours.clone());
         if manifest != *ours {
-            self.copied.described_otherwise.push(ours.image);
+            self.copied.manifest_differs.push(ours.image);
         }
         match self.check(&manifest, watch) {
             // Nothing vouches for a manifest but what it describes: one that is wrong
@@ -448,7 +448,7 @@ impl Job<'_, '_> {
             Err(error) if manifest != *ours && is_damage(&error) => {
                 self.check(ours, watch)?;
                 self.place.quarantine(&manifest_key(&ours.image))?;
-                self.copied.described_otherwise.pop();
+                self.copied.manifest_differs.pop();
                 self.to.put_manifest(ours)?;
             }
             checked => {
@@ -462,7 +462,7 @@ impl Job<'_, '_> {
     /// Expands an image from what the destination holds.
     fn check(&self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
         let mut done = 0;
-        self.to.read().verify_with(manifest, None, &mut |bytes| {
+        self.to.store().verify_with(manifest, None, &mut |bytes| {
             done += bytes;
             watch(Stage::Check {
                 done,
@@ -480,8 +480,8 @@ impl Job<'_, '_> {
         watch: &mut dyn FnMut(Stage),
     ) -> Result<(bool, Option<Manifest>, Option<Hint>, Vec<Blake3>)> {
         for _ in 0..ATTEMPTS {
-            let walk = self.source.walk(ours, Some(self.to.read()), self.known)?;
-            let (there, theirs, hint) = has(self.to.read(), self.known, ours, &walk)?;
+            let walk = self.source.walk(ours, Some(self.to.store()), self.known)?;
+            let (there, theirs, hint) = has(self.to.store(), self.known, ours, &walk)?;
             let old = crate::pack::keys(walk.packs.iter().copied());
             if self.place.hold(&old)?.contains(&false) {
                 // What was there at the beginning was collected before it was held.

@@ -13,7 +13,7 @@ use crate::digest::Blake3;
 use crate::error::{Error, Result};
 use crate::image::Place;
 use crate::pack::{Decoder, OpenPack, PACK_CHUNKS, PACK_MAX};
-use crate::writable::Writable;
+use crate::writable::WritableBackend;
 
 /// A pack of gathered frames that would grow beyond this is finished.
 const TARGET: u64 = PACK_MAX / 2;
@@ -29,7 +29,7 @@ const LANES: usize = 4;
 /// How frames are moved.
 pub(super) struct Moving<'a> {
     pub(super) from: &'a dyn Backend,
-    pub(super) place: &'a dyn Writable,
+    pub(super) place: &'a dyn WritableBackend,
     pub(super) checkpoint: Duration,
 }
 
@@ -71,7 +71,7 @@ impl Moving<'_> {
             moved: &mut moved,
             known,
         };
-        let lanes = if self.from.is_far() {
+        let lanes = if self.from.is_remote() {
             LANES
         } else {
             thread::available_parallelism().map_or(1, usize::from)
@@ -103,7 +103,7 @@ impl Moving<'_> {
 
 /// The pack that frames are gathered in.
 struct Gathered<'a, 'b> {
-    place: &'a dyn Writable,
+    place: &'a dyn WritableBackend,
     open: Option<Open<'a>>,
     moved: &'b mut Moved,
     known: &'b mut Known,

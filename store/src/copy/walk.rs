@@ -145,7 +145,7 @@ impl Source {
         known: &Known,
     ) -> Result<Walk> {
         let here = to.filter(|_| {
-            let far = self.store.backend().is_far();
+            let far = self.store.backend().is_remote();
             let has = |chunk: &ChunkRef| known.pack_of(chunk).is_some();
             far && manifest.layout.chunks.iter().all(has)
         });
@@ -199,7 +199,7 @@ impl Source {
 
 /// Says beforehand which frames are going to be fetched.
 pub(super) fn announce(from: &dyn Backend, frames: &[Place]) {
-    if from.is_far() {
-        from.expect(frames.iter().map(Place::wanted).collect());
+    if from.is_remote() {
+        from.prefetch(frames.iter().map(Place::wanted).collect());
     }
 }

@@ -26,9 +26,9 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "write")]
-pub use self::make::{Made, Progress, make, publish};
+pub use self::make::{CreatedDelta, Progress, create, publish};
 pub(crate) use self::read::Delta;
-pub use self::read::Previous;
+pub use self::read::PreviousImage;
 #[cfg(feature = "fuzz")]
 pub(crate) use self::table::Table;
 use crate::digest::{Blake3, ImageId};
@@ -55,7 +55,7 @@ pub const FOLDER: &str = "deltas/";
 /// Nobody signs this: it decides what is fetched, and never what is believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pair {
+pub struct DeltaInfo {
     /// Version of this document: 1.
     pub schema: u32,
     /// The image that is there.
@@ -74,7 +74,7 @@ pub struct Pair {
     pub whole: u64,
 }
 
-impl Pair {
+impl DeltaInfo {
     /// The key of the description.
     pub fn key(from: &ImageId, to: &ImageId) -> String {
         format!("{FOLDER}{}/{}.json", to.hex(), from.hex())

@@ -32,21 +32,21 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use self::place::DirPlace;
+pub(crate) use self::place::LocalBackend;
 use self::staging::Staging;
-use crate::backend::{Backend, DirBackend};
+use crate::backend::{Backend, LocalReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::MARKER;
 
 /// Begins to write in a directory, which is made if it does not exist. Somebody
 /// else's files are refused.
-pub(crate) fn open(root: &Path) -> Result<Arc<DirPlace>> {
+pub(crate) fn open(root: &Path) -> Result<Arc<LocalBackend>> {
     std::fs::create_dir_all(root).map_err(|error| Error::io("create", root, error))?;
     // Threads of this process may change directory; the store does not move.
     let root = root
         .canonicalize()
         .map_err(|error| Error::io("find", root, error))?;
-    let backend = DirBackend::open(&root)?;
+    let backend = LocalReader::open(&root)?;
     if backend.get(MARKER, 64)?.is_none() {
         // Another process may have made the store since.
         if let Err(error) = check_unused(&root)
@@ -56,7 +56,7 @@ pub(crate) fn open(root: &Path) -> Result<Arc<DirPlace>> {
         }
     }
     let staging = Arc::new(Staging::open(&root)?);
-    Ok(Arc::new(DirPlace::new(backend, staging)))
+    Ok(Arc::new(LocalBackend::new(backend, staging)))
 }
 
 /// Refuses to make a store among somebody's files.

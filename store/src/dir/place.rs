@@ -1,4 +1,4 @@
-//! A directory as a [`Writable`] place.
+//! A directory as a [`WritableBackend`] place.
 //!
 //! The kernel does the coordination: every lock is an `flock`, so none is stale.
 //! A writer's folder under `tmp` is its lease; what it holds is a list in there.
@@ -12,9 +12,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::lock::Lock;
 use super::staging::{self, Staged, Staging};
-use crate::backend::{Backend, DirBackend, check_key, is_key};
+use crate::backend::{Backend, LocalReader, check_key, is_key};
 use crate::error::{Error, Result};
-use crate::writable::{Draft, Guard, Object, Survey, Version, Writable, Writers};
+use crate::writable::{
+    ETag, Guard, ListableBackend, ObjectMeta, ObjectWriter, WritableBackend, Writers,
+};
 
 /// Folder of what is damaged, as a prefix of keys.
 const QUARANTINE: &str = "quarantine/";
@@ -27,13 +29,13 @@ const REPLACE: &str = "replace";
 
 /// A directory, open for writing.
 #[derive(Debug)]
-pub(crate) struct DirPlace {
-    read: DirBackend,
+pub(crate) struct LocalBackend {
+    read: LocalReader,
     staging: Arc<Staging>,
 }
 
-impl DirPlace {
-    pub(super) fn new(read: DirBackend, staging: Arc<Staging>) -> Self {
+impl LocalBackend {
+    pub(super) fn new(read: LocalReader, staging: Arc<Staging>) -> Self {
         Self { read, staging }
     }
 
@@ -42,8 +44,8 @@ impl DirPlace {
     }
 }
 
-impl Survey for DirBackend {
-    fn survey(&self, prefix: &str) -> Result<Vec<Object>> {
+impl ListableBackend for LocalReader {
+    fn list_all(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
         let folder = prefix.strip_suffix('/').unwrap_or(prefix);
         check_key(folder)?;
         let mut objects = Vec::new();
@@ -68,7 +70,7 @@ impl Survey for DirBackend {
 }
 
 /// Lists files below a folder. What comes or goes meanwhile may be missed.
-fn walk(folder: &Path, key: &str, objects: &mut Vec<Object>) -> Result<()> {
+fn walk(folder: &Path, key: &str, objects: &mut Vec<ObjectMeta>) -> Result<()> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let entries = match folder.read_dir() {
         Ok(entries) => entries,
@@ -91,7 +93,7 @@ fn walk(folder: &Path, key: &str, objects: &mut Vec<Object>) -> Result<()> {
         if meta.is_dir() {
             walk(&entry.path(), &key, objects)?;
         } else if meta.is_file() {
-            objects.push(Object {
+            objects.push(ObjectMeta {
                 key,
                 size: meta.len(),
                 modified: u64::try_from(meta.mtime()).unwrap_or(0),
@@ -102,8 +104,8 @@ fn walk(folder: &Path, key: &str, objects: &mut Vec<Object>) -> Result<()> {
     Ok(())
 }
 
-fn version(meta: &fs::Metadata) -> Version {
-    Version(format!(
+fn version(meta: &fs::Metadata) -> ETag {
+    ETag(format!(
         "{}.{:09}-{}-{}",
         meta.mtime(),
         meta.mtime_nsec(),
@@ -112,7 +114,7 @@ fn version(meta: &fs::Metadata) -> Version {
     ))
 }
 
-impl Backend for DirPlace {
+impl Backend for LocalBackend {
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         self.read.get(key, limit)
     }
@@ -130,9 +132,9 @@ impl Backend for DirPlace {
     }
 }
 
-impl Survey for DirPlace {
-    fn survey(&self, prefix: &str) -> Result<Vec<Object>> {
-        self.read.survey(prefix)
+impl ListableBackend for LocalBackend {
+    fn list_all(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
+        self.read.list_all(prefix)
     }
 
     fn now(&self) -> Result<u64> {
@@ -148,7 +150,7 @@ impl Survey for DirPlace {
     }
 }
 
-impl Writable for DirPlace {
+impl WritableBackend for LocalBackend {
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         check_key(key)?;
         self.staging.put(key, bytes)
@@ -162,7 +164,7 @@ impl Writable for DirPlace {
         staged.link(key)
     }
 
-    fn get_versioned(&self, key: &str, limit: u64) -> Result<Option<(Vec<u8>, Version)>> {
+    fn get_versioned(&self, key: &str, limit: u64) -> Result<Option<(Vec<u8>, ETag)>> {
         check_key(key)?;
         // Between the two, it may be replaced: then it is read again.
         loop {
@@ -178,7 +180,7 @@ impl Writable for DirPlace {
         }
     }
 
-    fn replace(&self, key: &str, bytes: &[u8], seen: &Version) -> Result<bool> {
+    fn replace(&self, key: &str, bytes: &[u8], seen: &ETag) -> Result<bool> {
         check_key(key)?;
         let _lock = Lock::exclusive(self.root(), REPLACE)?;
         if self.version(key)?.as_ref() != Some(seen) {
@@ -188,11 +190,11 @@ impl Writable for DirPlace {
         Ok(true)
     }
 
-    fn draft(&self) -> Result<Box<dyn Draft + '_>> {
+    fn create(&self) -> Result<Box<dyn ObjectWriter + '_>> {
         Ok(Box::new(self.staging.create()?))
     }
 
-    fn settle(&self) -> Result<()> {
+    fn sync(&self) -> Result<()> {
         self.staging.settle()
     }
 
@@ -242,8 +244,8 @@ impl Writable for DirPlace {
     }
 }
 
-impl DirPlace {
-    fn version(&self, key: &str) -> Result<Option<Version>> {
+impl LocalBackend {
+    fn version(&self, key: &str) -> Result<Option<ETag>> {
         let path = self.root().join(key);
         match path.metadata() {
             Ok(meta) => Ok(meta.is_file().then(|| version(&meta))),
@@ -253,7 +255,7 @@ impl DirPlace {
     }
 }
 
-impl Draft for Staged<'_> {
+impl ObjectWriter for Staged<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         Staged::write(self, bytes)
     }
@@ -262,7 +264,7 @@ impl Draft for Staged<'_> {
         self.sync()
     }
 
-    fn place(self: Box<Self>, key: &str) -> Result<()> {
+    fn finish(self: Box<Self>, key: &str) -> Result<()> {
         check_key(key)?;
         self.sync()?;
         self.rename_later(key)
@@ -273,9 +275,9 @@ impl Draft for Staged<'_> {
 mod tests {
     use super::*;
 
-    fn place(root: &Path) -> DirPlace {
+    fn place(root: &Path) -> LocalBackend {
         let staging = Arc::new(Staging::open(root).unwrap());
-        DirPlace::new(DirBackend::open(root).unwrap(), staging)
+        LocalBackend::new(LocalReader::open(root).unwrap(), staging)
     }
 
     #[test]
@@ -352,15 +354,15 @@ mod tests {
     fn drafts_quarantine_and_surveys() {
         let dir = tempfile::tempdir().unwrap();
         let place = place(dir.path());
-        let mut draft = place.draft().unwrap();
+        let mut draft = place.create().unwrap();
         draft.write(b"0123").unwrap();
         draft.flush().unwrap();
-        draft.place("packs/p").unwrap();
-        place.settle().unwrap();
-        drop(place.draft().unwrap());
+        draft.finish("packs/p").unwrap();
+        place.sync().unwrap();
+        drop(place.create().unwrap());
         place.put("env/dev/metadata/x", b"12").unwrap();
         let keys = |prefix| -> Vec<(String, u64)> {
-            let objects = place.survey(prefix).unwrap().into_iter();
+            let objects = place.list_all(prefix).unwrap().into_iter();
             objects.map(|object| (object.key, object.size)).collect()
         };
         assert_eq!(keys("env/"), [("env/dev/metadata/x".to_owned(), 2)]);
@@ -369,7 +371,7 @@ mod tests {
         assert!(keys("packs/").is_empty());
         assert_eq!(keys("quarantine/"), [("quarantine/packs/p".to_owned(), 4)]);
         let now = place.now().unwrap();
-        let modified = place.survey("quarantine/").unwrap()[0].modified;
+        let modified = place.list_all("quarantine/").unwrap()[0].modified;
         assert!(now.abs_diff(modified) < 3600);
     }
 

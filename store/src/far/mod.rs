@@ -24,7 +24,7 @@ use std::thread;
 
 pub(crate) use self::spool::too_short;
 use self::spool::{Found, Spool};
-use crate::backend::{Backend, Traffic, Wanted, check_key};
+use crate::backend::{Backend, ObjectRange, Traffic, check_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack;
 
@@ -149,11 +149,11 @@ impl<S: Source> Backend for Far<S> {
         self.shared.source.describe()
     }
 
-    fn is_far(&self) -> bool {
+    fn is_remote(&self) -> bool {
         true
     }
 
-    fn expect(&self, wanted: Vec<Wanted>) {
+    fn prefetch(&self, wanted: Vec<ObjectRange>) {
         for _ in 0..self.shared.spool.plan(plan::runs(wanted), CONNECTIONS) {
             let shared = Arc::clone(&self.shared);
             let spawned = thread::Builder::new()
@@ -166,7 +166,7 @@ impl<S: Source> Backend for Far<S> {
         }
     }
 
-    fn forget(&self, key: &str, range: Range<u64>) -> bool {
+    fn invalidate(&self, key: &str, range: Range<u64>) -> bool {
         self.shared.spool.forget(key, &range);
         true
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::backend::Wanted;
+use crate::backend::ObjectRange;
 
 /// The longest run that is asked for at once. Long enough that the time between
 /// two requests does not matter, short enough that several are under way.
@@ -21,9 +21,9 @@ pub(super) struct Run {
 }
 
 /// The runs that hold what is wanted, in the order in which it is.
-pub(super) fn runs(wanted: Vec<Wanted>) -> Vec<Run> {
+pub(super) fn runs(wanted: Vec<ObjectRange>) -> Vec<Run> {
     let mut objects: BTreeMap<String, Vec<(Range<u64>, usize)>> = BTreeMap::new();
-    for (order, Wanted { key, range }) in wanted.into_iter().enumerate() {
+    for (order, ObjectRange { key, range }) in wanted.into_iter().enumerate() {
         if !range.is_empty() {
             objects.entry(key).or_default().push((range, order));
         }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn planned(wanted: &[(&str, Range<u64>)]) -> Vec<(String, Range<u64>)> {
-        let wanted = wanted.iter().map(|(key, range)| Wanted {
+        let wanted = wanted.iter().map(|(key, range)| ObjectRange {
             key: (*key).to_owned(),
             range: range.clone(),
         });

@@ -31,8 +31,8 @@
 //! formats as they are described.
 //!
 //! ```
-//! use store::canon::{Entry, Kind, encode};
-//! use store::{Blake3, DirBackend, Sha256, Store};
+//! use store::canonical_tar::{Entry, Kind, encode};
+//! use store::{Blake3, LocalReader, Sha256, Store};
 //!
 //! let entry = |path: &str, kind, mode| Entry {
 //!     path: path.into(), kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: Default::default(),
@@ -92,7 +92,7 @@
 //! put(format!("hints/{}.json", image.hex()), hint.as_bytes())?;
 //! put(format!("images/{}.json", image.hex()), manifest.as_bytes())?;
 //!
-//! let store = Store::open(Box::new(DirBackend::open(place.path())?))?;
+//! let store = Store::open(Box::new(LocalReader::open(place.path())?))?;
 //! let manifest = store.manifest(&image)?;
 //! store.verify_image(&manifest)?;
 //! store.verify_objects(&manifest)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
-use super::address::{Address, Credentials};
+use super::address::{Credentials, HttpUrl};
 use super::netrc;
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "s3")]
@@ -106,7 +106,7 @@ impl Access {
     }
 
     /// Who asks at that server: what its address says, completed by the netrc file.
-    pub(super) fn credentials(&self, address: &Address) -> Option<Credentials> {
+    pub(super) fn credentials(&self, address: &HttpUrl) -> Option<Credentials> {
         match address.credentials() {
             Some(whole) if whole.password.is_some() => Some(whole.clone()),
             Some(half) => netrc::find(&self.netrc, address.host(), Some(&half.user))

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// `http://` or `https://`, host and folder, and perhaps who asks. Shown without
 /// the latter, in every form.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Address {
+pub struct HttpUrl {
     /// Without credentials, with a slash at the end.
     base: Url,
     credentials: Option<Credentials>,
@@ -23,7 +23,7 @@ pub(super) struct Credentials {
     pub(super) password: Option<String>,
 }
 
-impl Address {
+impl HttpUrl {
     /// The URL of an object.
     pub(super) fn object(&self, key: &str) -> Url {
         let mut url = self.base.clone();
@@ -63,7 +63,7 @@ impl Address {
     }
 }
 
-impl FromStr for Address {
+impl FromStr for HttpUrl {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -102,13 +102,13 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.base.as_str().trim_end_matches('/'))
     }
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -147,17 +147,17 @@ mod tests {
             ),
             ("http://[::1]:80/x", "http://[::1]/x/packs/a.pack"),
         ] {
-            let address: Address = text.parse().unwrap();
+            let address: HttpUrl = text.parse().unwrap();
             assert_eq!(address.object("packs/a.pack").as_str(), object);
         }
     }
 
     #[test]
     fn credentials_are_decoded_and_come_back() {
-        let address: Address = "https://me%40x:a%2Fb%3a@h.example/s".parse().unwrap();
+        let address: HttpUrl = "https://me%40x:a%2Fb%3a@h.example/s".parse().unwrap();
         let Credentials { user, password } = address.credentials().unwrap();
         assert_eq!((user.as_str(), password.as_deref()), ("me@x", Some("a/b:")));
-        assert_eq!(address.secret().parse::<Address>().unwrap(), address);
+        assert_eq!(address.secret().parse::<HttpUrl>().unwrap(), address);
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
             "ftp://u:geheim@h.example/",
             "https://u:geheim@h.example:999999/",
         ] {
-            let error = text.parse::<Address>().unwrap_err();
+            let error = text.parse::<HttpUrl>().unwrap_err();
             assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
         }
     }

@@ -9,7 +9,7 @@ use reqwest::{NoProxy, Proxy};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::access::Access;
-use super::address::Address;
+use super::address::HttpUrl;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Redirects that are followed.
@@ -18,7 +18,7 @@ const REDIRECTS: usize = 5;
 /// Longest time to establish a connection.
 const CONNECT: Duration = Duration::from_secs(20);
 
-pub(crate) fn build(address: &Address, access: &Access, redirects: Policy) -> Result<Client> {
+pub(crate) fn build(address: &HttpUrl, access: &Access, redirects: Policy) -> Result<Client> {
     let failed = |error: reqwest::Error| {
         Error::new(ErrorKind::Io, format!("{address} cannot be reached"))
             .with_source(error.without_url())
@@ -51,7 +51,7 @@ pub(crate) fn build(address: &Address, access: &Access, redirects: Policy) -> Re
 
 /// TLS 1.2 or 1.3 with the certificates that the host trusts: `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR`, else where distributions keep them.
-fn tls(address: &Address) -> Result<ClientConfig> {
+fn tls(address: &HttpUrl) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let loaded = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(loaded.certs);

@@ -28,13 +28,13 @@ mod retry;
 mod server;
 
 pub use self::access::Access;
-pub use self::address::Address;
+pub use self::address::HttpUrl;
 #[cfg(feature = "s3")]
 pub(crate) use self::fault::Fault;
 #[cfg(feature = "s3")]
 pub(crate) use self::server::Origin;
 pub(crate) use self::server::Server;
-use crate::backend::{Backend, Traffic, Wanted};
+use crate::backend::{Backend, ObjectRange, Traffic};
 use crate::error::Result;
 use crate::far::{Far, Source as _};
 
@@ -45,7 +45,7 @@ pub struct HttpBackend {
 
 impl HttpBackend {
     /// Prepares to read the store at `address`. Nothing is asked yet.
-    pub fn open(address: &Address, access: &Access) -> Result<Self> {
+    pub fn open(address: &HttpUrl, access: &Access) -> Result<Self> {
         Ok(Self {
             far: Far::new(Server::web(address, access)?),
         })
@@ -76,16 +76,16 @@ impl Backend for HttpBackend {
         self.far.describe()
     }
 
-    fn is_far(&self) -> bool {
+    fn is_remote(&self) -> bool {
         true
     }
 
-    fn expect(&self, wanted: Vec<Wanted>) {
-        self.far.expect(wanted);
+    fn prefetch(&self, wanted: Vec<ObjectRange>) {
+        self.far.prefetch(wanted);
     }
 
-    fn forget(&self, key: &str, range: std::ops::Range<u64>) -> bool {
-        self.far.forget(key, range)
+    fn invalidate(&self, key: &str, range: std::ops::Range<u64>) -> bool {
+        self.far.invalidate(key, range)
     }
 
     fn traffic(&self) -> Option<Traffic> {

@@ -13,7 +13,7 @@ use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::redirect::Policy;
 
 use super::access::Access;
-use super::address::{Address, Credentials};
+use super::address::{Credentials, HttpUrl};
 use super::client;
 use super::fault::Fault;
 use super::retry::Tries;
@@ -59,7 +59,7 @@ pub(crate) trait Origin: Send + Sync + 'static {
 
 /// A folder of a web server.
 struct Folder {
-    address: Address,
+    address: HttpUrl,
     credentials: Option<Credentials>,
 }
 
@@ -110,7 +110,7 @@ enum Fetched {
 
 impl Server {
     /// The folder of a web server.
-    pub(super) fn web(address: &Address, access: &Access) -> Result<Self> {
+    pub(super) fn web(address: &HttpUrl, access: &Access) -> Result<Self> {
         let client = client::build(address, access, Policy::custom(client::redirect))?;
         let origin = Folder {
             address: address.clone(),

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub(crate) use self::locate::{Locations, Place, list_packs, read_index};
 use crate::backend::{Backend, get_checked};
-use crate::canon::{END, Entry, padding};
+use crate::canonical_tar::{END, Entry, padding};
 use crate::chunk::ChunkRef;
-use crate::delta::{Delta, Pair, Previous};
+use crate::delta::{Delta, DeltaInfo, PreviousImage};
 use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
@@ -82,7 +82,7 @@ pub enum Part<'a> {
     Content(&'a [u8]),
     /// A chunk of that entry's content which the caller said it has; only
     /// [`Image::replay_without`] hands these out.
-    Had(ChunkRef),
+    Known(ChunkRef),
 }
 
 impl Image {
@@ -119,7 +119,7 @@ impl Image {
     fn announced(self) -> Self {
         let image = &self;
         let backend = image.store.backend();
-        if backend.is_far() {
+        if backend.is_remote() {
             // Who opens an image reads its layout, and knows where it is.
             let locations = image
                 .locations
@@ -131,7 +131,7 @@ impl Image {
             };
             let lacked = image.layout.chunks.iter().filter(|chunk| !kept(chunk));
             let places = lacked.filter_map(|chunk| locations.find(chunk).next());
-            backend.expect(places.map(|place| place.wanted()).collect());
+            backend.prefetch(places.map(|place| place.wanted()).collect());
         }
         self
     }
@@ -164,8 +164,8 @@ impl Image {
     pub(crate) fn with_delta(
         store: Store,
         manifest: &Manifest,
-        pair: &Pair,
-        previous: Arc<dyn Previous>,
+        pair: &DeltaInfo,
+        previous: Arc<dyn PreviousImage>,
     ) -> Result<Self> {
         let layout = manifest.layout.clone();
         let delta = Delta::open(store.backend(), pair, previous, &layout.chunks)?;
@@ -287,7 +287,7 @@ impl Image {
         each: &mut dyn FnMut(Part<'_>) -> Result<()>,
     ) -> Result<()> {
         let none = |_: &ChunkRef| false;
-        if !self.store.backend().is_far() {
+        if !self.store.backend().is_remote() {
             return replay::replay(self, want, &none, each);
         }
         let mut wanted = self.announce(want, &none)?.into_iter();
@@ -300,13 +300,13 @@ impl Image {
     }
 
     /// As [`replay`](Self::replay) of everything, but for the chunks that `have` names:
-    /// they are neither fetched nor decoded, and come as [`Part::Had`].
+    /// they are neither fetched nor decoded, and come as [`Part::Known`].
     pub fn replay_without(
         &self,
         have: &dyn Fn(&ChunkRef) -> bool,
         each: &mut dyn FnMut(Part<'_>) -> Result<()>,
     ) -> Result<()> {
-        if self.store.backend().is_far() {
+        if self.store.backend().is_remote() {
             self.announce(&mut |_| true, have)?;
         }
         replay::replay(self, &mut |_| true, have, each)
@@ -332,7 +332,7 @@ impl Image {
                 }
             }
         }
-        self.store.backend().expect(frames);
+        self.store.backend().prefetch(frames);
         Ok(entries)
     }
 
@@ -367,7 +367,7 @@ impl Image {
                 }
                 Part::Content(bytes) => piece.extend_from_slice(bytes),
                 // Nobody said that a chunk is had.
-                Part::Had(_) => {}
+                Part::Known(_) => {}
             }
             if piece.len() >= PIECE {
                 each(&piece)?;
@@ -526,7 +526,9 @@ fn read_indexes<'a>(
                 }
                 indexes.push(index);
             }
-            Err(error) if backend.is_far() && error.kind() == ErrorKind::Io => return Err(error),
+            Err(error) if backend.is_remote() && error.kind() == ErrorKind::Io => {
+                return Err(error);
+            }
             Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(*pack),
             Ok(None) | Err(_) => {}
         }

@@ -20,7 +20,7 @@ use std::thread;
 
 use super::locate::Place;
 use super::{Image, Items, Part};
-use crate::canon::Entry;
+use crate::canonical_tar::Entry;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
@@ -72,7 +72,7 @@ pub(super) fn replay(
                     Ok(bytes) => each(Part::Content(&bytes[range]))?,
                     Err(error) => each(Part::Content(&image.fetch_elsewhere(&chunk, error)?))?,
                 },
-                Some(Queued::Had(chunk)) => each(Part::Had(chunk))?,
+                Some(Queued::Had(chunk)) => each(Part::Known(chunk))?,
                 None => return Ok(()),
             }
         }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::canon::{self, Entry, Kind};
+use crate::canonical_tar::{self, Entry, Kind};
 use crate::chunk::ChunkRef;
 use crate::digest::{Blake3, Sha256};
 use crate::error::{Error, ErrorKind, Result};
@@ -127,7 +127,7 @@ pub struct User {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecialFile {
-    /// Its path, as [`canon::display`] writes it.
+    /// Its path, as [`canonical_tar::display`] writes it.
     pub path: String,
     /// Its mode, all twelve bits.
     pub mode: u32,
@@ -141,7 +141,7 @@ pub struct SpecialFile {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct XattrEntry {
-    /// The file's path, as [`canon::display`] writes it.
+    /// The file's path, as [`canonical_tar::display`] writes it.
     pub path: String,
     /// The attribute's name.
     pub name: String,
@@ -238,7 +238,7 @@ impl Privileges<'_> {
     /// a setuid or setgid file, or an extended attribute.
     pub fn check(&self, entry: &Entry) -> Result<()> {
         let refuse = |what: String| {
-            let path = canon::display(&entry.path);
+            let path = canonical_tar::display(&entry.path);
             let message = format!("{path} has {what}, which the manifest does not list");
             Err(Error::new(ErrorKind::Corrupt, message))
         };
@@ -262,7 +262,7 @@ impl SpecialFile {
     pub fn of(entry: &Entry) -> Option<Self> {
         let privileged = matches!(entry.kind, Kind::File { .. }) && entry.mode & 0o6000 != 0;
         privileged.then(|| Self {
-            path: canon::display(&entry.path),
+            path: canonical_tar::display(&entry.path),
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,
@@ -274,7 +274,7 @@ impl XattrEntry {
     /// What the manifest must say about the extended attributes of `entry`.
     pub fn all_of(entry: &Entry) -> impl Iterator<Item = Self> + '_ {
         entry.xattrs.iter().map(|(name, value)| Self {
-            path: canon::display(&entry.path),
+            path: canonical_tar::display(&entry.path),
             name: String::from_utf8_lossy(name).into_owned(),
             value_hex: crate::digest::hex(value),
         })

@@ -9,8 +9,8 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use super::{Manifest, SCHEMA};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The most entries of an image; see [`crate::canon`].
-const MAX_LIST: usize = crate::canon::MAX_ENTRIES as usize;
+/// The most entries of an image; see [`crate::canonical_tar`].
+const MAX_LIST: usize = crate::canonical_tar::MAX_ENTRIES as usize;
 
 /// Refuses a manifest of another schema with a message that says so, whatever
 /// other fields it has.
@@ -99,7 +99,7 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), String> {
             layout.size
         ));
     }
-    if manifest.entries == 0 || manifest.entries > crate::canon::MAX_ENTRIES {
+    if manifest.entries == 0 || manifest.entries > crate::canonical_tar::MAX_ENTRIES {
         return Err(format!(
             "an image of {} entries cannot be",
             manifest.entries

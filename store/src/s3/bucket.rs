@@ -13,9 +13,9 @@ use rusty_s3::actions::list_objects_v2::ListObjectsContent;
 use rusty_s3::{Credentials, UrlStyle};
 
 use super::fault;
-use super::location::Location;
+use super::location::BucketUrl;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Access, Address, Fault, Origin, Server, client};
+use crate::http::{Access, Fault, HttpUrl, Origin, Server, client};
 
 /// How long a signed URL is good for. An attempt makes its own.
 const LASTS: Duration = Duration::from_secs(15 * 60);
@@ -32,7 +32,7 @@ pub(super) struct Bucket {
 struct Inner {
     bucket: rusty_s3::Bucket,
     credentials: Credentials,
-    location: Location,
+    location: BucketUrl,
 }
 
 /// One request: what is signed of it.
@@ -56,7 +56,7 @@ impl<'a> Call<'a> {
 }
 
 /// The client and the bucket for a location.
-pub(super) fn prepare(location: &Location, access: &Access) -> Result<(Client, Bucket)> {
+pub(super) fn prepare(location: &BucketUrl, access: &Access) -> Result<(Client, Bucket)> {
     let account = access.aws.account()?;
     let style = match &account.endpoint {
         // A server of one's own has no host name for each bucket, and AWS's
@@ -73,7 +73,7 @@ pub(super) fn prepare(location: &Location, access: &Access) -> Result<(Client, B
         Error::new(ErrorKind::Invalid, "the endpoint of S3 is no address")
             .with_hint("for example AWS_ENDPOINT_URL_S3=https://s3.example")
     };
-    let address: Address = endpoint.parse().map_err(|_| wrong())?;
+    let address: HttpUrl = endpoint.parse().map_err(|_| wrong())?;
     // Whoever asks several servers that one redirects to must sign for each.
     let client = client::build(&address, access, Policy::none())?;
     let url: Url = address.folder().clone();
@@ -141,7 +141,7 @@ impl Bucket {
     /// An object as the source of a copy. Keys are plain, so nothing is encoded.
     #[cfg(feature = "write")]
     pub(super) fn source(&self, key: &str) -> String {
-        let Location { bucket, prefix } = &self.inner.location;
+        let BucketUrl { bucket, prefix } = &self.inner.location;
         format!("/{bucket}/{prefix}{key}")
     }
 

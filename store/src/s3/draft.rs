@@ -10,12 +10,12 @@ use rusty_s3::actions::CreateMultipartUpload;
 
 use super::bucket::{self, Call};
 use super::fault;
-use super::place::{Bare, S3Place, version};
+use super::place::{Bare, S3Backend, version};
 use crate::backend::check_key;
 use crate::error::{Error, Result};
 use crate::http::Fault;
 use crate::parallel;
-use crate::writable::Draft;
+use crate::writable::ObjectWriter;
 
 /// Bytes of a part. Servers want at least 5 MiB, and at most 10,000 parts.
 const PART: u64 = 8 << 20;
@@ -25,7 +25,7 @@ const WHOLE: u64 = 2 * PART;
 
 /// An object on its way.
 pub(super) struct S3Draft<'a> {
-    place: &'a S3Place,
+    place: &'a S3Backend,
     file: File,
     size: u64,
 }
@@ -39,7 +39,7 @@ pub(super) struct Unfinished {
 }
 
 impl<'a> S3Draft<'a> {
-    pub(super) fn new(place: &'a S3Place) -> Result<Self> {
+    pub(super) fn new(place: &'a S3Backend) -> Result<Self> {
         Ok(Self {
             place,
             file: place.bare.scratch()?,
@@ -48,7 +48,7 @@ impl<'a> S3Draft<'a> {
     }
 }
 
-impl Draft for S3Draft<'_> {
+impl ObjectWriter for S3Draft<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.size += bytes.len() as u64;
         self.file.write_all(bytes).map_err(|error| {
@@ -61,7 +61,7 @@ impl Draft for S3Draft<'_> {
         Ok(())
     }
 
-    fn place(self: Box<Self>, key: &str) -> Result<()> {
+    fn finish(self: Box<Self>, key: &str) -> Result<()> {
         check_key(key)?;
         self.place.check()?;
         let bare = &*self.place.bare;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::place::Bare;
 use crate::error::{Error, ErrorKind, Result};
-use crate::writable::Version;
+use crate::writable::ETag;
 
 /// The longest such object that is read: a lease that holds a hundred thousand keys.
 pub(super) const MAX_BYTES: u64 = 16 << 20;
@@ -60,7 +60,7 @@ impl Note {
 /// One lease or lock that is ours.
 pub(super) struct Kept {
     key: String,
-    state: Mutex<(Note, Version)>,
+    state: Mutex<(Note, ETag)>,
     /// When its last renewal began, by [`clock`].
     renewed: AtomicU64,
     lost: AtomicBool,
@@ -94,7 +94,7 @@ impl Keeper {
         self: &Arc<Self>,
         key: &str,
         held: BTreeSet<String>,
-        seen: Option<&Version>,
+        seen: Option<&ETag>,
     ) -> Result<Option<Arc<Kept>>> {
         let note = Note {
             schema: 1,

@@ -8,13 +8,13 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// `s3://BUCKET/PREFIX`; the prefix may be empty. Credentials are never part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Location {
+pub struct BucketUrl {
     pub(super) bucket: String,
     /// Empty, or keys with a slash at the end.
     pub(super) prefix: String,
 }
 
-impl FromStr for Location {
+impl FromStr for BucketUrl {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -52,7 +52,7 @@ impl FromStr for Location {
     }
 }
 
-impl fmt::Display for Location {
+impl fmt::Display for BucketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { bucket, prefix } = self;
         write!(f, "s3://{bucket}/{}", prefix.trim_end_matches('/'))
@@ -70,9 +70,9 @@ mod tests {
             ("s3://images/", "s3://images/"),
             ("S3://images/a/b//", "s3://images/a/b"),
         ] {
-            let location: Location = text.parse().unwrap();
+            let location: BucketUrl = text.parse().unwrap();
             assert_eq!(location.to_string(), shown);
-            assert_eq!(shown.parse::<Location>().unwrap(), location);
+            assert_eq!(shown.parse::<BucketUrl>().unwrap(), location);
         }
         for text in [
             "s3://",
@@ -85,7 +85,7 @@ mod tests {
             "s3://im..ages/geheim",
             "s3://.images/geheim",
         ] {
-            let error = text.parse::<Location>().unwrap_err();
+            let error = text.parse::<BucketUrl>().unwrap_err();
             assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
         }
     }

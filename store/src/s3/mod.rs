@@ -29,15 +29,15 @@ mod location;
 mod place;
 pub(crate) mod profile;
 
-pub use self::location::Location;
+pub use self::location::BucketUrl;
 #[cfg(feature = "write")]
-pub(crate) use self::place::S3Place;
+pub(crate) use self::place::S3Backend;
 use crate::error::Result;
 use crate::far::Far;
 use crate::http::{Access, Server};
 
 /// The read side of the store at `location`. Nothing is asked yet.
-pub(crate) fn open(location: &Location, access: &Access) -> Result<Far<Server>> {
+pub(crate) fn open(location: &BucketUrl, access: &Access) -> Result<Far<Server>> {
     let (client, bucket) = bucket::prepare(location, access)?;
     Ok(Far::new(Server::new(client, Box::new(bucket), access)))
 }

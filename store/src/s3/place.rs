@@ -1,4 +1,4 @@
-//! A bucket as a [`Writable`] place.
+//! A bucket as a [`WritableBackend`] place.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,13 +19,15 @@ use super::bucket::{self, Bucket, Call};
 use super::draft::S3Draft;
 use super::fault;
 use super::keeper::{self, Keeper, Kept, Note};
-use super::location::Location;
-use crate::backend::{Backend, Traffic, Wanted, check_key, is_key};
+use super::location::BucketUrl;
+use crate::backend::{Backend, ObjectRange, Traffic, check_key, is_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::far::Far;
 use crate::http::{Access, Fault, Origin, Server};
 use crate::store::MARKER;
-use crate::writable::{Draft, Guard, Object, Survey, Version, Writable, Writers};
+use crate::writable::{
+    ETag, Guard, ListableBackend, ObjectMeta, ObjectWriter, WritableBackend, Writers,
+};
 
 /// Folder of what is damaged, as a prefix of keys.
 const QUARANTINE: &str = "quarantine/";
@@ -62,13 +64,13 @@ struct Seen {
     bytes: Vec<u8>,
     /// There are more bytes than were wanted.
     longer: bool,
-    version: Version,
+    version: ETag,
     /// Seconds since it was written, by the server's clock.
     age: u64,
 }
 
 /// A bucket, open for writing.
-pub(crate) struct S3Place {
+pub(crate) struct S3Backend {
     pub(super) bare: Arc<Bare>,
     keeper: Arc<Keeper>,
     lease: Mutex<Option<Arc<Kept>>>,
@@ -76,9 +78,9 @@ pub(crate) struct S3Place {
     gates: Arc<AtomicUsize>,
 }
 
-impl S3Place {
+impl S3Backend {
     /// Begins to write below a prefix. Somebody else's objects are refused.
-    pub(crate) fn open(location: &Location, access: &Access) -> Result<Arc<Self>> {
+    pub(crate) fn open(location: &BucketUrl, access: &Access) -> Result<Arc<Self>> {
         let (client, bucket) = bucket::prepare(location, access)?;
         let server = Server::new(client, Box::new(bucket.clone()), access);
         let bare = Arc::new(Bare {
@@ -161,7 +163,7 @@ impl S3Place {
     /// The lock's living sharers.
     fn sharers(&self, name: &str) -> Result<bool> {
         let folder = format!("{LOCKS}{name}.shared/");
-        for object in self.survey(&folder)? {
+        for object in self.list_all(&folder)? {
             match self.bare.look(&object.key, keeper::MAX_BYTES)? {
                 Some(seen) if self.is_taken(&seen) => return Ok(true),
                 Some(_) => self.bare.delete(&object.key)?,
@@ -292,11 +294,11 @@ impl Bare {
         &self,
         key: &str,
         bytes: &[u8],
-        seen: Option<&Version>,
-    ) -> Result<Option<Version>> {
+        seen: Option<&ETag>,
+    ) -> Result<Option<ETag>> {
         let mut call = Self::putting(key, bytes);
         call.headers.push(match seen {
-            Some(Version(tag)) => ("if-match", format!("\"{tag}\"")),
+            Some(ETag(tag)) => ("if-match", format!("\"{tag}\"")),
             None => ("if-none-match", "*".to_owned()),
         });
         let place = self.describe();
@@ -425,12 +427,12 @@ impl Bare {
 }
 
 /// The entity tag, without its quotes.
-pub(super) fn version(response: &Response) -> Option<Version> {
+pub(super) fn version(response: &Response) -> Option<ETag> {
     let tag = response.headers().get(header::ETAG)?.to_str().ok()?;
-    Some(Version(tag.trim_matches('"').to_owned()))
+    Some(ETag(tag.trim_matches('"').to_owned()))
 }
 
-impl Backend for S3Place {
+impl Backend for S3Backend {
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         self.bare.far.get(key, limit)
     }
@@ -447,16 +449,16 @@ impl Backend for S3Place {
         self.bare.describe()
     }
 
-    fn is_far(&self) -> bool {
+    fn is_remote(&self) -> bool {
         true
     }
 
-    fn expect(&self, wanted: Vec<Wanted>) {
-        self.bare.far.expect(wanted);
+    fn prefetch(&self, wanted: Vec<ObjectRange>) {
+        self.bare.far.prefetch(wanted);
     }
 
-    fn forget(&self, key: &str, range: Range<u64>) -> bool {
-        self.bare.far.forget(key, range)
+    fn invalidate(&self, key: &str, range: Range<u64>) -> bool {
+        self.bare.far.invalidate(key, range)
     }
 
     fn traffic(&self) -> Option<Traffic> {
@@ -464,14 +466,14 @@ impl Backend for S3Place {
     }
 }
 
-impl Survey for S3Place {
-    fn survey(&self, prefix: &str) -> Result<Vec<Object>> {
+impl ListableBackend for S3Backend {
+    fn list_all(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
         check_key(prefix.strip_suffix('/').unwrap_or(prefix))?;
         let listed = self
             .bare
             .bucket
             .list(self.bare.server(), prefix, false, usize::MAX)?;
-        let mut objects: Vec<Object> = listed
+        let mut objects: Vec<ObjectMeta> = listed
             .into_iter()
             .filter(|object| is_key(&object.key))
             .map(|object| {
@@ -479,12 +481,12 @@ impl Survey for S3Place {
                 let time: Option<jiff::Timestamp> = time.parse().ok();
                 let time = time.and_then(|time| u64::try_from(time.as_second()).ok());
                 let tag = object.etag.unwrap_or_default();
-                Object {
+                ObjectMeta {
                     key: object.key,
                     size: object.size.unwrap_or(0),
                     // A time that makes no sense is the youngest: nothing goes for it.
                     modified: time.unwrap_or(u64::MAX),
-                    version: Version(tag.trim_matches('"').to_owned()),
+                    version: ETag(tag.trim_matches('"').to_owned()),
                 }
             })
             .collect();
@@ -519,7 +521,7 @@ impl Survey for S3Place {
 
     fn writers(&self) -> Result<Writers> {
         let mut writers = Writers::default();
-        for object in self.survey(LEASES)? {
+        for object in self.list_all(LEASES)? {
             let Some(seen) = self.bare.look(&object.key, keeper::MAX_BYTES)? else {
                 continue;
             };
@@ -555,7 +557,7 @@ impl Survey for S3Place {
     }
 }
 
-impl Writable for S3Place {
+impl WritableBackend for S3Backend {
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         check_key(key)?;
         self.keeper.check()?;
@@ -568,24 +570,24 @@ impl Writable for S3Place {
         Ok(self.bare.swap(key, bytes, None)?.is_some())
     }
 
-    fn get_versioned(&self, key: &str, limit: u64) -> Result<Option<(Vec<u8>, Version)>> {
+    fn get_versioned(&self, key: &str, limit: u64) -> Result<Option<(Vec<u8>, ETag)>> {
         check_key(key)?;
         let seen = self.bare.look(key, limit)?;
         Ok(seen.map(|seen| (seen.bytes, seen.version)))
     }
 
-    fn replace(&self, key: &str, bytes: &[u8], seen: &Version) -> Result<bool> {
+    fn replace(&self, key: &str, bytes: &[u8], seen: &ETag) -> Result<bool> {
         check_key(key)?;
         self.keeper.check()?;
         Ok(self.bare.swap(key, bytes, Some(seen))?.is_some())
     }
 
-    fn draft(&self) -> Result<Box<dyn Draft + '_>> {
+    fn create(&self) -> Result<Box<dyn ObjectWriter + '_>> {
         Ok(Box::new(S3Draft::new(self)?))
     }
 
     /// Whatever was answered is durable.
-    fn settle(&self) -> Result<()> {
+    fn sync(&self) -> Result<()> {
         Ok(())
     }
 
@@ -659,7 +661,7 @@ impl Writable for S3Place {
         self.present(keys)
     }
 
-    fn confirm(&self) -> Result<()> {
+    fn check_lease(&self) -> Result<()> {
         let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         match &*lease {
             Some(kept) => self.keeper.renew(kept, &[]),
@@ -672,7 +674,7 @@ impl Writable for S3Place {
         self.bare.delete(key)
     }
 
-    fn tidy(&self, older: u64) -> Result<()> {
+    fn remove_leftovers(&self, older: u64) -> Result<()> {
         let now = self.now()?;
         let unfinished = self.bare.unfinished()?;
         if unfinished.is_empty() {
@@ -712,14 +714,14 @@ impl Writable for S3Place {
     }
 }
 
-impl S3Place {
+impl S3Backend {
     /// Refuses to go on when others may have taken this writer for dead.
     pub(super) fn check(&self) -> Result<()> {
         self.keeper.check()
     }
 }
 
-impl Drop for S3Place {
+impl Drop for S3Backend {
     fn drop(&mut self) {
         let lease = self
             .lease

@@ -15,17 +15,17 @@ use sha2::Digest as _;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::input_key;
-use crate::writable::Writable;
+use crate::writable::WritableBackend;
 
 /// The inputs that a store retains.
 #[derive(Clone)]
 pub struct Inputs {
-    place: Arc<dyn Writable>,
+    place: Arc<dyn WritableBackend>,
     root: PathBuf,
 }
 
 impl Inputs {
-    pub(super) fn new(place: Arc<dyn Writable>, root: PathBuf) -> Self {
+    pub(super) fn new(place: Arc<dyn WritableBackend>, root: PathBuf) -> Self {
         Self { place, root }
     }
 
@@ -52,7 +52,7 @@ impl Inputs {
         content: &mut dyn Read,
         expected: Option<&Sha256>,
     ) -> Result<(Sha256, u64)> {
-        let mut draft = self.place.draft()?;
+        let mut draft = self.place.create()?;
         let (found, size) = hash(content, &mut |bytes| draft.write(bytes))?;
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             return Err(Error::new(
@@ -63,8 +63,8 @@ impl Inputs {
             ));
         }
         if !self.hold(&found)? {
-            draft.place(&input_key(&found))?;
-            self.place.settle()?;
+            draft.finish(&input_key(&found))?;
+            self.place.sync()?;
         }
         Ok((found, size))
     }

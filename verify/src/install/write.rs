@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use rustix::io::Errno;
-use store::canon::Entry;
+use store::canonical_tar::Entry;
 use store::manifest::Manifest;
 use store::{Image, Part};
 
@@ -128,7 +128,7 @@ fn unpack(
                 tally.written += bytes.len() as u64;
                 extractor.content(bytes)?;
             }
-            Part::Had(chunk) => {
+            Part::Known(chunk) => {
                 let len = u64::from(chunk.len());
                 done += len;
                 let found = match &mut previous {

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use store::env::{ENVIRONMENT_FIELD, json};
-use store::key::{ErrorKind as KeyErrorKind, PublicKey};
+use store::tuf::{ENVIRONMENT_FIELD, json};
+use store::keys::{ErrorKind as KeyErrorKind, PublicKey};
 
 use super::error::{Error, ErrorKind, Result};
 use super::provider;

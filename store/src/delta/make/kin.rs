@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::canon::display;
+use crate::canonical_tar::display;
 use crate::chunk::ChunkRef;
 
 /// Candidates of one name that are compared.

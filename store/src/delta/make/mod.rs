@@ -19,15 +19,15 @@ use zstd::zstd_safe::{CCtx, CParameter};
 use self::kin::Kin;
 use self::plan::{Job, Planner};
 use super::table::{Group, Table};
-use super::{MAGIC, Pair};
-use crate::canon::Kind;
+use super::{DeltaInfo, MAGIC};
+use crate::canonical_tar::Kind;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::manifest::Manifest;
 use crate::store::{Store, manifest_key};
-use crate::writable::{Draft, Writable};
+use crate::writable::{ObjectWriter, WritableBackend};
 
 /// Frames that wait for a compressor or for the writer: each is up to 16 MiB.
 const QUEUE: usize = 1;
@@ -48,9 +48,9 @@ pub struct Progress {
 
 /// A delta that was made, not placed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct CreatedDelta {
     /// Its description.
-    pub pair: Pair,
+    pub pair: DeltaInfo,
     /// Bytes that its frames decode to.
     pub fresh: u64,
     /// How many frames it has.
@@ -60,12 +60,12 @@ pub struct Made {
 /// Writes the delta that leads from one image to another into `draft`.
 ///
 /// Both images are read chunk by chunk, each verified.
-pub fn make(
+pub fn create(
     from: &Image,
     to: &Image,
-    draft: &mut dyn Draft,
+    draft: &mut dyn ObjectWriter,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Made> {
+) -> Result<CreatedDelta> {
     let (kin, had) = survey(from)?;
     let cost = to.cost(&had)?;
     let layout = from.layout_chunks().to_vec();
@@ -134,7 +134,7 @@ pub fn make(
         .map_err(|error| Error::io("compress", "a table", error))?;
     out.write(&table)?;
     let fresh = out.progress.done;
-    let pair = Pair {
+    let pair = DeltaInfo {
         schema: 1,
         from: *from.id(),
         to: *to.id(),
@@ -144,7 +144,7 @@ pub fn make(
         packs: cost.missing,
         whole: cost.whole,
     };
-    Ok(Made {
+    Ok(CreatedDelta {
         pair,
         fresh,
         frames,
@@ -158,11 +158,11 @@ pub fn make(
 /// so that whoever finds one finds the other.
 pub fn publish(
     store: &Store,
-    place: &dyn Writable,
+    place: &dyn WritableBackend,
     from: &Manifest,
     to: &Manifest,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Made> {
+) -> Result<CreatedDelta> {
     let images = [manifest_key(&from.image), manifest_key(&to.image)];
     for (there, manifest) in place.hold(&images)?.iter().zip([from, to]) {
         if !there {
@@ -170,13 +170,13 @@ pub fn publish(
             return Err(Error::missing(what, place.describe()));
         }
     }
-    let mut draft = place.draft()?;
+    let mut draft = place.create()?;
     let (from, to) = (store.image(from)?, store.image(to)?);
-    let made = make(&from, &to, &mut *draft, progress)?;
-    let (key, delta) = (Pair::key(from.id(), to.id()), made.pair.delta_key());
+    let made = create(&from, &to, &mut *draft, progress)?;
+    let (key, delta) = (DeltaInfo::key(from.id(), to.id()), made.pair.delta_key());
     place.hold(&[key.clone(), delta.clone()])?;
-    draft.place(&delta)?;
-    place.settle()?;
+    draft.finish(&delta)?;
+    place.sync()?;
     place.put(&key, &made.pair.to_json())?;
     Ok(made)
 }
@@ -292,7 +292,7 @@ fn frame(prior: &[u8], fresh: &[u8]) -> Result<Vec<u8>> {
 
 /// Writes frames in the order of their numbers.
 struct Out<'a> {
-    draft: &'a mut dyn Draft,
+    draft: &'a mut dyn ObjectWriter,
     hasher: blake3::Hasher,
     progress: Progress,
     report: &'a (dyn Fn(Progress) + Sync),

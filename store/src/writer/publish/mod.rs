@@ -28,9 +28,9 @@ use self::frames::{Lane, Packer};
 pub(super) use self::source::Files;
 use self::source::Source;
 use self::tape::Tape;
-use crate::canon::{self, END, Entry, HeaderReader, Kind, padding};
+use crate::canonical_tar::{self, END, Entry, HeaderReader, Kind, padding};
 use crate::chunk::ChunkRef;
-use crate::cut;
+use crate::chunker;
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
@@ -110,12 +110,12 @@ pub(super) fn publish(
     let (mut written, mut attempts) = (0, 0);
     let (tree, tar, packs) = loop {
         let known = known_chunks(store)?;
-        let mut writer = PackWriter::new(store.place());
+        let mut writer = PackWriter::new(store.backend());
         let (packed, tar) = pack(source, &known, &mut writer, progress)?;
         let (new_packs, gained) = writer.commit()?;
         written += gained;
         let old = pack::keys(packed.packs.iter().copied());
-        if !store.place().hold(&old)?.contains(&false) {
+        if !store.backend().hold(&old)?.contains(&false) {
             let mut packs = packed.packs.clone();
             packs.extend(new_packs);
             break (packed, tar, packs.into_iter().collect::<Vec<Blake3>>());
@@ -160,13 +160,13 @@ pub(super) fn publish(
 /// there in full, counts for nothing: its chunks are written again.
 fn known_chunks(store: &WritableStore) -> Result<Locations> {
     let mut known = Locations::default();
-    let packs = store.place().survey(pack::FOLDER)?;
+    let packs = store.backend().list_all(pack::FOLDER)?;
     let packs = packs
         .iter()
         .filter_map(|object| Some((pack::parse_pack_key(&object.key)?, object.size)));
     let packs: Vec<(Blake3, u64)> = packs.collect();
-    let indexes = parallel::each(&packs, store.place().is_far(), |(pack, size)| {
-        let index = read_index(store.place(), None, pack).ok().flatten()?;
+    let indexes = parallel::each(&packs, store.backend().is_remote(), |(pack, size)| {
+        let index = read_index(store.backend(), None, pack).ok().flatten()?;
         (index.pack_size() == *size).then_some(index)
     });
     known.add(indexes.into_iter().flatten());
@@ -228,7 +228,7 @@ impl<'a, S: Source> Producer<'a, S> {
         self.layout.write(&layout::MAGIC, &mut self.packer)?;
         for (index, entry) in self.source.entries().enumerate() {
             self.rules.admit(entry)?;
-            let header = canon::encode(entry)?;
+            let header = canonical_tar::encode(entry)?;
             self.tape.write(&header)?;
             self.layout.write(&header, &mut self.packer)?;
             if let Kind::File { size } = entry.kind {
@@ -296,7 +296,7 @@ impl LayoutWriter {
     fn cut(&mut self, last: bool, packer: &mut Packer<'_>) -> Result<()> {
         let mut done = 0;
         while done < self.buffer.len()
-            && let Some(len) = cut::LAYOUT.cut(&self.buffer[done..], last)
+            && let Some(len) = chunker::LAYOUT.cut(&self.buffer[done..], last)
         {
             let bytes = &self.buffer[done..done + len];
             let chunk = ChunkRef::of(bytes);
@@ -328,7 +328,7 @@ fn check(
     layout: &LayoutRef,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<()> {
-    let image = Image::with_layout(store.read().clone(), tar.blake3, layout.clone())?;
+    let image = Image::with_layout(store.store().clone(), tar.blake3, layout.clone())?;
     let mut hasher = blake3::Hasher::new();
     image.expand(&mut |bytes| {
         hasher.update(bytes);
