@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use store::{Access, StoreUrl, WritableStore};
+use store::{ClientOptions, StoreUrl, WritableStore};
 use weed::{READER, WRITER, Weed};
 
 struct Bench {
@@ -111,7 +111,7 @@ impl Bench {
             found.map(|(_, value)| value.clone())
         };
         let place: StoreUrl = store.parse().unwrap();
-        let access = Access::from_environment(&read).unwrap();
+        let access = ClientOptions::from_environment(&read).unwrap();
         WritableStore::open(&place, &access, &self.path("cache")).unwrap()
     }
 }

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backend::Backend;
+use crate::backend::WritableBackend;
 use crate::digest::{ImageId, Sha256};
 use crate::dsse::{self, Envelope};
 use crate::error::{Error, ErrorKind, Result};
+use crate::json;
 use crate::keys::PublicKey;
 use crate::manifest::Manifest;
 use crate::name::EnvName;
-use crate::tuf::json;
-use crate::writable::WritableBackend;
 
 /// Folder of attestations, as a prefix of keys.
 pub(crate) const FOLDER: &str = "attestations/";
@@ -119,7 +119,7 @@ impl Attestation {
     }
 
     /// The ids of the keys that it says have signed it.
-    pub fn claimed(&self) -> impl Iterator<Item = &str> {
+    pub fn claimed_key_ids(&self) -> impl Iterator<Item = &str> {
         self.envelope.keyids()
     }
 
@@ -130,7 +130,7 @@ impl Attestation {
 
     /// Whether it says what its kind is there to say, for an environment: a test
     /// result may be a failure, an approval for somewhere else.
-    pub fn speaks_for(&self, env: &EnvName) -> bool {
+    pub fn applies_to(&self, env: &EnvName) -> bool {
         let text = |name: &str| self.predicate.get(name).and_then(Value::as_str);
         match self.kind {
             Some(Kind::TestResult) => text("result") == Some("PASSED"),
@@ -350,11 +350,14 @@ mod tests {
         let kinds: Vec<_> = found.iter().map(|one| one.kind.unwrap()).collect();
         assert_eq!(kinds, [Kind::TestResult, Kind::Approval]);
         let (prod, dev) = ("prod".parse().unwrap(), "dev".parse().unwrap());
-        assert!(!found[0].speaks_for(&prod), "the tests failed");
-        assert!(found[1].speaks_for(&prod) && !found[1].speaks_for(&dev));
+        assert!(!found[0].applies_to(&prod), "the tests failed");
+        assert!(found[1].applies_to(&prod) && !found[1].applies_to(&dev));
         let keys = [ann.public(), bob.public()];
         assert_eq!(found[1].signers(&keys), [ann.public()]);
         assert_eq!(found[1].signers(&keys[1..]), []);
-        assert_eq!(found[1].claimed().collect::<Vec<_>>(), [ann.public().id()]);
+        assert_eq!(
+            found[1].claimed_key_ids().collect::<Vec<_>>(),
+            [ann.public().id()]
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A log explains an image and proves nothing: nobody signs it, no digest depends
 //! on it, another build of the same bytes replaces it, and an image without one is
-//! whole. See [`crate::format::log`].
+//! whole. See [`crate::format::build_log`].
 
 use serde::{Deserialize, Serialize};
 

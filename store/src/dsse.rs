@@ -14,10 +14,10 @@ use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::json;
 use crate::keys::PublicKey;
 #[cfg(feature = "write")]
 use crate::keys::Signer;
-use crate::tuf::json;
 
 /// The longest envelope that is read.
 pub const MAX_BYTES: u64 = 1 << 20;

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::dsse::Envelope;
 use crate::error::{Error, ErrorKind, Result};
+use crate::json;
 use crate::keys::PublicKey;
 use crate::manifest::Manifest;
 use crate::name::{EnvName, ImageName};
-use crate::tuf::json;
 
 /// The type of the envelope's payload.
 pub const PAYLOAD: &str = "application/vnd.in-toto+json";

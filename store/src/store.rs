@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
-use crate::backend::{Backend, ObjectRange, get_checked};
+use crate::backend::{Backend, MARKER, ObjectRange, get_checked};
 use crate::build_log::{self, BuildLog};
 use crate::cache::Cache;
 use crate::canonical_tar::{END, padding};
@@ -16,13 +16,10 @@ use crate::delta::{self, DeltaInfo, PreviousImage};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
-use crate::image::{Image, Witness, hinted, read_index};
+use crate::image::{DecodedFrames, Image, hinted, read_index};
 use crate::manifest::{self, Manifest, SpecialFile, XattrEntry};
 use crate::name::ImageName;
 use crate::pack;
-
-/// The object that says: this is a store, in this format.
-pub(crate) const MARKER: &str = "imgbuild-store";
 
 /// What the marker says before the version of the format.
 const MARKER_PREFIX: &str = "imgbuild store ";
@@ -268,7 +265,7 @@ impl Store {
     pub(crate) fn verify_with(
         &self,
         manifest: &Manifest,
-        witness: Option<Arc<Witness>>,
+        witness: Option<Arc<DecodedFrames>>,
         each: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let image = self.image(manifest)?.watched(witness);

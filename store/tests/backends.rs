@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use nginx::Nginx;
-use store::{Access, Backend, ErrorKind, ImageId, Part, Sha256, Store, StoreUrl};
+use store::{Backend, ClientOptions, ErrorKind, ImageId, ReplayEvent, Sha256, Store, StoreUrl};
 use support::*;
 
 /// A kind of place, over the same directory of a store.
@@ -49,7 +49,7 @@ fn everywhere(test: impl Fn(&Kind, &Example, &store::Manifest)) {
         Kind {
             name,
             lists: false,
-            open: Box::new(move || place.open(&Access::default()).unwrap()),
+            open: Box::new(move || place.open(&ClientOptions::default()).unwrap()),
             _server: Some(server),
         }
     };
@@ -58,7 +58,7 @@ fn everywhere(test: impl Fn(&Kind, &Example, &store::Manifest)) {
         Kind {
             name: "directory",
             lists: true,
-            open: Box::new(move || directory.open(&Access::default()).unwrap()),
+            open: Box::new(move || directory.open(&ClientOptions::default()).unwrap()),
             _server: None,
         },
         web("nginx", ""),
@@ -189,7 +189,7 @@ fn parts_of_an_image_and_many_readers() {
                     let mut bytes = Vec::new();
                     let read =
                         image.replay(&mut |entry| entry.path == wanted.as_bytes(), &mut |part| {
-                            if let Part::Content(part) = part {
+                            if let ReplayEvent::Content(part) = part {
                                 bytes.extend_from_slice(part);
                             }
                             Ok(())
@@ -232,7 +232,7 @@ fn a_pull_takes_few_requests_and_no_byte_twice() {
     for (settings, ranges) in [("", true), ("max_ranges 0;", false)] {
         let server = Nginx::serve(example.root(), settings);
         let place: StoreUrl = server.url().parse().unwrap();
-        let store = Store::open(place.open(&Access::default()).unwrap()).unwrap();
+        let store = Store::open(place.open(&ClientOptions::default()).unwrap()).unwrap();
         for (manifest, most) in [(&first, 12), (&second, 12)] {
             let before = server.log().len();
             let mut tar = Vec::new();
@@ -277,7 +277,7 @@ fn a_place_without_a_catalogue_says_what_to_do() {
     fs::set_permissions(example.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let server = Nginx::serve(example.root(), "");
     let place: StoreUrl = server.url().parse().unwrap();
-    let store = Store::open(place.open(&Access::default()).unwrap()).unwrap();
+    let store = Store::open(place.open(&ClientOptions::default()).unwrap()).unwrap();
     assert_eq!(store.resolve("example").unwrap(), example.manifest.image);
     fs::remove_file(example.root().join("catalogue.json")).unwrap();
     let error = store.resolve("example").unwrap_err();
@@ -290,6 +290,6 @@ fn a_place_without_a_catalogue_says_what_to_do() {
     assert_eq!(store.resolve("example").unwrap(), example.manifest.image);
     // A web server that has something else.
     fs::remove_file(example.root().join("imgbuild-store")).unwrap();
-    let opened = Store::open(place.open(&Access::default()).unwrap());
+    let opened = Store::open(place.open(&ClientOptions::default()).unwrap());
     assert_eq!(opened.err().unwrap().kind(), ErrorKind::Foreign);
 }

@@ -303,7 +303,7 @@ fn a_full_disk_leaves_nothing() {
 
 struct Full;
 
-impl store::writable::ObjectWriter for Full {
+impl store::backend::ObjectWriter for Full {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         // The magic still fits.
         if bytes.len() <= 8 {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use nginx::Nginx;
 use proxy::{Asked, Fault, Proxy};
-use store::{Access, Backend, ErrorKind, Result, Store, StoreUrl};
+use store::{Backend, ClientOptions, ErrorKind, Result, Store, StoreUrl};
 use support::*;
 
 /// A store with a megabyte that does not compress, on a server.
@@ -58,8 +58,8 @@ impl Web {
 }
 
 /// Quick to repeat, and a second of patience.
-fn access() -> Access {
-    let mut access = Access::default();
+fn access() -> ClientOptions {
+    let mut access = ClientOptions::default();
     access.pause = Duration::from_millis(2);
     access.patience = Duration::from_secs(1);
     access
@@ -417,7 +417,7 @@ fn credentials_reach_the_server_and_nobody_else() {
     let netrc = home.path().join("netrc");
     fs::write(&netrc, "machine 127.0.0.1 login me password geheim\n").unwrap();
     let environment = |name: &str| (name == "NETRC").then(|| netrc.display().to_string());
-    let access = Access::from_environment(&environment).unwrap();
+    let access = ClientOptions::from_environment(&environment).unwrap();
     let place: StoreUrl = proxy.url().parse().unwrap();
     assert!(
         place
@@ -445,7 +445,7 @@ fn proxies_of_the_environment_are_used() {
         "no_proxy" => Some("direct.example".to_owned()),
         _ => None,
     };
-    let access = Access::from_environment(&read).unwrap();
+    let access = ClientOptions::from_environment(&read).unwrap();
     // The name does not resolve here; the proxy is asked for all of it.
     let place: StoreUrl = "http://store.example".parse().unwrap();
     let _ = place.open(&access).unwrap().get(TEXT, 1 << 20);

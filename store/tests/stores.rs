@@ -109,9 +109,9 @@ fn replay_gives_the_content_that_is_wanted() {
     image
         .replay(&mut |entry| entry.path == b"hello", &mut |part| {
             match part {
-                store::Part::Entry(..) => entries += 1,
-                store::Part::Content(bytes) => content.extend_from_slice(bytes),
-                store::Part::Known(chunk) => panic!("nobody has {chunk}"),
+                store::ReplayEvent::Entry(..) => entries += 1,
+                store::ReplayEvent::Content(bytes) => content.extend_from_slice(bytes),
+                store::ReplayEvent::Known(chunk) => panic!("nobody has {chunk}"),
             }
             Ok(())
         })
@@ -140,9 +140,9 @@ fn replay_leaves_out_the_chunks_that_are_had() {
     image
         .replay_without(&had, &mut |part| {
             match part {
-                store::Part::Entry(..) => {}
-                store::Part::Content(bytes) => content += bytes.len(),
-                store::Part::Known(chunk) => came.push(chunk),
+                store::ReplayEvent::Entry(..) => {}
+                store::ReplayEvent::Content(bytes) => content += bytes.len(),
+                store::ReplayEvent::Known(chunk) => came.push(chunk),
             }
             Ok(())
         })

@@ -14,7 +14,7 @@ use std::process::Output;
 use serde_json::Value;
 use store::delta;
 use store::tuf::Environment;
-use store::{Access, WritableStore};
+use store::{ClientOptions, WritableStore};
 use support::Farm;
 use weed::{READER, WRITER, Weed};
 
@@ -44,7 +44,7 @@ impl Node {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| value.clone())
         };
-        let access = Access::from_environment(&read).unwrap();
+        let access = ClientOptions::from_environment(&read).unwrap();
         let bucket = REPOSITORY.parse().unwrap();
         let bucket = WritableStore::open(&bucket, &access, &self.farm.path("cache")).unwrap();
         let store = self.farm.path("store");

@@ -93,7 +93,7 @@ fn spoken(said: &Attestation, env: &EnvName, keys: &[PublicKey]) -> Vec<(Claim, 
         Some(Kind::Approval) => Claim::Approved,
         None => return Vec::new(),
     };
-    if !said.speaks_for(env) {
+    if !said.applies_to(env) {
         return Vec::new();
     }
     said.signers(keys)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
-use store::Part;
+use store::ReplayEvent;
 use store::canonical_tar::{Kind as EntryKind, display};
 
 use crate::compare::{Change, Kind, Report, Side};
@@ -109,7 +109,7 @@ fn extract(side: Side<'_>, wanted: &[String], dir: &Path) -> Result<BTreeMap<Str
         &mut |entry| is_file(entry) && wanted.contains(&display(&entry.path)),
         &mut |part| {
             let written = match part {
-                Part::Entry(entry, _) => {
+                ReplayEvent::Entry(entry, _) => {
                     let path = display(&entry.path);
                     open = None;
                     if is_file(entry) && wanted.contains(&path) {
@@ -123,12 +123,12 @@ fn extract(side: Side<'_>, wanted: &[String], dir: &Path) -> Result<BTreeMap<Str
                         Ok(())
                     }
                 }
-                Part::Content(bytes) => match &mut open {
+                ReplayEvent::Content(bytes) => match &mut open {
                     Some(file) => file.write_all(bytes),
                     None => Ok(()),
                 },
                 // Nobody said that a chunk is had.
-                Part::Known(_) => Ok(()),
+                ReplayEvent::Known(_) => Ok(()),
             };
             written.map_err(|error| {
                 broken = Some(error);

@@ -44,7 +44,7 @@ pub(crate) use self::path::{check as check_path, check_target, parent};
 #[cfg(feature = "write")]
 pub(crate) use self::pax::split_record as split_pax_record;
 #[cfg(feature = "write")]
-pub(crate) use self::scan::{changed, scan_loosely};
+pub(crate) use self::scan::{changed, scan_lenient};
 
 /// Bytes of a tar block.
 pub(crate) const BLOCK: usize = 512;

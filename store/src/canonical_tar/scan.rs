@@ -62,7 +62,7 @@ pub fn scan(root: &Path, epoch: u64) -> Result<Vec<Scanned>> {
 
 /// The same for a tree that was not made to be an image: what no image can have is
 /// left out, and noted in `changes` instead of refused.
-pub(crate) fn scan_loosely(
+pub(crate) fn scan_lenient(
     root: &Path,
     epoch: Option<u64>,
     changes: &mut Changes,

@@ -7,11 +7,11 @@ use sha2::Digest as _;
 use super::{LockedInputs, pipe, sentence};
 use crate::WritableStore;
 use crate::backend::Backend;
+use crate::backend::WritableBackend;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
 use crate::store::{Store, input_key};
-use crate::writable::WritableBackend;
 
 /// Inputs that are moved at once.
 const LANES: usize = 4;
@@ -24,7 +24,7 @@ const MAX_TEXT: u64 = 64 << 20;
 
 /// The inputs of an image.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct ImageInputs {
     /// Recipe and lock, as far as the source has them.
     texts: BTreeMap<Sha256, Vec<u8>>,
     /// The inputs that the lock names, with their sizes.
@@ -33,7 +33,7 @@ pub(super) struct Wanted {
     lacking: Vec<(Sha256, String)>,
 }
 
-impl Wanted {
+impl ImageInputs {
     /// Every input, with its size.
     pub(super) fn all(&self) -> impl Iterator<Item = (Sha256, u64)> + '_ {
         let texts = self.texts.iter();
@@ -61,9 +61,9 @@ pub fn copy_inputs(
     named: impl IntoIterator<Item = (Sha256, u64)>,
     each: &mut dyn FnMut(u64),
 ) -> Result<CopiedInputs> {
-    let wanted = Wanted {
+    let wanted = ImageInputs {
         named: named.into_iter().collect(),
-        ..Wanted::default()
+        ..ImageInputs::default()
     };
     copy(from, to.backend(), &wanted, each)
 }
@@ -89,8 +89,8 @@ pub(super) fn wanted(
     from: &Store,
     manifest: &Manifest,
     locked: LockedInputs<'_>,
-) -> Result<Wanted> {
-    let mut wanted = Wanted::default();
+) -> Result<ImageInputs> {
+    let mut wanted = ImageInputs::default();
     for digest in [manifest.recipe, manifest.lock] {
         match from.input(&digest, MAX_TEXT) {
             Ok(Some(text)) => drop(wanted.texts.insert(digest, text)),
@@ -123,7 +123,7 @@ fn missing(from: &Store, digest: &Sha256) -> String {
 pub(super) fn copy(
     from: &Store,
     place: &dyn WritableBackend,
-    wanted: &Wanted,
+    wanted: &ImageInputs,
     each: &mut dyn FnMut(u64),
 ) -> Result<CopiedInputs> {
     let mut moved = CopiedInputs {

@@ -37,9 +37,9 @@
 //! environment would look like an attack. Images are released at the destination by the
 //! keys of an environment there. Pins stay where they are as well.
 
-mod beside;
+mod attachments;
+mod destination;
 mod inputs;
-mod known;
 mod packs;
 mod pipe;
 mod repair;
@@ -47,19 +47,19 @@ mod walk;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use self::inputs::Wanted;
+use self::destination::DestinationIndex;
+use self::inputs::ImageInputs;
 pub use self::inputs::{CopiedInputs, copy_held_inputs, copy_inputs};
-use self::known::Known;
 pub use self::repair::{Repaired, repair};
-use self::walk::{Source, Walk};
+use self::walk::{SourceIndex, Walk};
 use crate::WritableStore;
+use crate::backend::{ListableBackend, WritableBackend};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
 use crate::manifest::{self, Manifest};
 use crate::name::ImageName;
 use crate::store::{Store, manifest_key};
-use crate::writable::{ListableBackend, WritableBackend};
 
 /// How long a pack is worked on before what there is of it becomes a pack of its own.
 pub const CHECKPOINT: Duration = Duration::from_secs(10);
@@ -239,10 +239,10 @@ impl<'a> Copier<'a> {
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Plan> {
         let mut known = match to {
-            Some((_, place)) => Known::read(place)?,
-            None => Known::default(),
+            Some((_, place)) => DestinationIndex::read(place)?,
+            None => DestinationIndex::default(),
         };
-        let mut source = Source::open(self.from, images)?;
+        let mut source = SourceIndex::open(self.from, images)?;
         let here = to.map(|(store, _)| store);
         Ok(self.look(&mut source, &mut known, here, watch)?.0)
     }
@@ -256,8 +256,8 @@ impl<'a> Copier<'a> {
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Copied> {
         let place: &dyn WritableBackend = to.backend();
-        let mut known = Known::read(place)?;
-        let mut source = Source::open(self.from, images)?;
+        let mut known = DestinationIndex::read(place)?;
+        let mut source = SourceIndex::open(self.from, images)?;
         let (plan, order) = self.look(&mut source, &mut known.clone(), Some(to.store()), watch)?;
         let mut job = Job {
             copier: self,
@@ -293,8 +293,8 @@ impl<'a> Copier<'a> {
     /// the manifests as well, in the order of the plan.
     fn look(
         &self,
-        source: &mut Source,
-        known: &mut Known,
+        source: &mut SourceIndex,
+        known: &mut DestinationIndex,
         to: Option<&Store>,
         watch: &mut dyn FnMut(Stage),
     ) -> Result<(Plan, Vec<(Manifest, u64)>)> {
@@ -334,8 +334,8 @@ impl<'a> Copier<'a> {
     fn look_at(
         &self,
         manifest: &Manifest,
-        source: &mut Source,
-        known: &mut Known,
+        source: &mut SourceIndex,
+        known: &mut DestinationIndex,
         to: Option<&Store>,
     ) -> Result<PlannedImage> {
         let walk = source.walk(manifest, to, known)?;
@@ -346,7 +346,7 @@ impl<'a> Copier<'a> {
         known.expect(&walk);
         let wanted = match self.locked {
             Some(locked) => inputs::wanted(self.from, manifest, locked)?,
-            None => Wanted::default(),
+            None => ImageInputs::default(),
         };
         let (inputs, inputs_bytes) = known.lacks(&wanted);
         Ok(PlannedImage {
@@ -366,7 +366,7 @@ impl<'a> Copier<'a> {
 /// own manifest, if it has one.
 fn has(
     to: &Store,
-    known: &Known,
+    known: &DestinationIndex,
     manifest: &Manifest,
     walk: &Walk,
 ) -> Result<(bool, Option<Manifest>, Option<Hint>)> {
@@ -415,8 +415,8 @@ struct Job<'a, 'b> {
     copier: &'b Copier<'a>,
     to: &'b WritableStore,
     place: &'b dyn WritableBackend,
-    source: &'b mut Source,
-    known: &'b mut Known,
+    source: &'b mut SourceIndex,
+    known: &'b mut DestinationIndex,
     meter: Meter,
     copied: Copied,
 }
@@ -485,7 +485,7 @@ impl Job<'_, '_> {
             let old = crate::pack::keys(walk.packs.iter().copied());
             if self.place.hold(&old)?.contains(&false) {
                 // What was there at the beginning was collected before it was held.
-                *self.known = Known::read(self.place)?;
+                *self.known = DestinationIndex::read(self.place)?;
                 continue;
             }
             let moving = packs::Moving {
@@ -513,7 +513,7 @@ impl Job<'_, '_> {
     /// Copies log, attestations and inputs.
     fn beside(&mut self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
         let from = self.copier.from;
-        self.copied.beside += beside::copy(from, self.place, &manifest.image)?;
+        self.copied.beside += attachments::copy(from, self.place, &manifest.image)?;
         let Some(locked) = self.copier.locked else {
             return Ok(());
         };

@@ -57,13 +57,13 @@ pub(super) struct Members {
 
 /// What the headers before a member's own say about it.
 #[derive(Default)]
-struct Before {
+struct ExtendedHeaders {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     local: Option<Records>,
 }
 
-impl Before {
+impl ExtendedHeaders {
     fn is_empty(&self) -> bool {
         self.name.is_none() && self.link.is_none() && self.local.is_none()
     }
@@ -76,7 +76,7 @@ impl Members {
         source: &mut Source<'_>,
         changes: &mut Changes,
     ) -> Result<Option<Member>> {
-        let mut before = Before::default();
+        let mut before = ExtendedHeaders::default();
         loop {
             let offset = source.at();
             let Some(block) = source.block()? else {
@@ -154,7 +154,7 @@ impl Members {
     fn member(
         &self,
         head: &Head<'_>,
-        before: Before,
+        before: ExtendedHeaders,
         source: &mut Source<'_>,
         changes: &mut Changes,
     ) -> Result<Member> {

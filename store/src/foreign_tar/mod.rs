@@ -60,7 +60,7 @@ pub enum TarInput<'a> {
 /// A tar that was read: what it has in canonical form, and where its content is.
 #[derive(Debug)]
 pub struct ForeignTar {
-    pub(crate) placed: Vec<Placed>,
+    pub(crate) placed: Vec<PlacedEntry>,
     pub(crate) content: File,
     changes: Changes,
     /// What the file was like when it was read, if it is the caller's.
@@ -69,7 +69,7 @@ pub struct ForeignTar {
 
 /// An entry, and where its content is in the file beside it.
 #[derive(Debug)]
-pub(crate) struct Placed {
+pub(crate) struct PlacedEntry {
     pub(crate) entry: Entry,
     pub(crate) data: Data,
 }

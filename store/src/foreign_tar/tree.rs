@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::member::{Member, MemberKind};
 use super::sparse::Data;
-use super::{Change, Changes, Placed, refuse};
+use super::{Change, Changes, PlacedEntry, refuse};
 use crate::canonical_tar::{self, Entry, Kind, MAX_ENTRIES};
 use crate::error::Result;
 
@@ -195,7 +195,11 @@ impl Tree {
     }
 
     /// The entries in canonical order.
-    pub(super) fn finish(self, epoch: Option<u64>, changes: &mut Changes) -> Result<Vec<Placed>> {
+    pub(super) fn finish(
+        self,
+        epoch: Option<u64>,
+        changes: &mut Changes,
+    ) -> Result<Vec<PlacedEntry>> {
         let mut names = Vec::with_capacity(self.names.len());
         // By name, so that of several errors it is always the same one.
         let mut all: Vec<_> = self.names.iter().collect();
@@ -255,7 +259,7 @@ impl Tree {
                 mtime,
                 xattrs,
             };
-            placed.push(Placed { entry, data });
+            placed.push(PlacedEntry { entry, data });
         }
         Ok(placed)
     }

@@ -28,7 +28,7 @@ pub(crate) struct Locations {
 /// Where a chunk is: in which frame of which pack or delta, and at which bytes of
 /// what the frame decodes to.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct ChunkLocation {
     file: FileOf,
     frame: u32,
     pub(crate) range: Range<usize>,
@@ -75,12 +75,12 @@ impl Locations {
     }
 
     /// The places of a chunk: one, unless two writers were at work at once.
-    pub(crate) fn find(&self, chunk: &ChunkRef) -> impl Iterator<Item = Place> + '_ {
+    pub(crate) fn find(&self, chunk: &ChunkRef) -> impl Iterator<Item = ChunkLocation> + '_ {
         self.search(chunk).iter().filter_map(|&(number, chunk)| {
             let index = self.indexes.get(number as usize)?;
             let (frame, start) = index.place(chunk)?;
             let end = start + index.chunks()[chunk as usize].len() as usize;
-            Some(Place {
+            Some(ChunkLocation {
                 file: FileOf::Pack(Arc::clone(index)),
                 frame,
                 range: start..end,
@@ -120,7 +120,7 @@ impl Locations {
     }
 }
 
-impl Place {
+impl ChunkLocation {
     /// Where a delta makes this chunk, if it does.
     pub(crate) fn in_delta(delta: &Arc<Delta>, chunk: &ChunkRef) -> Option<Self> {
         let (frame, range) = delta.find(chunk)?;

@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-pub(crate) use self::locate::{Locations, Place, list_packs, read_index};
+pub(crate) use self::locate::{ChunkLocation, Locations, list_packs, read_index};
 use crate::backend::{Backend, get_checked};
 use crate::canonical_tar::{END, Entry, padding};
 use crate::chunk::ChunkRef;
@@ -27,7 +27,7 @@ use crate::pack::{Decoder, Index};
 use crate::store::Store;
 
 /// Frames that were decoded and verified, by pack and number.
-pub(crate) type Witness = Mutex<HashSet<(Blake3, u32)>>;
+pub(crate) type DecodedFrames = Mutex<HashSet<(Blake3, u32)>>;
 
 /// The most chunks that the packs of a hint may have together: what knowing so many
 /// takes is what a node has. An image has a million entries at most.
@@ -53,7 +53,7 @@ pub struct Image {
     /// another, and the decoder.
     recent: Mutex<Recent>,
     /// Who wants to know which frames were decoded.
-    witness: Option<Arc<Witness>>,
+    witness: Option<Arc<DecodedFrames>>,
 }
 
 struct Recent {
@@ -64,7 +64,7 @@ struct Recent {
 /// Bytes to fetch.
 #[cfg(feature = "write")]
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cost {
+pub(crate) struct FetchCost {
     /// Frames with chunks that are not there, and all indexes.
     pub(crate) missing: u64,
     /// All frames and indexes.
@@ -75,7 +75,7 @@ pub(crate) struct Cost {
 
 /// A part of an image, as [`Image::replay`] hands it out.
 #[derive(Debug)]
-pub enum Part<'a> {
+pub enum ReplayEvent<'a> {
     /// The next entry, and the exact bytes of its header.
     Entry(&'a Entry, &'a [u8]),
     /// The next bytes of that entry's content.
@@ -183,13 +183,13 @@ impl Image {
     }
 
     /// The same image, which from now on tells `witness` what it has decoded.
-    pub(crate) fn watched(mut self, witness: Option<Arc<Witness>>) -> Self {
+    pub(crate) fn watched(mut self, witness: Option<Arc<DecodedFrames>>) -> Self {
         self.witness = witness;
         self
     }
 
     /// Fetches a frame and decodes it.
-    fn decode(&self, place: &Place, decoder: &mut Decoder) -> Result<Vec<u8>> {
+    fn decode(&self, place: &ChunkLocation, decoder: &mut Decoder) -> Result<Vec<u8>> {
         let frame = place.decode(self.store.backend(), decoder)?;
         if let Some(witness) = &self.witness {
             let mut seen = witness.lock().unwrap_or_else(PoisonError::into_inner);
@@ -242,7 +242,7 @@ impl Image {
 
     /// Calls `take` with the frame at `place`, which is decoded unless it was the
     /// last one.
-    fn with_frame<T>(&self, place: &Place, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    fn with_frame<T>(&self, place: &ChunkLocation, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = &mut *recent;
         let frame = match &recent.frame {
@@ -263,7 +263,7 @@ impl Image {
         }
         // If the list cannot be had, the first error is still the better one.
         let _ = self.locate_all();
-        let places: Vec<Place> = {
+        let places: Vec<ChunkLocation> = {
             let locations = self
                 .locations
                 .read()
@@ -284,7 +284,7 @@ impl Image {
     pub fn replay(
         &self,
         want: &mut dyn FnMut(&Entry) -> bool,
-        each: &mut dyn FnMut(Part<'_>) -> Result<()>,
+        each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
     ) -> Result<()> {
         let none = |_: &ChunkRef| false;
         if !self.store.backend().is_remote() {
@@ -304,7 +304,7 @@ impl Image {
     pub fn replay_without(
         &self,
         have: &dyn Fn(&ChunkRef) -> bool,
-        each: &mut dyn FnMut(Part<'_>) -> Result<()>,
+        each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
     ) -> Result<()> {
         if self.store.backend().is_remote() {
             self.announce(&mut |_| true, have)?;
@@ -360,14 +360,14 @@ impl Image {
         let mut pad = 0;
         self.replay(&mut |_| true, &mut |part| {
             match part {
-                Part::Entry(entry, header) => {
+                ReplayEvent::Entry(entry, header) => {
                     piece.resize(piece.len() + pad, 0);
                     piece.extend_from_slice(header);
                     pad = padding(entry.size());
                 }
-                Part::Content(bytes) => piece.extend_from_slice(bytes),
+                ReplayEvent::Content(bytes) => piece.extend_from_slice(bytes),
                 // Nobody said that a chunk is had.
-                Part::Known(_) => {}
+                ReplayEvent::Known(_) => {}
             }
             if piece.len() >= PIECE {
                 each(&piece)?;
@@ -391,9 +391,9 @@ impl Image {
 
     /// Where a chunk is. If the packs of the hint do not have it, those that the
     /// store lists are asked as well.
-    fn find(&self, chunk: &ChunkRef) -> Result<Place> {
+    fn find(&self, chunk: &ChunkRef) -> Result<ChunkLocation> {
         let made = self.delta.as_ref();
-        if let Some(place) = made.and_then(|delta| Place::in_delta(delta, chunk)) {
+        if let Some(place) = made.and_then(|delta| ChunkLocation::in_delta(delta, chunk)) {
             return Ok(place);
         }
         let known = || {
@@ -439,10 +439,10 @@ impl Image {
     /// What it costs to fetch the image from packs when these chunks are there, and
     /// when none is.
     #[cfg(feature = "write")]
-    pub(crate) fn cost(&self, had: &HashSet<Blake3>) -> Result<Cost> {
+    pub(crate) fn cost(&self, had: &HashSet<Blake3>) -> Result<FetchCost> {
         let (mut frames, mut missing) = (HashSet::new(), HashSet::new());
         let mut fresh = HashSet::new();
-        let mut cost = Cost::default();
+        let mut cost = FetchCost::default();
         let mut add = |chunk: &ChunkRef| -> Result<()> {
             let place = self.find(chunk)?;
             let wanted = place.wanted().range;

@@ -18,8 +18,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::locate::Place;
-use super::{Image, Items, Part};
+use super::locate::ChunkLocation;
+use super::{Image, Items, ReplayEvent};
 use crate::canonical_tar::Entry;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
@@ -47,7 +47,7 @@ pub(super) fn replay(
     image: &Image,
     want: &mut dyn FnMut(&Entry) -> bool,
     have: &dyn Fn(&ChunkRef) -> bool,
-    each: &mut dyn FnMut(Part<'_>) -> Result<()>,
+    each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
 ) -> Result<()> {
     let (jobs, queue) = mpsc::channel();
     let queue = Mutex::new(queue);
@@ -66,13 +66,15 @@ pub(super) fn replay(
             match ahead.queue.pop_front() {
                 Some(Queued::Entry(item)) => {
                     ahead.weight -= weight(&item);
-                    each(Part::Entry(&item.entry, &item.header))?;
+                    each(ReplayEvent::Entry(&item.entry, &item.header))?;
                 }
                 Some(Queued::Content(frame, range, chunk)) => match frame.bytes() {
-                    Ok(bytes) => each(Part::Content(&bytes[range]))?,
-                    Err(error) => each(Part::Content(&image.fetch_elsewhere(&chunk, error)?))?,
+                    Ok(bytes) => each(ReplayEvent::Content(&bytes[range]))?,
+                    Err(error) => {
+                        each(ReplayEvent::Content(&image.fetch_elsewhere(&chunk, error)?))?;
+                    }
                 },
-                Some(Queued::Had(chunk)) => each(Part::Known(chunk))?,
+                Some(Queued::Had(chunk)) => each(ReplayEvent::Known(chunk))?,
                 None => return Ok(()),
             }
         }
@@ -110,7 +112,7 @@ fn work(image: &Image, queue: &Mutex<Receiver<Job>>, spares: &Spares) {
 
 /// A frame to decode.
 struct Job {
-    place: Place,
+    place: ChunkLocation,
     result: Sender<Result<Vec<u8>>>,
 }
 
@@ -240,7 +242,7 @@ impl<'a> Ahead<'a> {
 
     /// The frame at `place`: the living one, or a new one that workers now decode,
     /// or `None` while too many live.
-    fn frame(&mut self, place: &Place) -> Option<Rc<Frame>> {
+    fn frame(&mut self, place: &ChunkLocation) -> Option<Rc<Frame>> {
         let id = place.frame_id();
         if let Some(frame) = self.frames.get(&id).and_then(Weak::upgrade) {
             self.keep(&frame);

@@ -2,24 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::backend::{ListableBackend, ObjectMeta};
 use crate::delta::{DeltaInfo, FOLDER, pair_limit, parse_delta_key, parse_pair_key};
 use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, ErrorKind, Result};
-use crate::writable::{ListableBackend, ObjectMeta};
 
 /// Bytes of a delta that are hashed at once.
 const PIECE: u64 = 1 << 20;
 
 /// An object below `deltas/`.
 #[derive(Clone, Debug)]
-pub(super) struct Listed {
+pub(super) struct StoredDelta {
     pub(super) object: ObjectMeta,
     /// The pairs of images that it is for. None when it is nobody's.
     pub(super) pairs: BTreeSet<(ImageId, ImageId)>,
 }
 
 /// All deltas and descriptions of a store.
-pub(super) fn list(place: &dyn ListableBackend) -> Result<Vec<Listed>> {
+pub(super) fn list(place: &dyn ListableBackend) -> Result<Vec<StoredDelta>> {
     let objects = place.list_all(FOLDER)?;
     let mut of_delta: BTreeMap<Blake3, BTreeSet<_>> = BTreeMap::new();
     let mut of_pair: BTreeMap<&str, (ImageId, ImageId)> = BTreeMap::new();
@@ -42,7 +42,7 @@ pub(super) fn list(place: &dyn ListableBackend) -> Result<Vec<Listed>> {
     let ours = |key: &str| parse_delta_key(key).is_some() || parse_pair_key(key).is_some();
     let listed = objects.iter().filter(|object| ours(&object.key));
     Ok(listed
-        .map(|object| Listed {
+        .map(|object| StoredDelta {
             object: object.clone(),
             pairs: pairs(&object.key),
         })

@@ -12,13 +12,13 @@
 //!
 //! All of it is written on [`ListableBackend`](crate::ListableBackend) and
 //! [`WritableBackend`](crate::WritableBackend), so it works wherever a store can be written. The
-//! rules, and why nothing is lost, are on the page [`crate::format::care`].
+//! rules, and why nothing is lost, are on the page [`crate::format::maintenance`].
 
-mod census;
 mod deltas;
 mod fsck;
 mod gc;
 mod pins;
+mod references;
 mod repack;
 mod roots;
 mod stats;

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
+use crate::backend::WritableBackend;
 use crate::digest::ImageId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
 use crate::store::manifest_key;
-use crate::writable::WritableBackend;
 
 /// Folder of pins, as a prefix of keys.
 pub(super) const FOLDER: &str = "pins/";

@@ -1,11 +1,11 @@
 //! Writing what is wanted of some packs into new ones.
 
-use super::census::Census;
+use super::references::PackReferences;
+use crate::backend::WritableBackend;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, Result};
 use crate::pack::{self, Decoder, FRAME_CHUNKS, FRAME_MAX, Frames, PackWriter};
-use crate::writable::WritableBackend;
 
 /// Writes the chunks for which `want` says so (pack number, chunk number, chunk)
 /// into new packs, durable with their indexes. Returns those, and their bytes.
@@ -13,7 +13,7 @@ use crate::writable::WritableBackend;
 /// A frame of which all is wanted is copied as it is, after it was verified. Of the
 /// others, each wanted chunk is verified and compressed anew, with its neighbours.
 pub(super) fn rewrite(
-    census: &Census,
+    census: &PackReferences,
     packs: &[usize],
     want: &(dyn Fn(usize, usize) -> bool + Sync),
     place: &dyn WritableBackend,
@@ -54,7 +54,7 @@ struct Gathered {
 impl Rewriter<'_> {
     fn pack(
         &mut self,
-        census: &Census,
+        census: &PackReferences,
         number: usize,
         want: &dyn Fn(usize, usize) -> bool,
     ) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::pins::{self, Pin};
+use crate::backend::{ETag, ListableBackend, ObjectMeta};
 use crate::digest::{ImageId, Sha256};
 use crate::error::{Error, Result};
 use crate::hint::{self, Hint};
@@ -10,7 +11,6 @@ use crate::manifest::{self, LayoutRef, Manifest};
 use crate::name::{EnvName, ImageName};
 use crate::store::{IMAGES, Store, manifest_key};
 use crate::tuf::{Environment, paths};
-use crate::writable::{ETag, ListableBackend, ObjectMeta};
 
 /// Folder of environments, as a prefix of keys.
 const ENVIRONMENTS: &str = "env/";

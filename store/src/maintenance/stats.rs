@@ -1,15 +1,15 @@
 //! How much a store holds, and how much it takes.
 
-use super::census::{Census, Mark, Owner};
 use super::gc::{Policy, young};
 use super::pins::{self, Pin};
+use super::references::{PackReferences, ReferenceMark, Referrer};
 use super::roots::{KeepReason, Roots};
+use crate::backend::ListableBackend;
 use crate::digest::ImageId;
 use crate::error::Result;
 use crate::name::ImageName;
 use crate::pack;
 use crate::store::{IMAGES, INPUTS, Store};
-use crate::writable::ListableBackend;
 
 /// Objects, counted and weighed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Amount {
 pub fn stats(store: &Store, place: &dyn ListableBackend) -> Result<Stats> {
     let writers = place.writers()?;
     let roots = Roots::read(store, place)?;
-    let mut census = Census::read(place)?;
+    let mut census = PackReferences::read(place)?;
     let mut stats = Stats {
         pins: pins::pins(place)?,
         inputs: Amount::of(place, &[INPUTS])?,
@@ -127,7 +127,7 @@ pub fn stats(store: &Store, place: &dyn ListableBackend) -> Result<Stats> {
     for (number, (image, root)) in roots.images.iter().enumerate() {
         let mut damage = None;
         for layout in &root.layouts {
-            match census.mark(store, image, layout, Owner(number as u32)) {
+            match census.mark(store, image, layout, Referrer(number as u32)) {
                 Ok(marked) if marked.missing.is_empty() => {}
                 Ok(marked) => {
                     damage = Some(format!("{} chunks are missing", marked.missing.len()));
@@ -153,10 +153,10 @@ pub fn stats(store: &Store, place: &dyn ListableBackend) -> Result<Stats> {
     for pack in 0..census.packs.len() {
         let images = &mut stats.images;
         let waste = &mut stats.waste;
-        census.shares(pack, &mut |mark: Mark, share| {
-            if mark.is_dead() {
+        census.shares(pack, &mut |mark: ReferenceMark, share| {
+            if mark.is_unreferenced() {
                 *waste += share;
-            } else if let Some(Owner(number)) = mark.owner() {
+            } else if let Some(Referrer(number)) = mark.owner() {
                 images[number as usize].exclusive += share;
             }
         });

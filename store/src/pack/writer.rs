@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::{Encoder, Index, MAGIC, PACK_CHUNKS, PACK_MAX};
+use crate::backend::{ObjectWriter, WritableBackend};
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack;
-use crate::writable::{ObjectWriter, WritableBackend};
 
 /// A pack that would grow beyond this is finished and the next one begun.
 const TARGET: u64 = PACK_MAX / 2;

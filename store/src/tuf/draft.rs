@@ -8,7 +8,9 @@ use serde_json::Map;
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::expiry;
 use super::log::{Action, LogEntry, MAX_REASON, PromotedFrom};
-use super::metadata::{Hashes, Head, Key, Part, Role as _, RoleEntry, Root, Target, Targets};
+use super::metadata::{
+    CommonFields, DraftFile, Hashes, Key, Role as _, RoleEntry, Root, Target, Targets,
+};
 use super::proposal::Proposal;
 use super::{Environment, Lifetimes, Policy, Release, ReleaseCustom, paths};
 use crate::digest::ImageId;
@@ -103,7 +105,7 @@ impl Environment<'_> {
             policy.check()?;
         }
         let mut root = Root {
-            head: Head::new::<Root>(1, expiry(now, founding.lifetimes.root)?),
+            head: CommonFields::new::<Root>(1, expiry(now, founding.lifetimes.root)?),
             consistent_snapshot: true,
             keys: BTreeMap::new(),
             roles: BTreeMap::new(),
@@ -126,15 +128,15 @@ impl Environment<'_> {
         }
         root.check()?;
         let targets = Targets {
-            head: Head::new::<Targets>(1, expiry(now, founding.lifetimes.targets)?),
+            head: CommonFields::new::<Targets>(1, expiry(now, founding.lifetimes.targets)?),
             targets: [].into(),
             environment: name.clone(),
             log: None,
             extra: Map::new(),
         };
         let mut proposal = Proposal::new(name.clone());
-        proposal.root = Some(Part::of(&root)?);
-        proposal.targets = Some(Part::of(&targets)?);
+        proposal.root = Some(DraftFile::of(&root)?);
+        proposal.targets = Some(DraftFile::of(&targets)?);
         Ok(proposal)
     }
 
@@ -196,17 +198,19 @@ impl Environment<'_> {
             .flat_map(|entry| entry.keyids.clone())
             .collect();
         root.keys.retain(|id, _| used.contains(id));
-        root.head = Head::new::<Root>(old.head.version + 1, expiry(now, root.lifetimes.root)?);
+        root.head =
+            CommonFields::new::<Root>(old.head.version + 1, expiry(now, root.lifetimes.root)?);
         root.check()?;
 
         let mut proposal = Proposal::new(self.name.clone());
         if self.current.targets.check(&root).is_err() {
             let mut targets = self.current.targets.signed.clone();
             let version = targets.head.version + 1;
-            targets.head = Head::new::<Targets>(version, expiry(now, root.lifetimes.targets)?);
-            proposal.targets = Some(Part::of(&targets)?);
+            targets.head =
+                CommonFields::new::<Targets>(version, expiry(now, root.lifetimes.targets)?);
+            proposal.targets = Some(DraftFile::of(&targets)?);
         }
-        proposal.root = Some(Part::of(&root)?);
+        proposal.root = Some(DraftFile::of(&root)?);
         Ok(proposal)
     }
 
@@ -353,14 +357,14 @@ impl Environment<'_> {
     fn propose(&self, mut targets: Targets, entries: Vec<LogEntry>, now: Time) -> Result<Proposal> {
         let days = self.lifetimes();
         let version = targets.head.version + 1;
-        targets.head = Head::new::<Targets>(version, expiry(now, days.targets)?);
+        targets.head = CommonFields::new::<Targets>(version, expiry(now, days.targets)?);
         let mut proposal = Proposal::new(self.name.clone());
         for entry in entries {
             let (text, head) = entry.chain(targets.log, version)?;
             targets.log = Some(head);
             proposal.log.push(text);
         }
-        proposal.targets = Some(Part::of(&targets)?);
+        proposal.targets = Some(DraftFile::of(&targets)?);
         Ok(proposal)
     }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp as Time;
 use super::draft::{KeyGroup, KeySet, RootDraft};
 use super::error::{Error, ErrorKind, Result};
 use super::log::{self, LogEntry};
-use super::metadata::{LIMIT, Pin, Role, Root, Sealed, Snapshot, Targets, Timestamp};
+use super::metadata::{LIMIT, MetaFile, Role, Root, SignedFile, Snapshot, Targets, Timestamp};
 use super::publish::{lock, publish};
 use super::roles::Signers;
 use super::{Guard, Lifetimes, MetadataStore, Policy, RoleKeys, paths};
@@ -33,14 +33,14 @@ pub struct Environment<'s> {
 
 /// The files that `timestamp.json` leads to.
 pub(super) struct Current {
-    pub(super) root: Sealed<Root>,
+    pub(super) root: SignedFile<Root>,
     pub(super) root_bytes: Vec<u8>,
     /// Of the first root.
     fingerprint: Sha256,
-    pub(super) targets: Sealed<Targets>,
+    pub(super) targets: SignedFile<Targets>,
     pub(super) targets_bytes: Vec<u8>,
-    pub(super) snapshot: Sealed<Snapshot>,
-    pub(super) timestamp: Sealed<Timestamp>,
+    pub(super) snapshot: SignedFile<Snapshot>,
+    pub(super) timestamp: SignedFile<Timestamp>,
     pub(super) timestamp_bytes: Vec<u8>,
 }
 
@@ -224,7 +224,7 @@ impl<'s> Environment<'s> {
         let Some(bytes) = read(self.shelf, &self.name, &file)? else {
             return Ok(Vec::new());
         };
-        Sealed::<Targets>::read(&bytes, &file)?.signers(&self.current.root.signed)
+        SignedFile::<Targets>::read(&bytes, &file)?.signers(&self.current.root.signed)
     }
 
     /// Refuses keys that are not this environment's, and an environment that
@@ -329,15 +329,16 @@ impl Current {
         let trusted = &root.signed;
 
         let timestamp_bytes = expect(shelf, name, "timestamp.json")?;
-        let timestamp: Sealed<Timestamp> = Sealed::read(&timestamp_bytes, "timestamp.json")?;
+        let timestamp: SignedFile<Timestamp> =
+            SignedFile::read(&timestamp_bytes, "timestamp.json")?;
         timestamp.check(trusted)?;
 
         let pin = pinned(&timestamp.signed.meta, "snapshot.json")?;
-        let (snapshot, _): (Sealed<Snapshot>, _) =
+        let (snapshot, _): (SignedFile<Snapshot>, _) =
             follow(shelf, name, pin, "snapshot.json", trusted)?;
 
         let pin = pinned(&snapshot.signed.meta, "targets.json")?;
-        let (targets, targets_bytes): (Sealed<Targets>, _) =
+        let (targets, targets_bytes): (SignedFile<Targets>, _) =
             follow(shelf, name, pin, "targets.json", trusted)?;
 
         for environment in [&root.signed.environment, &targets.signed.environment] {
@@ -396,13 +397,13 @@ fn newest_root(
     shelf: &dyn MetadataStore,
     name: &EnvName,
     end: Option<u64>,
-) -> Result<(Sealed<Root>, Vec<u8>, Sha256)> {
+) -> Result<(SignedFile<Root>, Vec<u8>, Sha256)> {
     let Some(mut bytes) = read(shelf, name, "1.root.json")? else {
         let text = format!("there is no environment {name} in this store");
         return Err(Error::new(ErrorKind::Missing, text)
             .with_hint(format!("make it: imgbuild env init {name}")));
     };
-    let mut root: Sealed<Root> = Sealed::read(&bytes, "1.root.json")?.expect_version(1)?;
+    let mut root: SignedFile<Root> = SignedFile::read(&bytes, "1.root.json")?.expect_version(1)?;
     root.check(&root.signed)?;
     let fingerprint = Sha256::of(&bytes);
     for version in (2..=MOST_ROOTS).take_while(|version| end.is_none_or(|end| *version < end)) {
@@ -410,7 +411,8 @@ fn newest_root(
         let Some(next_bytes) = read(shelf, name, &file)? else {
             break;
         };
-        let next: Sealed<Root> = Sealed::read(&next_bytes, &file)?.expect_version(version)?;
+        let next: SignedFile<Root> =
+            SignedFile::read(&next_bytes, &file)?.expect_version(version)?;
         next.check(&root.signed)?;
         next.check(&next.signed)?;
         (root, bytes) = (next, next_bytes);
@@ -418,7 +420,10 @@ fn newest_root(
     Ok((root, bytes, fingerprint))
 }
 
-fn pinned<'a>(meta: &'a std::collections::BTreeMap<String, Pin>, file: &str) -> Result<&'a Pin> {
+fn pinned<'a>(
+    meta: &'a std::collections::BTreeMap<String, MetaFile>,
+    file: &str,
+) -> Result<&'a MetaFile> {
     meta.get(file).ok_or_else(|| {
         Error::new(
             ErrorKind::Malformed,
@@ -431,10 +436,10 @@ fn pinned<'a>(meta: &'a std::collections::BTreeMap<String, Pin>, file: &str) -> 
 fn follow<T: Role>(
     shelf: &dyn MetadataStore,
     name: &EnvName,
-    pin: &Pin,
+    pin: &MetaFile,
     file: &str,
     root: &Root,
-) -> Result<(Sealed<T>, Vec<u8>)> {
+) -> Result<(SignedFile<T>, Vec<u8>)> {
     let file = format!("{}.{file}", pin.version);
     let bytes = expect(shelf, name, &file)?;
     if !pin.fits(&bytes) {
@@ -443,7 +448,7 @@ fn follow<T: Role>(
         );
         return Err(Error::new(ErrorKind::Untrusted, text));
     }
-    let sealed = Sealed::read(&bytes, &file)?.expect_version(pin.version)?;
+    let sealed = SignedFile::read(&bytes, &file)?.expect_version(pin.version)?;
     sealed.check(root)?;
     Ok((sealed, bytes))
 }

@@ -17,10 +17,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::error::{Error, ErrorKind, Result};
-use super::json;
 use super::log::LogHead;
 use super::{Lifetimes, Policy};
 use crate::digest::Sha256;
+use crate::json;
 use crate::keys::{PublicKey, Signer};
 use crate::name::EnvName;
 
@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Expires {
 
 /// What every role's file begins with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct CommonFields {
     #[serde(rename = "_type")]
     kind: String,
     spec_version: String,
@@ -76,7 +76,7 @@ pub(super) struct Head {
     pub(super) expires: Expires,
 }
 
-impl Head {
+impl CommonFields {
     pub(super) fn new<T: Role>(version: u64, expires: Expires) -> Self {
         Self {
             kind: T::TYPE.into(),
@@ -90,14 +90,14 @@ impl Head {
 /// One of the four kinds of file.
 pub(super) trait Role: Serialize + DeserializeOwned {
     const TYPE: &'static str;
-    fn head(&self) -> &Head;
+    fn head(&self) -> &CommonFields;
 }
 
 macro_rules! role {
     ($name:ident, $type:literal) => {
         impl Role for $name {
             const TYPE: &'static str = $type;
-            fn head(&self) -> &Head {
+            fn head(&self) -> &CommonFields {
                 &self.head
             }
         }
@@ -108,7 +108,7 @@ macro_rules! role {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Root {
     #[serde(flatten)]
-    pub(super) head: Head,
+    pub(super) head: CommonFields,
     pub(super) consistent_snapshot: bool,
     pub(super) keys: BTreeMap<String, Key>,
     pub(super) roles: BTreeMap<String, RoleEntry>,
@@ -132,7 +132,7 @@ role!(Root, "root");
 #[expect(clippy::struct_field_names, reason = "the names of the format")]
 pub(super) struct Targets {
     #[serde(flatten)]
-    pub(super) head: Head,
+    pub(super) head: CommonFields,
     pub(super) targets: BTreeMap<String, Target>,
     #[serde(rename = "x-imgbuild-environment")]
     pub(super) environment: EnvName,
@@ -152,8 +152,8 @@ role!(Targets, "targets");
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Snapshot {
     #[serde(flatten)]
-    pub(super) head: Head,
-    pub(super) meta: BTreeMap<String, Pin>,
+    pub(super) head: CommonFields,
+    pub(super) meta: BTreeMap<String, MetaFile>,
     #[serde(flatten)]
     pub(super) extra: Map<String, Value>,
 }
@@ -163,8 +163,8 @@ role!(Snapshot, "snapshot");
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Timestamp {
     #[serde(flatten)]
-    pub(super) head: Head,
-    pub(super) meta: BTreeMap<String, Pin>,
+    pub(super) head: CommonFields,
+    pub(super) meta: BTreeMap<String, MetaFile>,
     #[serde(flatten)]
     pub(super) extra: Map<String, Value>,
 }
@@ -227,13 +227,13 @@ impl RoleEntry {
 
 /// A file that another one vouches for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Pin {
+pub(super) struct MetaFile {
     pub(super) version: u64,
     length: u64,
     hashes: Hashes,
 }
 
-impl Pin {
+impl MetaFile {
     pub(super) fn of(version: u64, bytes: &[u8]) -> Self {
         Self {
             version,
@@ -278,12 +278,12 @@ pub(super) struct Signature {
 /// A file that some, all or none of its signers have signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Part {
+pub(super) struct DraftFile {
     pub(super) signatures: Vec<Signature>,
     pub(super) signed: Value,
 }
 
-impl Part {
+impl DraftFile {
     /// A role's content, not signed yet.
     pub(super) fn of<T: Role>(content: &T) -> Result<Self> {
         let signed = serde_json::to_value(content).map_err(|e| unwritable::<T>(&e))?;
@@ -328,8 +328,8 @@ impl Part {
     }
 
     /// The same, to be looked at.
-    pub(super) fn sealed<T: Role>(&self, file: &str) -> Result<Sealed<T>> {
-        Sealed::read(&self.bytes::<T>()?, file)
+    pub(super) fn sealed<T: Role>(&self, file: &str) -> Result<SignedFile<T>> {
+        SignedFile::read(&self.bytes::<T>()?, file)
     }
 }
 
@@ -340,7 +340,7 @@ fn unwritable<T: Role>(why: &dyn fmt::Display) -> Error {
 
 /// Signs a role's content and writes the file.
 pub(super) fn seal<T: Role>(content: &T, keys: &[&dyn Signer]) -> Result<Vec<u8>> {
-    let mut part = Part::of(content)?;
+    let mut part = DraftFile::of(content)?;
     for key in keys {
         part.sign(*key)?;
     }
@@ -355,14 +355,14 @@ struct Foreign {
 
 /// A file as it was read: its content, and what its signatures cover.
 #[derive(Clone, Debug)]
-pub(super) struct Sealed<T> {
+pub(super) struct SignedFile<T> {
     pub(super) signed: T,
     signatures: Vec<(String, Vec<u8>)>,
     message: Vec<u8>,
     file: String,
 }
 
-impl<T: Role> Sealed<T> {
+impl<T: Role> SignedFile<T> {
     /// Reads a file without believing it yet: see [`check`](Self::check).
     pub(super) fn read(bytes: &[u8], file: &str) -> Result<Self> {
         let wrong = |e: &dyn fmt::Display| {

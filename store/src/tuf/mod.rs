@@ -36,7 +36,7 @@
 //! time, it is what makes one of two writers win and the other hear of it.
 
 #[cfg(feature = "write")]
-mod careful;
+mod compare_and_swap;
 mod custom;
 #[cfg(feature = "write")]
 mod draft;
@@ -44,13 +44,14 @@ mod draft;
 mod environment;
 #[cfg(feature = "write")]
 mod error;
-pub mod json;
 #[cfg(feature = "write")]
 mod lifetimes;
 #[cfg(feature = "write")]
 mod log;
 #[cfg(feature = "write")]
 mod metadata;
+#[cfg(feature = "write")]
+mod metadata_store;
 pub mod paths;
 #[cfg(feature = "write")]
 mod policy;
@@ -64,8 +65,6 @@ mod release;
 mod review;
 #[cfg(feature = "write")]
 mod roles;
-#[cfg(feature = "write")]
-mod shelf;
 #[cfg(all(test, feature = "write"))]
 mod tests;
 
@@ -81,6 +80,8 @@ pub use lifetimes::Lifetimes;
 #[cfg(feature = "write")]
 pub use log::{Action, LogEntry, PromotedFrom};
 #[cfg(feature = "write")]
+pub use metadata_store::{Guard, MetadataStore};
+#[cfg(feature = "write")]
 pub use policy::{Claim, Facts, Policy, Quorum, Violation};
 #[cfg(feature = "write")]
 pub use proposal::{Proposal, RequiredSignatures};
@@ -90,5 +91,3 @@ pub use release::{Release, Renewed};
 pub use review::Review;
 #[cfg(feature = "write")]
 pub use roles::{RoleKeys, Signers};
-#[cfg(feature = "write")]
-pub use shelf::{Guard, MetadataStore};

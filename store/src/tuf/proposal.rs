@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorKind, Result};
-use super::json;
-use super::metadata::{Part, Role, Root, Targets};
+use super::metadata::{DraftFile, Role, Root, Targets};
+use crate::json;
 use crate::keys::{PublicKey, Signer};
 use crate::name::EnvName;
 
@@ -31,10 +31,10 @@ pub struct Proposal {
     pub environment: EnvName,
     /// The next root, if that changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) root: Option<Part>,
+    pub(super) root: Option<DraftFile>,
     /// The next targets, if they change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) targets: Option<Part>,
+    pub(super) targets: Option<DraftFile>,
     /// Manifests of new releases, by the names of their targets, as JSON texts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) manifests: BTreeMap<String, String>,
@@ -126,14 +126,14 @@ impl Proposal {
         Ok(Some(keys))
     }
 
-    pub(super) fn next_root(&self) -> Result<Option<super::metadata::Sealed<Root>>> {
+    pub(super) fn next_root(&self) -> Result<Option<super::metadata::SignedFile<Root>>> {
         self.root
             .as_ref()
             .map(|part| part.sealed("the proposed root"))
             .transpose()
     }
 
-    pub(super) fn next_targets(&self) -> Result<Option<super::metadata::Sealed<Targets>>> {
+    pub(super) fn next_targets(&self) -> Result<Option<super::metadata::SignedFile<Targets>>> {
         self.targets
             .as_ref()
             .map(|part| part.sealed("the proposed targets"))
@@ -165,7 +165,7 @@ impl Proposal {
     fn need<T: Role>(
         role: &'static str,
         root: &Root,
-        file: &super::metadata::Sealed<T>,
+        file: &super::metadata::SignedFile<T>,
     ) -> Result<RequiredSignatures> {
         let signed = file.signers(root)?;
         let keys = root.keys_of(T::TYPE)?;

@@ -6,11 +6,11 @@
 
 use jiff::Timestamp as Time;
 
-use super::careful::Careful;
+use super::compare_and_swap::CompareAndSwap;
 use super::environment::{Current, read, write};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{due, expiry};
-use super::metadata::{Head, Pin, Root, Snapshot, Targets, Timestamp, seal};
+use super::metadata::{CommonFields, MetaFile, Root, Snapshot, Targets, Timestamp, seal};
 use super::proposal::Proposal;
 use super::review::review;
 use super::{Environment, MetadataStore, paths};
@@ -103,7 +103,7 @@ pub(super) fn publish(
         ));
     };
     let online = online_keys(root, name, online)?;
-    let careful = Careful::new(shelf);
+    let careful = CompareAndSwap::new(shelf);
     let shelf: &dyn MetadataStore = &careful;
 
     for (target, text) in &proposal.manifests {
@@ -129,7 +129,7 @@ pub(super) fn publish(
                 .head
                 .version;
             write(shelf, name, &format!("{version}.targets.json"), &bytes)?;
-            Some(Pin::of(version, &bytes))
+            Some(MetaFile::of(version, &bytes))
         }
         None => None,
     };
@@ -210,7 +210,7 @@ pub(super) fn online_keys<'k>(
 /// What the next snapshot and timestamp have to say.
 pub(super) struct Changed<'r> {
     pub(super) root: &'r Root,
-    pub(super) targets: Option<Pin>,
+    pub(super) targets: Option<MetaFile>,
     pub(super) now: Time,
     /// Sign anew even if nothing is due: other keys may count from now on.
     pub(super) must: bool,
@@ -224,7 +224,7 @@ impl Changed<'_> {
         name: &EnvName,
         base: Option<&Current>,
         online: &[&dyn Signer],
-    ) -> Result<Option<Pin>> {
+    ) -> Result<Option<MetaFile>> {
         let days = self.root.lifetimes.snapshot;
         let old = base.map(|base| &base.snapshot.signed);
         let is_due = old.is_none_or(|old| due(self.now, old.head.expires, days));
@@ -232,7 +232,7 @@ impl Changed<'_> {
             return Ok(None);
         }
         let version = old.map_or(0, |old| old.head.version) + 1;
-        let head = Head::new::<Snapshot>(version, expiry(self.now, days)?);
+        let head = CommonFields::new::<Snapshot>(version, expiry(self.now, days)?);
         let mut snapshot = match old {
             Some(old) => Snapshot {
                 head,
@@ -251,7 +251,7 @@ impl Changed<'_> {
         snapshot.meta.extend(pin);
         let bytes = seal(&snapshot, &of_role(self.root, "snapshot", online)?)?;
         write(store, name, &format!("{version}.snapshot.json"), &bytes)?;
-        Ok(Some(Pin::of(version, &bytes)))
+        Ok(Some(MetaFile::of(version, &bytes)))
     }
 
     /// Signs a timestamp if there is reason to; true if there was.
@@ -260,7 +260,7 @@ impl Changed<'_> {
         store: &dyn MetadataStore,
         name: &EnvName,
         base: Option<&Current>,
-        snapshot: Option<Pin>,
+        snapshot: Option<MetaFile>,
         online: &[&dyn Signer],
     ) -> Result<bool> {
         let days = self.root.lifetimes.timestamp;
@@ -270,7 +270,7 @@ impl Changed<'_> {
             return Ok(false);
         }
         let version = old.map_or(0, |old| old.head.version) + 1;
-        let head = Head::new::<Timestamp>(version, expiry(self.now, days)?);
+        let head = CommonFields::new::<Timestamp>(version, expiry(self.now, days)?);
         let mut timestamp = match old {
             Some(old) => Timestamp {
                 head,

@@ -2,12 +2,12 @@
 
 use jiff::Timestamp as Time;
 
-use super::careful::Careful;
+use super::compare_and_swap::CompareAndSwap;
 use super::draft::ReleaseOrigin;
 use super::environment::{Current, write};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{due, expiry};
-use super::metadata::{Head, Pin, Root, Target, Targets, seal};
+use super::metadata::{CommonFields, MetaFile, Root, Target, Targets, seal};
 use super::publish::{Changed, lock, publish};
 use super::roles::Signers;
 use super::{Environment, MetadataStore, ReleaseCustom, paths};
@@ -190,7 +190,7 @@ impl Environment<'_> {
         }
         let version = root.head.version + 1;
         let mut root = root.clone();
-        root.head = Head::new::<Root>(version, expiry(now, days.root)?);
+        root.head = CommonFields::new::<Root>(version, expiry(now, days.root)?);
         let bytes = seal(&root, &keys.root)?;
         write(
             self.shelf,
@@ -209,7 +209,7 @@ impl Environment<'_> {
         now: Time,
     ) -> Result<Renewed> {
         let days = self.lifetimes();
-        let careful = Careful::new(self.shelf);
+        let careful = CompareAndSwap::new(self.shelf);
         let (store, env, current): (&dyn MetadataStore, _, _) =
             (&careful, &self.name, &self.current);
         let mut renewed = Renewed::default();
@@ -221,11 +221,11 @@ impl Environment<'_> {
             Some(keys) if due(now, targets.head.expires, days.targets) => {
                 let version = targets.head.version + 1;
                 let mut targets = targets.clone();
-                targets.head = Head::new::<Targets>(version, expiry(now, days.targets)?);
+                targets.head = CommonFields::new::<Targets>(version, expiry(now, days.targets)?);
                 let bytes = seal(&targets, &keys.targets)?;
                 write(store, env, &format!("{version}.targets.json"), &bytes)?;
                 renewed.targets = true;
-                Some(Pin::of(version, &bytes))
+                Some(MetaFile::of(version, &bytes))
             }
             _ => None,
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::environment::Current;
 use super::error::{Error, ErrorKind, Result};
 use super::log::{LogEntry, LogHead};
-use super::metadata::{Hashes, Root, Sealed, Targets};
+use super::metadata::{Hashes, Root, SignedFile, Targets};
 use super::proposal::{Proposal, RequiredSignatures};
 use super::{Environment, ReleaseCustom, paths};
 use crate::keys::{PublicKey, Signer};
@@ -245,8 +245,8 @@ fn roots(old: Option<&Root>, new: &Root, review: &mut Review) {
 }
 
 fn targets(
-    old: Option<&Sealed<Targets>>,
-    next: &Sealed<Targets>,
+    old: Option<&SignedFile<Targets>>,
+    next: &SignedFile<Targets>,
     proposal: &Proposal,
     review: &mut Review,
 ) -> Result<()> {

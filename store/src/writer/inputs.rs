@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
+use crate::backend::WritableBackend;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::input_key;
-use crate::writable::WritableBackend;
 
 /// The inputs that a store retains.
 #[derive(Clone)]

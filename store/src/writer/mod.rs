@@ -18,28 +18,29 @@ use std::sync::Arc;
 pub use self::inputs::Inputs;
 pub use self::publish::{Progress, Published};
 use crate::backend::Backend;
+#[cfg(feature = "s3")]
+use crate::backend::ClientOptions;
+use crate::backend::MARKER;
+#[cfg(feature = "s3")]
+use crate::backend::StoreUrl;
+use crate::backend::local::LocalBackend;
+#[cfg(feature = "s3")]
+use crate::backend::s3::S3Backend;
+use crate::backend::{Guard, WritableBackend};
 use crate::build_log::BuildLog;
 use crate::canonical_tar;
 use crate::catalogue::{self, Catalogue};
 use crate::digest::ImageId;
-use crate::dir::{self, LocalBackend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::foreign_tar::{Changes, ForeignTar, TarInput};
 use crate::hint::Hint;
-#[cfg(feature = "s3")]
-use crate::http::Access;
 use crate::manifest::Manifest;
-#[cfg(feature = "s3")]
-use crate::place::StoreUrl;
-#[cfg(feature = "s3")]
-use crate::s3::S3Backend;
-use crate::store::{MARKER, Store, manifest_key, marker};
-use crate::writable::{Guard, WritableBackend};
+use crate::store::{Store, manifest_key, marker};
 
 /// A store, open for writing.
 ///
 /// While it is open, nothing is collected that was published, inserted or found
-/// through it: see [`crate::format::care`].
+/// through it: see [`crate::format::maintenance`].
 pub struct WritableStore {
     read: Store,
     place: Arc<dyn WritableBackend>,
@@ -51,7 +52,7 @@ impl WritableStore {
     /// Opens the store in a directory, or makes one in a directory that is empty or
     /// does not exist.
     pub fn open_or_create(root: impl AsRef<Path>) -> Result<Self> {
-        let local = dir::open(root.as_ref())?;
+        let local = LocalBackend::open(root.as_ref())?;
         let place: Arc<dyn WritableBackend> = local.clone();
         Self::on(place, local)
     }
@@ -59,12 +60,12 @@ impl WritableStore {
     /// Opens the store at a place, or makes one where nothing is. `cache` is a
     /// directory of this machine in which inputs of a store elsewhere are files.
     #[cfg(feature = "s3")]
-    pub fn open(place: &StoreUrl, access: &Access, cache: &Path) -> Result<Self> {
+    pub fn open(place: &StoreUrl, access: &ClientOptions, cache: &Path) -> Result<Self> {
         match place {
             StoreUrl::Directory(root) => Self::open_or_create(root),
             StoreUrl::Bucket(location) => {
                 let place = S3Backend::open(location, access)?;
-                Self::on(place, dir::open(cache)?)
+                Self::on(place, LocalBackend::open(cache)?)
             }
             StoreUrl::Web(_) => Err(Error::new(
                 ErrorKind::ReadOnly,
@@ -264,7 +265,7 @@ impl WritableStore {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(Published, Changes)> {
         let mut changes = Changes::default();
-        let scanned = canonical_tar::scan_loosely(tree, epoch, &mut changes)?;
+        let scanned = canonical_tar::scan_lenient(tree, epoch, &mut changes)?;
         let published = publish::publish(self, &publish::Files { tree, scanned }, progress)?;
         Ok((published, changes))
     }

@@ -19,16 +19,16 @@ use std::thread;
 use std::time::Duration;
 
 use store::maintenance::{Collector, Policy, fsck};
-use store::{Access, Blake3, ErrorKind, Manifest, Sha256, Store, StoreUrl, WritableStore};
+use store::{Blake3, ClientOptions, ErrorKind, Manifest, Sha256, Store, StoreUrl, WritableStore};
 use support::*;
 use weed::{READER, WRITER, Weed};
 
-fn access(variables: &[(&str, String)]) -> Access {
+fn access(variables: &[(&str, String)]) -> ClientOptions {
     let read = |name: &str| {
         let found = variables.iter().find(|(variable, _)| *variable == name);
         found.map(|(_, value)| value.clone())
     };
-    let mut access = Access::from_environment(&read).unwrap();
+    let mut access = ClientOptions::from_environment(&read).unwrap();
     access.pause = Duration::from_millis(5);
     access.scratch = std::env::temp_dir();
     access
@@ -52,7 +52,7 @@ impl Bench {
         }
     }
 
-    fn access(&self) -> Access {
+    fn access(&self) -> ClientOptions {
         access(&self.weed.environment(WRITER))
     }
 
@@ -222,7 +222,7 @@ fn what_is_wrong_is_said_in_one_line_without_secrets() {
         }
         access(&variables)
     };
-    let failed = |prefix: &str, access: &Access, kind: ErrorKind, hint: &str| {
+    let failed = |prefix: &str, access: &ClientOptions, kind: ErrorKind, hint: &str| {
         let opened = WritableStore::open(&place(prefix), access, &cache);
         let error = opened.err().unwrap_or_else(|| panic!("{hint}: no error"));
         let said = format!("{error} / {:?} / {error:?}", error.hint());
@@ -272,7 +272,7 @@ fn a_writer_that_stood_still_notices_and_the_next_goes_on() {
     let tree = bench.tree("tree");
     let mut quick = bench.access();
     quick.lease = Duration::from_secs(3);
-    let open = |access: &Access, cache: &str| {
+    let open = |access: &ClientOptions, cache: &str| {
         let cache = bench.dir.path().join(cache);
         WritableStore::open(&place("p"), access, &cache).unwrap()
     };

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use store::tuf::{ENVIRONMENT_FIELD, json};
+use store::json;
+use store::tuf::ENVIRONMENT_FIELD;
 use store::keys::{ErrorKind as KeyErrorKind, PublicKey};
 
 use super::error::{Error, ErrorKind, Result};

@@ -7,7 +7,7 @@ use store::ErrorKind as StoreErrorKind;
 use store::backend::Backend;
 use store::tuf::paths;
 use store::name::EnvName;
-use store::{Access, HttpUrl, HttpBackend};
+use store::{ClientOptions, HttpUrl, HttpBackend};
 
 use super::error::{Error, ErrorKind, Result};
 
@@ -88,7 +88,7 @@ impl Web {
     pub fn open(
         metadata: &HttpUrl,
         targets: Option<&HttpUrl>,
-        access: &Access,
+        access: &ClientOptions,
     ) -> store::Result<Self> {
         Ok(Self {
             metadata: HttpBackend::open(metadata, access)?,

@@ -6,8 +6,8 @@
 //!
 //! Every arrow after the walk is a short queue, so memory depends on neither image.
 
-mod kin;
 mod plan;
+mod similar;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -16,10 +16,11 @@ use std::thread;
 
 use zstd::zstd_safe::{CCtx, CParameter};
 
-use self::kin::Kin;
 use self::plan::{Job, Planner};
+use self::similar::SimilarFiles;
 use super::table::{Group, Table};
 use super::{DeltaInfo, MAGIC};
+use crate::backend::{ObjectWriter, WritableBackend};
 use crate::canonical_tar::Kind;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
@@ -27,7 +28,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::manifest::Manifest;
 use crate::store::{Store, manifest_key};
-use crate::writable::{ObjectWriter, WritableBackend};
 
 /// Frames that wait for a compressor or for the writer: each is up to 16 MiB.
 const QUEUE: usize = 1;
@@ -98,7 +98,7 @@ pub fn create(
                 jobs: jobs.0,
                 number: 0,
             };
-            let mut layouts = Kin::default();
+            let mut layouts = SimilarFiles::default();
             layouts.add(0, b"", &layout);
             for job in planner.entry(0, to.layout_chunks(), layouts.of(b"", 0)) {
                 reader.send(&job)?;
@@ -182,8 +182,8 @@ pub fn publish(
 }
 
 /// The files of FROM, and all chunks that it has.
-fn survey(from: &Image) -> Result<(Kin, HashSet<Blake3>)> {
-    let (mut kin, mut had) = (Kin::default(), HashSet::new());
+fn survey(from: &Image) -> Result<(SimilarFiles, HashSet<Blake3>)> {
+    let (mut kin, mut had) = (SimilarFiles::default(), HashSet::new());
     had.extend(from.layout_chunks().iter().map(|chunk| *chunk.digest()));
     for (item, number) in from.entries()?.zip(1_u32..) {
         let (entry, chunks) = item?;

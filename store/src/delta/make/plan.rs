@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::mem;
 
-use super::kin::File;
+use super::similar::File;
 use crate::chunk::ChunkRef;
 use crate::delta::table::Run;
 use crate::delta::{FRESH_MAX, PRIOR_MAX};

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::census::Census;
-use super::objects::Subject;
+use super::super::references::PackReferences;
+use super::objects::CheckedImage;
 use super::packs::State;
 use super::{AffectedImage, Meter, Report};
+use crate::backend::ListableBackend;
 use crate::canonical_tar;
 use crate::digest::ImageId;
 use crate::error::Result;
@@ -14,7 +15,6 @@ use crate::image::Image;
 use crate::manifest::{self, Manifest};
 use crate::parallel;
 use crate::store::Store;
-use crate::writable::ListableBackend;
 
 /// Entries that are named of one image.
 const NAMED: usize = 50;
@@ -22,9 +22,9 @@ const NAMED: usize = 50;
 /// Looks for the chunks of all images. Returns the images that have all of them.
 pub(super) fn walk(
     store: &Store,
-    census: &Census,
+    census: &PackReferences,
     state: &State,
-    subjects: &BTreeMap<ImageId, Subject>,
+    subjects: &BTreeMap<ImageId, CheckedImage>,
     report: &mut Report,
 ) -> Vec<ImageId> {
     let items: Vec<_> = subjects.iter().collect();
@@ -44,10 +44,10 @@ pub(super) fn walk(
 /// What of an image cannot be had.
 fn look(
     store: &Store,
-    census: &Census,
+    census: &PackReferences,
     state: &State,
     image: &ImageId,
-    subject: &Subject,
+    subject: &CheckedImage,
 ) -> Option<AffectedImage> {
     let mut hurt = AffectedImage {
         image: *image,
@@ -99,7 +99,7 @@ pub(super) fn expand(
     store: &Store,
     place: &dyn ListableBackend,
     state: &mut State,
-    subjects: &BTreeMap<ImageId, Subject>,
+    subjects: &BTreeMap<ImageId, CheckedImage>,
     whole: &[ImageId],
     meter: &Meter<'_>,
 ) -> Result<Vec<(ImageId, String)>> {
@@ -152,9 +152,9 @@ fn says_the_same(a: &Manifest, b: &Manifest) -> bool {
 /// Says which entries are the reason, now that every frame was looked at.
 pub(super) fn explain(
     store: &Store,
-    census: &Census,
+    census: &PackReferences,
     state: &State,
-    subjects: &BTreeMap<ImageId, Subject>,
+    subjects: &BTreeMap<ImageId, CheckedImage>,
     failed: Vec<(ImageId, String)>,
     report: &mut Report,
 ) {

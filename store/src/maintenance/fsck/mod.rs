@@ -17,24 +17,24 @@
 //! A quick check reads no pack but for layouts: names, sizes, indexes, and whether
 //! everything that an image needs is in one.
 
-mod aside;
 mod images;
 mod objects;
 mod packs;
+mod quarantine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::census::Census;
 use super::gc::{LOCK, LockReader, busy};
+use super::references::PackReferences;
 use super::stats::Amount;
+use crate::backend::ListableBackend;
 use crate::digest::{Blake3, ImageId};
 use crate::error::Result;
 use crate::name::ImageName;
 use crate::store::{INPUTS, Store};
-use crate::writable::ListableBackend;
 
-pub use self::aside::{Quarantined, quarantine};
+pub use self::quarantine::{Quarantined, quarantine};
 
 /// An object that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub fn fsck(
     let mut report = Report::default();
     let subjects = objects::subjects(store, place, &mut report)?;
     objects::beside(place, quick, &mut report)?;
-    let census = Census::read(place)?;
+    let census = PackReferences::read(place)?;
     for (index, why) in &census.damaged {
         report.damage.push(Damage {
             key: index.key.clone(),

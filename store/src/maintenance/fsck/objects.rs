@@ -8,6 +8,7 @@ use super::super::roots::{environments, released};
 use super::super::{deltas, pins};
 use super::{AffectedImage, Damage, Meter, Report};
 use crate::attest;
+use crate::backend::{ListableBackend, ObjectMeta};
 use crate::build_log::{self, BuildLog};
 use crate::digest::{ImageId, Sha256};
 use crate::dsse;
@@ -17,7 +18,6 @@ use crate::manifest::{self, LayoutRef, Manifest};
 use crate::name::ImageName;
 use crate::parallel;
 use crate::store::{IMAGES, INPUTS, Store};
-use crate::writable::{ListableBackend, ObjectMeta};
 
 /// Bytes that are hashed at once.
 const PIECE: u64 = 1 << 20;
@@ -26,7 +26,7 @@ const PIECE: u64 = 1 << 20;
 const MAX_LOCK: u64 = 64 << 20;
 
 /// An image to be checked.
-pub(super) struct Subject {
+pub(super) struct CheckedImage {
     pub(super) name: ImageName,
     pub(super) size: u64,
     pub(super) released: Vec<String>,
@@ -40,7 +40,7 @@ pub(super) fn subjects(
     store: &Store,
     place: &dyn ListableBackend,
     report: &mut Report,
-) -> Result<BTreeMap<ImageId, Subject>> {
+) -> Result<BTreeMap<ImageId, CheckedImage>> {
     let mut subjects = BTreeMap::new();
     for object in place.list_all(IMAGES)? {
         let hex = object.key[IMAGES.len()..].strip_suffix(".json");
@@ -110,14 +110,16 @@ pub(super) fn subjects(
     Ok(subjects)
 }
 
-fn add(subjects: &mut BTreeMap<ImageId, Subject>, manifest: &Manifest, key: String) {
-    let subject = subjects.entry(manifest.image).or_insert_with(|| Subject {
-        name: manifest.name.clone(),
-        size: manifest.size,
-        released: Vec::new(),
-        manifests: Vec::new(),
-        locks: BTreeSet::new(),
-    });
+fn add(subjects: &mut BTreeMap<ImageId, CheckedImage>, manifest: &Manifest, key: String) {
+    let subject = subjects
+        .entry(manifest.image)
+        .or_insert_with(|| CheckedImage {
+            name: manifest.name.clone(),
+            size: manifest.size,
+            released: Vec::new(),
+            manifests: Vec::new(),
+            locks: BTreeSet::new(),
+        });
     subject.manifests.push((manifest.layout.clone(), key));
     subject.locks.insert((manifest.recipe, manifest.lock));
 }
@@ -229,7 +231,7 @@ pub(super) fn inputs(
 /// Says which images could not be built again.
 pub(super) fn builds(
     store: &Store,
-    subjects: &BTreeMap<ImageId, Subject>,
+    subjects: &BTreeMap<ImageId, CheckedImage>,
     inputs: &[ObjectMeta],
     bad: &BTreeSet<Sha256>,
     locks: super::LockReader<'_>,

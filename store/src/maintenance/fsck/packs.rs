@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::census::Census;
+use super::super::references::PackReferences;
 use super::{Damage, Meter, Report};
+use crate::backend::ListableBackend;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, Result};
-use crate::image::Witness;
+use crate::image::DecodedFrames;
 use crate::pack::{self, Decoder};
 use crate::parallel;
-use crate::writable::ListableBackend;
 
 /// Bytes that are read at once.
 const PIECE: u64 = 4 << 20;
@@ -23,11 +23,11 @@ pub(super) struct State {
     /// Wrong chunks of which there is no right copy.
     lost: HashSet<ChunkRef>,
     /// Frames that were decoded, all their chunks verified.
-    pub(super) witness: Arc<Witness>,
+    pub(super) witness: Arc<DecodedFrames>,
 }
 
 impl State {
-    pub(super) fn new(_: &Census) -> Self {
+    pub(super) fn new(_: &PackReferences) -> Self {
         Self {
             bad: BTreeMap::new(),
             lost: HashSet::new(),
@@ -36,17 +36,17 @@ impl State {
     }
 
     /// Whether a chunk cannot be had.
-    pub(super) fn is_lost(&self, census: &Census, chunk: &ChunkRef) -> bool {
+    pub(super) fn is_lost(&self, census: &PackReferences, chunk: &ChunkRef) -> bool {
         self.lost.contains(chunk) || census.places(chunk).is_empty()
     }
 
     /// The wrong chunks by pack.
-    pub(super) fn into_bad(self, census: &Census) -> BTreeMap<Blake3, Vec<bool>> {
+    pub(super) fn into_bad(self, census: &PackReferences) -> BTreeMap<Blake3, Vec<bool>> {
         let name = |(number, bad): (usize, Vec<bool>)| (census.packs[number].name, bad);
         self.bad.into_iter().map(name).collect()
     }
 
-    fn add(&mut self, census: &Census, number: usize, bad: Vec<bool>) {
+    fn add(&mut self, census: &PackReferences, number: usize, bad: Vec<bool>) {
         self.bad.insert(number, bad);
         let is_bad = |(pack, chunk): &(u32, u32)| {
             let bad = self.bad.get(&(*pack as usize));
@@ -65,7 +65,7 @@ impl State {
 
 /// Hashes every pack, and looks into those whose digest is not their name.
 pub(super) fn raw(
-    census: &Census,
+    census: &PackReferences,
     place: &dyn ListableBackend,
     meter: &Meter<'_>,
     state: &mut State,
@@ -99,7 +99,7 @@ pub(super) fn raw(
 
 /// Decodes the frames that nobody decoded yet.
 pub(super) fn frames(
-    census: &Census,
+    census: &PackReferences,
     place: &dyn ListableBackend,
     state: &mut State,
     report: &mut Report,
@@ -141,7 +141,7 @@ fn decoder() -> Result<Decoder> {
 
 /// Finds the chunks of a pack that are wrong.
 fn examine(
-    census: &Census,
+    census: &PackReferences,
     place: &dyn ListableBackend,
     number: usize,
     error: &Error,

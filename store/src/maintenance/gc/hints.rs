@@ -1,10 +1,10 @@
 //! Hints follow the packs: a node behind a plain web server has nothing else.
 
 use super::mark::Marking;
+use crate::backend::WritableBackend;
 use crate::digest::ImageId;
 use crate::error::Result;
 use crate::hint::{self, Hint};
-use crate::writable::WritableBackend;
 
 /// Makes the hints of all kept images name the packs that they are counted in.
 pub(super) fn follow(marking: &Marking, place: &dyn WritableBackend) -> Result<()> {

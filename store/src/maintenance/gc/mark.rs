@@ -3,14 +3,14 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::super::census::{Census, Marked, Owner};
 use super::super::deltas;
+use super::super::references::{Marked, PackReferences, Referrer};
 use super::super::roots::{KeepReason, Root, Roots};
 use super::{Collector, Stage, young};
+use crate::backend::{ListableBackend, ObjectMeta, Writers};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, Result};
 use crate::manifest::LayoutRef;
-use crate::writable::{ListableBackend, ObjectMeta, Writers};
 
 /// The longest lock that is read.
 const MAX_LOCK: u64 = 64 << 20;
@@ -18,21 +18,21 @@ const MAX_LOCK: u64 = 64 << 20;
 /// What a store has, and what of it is needed.
 pub(super) struct Marking {
     pub(super) roots: Roots,
-    pub(super) census: Census,
+    pub(super) census: PackReferences,
     /// The images that are kept.
-    pub(super) kept: BTreeMap<ImageId, Wanted>,
+    pub(super) kept: BTreeMap<ImageId, MarkedImage>,
     /// The inputs that are needed.
     pub(super) inputs: BTreeSet<Sha256>,
     pub(super) writers: Writers,
     pub(super) others: Vec<ObjectMeta>,
-    pub(super) deltas: Vec<deltas::Listed>,
+    pub(super) deltas: Vec<deltas::StoredDelta>,
     pub(super) now: u64,
     /// Locks that were read, with the inputs that they name.
     locks: HashMap<Sha256, Vec<Sha256>>,
 }
 
 /// An image that is kept.
-pub(super) struct Wanted {
+pub(super) struct MarkedImage {
     pub(super) why: Vec<KeepReason>,
     /// The packs that it is counted in.
     pub(super) packs: BTreeSet<Blake3>,
@@ -62,7 +62,7 @@ impl Marking {
         }
         let deltas = deltas::list(place)?;
         // After the manifests: whatever they need is listed.
-        let census = Census::read(place)?;
+        let census = PackReferences::read(place)?;
         let mut marking = Self {
             kept: BTreeMap::new(),
             inputs: BTreeSet::new(),
@@ -167,7 +167,7 @@ impl Marking {
             }
             self.inputs.extend(&self.locks[&lock]);
         }
-        let wanted = Wanted {
+        let wanted = MarkedImage {
             why,
             packs,
             complete,
@@ -183,7 +183,7 @@ impl Marking {
         layout: &LayoutRef,
     ) -> Result<Marked> {
         self.census
-            .mark(collector.store, image, layout, Owner(0))
+            .mark(collector.store, image, layout, Referrer(0))
             .map_err(|error| {
                 let text = format!("the image {image} cannot be read, so nothing is removed");
                 Error::new(error.kind(), text).with_source(error)

@@ -12,11 +12,11 @@ mod plan;
 mod repack;
 mod sweep;
 
+use crate::backend::{ListableBackend, ObjectMeta, WritableBackend};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ImageName;
 use crate::store::Store;
-use crate::writable::{ListableBackend, ObjectMeta, WritableBackend};
 
 use self::mark::Marking;
 use super::roots::KeepReason;

@@ -2,19 +2,19 @@
 
 use std::cell::Cell;
 
-use super::super::deltas::Listed;
+use super::super::deltas::StoredDelta;
 use super::mark::Marking;
 use super::{Collector, Fragmented, KeptImage, Plan, Removed, Unreferenced};
 use crate::attest;
+use crate::backend::ObjectMeta;
 use crate::build_log::BuildLog;
 use crate::digest::{ImageId, Sha256};
 use crate::hint::Hint;
 use crate::store::INPUTS;
-use crate::writable::ObjectMeta;
 
 /// Objects that go, in the order in which they do.
 #[derive(Default)]
-pub(super) struct Doomed {
+pub(super) struct Removable {
     /// Manifests.
     pub(super) images: Vec<(ImageId, ObjectMeta)>,
     /// Hints, logs and attestations, with their images.
@@ -26,13 +26,13 @@ pub(super) struct Doomed {
     /// Inputs.
     pub(super) inputs: Vec<(Sha256, ObjectMeta)>,
     /// Deltas and their descriptions.
-    pub(super) deltas: Vec<Listed>,
+    pub(super) deltas: Vec<StoredDelta>,
 }
 
 impl Marking {
     /// What goes, for people and for the sweep.
-    pub(super) fn plan(&self, collector: &Collector<'_>) -> (Plan, Doomed) {
-        let (mut plan, mut doomed) = (Plan::default(), Doomed::default());
+    pub(super) fn plan(&self, collector: &Collector<'_>) -> (Plan, Removable) {
+        let (mut plan, mut doomed) = (Plan::default(), Removable::default());
         plan.writers = self.writers.alive;
         plan.leftover = self.writers.leftover;
         for (image, root) in &self.roots.images {
@@ -125,7 +125,7 @@ impl Marking {
     }
 }
 
-impl Doomed {
+impl Removable {
     fn objects<'a>(&'a self, marking: &'a Marking) -> Vec<&'a ObjectMeta> {
         let packs = self
             .packs

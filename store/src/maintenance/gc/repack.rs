@@ -3,16 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use super::super::census::Pack;
+use super::super::references::Pack;
 use super::super::repack::rewrite;
 use super::mark::Marking;
 use super::sweep::Gate;
 use super::{Collected, Collector, Removed, Stage, hints};
+use crate::backend::WritableBackend;
 use crate::digest::Blake3;
 use crate::error::Result;
 use crate::pack;
 use crate::store::IMAGES;
-use crate::writable::WritableBackend;
 
 /// Needed bytes of the packs that are rewritten together.
 const BATCH: u64 = pack::PACK_MAX / 2;
@@ -37,7 +37,7 @@ pub(super) fn repack(
     for batch in batches(marking, worn.collect()) {
         let before: Vec<usize> = counts(marking, &batch);
         let census = &marking.census;
-        let want = |pack: usize, chunk: usize| !census.packs[pack].marks[chunk].is_dead();
+        let want = |pack: usize, chunk: usize| !census.packs[pack].marks[chunk].is_unreferenced();
         let mut each = |bytes| {
             done += bytes;
             watch(Stage::Repack { done, total });
@@ -74,7 +74,7 @@ fn batches(marking: &Marking, worn: Vec<usize>) -> Vec<Vec<usize>> {
 
 fn counts(marking: &Marking, batch: &[usize]) -> Vec<usize> {
     let packs = batch.iter().map(|number| &marking.census.packs[*number]);
-    packs.map(Pack::living).collect()
+    packs.map(Pack::referenced).collect()
 }
 
 /// Images that were counted in the old packs now are in the new ones.

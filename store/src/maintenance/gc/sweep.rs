@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use super::super::roots::KeepReason;
 use super::mark::Marking;
-use super::plan::Doomed;
+use super::plan::Removable;
 use super::{Collected, Collector, Removed, hints};
+use crate::backend::{ETag, Guard, ObjectMeta, WritableBackend, Writers};
 use crate::delta;
 use crate::error::Result;
 use crate::pack;
 use crate::store::{IMAGES, INPUTS, manifest_key};
-use crate::writable::{ETag, Guard, ObjectMeta, WritableBackend, Writers};
 
 /// The time in which nobody can begin to hold anything.
 pub(super) struct Gate {
@@ -64,7 +64,7 @@ impl Gate {
 pub(super) fn sweep(
     collector: &Collector<'_>,
     marking: &mut Marking,
-    doomed: &Doomed,
+    doomed: &Removable,
     place: &dyn WritableBackend,
     collected: &mut Collected,
 ) -> Result<()> {
@@ -102,7 +102,7 @@ pub(super) fn sweep(
     }
     for number in &doomed.packs {
         let pack = &marking.census.packs[*number];
-        remove(&[&pack.index, &pack.file], pack.living() > 0)?;
+        remove(&[&pack.index, &pack.file], pack.referenced() > 0)?;
     }
     for delta in &doomed.deltas {
         remove(&[&delta.object], marking.keeps_any(&delta.pairs))?;

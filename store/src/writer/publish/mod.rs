@@ -18,7 +18,7 @@
 
 mod frames;
 mod source;
-mod tape;
+mod tar_hasher;
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -27,7 +27,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use self::frames::{Lane, Packer};
 pub(super) use self::source::Files;
 use self::source::Source;
-use self::tape::Tape;
+use self::tar_hasher::TarHasher;
 use crate::canonical_tar::{self, END, Entry, HeaderReader, Kind, padding};
 use crate::chunk::ChunkRef;
 use crate::chunker;
@@ -187,9 +187,9 @@ fn pack(
     known: &Locations,
     packs: &mut PackWriter<'_>,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<(Packed, tape::Tar)> {
+) -> Result<(Packed, tar_hasher::Tar)> {
     thread::scope(|scope| {
-        let (tape, hashing) = Tape::start(scope);
+        let (tape, hashing) = TarHasher::start(scope);
         let packed = packs
             .fill(|frames| Producer::new(source, tape, Packer::new(known, frames)).run(progress))?;
         Ok((packed, hashing.join().map_err(|_| died())?))
@@ -205,14 +205,14 @@ struct Producer<'a, S> {
     source: &'a S,
     buffer: Vec<u8>,
     rules: HeaderReader,
-    tape: Tape,
+    tape: TarHasher,
     packer: Packer<'a>,
     layout: LayoutWriter,
     read: u64,
 }
 
 impl<'a, S: Source> Producer<'a, S> {
-    fn new(source: &'a S, tape: Tape, packer: Packer<'a>) -> Self {
+    fn new(source: &'a S, tape: TarHasher, packer: Packer<'a>) -> Self {
         Self {
             source,
             buffer: Vec::new(),
@@ -324,7 +324,7 @@ impl LayoutWriter {
 /// Reads the image back and compares it with what the tree was hashed to.
 fn check(
     store: &WritableStore,
-    tar: &tape::Tar,
+    tar: &tar_hasher::Tar,
     layout: &LayoutRef,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<()> {

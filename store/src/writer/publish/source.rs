@@ -14,7 +14,7 @@ use crate::canonical_tar::{Entry, FileStamp, Scanned, changed};
 use crate::chunk;
 use crate::chunker;
 use crate::error::{Error, Result};
-use crate::foreign_tar::{Content, Data, ForeignTar, Placed};
+use crate::foreign_tar::{Content, Data, ForeignTar, PlacedEntry};
 
 /// Bytes of a large file that are in memory at once.
 const WINDOW: usize = 4 << 20;
@@ -45,7 +45,7 @@ impl Source for ForeignTar {
         buffer: &mut Vec<u8>,
         each: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let Placed { entry, data } = &self.placed[index];
+        let PlacedEntry { entry, data } = &self.placed[index];
         let whole;
         let extents = match data {
             Data::At(at) => {

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use store::backend::Backend;
 use store::digest::Sha256;
-use store::tuf::json::canonical;
+use store::json::canonical;
 use store::keys::{KeyPair, Signer};
 
 pub(super) const ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
