@@ -7,6 +7,9 @@
 //! It may lose what it wants to, and nothing of it is believed: chunks are compared
 //! with their digests, indexes are parsed and must be those of their packs.
 
+use std::sync::Arc;
+
+use crate::backend::Backend;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::pack::Index;
@@ -21,6 +24,23 @@ pub trait Cache: Send + Sync {
 
     /// How many bytes `take` would give.
     fn size(&self, name: &str) -> Option<u64>;
+}
+
+/// A backend, and the cache that keeps what its reader needs again.
+#[derive(Clone)]
+pub(crate) struct CachedBackend {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) cache: Option<Arc<dyn Cache>>,
+}
+
+impl CachedBackend {
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    pub(crate) fn cache(&self) -> Option<&dyn Cache> {
+        self.cache.as_deref()
+    }
 }
 
 fn chunk_name(chunk: &ChunkRef) -> String {

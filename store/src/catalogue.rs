@@ -10,10 +10,20 @@ use serde::{Deserialize, Serialize};
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
 use crate::name::ImageName;
-use crate::store::ListedImage;
+
+/// An image that a store lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedImage {
+    /// The image.
+    pub image: ImageId,
+    /// What its recipe calls it.
+    pub name: ImageName,
+    /// When it was published here, in seconds since 1970; 0 when not known.
+    pub published: u64,
+}
 
 /// The key of the catalogue.
-pub(crate) const KEY: &str = "catalogue.json";
+pub(crate) const KEY: &str = crate::backend::CATALOGUE;
 
 /// The longest catalogue that is read: some hundred thousand images.
 pub(crate) const MAX_BYTES: u64 = 32 << 20;

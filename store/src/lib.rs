@@ -40,7 +40,8 @@ pub mod export;
 
 pub mod tuf;
 
-pub mod delta;
+#[cfg(feature = "write")]
+pub mod delta_writer;
 
 #[cfg(feature = "write")]
 mod writer;
@@ -50,6 +51,8 @@ mod store;
 mod image;
 
 mod catalogue;
+
+pub mod delta;
 
 mod hint;
 
@@ -99,11 +102,12 @@ pub use self::backend::{ClientOptions, HttpBackend, HttpUrl};
 pub use self::backend::{ListableBackend, WritableBackend};
 pub use self::build_log::{BuildLog, StepLog};
 pub use self::cache::Cache;
+pub use self::catalogue::ListedImage;
 pub use self::digest::{Blake3, ImageId, Sha256};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::image::{Entries, Image, ReplayEvent};
 pub use self::manifest::Manifest;
 pub use self::name::{EnvName, ImageName};
-pub use self::store::{ListedImage, Store};
+pub use self::store::Store;
 #[cfg(feature = "write")]
 pub use self::writer::{Inputs, Progress, Published, WritableStore};

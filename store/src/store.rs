@@ -8,9 +8,9 @@ use sha2::Digest as _;
 
 use crate::backend::{Backend, MARKER, ObjectRange, get_checked};
 use crate::build_log::{self, BuildLog};
-use crate::cache::Cache;
+use crate::cache::{Cache, CachedBackend};
 use crate::canonical_tar::{END, padding};
-use crate::catalogue::{self, Catalogue};
+use crate::catalogue::{self, Catalogue, ListedImage};
 use crate::chunk::ChunkRef;
 use crate::delta::{self, DeltaInfo, PreviousImage};
 use crate::digest::{Blake3, ImageId, Sha256};
@@ -39,19 +39,7 @@ const MIN_PREFIX: usize = 8;
 /// The read side of a store, on any backend.
 #[derive(Clone)]
 pub struct Store {
-    backend: Arc<dyn Backend>,
-    cache: Option<Arc<dyn Cache>>,
-}
-
-/// An image that a store lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedImage {
-    /// The image.
-    pub image: ImageId,
-    /// What its recipe calls it.
-    pub name: ImageName,
-    /// When it was published here, in seconds since 1970; 0 when not known.
-    pub published: u64,
+    source: CachedBackend,
 }
 
 impl Store {
@@ -74,8 +62,10 @@ impl Store {
         };
         match parse_marker(&marker) {
             Some(VERSION) => Ok(Self {
-                backend,
-                cache: None,
+                source: CachedBackend {
+                    backend,
+                    cache: None,
+                },
             }),
             Some(other) => foreign(format!(
                 "{place} is a store of format {other}; this program reads format {VERSION}"
@@ -90,13 +80,15 @@ impl Store {
     #[must_use]
     pub fn with_cache(self, cache: Arc<dyn Cache>) -> Self {
         Self {
-            cache: Some(cache),
-            ..self
+            source: CachedBackend {
+                cache: Some(cache),
+                ..self.source
+            },
         }
     }
 
     pub(crate) fn cache(&self) -> Option<&dyn Cache> {
-        self.cache.as_deref()
+        self.source.cache()
     }
 
     /// Of the indexes that an image's hint names, the bytes that are in the cache.
@@ -108,9 +100,14 @@ impl Store {
         Ok(packs.iter().filter_map(|pack| cache.index_size(pack)).sum())
     }
 
+    /// Gives the backend and its cache to whoever reads images of this store.
+    pub(crate) fn source(&self) -> CachedBackend {
+        self.source.clone()
+    }
+
     /// Where the store's bytes come from.
     pub fn backend(&self) -> &dyn Backend {
-        &*self.backend
+        self.source.backend()
     }
 
     /// The manifest of an image.
@@ -121,14 +118,14 @@ impl Store {
             if manifest.image != *image {
                 let why = format_args!("it is the manifest of {}", manifest.image);
                 return Err(Error::corrupt(
-                    format_args!("{key} in {}", self.backend.describe()),
+                    format_args!("{key} in {}", self.backend().describe()),
                     why,
                 ));
             }
             Ok(manifest)
         };
         get_checked(self.backend(), &key, manifest::MAX_BYTES, read)?.ok_or_else(|| {
-            Error::missing(format_args!("the image {image}"), self.backend.describe())
+            Error::missing(format_args!("the image {image}"), self.backend().describe())
         })
     }
 
@@ -165,7 +162,7 @@ impl Store {
         let none = || {
             Error::missing(
                 format_args!("an image called `{}`", text.escape_default()),
-                self.backend.describe(),
+                self.backend().describe(),
             )
         };
         if digits.is_some() {
@@ -190,7 +187,7 @@ impl Store {
             if found == *digest {
                 return Ok(bytes);
             }
-            let place = self.backend.describe();
+            let place = self.backend().describe();
             Err(Error::corrupt(
                 format_args!("{key} in {place}"),
                 format_args!("its digest is {found}"),
@@ -216,7 +213,7 @@ impl Store {
             key: input_key(&digest),
             range: 0..size,
         });
-        self.backend.prefetch(wanted.collect());
+        self.backend().prefetch(wanted.collect());
     }
 
     /// What the last build of an image printed, if the store keeps that.
@@ -231,7 +228,7 @@ impl Store {
 
     /// The image that `manifest` describes, ready to be read.
     pub fn image(&self, manifest: &Manifest) -> Result<Image> {
-        Image::open(self.clone(), manifest)
+        Image::open(self.source(), manifest)
     }
 
     /// What the store says about a delta between two images, if it has one.
@@ -250,7 +247,7 @@ impl Store {
         pair: &DeltaInfo,
         previous: Arc<dyn PreviousImage>,
     ) -> Result<Image> {
-        Image::with_delta(self.clone(), manifest, pair, previous)
+        Image::with_delta(self.source(), manifest, pair, previous)
     }
 
     /// Reads every byte of an image and compares it with its manifest: the layout,
@@ -374,7 +371,7 @@ impl Store {
 
     /// The hint of an image; a damaged one is as good as none.
     pub(crate) fn hint(&self, image: &ImageId) -> Result<Option<Hint>> {
-        let json = self.backend.get(&Hint::key(image), hint::MAX_BYTES)?;
+        let json = self.backend().get(&Hint::key(image), hint::MAX_BYTES)?;
         Ok(json.and_then(|json| Hint::from_json(&json).ok()))
     }
 
@@ -384,7 +381,7 @@ impl Store {
             let hex = key.strip_prefix(IMAGES)?.strip_suffix(".json")?;
             ImageId::from_hex(hex).ok()
         };
-        let keys = self.backend.list(IMAGES)?;
+        let keys = self.backend().list(IMAGES)?;
         Ok(keys.map(|keys| keys.iter().filter_map(image).collect()))
     }
 
@@ -393,7 +390,7 @@ impl Store {
         let read = |json: Vec<u8>| Catalogue::from_json(&json);
         let listed = get_checked(self.backend(), catalogue::KEY, catalogue::MAX_BYTES, read)?;
         listed.ok_or_else(|| {
-            Error::missing(catalogue::KEY, self.backend.describe()).with_hint(
+            Error::missing(catalogue::KEY, self.backend().describe()).with_hint(
                 "name images by ENV/NAME or whole digests; the next build into that store, or \
                  `imgbuild store gc --delete` there, makes the catalogue",
             )

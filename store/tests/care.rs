@@ -308,7 +308,7 @@ fn deltas_go_with_their_images() {
         panic!("three versions")
     };
     let pairs = [(one, two), (two, three)].map(|(from, to)| {
-        let made = store::delta::publish(store.store(), store.backend(), from, to, &|_| {});
+        let made = store::delta_writer::publish(store.store(), store.backend(), from, to, &|_| {});
         made.unwrap().pair
     });
     let there = |pair: &store::delta::DeltaInfo| {

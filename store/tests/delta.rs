@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use store::chunk::ChunkRef;
-use store::delta::{self, CreatedDelta, DeltaInfo, PreviousImage};
+use store::delta::{DeltaInfo, PreviousImage};
+use store::delta_writer::{self, CreatedDelta};
 use store::{
     Backend, Image, ImageId, LocalReader, Manifest, ObjectRange, Result, Store, WritableStore,
 };
@@ -75,7 +76,8 @@ impl Two {
         let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
         let from = publish(&store, &dir.path().join("one"));
         let to = publish(&store, &dir.path().join("two"));
-        let made = delta::publish(store.store(), store.backend(), &from, &to, &|_| {}).unwrap();
+        let made =
+            delta_writer::publish(store.store(), store.backend(), &from, &to, &|_| {}).unwrap();
         Self {
             dir,
             from,
@@ -192,7 +194,7 @@ fn the_same_images_make_the_same_delta() {
     let two = Two::new();
     let store = WritableStore::open_or_create(two.root()).unwrap();
     let again =
-        delta::publish(store.store(), store.backend(), &two.from, &two.to, &|_| {}).unwrap();
+        delta_writer::publish(store.store(), store.backend(), &two.from, &two.to, &|_| {}).unwrap();
     assert_eq!(again, two.made);
     let none = two.store().delta(&two.to.image, &two.from.image).unwrap();
     assert_eq!(none, None);
@@ -290,7 +292,7 @@ fn a_full_disk_leaves_nothing() {
     let before = support::files(&two.root());
     // The place of the draft is gone: what is written is lost, and said to be.
     let store = WritableStore::open_or_create(two.root()).unwrap();
-    let failing = delta::create(
+    let failing = delta_writer::create(
         &two.store().image(&two.to).unwrap(),
         &two.previous(),
         &mut Full,

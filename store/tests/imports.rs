@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use proptest::prelude::*;
-use store::foreign_tar::{Change, Changes, TarInput};
+use store::canonical_tar::{Change, Changes};
+use store::foreign_tar::TarInput;
 use store::{Published, WritableStore};
 use support::{any_tree, example, make, need_root};
 

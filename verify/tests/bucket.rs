@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
-use store::delta;
+use store::delta_writer;
 use store::tuf::Environment;
 use store::{ClientOptions, WritableStore};
 use support::Farm;
@@ -137,7 +137,7 @@ fn a_node_follows_a_bucket() {
             };
             let manifest = |release: &store::tuf::Release| store.store().manifest(&release.image);
             let (old, new) = (manifest(old).unwrap(), manifest(new).unwrap());
-            delta::publish(store.store(), store.backend(), &old, &new, &|_| ()).unwrap();
+            delta_writer::publish(store.store(), store.backend(), &old, &new, &|_| ()).unwrap();
         }
         node.sync();
         let said = node.ok(&["upgrade", &farm.system, "--json"]);

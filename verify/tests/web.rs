@@ -18,7 +18,8 @@ use nginx::Nginx;
 use proxy::{Fault, Proxy};
 use serde_json::Value;
 use store::WritableStore;
-use store::delta::{self, DeltaInfo};
+use store::delta::DeltaInfo;
+use store::delta_writer;
 use store::tuf::Environment;
 use support::Farm;
 
@@ -73,7 +74,7 @@ fn delta(farm: &Farm) -> DeltaInfo {
         let image = releases[releases.len() - back].image;
         store.store().manifest(&image).unwrap()
     };
-    let made = delta::publish(store.store(), store.backend(), &newest(2), &newest(1), &|_| ());
+    let made = delta_writer::publish(store.store(), store.backend(), &newest(2), &newest(1), &|_| ());
     made.unwrap().pair
 }
 

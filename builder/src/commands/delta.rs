@@ -1,7 +1,7 @@
 //! `imgbuild delta FROM TO`
 
 use serde::Serialize;
-use store::delta::{self, CreatedDelta, Progress};
+use store::delta_writer::{self, CreatedDelta, Progress};
 
 use crate::args::DeltaArgs;
 use crate::build::open_store;
@@ -43,7 +43,7 @@ pub(super) fn run(args: &DeltaArgs, settings: &Settings, ui: &mut Ui) -> Result<
             phase.progress(progress.done, progress.total, Unit::Bytes);
         }
     };
-    let made = delta::publish(store.store(), store.backend(), &from, &to, &progress)
+    let made = delta_writer::publish(store.store(), store.backend(), &from, &to, &progress)
         .context(|| format!("cannot make a delta from {} to {}", from.image, to.image))?;
     let phase = shown
         .into_inner()

@@ -14,7 +14,7 @@ mod facts;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use store::foreign_tar::Changes;
+use store::canonical_tar::Changes;
 use store::{EnvName, ImageName, Manifest, Progress, Published, WritableStore};
 
 pub use self::archive::Archive;

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use store::attest;
 use store::copy::Copier;
-use store::delta::{self, Progress};
+use store::delta_writer::{self, Progress};
 use store::tuf::{Environment, ReleaseOrigin, Proposal, Release, PromotedFrom};
 use store::{EnvName, ImageId, Manifest, Store, WritableStore};
 
@@ -192,7 +192,7 @@ pub fn deltas(
                 phase.progress(progress.done, progress.total, Unit::Bytes);
             }
         };
-        let made = delta::publish(store.store(), store.backend(), &old, manifest, &progress);
+        let made = delta_writer::publish(store.store(), store.backend(), &old, manifest, &progress);
         let phase = phase.into_inner().unwrap_or_else(PoisonError::into_inner);
         match made {
             Ok(made) => phase.finish(&format!(

@@ -61,5 +61,8 @@ pub use self::writable::{
 /// The key of the object that says: this is a store, in this format.
 pub(crate) const MARKER: &str = "imgbuild-store";
 
+/// The key of the catalogue, which is replaced with each publication.
+pub(crate) const CATALOGUE: &str = "catalogue.json";
+
 /// The longest object that a store has: a pack.
 pub(crate) const OBJECT_MAX: u64 = 256 << 20;

@@ -15,6 +15,8 @@
 //!
 //! The profile itself is on one page: [`crate::format::tar`].
 
+#[cfg(feature = "write")]
+mod changes;
 mod entry;
 mod error;
 mod header;
@@ -28,6 +30,8 @@ mod scan;
 #[cfg(feature = "write")]
 mod xattr;
 
+#[cfg(feature = "write")]
+pub use self::changes::{Change, ChangeExamples, Changes};
 pub use self::entry::{Entry, Kind, is_host_xattr, order};
 pub use self::error::{Error, ErrorKind};
 pub use self::header::encode;

@@ -8,10 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::changes::{Change, Changes};
 use super::path::MAX_DEPTH;
 use super::{Entry, Error, ErrorKind, Kind, MAX_ENTRIES, xattr};
 use crate::error::{Error as StoreError, Result};
-use crate::foreign_tar::{Change, Changes};
 
 /// An entry of a tree, and how to notice that its file changed since.
 #[derive(Clone, Debug)]

@@ -150,7 +150,7 @@ impl SourceIndex {
             far && manifest.layout.chunks.iter().all(has)
         });
         if let Some(to) = here {
-            let image = Image::with_layout(to.clone(), manifest.image, manifest.layout.clone())?;
+            let image = Image::with_layout(to.source(), manifest.image, manifest.layout.clone())?;
             match self.gather(&image, manifest, known) {
                 // Then it is damaged there.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {}
@@ -162,7 +162,7 @@ impl SourceIndex {
             self.find(chunk, &manifest.image)?;
         }
         let image = Image::with_locations(
-            self.store.clone(),
+            self.store.source(),
             manifest.image,
             manifest.layout.clone(),
             self.chunks.clone(),

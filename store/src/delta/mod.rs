@@ -18,19 +18,15 @@
 //! and there is nothing that could go in circles. The format has its page at
 //! [`crate::format::delta`].
 
-#[cfg(feature = "write")]
-mod make;
 mod read;
 mod table;
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "write")]
-pub use self::make::{CreatedDelta, Progress, create, publish};
 pub(crate) use self::read::Delta;
 pub use self::read::PreviousImage;
-#[cfg(feature = "fuzz")]
-pub(crate) use self::table::Table;
+#[cfg(feature = "write")]
+pub(crate) use self::table::{Group, Run, Table};
 use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, Result};
 use crate::pack::FRAME_MAX;

@@ -8,8 +8,8 @@ use tar::Header;
 use super::pax::{self, Records, last, number};
 use super::source::Source;
 use super::sparse::{Data, Map};
-use super::{Change, Changes, broken, refuse};
-use crate::canonical_tar::{self, BLOCK};
+use super::{broken, refuse};
+use crate::canonical_tar::{self, BLOCK, Change, Changes};
 use crate::error::Result;
 
 /// One member, as the archive states it.

@@ -30,7 +30,6 @@
 //! content, a header for the whole archive that names or sizes one file. Owners
 //! are the numbers, names of users are not looked at.
 
-mod changes;
 mod member;
 mod pax;
 mod source;
@@ -43,10 +42,9 @@ mod tests;
 use std::fs::File;
 use std::io::Read;
 
-pub use self::changes::{Change, ChangeExamples, Changes};
 use self::source::Source;
 pub(crate) use self::sparse::{Content, Data};
-use crate::canonical_tar::{Entry, FileStamp, display};
+use crate::canonical_tar::{Changes, Entry, FileStamp, display};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The bytes of a tar, not compressed.

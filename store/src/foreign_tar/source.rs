@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
-use super::{Change, Changes, TarInput, broken};
-use crate::canonical_tar::{BLOCK, padding};
+use super::{TarInput, broken};
+use crate::canonical_tar::{BLOCK, Change, Changes, padding};
 use crate::error::{Error, Result};
 
 /// Bytes that are copied at once.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::member::{Member, MemberKind};
 use super::sparse::Data;
-use super::{Change, Changes, PlacedEntry, refuse};
-use crate::canonical_tar::{self, Entry, Kind, MAX_ENTRIES};
+use super::{PlacedEntry, refuse};
+use crate::canonical_tar::{self, Change, Changes, Entry, Kind, MAX_ENTRIES};
 use crate::error::Result;
 
 /// Mode of a directory that is in no header.

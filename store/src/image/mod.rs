@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub(crate) use self::locate::{ChunkLocation, Locations, list_packs, read_index};
 use crate::backend::{Backend, get_checked};
+use crate::cache::CachedBackend;
 use crate::canonical_tar::{END, Entry, padding};
 use crate::chunk::ChunkRef;
 use crate::delta::{Delta, DeltaInfo, PreviousImage};
@@ -24,7 +25,6 @@ use crate::hint::{self, Hint};
 use crate::layout;
 use crate::manifest::{LayoutRef, Manifest};
 use crate::pack::{Decoder, Index};
-use crate::store::Store;
 
 /// Frames that were decoded and verified, by pack and number.
 pub(crate) type DecodedFrames = Mutex<HashSet<(Blake3, u32)>>;
@@ -39,7 +39,7 @@ const TRIES: usize = 8;
 
 /// An image, ready to be read.
 pub struct Image {
-    store: Store,
+    source: CachedBackend,
     id: ImageId,
     layout: LayoutRef,
     /// Bytes of the canonical tar, as far as that is known.
@@ -86,8 +86,8 @@ pub enum ReplayEvent<'a> {
 }
 
 impl Image {
-    pub(crate) fn open(store: Store, manifest: &Manifest) -> Result<Self> {
-        let image = Self::with_layout(store, manifest.image, manifest.layout.clone())?;
+    pub(crate) fn open(source: CachedBackend, manifest: &Manifest) -> Result<Self> {
+        let image = Self::with_layout(source, manifest.image, manifest.layout.clone())?;
         Ok(Self {
             size: manifest.size,
             ..image
@@ -95,8 +95,12 @@ impl Image {
     }
 
     /// An image whose manifest may not exist yet.
-    pub(crate) fn with_layout(store: Store, id: ImageId, layout: LayoutRef) -> Result<Self> {
-        let image = Self::without_indexes(store, id, layout)?;
+    pub(crate) fn with_layout(
+        source: CachedBackend,
+        id: ImageId,
+        layout: LayoutRef,
+    ) -> Result<Self> {
+        let image = Self::without_indexes(source, id, layout)?;
         image.locate_hinted()?;
         Ok(image.announced())
     }
@@ -104,12 +108,12 @@ impl Image {
     /// An image whose chunks are in these places, as far as that is known.
     #[cfg(feature = "write")]
     pub(crate) fn with_locations(
-        store: Store,
+        source: CachedBackend,
         id: ImageId,
         layout: LayoutRef,
         locations: Locations,
     ) -> Result<Self> {
-        let mut image = Self::without_indexes(store, id, layout)?;
+        let mut image = Self::without_indexes(source, id, layout)?;
         image.locations = RwLock::new(locations);
         image.hinted = AtomicBool::new(true);
         Ok(image.announced())
@@ -118,7 +122,7 @@ impl Image {
     /// The same image, of whose layout the backend knows that it will be read.
     fn announced(self) -> Self {
         let image = &self;
-        let backend = image.store.backend();
+        let backend = image.source.backend();
         if backend.is_remote() {
             // Who opens an image reads its layout, and knows where it is.
             let locations = image
@@ -126,7 +130,7 @@ impl Image {
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
             let kept = |chunk: &&ChunkRef| {
-                let cache = image.store.cache();
+                let cache = image.source.cache();
                 cache.is_some_and(|cache| cache.has_chunk(chunk))
             };
             let lacked = image.layout.chunks.iter().filter(|chunk| !kept(chunk));
@@ -137,7 +141,7 @@ impl Image {
     }
 
     /// An image of which nothing was read yet.
-    fn without_indexes(store: Store, id: ImageId, layout: LayoutRef) -> Result<Self> {
+    fn without_indexes(source: CachedBackend, id: ImageId, layout: LayoutRef) -> Result<Self> {
         let decoder = Decoder::new().map_err(|error| {
             Error::new(ErrorKind::Io, "zstd could not be prepared").with_source(error)
         })?;
@@ -146,7 +150,7 @@ impl Image {
             frame: None,
         });
         Ok(Self {
-            store,
+            source,
             id,
             layout,
             size: u64::MAX,
@@ -162,18 +166,18 @@ impl Image {
     /// make comes from packs, whose indexes are read when the first such chunk is
     /// asked for.
     pub(crate) fn with_delta(
-        store: Store,
+        source: CachedBackend,
         manifest: &Manifest,
         pair: &DeltaInfo,
         previous: Arc<dyn PreviousImage>,
     ) -> Result<Self> {
         let layout = manifest.layout.clone();
-        let delta = Delta::open(store.backend(), pair, previous, &layout.chunks)?;
+        let delta = Delta::open(source.backend(), pair, previous, &layout.chunks)?;
         let delta = Arc::new(delta);
-        let mut image = Self::without_indexes(store, manifest.image, layout)?;
+        let mut image = Self::without_indexes(source, manifest.image, layout)?;
         image.size = manifest.size;
         image.delta = Some(Arc::clone(&delta));
-        delta.resolve(image.store.backend(), &image.layout.chunks, |each| {
+        delta.resolve(image.source.backend(), &image.layout.chunks, |each| {
             for item in image.entries()? {
                 each(&item?.1);
             }
@@ -190,7 +194,7 @@ impl Image {
 
     /// Fetches a frame and decodes it.
     fn decode(&self, place: &ChunkLocation, decoder: &mut Decoder) -> Result<Vec<u8>> {
-        let frame = place.decode(self.store.backend(), decoder)?;
+        let frame = place.decode(self.source.backend(), decoder)?;
         if let Some(witness) = &self.witness {
             let mut seen = witness.lock().unwrap_or_else(PoisonError::into_inner);
             seen.insert(place.frame_id());
@@ -229,7 +233,7 @@ impl Image {
 
     /// One of the chunks of the layout, which stay in the cache.
     pub fn fetch_layout(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
-        let Some(cache) = self.store.cache() else {
+        let Some(cache) = self.source.cache() else {
             return self.fetch(chunk);
         };
         if let Some(bytes) = cache.chunk(chunk) {
@@ -287,7 +291,7 @@ impl Image {
         each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
     ) -> Result<()> {
         let none = |_: &ChunkRef| false;
-        if !self.store.backend().is_remote() {
+        if !self.source.backend().is_remote() {
             return replay::replay(self, want, &none, each);
         }
         let mut wanted = self.announce(want, &none)?.into_iter();
@@ -306,7 +310,7 @@ impl Image {
         have: &dyn Fn(&ChunkRef) -> bool,
         each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
     ) -> Result<()> {
-        if self.store.backend().is_remote() {
+        if self.source.backend().is_remote() {
             self.announce(&mut |_| true, have)?;
         }
         replay::replay(self, &mut |_| true, have, each)
@@ -332,7 +336,7 @@ impl Image {
                 }
             }
         }
-        self.store.backend().prefetch(frames);
+        self.source.backend().prefetch(frames);
         Ok(entries)
     }
 
@@ -415,18 +419,18 @@ impl Image {
         self.locate_all()?;
         known().ok_or_else(|| {
             let what = format_args!("{chunk} of the image {}", self.id);
-            Error::missing(what, self.store.backend().describe())
+            Error::missing(what, self.source.backend().describe())
         })
     }
 
     /// Adds the packs that the hint names.
     fn locate_hinted(&self) -> Result<()> {
-        let backend = self.store.backend();
+        let backend = self.source.backend();
         // A hint may name packs that are gone or damaged: others may have the same
         // chunks, and if not, the error belongs to the chunk. Nobody signs it, so it
         // may also name one pack often, and very many.
         let packs: BTreeSet<Blake3> = hinted(backend, &self.id)?.into_iter().collect();
-        let (indexes, _) = read_indexes(&self.store, &packs, HINTED_CHUNKS)?;
+        let (indexes, _) = read_indexes(&self.source, &packs, HINTED_CHUNKS)?;
         let mut locations = self
             .locations
             .write()
@@ -476,7 +480,7 @@ impl Image {
 
     /// Adds the packs that the store lists to those that the hint named.
     fn locate_all(&self) -> Result<()> {
-        let backend = self.store.backend();
+        let backend = self.source.backend();
         let mut packs = match list_packs(backend)? {
             Some(packs) => packs,
             // A collector that rewrites packs also writes the hint anew.
@@ -489,7 +493,7 @@ impl Image {
         packs.retain(|pack| !locations.knows(pack));
         // A damaged index is not read again, or each missing chunk would cost all of
         // the damaged indexes.
-        let (indexes, damaged) = read_indexes(&self.store, &packs, usize::MAX)?;
+        let (indexes, damaged) = read_indexes(&self.source, &packs, usize::MAX)?;
         locations.add(indexes);
         locations.give_up(damaged);
         Ok(())
@@ -510,15 +514,15 @@ pub(crate) fn hinted(backend: &dyn Backend, id: &ImageId) -> Result<Vec<Blake3>>
 /// `most` chunks. One that is missing or damaged is passed over: another pack may
 /// have the same chunks. A server that fails is no such case.
 fn read_indexes<'a>(
-    store: &Store,
+    source: &CachedBackend,
     packs: impl IntoIterator<Item = &'a Blake3>,
     most: usize,
 ) -> Result<(Vec<Index>, Vec<Blake3>)> {
     let (mut indexes, mut damaged) = (Vec::new(), Vec::new());
-    let backend = store.backend();
+    let backend = source.backend();
     let mut chunks = 0;
     for pack in packs {
-        match read_index(backend, store.cache(), pack) {
+        match read_index(backend, source.cache(), pack) {
             Ok(Some(index)) => {
                 chunks += index.chunks().len();
                 if chunks > most {

@@ -179,7 +179,7 @@ impl PackReferences {
         for chunk in &layout.chunks {
             self.mark_chunk(chunk, owner, true, &mut marked);
         }
-        let image = Image::with_layout(store.clone(), *image, layout.clone())?;
+        let image = Image::with_layout(store.source(), *image, layout.clone())?;
         for entry in image.entries()? {
             for chunk in entry?.1 {
                 self.mark_chunk(&chunk, owner, false, &mut marked);

@@ -591,7 +591,7 @@ fn validator(headers: &HeaderMap) -> Option<String> {
 
 /// Objects that change, of which an old one is no good.
 fn is_mutable(key: &str) -> bool {
-    key.ends_with("/timestamp.json") || key.starts_with("hints/") || key == crate::catalogue::KEY
+    key.ends_with("/timestamp.json") || key.starts_with("hints/") || key == super::CATALOGUE
 }
 
 /// Any number. The kernel's, so that nodes that were started together part.

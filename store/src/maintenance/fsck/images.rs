@@ -66,7 +66,7 @@ fn look(
             hurt.why = format!("{gone} of the {of} chunks of its layout are lost");
             return Some(hurt);
         }
-        let opened = Image::with_layout(store.clone(), *image, layout.clone());
+        let opened = Image::with_layout(store.source(), *image, layout.clone());
         let walked = opened.and_then(|opened| -> Result<()> {
             for item in opened.entries()? {
                 let (entry, chunks) = item?;

@@ -328,7 +328,7 @@ fn check(
     layout: &LayoutRef,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<()> {
-    let image = Image::with_layout(store.store().clone(), tar.blake3, layout.clone())?;
+    let image = Image::with_layout(store.store().source(), tar.blake3, layout.clone())?;
     let mut hasher = blake3::Hasher::new();
     image.expand(&mut |bytes| {
         hasher.update(bytes);

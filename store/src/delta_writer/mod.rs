@@ -18,11 +18,10 @@ use zstd::zstd_safe::{CCtx, CParameter};
 
 use self::plan::{Job, Planner};
 use self::similar::SimilarFiles;
-use super::table::{Group, Table};
-use super::{DeltaInfo, MAGIC};
 use crate::backend::{ObjectWriter, WritableBackend};
 use crate::canonical_tar::Kind;
 use crate::chunk::ChunkRef;
+use crate::delta::{DeltaInfo, Group, MAGIC, Table};
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;

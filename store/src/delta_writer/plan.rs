@@ -5,7 +5,7 @@ use std::mem;
 
 use super::similar::File;
 use crate::chunk::ChunkRef;
-use crate::delta::table::Run;
+use crate::delta::Run;
 use crate::delta::{FRESH_MAX, PRIOR_MAX};
 use crate::digest::Blake3;
 use crate::pack::FRAME_CHUNKS;

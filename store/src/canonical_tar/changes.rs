@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::canonical_tar::display;
+use super::path::display;
 
 /// Paths that are kept of each kind of change. The counts are always complete.
 const EXAMPLES: usize = 20;
