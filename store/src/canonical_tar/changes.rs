@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::path::display;
+use super::display::display;
 
 /// Paths that are kept of each kind of change. The counts are always complete.
 const EXAMPLES: usize = 20;

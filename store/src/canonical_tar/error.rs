@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::path::display;
+use super::display::display;
 
 /// Why something is not canonical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

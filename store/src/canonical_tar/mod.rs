@@ -17,6 +17,7 @@
 
 #[cfg(feature = "write")]
 mod changes;
+mod display;
 mod entry;
 mod error;
 mod header;
@@ -32,12 +33,13 @@ mod xattr;
 
 #[cfg(feature = "write")]
 pub use self::changes::{Change, ChangeExamples, Changes};
+pub use self::display::display;
 pub use self::entry::{Entry, Kind, is_host_xattr, order};
 pub use self::error::{Error, ErrorKind};
 pub use self::header::encode;
 #[cfg(feature = "write")]
 pub(crate) use self::header::is_xattr_name;
-pub use self::path::{MAX_DEPTH, MAX_PATH, display};
+pub use self::path::{MAX_DEPTH, MAX_PATH};
 pub use self::reader::{Content, Reader};
 #[cfg(feature = "write")]
 pub use self::scan::{FileStamp, Scanned, scan};

@@ -1,5 +1,4 @@
-//! Which paths an image may contain, and how they are spelled in a tar and to a
-//! person.
+//! Which paths an image may contain, and how they are spelled in a tar.
 
 use super::ErrorKind;
 
@@ -91,35 +90,10 @@ pub(crate) fn parent(path: &[u8]) -> Option<&[u8]> {
     Some(&path[..slash])
 }
 
-/// A path as a person, or a JSON document, sees it: UTF-8 stays, and each control
-/// character, backslash or byte that is not UTF-8 becomes `\xNN`. Two paths never
-/// look the same.
-pub fn display(path: &[u8]) -> String {
-    use std::fmt::Write as _;
-
-    let mut shown = String::with_capacity(path.len());
-    let escape = |shown: &mut String, bytes: &[u8]| {
-        for byte in bytes {
-            // Writing to a string cannot fail.
-            let _ = write!(shown, "\\x{byte:02x}");
-        }
-    };
-    for piece in path.utf8_chunks() {
-        for char in piece.valid().chars() {
-            if char.is_control() || char == '\\' {
-                escape(&mut shown, char.encode_utf8(&mut [0; 4]).as_bytes());
-            } else {
-                shown.push(char);
-            }
-        }
-        escape(&mut shown, piece.invalid());
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canonical_tar::display;
 
     #[test]
     fn what_a_path_may_be() {

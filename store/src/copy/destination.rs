@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use super::inputs::ImageInputs;
 use super::pipe;
-use super::walk::Walk;
 use crate::backend::ListableBackend;
 use crate::chunk::ChunkRef;
 use crate::digest::{Blake3, Sha256};
@@ -78,8 +77,8 @@ impl DestinationIndex {
     }
 
     /// Counts what an image moves as there, for the plan of the next.
-    pub(super) fn expect(&mut self, walk: &Walk) {
-        let frames = walk.frames.iter().map(ChunkLocation::frame_id);
+    pub(super) fn expect(&mut self, frames: &[ChunkLocation]) {
+        let frames = frames.iter().map(ChunkLocation::frame_id);
         self.expected.extend(frames);
     }
 

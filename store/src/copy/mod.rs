@@ -343,7 +343,7 @@ impl<'a> Copier<'a> {
             Some(to) => has(to, known, manifest, &walk)?.0,
             None => false,
         };
-        known.expect(&walk);
+        known.expect(&walk.frames);
         let wanted = match self.locked {
             Some(locked) => inputs::wanted(self.from, manifest, locked)?,
             None => ImageInputs::default(),

@@ -302,18 +302,3 @@ impl Found {
         Self { fresh, order }
     }
 }
-
-/// An image of a store that can be reached.
-impl PreviousImage for crate::image::Image {
-    fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> Result<()> {
-        each(self.layout_chunks());
-        for item in self.entries()? {
-            each(&item?.1);
-        }
-        Ok(())
-    }
-
-    fn fetch(&self, chunk: &ChunkRef) -> Result<Option<Vec<u8>>> {
-        crate::image::Image::fetch(self, chunk).map(Some)
-    }
-}

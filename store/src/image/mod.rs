@@ -614,3 +614,18 @@ impl Iterator for Entries<'_> {
         Some(item.map(|item| (item.entry, item.chunks)))
     }
 }
+
+/// An image of a store that can be reached.
+impl PreviousImage for Image {
+    fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> Result<()> {
+        each(self.layout_chunks());
+        for item in self.entries()? {
+            each(&item?.1);
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, chunk: &ChunkRef) -> Result<Option<Vec<u8>>> {
+        Image::fetch(self, chunk).map(Some)
+    }
+}

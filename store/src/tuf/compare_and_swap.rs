@@ -11,8 +11,8 @@
 use std::cell::RefCell;
 
 use super::MetadataStore;
-use super::metadata::LIMIT;
 use super::metadata_store::Guard;
+use super::metadata_store::LIMIT;
 use crate::{Error, ErrorKind, Result};
 
 /// How often a file is looked at again that others have changed meanwhile.

@@ -1,10 +1,12 @@
 //! How long signatures last.
 
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use jiff::{RoundMode, SignedDuration, Timestamp as Time, TimestampRound, Unit};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{Error, ErrorKind, Result};
-use super::metadata::Expires;
 
 /// For how many days a new signature of each role is good.
 ///
@@ -19,7 +21,7 @@ pub struct Lifetimes {
     pub targets: u32,
     /// Snapshot: which targets are current.
     pub snapshot: u32,
-    /// Timestamp: which snapshot is current. Also how long a node can be held
+    /// Time: which snapshot is current. Also how long a node can be held
     /// on old metadata before it notices.
     pub timestamp: u32,
 }
@@ -58,8 +60,44 @@ impl Lifetimes {
     }
 }
 
+/// When a signature runs out, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Expires(Time);
+
+impl Expires {
+    pub(super) fn at(time: Time) -> Self {
+        let seconds = TimestampRound::new()
+            .smallest(Unit::Second)
+            .mode(RoundMode::Trunc);
+        Self(time.round(seconds).unwrap_or(time))
+    }
+
+    pub(super) fn time(self) -> Time {
+        self.0
+    }
+}
+
+impl fmt::Display for Expires {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for Expires {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Expires {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
 /// When a signature made `now` runs out. Whole seconds: TUF 4.2.1 has no others.
-pub(super) fn expiry(now: Timestamp, days: u32) -> Result<Expires> {
+pub(super) fn expiry(now: Time, days: u32) -> Result<Expires> {
     let end = now.checked_add(SignedDuration::from_hours(24 * i64::from(days)));
     end.map(Expires::at).map_err(|_| {
         Error::new(
@@ -72,7 +110,7 @@ pub(super) fn expiry(now: Timestamp, days: u32) -> Result<Expires> {
 /// Whether it is time to renew a signature: less than a third of its life is
 /// left. A timer that runs once a day never comes too late, and a release that
 /// follows another one soon leaves all that is fresh alone.
-pub(super) fn due(now: Timestamp, expires: Expires, days: u32) -> bool {
+pub(super) fn due(now: Time, expires: Expires, days: u32) -> bool {
     let left = expires.time().duration_since(now);
     left < SignedDuration::from_hours(8 * i64::from(days))
 }
@@ -83,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_due_in_its_last_third() {
-        let now: Timestamp = "2030-01-01T00:00:00.9Z".parse().unwrap();
+        let now: Time = "2030-01-01T00:00:00.9Z".parse().unwrap();
         let end = expiry(now, 9).unwrap();
         assert_eq!(end.to_string(), "2030-01-10T00:00:00Z");
         let at = |text: &str| text.parse().unwrap();
@@ -106,9 +144,6 @@ mod tests {
             ..Lifetimes::default()
         };
         assert_eq!(ages.check().unwrap_err().kind(), ErrorKind::Range);
-        assert_eq!(
-            expiry(Timestamp::MAX, 1).unwrap_err().kind(),
-            ErrorKind::Range
-        );
+        assert_eq!(expiry(Time::MAX, 1).unwrap_err().kind(), ErrorKind::Range);
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp as Time;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorKind, Result};
-use super::metadata::Expires;
+use super::lifetimes::Expires;
 use super::{MetadataStore, paths};
 use crate::digest::{ImageId, Sha256};
 use crate::name::{EnvName, ImageName};

@@ -11,14 +11,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jiff::{RoundMode, Timestamp as Time, TimestampRound, Unit};
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Policy;
 use super::error::{Error, ErrorKind, Result};
+use super::lifetimes::{Expires, Lifetimes};
 use super::log::LogHead;
-use super::{Lifetimes, Policy};
+use super::metadata_store::LIMIT;
 use crate::digest::Sha256;
 use crate::json;
 use crate::keys::{PublicKey, Signer};
@@ -26,45 +27,6 @@ use crate::name::EnvName;
 
 /// The version of the specification that these files follow.
 const SPEC_VERSION: &str = "1.0.31";
-
-/// More is not read; the client's limits are the same.
-pub(super) const LIMIT: u64 = 5 * 1024 * 1024;
-
-/// When a signature runs out, in whole seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Expires(Time);
-
-impl Expires {
-    pub(super) fn at(time: Time) -> Self {
-        let seconds = TimestampRound::new()
-            .smallest(Unit::Second)
-            .mode(RoundMode::Trunc);
-        Self(time.round(seconds).unwrap_or(time))
-    }
-
-    pub(super) fn time(self) -> Time {
-        self.0
-    }
-}
-
-impl fmt::Display for Expires {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl Serialize for Expires {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Expires {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(D::Error::custom)
-    }
-}
 
 /// What every role's file begins with.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -7,8 +7,10 @@
 
 use std::any::Any;
 
-use super::metadata::LIMIT;
 use crate::{Error, ErrorKind, Result, Store, WritableStore};
+
+/// More is not read; clients of TUF have the same limit.
+pub(super) const LIMIT: u64 = 5 * 1024 * 1024;
 
 /// Keeps the shelf locked until it is dropped.
 pub type Guard = Box<dyn Any>;

@@ -2,26 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::Write;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use base64ct::{Base64, Encoding};
-use md5::{Digest as _, Md5};
-use reqwest::blocking::Response;
-use reqwest::{Method, StatusCode, header};
+use reqwest::{Method, StatusCode};
 
-use super::bucket::{self, Bucket, Call};
+use super::bucket::{self, Call};
+use super::client::{BucketClient, FoundObject};
 use super::error;
 use super::lease::{self, Lease, LeaseRecord, LeaseRenewer};
-use super::upload::S3ObjectWriter;
+use super::upload::{WHOLE, piece};
 use super::url::BucketUrl;
 use crate::backend::MARKER;
-use crate::backend::client::{ClientOptions, Endpoint, ObjectClient, RequestError};
+use crate::backend::client::{ClientOptions, ObjectClient, RequestError};
 use crate::backend::prefetch::Prefetch;
 use crate::backend::{Backend, ObjectRange, Traffic, check_key, is_key};
 use crate::backend::{
@@ -41,9 +38,6 @@ const LOCKS: &str = "locks/";
 /// The lock behind which a collector removes.
 const GATE: &str = "locks/gate";
 
-/// The slowest upload that is waited for, in bytes a second.
-const UPLOAD: u64 = 32 << 10;
-
 /// With more keys than this of one folder, listing it takes fewer requests than
 /// looking for each.
 const LOOKED_FOR: usize = 3;
@@ -51,27 +45,9 @@ const LOOKED_FOR: usize = 3;
 /// The longest wait between two looks at a lock that somebody else has.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What a bucket can do, with nothing that makes it safe.
-pub(super) struct BucketClient {
-    prefetch: Prefetch,
-    pub(super) bucket: Bucket,
-    scratch: PathBuf,
-    patience: Duration,
-}
-
-/// An object as it was found.
-struct FoundObject {
-    bytes: Vec<u8>,
-    /// There are more bytes than were wanted.
-    longer: bool,
-    version: ETag,
-    /// Seconds since it was written, by the server's clock.
-    age: u64,
-}
-
 /// A bucket, open for writing.
 pub(crate) struct S3Backend {
-    pub(super) bare: Arc<BucketClient>,
+    client: Arc<BucketClient>,
     renewer: Arc<LeaseRenewer>,
     lease: Mutex<Option<Arc<Lease>>>,
     lifetime: Duration,
@@ -83,21 +59,21 @@ impl S3Backend {
     pub(crate) fn open(location: &BucketUrl, access: &ClientOptions) -> Result<Arc<Self>> {
         let (client, bucket) = bucket::prepare(location, access)?;
         let server = ObjectClient::new(client, Box::new(bucket.clone()), access);
-        let bare = Arc::new(BucketClient {
+        let client = Arc::new(BucketClient {
             prefetch: Prefetch::new(server),
             bucket,
             scratch: access.scratch.clone(),
             patience: access.patience,
         });
-        if bare.prefetch.get(MARKER, 64)?.is_none() {
-            let found = bare.bucket.list(bare.server(), "", false, 200)?;
+        if client.prefetch.get(MARKER, 64)?.is_none() {
+            let found = client.bucket.list(client.server(), "", false, 200)?;
             let ours = |key: &str| key.starts_with(LOCKS) || key.starts_with(LEASES);
             let foreign = found
                 .iter()
                 .find(|object| object.key != MARKER && !ours(&object.key));
             // Another process may have made the store since.
             if let Some(object) = foreign
-                && bare.prefetch.get(MARKER, 64)?.is_none()
+                && client.prefetch.get(MARKER, 64)?.is_none()
             {
                 return Err(Error::new(
                     ErrorKind::Foreign,
@@ -110,8 +86,8 @@ impl S3Backend {
             }
         }
         Ok(Arc::new(Self {
-            renewer: LeaseRenewer::new(Arc::clone(&bare), access.lease),
-            bare,
+            renewer: LeaseRenewer::new(Arc::clone(&client), access.lease),
+            client,
             lease: Mutex::default(),
             lifetime: access.lease,
             gates: Arc::default(),
@@ -129,7 +105,7 @@ impl S3Backend {
 
     /// Takes a lock if nobody has it.
     fn take(&self, key: &str) -> Result<Option<Arc<Lease>>> {
-        let seen = self.bare.look(key, lease::MAX_BYTES)?;
+        let seen = self.client.look(key, lease::MAX_BYTES)?;
         if seen.as_ref().is_some_and(|seen| self.is_taken(seen)) {
             return Ok(None);
         }
@@ -140,7 +116,7 @@ impl S3Backend {
 
     fn guard(&self, kept: Arc<Lease>, after: OnRelease) -> Guard {
         Box::new(LockGuard {
-            client: Arc::clone(&self.bare),
+            client: Arc::clone(&self.client),
             keeper: Arc::clone(&self.renewer),
             kept,
             after,
@@ -164,9 +140,9 @@ impl S3Backend {
     fn sharers(&self, name: &str) -> Result<bool> {
         let folder = format!("{LOCKS}{name}.shared/");
         for object in self.list_all(&folder)? {
-            match self.bare.look(&object.key, lease::MAX_BYTES)? {
+            match self.client.look(&object.key, lease::MAX_BYTES)? {
                 Some(seen) if self.is_taken(&seen) => return Ok(true),
-                Some(_) => self.bare.delete(&object.key)?,
+                Some(_) => self.client.delete(&object.key)?,
                 None => {}
             }
         }
@@ -184,9 +160,9 @@ impl S3Backend {
         for (folder, numbers) in folders {
             if numbers.len() > LOOKED_FOR && !folder.is_empty() {
                 let listed =
-                    self.bare
+                    self.client
                         .bucket
-                        .list(self.bare.server(), &folder, true, usize::MAX)?;
+                        .list(self.client.server(), &folder, true, usize::MAX)?;
                 let there: std::collections::HashSet<String> =
                     listed.into_iter().map(|object| object.key).collect();
                 for number in numbers {
@@ -194,7 +170,7 @@ impl S3Backend {
                 }
             } else {
                 for number in numbers {
-                    present[number] = self.bare.size(&keys[number])?.is_some();
+                    present[number] = self.client.size(&keys[number])?.is_some();
                 }
             }
         }
@@ -230,224 +206,21 @@ impl Drop for LockGuard {
     }
 }
 
-impl BucketClient {
-    fn server(&self) -> &ObjectClient {
-        self.prefetch.client()
-    }
-
-    pub(super) fn describe(&self) -> String {
-        self.bucket.describe()
-    }
-
-    pub(super) fn scratch(&self) -> Result<File> {
-        tempfile::tempfile_in(&self.scratch).map_err(|error| {
-            Error::io("make a scratch file below", &self.scratch, error)
-                .with_hint("TMPDIR names a directory for it")
-        })
-    }
-
-    /// Sends bytes; `judge` sees what the server says.
-    pub(super) fn send<T>(
-        &self,
-        what: &str,
-        call: &Call<'_>,
-        bytes: &[u8],
-        judge: &mut dyn FnMut(Response, u32) -> Result<T, RequestError>,
-    ) -> Result<T> {
-        let slow = Duration::from_secs(bytes.len() as u64 / UPLOAD);
-        let what = format!("{what} in {}", self.describe());
-        let ask = |client: &_| {
-            let request = self.bucket.request(client, call);
-            let request = request.timeout(self.patience + slow);
-            Ok(match call.method {
-                Method::PUT | Method::POST => request.body(bytes.to_vec()),
-                _ => request,
-            })
-        };
-        self.server().exchange(&what, &ask, judge)
-    }
-
-    /// A call that puts bytes, which the server compares with their MD5.
-    pub(super) fn putting<'a>(key: &'a str, bytes: &[u8]) -> Call<'a> {
-        let mut call = Call::new(Method::PUT, key);
-        let digest = Base64::encode_string(&Md5::digest(bytes));
-        call.headers.push(("content-md5", digest));
-        call
-    }
-
-    pub(super) fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
-        let place = self.describe();
-        self.send(
-            &format!("write {key}"),
-            &Self::putting(key, bytes),
-            bytes,
-            &mut |response, _| match response.status() {
-                StatusCode::OK => Ok(()),
-                _ => Err(error::of(&place, true, response)),
-            },
-        )
-    }
-
-    /// Puts bytes where `seen` is, or nothing; their version, or `None` if something
-    /// else is there.
-    pub(super) fn swap(
-        &self,
-        key: &str,
-        bytes: &[u8],
-        seen: Option<&ETag>,
-    ) -> Result<Option<ETag>> {
-        let mut call = Self::putting(key, bytes);
-        call.headers.push(match seen {
-            Some(ETag(tag)) => ("if-match", format!("\"{tag}\"")),
-            None => ("if-none-match", "*".to_owned()),
-        });
-        let place = self.describe();
-        let mut doubt = false;
-        let swapped = self.send(
-            &format!("write {key}"),
-            &call,
-            bytes,
-            &mut |response, failed| match response.status() {
-                StatusCode::OK => version(&response)
-                    .map(Some)
-                    .ok_or_else(|| RequestError::permanent("the server names no version of it")),
-                StatusCode::PRECONDITION_FAILED => {
-                    doubt = failed > 0;
-                    Ok(None)
-                }
-                StatusCode::NOT_FOUND => {
-                    doubt = failed > 0;
-                    error::no_bucket(&place, response).map_or(Ok(None), Err)
-                }
-                _ => Err(error::of(&place, true, response)),
-            },
-        )?;
-        if swapped.is_some() || !doubt {
-            return Ok(swapped);
-        }
-        // An attempt whose answer was lost may have been the one that is there.
-        let there = self.glance(key, bytes.len() as u64)?;
-        let ours = there.filter(|there| !there.longer && there.bytes == bytes);
-        Ok(ours.map(|there| there.version))
-    }
-
-    /// An object of at most `limit` bytes, its version and its age.
-    fn look(&self, key: &str, limit: u64) -> Result<Option<FoundObject>> {
-        let seen = self.glance(key, limit)?;
-        if seen.as_ref().is_some_and(|seen| seen.longer) {
-            return Err(Error::corrupt(
-                format_args!("{key} in {}", self.describe()),
-                format_args!("it is longer than {limit} bytes"),
-            ));
-        }
-        Ok(seen)
-    }
-
-    /// As much of an object as `limit` bytes and one, its version and its age.
-    fn glance(&self, key: &str, limit: u64) -> Result<Option<FoundObject>> {
-        let place = self.describe();
-        let mut call = Call::new(Method::GET, key);
-        call.headers.push(("cache-control", "no-cache".to_owned()));
-        self.send(
-            &format!("fetch {key}"),
-            &call,
-            &[],
-            &mut |response, _| match response.status() {
-                StatusCode::OK => {
-                    let version = version(&response).ok_or_else(|| {
-                        RequestError::permanent("the server names no version of it")
-                    })?;
-                    let now = error::date(&response, header::DATE);
-                    let then = error::date(&response, header::LAST_MODIFIED);
-                    let age = now
-                        .zip(then)
-                        .map_or(0, |(now, then)| now.saturating_sub(then));
-                    let length = response.content_length();
-                    let mut bytes = Vec::new();
-                    response
-                        .take(limit.saturating_add(1))
-                        .read_to_end(&mut bytes)
-                        .map_err(|error| RequestError::of_body(&error))?;
-                    let longer = bytes.len() as u64 > limit;
-                    if !longer && length.is_some_and(|length| length != bytes.len() as u64) {
-                        return Err(RequestError::transient("the connection broke"));
-                    }
-                    Ok(Some(FoundObject {
-                        bytes,
-                        longer,
-                        version,
-                        age,
-                    }))
-                }
-                StatusCode::NOT_FOUND => error::no_bucket(&place, response).map_or(Ok(None), Err),
-                _ => Err(error::of(&place, false, response)),
-            },
-        )
-    }
-
-    /// The bytes of an object, if there is one; and the server's time.
-    fn head(&self, key: &str) -> Result<(Option<u64>, Option<u64>)> {
-        let place = self.describe();
-        let call = Call::new(Method::HEAD, key);
-        self.send(
-            &format!("look for {key}"),
-            &call,
-            &[],
-            &mut |response, _| {
-                let now = error::date(&response, header::DATE);
-                match response.status() {
-                    StatusCode::OK => {
-                        let length = response.headers().get(header::CONTENT_LENGTH);
-                        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-                        Ok((Some(length.unwrap_or(0)), now))
-                    }
-                    StatusCode::NOT_FOUND => Ok((None, now)),
-                    _ => Err(error::of(&place, false, response)),
-                }
-            },
-        )
-    }
-
-    pub(super) fn size(&self, key: &str) -> Result<Option<u64>> {
-        Ok(self.head(key)?.0)
-    }
-
-    fn delete(&self, key: &str) -> Result<()> {
-        let place = self.describe();
-        let call = Call::new(Method::DELETE, key);
-        self.send(
-            &format!("remove {key}"),
-            &call,
-            &[],
-            &mut |response, _| match response.status() {
-                StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
-                _ => Err(error::of(&place, true, response)),
-            },
-        )
-    }
-}
-
-/// The entity tag, without its quotes.
-pub(super) fn version(response: &Response) -> Option<ETag> {
-    let tag = response.headers().get(header::ETAG)?.to_str().ok()?;
-    Some(ETag(tag.trim_matches('"').to_owned()))
-}
-
 impl Backend for S3Backend {
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        self.bare.prefetch.get(key, limit)
+        self.client.prefetch.get(key, limit)
     }
 
     fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>> {
-        self.bare.prefetch.get_range(key, offset, len)
+        self.client.prefetch.get_range(key, offset, len)
     }
 
     fn list(&self, prefix: &str) -> Result<Option<Vec<String>>> {
-        self.bare.prefetch.list(prefix)
+        self.client.prefetch.list(prefix)
     }
 
     fn describe(&self) -> String {
-        self.bare.describe()
+        self.client.describe()
     }
 
     fn is_remote(&self) -> bool {
@@ -455,15 +228,15 @@ impl Backend for S3Backend {
     }
 
     fn prefetch(&self, wanted: Vec<ObjectRange>) {
-        self.bare.prefetch.prefetch(wanted);
+        self.client.prefetch.prefetch(wanted);
     }
 
     fn invalidate(&self, key: &str, range: Range<u64>) -> bool {
-        self.bare.prefetch.invalidate(key, range)
+        self.client.prefetch.invalidate(key, range)
     }
 
     fn traffic(&self) -> Option<Traffic> {
-        self.bare.prefetch.traffic()
+        self.client.prefetch.traffic()
     }
 }
 
@@ -471,9 +244,9 @@ impl ListableBackend for S3Backend {
     fn list_all(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
         check_key(prefix.strip_suffix('/').unwrap_or(prefix))?;
         let listed = self
-            .bare
+            .client
             .bucket
-            .list(self.bare.server(), prefix, false, usize::MAX)?;
+            .list(self.client.server(), prefix, false, usize::MAX)?;
         let mut objects: Vec<ObjectMeta> = listed
             .into_iter()
             .filter(|object| is_key(&object.key))
@@ -496,7 +269,7 @@ impl ListableBackend for S3Backend {
     }
 
     fn now(&self) -> Result<u64> {
-        self.bare.head(MARKER)?.1.ok_or_else(|| {
+        self.client.head(MARKER)?.1.ok_or_else(|| {
             let text = format!("{} does not say what time it is", self.describe());
             Error::new(ErrorKind::Io, text)
         })
@@ -515,7 +288,7 @@ impl ListableBackend for S3Backend {
             Err(error) => return Err(error),
         };
         let alone = self
-            .bare
+            .client
             .look(&format!("{LOCKS}{name}"), lease::MAX_BYTES)?;
         Ok(shared.filter(|_| !alone.is_some_and(|seen| self.is_taken(&seen))))
     }
@@ -523,7 +296,7 @@ impl ListableBackend for S3Backend {
     fn writers(&self) -> Result<Writers> {
         let mut writers = Writers::default();
         for object in self.list_all(LEASES)? {
-            let Some(seen) = self.bare.look(&object.key, lease::MAX_BYTES)? else {
+            let Some(seen) = self.client.look(&object.key, lease::MAX_BYTES)? else {
                 continue;
             };
             if self.is_late(&seen) {
@@ -534,15 +307,15 @@ impl ListableBackend for S3Backend {
                 }
                 let void = LeaseRecord::free().to_json();
                 if self
-                    .bare
+                    .client
                     .swap(&object.key, &void, Some(&seen.version))?
                     .is_some()
                 {
-                    self.bare.delete(&object.key)?;
+                    self.client.delete(&object.key)?;
                     continue;
                 }
                 // Renewed, or voided by somebody else: looked at once more.
-                match self.bare.look(&object.key, lease::MAX_BYTES)? {
+                match self.client.look(&object.key, lease::MAX_BYTES)? {
                     Some(seen) if !LeaseRecord::parse(&seen.bytes).owner.is_empty() => {
                         writers.alive += 1;
                         writers.held.extend(LeaseRecord::parse(&seen.bytes).held);
@@ -562,25 +335,25 @@ impl WritableBackend for S3Backend {
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         check_key(key)?;
         self.renewer.check()?;
-        self.bare.put(key, bytes)
+        self.client.put(key, bytes)
     }
 
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
         check_key(key)?;
         self.renewer.check()?;
-        Ok(self.bare.swap(key, bytes, None)?.is_some())
+        Ok(self.client.swap(key, bytes, None)?.is_some())
     }
 
     fn get_versioned(&self, key: &str, limit: u64) -> Result<Option<(Vec<u8>, ETag)>> {
         check_key(key)?;
-        let seen = self.bare.look(key, limit)?;
+        let seen = self.client.look(key, limit)?;
         Ok(seen.map(|seen| (seen.bytes, seen.version)))
     }
 
     fn replace(&self, key: &str, bytes: &[u8], seen: &ETag) -> Result<bool> {
         check_key(key)?;
         self.renewer.check()?;
-        Ok(self.bare.swap(key, bytes, Some(seen))?.is_some())
+        Ok(self.client.swap(key, bytes, Some(seen))?.is_some())
     }
 
     fn create(&self) -> Result<Box<dyn ObjectWriter + '_>> {
@@ -595,7 +368,7 @@ impl WritableBackend for S3Backend {
     fn remove(&self, key: &str) -> Result<()> {
         check_key(key)?;
         self.renewer.check()?;
-        self.bare.delete(key)
+        self.client.delete(key)
     }
 
     fn quarantine(&self, key: &str) -> Result<()> {
@@ -604,9 +377,9 @@ impl WritableBackend for S3Backend {
         let place = self.describe();
         let to = format!("{QUARANTINE}{key}");
         let mut call = Call::new(Method::PUT, &to);
-        let source = self.bare.bucket.source(key);
+        let source = self.client.bucket.source(key);
         call.headers.push(("x-amz-copy-source", source));
-        self.bare
+        self.client
             .send(&format!("copy {key}"), &call, &[], &mut |response, _| {
                 if response.status() != StatusCode::OK {
                     return Err(error::of(&place, true, response));
@@ -618,7 +391,7 @@ impl WritableBackend for S3Backend {
                     None => Ok(()),
                 }
             })?;
-        self.bare.delete(key)
+        self.client.delete(key)
     }
 
     fn hold(&self, keys: &[String]) -> Result<Vec<bool>> {
@@ -645,13 +418,13 @@ impl WritableBackend for S3Backend {
                 // After the lease says it: either the collector sees that, or its
                 // gate is seen here.
                 self.wait(|| {
-                    let gate = self.bare.look(GATE, lease::MAX_BYTES)?;
+                    let gate = self.client.look(GATE, lease::MAX_BYTES)?;
                     match gate {
                         Some(seen) if self.is_taken(&seen) => Ok(None),
                         // A collector that died: from now on it learns that it did.
                         Some(seen) if !LeaseRecord::parse(&seen.bytes).owner.is_empty() => {
                             let free = LeaseRecord::free().to_json();
-                            let freed = self.bare.swap(GATE, &free, Some(&seen.version))?;
+                            let freed = self.client.swap(GATE, &free, Some(&seen.version))?;
                             Ok(freed.map(|_| ()))
                         }
                         _ => Ok(Some(())),
@@ -672,26 +445,26 @@ impl WritableBackend for S3Backend {
 
     fn withdraw(&self, key: &str) -> Result<()> {
         check_key(key)?;
-        self.bare.delete(key)
+        self.client.delete(key)
     }
 
     fn remove_leftovers(&self, older: u64) -> Result<()> {
         let now = self.now()?;
-        let unfinished = self.bare.unfinished()?;
+        let unfinished = self.client.unfinished()?;
         if unfinished.is_empty() {
             return Ok(());
         }
         let held = self.writers()?.held;
         for upload in unfinished {
             if upload.began.saturating_add(older) <= now && !held.contains(&upload.key) {
-                self.bare.abort(&upload.key, &upload.id)?;
+                self.client.abort(&upload.key, &upload.id)?;
             }
         }
         Ok(())
     }
 
     fn scratch(&self) -> Result<File> {
-        self.bare.scratch()
+        self.client.scratch()
     }
 
     fn gate(&self) -> Result<Guard> {
@@ -731,7 +504,59 @@ impl Drop for S3Backend {
             .take();
         if let Some(kept) = lease {
             // Its name is nobody else's; what stays is void when its time is over.
-            let _ = self.bare.delete(kept.key());
+            let _ = self.client.delete(kept.key());
         }
+    }
+}
+
+/// An object that is gathered in a scratch file, then sent, in parts where that is
+/// quicker.
+struct S3ObjectWriter<'a> {
+    place: &'a S3Backend,
+    file: File,
+    size: u64,
+}
+
+impl<'a> S3ObjectWriter<'a> {
+    fn new(place: &'a S3Backend) -> Result<Self> {
+        Ok(Self {
+            place,
+            file: place.client.scratch()?,
+            size: 0,
+        })
+    }
+}
+
+impl ObjectWriter for S3ObjectWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(|error| {
+            Error::io("write", "a scratch file", error)
+                .with_hint("TMPDIR names a directory with room for the packs of an image")
+        })
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, key: &str) -> Result<()> {
+        check_key(key)?;
+        self.place.check()?;
+        let client = &*self.place.client;
+        if self.size <= WHOLE {
+            return client.put(key, &piece(&self.file, 0, self.size)?);
+        }
+        let id = client.begin(key)?;
+        let sent = client.parts(key, &id, &self.file, self.size);
+        let done = sent.and_then(|tags| {
+            self.place.check()?;
+            client.complete(key, &id, &tags, self.size)
+        });
+        if done.is_err() {
+            // What is left costs money until a collector finds it.
+            let _ = client.abort(key, &id);
+        }
+        done
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::backend::BucketClient;
+use super::client::BucketClient;
 use crate::backend::ETag;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -68,7 +68,7 @@ pub(super) struct Lease {
 
 /// Renews what is kept until it is dropped.
 pub(super) struct LeaseRenewer {
-    bare: Arc<BucketClient>,
+    client: Arc<BucketClient>,
     lifetime: Duration,
     all: Mutex<Vec<Weak<Lease>>>,
     over: Arc<(Mutex<bool>, Condvar)>,
@@ -78,9 +78,9 @@ pub(super) struct LeaseRenewer {
 }
 
 impl LeaseRenewer {
-    pub(super) fn new(bare: Arc<BucketClient>, lifetime: Duration) -> Arc<Self> {
+    pub(super) fn new(client: Arc<BucketClient>, lifetime: Duration) -> Arc<Self> {
         Arc::new(Self {
-            bare,
+            client,
             lifetime,
             all: Mutex::default(),
             over: Arc::default(),
@@ -103,7 +103,7 @@ impl LeaseRenewer {
             held,
         };
         let began = clock();
-        let Some(version) = self.bare.swap(key, &note.to_json(), seen)? else {
+        let Some(version) = self.client.swap(key, &note.to_json(), seen)? else {
             return Ok(None);
         };
         let kept = Arc::new(Lease {
@@ -124,7 +124,9 @@ impl LeaseRenewer {
         let began = clock();
         note.renewal += 1;
         note.held.extend(more.iter().cloned());
-        let swapped = self.bare.swap(&kept.key, &note.to_json(), Some(version))?;
+        let swapped = self
+            .client
+            .swap(&kept.key, &note.to_json(), Some(version))?;
         let Some(now) = swapped else {
             kept.lost.store(true, Ordering::SeqCst);
             self.dead.store(true, Ordering::SeqCst);
@@ -143,7 +145,7 @@ impl LeaseRenewer {
         let state = lock(&kept.state);
         // Otherwise others wait until its time is over.
         let _ = self
-            .bare
+            .client
             .swap(&kept.key, &LeaseRecord::free().to_json(), Some(&state.1));
     }
 
@@ -166,7 +168,7 @@ impl LeaseRenewer {
             format!(
                 "this command stood still for so long that others took it for dead; it writes \
                  nothing more to {}",
-                self.bare.describe()
+                self.client.describe()
             ),
         )
         .with_hint("run it again")

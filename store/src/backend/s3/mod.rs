@@ -21,6 +21,8 @@
 #[cfg(feature = "write")]
 mod backend;
 mod bucket;
+#[cfg(feature = "write")]
+mod client;
 mod error;
 #[cfg(feature = "write")]
 mod lease;

@@ -1,17 +1,14 @@
-//! Objects that are too long to be in memory: gathered in a scratch file, then sent,
-//! in parts where that is quicker.
+//! Multipart uploads, for objects that are too long to be in memory.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use reqwest::{Method, StatusCode};
 use rusty_s3::actions::CreateMultipartUpload;
 
-use super::backend::{BucketClient, S3Backend, version};
 use super::bucket::{self, Call};
+use super::client::{BucketClient, version};
 use super::error;
-use crate::backend::ObjectWriter;
 use crate::backend::check_key;
 use crate::backend::client::RequestError;
 use crate::error::{Error, Result};
@@ -21,14 +18,7 @@ use crate::parallel;
 const PART: u64 = 8 << 20;
 
 /// The longest object that is sent whole.
-const WHOLE: u64 = 2 * PART;
-
-/// An object on its way.
-pub(super) struct S3ObjectWriter<'a> {
-    place: &'a S3Backend,
-    file: File,
-    size: u64,
-}
+pub(super) const WHOLE: u64 = 2 * PART;
 
 /// An upload in parts that nobody has finished.
 pub(super) struct UnfinishedUpload {
@@ -38,51 +28,7 @@ pub(super) struct UnfinishedUpload {
     pub(super) began: u64,
 }
 
-impl<'a> S3ObjectWriter<'a> {
-    pub(super) fn new(place: &'a S3Backend) -> Result<Self> {
-        Ok(Self {
-            place,
-            file: place.bare.scratch()?,
-            size: 0,
-        })
-    }
-}
-
-impl ObjectWriter for S3ObjectWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.size += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(|error| {
-            Error::io("write", "a scratch file", error)
-                .with_hint("TMPDIR names a directory with room for the packs of an image")
-        })
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, key: &str) -> Result<()> {
-        check_key(key)?;
-        self.place.check()?;
-        let bare = &*self.place.bare;
-        if self.size <= WHOLE {
-            return bare.put(key, &piece(&self.file, 0, self.size)?);
-        }
-        let id = bare.begin(key)?;
-        let sent = bare.parts(key, &id, &self.file, self.size);
-        let done = sent.and_then(|tags| {
-            self.place.check()?;
-            bare.complete(key, &id, &tags, self.size)
-        });
-        if done.is_err() {
-            // What is left costs money until a collector finds it.
-            let _ = bare.abort(key, &id);
-        }
-        done
-    }
-}
-
-fn piece(file: &File, at: u64, len: u64) -> Result<Vec<u8>> {
+pub(super) fn piece(file: &File, at: u64, len: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; len as usize];
     file.read_exact_at(&mut bytes, at)
         .map_err(|error| Error::io("read", "a scratch file", error))?;
@@ -90,7 +36,7 @@ fn piece(file: &File, at: u64, len: u64) -> Result<Vec<u8>> {
 }
 
 impl BucketClient {
-    fn begin(&self, key: &str) -> Result<String> {
+    pub(super) fn begin(&self, key: &str) -> Result<String> {
         let place = self.describe();
         let mut call = Call::new(Method::POST, key);
         call.query.push(("uploads", "1"));
@@ -106,7 +52,7 @@ impl BucketClient {
     }
 
     /// Sends all parts, several at once; their tags in order.
-    fn parts(&self, key: &str, id: &str, file: &File, size: u64) -> Result<Vec<String>> {
+    pub(super) fn parts(&self, key: &str, id: &str, file: &File, size: u64) -> Result<Vec<String>> {
         let numbers: Vec<u64> = (0..size.div_ceil(PART)).collect();
         let sent = parallel::each(&numbers, true, |number| {
             let at = number * PART;
@@ -134,7 +80,7 @@ impl BucketClient {
         sent.into_iter().collect()
     }
 
-    fn complete(&self, key: &str, id: &str, tags: &[String], size: u64) -> Result<()> {
+    pub(super) fn complete(&self, key: &str, id: &str, tags: &[String], size: u64) -> Result<()> {
         let mut body = String::from("<CompleteMultipartUpload>");
         for (number, tag) in (1_u16..).zip(tags) {
             for text in ["<Part><ETag>\"", tag, "\"</ETag><PartNumber>"] {
