@@ -1,4 +1,4 @@
-//! A shelf that notices when somebody else writes the same environment.
+//! A store that notices when somebody else writes the same environment.
 //!
 //! Writers of environments lock each other out, but on an object store that lock ends
 //! by time alone. A writer that stood still, or a request of its that was long on its
@@ -20,7 +20,7 @@ const ATTEMPTS: usize = 4;
 
 /// See [`self`].
 pub(super) struct CompareAndSwap<'s> {
-    shelf: &'s dyn MetadataStore,
+    store: &'s dyn MetadataStore,
     replaced: RefCell<Vec<Replaced>>,
 }
 
@@ -31,9 +31,9 @@ struct Replaced {
 }
 
 impl<'s> CompareAndSwap<'s> {
-    pub(super) fn new(shelf: &'s dyn MetadataStore) -> Self {
+    pub(super) fn new(store: &'s dyn MetadataStore) -> Self {
         Self {
-            shelf,
+            store,
             replaced: RefCell::default(),
         }
     }
@@ -41,7 +41,7 @@ impl<'s> CompareAndSwap<'s> {
     /// Puts back what was replaced, as far as it is still what was put.
     fn restore(&self) -> Result<()> {
         for Replaced { key, before, after } in self.replaced.take().into_iter().rev() {
-            self.shelf.swap(&key, Some(&after), &before)?;
+            self.store.swap(&key, Some(&after), &before)?;
         }
         Ok(())
     }
@@ -49,23 +49,23 @@ impl<'s> CompareAndSwap<'s> {
 
 impl MetadataStore for CompareAndSwap<'_> {
     fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        self.shelf.read(key, limit)
+        self.store.read(key, limit)
     }
 
     fn invalidate(&self, key: &str) -> bool {
-        self.shelf.invalidate(key)
+        self.store.invalidate(key)
     }
 
     fn replace(&self, key: &str, bytes: &[u8]) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            let before = match self.shelf.read(key, LIMIT) {
+            let before = match self.store.read(key, LIMIT) {
                 // No metadata that anybody would read.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    return self.shelf.replace(key, bytes);
+                    return self.store.replace(key, bytes);
                 }
                 before => before?,
             };
-            if self.shelf.swap(key, before.as_deref(), bytes)? {
+            if self.store.swap(key, before.as_deref(), bytes)? {
                 if let Some(before) = before.filter(|before| before != bytes) {
                     self.replaced.borrow_mut().push(Replaced {
                         key: key.to_owned(),
@@ -81,7 +81,7 @@ impl MetadataStore for CompareAndSwap<'_> {
     }
 
     fn swap(&self, key: &str, old: Option<&[u8]>, new: &[u8]) -> Result<bool> {
-        let swapped = self.shelf.swap(key, old, new)?;
+        let swapped = self.store.swap(key, old, new)?;
         if !swapped {
             self.restore()?;
         }
@@ -89,6 +89,6 @@ impl MetadataStore for CompareAndSwap<'_> {
     }
 
     fn lock(&self) -> Result<Guard> {
-        self.shelf.lock()
+        self.store.lock()
     }
 }

@@ -12,51 +12,12 @@ use super::metadata::{
     CommonFields, DraftFile, Hashes, Key, Role as _, RoleEntry, Root, Target, Targets,
 };
 use super::proposal::Proposal;
+use super::roles::{KeyGroup, KeySet};
 use super::{Environment, Lifetimes, Policy, Release, ReleaseCustom, paths};
 use crate::digest::ImageId;
 use crate::keys::PublicKey;
 use crate::manifest::Manifest;
 use crate::name::{EnvName, ImageName};
-
-/// The three groups of keys of an environment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KeyGroup {
-    /// Decides about keys and policy; offline.
-    Root,
-    /// Signs releases.
-    Targets,
-    /// Signs snapshots and timestamps; online.
-    Online,
-}
-
-impl KeyGroup {
-    /// The TUF roles that the group signs for.
-    pub(super) fn roles(self) -> &'static [&'static str] {
-        match self {
-            Self::Root => &["root"],
-            Self::Targets => &["targets"],
-            Self::Online => &["snapshot", "timestamp"],
-        }
-    }
-
-    /// What people call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::Targets => "targets",
-            Self::Online => "online",
-        }
-    }
-}
-
-/// The keys of a group, and how many of them it takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeySet {
-    /// The keys.
-    pub keys: Vec<PublicKey>,
-    /// How many signatures it takes.
-    pub threshold: u64,
-}
 
 /// How an environment begins.
 #[derive(Clone, Debug)]
@@ -99,36 +60,36 @@ pub struct ReleaseOrigin {
 
 impl Environment<'_> {
     /// Drafts the first version of an environment.
-    pub fn draft_init(name: &EnvName, founding: &RootDraft, now: Time) -> Result<Proposal> {
-        founding.lifetimes.check()?;
-        if let Some(policy) = &founding.policy {
+    pub fn draft_init(name: &EnvName, draft: &RootDraft, now: Time) -> Result<Proposal> {
+        draft.lifetimes.check()?;
+        if let Some(policy) = &draft.policy {
             policy.check()?;
         }
         let mut root = Root {
-            head: CommonFields::new::<Root>(1, expiry(now, founding.lifetimes.root)?),
+            head: CommonFields::new::<Root>(1, expiry(now, draft.lifetimes.root)?),
             consistent_snapshot: true,
             keys: BTreeMap::new(),
             roles: BTreeMap::new(),
             environment: name.clone(),
-            lifetimes: founding.lifetimes,
-            policy: founding.policy.clone(),
+            lifetimes: draft.lifetimes,
+            policy: draft.policy.clone(),
             extra: Map::new(),
         };
-        for (seat, holders) in [
-            (KeyGroup::Root, &founding.root),
-            (KeyGroup::Targets, &founding.targets),
-            (KeyGroup::Online, &founding.online),
+        for (group, key_set) in [
+            (KeyGroup::Root, &draft.root),
+            (KeyGroup::Targets, &draft.targets),
+            (KeyGroup::Online, &draft.online),
         ] {
-            for role in seat.roles() {
-                let entry = RoleEntry::new(&holders.keys, holders.threshold);
+            for role in group.roles() {
+                let entry = RoleEntry::new(&key_set.keys, key_set.threshold);
                 root.roles.insert((*role).to_owned(), entry);
             }
-            let keys = holders.keys.iter().map(|key| (key.id(), Key::from(*key)));
+            let keys = key_set.keys.iter().map(|key| (key.id(), Key::from(*key)));
             root.keys.extend(keys);
         }
         root.check()?;
         let targets = Targets {
-            head: CommonFields::new::<Targets>(1, expiry(now, founding.lifetimes.targets)?),
+            head: CommonFields::new::<Targets>(1, expiry(now, draft.lifetimes.targets)?),
             targets: [].into(),
             environment: name.clone(),
             log: None,
@@ -145,12 +106,12 @@ impl Environment<'_> {
     pub fn draft_root(&self, change: &RootChange, now: Time) -> Result<Proposal> {
         let old = &self.current.root.signed;
         let mut root = old.clone();
-        for (seat, key) in &change.add {
-            let seats = seat.map_or(
+        for (group, key) in &change.add {
+            let groups = group.map_or(
                 vec![KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online],
                 |s| vec![s],
             );
-            for role in seats.iter().flat_map(|seat| seat.roles()) {
+            for role in groups.iter().flat_map(|group| group.roles()) {
                 let entry = root.entry(role)?;
                 if !entry.keyids.contains(&key.id()) {
                     entry.keyids.push(key.id());
@@ -159,13 +120,13 @@ impl Environment<'_> {
             }
             root.keys.insert(key.id(), Key::from(*key));
         }
-        for (seat, id) in &change.remove {
-            let seats = seat.map_or(
+        for (group, id) in &change.remove {
+            let groups = group.map_or(
                 vec![KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online],
                 |s| vec![s],
             );
             let mut found = false;
-            for role in seats.iter().flat_map(|seat| seat.roles()) {
+            for role in groups.iter().flat_map(|group| group.roles()) {
                 let entry = root.entry(role)?;
                 let before = entry.keyids.len();
                 entry.keyids.retain(|known| known != id);
@@ -177,8 +138,8 @@ impl Environment<'_> {
                     .with_hint(format!("imgbuild env status {} lists them", self.name)));
             }
         }
-        for (seat, threshold) in &change.thresholds {
-            for role in seat.roles() {
+        for (group, threshold) in &change.thresholds {
+            for role in group.roles() {
                 root.entry(role)?.threshold = *threshold;
             }
         }

@@ -10,14 +10,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp as Time;
 
-use super::draft::{KeyGroup, KeySet, RootDraft};
 use super::error::{Error, ErrorKind, Result};
 use super::log::{self, LogEntry};
 use super::metadata::{MetaFile, Role, Root, SignedFile, Snapshot, Targets, Timestamp};
 use super::metadata_store::LIMIT;
-use super::publish::{lock, publish};
 use super::roles::Signers;
-use super::{Guard, Lifetimes, MetadataStore, Policy, RoleKeys, paths};
+use super::roles::{KeyGroup, KeySet};
+use super::{Guard, Lifetimes, MetadataStore, Policy, paths};
 use crate::digest::Sha256;
 use crate::keys::{PublicKey, Signer};
 use crate::name::EnvName;
@@ -27,7 +26,7 @@ const MOST_ROOTS: u64 = 1024;
 
 /// An environment of a store, as its metadata stood when it was last read.
 pub struct Environment<'s> {
-    pub(super) shelf: &'s dyn MetadataStore,
+    pub(super) store: &'s dyn MetadataStore,
     pub(super) name: EnvName,
     pub(super) current: Current,
 }
@@ -46,66 +45,19 @@ pub(super) struct Current {
 }
 
 impl<'s> Environment<'s> {
-    /// Makes an environment with the default [`Lifetimes`].
-    pub fn init(
-        shelf: &'s dyn MetadataStore,
-        name: &EnvName,
-        keys: &RoleKeys,
-        now: Time,
-    ) -> Result<Self> {
-        Self::init_with(shelf, name, keys, Lifetimes::default(), now)
-    }
-
-    /// Makes an environment: one key and one signature per role.
-    ///
-    /// It exists once its `timestamp.json` does. An attempt that was killed
-    /// before that has promised nothing to anybody and is overwritten.
-    pub fn init_with(
-        shelf: &'s dyn MetadataStore,
-        name: &EnvName,
-        keys: &RoleKeys,
-        lifetimes: Lifetimes,
-        now: Time,
-    ) -> Result<Self> {
-        let Some(root_key) = keys.root.as_deref() else {
-            let text = format!("the environment {name} cannot be made without its root key");
-            return Err(Error::new(ErrorKind::WrongKey, text));
-        };
-        let single = |key: &dyn Signer| KeySet {
-            keys: vec![key.public()],
-            threshold: 1,
-        };
-        let founding = RootDraft {
-            root: single(root_key),
-            targets: single(&*keys.targets),
-            online: single(&*keys.online),
-            lifetimes,
-            policy: None,
-        };
-        let mut proposal = Self::draft_init(name, &founding, now)?;
-        Self::sign_init(&mut proposal, &[root_key, &*keys.targets])?;
-        let _lock = lock(shelf)?;
-        if read(shelf, name, "timestamp.json")?.is_some() {
-            let text = format!("there is an environment {name} in this store already");
-            return Err(Error::new(ErrorKind::Exists, text));
-        }
-        publish(shelf, name, &proposal, &[&*keys.online], now)?;
-        Self::open(shelf, name)
-    }
-
     /// Reads and verifies an environment.
-    pub fn open(shelf: &'s dyn MetadataStore, name: &EnvName) -> Result<Self> {
-        let current = Current::read(shelf, name)?;
+    pub fn open(store: &'s dyn MetadataStore, name: &EnvName) -> Result<Self> {
+        let current = Current::read(store, name)?;
         Ok(Self {
-            shelf,
+            store,
             name: name.clone(),
             current,
         })
     }
 
     /// Whether the store has an environment of that name.
-    pub fn exists(shelf: &dyn MetadataStore, name: &EnvName) -> Result<bool> {
-        Ok(read(shelf, name, "timestamp.json")?.is_some())
+    pub fn exists(store: &dyn MetadataStore, name: &EnvName) -> Result<bool> {
+        Ok(read(store, name, "timestamp.json")?.is_some())
     }
 
     /// The environment's name.
@@ -147,9 +99,9 @@ impl<'s> Environment<'s> {
     }
 
     /// The keys of a group, and how many of them it takes.
-    pub fn key_set(&self, seat: KeyGroup) -> Result<KeySet> {
+    pub fn key_set(&self, group: KeyGroup) -> Result<KeySet> {
         let root = &self.current.root.signed;
-        let role = seat.roles()[0];
+        let role = group.roles()[0];
         Ok(KeySet {
             keys: root.keys_of(role)?,
             threshold: root.role(role)?.threshold,
@@ -211,7 +163,7 @@ impl<'s> Environment<'s> {
     /// What was done here, the newest first, at most `most` entries, each verified.
     pub fn log(&self, most: usize) -> Result<Vec<LogEntry>> {
         log::read(
-            self.shelf,
+            self.store,
             &self.name,
             self.current.targets.signed.log,
             most,
@@ -222,7 +174,7 @@ impl<'s> Environment<'s> {
     /// still listed.
     pub fn targets_signers(&self, version: u64) -> Result<Vec<PublicKey>> {
         let file = format!("{version}.targets.json");
-        let Some(bytes) = read(self.shelf, &self.name, &file)? else {
+        let Some(bytes) = read(self.store, &self.name, &file)? else {
             return Ok(Vec::new());
         };
         SignedFile::<Targets>::read(&bytes, &file)?.signers(&self.current.root.signed)
@@ -297,8 +249,8 @@ impl<'s> Environment<'s> {
 }
 
 impl Current {
-    pub(super) fn read(shelf: &dyn MetadataStore, name: &EnvName) -> Result<Self> {
-        Self::read_below(shelf, name, None)
+    pub(super) fn read(store: &dyn MetadataStore, name: &EnvName) -> Result<Self> {
+        Self::read_below(store, name, None)
     }
 
     /// The environment as it stands without roots from version `end` on.
@@ -306,41 +258,41 @@ impl Current {
     /// What is refused is read once more, past all caches, before that is said: a bit
     /// may have flipped on its way, or an old file lie in a cache.
     pub(super) fn read_below(
-        shelf: &dyn MetadataStore,
+        store: &dyn MetadataStore,
         name: &EnvName,
         end: Option<u64>,
     ) -> Result<Self> {
-        let noting = Noting {
-            shelf,
+        let recorder = ReadRecorder {
+            store,
             keys: RefCell::default(),
         };
-        match Self::read_once(&noting, name, end) {
+        match Self::read_once(&recorder, name, end) {
             Err(error)
                 if matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Untrusted)
-                    && noting.doubt_all() =>
+                    && recorder.invalidate_all() =>
             {
-                Self::read_once(shelf, name, end)
+                Self::read_once(store, name, end)
             }
             other => other,
         }
     }
 
-    fn read_once(shelf: &dyn MetadataStore, name: &EnvName, end: Option<u64>) -> Result<Self> {
-        let (root, root_bytes, fingerprint) = newest_root(shelf, name, end)?;
+    fn read_once(store: &dyn MetadataStore, name: &EnvName, end: Option<u64>) -> Result<Self> {
+        let (root, root_bytes, fingerprint) = newest_root(store, name, end)?;
         let trusted = &root.signed;
 
-        let timestamp_bytes = expect(shelf, name, "timestamp.json")?;
+        let timestamp_bytes = expect(store, name, "timestamp.json")?;
         let timestamp: SignedFile<Timestamp> =
             SignedFile::read(&timestamp_bytes, "timestamp.json")?;
         timestamp.check(trusted)?;
 
         let pin = pinned(&timestamp.signed.meta, "snapshot.json")?;
         let (snapshot, _): (SignedFile<Snapshot>, _) =
-            follow(shelf, name, pin, "snapshot.json", trusted)?;
+            follow(store, name, pin, "snapshot.json", trusted)?;
 
         let pin = pinned(&snapshot.signed.meta, "targets.json")?;
         let (targets, targets_bytes): (SignedFile<Targets>, _) =
-            follow(shelf, name, pin, "targets.json", trusted)?;
+            follow(store, name, pin, "targets.json", trusted)?;
 
         for environment in [&root.signed.environment, &targets.signed.environment] {
             if environment != name {
@@ -362,44 +314,44 @@ impl Current {
     }
 }
 
-/// A shelf that notes what is read of it.
-struct Noting<'a> {
-    shelf: &'a dyn MetadataStore,
+/// A store that notes what is read of it.
+struct ReadRecorder<'a> {
+    store: &'a dyn MetadataStore,
     keys: RefCell<BTreeSet<String>>,
 }
 
-impl Noting<'_> {
+impl ReadRecorder<'_> {
     /// Doubts all that was read; whether any of it may come otherwise.
-    fn doubt_all(&self) -> bool {
+    fn invalidate_all(&self) -> bool {
         let keys = self.keys.borrow();
         // Every one of them.
-        keys.iter().filter(|key| self.shelf.invalidate(key)).count() > 0
+        keys.iter().filter(|key| self.store.invalidate(key)).count() > 0
     }
 }
 
-impl MetadataStore for Noting<'_> {
+impl MetadataStore for ReadRecorder<'_> {
     fn read(&self, key: &str, limit: u64) -> crate::Result<Option<Vec<u8>>> {
         self.keys.borrow_mut().insert(key.to_owned());
-        self.shelf.read(key, limit)
+        self.store.read(key, limit)
     }
 
     fn replace(&self, key: &str, bytes: &[u8]) -> crate::Result<()> {
-        self.shelf.replace(key, bytes)
+        self.store.replace(key, bytes)
     }
 
     fn lock(&self) -> crate::Result<Guard> {
-        self.shelf.lock()
+        self.store.lock()
     }
 }
 
 /// Walks the chain of roots: each signed by the keys of the one before it and
 /// by its own (TUF 5.3).
 fn newest_root(
-    shelf: &dyn MetadataStore,
+    store: &dyn MetadataStore,
     name: &EnvName,
     end: Option<u64>,
 ) -> Result<(SignedFile<Root>, Vec<u8>, Sha256)> {
-    let Some(mut bytes) = read(shelf, name, "1.root.json")? else {
+    let Some(mut bytes) = read(store, name, "1.root.json")? else {
         let text = format!("there is no environment {name} in this store");
         return Err(Error::new(ErrorKind::Missing, text)
             .with_hint(format!("make it: imgbuild env init {name}")));
@@ -409,7 +361,7 @@ fn newest_root(
     let fingerprint = Sha256::of(&bytes);
     for version in (2..=MOST_ROOTS).take_while(|version| end.is_none_or(|end| *version < end)) {
         let file = format!("{version}.root.json");
-        let Some(next_bytes) = read(shelf, name, &file)? else {
+        let Some(next_bytes) = read(store, name, &file)? else {
             break;
         };
         let next: SignedFile<Root> =
@@ -435,49 +387,49 @@ fn pinned<'a>(
 
 /// Reads the version of a file that its parent vouches for.
 fn follow<T: Role>(
-    shelf: &dyn MetadataStore,
+    store: &dyn MetadataStore,
     name: &EnvName,
     pin: &MetaFile,
     file: &str,
     root: &Root,
 ) -> Result<(SignedFile<T>, Vec<u8>)> {
     let file = format!("{}.{file}", pin.version);
-    let bytes = expect(shelf, name, &file)?;
+    let bytes = expect(store, name, &file)?;
     if !pin.fits(&bytes) {
         let text = format!(
             "the metadata file {file} is not the one that was signed for: its hash differs"
         );
         return Err(Error::new(ErrorKind::Untrusted, text));
     }
-    let sealed = SignedFile::read(&bytes, &file)?.expect_version(pin.version)?;
-    sealed.check(root)?;
-    Ok((sealed, bytes))
+    let signed_file = SignedFile::read(&bytes, &file)?.expect_version(pin.version)?;
+    signed_file.check(root)?;
+    Ok((signed_file, bytes))
 }
 
 pub(super) fn read(
-    shelf: &dyn MetadataStore,
+    store: &dyn MetadataStore,
     env: &EnvName,
     file: &str,
 ) -> Result<Option<Vec<u8>>> {
-    shelf
+    store
         .read(&paths::metadata(env, file), LIMIT)
         .map_err(|e| Error::store(format!("cannot read {file} of the environment {env}"), e))
 }
 
-fn expect(shelf: &dyn MetadataStore, env: &EnvName, file: &str) -> Result<Vec<u8>> {
-    read(shelf, env, file)?.ok_or_else(|| {
+fn expect(store: &dyn MetadataStore, env: &EnvName, file: &str) -> Result<Vec<u8>> {
+    read(store, env, file)?.ok_or_else(|| {
         let text = format!("{file} of the environment {env} is missing from the store");
         Error::new(ErrorKind::Malformed, text)
     })
 }
 
 pub(super) fn write(
-    shelf: &dyn MetadataStore,
+    store: &dyn MetadataStore,
     env: &EnvName,
     file: &str,
     bytes: &[u8],
 ) -> Result<()> {
-    shelf
+    store
         .replace(&paths::metadata(env, file), bytes)
         .map_err(|e| Error::store(format!("cannot write {file} of the environment {env}"), e))
 }

@@ -152,7 +152,7 @@ impl LogEntry {
 /// The entries of a log, the newest first, at most `most`; each compared with what
 /// was signed for.
 pub(super) fn read(
-    shelf: &dyn MetadataStore,
+    store: &dyn MetadataStore,
     env: &EnvName,
     end: Option<LogHead>,
     most: usize,
@@ -161,7 +161,7 @@ pub(super) fn read(
     let mut next = end;
     while let Some(head) = next.filter(|_| entries.len() < most) {
         let what = || format!("cannot read entry {} of the log of {env}", head.length);
-        let text = shelf
+        let text = store
             .read(&paths::log(env, head.length), MAX_ENTRY)
             .map_err(|e| Error::store(what(), e))?;
         let text = text.ok_or_else(|| {

@@ -290,7 +290,7 @@ impl DraftFile {
     }
 
     /// The same, to be looked at.
-    pub(super) fn sealed<T: Role>(&self, file: &str) -> Result<SignedFile<T>> {
+    pub(super) fn signed_file<T: Role>(&self, file: &str) -> Result<SignedFile<T>> {
         SignedFile::read(&self.bytes::<T>()?, file)
     }
 }

@@ -1,7 +1,7 @@
 //! The little that an environment asks of a store.
 //!
 //! A trait, and not the directory store itself, for two reasons: environments
-//! on other writable stores come through here, and the tests put a shelf behind
+//! on other writable stores come through here, and the tests put a store behind
 //! it that fails at a chosen write, which is how every crash point of a release
 //! is tried.
 
@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, Result, Store, WritableStore};
 /// More is not read; clients of TUF have the same limit.
 pub(super) const LIMIT: u64 = 5 * 1024 * 1024;
 
-/// Keeps the shelf locked until it is dropped.
+/// Keeps the store locked until it is dropped.
 pub type Guard = Box<dyn Any>;
 
 /// Named files that are replaced as a whole.

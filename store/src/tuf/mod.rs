@@ -18,7 +18,7 @@
 //! | timestamp | which snapshot is current | the same | 7 days |
 //!
 //! Reading side and writing side share the format and little else. A node uses
-//! [`json`], [`paths`] and [`ReleaseCustom`] from here and brings its own verification
+//! [`json`](crate::json), [`paths`] and [`ReleaseCustom`] from here and brings its own verification
 //! (`verify::tuf`). The writing side (feature `write`) is [`Environment`]: it
 //! makes an environment, releases images into it, and renews signatures before
 //! they run out. It never reads a clock; the time is an argument.
@@ -35,59 +35,79 @@
 //! made for. On a directory the lock alone would do; in a bucket, where a lock ends by
 //! time, it is what makes one of two writers win and the other hear of it.
 
+// The order of the flow: a file uses only what stands after it.
+
 #[cfg(feature = "write")]
-mod compare_and_swap;
-mod custom;
-#[cfg(feature = "write")]
-mod draft;
-#[cfg(feature = "write")]
-mod environment;
-#[cfg(feature = "write")]
-mod error;
-#[cfg(feature = "write")]
-mod lifetimes;
-#[cfg(feature = "write")]
-mod log;
-#[cfg(feature = "write")]
-mod metadata;
-#[cfg(feature = "write")]
-mod metadata_store;
-pub mod paths;
-#[cfg(feature = "write")]
-mod policy;
-#[cfg(feature = "write")]
-mod proposal;
+mod releases;
+
 #[cfg(feature = "write")]
 mod publish;
-#[cfg(feature = "write")]
-mod release;
+
 #[cfg(feature = "write")]
 mod review;
+
+#[cfg(feature = "write")]
+mod draft;
+
+#[cfg(feature = "write")]
+mod proposal;
+
+#[cfg(feature = "write")]
+mod environment;
+
+#[cfg(feature = "write")]
+mod compare_and_swap;
+
+#[cfg(feature = "write")]
+mod log;
+
+#[cfg(feature = "write")]
+mod metadata;
+
+#[cfg(feature = "write")]
+mod policy;
+
+#[cfg(feature = "write")]
+mod lifetimes;
+
+#[cfg(feature = "write")]
+mod metadata_store;
+
 #[cfg(feature = "write")]
 mod roles;
+
+#[cfg(feature = "write")]
+mod error;
+
+pub mod paths;
+
+mod release;
+
 #[cfg(all(test, feature = "write"))]
 mod tests;
 
-pub use custom::{ENVIRONMENT_FIELD, ReleaseCustom, Verdict};
 #[cfg(feature = "write")]
-pub use draft::{KeyGroup, KeySet, ReleaseOrigin, RootChange, RootDraft};
+pub use self::draft::{ReleaseOrigin, RootChange, RootDraft};
 #[cfg(feature = "write")]
-pub use environment::Environment;
+pub use self::environment::Environment;
 #[cfg(feature = "write")]
-pub use error::{Error, ErrorKind, Result};
+pub use self::error::{Error, ErrorKind, Result};
 #[cfg(feature = "write")]
-pub use lifetimes::Lifetimes;
+pub use self::lifetimes::Lifetimes;
 #[cfg(feature = "write")]
-pub use log::{Action, LogEntry, PromotedFrom};
+pub use self::log::{Action, LogEntry, PromotedFrom};
 #[cfg(feature = "write")]
-pub use metadata_store::{Guard, MetadataStore};
+pub use self::metadata_store::{Guard, MetadataStore};
 #[cfg(feature = "write")]
-pub use policy::{Claim, Facts, Policy, Quorum, Violation};
+pub use self::policy::{Claim, Facts, Policy, Quorum, Violation};
 #[cfg(feature = "write")]
-pub use proposal::{Proposal, RequiredSignatures};
+pub use self::proposal::{Proposal, RequiredSignatures};
 #[cfg(feature = "write")]
-pub use release::{Release, Renewed};
+pub use self::release::Release;
+pub use self::release::{ENVIRONMENT_FIELD, ReleaseCustom, Verdict};
 #[cfg(feature = "write")]
-pub use review::Review;
+pub use self::releases::Renewed;
 #[cfg(feature = "write")]
-pub use roles::{RoleKeys, Signers};
+pub use self::review::Review;
+#[cfg(feature = "write")]
+pub use self::roles::{KeyGroup, KeySet, RoleKeys, Signers};

@@ -129,14 +129,14 @@ impl Proposal {
     pub(super) fn next_root(&self) -> Result<Option<super::metadata::SignedFile<Root>>> {
         self.root
             .as_ref()
-            .map(|part| part.sealed("the proposed root"))
+            .map(|part| part.signed_file("the proposed root"))
             .transpose()
     }
 
     pub(super) fn next_targets(&self) -> Result<Option<super::metadata::SignedFile<Targets>>> {
         self.targets
             .as_ref()
-            .map(|part| part.sealed("the proposed targets"))
+            .map(|part| part.signed_file("the proposed targets"))
             .transpose()
     }
 

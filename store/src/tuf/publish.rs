@@ -7,17 +7,66 @@
 use jiff::Timestamp as Time;
 
 use super::compare_and_swap::CompareAndSwap;
+use super::draft::RootDraft;
 use super::environment::{Current, read, write};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{due, expiry};
 use super::metadata::{CommonFields, MetaFile, Root, Snapshot, Targets, Timestamp, seal};
 use super::proposal::Proposal;
 use super::review::review;
-use super::{Environment, MetadataStore, paths};
+use super::roles::{KeySet, RoleKeys};
+use super::{Environment, Lifetimes, MetadataStore, paths};
 use crate::keys::Signer;
 use crate::name::EnvName;
 
 impl<'s> Environment<'s> {
+    /// Makes an environment with the default [`Lifetimes`].
+    pub fn init(
+        store: &'s dyn MetadataStore,
+        name: &EnvName,
+        keys: &RoleKeys,
+        now: Time,
+    ) -> Result<Self> {
+        Self::init_with(store, name, keys, Lifetimes::default(), now)
+    }
+
+    /// Makes an environment: one key and one signature per role.
+    ///
+    /// It exists once its `timestamp.json` does. An attempt that was killed
+    /// before that has promised nothing to anybody and is overwritten.
+    pub fn init_with(
+        store: &'s dyn MetadataStore,
+        name: &EnvName,
+        keys: &RoleKeys,
+        lifetimes: Lifetimes,
+        now: Time,
+    ) -> Result<Self> {
+        let Some(root_key) = keys.root.as_deref() else {
+            let text = format!("the environment {name} cannot be made without its root key");
+            return Err(Error::new(ErrorKind::WrongKey, text));
+        };
+        let single = |key: &dyn Signer| KeySet {
+            keys: vec![key.public()],
+            threshold: 1,
+        };
+        let draft = RootDraft {
+            root: single(root_key),
+            targets: single(&*keys.targets),
+            online: single(&*keys.online),
+            lifetimes,
+            policy: None,
+        };
+        let mut proposal = Self::draft_init(name, &draft, now)?;
+        Self::sign_init(&mut proposal, &[root_key, &*keys.targets])?;
+        let _lock = lock(store)?;
+        if read(store, name, "timestamp.json")?.is_some() {
+            let text = format!("there is an environment {name} in this store already");
+            return Err(Error::new(ErrorKind::Exists, text));
+        }
+        publish(store, name, &proposal, &[&*keys.online], now)?;
+        Self::open(store, name)
+    }
+
     /// Publishes a change; true if that was new. Snapshot and timestamp are signed
     /// with `online`.
     pub fn publish(
@@ -26,56 +75,56 @@ impl<'s> Environment<'s> {
         online: &[&dyn Signer],
         now: Time,
     ) -> Result<bool> {
-        let _lock = lock(self.shelf)?;
-        let new = publish(self.shelf, &self.name, proposal, online, now)?;
-        self.current = Current::read(self.shelf, &self.name)?;
+        let _lock = lock(self.store)?;
+        let new = publish(self.store, &self.name, proposal, online, now)?;
+        self.current = Current::read(self.store, &self.name)?;
         Ok(new)
     }
 
     /// The same for the first version of an environment, and for a change of root
     /// that was interrupted: the environment cannot be opened in between.
     pub fn publish_root(
-        shelf: &'s dyn MetadataStore,
+        store: &'s dyn MetadataStore,
         proposal: &Proposal,
         online: &[&dyn Signer],
         now: Time,
     ) -> Result<Self> {
-        let _lock = lock(shelf)?;
-        publish(shelf, &proposal.environment, proposal, online, now)?;
-        Self::open(shelf, &proposal.environment)
+        let _lock = lock(store)?;
+        publish(store, &proposal.environment, proposal, online, now)?;
+        Self::open(store, &proposal.environment)
     }
 }
 
-pub(super) fn lock(shelf: &dyn MetadataStore) -> Result<super::Guard> {
-    shelf
+pub(super) fn lock(store: &dyn MetadataStore) -> Result<super::Guard> {
+    store
         .lock()
         .map_err(|e| Error::store("cannot lock the environments", e))
 }
 
 /// The environment is locked.
 pub(super) fn publish(
-    shelf: &dyn MetadataStore,
+    store: &dyn MetadataStore,
     name: &EnvName,
     proposal: &Proposal,
     online: &[&dyn Signer],
     now: Time,
 ) -> Result<bool> {
     let next = proposal.next_root()?;
-    let present = read(shelf, name, "timestamp.json")?.is_some();
+    let present = read(store, name, "timestamp.json")?.is_some();
     let version = next.as_ref().map(|next| next.signed.head.version);
     // An interrupted change of root may have left its root there: the environment as
     // it was before is below it.
     let base = match (version, present) {
         (Some(1), false) => None,
         (version, _) => {
-            if is_done(shelf, name, proposal)? {
+            if is_done(store, name, proposal)? {
                 return Ok(false);
             }
             if version == Some(1) {
                 let text = format!("there is an environment {name} in this store already");
                 return Err(Error::new(ErrorKind::Exists, text));
             }
-            Some(Current::read_below(shelf, name, version)?)
+            Some(Current::read_below(store, name, version)?)
         }
     };
     let review = review(name, base.as_ref(), proposal)?;
@@ -103,8 +152,8 @@ pub(super) fn publish(
         ));
     };
     let online = online_keys(root, name, online)?;
-    let careful = CompareAndSwap::new(shelf);
-    let shelf: &dyn MetadataStore = &careful;
+    let careful = CompareAndSwap::new(store);
+    let store: &dyn MetadataStore = &careful;
 
     for (target, text) in &proposal.manifests {
         let Some((image, seq)) = paths::parse_target_name(target) else {
@@ -112,23 +161,23 @@ pub(super) fn publish(
         };
         let sha256 = crate::digest::Sha256::of(text.as_bytes()).hex();
         put(
-            shelf,
+            store,
             &paths::target(name, &image, seq, &sha256),
             text.as_bytes(),
         )?;
     }
     for (entry, text) in review.entries.iter().zip(&proposal.log) {
-        put(shelf, &paths::log(name, entry.number), text.as_bytes())?;
+        put(store, &paths::log(name, entry.number), text.as_bytes())?;
     }
     let targets = match &proposal.targets {
         Some(part) => {
             let bytes = part.bytes::<Targets>()?;
             let version = part
-                .sealed::<Targets>("the proposed targets")?
+                .signed_file::<Targets>("the proposed targets")?
                 .signed
                 .head
                 .version;
-            write(shelf, name, &format!("{version}.targets.json"), &bytes)?;
+            write(store, name, &format!("{version}.targets.json"), &bytes)?;
             Some(MetaFile::of(version, &bytes))
         }
         None => None,
@@ -139,18 +188,18 @@ pub(super) fn publish(
         now,
         must: next.is_some(),
     };
-    let snapshot = changed.snapshot(shelf, name, base.as_ref(), &online)?;
+    let snapshot = changed.snapshot(store, name, base.as_ref(), &online)?;
     if let Some(part) = &proposal.root {
         let file = format!("{}.root.json", root.head.version);
-        write(shelf, name, &file, &part.bytes::<Root>()?)?;
+        write(store, name, &file, &part.bytes::<Root>()?)?;
     }
-    changed.timestamp(shelf, name, base.as_ref(), snapshot, &online)?;
+    changed.timestamp(store, name, base.as_ref(), snapshot, &online)?;
     Ok(true)
 }
 
 /// Whether the environment says all that the change says.
-fn is_done(shelf: &dyn MetadataStore, name: &EnvName, proposal: &Proposal) -> Result<bool> {
-    let Ok(current) = Current::read(shelf, name) else {
+fn is_done(store: &dyn MetadataStore, name: &EnvName, proposal: &Proposal) -> Result<bool> {
+    let Ok(current) = Current::read(store, name) else {
         return Ok(false);
     };
     let root = match &proposal.root {
@@ -164,8 +213,8 @@ fn is_done(shelf: &dyn MetadataStore, name: &EnvName, proposal: &Proposal) -> Re
     Ok(root && targets)
 }
 
-fn put(shelf: &dyn MetadataStore, key: &str, bytes: &[u8]) -> Result<()> {
-    shelf
+fn put(store: &dyn MetadataStore, key: &str, bytes: &[u8]) -> Result<()> {
+    store
         .replace(key, bytes)
         .map_err(|e| Error::store(format!("cannot write {key}"), e))
 }

@@ -170,7 +170,7 @@ fn roots(old: Option<&Root>, new: &Root, review: &mut Review) {
     let Review {
         changes, warnings, ..
     } = review;
-    for (seat, role) in [
+    for (group, role) in [
         ("root", "root"),
         ("targets", "targets"),
         ("online", "timestamp"),
@@ -197,22 +197,22 @@ fn roots(old: Option<&Root>, new: &Root, review: &mut Review) {
             continue;
         }
         for id in after.difference(&before) {
-            changes.push(format!("{seat}: key {id} is added"));
+            changes.push(format!("{group}: key {id} is added"));
         }
         for id in before.difference(&after) {
-            changes.push(format!("{seat}: key {id} is removed"));
+            changes.push(format!("{group}: key {id} is removed"));
         }
         if was != Some(is) {
             changes.push(match was {
                 Some(was) => format!(
-                    "{seat}: takes {is} of {} signatures, was {was}",
+                    "{group}: takes {is} of {} signatures, was {was}",
                     after.len()
                 ),
-                None => format!("{seat}: takes {is} of {} signatures", after.len()),
+                None => format!("{group}: takes {is} of {} signatures", after.len()),
             });
         }
         if was.is_some_and(|was| was > is) {
-            warnings.push(format!("{seat} files take fewer signatures than before"));
+            warnings.push(format!("{group} files take fewer signatures than before"));
         }
     }
     if old.map(|old| old.lifetimes) != Some(new.lifetimes) {

@@ -1,10 +1,50 @@
-//! The keys in hand when an environment is written.
+//! The keys of an environment: which roles they sign for, and the ones at hand.
 
 use std::path::Path;
 
 use super::error::Result;
-use crate::keys::{KeyFile, Signer};
+use crate::keys::{KeyFile, PublicKey, Signer};
 use crate::name::EnvName;
+
+/// The three groups of keys of an environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyGroup {
+    /// Decides about keys and policy; offline.
+    Root,
+    /// Signs releases.
+    Targets,
+    /// Signs snapshots and timestamps; online.
+    Online,
+}
+
+impl KeyGroup {
+    /// The TUF roles that the group signs for.
+    pub(super) fn roles(self) -> &'static [&'static str] {
+        match self {
+            Self::Root => &["root"],
+            Self::Targets => &["targets"],
+            Self::Online => &["snapshot", "timestamp"],
+        }
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Targets => "targets",
+            Self::Online => "online",
+        }
+    }
+}
+
+/// The keys of a group, and how many of them it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySet {
+    /// The keys.
+    pub keys: Vec<PublicKey>,
+    /// How many signatures it takes.
+    pub threshold: u64,
+}
 
 /// One signer per key of an environment: root, targets, and the online key
 /// that signs snapshots and timestamps.

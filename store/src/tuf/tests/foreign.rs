@@ -4,15 +4,15 @@ use super::*;
 
 #[test]
 fn foreign_keys_sign_nothing() {
-    let (shelf, ours) = (Memory::default(), keys());
-    let mut env = Environment::init(&shelf, &dev(), &ours, time()).unwrap();
-    shelf.written();
+    let (store, ours) = (Memory::default(), keys());
+    let mut env = Environment::init(&store, &dev(), &ours, time()).unwrap();
+    store.written();
     let image = manifest("a", "one");
     let e = env.release(&image, &keys(), time()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::WrongKey);
     let e = env.refresh(&*ours.targets, days_later(6)).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::WrongKey);
-    assert_eq!(shelf.written(), [""; 0]);
+    assert_eq!(store.written(), [""; 0]);
 }
 
 /// Somebody with access to the store replaces the environment by one whose
@@ -110,13 +110,13 @@ fn changed_files_are_not_signed_again() {
         ),
         ("2.targets.json", "{", " {", ErrorKind::Untrusted),
     ] {
-        let (shelf, keys) = (Memory::default(), keys());
-        let mut env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
+        let (store, keys) = (Memory::default(), keys());
+        let mut env = Environment::init(&store, &dev(), &keys, time()).unwrap();
         env.release(&manifest("a", "one"), &keys, time()).unwrap();
-        shelf.written();
-        shelf.edit(&metadata(file), from, to);
+        store.written();
+        store.edit(&metadata(file), from, to);
         assert_eq!(
-            Environment::open(&shelf, &dev()).err().unwrap().kind(),
+            Environment::open(&store, &dev()).err().unwrap().kind(),
             kind,
             "{file}: {to}"
         );
@@ -124,22 +124,22 @@ fn changed_files_are_not_signed_again() {
             .release(&manifest("a", "two"), &keys, time())
             .unwrap_err();
         assert_eq!(e.kind(), kind, "{file}: {to}");
-        assert_eq!(shelf.written(), [""; 0]);
+        assert_eq!(store.written(), [""; 0]);
     }
 }
 
 #[test]
 fn an_environment_under_another_name_is_refused() {
-    let (shelf, keys) = (Memory::default(), keys());
-    Environment::init(&shelf, &dev(), &keys, time()).unwrap();
-    let copies: Vec<_> = shelf
+    let (store, keys) = (Memory::default(), keys());
+    Environment::init(&store, &dev(), &keys, time()).unwrap();
+    let copies: Vec<_> = store
         .files
         .borrow()
         .iter()
         .map(|(k, v)| (k.replace("/dev/", "/prod/"), v.clone()))
         .collect();
-    shelf.files.borrow_mut().extend(copies);
-    let e = Environment::open(&shelf, &"prod".parse().unwrap())
+    store.files.borrow_mut().extend(copies);
+    let e = Environment::open(&store, &"prod".parse().unwrap())
         .err()
         .unwrap();
     assert_eq!(e.kind(), ErrorKind::Untrusted);

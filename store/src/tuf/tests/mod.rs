@@ -1,4 +1,4 @@
-//! Environments on a shelf in memory that can break at any write.
+//! Environments on a store in memory that can break at any write.
 
 mod foreign;
 mod releases;
@@ -121,12 +121,12 @@ fn manifest(name: &str, content: &str) -> Manifest {
 
 #[test]
 fn an_environment_is_made_once() {
-    let (shelf, keys) = (Memory::default(), keys());
-    assert!(!Environment::exists(&shelf, &dev()).unwrap());
-    let e = Environment::open(&shelf, &dev()).err().unwrap();
+    let (store, keys) = (Memory::default(), keys());
+    assert!(!Environment::exists(&store, &dev()).unwrap());
+    let e = Environment::open(&store, &dev()).err().unwrap();
     assert_eq!(e.kind(), ErrorKind::Missing);
 
-    let env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
+    let env = Environment::init(&store, &dev(), &keys, time()).unwrap();
     assert!(env.releases().unwrap().is_empty());
     assert_eq!(
         env.expiries().map(|(role, end)| (role, end.to_string())),
@@ -137,7 +137,7 @@ fn an_environment_is_made_once() {
             ("timestamp", "2030-01-08T12:00:00Z".to_owned()),
         ]
     );
-    let e = Environment::init(&shelf, &dev(), &keys, time())
+    let e = Environment::init(&store, &dev(), &keys, time())
         .err()
         .unwrap();
     assert_eq!(e.kind(), ErrorKind::Exists);
@@ -146,7 +146,7 @@ fn an_environment_is_made_once() {
         "env/dev/metadata/1.targets.json",
     ] {
         assert_eq!(
-            shelf.json(file)["signed"][ENVIRONMENT_FIELD],
+            store.json(file)["signed"][ENVIRONMENT_FIELD],
             "dev",
             "{file}"
         );
@@ -156,14 +156,14 @@ fn an_environment_is_made_once() {
 #[test]
 fn an_init_that_was_killed_can_be_repeated() {
     for fuse in 0..4 {
-        let shelf = Memory::default();
-        shelf.fuse.set(Some(fuse));
-        let e = Environment::init(&shelf, &dev(), &keys(), time())
+        let store = Memory::default();
+        store.fuse.set(Some(fuse));
+        let e = Environment::init(&store, &dev(), &keys(), time())
             .err()
             .unwrap();
         assert_eq!(e.kind(), ErrorKind::Store, "after {fuse} writes");
-        shelf.fuse.set(None);
-        Environment::init(&shelf, &dev(), &keys(), time()).unwrap();
+        store.fuse.set(None);
+        Environment::init(&store, &dev(), &keys(), time()).unwrap();
     }
 }
 
@@ -192,9 +192,9 @@ fn key_files_are_found_again() {
 
 #[test]
 fn the_field_names_agree() {
-    let (shelf, keys) = (Memory::default(), keys());
-    Environment::init(&shelf, &dev(), &keys, time()).unwrap();
-    let root = shelf.json("env/dev/metadata/1.root.json");
+    let (store, keys) = (Memory::default(), keys());
+    Environment::init(&store, &dev(), &keys, time()).unwrap();
+    let root = store.json("env/dev/metadata/1.root.json");
     let mut fields: Vec<_> = root["signed"]
         .as_object()
         .unwrap()

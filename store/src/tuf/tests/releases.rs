@@ -6,9 +6,9 @@ use crate::keys::Signer;
 
 #[test]
 fn releases_are_counted_by_name() {
-    let (shelf, keys) = (Memory::default(), keys());
-    let mut env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
-    shelf.written();
+    let (store, keys) = (Memory::default(), keys());
+    let mut env = Environment::init(&store, &dev(), &keys, time()).unwrap();
+    store.written();
     let (a1, a2, b1) = (
         manifest("a", "one"),
         manifest("a", "two"),
@@ -17,7 +17,7 @@ fn releases_are_counted_by_name() {
     let first = env.release(&a1, &keys, time()).unwrap();
     assert_eq!((first.seq, first.new, first.image), (1, true, a1.image));
     assert_eq!(
-        shelf.written(),
+        store.written(),
         [
             first.target_path.as_str(),
             "env/dev/log/1.json",
@@ -26,7 +26,7 @@ fn releases_are_counted_by_name() {
             "env/dev/metadata/timestamp.json",
         ]
     );
-    assert_eq!(shelf.files.borrow()[&first.target_path], a1.to_json());
+    assert_eq!(store.files.borrow()[&first.target_path], a1.to_json());
     assert_eq!(env.release(&a2, &keys, time()).unwrap().seq, 2);
     assert_eq!(env.release(&b1, &keys, time()).unwrap().seq, 1);
     // Going back to an earlier image is a release like any other.
@@ -50,7 +50,7 @@ fn releases_are_counted_by_name() {
     );
 
     let custom =
-        &shelf.json("env/dev/metadata/5.targets.json")["signed"]["targets"]["a/2.json"]["custom"];
+        &store.json("env/dev/metadata/5.targets.json")["signed"]["targets"]["a/2.json"]["custom"];
     let expected = serde_json::json!({
         "image": a2.image.to_string(), "env": "dev", "arch": "amd64",
         "seq": 2, "min_seq": 1, "size": 2048, "revoked": [],
@@ -60,11 +60,11 @@ fn releases_are_counted_by_name() {
 
 #[test]
 fn releasing_the_newest_again_writes_nothing() {
-    let (shelf, keys) = (Memory::default(), keys());
-    let mut env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
+    let (store, keys) = (Memory::default(), keys());
+    let mut env = Environment::init(&store, &dev(), &keys, time()).unwrap();
     let image = manifest("a", "one");
     let first = env.release(&image, &keys, time()).unwrap();
-    shelf.written();
+    store.written();
     let again = env.release(&image, &keys, days_later(4)).unwrap();
     assert_eq!(
         again,
@@ -73,7 +73,7 @@ fn releasing_the_newest_again_writes_nothing() {
             ..first
         }
     );
-    assert_eq!(shelf.written(), [""; 0]);
+    assert_eq!(store.written(), [""; 0]);
 
     // The same image, started in another way, is news to a node.
     let changed = Manifest {
@@ -85,11 +85,11 @@ fn releasing_the_newest_again_writes_nothing() {
 
 #[test]
 fn signatures_are_renewed_when_they_are_due() {
-    let (shelf, keys) = (Memory::default(), keys());
-    let mut env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
+    let (store, keys) = (Memory::default(), keys());
+    let mut env = Environment::init(&store, &dev(), &keys, time()).unwrap();
     let image = manifest("a", "one");
     env.release(&image, &keys, time()).unwrap();
-    shelf.written();
+    store.written();
 
     let online = &*keys.online;
     assert_eq!(
@@ -101,7 +101,7 @@ fn signatures_are_renewed_when_they_are_due() {
         ..Renewed::default()
     };
     assert_eq!(env.refresh(online, days_later(5)).unwrap(), timestamp);
-    assert_eq!(shelf.written(), ["env/dev/metadata/timestamp.json"]);
+    assert_eq!(store.written(), ["env/dev/metadata/timestamp.json"]);
     let both = Renewed {
         snapshot: true,
         timestamp: true,
@@ -133,8 +133,8 @@ fn signatures_are_renewed_when_they_are_due() {
 
 #[test]
 fn a_release_that_was_killed_changes_nothing_and_can_be_repeated() {
-    let (shelf, keys) = (Memory::default(), keys());
-    let mut env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
+    let (store, keys) = (Memory::default(), keys());
+    let mut env = Environment::init(&store, &dev(), &keys, time()).unwrap();
     let mut seq = env
         .release(&manifest("a", "zero"), &keys, time())
         .unwrap()
@@ -142,12 +142,12 @@ fn a_release_that_was_killed_changes_nothing_and_can_be_repeated() {
     for fuse in 0..5 {
         let next = manifest("a", &format!("{fuse}"));
         let before = env.releases().unwrap();
-        shelf.fuse.set(Some(fuse));
+        store.fuse.set(Some(fuse));
         let e = env.release(&next, &keys, time()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Store, "after {fuse} writes");
-        shelf.fuse.set(None);
+        store.fuse.set(None);
         // Whoever opens it sees the old release and nothing of the new one.
-        env = Environment::open(&shelf, &dev()).unwrap();
+        env = Environment::open(&store, &dev()).unwrap();
         assert_eq!(env.releases().unwrap(), before, "after {fuse} writes");
         // Another image comes first: the leftovers are overwritten.
         if fuse % 2 == 1 {
@@ -163,9 +163,9 @@ fn a_release_that_was_killed_changes_nothing_and_can_be_repeated() {
 
 #[test]
 fn two_writers_do_not_overwrite_each_other() {
-    let (shelf, keys) = (Memory::default(), keys());
-    let mut one = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
-    let mut two = Environment::open(&shelf, &dev()).unwrap();
+    let (store, keys) = (Memory::default(), keys());
+    let mut one = Environment::init(&store, &dev(), &keys, time()).unwrap();
+    let mut two = Environment::open(&store, &dev()).unwrap();
     assert_eq!(
         one.release(&manifest("a", "one"), &keys, time())
             .unwrap()
@@ -179,7 +179,7 @@ fn two_writers_do_not_overwrite_each_other() {
         2
     );
     assert_eq!(
-        Environment::open(&shelf, &dev())
+        Environment::open(&store, &dev())
             .unwrap()
             .releases()
             .unwrap()
@@ -190,8 +190,8 @@ fn two_writers_do_not_overwrite_each_other() {
 
 #[test]
 fn what_is_revoked_does_not_come_back() {
-    let (shelf, keys) = (Memory::default(), keys());
-    let mut env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
+    let (store, keys) = (Memory::default(), keys());
+    let mut env = Environment::init(&store, &dev(), &keys, time()).unwrap();
     let (bad, good) = (manifest("a", "bad"), manifest("a", "good"));
     env.release(&bad, &keys, time()).unwrap();
     env.release(&good, &keys, time()).unwrap();
@@ -241,14 +241,14 @@ fn what_is_revoked_does_not_come_back() {
 /// Two of two, one file, two people.
 #[test]
 fn a_change_is_passed_from_hand_to_hand() {
-    let shelf = Memory::default();
+    let store = Memory::default();
     let pairs: Vec<_> = (0..4).map(|_| KeyPair::generate().unwrap()).collect();
     let [ann, bob, eve, online] = [0, 1, 2, 3].map(|n| &pairs[n] as &dyn Signer);
     let two = KeySet {
         keys: vec![ann.public(), bob.public()],
         threshold: 2,
     };
-    let founding = RootDraft {
+    let draft = RootDraft {
         root: two.clone(),
         targets: two,
         online: KeySet {
@@ -258,7 +258,7 @@ fn a_change_is_passed_from_hand_to_hand() {
         lifetimes: Lifetimes::default(),
         policy: None,
     };
-    let mut proposal = Environment::draft_init(&dev(), &founding, time()).unwrap();
+    let mut proposal = Environment::draft_init(&dev(), &draft, time()).unwrap();
     let e = Environment::sign_init(&mut proposal, &[eve]).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::WrongKey);
     assert!(e.hint().unwrap().contains(&bob.public().id()), "{e}");
@@ -268,16 +268,16 @@ fn a_change_is_passed_from_hand_to_hand() {
             .unwrap()
             .complete()
     );
-    let e = Environment::publish_root(&shelf, &proposal, &[online], time())
+    let e = Environment::publish_root(&store, &proposal, &[online], time())
         .err()
         .unwrap();
     assert_eq!(e.kind(), ErrorKind::Threshold);
-    assert_eq!(shelf.written(), [""; 0]);
+    assert_eq!(store.written(), [""; 0]);
     // Signed apart, put together.
     Environment::sign_init(&mut copy, &[bob]).unwrap();
     proposal.merge(&copy).unwrap();
     let read = Proposal::from_json(&proposal.to_json().unwrap()).unwrap();
-    let mut env = Environment::publish_root(&shelf, &read, &[online], time()).unwrap();
+    let mut env = Environment::publish_root(&store, &read, &[online], time()).unwrap();
     let known = env.fingerprint();
 
     // The online key and one root key go; killed after each write, and finished.
@@ -301,17 +301,17 @@ fn a_change_is_passed_from_hand_to_hand() {
     );
     let review = env.sign(&mut proposal, &[eve]).unwrap();
     assert!(review.complete(), "{:?}", review.needs);
-    let files = shelf.files.borrow().clone();
+    let files = store.files.borrow().clone();
     for fuse in 0.. {
-        *shelf.files.borrow_mut() = files.clone();
-        shelf.fuse.set(Some(fuse));
-        let done = Environment::publish_root(&shelf, &proposal, &[&next], time());
-        shelf.fuse.set(None);
+        *store.files.borrow_mut() = files.clone();
+        store.fuse.set(Some(fuse));
+        let done = Environment::publish_root(&store, &proposal, &[&next], time());
+        store.fuse.set(None);
         env = match done {
             Ok(env) => env,
             Err(e) => {
                 assert_eq!(e.kind(), ErrorKind::Store, "{e}");
-                Environment::publish_root(&shelf, &proposal, &[&next], time()).unwrap()
+                Environment::publish_root(&store, &proposal, &[&next], time()).unwrap()
             }
         };
         assert_eq!(env.role_keys().unwrap()[0].1, 2);
@@ -329,8 +329,8 @@ fn a_change_is_passed_from_hand_to_hand() {
 /// What a proposal says about itself is not believed.
 #[test]
 fn a_proposal_that_contradicts_itself() {
-    let (shelf, keys) = (Memory::default(), keys());
-    let env = Environment::init(&shelf, &dev(), &keys, time()).unwrap();
+    let (store, keys) = (Memory::default(), keys());
+    let env = Environment::init(&store, &dev(), &keys, time()).unwrap();
     let drafted = env.draft_release(&manifest("a", "one"), &ReleaseOrigin::default(), time());
     let (proposal, _) = drafted.unwrap().unwrap();
     env.review(&proposal).unwrap();
