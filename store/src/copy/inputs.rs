@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use sha2::Digest as _;
 
-use super::{LockedInputs, pipe, sentence};
+use super::failure::sentence;
+use super::pipe;
 use crate::WritableStore;
 use crate::backend::Backend;
 use crate::backend::WritableBackend;
@@ -21,6 +22,10 @@ const PIECE: u64 = 4 << 20;
 
 /// The longest recipe or lock that is read.
 const MAX_TEXT: u64 = 64 << 20;
+
+/// Says which inputs a lock names and how many bytes each has, or why the lock cannot
+/// be read: the format of locks is their writer's.
+pub type LockedInputs<'a> = &'a (dyn Fn(&[u8]) -> Result<Vec<(Sha256, u64)>, String> + Sync);
 
 /// The inputs of an image.
 #[derive(Clone, Debug, Default)]

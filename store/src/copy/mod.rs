@@ -39,6 +39,7 @@
 
 mod attachments;
 mod destination;
+mod failure;
 mod inputs;
 mod packs;
 mod pipe;
@@ -48,8 +49,9 @@ mod walk;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::destination::DestinationIndex;
+use self::failure::{is_damage, sentence};
 use self::inputs::ImageInputs;
-pub use self::inputs::{CopiedInputs, copy_held_inputs, copy_inputs};
+pub use self::inputs::{CopiedInputs, LockedInputs, copy_held_inputs, copy_inputs};
 pub use self::repair::{Repaired, repair};
 use self::walk::{SourceIndex, Walk};
 use crate::WritableStore;
@@ -66,10 +68,6 @@ pub const CHECKPOINT: Duration = Duration::from_secs(10);
 
 /// How often an image begins anew because of a collector.
 const ATTEMPTS: u32 = 5;
-
-/// Says which inputs a lock names and how many bytes each has, or why the lock cannot
-/// be read: the format of locks is their writer's.
-pub type LockedInputs<'a> = &'a (dyn Fn(&[u8]) -> Result<Vec<(Sha256, u64)>, String> + Sync);
 
 /// Copies images between two stores.
 pub struct Copier<'a> {
@@ -527,25 +525,6 @@ impl Job<'_, '_> {
         self.copied.inputs_lacking.extend(moved.lacking);
         Ok(())
     }
-}
-
-/// Whether the source lacks something, or has something else than it should.
-fn is_damage(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Corrupt | ErrorKind::Missing | ErrorKind::Invalid
-    )
-}
-
-/// An error with its causes, in one line.
-fn sentence(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 fn now() -> u64 {

@@ -8,7 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Copied, Copier, LockedInputs, Stage, inputs, is_damage, sentence};
+use super::failure::{is_damage, sentence};
+use super::inputs::{self, LockedInputs};
+use super::{Copied, Copier, Stage};
 use crate::WritableStore;
 use crate::digest::{ImageId, Sha256};
 use crate::error::{Error, Result};

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use base64ct::{Base64Unpadded, Encoding};
 use tar::Header;
 
+use super::error::{broken, refuse};
 use super::pax::{self, Records, last, number};
 use super::source::Source;
 use super::sparse::{Data, Map};
-use super::{broken, refuse};
 use crate::canonical_tar::{self, BLOCK, Change, Changes};
 use crate::error::Result;
 

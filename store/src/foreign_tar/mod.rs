@@ -30,6 +30,7 @@
 //! content, a header for the whole archive that names or sizes one file. Owners
 //! are the numbers, names of users are not looked at.
 
+mod error;
 mod member;
 mod pax;
 mod source;
@@ -40,20 +41,13 @@ mod tree;
 mod tests;
 
 use std::fs::File;
-use std::io::Read;
 
 use self::source::Source;
+pub use self::source::TarInput;
 pub(crate) use self::sparse::{Content, Data};
-use crate::canonical_tar::{Changes, Entry, FileStamp, display};
+pub(crate) use self::tree::PlacedEntry;
+use crate::canonical_tar::{Changes, FileStamp};
 use crate::error::{Error, ErrorKind, Result};
-
-/// The bytes of a tar, not compressed.
-pub enum TarInput<'a> {
-    /// A regular file, read where it lies; nobody may write to it meanwhile.
-    File(File),
-    /// Anything else, read once.
-    Stream(&'a mut dyn Read),
-}
 
 /// A tar that was read: what it has in canonical form, and where its content is.
 #[derive(Debug)]
@@ -63,13 +57,6 @@ pub struct ForeignTar {
     changes: Changes,
     /// What the file was like when it was read, if it is the caller's.
     stamp: Option<FileStamp>,
-}
-
-/// An entry, and where its content is in the file beside it.
-#[derive(Debug)]
-pub(crate) struct PlacedEntry {
-    pub(crate) entry: Entry,
-    pub(crate) data: Data,
 }
 
 impl ForeignTar {
@@ -119,21 +106,4 @@ fn stamp(file: &File) -> Result<FileStamp> {
     Ok(FileStamp::of(&meta.map_err(|error| {
         Error::io("examine", "the archive", error)
     })?))
-}
-
-/// The error for an entry that is refused: its name, why, and where it is.
-fn refuse(path: &[u8], why: &str, offset: u64) -> Error {
-    let shown = if path.is_empty() {
-        "./".to_owned()
-    } else {
-        display(path)
-    };
-    let text = format!("{shown}: {why} (at byte {offset} of the tar)");
-    Error::new(ErrorKind::NotCanonical, text)
-}
-
-/// The error for an archive that is broken where no entry is known.
-fn broken(why: &str, offset: u64) -> Error {
-    let text = format!("{why} (at byte {offset} of the tar)");
-    Error::new(ErrorKind::NotCanonical, text)
 }

@@ -3,9 +3,17 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
-use super::{TarInput, broken};
+use super::error::broken;
 use crate::canonical_tar::{BLOCK, Change, Changes, padding};
 use crate::error::{Error, Result};
+
+/// The bytes of a tar, not compressed.
+pub enum TarInput<'a> {
+    /// A regular file, read where it lies; nobody may write to it meanwhile.
+    File(File),
+    /// Anything else, read once.
+    Stream(&'a mut dyn Read),
+}
 
 /// Bytes that are copied at once.
 const PIECE: usize = 256 << 10;

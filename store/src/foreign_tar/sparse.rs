@@ -6,9 +6,9 @@ use std::os::unix::fs::FileExt;
 
 use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
+use super::error::{broken, refuse};
 use super::pax::{Records, decimal, last, number};
 use super::source::Source;
-use super::{broken, refuse};
 use crate::canonical_tar::BLOCK;
 use crate::error::Result;
 

@@ -3,7 +3,9 @@
 use std::io::Write as _;
 
 use super::*;
-use crate::canonical_tar::{Change, Kind};
+use std::io::Read;
+
+use crate::canonical_tar::{Change, Entry, Kind};
 
 /// A header with a correct checksum.
 fn header(name: &str, flag: u8, size: u64, link: &str) -> Vec<u8> {

@@ -2,11 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::error::refuse;
 use super::member::{Member, MemberKind};
 use super::sparse::Data;
-use super::{PlacedEntry, refuse};
 use crate::canonical_tar::{self, Change, Changes, Entry, Kind, MAX_ENTRIES};
 use crate::error::Result;
+
+/// An entry, and where its content is in the file beside it.
+#[derive(Debug)]
+pub(crate) struct PlacedEntry {
+    pub(crate) entry: Entry,
+    pub(crate) data: Data,
+}
 
 /// Mode of a directory that is in no header.
 const IMPLIED_MODE: u32 = 0o755;

@@ -11,7 +11,7 @@
 //! queue that has run empty can always be filled again.
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -43,7 +43,68 @@ const WEIGHT: usize = 4 << 20;
 /// More workers than this would only fill [`FRAMES`] sooner.
 const WORKERS: usize = 4;
 
-pub(super) fn replay(
+impl Image {
+    /// Hands out the image in order: each entry, and the content of those that
+    /// `want` asks for. Frames are decoded ahead on all cores, every chunk is
+    /// verified, and memory stays below 64 MiB. An error of `each` ends it. When the
+    /// store is far, all of `want` is asked before the first `each`.
+    pub fn replay(
+        &self,
+        want: &mut dyn FnMut(&Entry) -> bool,
+        each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let none = |_: &ChunkRef| false;
+        if !self.source.backend().is_remote() {
+            return replay(self, want, &none, each);
+        }
+        let mut wanted = self.announce(want, &none)?.into_iter();
+        replay(
+            self,
+            &mut |_| wanted.next().unwrap_or_default(),
+            &none,
+            each,
+        )
+    }
+
+    /// As [`replay`](Self::replay) of everything, but for the chunks that `have` names:
+    /// they are neither fetched nor decoded, and come as [`ReplayEvent::Known`].
+    pub fn replay_without(
+        &self,
+        have: &dyn Fn(&ChunkRef) -> bool,
+        each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if self.source.backend().is_remote() {
+            self.announce(&mut |_| true, have)?;
+        }
+        replay(self, &mut |_| true, have, each)
+    }
+
+    /// Tells the backend which frames will be needed, and returns which entries are
+    /// wanted. The layout is read once more for that, which costs no request.
+    fn announce(
+        &self,
+        want: &mut dyn FnMut(&Entry) -> bool,
+        have: &dyn Fn(&ChunkRef) -> bool,
+    ) -> Result<Vec<bool>> {
+        let (mut entries, mut frames) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for item in self.entries()? {
+            let (entry, chunks) = item?;
+            let wanted = want(&entry);
+            entries.push(wanted);
+            for chunk in chunks.iter().filter(|chunk| wanted && !have(chunk)) {
+                let place = self.find(chunk)?;
+                if seen.insert(place.frame_id()) {
+                    frames.push(place.wanted());
+                }
+            }
+        }
+        self.source.backend().prefetch(frames);
+        Ok(entries)
+    }
+}
+
+fn replay(
     image: &Image,
     want: &mut dyn FnMut(&Entry) -> bool,
     have: &dyn Fn(&ChunkRef) -> bool,

@@ -9,6 +9,8 @@
 
 mod strict;
 
+pub use self::strict::SCHEMA;
+
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
@@ -19,8 +21,8 @@ use crate::digest::{Blake3, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ImageName;
 
-/// The schema that this crate reads and writes.
-pub const SCHEMA: u32 = 1;
+/// The most entries of an image; see [`crate::canonical_tar`].
+const MAX_LIST: usize = crate::canonical_tar::MAX_ENTRIES as usize;
 
 /// The longest document that is read at all.
 pub const MAX_BYTES: u64 = 32 << 20;
@@ -203,7 +205,7 @@ impl Manifest {
         strict::check_schema(json)?;
         let manifest: Self = serde_json::from_slice(json)
             .map_err(|error| Error::corrupt("the manifest", &error).with_source(error))?;
-        strict::check(&manifest).map_err(|why| Error::corrupt("the manifest", why))?;
+        check(&manifest).map_err(|why| Error::corrupt("the manifest", why))?;
         Ok(manifest)
     }
 
@@ -278,6 +280,44 @@ impl XattrEntry {
             name: String::from_utf8_lossy(name).into_owned(),
             value_hex: crate::digest::hex(value),
         })
+    }
+}
+
+/// Checks what the types cannot express: values that are well-formed but cannot be
+/// true. The error says why.
+fn check(manifest: &Manifest) -> Result<(), String> {
+    let layout = &manifest.layout;
+    let total: u64 = layout
+        .chunks
+        .iter()
+        .map(|chunk| u64::from(chunk.len()))
+        .sum();
+    if total != layout.size {
+        return Err(format!(
+            "the layout has {} bytes, but its chunks have {total}",
+            layout.size
+        ));
+    }
+    if manifest.entries == 0 || manifest.entries > crate::canonical_tar::MAX_ENTRIES {
+        return Err(format!(
+            "an image of {} entries cannot be",
+            manifest.entries
+        ));
+    }
+    // One header block for each entry and two blocks at the end.
+    if !manifest.size.is_multiple_of(512) || manifest.size / 512 < manifest.entries + 2 {
+        return Err(format!("a tar of {} bytes cannot be", manifest.size));
+    }
+    let lists = [
+        ("packages", manifest.packages.len()),
+        ("wheels", manifest.wheels.len()),
+        ("users", manifest.users.len()),
+        ("setuid", manifest.setuid.len()),
+        ("xattrs", manifest.xattrs.len()),
+    ];
+    match lists.iter().find(|(_, len)| *len > MAX_LIST) {
+        Some((name, _)) => Err(format!("`{name}` has more than {MAX_LIST} items")),
+        None => Ok(()),
     }
 }
 

@@ -28,8 +28,6 @@ use crate::backend::local::LocalBackend;
 use crate::backend::s3::S3Backend;
 use crate::backend::{Guard, WritableBackend};
 use crate::build_log::BuildLog;
-use crate::canonical_tar;
-use crate::canonical_tar::Changes;
 use crate::catalogue::{self, Catalogue};
 use crate::digest::ImageId;
 use crate::error::{Error, ErrorKind, Result};
@@ -239,51 +237,10 @@ impl WritableStore {
         self.put(&key, &log.encode()?)
     }
 
-    /// Stores the tree at `tree` as an image.
-    ///
-    /// The tree is read once. Chunks that the store lacks are written, durably, and
-    /// at the end the image is read back from the store, expanded, and compared
-    /// with the digest of the tar that the tree was hashed to. The image becomes
-    /// visible only with its manifest ([`WritableStore::put_manifest`]).
-    ///
-    /// Nothing else may be mounted inside the tree, and nobody may write to it.
-    pub fn publish_tree(
-        &self,
-        tree: &Path,
-        epoch: u64,
-        progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Published> {
-        let scanned = canonical_tar::scan(tree, epoch)?;
-        publish::publish(self, &publish::Files { tree, scanned }, progress)
-    }
-
-    /// The same for a tree that comes from elsewhere: what no image can have is
-    /// left out and noted. Times later than `epoch`, if there is one, become it.
-    pub fn publish_foreign_tree(
-        &self,
-        tree: &Path,
-        epoch: Option<u64>,
-        progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<(Published, Changes)> {
-        let mut changes = Changes::default();
-        let scanned = canonical_tar::scan_lenient(tree, epoch, &mut changes)?;
-        let published = publish::publish(self, &publish::Files { tree, scanned }, progress)?;
-        Ok((published, changes))
-    }
-
     /// Reads a tar of any dialect, so that it can be published. Its content is kept
     /// on a disk until then, in a file without a name, unless the tar is a plain
     /// file itself.
     pub fn read_tar(&self, tar: TarInput<'_>, epoch: Option<u64>) -> Result<ForeignTar> {
         ForeignTar::read(tar, self.place.scratch()?, epoch)
-    }
-
-    /// Stores a tar as an image, as [`WritableStore::publish_tree`] does a tree.
-    pub fn publish_tar(
-        &self,
-        tar: &ForeignTar,
-        progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Published> {
-        publish::publish(self, tar, progress)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::references::PackReferences;
 use super::objects::CheckedImage;
 use super::packs::State;
-use super::{AffectedImage, Meter, Report};
+use super::report::{AffectedImage, Meter, Report};
 use crate::backend::ListableBackend;
 use crate::canonical_tar;
 use crate::digest::ImageId;

@@ -21,102 +21,20 @@ mod images;
 mod objects;
 mod packs;
 mod quarantine;
+mod report;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 
 use super::gc::{LOCK, LockReader, busy};
 use super::references::PackReferences;
-use super::stats::Amount;
 use crate::backend::ListableBackend;
-use crate::digest::{Blake3, ImageId};
 use crate::error::Result;
-use crate::name::ImageName;
 use crate::store::{INPUTS, Store};
 
 pub use self::quarantine::{Quarantined, quarantine};
-
-/// An object that is not what it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// Its key.
-    pub key: String,
-    /// What is wrong with it.
-    pub why: String,
-}
-
-/// An image that damage has reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AffectedImage {
-    /// The image.
-    pub image: ImageId,
-    /// Its name, if that can be read.
-    pub name: Option<ImageName>,
-    /// Where it is released, as `ENV/NAME SEQ`.
-    pub released: Vec<String>,
-    /// What is wrong with it.
-    pub why: String,
-    /// Its entries that cannot be had, the first of them.
-    pub entries: Vec<String>,
-    /// How many more there are.
-    pub more: u64,
-    /// Whether the image itself is whole, and only an input of its build is not.
-    pub whole: bool,
-}
-
-/// What a check found.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Objects that are damaged or missing.
-    pub damage: Vec<Damage>,
-    /// The images that this hurts.
-    pub affected: Vec<AffectedImage>,
-    /// Images that could not be built again, for want of so many inputs.
-    pub unbuildable: Vec<(ImageId, u64)>,
-    /// Objects that a killed writer or collector left, harmless.
-    pub strays: Vec<String>,
-    /// Images that were checked.
-    pub images: u64,
-    /// Packs that were checked.
-    pub packs: Amount,
-    /// Inputs that were checked.
-    pub inputs: Amount,
-    /// Environments that were checked.
-    pub environments: u64,
-    /// Chunks of packs that are not what they should be.
-    bad: BTreeMap<Blake3, Vec<bool>>,
-}
-
-impl Report {
-    /// Whether nothing is damaged.
-    pub fn is_clean(&self) -> bool {
-        self.damage.is_empty() && self.affected.is_empty()
-    }
-}
-
-/// How far a check is, in bytes that were gone through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes so far.
-    pub done: u64,
-    /// Bytes of all.
-    pub total: u64,
-}
-
-/// Adds up what several threads have done.
-struct Meter<'a> {
-    done: AtomicU64,
-    total: u64,
-    watch: &'a (dyn Fn(Progress) + Sync),
-}
-
-impl Meter<'_> {
-    fn add(&self, bytes: u64) {
-        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let total = self.total.max(done);
-        (self.watch)(Progress { done, total });
-    }
-}
+use self::report::Meter;
+pub use self::report::{AffectedImage, Damage, Progress, Report};
 
 /// Checks a store; reads only. Publications may go on beside it, collectors not.
 pub fn fsck(

@@ -6,7 +6,7 @@ use sha2::Digest as _;
 
 use super::super::roots::{environments, released};
 use super::super::{deltas, pins};
-use super::{AffectedImage, Damage, Meter, Report};
+use super::report::{AffectedImage, Damage, Meter, Report};
 use crate::attest;
 use crate::backend::{ListableBackend, ObjectMeta};
 use crate::build_log::{self, BuildLog};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::references::PackReferences;
-use super::{Damage, Meter, Report};
+use super::report::{Damage, Meter, Report};
 use crate::backend::ListableBackend;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::gc::{LOCK, busy};
 use super::super::references::PackReferences;
 use super::super::repack::rewrite;
-use super::Report;
+use super::report::Report;
 use crate::backend::WritableBackend;
 use crate::digest::Blake3;
 use crate::error::Result;

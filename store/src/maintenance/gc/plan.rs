@@ -3,8 +3,9 @@
 use std::cell::Cell;
 
 use super::super::deltas::StoredDelta;
+use super::collector::Collector;
 use super::mark::Marking;
-use super::{Collector, Fragmented, KeptImage, Plan, Removed, Unreferenced};
+use super::report::{Fragmented, KeptImage, Plan, Removed, Unreferenced};
 use crate::attest;
 use crate::backend::ObjectMeta;
 use crate::build_log::BuildLog;

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 
 use super::super::references::Pack;
 use super::super::repack::rewrite;
+use super::collector::Collector;
+use super::hints;
 use super::mark::Marking;
+use super::report::{Collected, Removed, Stage};
 use super::sweep::Gate;
-use super::{Collected, Collector, Removed, Stage, hints};
 use crate::backend::WritableBackend;
 use crate::digest::Blake3;
 use crate::error::Result;

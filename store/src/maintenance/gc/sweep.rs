@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use super::super::roots::KeepReason;
+use super::collector::Collector;
+use super::hints;
 use super::mark::Marking;
 use super::plan::Removable;
-use super::{Collected, Collector, Removed, hints};
+use super::report::{Collected, Removed};
 use crate::backend::{ETag, Guard, ObjectMeta, WritableBackend, Writers};
 use crate::delta;
 use crate::error::Result;

@@ -20,19 +20,19 @@ mod frames;
 mod source;
 mod tar_hasher;
 
-use std::collections::BTreeSet;
+use std::path::Path;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use self::frames::{Lane, Packer};
-pub(super) use self::source::Files;
-use self::source::Source;
+use self::frames::{Lane, Packed, Packer};
+use self::source::{Files, Source};
 use self::tar_hasher::TarHasher;
-use crate::canonical_tar::{self, END, Entry, HeaderReader, Kind, padding};
+use crate::canonical_tar::{self, Changes, END, Entry, HeaderReader, Kind, padding};
 use crate::chunk::ChunkRef;
 use crate::chunker;
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
+use crate::foreign_tar::ForeignTar;
 use crate::hint::Hint;
 use crate::image::{Image, Locations, read_index};
 use crate::layout;
@@ -98,7 +98,50 @@ pub struct Published {
 /// How often a publication begins anew because of a collector.
 const ATTEMPTS: u32 = 5;
 
-pub(super) fn publish(
+impl WritableStore {
+    /// Stores the tree at `tree` as an image.
+    ///
+    /// The tree is read once. Chunks that the store lacks are written, durably, and
+    /// at the end the image is read back from the store, expanded, and compared
+    /// with the digest of the tar that the tree was hashed to. The image becomes
+    /// visible only with its manifest ([`WritableStore::put_manifest`]).
+    ///
+    /// Nothing else may be mounted inside the tree, and nobody may write to it.
+    pub fn publish_tree(
+        &self,
+        tree: &Path,
+        epoch: u64,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Published> {
+        let scanned = canonical_tar::scan(tree, epoch)?;
+        publish(self, &Files { tree, scanned }, progress)
+    }
+
+    /// The same for a tree that comes from elsewhere: what no image can have is
+    /// left out and noted. Times later than `epoch`, if there is one, become it.
+    pub fn publish_foreign_tree(
+        &self,
+        tree: &Path,
+        epoch: Option<u64>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Published, Changes)> {
+        let mut changes = Changes::default();
+        let scanned = canonical_tar::scan_lenient(tree, epoch, &mut changes)?;
+        let published = publish(self, &Files { tree, scanned }, progress)?;
+        Ok((published, changes))
+    }
+
+    /// Stores a tar as an image, as [`WritableStore::publish_tree`] does a tree.
+    pub fn publish_tar(
+        &self,
+        tar: &ForeignTar,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Published> {
+        publish(self, tar, progress)
+    }
+}
+
+fn publish(
     store: &WritableStore,
     source: &impl Source,
     progress: &(dyn Fn(Progress) + Sync),
@@ -171,14 +214,6 @@ fn known_chunks(store: &WritableStore) -> Result<Locations> {
     });
     known.add(indexes.into_iter().flatten());
     Ok(known)
-}
-
-/// What the producer leaves behind.
-struct Packed {
-    layout: LayoutRef,
-    packs: BTreeSet<Blake3>,
-    chunks_new: u64,
-    chunks_total: u64,
 }
 
 /// Runs the pipeline.
