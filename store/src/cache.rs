@@ -1,4 +1,4 @@
-//! What the reader of a far store has kept of it.
+//! The cache of a reader: what it keeps of a store on a network.
 //!
 //! A version of an image shares most of its layout with the one before, and most of the
 //! packs that it is in. Whoever follows an image from version to version keeps the
@@ -19,7 +19,7 @@ pub trait Cache: Send + Sync {
     /// The bytes that were kept under a name, or others.
     fn get(&self, name: &str) -> Option<Vec<u8>>;
 
-    /// Keeps bytes if it can.
+    /// Stores bytes under a name, if it can.
     fn put(&self, name: &str, bytes: &[u8]);
 
     /// How many bytes `take` would give.

@@ -49,7 +49,7 @@ pub struct ExportInfo {
     pub environment: EnvName,
     /// Under which name.
     pub name: ImageName,
-    /// As which release of that name.
+    /// The number of the release of that name.
     pub seq: u64,
     /// The Debian architecture.
     pub arch: String,

@@ -1,4 +1,4 @@
-//! A store, read.
+//! Reading a store.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -48,7 +48,7 @@ impl Store {
         Self::open_shared(backend.into())
     }
 
-    /// The same on a backend that others use as well.
+    /// Opens the store on a backend that is shared.
     pub fn open_shared(backend: Arc<dyn Backend>) -> Result<Self> {
         let foreign = |why: String| Err(Error::new(ErrorKind::Foreign, why));
         let place = backend.describe();
@@ -76,7 +76,7 @@ impl Store {
         }
     }
 
-    /// The same store, whose `cache` keeps what further versions of an image share.
+    /// Adds a cache, which keeps what further versions of an image share.
     #[must_use]
     pub fn with_cache(self, cache: Arc<dyn Cache>) -> Self {
         Self {
@@ -129,7 +129,7 @@ impl Store {
         })
     }
 
-    /// Every image here, the newest first. Where the place cannot list, every image
+    /// Every image here, the newest first. Where the backend cannot list, every image
     /// of its catalogue.
     pub fn images(&self) -> Result<Vec<ListedImage>> {
         let Some(ids) = self.ids()? else {
@@ -207,7 +207,7 @@ impl Store {
         }
     }
 
-    /// Says that these inputs, with their sizes, are going to be read.
+    /// Announces that these inputs, with their sizes, are going to be read.
     pub fn prefetch_inputs(&self, inputs: impl IntoIterator<Item = (Sha256, u64)>) {
         let wanted = inputs.into_iter().map(|(digest, size)| ObjectRange {
             key: input_key(&digest),
@@ -257,7 +257,7 @@ impl Store {
         self.verify_with(manifest, None, &mut |_| {})
     }
 
-    /// The same, telling `witness` which frames were decoded and `each` how many
+    /// Verifies an image, recording in `witness` which frames were decoded, and in `each` how many
     /// bytes of the tar came by.
     pub(crate) fn verify_with(
         &self,

@@ -1,4 +1,5 @@
-//! Who asks, and where: as AWS's own programs find it.
+//! Settings of AWS: credentials, region and endpoint, from where AWS's own programs
+//! have them.
 //!
 //! | what | from, the first that is there |
 //! |---|---|
@@ -33,7 +34,7 @@ pub(crate) struct AwsSettings {
     config_file: Option<PathBuf>,
 }
 
-/// Who asks, and where.
+/// An account: credentials, region and endpoint.
 pub(super) struct Account {
     pub(super) credentials: Credentials,
     pub(super) region: String,
@@ -42,7 +43,7 @@ pub(super) struct Account {
 }
 
 impl AwsSettings {
-    /// Takes what variables say; files are read when they are needed.
+    /// Reads environment variables; files are read when they are needed.
     pub(crate) fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let get = |name: &str| {
             variable(name)

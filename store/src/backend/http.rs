@@ -1,4 +1,4 @@
-//! A store on a web server, read only.
+//! Web servers as backends, read only.
 //!
 //! Any server that serves the files of a store's directory will do. What it must
 //! know is GET; with ranges (RFC 9110, 14) it serves better. Nothing that it says
@@ -24,7 +24,7 @@ use super::prefetch::Prefetch;
 use super::{Backend, ObjectRange, Traffic};
 use crate::error::Result;
 
-/// A store in a folder of a web server.
+/// A folder of a web server as a backend.
 pub struct HttpBackend {
     prefetch: Prefetch,
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::error::{ErrorKind, Result};
 
-/// The read side of a place that holds a store.
+/// A source of objects and ranges of objects.
 pub trait Backend: Send + Sync {
     /// The whole object, or `None` when there is none of that name. An object
     /// longer than `limit` bytes is an error, found before it is read in full.
@@ -14,30 +14,29 @@ pub trait Backend: Send + Sync {
     fn get_range(&self, key: &str, offset: u64, len: u64) -> Result<Vec<u8>>;
 
     /// The keys directly below `prefix` (which ends in `/`), sorted, or `None`
-    /// where the place cannot list.
+    /// where the backend cannot list.
     fn list(&self, prefix: &str) -> Result<Option<Vec<String>>>;
 
-    /// The place in words that a person recognises: a path or URL, without a
-    /// password.
+    /// The name that a person recognises: a path or URL, without a password.
     fn describe(&self) -> String;
 
-    /// Whether every request takes so long that readers should say beforehand what
-    /// they will ask for.
+    /// Whether every request is a round trip, so that readers should
+    /// [`prefetch`](Self::prefetch).
     fn is_remote(&self) -> bool {
         false
     }
 
-    /// What a reader is about to ask for, in this order. Nothing depends on it but
-    /// the time that the requests will take.
+    /// Announces what a reader is about to ask for, in this order. It only saves time:
+    /// requests are answered without it as well.
     fn prefetch(&self, _wanted: Vec<ObjectRange>) {}
 
-    /// What came for these bytes was not what it should be. True if asking once
-    /// more can bring something else; the next request then goes past all caches.
+    /// Drops what is cached of these bytes, which were not what they should be. True if
+    /// asking once more can bring others; the next request then goes past all caches.
     fn invalidate(&self, _key: &str, _range: Range<u64>) -> bool {
         false
     }
 
-    /// What was asked so far, where that is worth counting.
+    /// Counts of the requests so far; `None` for a backend without requests.
     fn traffic(&self) -> Option<Traffic> {
         None
     }

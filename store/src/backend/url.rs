@@ -1,7 +1,7 @@
-//! Where a store is, as people write it: `PATH`, `file:///PATH`, `https://HOST/PATH`,
+//! The URL of a store: `PATH`, `file:///PATH`, `https://HOST/PATH`,
 //! `s3://BUCKET/PREFIX`.
 //!
-//! A place may carry a password. It is shown without; only [`StoreUrl::secret`] gives
+//! A URL may carry a password. It is shown without; only [`StoreUrl::secret`] gives
 //! the whole text, for a file that nobody else can read.
 
 use std::fmt;
@@ -22,7 +22,7 @@ use super::{ClientOptions, HttpBackend, HttpUrl};
 use crate::backend::s3::{self, BucketUrl};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The place of a store.
+/// The URL of a store, or the path of its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreUrl {
@@ -37,7 +37,7 @@ pub enum StoreUrl {
 }
 
 impl StoreUrl {
-    /// The directory, if the place is one.
+    /// The directory, if the store is in one.
     pub fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) => Some(path),
@@ -48,7 +48,7 @@ impl StoreUrl {
         }
     }
 
-    /// The text that this place was parsed from, its password included.
+    /// The text that this URL was parsed from, its password included.
     pub fn with_password(&self) -> String {
         match self {
             Self::Directory(path) => path.display().to_string(),
@@ -59,7 +59,7 @@ impl StoreUrl {
         }
     }
 
-    /// The read side of the store at this place.
+    /// Opens the backend that the URL names, for reading.
     #[cfg(feature = "http")]
     pub fn open(&self, access: &ClientOptions) -> Result<Box<dyn Backend>> {
         Ok(match self {
@@ -73,7 +73,7 @@ impl StoreUrl {
 
 #[cfg(all(feature = "http", feature = "write"))]
 impl StoreUrl {
-    /// The store at this place, to be looked over as a whole; nothing is written.
+    /// Opens the backend that the URL names, for listing all of it; nothing is written.
     pub fn open_listable(&self, access: &ClientOptions) -> Result<Arc<dyn ListableBackend>> {
         match self {
             Self::Directory(path) => Ok(Arc::new(LocalReader::open(path)?)),

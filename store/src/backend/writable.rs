@@ -1,9 +1,9 @@
-//! What writing a store asks of the place that holds it.
+//! The write side of a backend: what publishing, garbage collection and fsck need.
 //!
-//! Publishing, collecting garbage and checking are written once, on the two traits
+//! Publishing, garbage collection and fsck are written once, on the two traits
 //! here, so that they work on a directory and on an object store alike. The traits
 //! ask for no rename of finished objects, no lock that a kernel would drop, no
-//! clock of ours: an object store has none of these. What they do ask for beside
+//! local clock: an object store has none of these. What they do ask for beside
 //! reading is putting (always whole objects), putting only where nothing is,
 //! replacing only what was seen, removing, and listing with sizes and times.
 //!
@@ -20,27 +20,27 @@ use std::fs::File;
 use crate::backend::Backend;
 use crate::error::Result;
 
-/// Something that is kept until this is dropped.
+/// A lock or lease, which ends when this is dropped.
 pub type Guard = Box<dyn Any + Send>;
 
-/// An object, as its place lists it.
+/// Key, size, time and version of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// Its key.
     pub key: String,
     /// Its bytes.
     pub size: u64,
-    /// When it was written, in seconds since 1970 by the place's own clock.
+    /// The time it was written, in seconds since 1970 by the backend's own clock.
     pub modified: u64,
-    /// Which of the objects that were ever under this key it is.
+    /// The version: which of the objects that were ever under this key it is.
     pub version: ETag,
 }
 
-/// Tells an object from one that replaced it: what HTTP calls an entity tag.
+/// An entity tag (RFC 9110, 8.8.3): tells an object from one that replaced it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ETag(pub String);
 
-/// What writers say while they live.
+/// The writers whose leases are valid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writers {
     /// How many there are.
@@ -51,14 +51,14 @@ pub struct Writers {
     pub leftover: u64,
 }
 
-/// A place that can be looked over as a whole.
+/// A backend that can list all that it has.
 pub trait ListableBackend: Backend {
-    /// All objects whose keys begin with `prefix` (a folder with its `/`), however
+    /// Lists all objects whose keys begin with `prefix` (a folder with its `/`), however
     /// deep, sorted by key. Each object that was there before the call and still
     /// is after it is among them.
     fn list_all(&self, prefix: &str) -> Result<Vec<ObjectMeta>>;
 
-    /// The time by the clock that [`ObjectMeta::modified`] comes from, in seconds since
+    /// Returns the time by the clock that [`ObjectMeta::modified`] comes from, in seconds since
     /// 1970.
     fn now(&self) -> Result<u64>;
 
@@ -71,8 +71,8 @@ pub trait ListableBackend: Backend {
     fn writers(&self) -> Result<Writers>;
 }
 
-/// A place that can be written. Having one is being a writer there: what it holds
-/// is released when it is dropped, and at the latest when its process dies.
+/// A backend that can be written. Whoever has one open is a writer with a lease: what
+/// it holds is released when it is dropped, at the latest when its process dies.
 pub trait WritableBackend: ListableBackend {
     /// Puts an object where there may be another. Readers see the old or the new.
     /// Durable when it returns, its name included.
@@ -110,7 +110,7 @@ pub trait WritableBackend: ListableBackend {
     /// has the gate.
     fn hold(&self, keys: &[String]) -> Result<Vec<bool>>;
 
-    /// Says that nothing that is held was given up: [`ErrorKind::Busy`] if this
+    /// Confirms that nothing that is held was given up: [`ErrorKind::Busy`] if this
     /// writer stood still for so long that others took it for dead. Asked after a
     /// name was given to what is held, the answer is final.
     ///
@@ -153,7 +153,7 @@ pub trait ObjectWriter: Send {
     /// Appends bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// Lets the place begin to make durable what it has so far.
+    /// Starts to make durable what was written so far.
     fn flush(&mut self) -> Result<()>;
 
     /// Gives the object its name; its bytes are durable then. The name is after

@@ -28,11 +28,11 @@ pub(super) struct DestinationIndex {
 impl DestinationIndex {
     /// Looks a store over. An index that is damaged, or whose pack is not there in
     /// full, counts for nothing: its chunks come once more.
-    pub(super) fn read(place: &dyn ListableBackend) -> Result<Self> {
+    pub(super) fn read(backend: &dyn ListableBackend) -> Result<Self> {
         let mut known = Self::default();
         let mut sizes = HashMap::new();
         let mut packs = Vec::new();
-        for object in place.list_all(pack::FOLDER)? {
+        for object in backend.list_all(pack::FOLDER)? {
             if let Some(pack) = pack::parse_pack_key(&object.key) {
                 sizes.insert(pack, object.size);
             } else if let Some(pack) = pack::parse_index_key(&object.key) {
@@ -41,7 +41,7 @@ impl DestinationIndex {
         }
         packs.retain(|pack| sizes.contains_key(pack));
         let read = |(): &mut (), pack: &Blake3| {
-            let index = read_index(place, None, pack).ok().flatten();
+            let index = read_index(backend, None, pack).ok().flatten();
             Ok(index.filter(|index| sizes.get(pack) == Some(&index.pack_size())))
         };
         let mut indexes = Vec::new();
@@ -56,7 +56,7 @@ impl DestinationIndex {
             },
         )?;
         known.add(indexes);
-        let inputs = place.list_all(INPUTS)?.into_iter();
+        let inputs = backend.list_all(INPUTS)?.into_iter();
         let digest = |key: String| Sha256::from_hex(&key[INPUTS.len()..]).ok();
         known.inputs = inputs.filter_map(|object| digest(object.key)).collect();
         Ok(known)

@@ -23,8 +23,8 @@ const PIECE: u64 = 4 << 20;
 /// The longest recipe or lock that is read.
 const MAX_TEXT: u64 = 64 << 20;
 
-/// Says which inputs a lock names and how many bytes each has, or why the lock cannot
-/// be read: the format of locks is their writer's.
+/// A parser of locks: returns the inputs that one names and the bytes of each, or why
+/// it cannot be read. The format of locks is the builder's.
 pub type LockedInputs<'a> = &'a (dyn Fn(&[u8]) -> Result<Vec<(Sha256, u64)>, String> + Sync);
 
 /// The inputs of an image.
@@ -58,7 +58,7 @@ pub struct CopiedInputs {
     pub lacking: Vec<(Sha256, String)>,
 }
 
-/// Takes inputs, each with its size, as far as `from` has them and `to` does not.
+/// Copies inputs, each with its size, as far as `from` has them and `to` does not.
 /// Each is compared with its digest before it is there.
 pub fn copy_inputs(
     from: &Store,
@@ -73,8 +73,8 @@ pub fn copy_inputs(
     copy(from, to.backend(), &wanted, each)
 }
 
-/// The same from a store that can be written: what it has is held there as well, and
-/// one list says what it has not.
+/// Copies inputs from a store that can be written: what it has is held there as well,
+/// and one listing shows what it lacks.
 pub fn copy_held_inputs(
     from: &WritableStore,
     to: &WritableStore,

@@ -1,4 +1,4 @@
-//! Deltas: what a machine that has one image lacks of another, made small.
+//! Deltas: what a machine that has one image lacks of another, compressed against it.
 //!
 //! A delta belongs to a pair of images. It holds every chunk that the second one
 //! has and the first one has not, once, compressed against content of the first one

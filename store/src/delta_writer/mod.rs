@@ -1,4 +1,4 @@
-//! Making a delta: [`make`] reads like it.
+//! The writer of deltas. [`create`] reads like this:
 //!
 //! ```text
 //! survey FROM -> walk TO -> frames -> read their content -> zstd, all cores -> file

@@ -1,4 +1,4 @@
-//! One image of a store, read.
+//! Reading an image of a store.
 //!
 //! An image is read through three questions. What is in it? Its layout says, whose
 //! chunks the manifest names. Where is a chunk? The indexes of the packs that the
@@ -52,7 +52,7 @@ pub struct Image {
     /// The frame that was decoded last, for readers who ask for one chunk after
     /// another, and the decoder.
     recent: Mutex<Recent>,
-    /// Who wants to know which frames were decoded.
+    /// The set that records which frames were decoded.
     witness: Option<Arc<DecodedFrames>>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct FetchCost {
     pub(crate) fresh: u64,
 }
 
-/// A part of an image, as [`Image::replay`] hands it out.
+/// An event of [`Image::replay`]: an entry, or content of the entry before.
 #[derive(Debug)]
 pub enum ReplayEvent<'a> {
     /// The next entry, and the exact bytes of its header.

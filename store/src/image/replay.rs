@@ -44,10 +44,10 @@ const WEIGHT: usize = 4 << 20;
 const WORKERS: usize = 4;
 
 impl Image {
-    /// Hands out the image in order: each entry, and the content of those that
+    /// Replays the image in order: each entry, and the content of those that
     /// `want` asks for. Frames are decoded ahead on all cores, every chunk is
     /// verified, and memory stays below 64 MiB. An error of `each` ends it. When the
-    /// store is far, all of `want` is asked before the first `each`.
+    /// store is remote, all of `want` is asked before the first `each`.
     pub fn replay(
         &self,
         want: &mut dyn FnMut(&Entry) -> bool,
@@ -66,7 +66,7 @@ impl Image {
         )
     }
 
-    /// As [`replay`](Self::replay) of everything, but for the chunks that `have` names:
+    /// Replays the image without the chunks that `have` names:
     /// they are neither fetched nor decoded, and come as [`ReplayEvent::Known`].
     pub fn replay_without(
         &self,

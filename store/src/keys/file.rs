@@ -50,7 +50,7 @@ impl KeyFile {
         Ok(pair)
     }
 
-    /// The same, encrypted with a passphrase.
+    /// Creates the key file, encrypted with a passphrase.
     pub fn create_encrypted(&self, passphrase: &str) -> Result<KeyPair> {
         if passphrase.is_empty() {
             return Err(Error::new(ErrorKind::Passphrase, "the passphrase is empty"));
@@ -70,7 +70,7 @@ impl KeyFile {
         })
     }
 
-    /// The same; `passphrase` is asked for if the key is encrypted.
+    /// Loads the key; `passphrase` is asked for if the file is encrypted.
     pub fn load_with(&self, passphrase: &mut dyn FnMut() -> Result<String>) -> Result<KeyPair> {
         let pem = self.read()?;
         let pair = if is_encrypted(&pem) {

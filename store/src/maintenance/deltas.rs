@@ -19,8 +19,8 @@ pub(super) struct StoredDelta {
 }
 
 /// All deltas and descriptions of a store.
-pub(super) fn list(place: &dyn ListableBackend) -> Result<Vec<StoredDelta>> {
-    let objects = place.list_all(FOLDER)?;
+pub(super) fn list(backend: &dyn ListableBackend) -> Result<Vec<StoredDelta>> {
+    let objects = backend.list_all(FOLDER)?;
     let mut of_delta: BTreeMap<Blake3, BTreeSet<_>> = BTreeMap::new();
     let mut of_pair: BTreeMap<&str, (ImageId, ImageId)> = BTreeMap::new();
     for object in &objects {
@@ -28,7 +28,7 @@ pub(super) fn list(place: &dyn ListableBackend) -> Result<Vec<StoredDelta>> {
             continue;
         };
         // A damaged description is of no use to anybody.
-        if let Some(pair) = describe(place, &object.key)?
+        if let Some(pair) = describe(backend, &object.key)?
             && (pair.from, pair.to) == ends
         {
             of_delta.entry(pair.delta).or_default().insert(ends);
@@ -50,8 +50,8 @@ pub(super) fn list(place: &dyn ListableBackend) -> Result<Vec<StoredDelta>> {
 }
 
 /// The description with this key, if it can be read.
-fn describe(place: &dyn ListableBackend, key: &str) -> Result<Option<DeltaInfo>> {
-    let json = match place.get(key, pair_limit()) {
+fn describe(backend: &dyn ListableBackend, key: &str) -> Result<Option<DeltaInfo>> {
+    let json = match backend.get(key, pair_limit()) {
         Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(None),
         other => other?,
     };
@@ -60,13 +60,13 @@ fn describe(place: &dyn ListableBackend, key: &str) -> Result<Option<DeltaInfo>>
 
 /// Why an object below `deltas/` is not what it should be; `None` if it is.
 pub(super) fn check(
-    place: &dyn ListableBackend,
+    backend: &dyn ListableBackend,
     object: &ObjectMeta,
     quick: bool,
 ) -> Option<String> {
     if let Some(ends) = parse_pair_key(&object.key) {
         let read = || {
-            let json = place.get(&object.key, pair_limit())?;
+            let json = backend.get(&object.key, pair_limit())?;
             let pair = json.map(|json| DeltaInfo::from_json(&json)).transpose()?;
             match pair {
                 Some(pair) if (pair.from, pair.to) != ends => Err(Error::corrupt(
@@ -82,7 +82,7 @@ pub(super) fn check(
     let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
     while offset < object.size {
         let len = (object.size - offset).min(PIECE);
-        match place.get_range(&object.key, offset, len) {
+        match backend.get_range(&object.key, offset, len) {
             Ok(bytes) => hasher.update(&bytes),
             Err(error) => return Some(error.to_string()),
         };

@@ -1,4 +1,4 @@
-//! The census: every chunk of every pack, and whose it is.
+//! References to the chunks of every pack, and which images they come from.
 //!
 //! A chunk that two packs have is counted where it is in the larger one; the other
 //! copy is nobody's. A mark takes four bytes, so with its place in the index a
@@ -15,12 +15,12 @@ use crate::store::Store;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whose a chunk is: nobody's, one owner's, or several owners'; and whether it is
+/// The references to a chunk: none, by one image, or by several; and whether it is
 /// part of a layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ReferenceMark(u32);
 
-/// Somebody who owns chunks.
+/// An image that references chunks, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Referrer(pub(super) u32);
 
@@ -98,9 +98,9 @@ pub(super) struct Marked {
 
 impl PackReferences {
     /// Reads the indexes of a store.
-    pub(super) fn read(place: &dyn ListableBackend) -> Result<Self> {
+    pub(super) fn read(backend: &dyn ListableBackend) -> Result<Self> {
         let mut pairs: BTreeMap<Blake3, [Option<ObjectMeta>; 2]> = BTreeMap::new();
-        for object in place.list_all(pack::FOLDER)? {
+        for object in backend.list_all(pack::FOLDER)? {
             if let Some(pack) = pack::parse_index_key(&object.key) {
                 pairs.entry(pack).or_default()[1] = Some(object);
             } else if let Some(pack) = pack::parse_pack_key(&object.key) {
@@ -116,7 +116,7 @@ impl PackReferences {
                     continue;
                 }
             };
-            let why = match read_index(place, None, &pack) {
+            let why = match read_index(backend, None, &pack) {
                 Ok(Some(index)) if index.pack_size() == file.size => {
                     good.push((pack, file, object, index));
                     continue;

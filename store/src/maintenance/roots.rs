@@ -15,7 +15,7 @@ use crate::tuf::{Environment, paths};
 /// Folder of environments, as a prefix of keys.
 const ENVIRONMENTS: &str = "env/";
 
-/// Why an image is kept.
+/// A reason to keep an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeepReason {
     /// It is released: `ENV/NAME`, and the numbers of the releases.
@@ -184,7 +184,7 @@ impl Root {
     }
 }
 
-/// Why images are kept, other than by how a collector is called.
+/// Returns the reasons to keep each image that do not depend on a collector's policy.
 pub fn keep_reasons(
     store: &Store,
     place: &dyn ListableBackend,

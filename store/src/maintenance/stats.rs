@@ -84,10 +84,10 @@ impl Stats {
 }
 
 impl Amount {
-    fn of(place: &dyn ListableBackend, folders: &[&str]) -> Result<Self> {
+    fn of(backend: &dyn ListableBackend, folders: &[&str]) -> Result<Self> {
         let mut amount = Self::default();
         for folder in folders {
-            for object in place.list_all(folder)? {
+            for object in backend.list_all(folder)? {
                 amount.count += 1;
                 amount.bytes += object.size;
             }
@@ -97,17 +97,17 @@ impl Amount {
 }
 
 /// Goes through the layouts of all images and the indexes of all packs.
-pub fn stats(store: &Store, place: &dyn ListableBackend) -> Result<Stats> {
-    let writers = place.writers()?;
-    let roots = Roots::read(store, place)?;
-    let mut census = PackReferences::read(place)?;
+pub fn stats(store: &Store, backend: &dyn ListableBackend) -> Result<Stats> {
+    let writers = backend.writers()?;
+    let roots = Roots::read(store, backend)?;
+    let mut census = PackReferences::read(backend)?;
     let mut stats = Stats {
-        pins: pins::pins(place)?,
-        inputs: Amount::of(place, &[INPUTS])?,
-        quarantine: Amount::of(place, &["quarantine/"])?,
-        deltas: Amount::of(place, &[crate::delta::FOLDER])?,
+        pins: pins::pins(backend)?,
+        inputs: Amount::of(backend, &[INPUTS])?,
+        quarantine: Amount::of(backend, &["quarantine/"])?,
+        deltas: Amount::of(backend, &[crate::delta::FOLDER])?,
         metadata: Amount::of(
-            place,
+            backend,
             &[
                 IMAGES,
                 "hints/",
@@ -117,13 +117,13 @@ pub fn stats(store: &Store, place: &dyn ListableBackend) -> Result<Stats> {
                 crate::attest::FOLDER,
             ],
         )?,
-        packs: Amount::of(place, &[pack::FOLDER])?,
+        packs: Amount::of(backend, &[pack::FOLDER])?,
         leftover: writers.leftover,
         writers: writers.alive,
         ..Stats::default()
     };
     stats.packs.count = census.packs.len() as u64;
-    let now = place.now()?;
+    let now = backend.now()?;
     for (number, (image, root)) in roots.images.iter().enumerate() {
         let mut damage = None;
         for layout in &root.layouts {

@@ -155,7 +155,7 @@ pub struct XattrEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// As whom.
+    /// The user that it runs as.
     pub user: String,
     /// Where.
     pub directory: String,

@@ -19,14 +19,14 @@ use crate::keys::PublicKey;
 use crate::manifest::Manifest;
 use crate::name::{EnvName, ImageName};
 
-/// How an environment begins.
+/// The first root of an environment, before it is signed.
 #[derive(Clone, Debug)]
 pub struct RootDraft {
-    /// Who decides about keys and policy.
+    /// The keys that decide about keys and policy.
     pub root: KeySet,
-    /// Who signs releases.
+    /// The keys that sign releases.
     pub targets: KeySet,
-    /// Who signs snapshots and timestamps.
+    /// The keys that sign snapshots and timestamps.
     pub online: KeySet,
     /// How long signatures last.
     pub lifetimes: Lifetimes,
@@ -49,7 +49,7 @@ pub struct RootChange {
     pub policy: Option<Option<Policy>>,
 }
 
-/// Where a release comes from, and what else it says.
+/// The origin of a release, and what else it says.
 #[derive(Clone, Debug, Default)]
 pub struct ReleaseOrigin {
     /// The release of another environment that it was.

@@ -33,7 +33,7 @@ pub(super) struct LogHead {
     pub(super) sha256: Sha256,
 }
 
-/// What was done.
+/// An action that the log records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -47,7 +47,7 @@ pub enum Action {
     MinSeq,
 }
 
-/// One act.
+/// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogEntry {
@@ -75,7 +75,7 @@ pub struct LogEntry {
     /// The oldest release that nodes may go back to, where that changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_seq: Option<u64>,
-    /// Why.
+    /// The reason that was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -164,7 +164,7 @@ impl From<PublicKey> for Key {
     }
 }
 
-/// Whose signatures count for a role, and how many it takes.
+/// The keys of a role and its threshold (TUF 4.3).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct RoleEntry {
     pub(super) keyids: Vec<String>,
@@ -289,7 +289,7 @@ impl DraftFile {
         Ok(bytes)
     }
 
-    /// The same, to be looked at.
+    /// Returns the file with its signatures, parsed.
     pub(super) fn signed_file<T: Role>(&self, file: &str) -> Result<SignedFile<T>> {
         SignedFile::read(&self.bytes::<T>()?, file)
     }

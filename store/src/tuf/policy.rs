@@ -15,18 +15,19 @@ use crate::name::EnvName;
 /// The version of the format.
 const SCHEMA: u32 = 1;
 
-/// What an environment asks of its releases. Absent points ask nothing.
+/// The policy of an environment: what a release into it needs. Absent fields need
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Policy {
     /// The version of the form, 1.
     #[serde(default = "schema")]
     schema: u32,
-    /// The people and machines whose word counts, by names that the points use:
+    /// The keys of people and machines, by the names that the other fields use:
     /// ed25519 public keys in hexadecimal.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, String>,
-    /// Who says that it was built by them, and from what (SLSA provenance).
+    /// The keys of which some must have signed SLSA build provenance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built: Option<Quorum>,
     /// Who says that its tests passed.
@@ -36,7 +37,7 @@ pub struct Policy {
     /// say that they built it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuilt: Option<Quorum>,
-    /// Who approves of it for this environment.
+    /// The keys of which some must have approved it for this environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<Quorum>,
     /// The most days since the image's epoch, which is the time of its lock.
@@ -53,14 +54,14 @@ pub struct Policy {
     pub from: BTreeSet<EnvName>,
 }
 
-/// How many of whom.
+/// A number of keys out of a set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Quorum {
     /// How many different keys it takes.
     #[serde(default = "one")]
     pub count: u32,
-    /// Whose count, by their names in [`Policy::keys`]; all of those when empty.
+    /// The names of the keys that count, from [`Policy::keys`]; all of those when empty.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub keys: BTreeSet<String>,
 }
@@ -73,7 +74,7 @@ fn one() -> u32 {
     1
 }
 
-/// Which kind of word somebody gives about an image.
+/// A claim about an image that a key can sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Claim {
     /// Built it.
@@ -86,10 +87,10 @@ pub enum Claim {
     Approved,
 }
 
-/// What is known of an image.
+/// The facts that a policy is checked against.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Who gave which word, by verified signatures, for this environment.
+    /// The claims and the keys that signed them, verified, for this environment.
     pub words: Vec<(Claim, PublicKey)>,
     /// Days since the image's epoch.
     pub age_days: u64,
@@ -101,7 +102,7 @@ pub struct Facts {
     pub released: BTreeSet<EnvName>,
 }
 
-/// A point of a policy that an image does not meet.
+/// A rule of a policy that an image does not meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// Too few words of a kind.

@@ -43,7 +43,7 @@ pub struct Proposal {
     pub(super) log: Vec<String>,
 }
 
-/// What a change still needs for one file.
+/// The signatures that one file of a change needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequiredSignatures {
     /// The role whose file it is, and whose keys: `root`, `targets`, or `old root`

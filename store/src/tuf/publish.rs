@@ -81,7 +81,7 @@ impl<'s> Environment<'s> {
         Ok(new)
     }
 
-    /// The same for the first version of an environment, and for a change of root
+    /// Publishes the first version of an environment, or a change of root
     /// that was interrupted: the environment cannot be opened in between.
     pub fn publish_root(
         store: &'s dyn MetadataStore,

@@ -70,7 +70,7 @@ impl Environment<'_> {
         self.refresh_online(&[online], now)
     }
 
-    /// The same with several keys, of which those are used that count.
+    /// Renews signatures that are due, with those of several keys that count.
     pub fn refresh_online(&mut self, online: &[&dyn Signer], now: Time) -> Result<Renewed> {
         let _lock = self.lock_and_reread()?;
         self.admit_online(online)?;

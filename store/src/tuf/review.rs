@@ -20,7 +20,7 @@ pub struct Review {
     /// What must not be overlooked: releases that vanish, fewer signatures than
     /// before.
     pub warnings: Vec<String>,
-    /// Who has to sign, and who has.
+    /// The signatures that are required, and those that are there.
     pub needs: Vec<RequiredSignatures>,
     /// The new releases.
     pub releases: Vec<Manifest>,
@@ -42,7 +42,7 @@ impl Environment<'_> {
         review(&self.name, Some(&self.current), proposal)
     }
 
-    /// The same for the first version of an environment.
+    /// Reviews the first version of an environment.
     pub fn review_init(proposal: &Proposal) -> Result<Review> {
         review(&proposal.environment, None, proposal)
     }
@@ -52,7 +52,7 @@ impl Environment<'_> {
         sign(&self.name, Some(&self.current), proposal, keys)
     }
 
-    /// The same for the first version of an environment.
+    /// Signs the first version of an environment.
     pub fn sign_init(proposal: &mut Proposal, keys: &[&dyn Signer]) -> Result<Review> {
         let name = proposal.environment.clone();
         sign(&name, None, proposal, keys)

@@ -1,4 +1,4 @@
-//! A store, written: publishing images and whatever belongs to them, on any place
+//! Writing a store: publishing images and whatever belongs to them, on any backend
 //! that can be written.
 //!
 //! Nothing is ever written in place, so a name always leads to whole bytes; and
@@ -56,7 +56,7 @@ impl WritableStore {
         Self::on(place, local)
     }
 
-    /// Opens the store at a place, or makes one where nothing is. `cache` is a
+    /// Opens the store at a URL, or makes one where nothing is. `cache` is a
     /// directory of this machine in which inputs of a store elsewhere are files.
     #[cfg(feature = "s3")]
     pub fn open(place: &StoreUrl, access: &ClientOptions, cache: &Path) -> Result<Self> {
@@ -76,7 +76,7 @@ impl WritableStore {
         }
     }
 
-    /// A store on a place that is empty, or already one.
+    /// Opens a store on a backend that is empty, or already holds one.
     fn on(place: Arc<dyn WritableBackend>, local: Arc<LocalBackend>) -> Result<Self> {
         if place.get(MARKER, 64)?.is_none() {
             // Another process may make the store at the same time.
@@ -114,7 +114,7 @@ impl WritableStore {
         Inputs::new(Arc::clone(&self.place), self.local.root().to_owned())
     }
 
-    /// The place that the store is in.
+    /// The backend that the store is in.
     pub fn backend(&self) -> &dyn WritableBackend {
         &*self.place
     }

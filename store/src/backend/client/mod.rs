@@ -108,7 +108,7 @@ pub(crate) trait Endpoint: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// The place in words.
+    /// The name that a person recognises.
     fn describe(&self) -> String;
 }
 

@@ -1,4 +1,4 @@
-//! How this machine reaches servers: proxies, credentials, patience.
+//! Settings of the HTTP client: proxies, credentials, time limits.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Names the patience in seconds.
 const PATIENCE: &str = "IMGBUILD_PATIENCE";
 
-/// What a client needs to know about the machine that it runs on.
+/// Settings of this machine for stores on a network.
 #[derive(Clone)]
 pub struct ClientOptions {
     /// How long a server may send less than a kibibyte a second.
@@ -105,7 +105,7 @@ impl ClientOptions {
         Ok(access)
     }
 
-    /// Who asks at that server: what its address says, completed by the netrc file.
+    /// The credentials for a server: those of its URL, completed by the netrc file.
     pub(super) fn credentials(&self, address: &HttpUrl) -> Option<Credentials> {
         match address.credentials() {
             Some(whole) if whole.password.is_some() => Some(whole.clone()),

@@ -1,4 +1,4 @@
-//! A directory as a [`WritableBackend`] place.
+//! A directory as a [`WritableBackend`].
 //!
 //! The kernel does the coordination: every lock is an `flock`, so none is stale.
 //! A writer's folder under `tmp` is its lease; what it holds is a list in there.
@@ -36,8 +36,8 @@ pub(crate) struct LocalBackend {
 }
 
 impl LocalBackend {
-    /// Begins to write in a directory, which is made if it does not exist. Somebody
-    /// else's files are refused.
+    /// Opens a directory for writing, and makes it if it does not exist. A directory
+    /// with files other than a store's is refused.
     pub(crate) fn open(root: &Path) -> Result<Arc<Self>> {
         std::fs::create_dir_all(root).map_err(|error| Error::io("create", root, error))?;
         // Threads of this process may change directory; the store does not move.

@@ -290,7 +290,7 @@ fn remove_if_dead(folder: &Path) {
     }
 }
 
-/// Who writes to the store at `root`, and what the dead left behind.
+/// Lists the writers of the store at `root`, and what dead ones left behind.
 pub(super) fn writers(root: &Path) -> Result<Writers> {
     let mut writers = Writers::default();
     let tmp = root.join("tmp");

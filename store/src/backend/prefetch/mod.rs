@@ -1,4 +1,4 @@
-//! Stores at the other end of a network.
+//! Prefetching for stores at the other end of a network.
 //!
 //! A request costs a round trip, a connection can break, and what came once should
 //! not come again. So a reader says beforehand what it will need
@@ -172,7 +172,7 @@ impl Shared {
     }
 }
 
-/// Takes what a reader waits for.
+/// The receiver of a range that a reader waits for.
 struct Direct<'a> {
     spool: &'a Spool,
     key: &'a str,
@@ -220,7 +220,7 @@ impl RangeReceiver for Direct<'_> {
     }
 }
 
-/// Takes what nobody waits for yet.
+/// The receiver of a range that was only announced.
 struct Ahead<'a> {
     coming: spool::Incoming<'a>,
     over: &'a AtomicBool,

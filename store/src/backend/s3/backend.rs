@@ -1,4 +1,4 @@
-//! A bucket as a [`WritableBackend`] place.
+//! A bucket as a [`WritableBackend`].
 
 use std::collections::BTreeMap;
 use std::fs::File;

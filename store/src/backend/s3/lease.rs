@@ -1,4 +1,4 @@
-//! Leases and locks where no kernel drops them: objects that their owner renews.
+//! Leases and locks in a bucket: objects that their owner renews.
 //!
 //! Every such object is changed by compare and swap only, and each renewal makes it
 //! another object (a number in it goes up). Whoever takes over what was not renewed
@@ -28,7 +28,7 @@ pub(super) const MAX_BYTES: u64 = 16 << 20;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct LeaseRecord {
     schema: u32,
-    /// Who has it; nobody when empty.
+    /// The owner; empty when it is free.
     pub(super) owner: String,
     /// Goes up with each renewal.
     renewal: u64,
@@ -57,7 +57,7 @@ impl LeaseRecord {
     }
 }
 
-/// One lease or lock that is ours.
+/// A lease or lock of this process.
 pub(super) struct Lease {
     key: String,
     state: Mutex<(LeaseRecord, ETag)>,
@@ -137,7 +137,7 @@ impl LeaseRenewer {
         Ok(())
     }
 
-    /// Gives a lock back.
+    /// Releases a lock.
     pub(super) fn free(&self, kept: &Lease) {
         if kept.lost.load(Ordering::SeqCst) {
             return;

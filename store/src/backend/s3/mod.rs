@@ -1,4 +1,4 @@
-//! A store in a bucket of S3, or of a server that speaks like it.
+//! Buckets of S3, and of servers that speak its protocol, as backends.
 //!
 //! `rusty-s3` signs requests and reads answers; the requests themselves go through
 //! the client that web servers are read with ([`crate::backend::http`]), with the same

@@ -97,7 +97,7 @@ fn look(
 /// are something else, and what was said.
 pub(super) fn expand(
     store: &Store,
-    place: &dyn ListableBackend,
+    backend: &dyn ListableBackend,
     state: &mut State,
     subjects: &BTreeMap<ImageId, CheckedImage>,
     whole: &[ImageId],
@@ -109,7 +109,7 @@ pub(super) fn expand(
         };
         let mut first: Option<Manifest> = None;
         for (_, key) in &subject.manifests {
-            let Some(json) = place.get(key, manifest::MAX_BYTES)? else {
+            let Some(json) = backend.get(key, manifest::MAX_BYTES)? else {
                 return Ok(Some(format!("{key} vanished")));
             };
             let manifest = match Manifest::from_json(&json) {

@@ -1,4 +1,5 @@
-//! Checking a store: every byte against its name, every image against its digest.
+//! File system check of a store: every byte against its name, every image against its
+//! digest.
 //!
 //! ```text
 //! manifests, environments --+
@@ -39,16 +40,16 @@ pub use self::report::{AffectedImage, Damage, Progress, Report};
 /// Checks a store; reads only. Publications may go on beside it, collectors not.
 pub fn fsck(
     store: &Store,
-    place: &dyn ListableBackend,
+    backend: &dyn ListableBackend,
     quick: bool,
     locks: LockReader<'_>,
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report> {
-    let _steady = place.try_share(LOCK)?.ok_or_else(|| busy(place))?;
+    let _steady = backend.try_share(LOCK)?.ok_or_else(|| busy(backend))?;
     let mut report = Report::default();
-    let subjects = objects::subjects(store, place, &mut report)?;
-    objects::beside(place, quick, &mut report)?;
-    let census = PackReferences::read(place)?;
+    let subjects = objects::subjects(store, backend, &mut report)?;
+    objects::beside(backend, quick, &mut report)?;
+    let census = PackReferences::read(backend)?;
     for (index, why) in &census.damaged {
         report.damage.push(Damage {
             key: index.key.clone(),
@@ -61,7 +62,7 @@ pub fn fsck(
     report.images = subjects.len() as u64;
     report.packs.count = census.packs.len() as u64;
     report.packs.bytes = census.packs.iter().map(|pack| pack.file.size).sum();
-    let inputs = place.list_all(INPUTS)?;
+    let inputs = backend.list_all(INPUTS)?;
 
     let images: u64 = subjects.values().map(|subject| subject.size).sum();
     let inputs_size: u64 = inputs.iter().map(|object| object.size).sum();
@@ -78,13 +79,13 @@ pub fn fsck(
     if quick {
         images::walk(store, &census, &state, &subjects, &mut report);
     } else {
-        packs::raw(&census, place, &meter, &mut state, &mut report)?;
+        packs::raw(&census, backend, &meter, &mut state, &mut report)?;
         let whole = images::walk(store, &census, &state, &subjects, &mut report);
-        let failed = images::expand(store, place, &mut state, &subjects, &whole, &meter)?;
-        packs::frames(&census, place, &mut state, &mut report)?;
+        let failed = images::expand(store, backend, &mut state, &subjects, &whole, &meter)?;
+        packs::frames(&census, backend, &mut state, &mut report)?;
         images::explain(store, &census, &state, &subjects, failed, &mut report);
     }
-    let damaged = objects::inputs(place, &inputs, quick, &meter, &mut report);
+    let damaged = objects::inputs(backend, &inputs, quick, &meter, &mut report);
     objects::builds(store, &subjects, &inputs, &damaged, locks, &mut report);
     report.bad = state.into_bad(&census);
     Ok(report)

@@ -38,11 +38,11 @@ pub(super) struct CheckedImage {
 /// Reads manifests and environments. Those that are damaged are reported.
 pub(super) fn subjects(
     store: &Store,
-    place: &dyn ListableBackend,
+    backend: &dyn ListableBackend,
     report: &mut Report,
 ) -> Result<BTreeMap<ImageId, CheckedImage>> {
     let mut subjects = BTreeMap::new();
-    for object in place.list_all(IMAGES)? {
+    for object in backend.list_all(IMAGES)? {
         let hex = object.key[IMAGES.len()..].strip_suffix(".json");
         let Some(Ok(image)) = hex.map(ImageId::from_hex) else {
             continue;
@@ -66,7 +66,7 @@ pub(super) fn subjects(
             }
         }
     }
-    for env in environments(place)? {
+    for env in environments(backend)? {
         report.environments += 1;
         let releases = match released(store, &env) {
             Ok(releases) => releases,
@@ -80,7 +80,7 @@ pub(super) fn subjects(
         for release in releases {
             let name = format!("{env}/{} {}", release.name, release.seq);
             let key = release.target_path;
-            let json = place.get(&key, manifest::MAX_BYTES);
+            let json = backend.get(&key, manifest::MAX_BYTES);
             let signed = |json: &[u8]| key.contains(&Sha256::of(json).hex());
             let manifest = match &json {
                 Ok(Some(json)) if signed(json) => Manifest::from_json(json).ok(),
@@ -129,8 +129,12 @@ fn damaged(report: &mut Report, key: String, why: String) {
 }
 
 /// Reads pins, hints, logs, attestations and deltas: no image depends on them.
-pub(super) fn beside(place: &dyn ListableBackend, quick: bool, report: &mut Report) -> Result<()> {
-    if let Err(error) = pins::pins(place) {
+pub(super) fn beside(
+    backend: &dyn ListableBackend,
+    quick: bool,
+    report: &mut Report,
+) -> Result<()> {
+    if let Err(error) = pins::pins(backend) {
         if error.kind() != ErrorKind::Corrupt {
             return Err(error);
         }
@@ -140,15 +144,15 @@ pub(super) fn beside(place: &dyn ListableBackend, quick: bool, report: &mut Repo
             error.to_string(),
         );
     }
-    for object in place.list_all("hints/")? {
+    for object in backend.list_all("hints/")? {
         let parse = |json: Vec<u8>| Hint::from_json(&json).map(drop);
-        read(place, object, hint::MAX_BYTES, parse, report)?;
+        read(backend, object, hint::MAX_BYTES, parse, report)?;
     }
-    for object in place.list_all("logs/")? {
+    for object in backend.list_all("logs/")? {
         let parse = |bytes: Vec<u8>| BuildLog::decode(&bytes).map(drop);
-        read(place, object, build_log::MAX_BYTES, parse, report)?;
+        read(backend, object, build_log::MAX_BYTES, parse, report)?;
     }
-    for object in place.list_all(attest::FOLDER)? {
+    for object in backend.list_all(attest::FOLDER)? {
         let key = object.key.clone();
         let named = |bytes: Vec<u8>| {
             let digest = Sha256::of(&bytes).hex();
@@ -157,10 +161,10 @@ pub(super) fn beside(place: &dyn ListableBackend, quick: bool, report: &mut Repo
             }
             Err(Error::corrupt(&key, "its digest is not its name"))
         };
-        read(place, object, dsse::MAX_BYTES, named, report)?;
+        read(backend, object, dsse::MAX_BYTES, named, report)?;
     }
-    for delta in deltas::list(place)? {
-        if let Some(why) = deltas::check(place, &delta.object, quick) {
+    for delta in deltas::list(backend)? {
+        if let Some(why) = deltas::check(backend, &delta.object, quick) {
             damaged(report, delta.object.key, why);
         }
     }
@@ -168,13 +172,13 @@ pub(super) fn beside(place: &dyn ListableBackend, quick: bool, report: &mut Repo
 }
 
 fn read(
-    place: &dyn ListableBackend,
+    backend: &dyn ListableBackend,
     object: ObjectMeta,
     limit: u64,
     parse: impl Fn(Vec<u8>) -> Result<()>,
     report: &mut Report,
 ) -> Result<()> {
-    let parsed = match place.get(&object.key, limit) {
+    let parsed = match backend.get(&object.key, limit) {
         Ok(Some(bytes)) => parse(bytes),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -190,7 +194,7 @@ fn read(
 
 /// Hashes all inputs. Returns those that are damaged.
 pub(super) fn inputs(
-    place: &dyn ListableBackend,
+    backend: &dyn ListableBackend,
     inputs: &[ObjectMeta],
     quick: bool,
     meter: &Meter<'_>,
@@ -206,16 +210,20 @@ pub(super) fn inputs(
     if quick {
         return bad;
     }
-    let found = parallel::each(&named, place.is_remote(), |(_, object)| -> Result<Sha256> {
-        let (mut hasher, mut offset) = (sha2::Sha256::new(), 0);
-        while offset < object.size {
-            let len = (object.size - offset).min(PIECE);
-            hasher.update(place.get_range(&object.key, offset, len)?);
-            offset += len;
-            meter.add(len);
-        }
-        Ok(Sha256::finish(hasher))
-    });
+    let found = parallel::each(
+        &named,
+        backend.is_remote(),
+        |(_, object)| -> Result<Sha256> {
+            let (mut hasher, mut offset) = (sha2::Sha256::new(), 0);
+            while offset < object.size {
+                let len = (object.size - offset).min(PIECE);
+                hasher.update(backend.get_range(&object.key, offset, len)?);
+                offset += len;
+                meter.add(len);
+            }
+            Ok(Sha256::finish(hasher))
+        },
+    );
     for ((digest, object), found) in named.into_iter().zip(found) {
         let why = match found {
             Ok(found) if found == digest => continue,

@@ -66,18 +66,18 @@ impl State {
 /// Hashes every pack, and looks into those whose digest is not their name.
 pub(super) fn raw(
     census: &PackReferences,
-    place: &dyn ListableBackend,
+    backend: &dyn ListableBackend,
     meter: &Meter<'_>,
     state: &mut State,
     report: &mut Report,
 ) -> Result<()> {
     let numbers: Vec<usize> = (0..census.packs.len()).collect();
-    let found = parallel::each(&numbers, place.is_remote(), |number| {
+    let found = parallel::each(&numbers, backend.is_remote(), |number| {
         let pack = &census.packs[*number];
         let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
         while offset < pack.file.size {
             let len = (pack.file.size - offset).min(PIECE);
-            hasher.update(&place.get_range(&pack.file.key, offset, len)?);
+            hasher.update(&backend.get_range(&pack.file.key, offset, len)?);
             offset += len;
             meter.add(len);
         }
@@ -91,7 +91,7 @@ pub(super) fn raw(
     for (number, found) in found.into_iter().enumerate() {
         // Also a disk that cannot read a part of it.
         if let Err(error) = found {
-            examine(census, place, number, &error, state, report)?;
+            examine(census, backend, number, &error, state, report)?;
         }
     }
     Ok(())
@@ -100,14 +100,14 @@ pub(super) fn raw(
 /// Decodes the frames that nobody decoded yet.
 pub(super) fn frames(
     census: &PackReferences,
-    place: &dyn ListableBackend,
+    backend: &dyn ListableBackend,
     state: &mut State,
     report: &mut Report,
 ) -> Result<()> {
     let numbers = 0..census.packs.len();
     let numbers: Vec<usize> = numbers.filter(|n| !state.bad.contains_key(n)).collect();
     let witness = Arc::clone(&state.witness);
-    let found = parallel::each(&numbers, place.is_remote(), |&number| {
+    let found = parallel::each(&numbers, backend.is_remote(), |&number| {
         let index = census.index(number);
         let mut decoder = decoder()?;
         for (frame_number, frame) in index.frames().iter().enumerate() {
@@ -120,7 +120,7 @@ pub(super) fn frames(
                 continue;
             }
             let key = pack::pack_key(index.pack());
-            let stored = place.get_range(&key, frame.offset, frame.stored.into())?;
+            let stored = backend.get_range(&key, frame.offset, frame.stored.into())?;
             decoder
                 .decode(&stored, index.chunks_of(frame))
                 .map_err(|fault| Error::corrupt(&key, fault))?;
@@ -129,7 +129,7 @@ pub(super) fn frames(
     });
     for (number, found) in numbers.into_iter().zip(found) {
         if let Err(error) = found {
-            examine(census, place, number, &error, state, report)?;
+            examine(census, backend, number, &error, state, report)?;
         }
     }
     Ok(())
@@ -142,7 +142,7 @@ fn decoder() -> Result<Decoder> {
 /// Finds the chunks of a pack that are wrong.
 fn examine(
     census: &PackReferences,
-    place: &dyn ListableBackend,
+    backend: &dyn ListableBackend,
     number: usize,
     error: &Error,
     state: &mut State,
@@ -154,7 +154,7 @@ fn examine(
     for frame in index.frames() {
         let chunks = index.chunks_of(frame);
         let key = pack::pack_key(index.pack());
-        let stored = place
+        let stored = backend
             .get_range(&key, frame.offset, frame.stored.into())
             .ok();
         let bytes = stored.and_then(|stored| decoder.decode_unchecked(&stored, chunks).ok());

@@ -16,7 +16,7 @@ pub struct Damage {
     pub why: String,
 }
 
-/// An image that damage has reached.
+/// An image that damage affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AffectedImage {
     /// The image.
@@ -35,12 +35,12 @@ pub struct AffectedImage {
     pub whole: bool,
 }
 
-/// What a check found.
+/// The findings of a check.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Objects that are damaged or missing.
     pub damage: Vec<Damage>,
-    /// The images that this hurts.
+    /// The images that this affects.
     pub affected: Vec<AffectedImage>,
     /// Images that could not be built again, for want of so many inputs.
     pub unbuildable: Vec<(ImageId, u64)>,
@@ -65,7 +65,7 @@ impl Report {
     }
 }
 
-/// How far a check is, in bytes that were gone through.
+/// The progress of a check, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes so far.

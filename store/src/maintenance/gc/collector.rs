@@ -4,7 +4,7 @@ use crate::backend::ObjectMeta;
 use crate::digest::Sha256;
 use crate::store::Store;
 
-/// What a collector keeps although no environment or pin wants it.
+/// The policy of a collection: what is kept although no environment or pin needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Seconds for which anything stays after it was written.
@@ -32,8 +32,8 @@ pub(in super::super) fn young(policy: &Policy, now: u64, object: Option<&ObjectM
     object.is_some_and(|object| object.modified.saturating_add(policy.grace) > now)
 }
 
-/// Says which inputs a lock names, or why it cannot be read: the format of locks is
-/// their writer's.
+/// A parser of locks: returns the inputs that one names, or why it cannot be read. The
+/// format of locks is the builder's.
 pub type LockReader<'a> = &'a dyn Fn(&[u8]) -> Result<Vec<Sha256>, String>;
 
 /// A collector of one store.

@@ -7,21 +7,25 @@ use crate::error::Result;
 use crate::hint::{self, Hint};
 
 /// Makes the hints of all kept images name the packs that they are counted in.
-pub(super) fn follow(marking: &Marking, place: &dyn WritableBackend) -> Result<()> {
+pub(super) fn follow(marking: &Marking, backend: &dyn WritableBackend) -> Result<()> {
     marking
         .kept
         .keys()
-        .try_for_each(|image| point(marking, place, image))
+        .try_for_each(|image| point(marking, backend, image))
 }
 
 /// Makes the hint of one kept image name the packs that it is counted in.
-pub(super) fn point(marking: &Marking, place: &dyn WritableBackend, image: &ImageId) -> Result<()> {
+pub(super) fn point(
+    marking: &Marking,
+    backend: &dyn WritableBackend,
+    image: &ImageId,
+) -> Result<()> {
     let (Some(root), Some(wanted)) = (marking.roots.images.get(image), marking.kept.get(image))
     else {
         return Ok(());
     };
     let key = Hint::key(image);
-    let json = place.get(&key, hint::MAX_BYTES)?;
+    let json = backend.get(&key, hint::MAX_BYTES)?;
     let old = json.and_then(|json| Hint::from_json(&json).ok());
     let mut packs = wanted.packs.clone();
     if let Some(old) = &old {
@@ -38,5 +42,5 @@ pub(super) fn point(marking: &Marking, place: &dyn WritableBackend, image: &Imag
         packs: packs.into_iter().collect(),
         published: old.map_or(root.published, |old| old.published),
     };
-    place.put(&key, &hint.to_json())
+    backend.put(&key, &hint.to_json())
 }

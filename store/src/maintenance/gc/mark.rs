@@ -46,12 +46,12 @@ impl Marking {
     /// Lists what there is and marks what is needed.
     pub(super) fn read(
         collector: &Collector<'_>,
-        place: &dyn ListableBackend,
+        backend: &dyn ListableBackend,
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Self> {
-        let now = place.now()?;
-        let writers = place.writers()?;
-        let roots = Roots::read(collector.store, place)?;
+        let now = backend.now()?;
+        let writers = backend.writers()?;
+        let roots = Roots::read(collector.store, backend)?;
         let mut others = Vec::new();
         for folder in [
             "hints/",
@@ -59,11 +59,11 @@ impl Marking {
             crate::attest::FOLDER,
             crate::store::INPUTS,
         ] {
-            others.extend(place.list_all(folder)?);
+            others.extend(backend.list_all(folder)?);
         }
-        let deltas = deltas::list(place)?;
+        let deltas = deltas::list(backend)?;
         // After the manifests: whatever they need is listed.
-        let census = PackReferences::read(place)?;
+        let census = PackReferences::read(backend)?;
         let mut marking = Self {
             kept: BTreeMap::new(),
             inputs: BTreeSet::new(),

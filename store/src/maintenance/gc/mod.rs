@@ -1,4 +1,4 @@
-//! Collecting garbage: what nobody needs goes, packs that are mostly waste shrink.
+//! Garbage collection: removes what nothing references, and repacks fragmented packs.
 //!
 //! ```text
 //! roots --mark--> plan --gate--> remove --> repack --gate--> remove the old packs
@@ -27,39 +27,43 @@ pub(super) const LOCK: &str = "gc";
 
 impl Collector<'_> {
     /// What would be done. Reads only; beside writers it is an estimate.
-    pub fn plan(&self, place: &dyn ListableBackend, watch: &mut dyn FnMut(Stage)) -> Result<Plan> {
-        Ok(Marking::read(self, place, watch)?.plan(self).0)
+    pub fn plan(
+        &self,
+        backend: &dyn ListableBackend,
+        watch: &mut dyn FnMut(Stage),
+    ) -> Result<Plan> {
+        Ok(Marking::read(self, backend, watch)?.plan(self).0)
     }
 
     /// Removes what nobody needs, and rewrites packs. [`ErrorKind::Busy`] while
     /// another collector or a check is at work.
     pub fn run(
         &self,
-        place: &dyn WritableBackend,
+        backend: &dyn WritableBackend,
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Collected> {
-        let _alone = place.try_lock(LOCK)?.ok_or_else(|| busy(place))?;
-        let mut marking = Marking::read(self, place, watch)?;
+        let _alone = backend.try_lock(LOCK)?.ok_or_else(|| busy(backend))?;
+        let mut marking = Marking::read(self, backend, watch)?;
         let (plan, doomed) = marking.plan(self);
         let mut collected = Collected {
             plan,
             ..Collected::default()
         };
-        hints::follow(&marking, place)?;
+        hints::follow(&marking, backend)?;
         watch(Stage::Remove);
-        sweep::sweep(self, &mut marking, &doomed, place, &mut collected)?;
-        repack::repack(self, &mut marking, place, watch, &mut collected)?;
+        sweep::sweep(self, &mut marking, &doomed, backend, &mut collected)?;
+        repack::repack(self, &mut marking, backend, watch, &mut collected)?;
         // Once more: a publication may have ended with a hint from before.
-        hints::follow(&marking, place)?;
-        place.remove_leftovers(self.policy.grace)?;
+        hints::follow(&marking, backend)?;
+        backend.remove_leftovers(self.policy.grace)?;
         Ok(collected)
     }
 }
 
-pub(super) fn busy(place: &dyn ListableBackend) -> Error {
+pub(super) fn busy(backend: &dyn ListableBackend) -> Error {
     let text = format!(
         "the store {} is being cleaned up or checked by another process",
-        place.describe()
+        backend.describe()
     );
     Error::new(ErrorKind::Busy, text)
 }

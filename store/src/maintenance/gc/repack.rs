@@ -22,7 +22,7 @@ const BATCH: u64 = pack::PACK_MAX / 2;
 pub(super) fn repack(
     collector: &Collector<'_>,
     marking: &mut Marking,
-    place: &dyn WritableBackend,
+    backend: &dyn WritableBackend,
     watch: &mut dyn FnMut(Stage),
     collected: &mut Collected,
 ) -> Result<()> {
@@ -44,12 +44,12 @@ pub(super) fn repack(
             done += bytes;
             watch(Stage::Repack { done, total });
         };
-        let (new, written) = rewrite(census, &batch, &want, place, &mut each)?;
+        let (new, written) = rewrite(census, &batch, &want, backend, &mut each)?;
         collected.written += written;
         let packs = batch.iter().map(|n| marking.census.packs[*n].name);
         moved(marking, &packs.collect(), &new);
-        hints::follow(marking, place)?;
-        let removed = remove(collector, marking, place, &batch, &before, collected)?;
+        hints::follow(marking, backend)?;
+        let removed = remove(collector, marking, backend, &batch, &before, collected)?;
         // Also those that came to be kept meanwhile.
         moved(marking, &removed, &new);
     }
@@ -94,13 +94,13 @@ fn moved(marking: &mut Marking, old: &BTreeSet<Blake3>, new: &[Blake3]) {
 fn remove(
     collector: &Collector<'_>,
     marking: &mut Marking,
-    place: &dyn WritableBackend,
+    backend: &dyn WritableBackend,
     batch: &[usize],
     before: &[usize],
     collected: &mut Collected,
 ) -> Result<BTreeSet<Blake3>> {
     let mut removed = BTreeSet::new();
-    let gate = Gate::shut(collector, marking, place, &[IMAGES, pack::FOLDER])?;
+    let gate = Gate::shut(collector, marking, backend, &[IMAGES, pack::FOLDER])?;
     let after = counts(marking, batch);
     for ((number, before), after) in batch.iter().zip(before).zip(after) {
         let pack = &marking.census.packs[*number];
@@ -112,11 +112,11 @@ fn remove(
             continue;
         }
         for object in objects {
-            place.remove(&object.key)?;
+            backend.remove(&object.key)?;
             collected.removed.push(Removed::of(object));
         }
         removed.insert(pack.name);
     }
-    place.sync()?;
+    backend.sync()?;
     Ok(removed)
 }

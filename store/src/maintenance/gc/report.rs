@@ -4,7 +4,7 @@ use super::super::roots::KeepReason;
 use crate::digest::{Blake3, ImageId};
 use crate::name::ImageName;
 
-/// An image that is kept, and why.
+/// An image that is kept, with the reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptImage {
     /// The image.
@@ -15,7 +15,7 @@ pub struct KeptImage {
     pub why: Vec<KeepReason>,
 }
 
-/// An image that nobody needs.
+/// An image that nothing references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreferenced {
     /// The image.
@@ -28,7 +28,7 @@ pub struct Unreferenced {
     pub published: u64,
 }
 
-/// An object that nobody needs.
+/// An object that nothing references, and that is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
     /// Its key.
@@ -37,7 +37,7 @@ pub struct Removed {
     pub size: u64,
 }
 
-/// A pack that is mostly waste.
+/// A pack that is mostly unreferenced, so that it is rewritten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragmented {
     /// The pack.
@@ -48,7 +48,7 @@ pub struct Fragmented {
     pub needed: u64,
 }
 
-/// What a collector would do.
+/// The plan of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The images that stay.
@@ -77,7 +77,7 @@ impl Plan {
     }
 }
 
-/// What a collector did.
+/// The result of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     /// What it was going to do.
@@ -100,7 +100,7 @@ impl Collected {
     }
 }
 
-/// What a collector is doing.
+/// A stage of a collection, with its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {

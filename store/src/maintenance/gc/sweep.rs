@@ -27,24 +27,24 @@ impl Gate {
     pub(super) fn shut(
         collector: &Collector<'_>,
         marking: &mut Marking,
-        place: &dyn WritableBackend,
+        backend: &dyn WritableBackend,
         folders: &[&str],
     ) -> Result<Self> {
-        let guard = place.gate()?;
+        let guard = backend.gate()?;
         // First what is held: whoever ends after this has written its manifest.
-        let writers = place.writers()?;
-        let mut wanted = marking.roots.refresh(collector.store, place)?;
+        let writers = backend.writers()?;
+        let mut wanted = marking.roots.refresh(collector.store, backend)?;
         let held = marking.roots.images.keys();
         let held = held.filter(|image| writers.held.contains(&manifest_key(image)));
         let held = held.filter(|image| !marking.kept.contains_key(image));
         wanted.extend(held.copied());
         for image in wanted {
             marking.keep(collector, image, vec![KeepReason::Held], false)?;
-            hints::point(marking, place, &image)?;
+            hints::point(marking, backend, &image)?;
         }
         let mut objects = HashMap::new();
         for folder in folders {
-            let listed = place.list_all(folder)?.into_iter();
+            let listed = backend.list_all(folder)?.into_iter();
             objects.extend(listed.map(|object| (object.key, object.version)));
         }
         Ok(Self {
@@ -67,7 +67,7 @@ pub(super) fn sweep(
     collector: &Collector<'_>,
     marking: &mut Marking,
     doomed: &Removable,
-    place: &dyn WritableBackend,
+    backend: &dyn WritableBackend,
     collected: &mut Collected,
 ) -> Result<()> {
     let folders = [
@@ -79,14 +79,14 @@ pub(super) fn sweep(
         delta::FOLDER,
         INPUTS,
     ];
-    let gate = Gate::shut(collector, marking, place, &folders)?;
+    let gate = Gate::shut(collector, marking, backend, &folders)?;
     let mut remove = |objects: &[&ObjectMeta], needed: bool| -> Result<()> {
         if needed || !gate.may_remove(objects) {
             collected.spared += objects.len() as u64;
             return Ok(());
         }
         for object in objects {
-            place.remove(&object.key)?;
+            backend.remove(&object.key)?;
             collected.removed.push(Removed::of(object));
         }
         Ok(())
@@ -95,7 +95,7 @@ pub(super) fn sweep(
         remove(&[object], marking.kept.contains_key(image))?;
     }
     // A manifest must not come back after a power cut when its packs do not.
-    place.sync()?;
+    backend.sync()?;
     for (image, object) in &doomed.beside {
         remove(&[object], marking.kept.contains_key(image))?;
     }
@@ -112,5 +112,5 @@ pub(super) fn sweep(
     for (input, object) in &doomed.inputs {
         remove(&[object], marking.inputs.contains(input))?;
     }
-    place.sync()
+    backend.sync()
 }
