@@ -150,7 +150,7 @@ impl Bench {
 /// is not what its name says.
 pub fn assert_whole(store: &Path) {
     let store = store::Store::open(Box::new(
-        store::DirBackend::open(store).expect("the store is there"),
+        store::LocalReader::open(store).expect("the store is there"),
     ))
     .expect("the store opens");
     let images = store.images().expect("the store can be listed");

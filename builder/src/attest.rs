@@ -6,8 +6,8 @@
 
 use serde_json::{Value, json};
 use store::attest::{self, Kind};
-use store::env::Policy;
-use store::key::{KeyFile, KeyPair, Signer};
+use store::tuf::Policy;
+use store::keys::{KeyFile, KeyPair, Signer};
 use store::{EnvName, Manifest, WritableStore};
 
 use crate::error::{Context, Error, Result};
@@ -30,7 +30,7 @@ const PROGRAM: &str = concat!("imgbuild ", env!("CARGO_PKG_VERSION"));
 /// The builder's key, made if it is not there.
 pub fn builder_key(settings: &Settings) -> Result<Box<dyn Signer>> {
     let file = KeyFile::at(settings.keys.join(format!("{BUILDER}.pem")));
-    let pair: Result<KeyPair, store::key::Error> = if file.exists() {
+    let pair: Result<KeyPair, store::keys::Error> = if file.exists() {
         file.load()
     } else {
         file.create()
@@ -38,7 +38,7 @@ pub fn builder_key(settings: &Settings) -> Result<Box<dyn Signer>> {
     let pair = pair.map_err(|e| {
         let error = keyring::failed(&e);
         match e.kind() {
-            store::key::ErrorKind::Encrypted => error.hint(
+            store::keys::ErrorKind::Encrypted => error.hint(
                 "builds sign with this key and ask nobody: make it without a passphrase, with \
                  `imgbuild key new builder --plain`",
             ),
@@ -59,7 +59,7 @@ pub fn attest(
     let failed = || format!("cannot attest that {} was {}", manifest.image, kind.name());
     let mut envelope = attest::statement(kind, manifest, predicate).context(failed)?;
     envelope.sign(key).map_err(|e| keyring::failed(&e))?;
-    attest::put(store.place(), manifest, &envelope).context(failed)
+    attest::put(store.backend(), manifest, &envelope).context(failed)
 }
 
 /// What a build says about its image: SLSA v1 provenance, and what the recipe's tests

@@ -212,7 +212,7 @@ pub fn open_store(settings: &Settings) -> Result<WritableStore> {
 /// The store of this machine in which inputs are files, if `store` is elsewhere.
 pub fn open_nearby(store: &WritableStore) -> Result<Option<WritableStore>> {
     store
-        .nearby()
+        .local_inputs()
         .context(|| "cannot keep the store's inputs here".into())
 }
 

@@ -24,9 +24,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use store::copy::{Copier, take_held_inputs, take_inputs};
-use store::env::{ENVIRONMENT_FIELD, Environment, Release, paths};
-use store::{EnvName, Manifest, Place, Sha256, Store, WritableStore};
+use store::copy::{Copier, copy_held_inputs, copy_inputs};
+use store::tuf::{ENVIRONMENT_FIELD, Environment, Release, paths};
+use store::{EnvName, Manifest, StoreUrl, Sha256, Store, WritableStore};
 
 use crate::commands::care::{copy as copying, sized_inputs_of};
 use crate::error::{Context, Error, Result};
@@ -47,7 +47,7 @@ const MOST_RELEASES: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
     /// Where they are.
-    pub places: Vec<Place>,
+    pub places: Vec<StoreUrl>,
     /// Roots of environments whose releases count.
     pub trust: Vec<PathBuf>,
     /// Whether what was fetched and built is put into them.
@@ -61,7 +61,7 @@ pub struct Caches<'a> {
     /// Where inputs are files.
     near: &'a WritableStore,
     /// Those that answer; the others are gone from here.
-    open: RefCell<Vec<(Place, Store)>>,
+    open: RefCell<Vec<(StoreUrl, Store)>>,
     roots: Vec<Root>,
 }
 
@@ -128,7 +128,7 @@ impl<'a> Caches<'a> {
             let mut phase = ui.phase("take inputs");
             let mut done = 0;
             let named = missing.iter().copied();
-            let taken = take_held_inputs(self.into, self.near, named, &mut |bytes| {
+            let taken = copy_held_inputs(self.into, self.near, named, &mut |bytes| {
                 done += bytes;
                 phase.progress(done, total, Unit::Moved);
             })
@@ -148,7 +148,7 @@ impl<'a> Caches<'a> {
             let total = missing.iter().map(|(_, size)| size).sum();
             let mut phase = ui.phase("take inputs");
             let mut done = 0;
-            let taken = take_inputs(store, self.near, missing.iter().copied(), &mut |bytes| {
+            let taken = copy_inputs(store, self.near, missing.iter().copied(), &mut |bytes| {
                 done += bytes;
                 phase.progress(done, total, Unit::Moved);
             })?;
@@ -172,7 +172,7 @@ impl<'a> Caches<'a> {
         let total = named.iter().map(|(_, size)| size).sum();
         let mut phase = ui.phase("retain inputs");
         let mut done = 0;
-        let kept = take_inputs(self.near.read(), self.into, named, &mut |bytes| {
+        let kept = copy_inputs(self.near.store(), self.into, named, &mut |bytes| {
             done += bytes;
             phase.progress(done, total, Unit::Moved);
         })
@@ -216,7 +216,7 @@ impl<'a> Caches<'a> {
                     manifest.image, root.env
                 ));
                 let copier = Copier::new(store)
-                    .described(manifest.clone())
+                    .with_manifest(manifest.clone())
                     .with_inputs(&sized_inputs_of);
                 let outcome = copying::copy(&copier, &[manifest.image], self.into, ui)?;
                 match outcome.failed.first() {
@@ -233,7 +233,7 @@ impl<'a> Caches<'a> {
     fn each(
         &self,
         ui: &mut Ui,
-        mut ask: impl FnMut(&Place, &Store, &mut Ui) -> store::Result<()>,
+        mut ask: impl FnMut(&StoreUrl, &Store, &mut Ui) -> store::Result<()>,
     ) -> Result<()> {
         let mut open = self.open.borrow_mut();
         let mut failed = None;
@@ -261,7 +261,7 @@ impl<'a> Caches<'a> {
     }
 }
 
-fn unusable(place: &Place, why: &str) -> String {
+fn unusable(place: &StoreUrl, why: &str) -> String {
     format!("warning: the cache {place} is not used: {why}")
 }
 
@@ -392,7 +392,7 @@ pub fn push(
 }
 
 fn push_into(
-    place: &Place,
+    place: &StoreUrl,
     manifest: &Manifest,
     from: &WritableStore,
     settings: &Settings,
@@ -400,7 +400,7 @@ fn push_into(
 ) -> Result<()> {
     let failed = || format!("nothing was put into the cache {place}");
     let to = copying::destination(place, settings)?;
-    let copier = Copier::new(from.read()).with_inputs(&sized_inputs_of);
+    let copier = Copier::new(from.store()).with_inputs(&sized_inputs_of);
     let outcome = copying::copy(&copier, &[manifest.image], &to, ui).context(failed)?;
     if let Some((_, why)) = outcome.failed.first() {
         return Err(Error::failed(failed()).detail(why));
@@ -429,7 +429,7 @@ fn push_into(
 fn trust(store: &WritableStore, env: &EnvName, keys: &Path) -> Result<()> {
     let failed = || format!("cannot remember the environment {env}");
     let key = paths::metadata(env, "1.root.json");
-    let bytes = store.read().backend().get(&key, 1 << 20).context(failed)?;
+    let bytes = store.store().backend().get(&key, 1 << 20).context(failed)?;
     let Some(bytes) = bytes else { return Ok(()) };
     let folder = keys.join(TRUSTED);
     fs::create_dir_all(&folder).context(failed)?;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use store::WritableStore;
-use store::env::{Environment, Need, Proposal, Review, Seat};
-use store::key::PublicKey;
+use store::tuf::{Environment, RequiredSignatures, Proposal, Review, KeyGroup};
+use store::keys::PublicKey;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::keyring::Keyring;
@@ -32,8 +32,8 @@ pub enum Outcome {
 }
 
 /// An error of an environment, with its exit code and hint.
-pub fn failed(what: impl Into<String>, e: &store::env::Error) -> Error {
-    use store::env::ErrorKind as Env;
+pub fn failed(what: impl Into<String>, e: &store::tuf::Error) -> Error {
+    use store::tuf::ErrorKind as Env;
     let kind = match e.kind() {
         Env::Untrusted | Env::WrongKey | Env::Threshold | Env::Malformed => ErrorKind::Refused,
         Env::Range => ErrorKind::Usage,
@@ -77,7 +77,7 @@ pub fn show(proposal: &Proposal, review: &Review, keyring: &Keyring, ui: &Ui) {
     }
 }
 
-fn sentence(need: &Need, keyring: &Keyring) -> String {
+fn sentence(need: &RequiredSignatures, keyring: &Keyring) -> String {
     let called = |key: &PublicKey| match keyring.name_of(key) {
         Some(name) => format!("{name} ({})", short(key)),
         None => short(key),
@@ -167,7 +167,7 @@ pub fn online_keys(proposal: &Proposal, env: Option<&Environment<'_>>) -> Result
     match (own, env) {
         (Some(keys), _) => Ok(keys),
         (None, Some(env)) => {
-            let holders = env.holders(Seat::Online).map_err(|e| failed(what(), &e))?;
+            let holders = env.key_set(KeyGroup::Online).map_err(|e| failed(what(), &e))?;
             Ok(holders.keys)
         }
         (None, None) => Ok(Vec::new()),
@@ -193,7 +193,7 @@ pub fn publish(
         _ => {
             let env = Environment::publish_root(store, proposal, &keys, now);
             let env = env.map_err(|e| failed(what(), &e))?;
-            if env.signers().is_ok_and(|roles| roles[0].1 == 1) {
+            if env.role_keys().is_ok_and(|roles| roles[0].1 == 1) {
                 keyring.vouch(env.name(), &env.fingerprint())?;
             }
             true

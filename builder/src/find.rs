@@ -5,9 +5,9 @@
 //! it is one image with the first one's manifest, and only its releases know the
 //! second name.
 
-use store::env::{Environment, Guard, Release, Shelf};
-use store::key::PublicKey;
-use store::{EnvName, ImageName, Manifest, Place, Store};
+use store::tuf::{Environment, Guard, Release, MetadataStore};
+use store::keys::PublicKey;
+use store::{EnvName, ImageName, Manifest, StoreUrl, Store};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::image::FIRST_ENVIRONMENT;
@@ -21,7 +21,7 @@ pub fn open(settings: &Settings) -> Result<Store> {
 }
 
 /// Opens another store to read it.
-pub fn open_at(place: &Place, settings: &Settings) -> Result<Store> {
+pub fn open_at(place: &StoreUrl, settings: &Settings) -> Result<Store> {
     let failed = |e: store::Error| {
         Error::failed(format!("cannot read the store {place}"))
             .because(&e)
@@ -199,13 +199,13 @@ fn releases(store: &Store, env: &EnvName) -> Result<Vec<Release>> {
 /// A store of which environments are only read.
 struct ReadOnly<'s>(&'s Store);
 
-impl Shelf for ReadOnly<'_> {
+impl MetadataStore for ReadOnly<'_> {
     fn read(&self, key: &str, limit: u64) -> store::Result<Option<Vec<u8>>> {
         self.0.backend().get(key, limit)
     }
 
-    fn doubt(&self, key: &str) -> bool {
-        self.0.backend().forget(key, 0..u64::MAX)
+    fn invalidate(&self, key: &str) -> bool {
+        self.0.backend().invalidate(key, 0..u64::MAX)
     }
 
     fn replace(&self, key: &str, _: &[u8]) -> store::Result<()> {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use store::env::{Environment, RoleKeys, Seat};
+use store::tuf::{Environment, RoleKeys, KeyGroup};
 use store::manifest::{Health, Manifest, Run};
 use store::{EnvName, Progress, Sha256, WritableStore};
 
@@ -136,7 +136,7 @@ fn retain(recipe: &Recipe, lock: &Lock, store: &WritableStore) -> Result<()> {
 /// change that left the tree alone, may have described the same image already:
 /// that description stays, and ours is the one that is released.
 pub(crate) fn describe(manifest: &Manifest, store: &WritableStore) -> Result<()> {
-    if store.read().manifest(&manifest.image).is_ok() {
+    if store.store().manifest(&manifest.image).is_ok() {
         return Ok(());
     }
     store
@@ -169,16 +169,16 @@ pub fn release_into(
     let now = jiff::Timestamp::now();
     let failed = || format!("cannot release into the environment {env}");
     let exists = Environment::exists(store, env).context(failed)?;
-    let mut seats = vec![Seat::Targets, Seat::Online];
+    let mut seats = vec![KeyGroup::Targets, KeyGroup::Online];
     if env.as_str() == FIRST_ENVIRONMENT {
         // Nobody is asked for a passphrase here, and its root may be renewed as well.
-        seats.push(Seat::Root);
+        seats.push(KeyGroup::Root);
         if !exists {
             let keys = RoleKeys::load_or_generate(&settings.keys, env).context(failed)?;
             Environment::init(store, env, &keys, now).context(failed)?;
             ui.note(&format!(
                 "made the environment `{env}` in {} and its keys in {}",
-                store.place().describe(),
+                store.backend().describe(),
                 settings.keys.display()
             ));
         }
@@ -233,7 +233,7 @@ pub fn remembered(file: &Path, store: &WritableStore) -> Result<Option<Manifest>
         return Ok(None);
     };
     let whole = store
-        .read()
+        .store()
         .has_image_objects(&manifest)
         .context(|| "cannot look into the store".into())?;
     Ok(whole.then_some(manifest))

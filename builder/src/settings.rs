@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use store::{Access, Place};
+use store::{ClientOptions, StoreUrl};
 
 use crate::error::{Error, Result};
 use crate::host::{Archives, Network, PipSettings, credentials};
@@ -27,11 +27,11 @@ pub struct Given {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The artifact store, wherever it is.
-    pub place: Place,
+    pub place: StoreUrl,
     /// The artifact store, if it is a directory; else a path that leads nowhere.
     pub store: PathBuf,
     /// How stores on servers are reached.
-    pub access: Access,
+    pub access: ClientOptions,
     /// Trees, layers, logs: local to this machine, safe to remove.
     pub work: PathBuf,
     /// Private keys.
@@ -87,9 +87,9 @@ impl Settings {
         let network = Network::read(&lookup, etc_apt)?;
         let place = match store.to_str() {
             Some(text) if text.contains("://") => text.parse().map_err(|e| unusable(&e))?,
-            _ => Place::Directory(absolute(&store)?),
+            _ => StoreUrl::Directory(absolute(&store)?),
         };
-        let access = Access::from_environment(&lookup).map_err(|e| unusable(&e))?;
+        let access = ClientOptions::from_environment(&lookup).map_err(|e| unusable(&e))?;
         Ok(Self {
             store: place.directory().map(Path::to_owned).unwrap_or_default(),
             place,
@@ -109,22 +109,22 @@ impl Settings {
         let mut secrets = self.pip.secrets();
         secrets.extend(self.archives.secrets());
         secrets.extend_from_slice(self.network.secrets());
-        secrets.extend(credentials(&self.place.secret()));
+        secrets.extend(credentials(&self.place.with_password()));
         secrets.sort();
         secrets.dedup();
         secrets
     }
 
     /// These, and what the address of another store says of that kind.
-    pub fn secrets_of(&self, place: &Place) -> Vec<String> {
+    pub fn secrets_of(&self, place: &StoreUrl) -> Vec<String> {
         let mut secrets = self.secrets();
-        secrets.extend(credentials(&place.secret()));
+        secrets.extend(credentials(&place.with_password()));
         secrets
     }
 
     /// Whether the store is on a web server, which neither lists nor takes anything.
     pub fn is_web(&self) -> bool {
-        matches!(self.place, Place::Web(_))
+        matches!(self.place, StoreUrl::Web(_))
     }
 
     /// Fails for a store that no command can change.

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backend::Backend;
+use crate::backend::WritableBackend;
 use crate::digest::{ImageId, Sha256};
 use crate::dsse::{self, Envelope};
-use crate::env::json;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::PublicKey;
+use crate::json;
+use crate::keys::PublicKey;
 use crate::manifest::Manifest;
 use crate::name::EnvName;
-use crate::writable::Writable;
 
 /// Folder of attestations, as a prefix of keys.
 pub(crate) const FOLDER: &str = "attestations/";
@@ -119,7 +119,7 @@ impl Attestation {
     }
 
     /// The ids of the keys that it says have signed it.
-    pub fn claimed(&self) -> impl Iterator<Item = &str> {
+    pub fn claimed_key_ids(&self) -> impl Iterator<Item = &str> {
         self.envelope.keyids()
     }
 
@@ -130,7 +130,7 @@ impl Attestation {
 
     /// Whether it says what its kind is there to say, for an environment: a test
     /// result may be a failure, an approval for somewhere else.
-    pub fn speaks_for(&self, env: &EnvName) -> bool {
+    pub fn applies_to(&self, env: &EnvName) -> bool {
         let text = |name: &str| self.predicate.get(name).and_then(Value::as_str);
         match self.kind {
             Some(Kind::TestResult) => text("result") == Some("PASSED"),
@@ -239,7 +239,11 @@ fn key(image: &ImageId, bytes: &[u8]) -> String {
 }
 
 /// Puts a signed statement beside its image; the key that it has there.
-pub fn put(place: &dyn Writable, manifest: &Manifest, envelope: &Envelope) -> Result<String> {
+pub fn put(
+    place: &dyn WritableBackend,
+    manifest: &Manifest,
+    envelope: &Envelope,
+) -> Result<String> {
     let bytes = envelope.to_json();
     if bytes.len() as u64 > dsse::MAX_BYTES {
         let text = format!(
@@ -279,7 +283,7 @@ mod tests {
     use crate::WritableStore;
     use crate::chunk::ChunkRef;
     use crate::digest::Blake3;
-    use crate::key::{KeyPair, Signer};
+    use crate::keys::{KeyPair, Signer};
     use crate::manifest::{LayoutRef, SCHEMA};
     use crate::store::manifest_key;
 
@@ -322,35 +326,38 @@ mod tests {
         let mut approval = statement(Kind::Approval, &web, predicate).unwrap();
         approval.sign(&ann).unwrap();
         // Of an image that is not there, nothing is said.
-        let e = put(store.place(), &web, &approval).unwrap_err();
+        let e = put(store.backend(), &web, &approval).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Missing);
         for image in [&web, &other] {
             store.put(&manifest_key(&image.image), b"{}").unwrap();
         }
-        let key = put(store.place(), &web, &approval).unwrap();
-        assert_eq!(put(store.place(), &web, &approval).unwrap(), key);
+        let key = put(store.backend(), &web, &approval).unwrap();
+        assert_eq!(put(store.backend(), &web, &approval).unwrap(), key);
         assert_eq!(parse_key(&key), Some(web.image));
         // Nor under the name of another one.
-        assert!(put(store.place(), &other, &approval).is_err());
+        assert!(put(store.backend(), &other, &approval).is_err());
         let mut failed = statement(Kind::TestResult, &web, json!({ "result": "FAILED" })).unwrap();
         failed.sign(&bob).unwrap();
-        put(store.place(), &web, &failed).unwrap();
+        put(store.backend(), &web, &failed).unwrap();
         // What cannot be believed does not silence the others.
         let folder = format!("{FOLDER}{}", web.image.hex());
         let junk = format!("{folder}/{}.json", Sha256::of(b"junk").hex());
         store.put(&junk, b"junk").unwrap();
         let mut odd = Vec::new();
-        let backend = store.read().backend();
+        let backend = store.store().backend();
         let found = of_image(backend, &web, &mut |key, _| odd.push(key.to_owned())).unwrap();
         assert_eq!(odd, [junk]);
         let kinds: Vec<_> = found.iter().map(|one| one.kind.unwrap()).collect();
         assert_eq!(kinds, [Kind::TestResult, Kind::Approval]);
         let (prod, dev) = ("prod".parse().unwrap(), "dev".parse().unwrap());
-        assert!(!found[0].speaks_for(&prod), "the tests failed");
-        assert!(found[1].speaks_for(&prod) && !found[1].speaks_for(&dev));
+        assert!(!found[0].applies_to(&prod), "the tests failed");
+        assert!(found[1].applies_to(&prod) && !found[1].applies_to(&dev));
         let keys = [ann.public(), bob.public()];
         assert_eq!(found[1].signers(&keys), [ann.public()]);
         assert_eq!(found[1].signers(&keys[1..]), []);
-        assert_eq!(found[1].claimed().collect::<Vec<_>>(), [ann.public().id()]);
+        assert_eq!(
+            found[1].claimed_key_ids().collect::<Vec<_>>(),
+            [ann.public().id()]
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What the reader of a far store has kept of it.
+//! The cache of a reader: what it keeps of a store on a network.
 //!
 //! A version of an image shares most of its layout with the one before, and most of the
 //! packs that it is in. Whoever follows an image from version to version keeps the
@@ -7,6 +7,9 @@
 //! It may lose what it wants to, and nothing of it is believed: chunks are compared
 //! with their digests, indexes are parsed and must be those of their packs.
 
+use std::sync::Arc;
+
+use crate::backend::Backend;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::pack::Index;
@@ -14,13 +17,30 @@ use crate::pack::Index;
 /// A place for small objects that never change, by name: digits, letters and a dot.
 pub trait Cache: Send + Sync {
     /// The bytes that were kept under a name, or others.
-    fn take(&self, name: &str) -> Option<Vec<u8>>;
+    fn get(&self, name: &str) -> Option<Vec<u8>>;
 
-    /// Keeps bytes if it can.
-    fn keep(&self, name: &str, bytes: &[u8]);
+    /// Stores bytes under a name, if it can.
+    fn put(&self, name: &str, bytes: &[u8]);
 
     /// How many bytes `take` would give.
     fn size(&self, name: &str) -> Option<u64>;
+}
+
+/// A backend, and the cache that keeps what its reader needs again.
+#[derive(Clone)]
+pub(crate) struct CachedBackend {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) cache: Option<Arc<dyn Cache>>,
+}
+
+impl CachedBackend {
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    pub(crate) fn cache(&self) -> Option<&dyn Cache> {
+        self.cache.as_deref()
+    }
 }
 
 fn chunk_name(chunk: &ChunkRef) -> String {
@@ -33,12 +53,12 @@ fn index_name(pack: &Blake3) -> String {
 
 impl dyn Cache + '_ {
     pub(crate) fn chunk(&self, chunk: &ChunkRef) -> Option<Vec<u8>> {
-        let bytes = self.take(&chunk_name(chunk))?;
+        let bytes = self.get(&chunk_name(chunk))?;
         chunk.names(&bytes).then_some(bytes)
     }
 
     pub(crate) fn keep_chunk(&self, chunk: &ChunkRef, bytes: &[u8]) {
-        self.keep(&chunk_name(chunk), bytes);
+        self.put(&chunk_name(chunk), bytes);
     }
 
     /// Whether it should have a chunk.
@@ -47,12 +67,12 @@ impl dyn Cache + '_ {
     }
 
     pub(crate) fn index(&self, pack: &Blake3) -> Option<Index> {
-        let index = Index::parse(&self.take(&index_name(pack))?).ok()?;
+        let index = Index::parse(&self.get(&index_name(pack))?).ok()?;
         (index.pack() == pack).then_some(index)
     }
 
     pub(crate) fn keep_index(&self, pack: &Blake3, bytes: &[u8]) {
-        self.keep(&index_name(pack), bytes);
+        self.put(&index_name(pack), bytes);
     }
 
     /// The bytes of a pack's index, if it should have that.

@@ -10,10 +10,20 @@ use serde::{Deserialize, Serialize};
 use crate::digest::ImageId;
 use crate::error::{Error, Result};
 use crate::name::ImageName;
-use crate::store::Listed;
+
+/// An image that a store lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedImage {
+    /// The image.
+    pub image: ImageId,
+    /// What its recipe calls it.
+    pub name: ImageName,
+    /// When it was published here, in seconds since 1970; 0 when not known.
+    pub published: u64,
+}
 
 /// The key of the catalogue.
-pub(crate) const KEY: &str = "catalogue.json";
+pub(crate) const KEY: &str = crate::backend::CATALOGUE;
 
 /// The longest catalogue that is read: some hundred thousand images.
 pub(crate) const MAX_BYTES: u64 = 32 << 20;
@@ -38,7 +48,7 @@ struct Row {
 
 impl Catalogue {
     /// Reads a catalogue.
-    pub(crate) fn from_json(json: &[u8]) -> Result<Vec<Listed>> {
+    pub(crate) fn from_json(json: &[u8]) -> Result<Vec<ListedImage>> {
         let damaged = |error| Error::corrupt("the catalogue", &error).with_source(error);
         let catalogue: Self = serde_json::from_slice(json).map_err(damaged)?;
         if catalogue.schema != SCHEMA {
@@ -47,7 +57,7 @@ impl Catalogue {
         }
         let rows = catalogue.images.into_iter();
         Ok(rows
-            .map(|row| Listed {
+            .map(|row| ListedImage {
                 image: row.image,
                 name: row.name,
                 published: row.published,
@@ -57,7 +67,7 @@ impl Catalogue {
 
     /// The JSON form of a catalogue.
     #[cfg(feature = "write")]
-    pub(crate) fn to_json(images: Vec<Listed>) -> Vec<u8> {
+    pub(crate) fn to_json(images: Vec<ListedImage>) -> Vec<u8> {
         let images = images.into_iter().map(|listed| Row {
             image: listed.image,
             name: listed.name,

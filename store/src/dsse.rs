@@ -13,11 +13,11 @@
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 
-use crate::env::json;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::PublicKey;
+use crate::json;
+use crate::keys::PublicKey;
 #[cfg(feature = "write")]
-use crate::key::Signer;
+use crate::keys::Signer;
 
 /// The longest envelope that is read.
 pub const MAX_BYTES: u64 = 1 << 20;
@@ -153,7 +153,7 @@ impl Envelope {
     /// Adds a signature, in place of an earlier one by the same key. It is verified
     /// before it is added: a signer that errs must not reach a file.
     #[cfg(feature = "write")]
-    pub fn sign(&mut self, key: &dyn Signer) -> crate::key::Result<()> {
+    pub fn sign(&mut self, key: &dyn Signer) -> crate::keys::Result<()> {
         let message = self.message();
         let (public, bytes) = (key.public(), key.sign(&message)?);
         public.verify(&message, &bytes)?;
@@ -184,7 +184,7 @@ impl Envelope {
 #[cfg(all(test, feature = "write"))]
 mod tests {
     use super::*;
-    use crate::key::KeyPair;
+    use crate::keys::KeyPair;
 
     /// The example of the DSSE specification, "protocol.md".
     #[test]

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::dsse::Envelope;
-use crate::env::json;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::PublicKey;
+use crate::json;
+use crate::keys::PublicKey;
 use crate::manifest::Manifest;
 use crate::name::{EnvName, ImageName};
 
@@ -38,18 +38,18 @@ pub struct Export {
     /// The sha256 of the manifest beside it.
     pub manifest_sha256: Sha256,
     /// Which image, and in which form.
-    pub about: About,
+    pub about: ExportInfo,
 }
 
 /// The release that was exported, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct About {
+pub struct ExportInfo {
     /// Where it is released.
     pub environment: EnvName,
     /// Under which name.
     pub name: ImageName,
-    /// As which release of that name.
+    /// The number of the release of that name.
     pub seq: u64,
     /// The Debian architecture.
     pub arch: String,
@@ -87,7 +87,7 @@ struct Statement {
     kind: String,
     predicate_type: String,
     subject: Vec<Subject>,
-    predicate: About,
+    predicate: ExportInfo,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -222,7 +222,7 @@ impl Export {
 #[cfg(all(test, feature = "write"))]
 mod tests {
     use super::*;
-    use crate::key::{KeyPair, Signer as _};
+    use crate::keys::{KeyPair, Signer as _};
 
     fn export() -> Export {
         Export {
@@ -230,7 +230,7 @@ mod tests {
             file_sha256: Sha256::of(b"file"),
             file_blake3: Blake3::of(b"file"),
             manifest_sha256: Sha256::of(b"manifest"),
-            about: About {
+            about: ExportInfo {
                 environment: "dev".parse().unwrap(),
                 name: "web".parse().unwrap(),
                 seq: 7,

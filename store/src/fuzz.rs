@@ -4,13 +4,13 @@
 //! hands back: encoded again by the writer where there is one, and in parts from
 //! which a target checks what the format's page promises.
 
-use crate::canon::Entry;
+use crate::build_log::BuildLog;
+use crate::canonical_tar::Entry;
 use crate::chunk::ChunkRef;
-use crate::delta::{Pair, Table};
+use crate::delta::{DeltaInfo, Table};
 use crate::hint::Hint;
-use crate::key::KeyPair;
+use crate::keys::KeyPair;
 use crate::layout;
-use crate::log::BuildLog;
 use crate::pack::Index;
 
 /// One entry of a layout, its header byte for byte, and its references.
@@ -55,7 +55,7 @@ pub fn delta(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
 
 /// A description of a delta, encoded again.
 pub fn pair(bytes: &[u8]) -> Option<Vec<u8>> {
-    Some(Pair::from_json(bytes).ok()?.to_json())
+    Some(DeltaInfo::from_json(bytes).ok()?.to_json())
 }
 
 /// A hint, encoded again.
@@ -72,7 +72,7 @@ pub fn log(bytes: &[u8]) -> Option<(BuildLog, Vec<u8>)> {
 
 /// A key, and whether it comes back from the form in which it would be stored.
 pub fn key(pem: &str) -> Option<bool> {
-    use crate::key::Signer as _;
+    use crate::keys::Signer as _;
 
     let pair = KeyPair::from_pem(pem).ok()?;
     let stored = pair.to_pem().ok()?;

@@ -12,7 +12,7 @@
 
 use std::io::{self, Read};
 
-use crate::canon::{Entry, HeaderReader, padding};
+use crate::canonical_tar::{Entry, HeaderReader, padding};
 use crate::chunk::{self, ChunkRef, REF_LEN};
 use crate::error::{Error, Result};
 
@@ -150,7 +150,7 @@ impl<R: Read> Read for Counted<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canon::{END, Kind, encode};
+    use crate::canonical_tar::{END, Kind, encode};
     use crate::digest::Blake3;
     use crate::error::ErrorKind;
 

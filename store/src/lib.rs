@@ -18,72 +18,96 @@
 //!
 //! Each format has a page of its own in [`format`](mod@format).
 
-#[cfg(feature = "write")]
-pub mod attest;
-pub mod backend;
-mod cache;
-pub mod canon;
-#[cfg(feature = "write")]
-pub mod care;
-mod catalogue;
-pub mod chunk;
-#[cfg(feature = "write")]
-pub mod copy;
-#[cfg(feature = "write")]
-mod cut;
-pub mod delta;
-pub mod digest;
-#[cfg(feature = "write")]
-mod dir;
-pub mod dsse;
-pub mod env;
-mod error;
-pub mod export;
-#[cfg(feature = "http")]
-mod far;
+// The order of the flow: a module uses only what stands after it.
+
 #[cfg(doc)]
 pub mod format;
+
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
-mod hint;
-#[cfg(feature = "http")]
-mod http;
-mod image;
-pub mod key;
-mod layout;
-mod log;
+
 #[cfg(feature = "write")]
-pub mod loose;
-pub mod manifest;
-pub mod name;
-mod pack;
+pub mod copy;
+
 #[cfg(feature = "write")]
-mod parallel;
-mod place;
-#[cfg(feature = "s3")]
-mod s3;
-mod store;
+pub mod maintenance;
+
 #[cfg(feature = "write")]
-pub mod writable;
+pub mod attest;
+
+pub mod export;
+
+pub mod tuf;
+
+#[cfg(feature = "write")]
+pub mod delta_writer;
+
 #[cfg(feature = "write")]
 mod writer;
 
-pub use self::backend::{Backend, DirBackend, Traffic, Wanted};
+mod store;
+
+mod image;
+
+mod catalogue;
+
+pub mod delta;
+
+mod hint;
+
+mod build_log;
+
+mod cache;
+
+mod layout;
+
+mod pack;
+
+pub mod manifest;
+
+#[cfg(feature = "write")]
+pub mod foreign_tar;
+
+pub mod canonical_tar;
+
+#[cfg(feature = "write")]
+mod chunker;
+
+pub mod chunk;
+
+pub mod backend;
+
+pub mod dsse;
+
+pub mod keys;
+
+pub mod json;
+
+#[cfg(feature = "write")]
+mod parallel;
+
+pub mod name;
+
+pub mod digest;
+
+mod error;
+
+#[cfg(feature = "s3")]
+pub use self::backend::BucketUrl;
+pub use self::backend::{Backend, LocalReader, ObjectRange, StoreUrl, Traffic};
+#[cfg(feature = "http")]
+pub use self::backend::{ClientOptions, HttpBackend, HttpUrl};
+#[cfg(feature = "write")]
+pub use self::backend::{ListableBackend, WritableBackend};
+pub use self::build_log::{BuildLog, StepLog};
 pub use self::cache::Cache;
+pub use self::catalogue::ListedImage;
 pub use self::digest::{Blake3, ImageId, Sha256};
 pub use self::error::{Error, ErrorKind, Result};
-#[cfg(feature = "http")]
-pub use self::http::{Access, Address, HttpBackend};
-pub use self::image::{Entries, Image, Part};
-pub use self::log::{BuildLog, StepLog};
+pub use self::image::{Entries, Image, ReplayEvent};
 pub use self::manifest::Manifest;
 pub use self::name::{EnvName, ImageName};
-pub use self::place::Place;
-#[cfg(feature = "s3")]
-pub use self::s3::Location;
-pub use self::store::{Listed, Store};
-#[cfg(feature = "write")]
-pub use self::writable::{Survey, Writable};
+pub use self::store::Store;
 #[cfg(feature = "write")]
 pub use self::writer::{Inputs, Progress, Published, WritableStore};

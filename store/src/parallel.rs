@@ -1,4 +1,4 @@
-//! The same work on many things: on all cores, or with several requests under way.
+//! A parallel map: on all cores, or with several requests under way.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! A store, read.
+//! Reading a store.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -6,23 +6,20 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
-use crate::backend::{Backend, Wanted, get_checked};
-use crate::cache::Cache;
-use crate::canon::{END, padding};
-use crate::catalogue::{self, Catalogue};
+use crate::backend::{Backend, MARKER, ObjectRange, get_checked};
+use crate::build_log::{self, BuildLog};
+use crate::cache::{Cache, CachedBackend};
+use crate::canonical_tar::{END, padding};
+use crate::catalogue::{self, Catalogue, ListedImage};
 use crate::chunk::ChunkRef;
-use crate::delta::{self, Pair, Previous};
+use crate::delta::{self, DeltaInfo, PreviousImage};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
-use crate::image::{Image, Witness, hinted, read_index};
-use crate::log::{self, BuildLog};
+use crate::image::{DecodedFrames, Image, hinted, read_index};
 use crate::manifest::{self, Manifest, SpecialFile, XattrEntry};
 use crate::name::ImageName;
 use crate::pack;
-
-/// The object that says: this is a store, in this format.
-pub(crate) const MARKER: &str = "imgbuild-store";
 
 /// What the marker says before the version of the format.
 const MARKER_PREFIX: &str = "imgbuild store ";
@@ -42,19 +39,7 @@ const MIN_PREFIX: usize = 8;
 /// The read side of a store, on any backend.
 #[derive(Clone)]
 pub struct Store {
-    backend: Arc<dyn Backend>,
-    cache: Option<Arc<dyn Cache>>,
-}
-
-/// An image that a store lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// The image.
-    pub image: ImageId,
-    /// What its recipe calls it.
-    pub name: ImageName,
-    /// When it was published here, in seconds since 1970; 0 when not known.
-    pub published: u64,
+    source: CachedBackend,
 }
 
 impl Store {
@@ -63,13 +48,13 @@ impl Store {
         Self::open_shared(backend.into())
     }
 
-    /// The same on a backend that others use as well.
+    /// Opens the store on a backend that is shared.
     pub fn open_shared(backend: Arc<dyn Backend>) -> Result<Self> {
         let foreign = |why: String| Err(Error::new(ErrorKind::Foreign, why));
         let place = backend.describe();
         let mut marker = backend.get(MARKER, 64)?;
         let odd = marker.as_ref().is_some_and(|m| parse_marker(m).is_none());
-        if odd && backend.forget(MARKER, 0..u64::MAX) {
+        if odd && backend.invalidate(MARKER, 0..u64::MAX) {
             marker = backend.get(MARKER, 64)?;
         }
         let Some(marker) = marker else {
@@ -77,8 +62,10 @@ impl Store {
         };
         match parse_marker(&marker) {
             Some(VERSION) => Ok(Self {
-                backend,
-                cache: None,
+                source: CachedBackend {
+                    backend,
+                    cache: None,
+                },
             }),
             Some(other) => foreign(format!(
                 "{place} is a store of format {other}; this program reads format {VERSION}"
@@ -89,21 +76,23 @@ impl Store {
         }
     }
 
-    /// The same store, whose `cache` keeps what further versions of an image share.
+    /// Adds a cache, which keeps what further versions of an image share.
     #[must_use]
     pub fn with_cache(self, cache: Arc<dyn Cache>) -> Self {
         Self {
-            cache: Some(cache),
-            ..self
+            source: CachedBackend {
+                cache: Some(cache),
+                ..self.source
+            },
         }
     }
 
     pub(crate) fn cache(&self) -> Option<&dyn Cache> {
-        self.cache.as_deref()
+        self.source.cache()
     }
 
     /// Of the indexes that an image's hint names, the bytes that are in the cache.
-    pub fn indexes_kept(&self, image: &ImageId) -> Result<u64> {
+    pub fn cached_index_bytes(&self, image: &ImageId) -> Result<u64> {
         let Some(cache) = self.cache() else {
             return Ok(0);
         };
@@ -111,9 +100,14 @@ impl Store {
         Ok(packs.iter().filter_map(|pack| cache.index_size(pack)).sum())
     }
 
+    /// Gives the backend and its cache to whoever reads images of this store.
+    pub(crate) fn source(&self) -> CachedBackend {
+        self.source.clone()
+    }
+
     /// Where the store's bytes come from.
     pub fn backend(&self) -> &dyn Backend {
-        &*self.backend
+        self.source.backend()
     }
 
     /// The manifest of an image.
@@ -124,20 +118,20 @@ impl Store {
             if manifest.image != *image {
                 let why = format_args!("it is the manifest of {}", manifest.image);
                 return Err(Error::corrupt(
-                    format_args!("{key} in {}", self.backend.describe()),
+                    format_args!("{key} in {}", self.backend().describe()),
                     why,
                 ));
             }
             Ok(manifest)
         };
         get_checked(self.backend(), &key, manifest::MAX_BYTES, read)?.ok_or_else(|| {
-            Error::missing(format_args!("the image {image}"), self.backend.describe())
+            Error::missing(format_args!("the image {image}"), self.backend().describe())
         })
     }
 
-    /// Every image here, the newest first. Where the place cannot list, every image
+    /// Every image here, the newest first. Where the backend cannot list, every image
     /// of its catalogue.
-    pub fn images(&self) -> Result<Vec<Listed>> {
+    pub fn images(&self) -> Result<Vec<ListedImage>> {
         let Some(ids) = self.ids()? else {
             return self.catalogue();
         };
@@ -145,7 +139,7 @@ impl Store {
         for image in ids {
             let name = self.manifest(&image)?.name;
             let published = self.hint(&image)?.map_or(0, |hint| hint.published);
-            images.push(Listed {
+            images.push(ListedImage {
                 image,
                 name,
                 published,
@@ -168,7 +162,7 @@ impl Store {
         let none = || {
             Error::missing(
                 format_args!("an image called `{}`", text.escape_default()),
-                self.backend.describe(),
+                self.backend().describe(),
             )
         };
         if digits.is_some() {
@@ -193,7 +187,7 @@ impl Store {
             if found == *digest {
                 return Ok(bytes);
             }
-            let place = self.backend.describe();
+            let place = self.backend().describe();
             Err(Error::corrupt(
                 format_args!("{key} in {place}"),
                 format_args!("its digest is {found}"),
@@ -213,13 +207,13 @@ impl Store {
         }
     }
 
-    /// Says that these inputs, with their sizes, are going to be read.
-    pub fn expect_inputs(&self, inputs: impl IntoIterator<Item = (Sha256, u64)>) {
-        let wanted = inputs.into_iter().map(|(digest, size)| Wanted {
+    /// Announces that these inputs, with their sizes, are going to be read.
+    pub fn prefetch_inputs(&self, inputs: impl IntoIterator<Item = (Sha256, u64)>) {
+        let wanted = inputs.into_iter().map(|(digest, size)| ObjectRange {
             key: input_key(&digest),
             range: 0..size,
         });
-        self.backend.expect(wanted.collect());
+        self.backend().prefetch(wanted.collect());
     }
 
     /// What the last build of an image printed, if the store keeps that.
@@ -227,20 +221,20 @@ impl Store {
         get_checked(
             self.backend(),
             &BuildLog::key(image),
-            log::MAX_BYTES,
+            build_log::MAX_BYTES,
             |bytes| BuildLog::decode(&bytes),
         )
     }
 
     /// The image that `manifest` describes, ready to be read.
     pub fn image(&self, manifest: &Manifest) -> Result<Image> {
-        Image::open(self.clone(), manifest)
+        Image::open(self.source(), manifest)
     }
 
     /// What the store says about a delta between two images, if it has one.
-    pub fn pair(&self, from: &ImageId, to: &ImageId) -> Result<Option<Pair>> {
-        let read = |json: Vec<u8>| Pair::from_json(&json);
-        let key = Pair::key(from, to);
+    pub fn delta(&self, from: &ImageId, to: &ImageId) -> Result<Option<DeltaInfo>> {
+        let read = |json: Vec<u8>| DeltaInfo::from_json(&json);
+        let key = DeltaInfo::key(from, to);
         let pair = get_checked(self.backend(), &key, delta::pair_limit(), read)?;
         Ok(pair.filter(|pair| pair.from == *from && pair.to == *to))
     }
@@ -250,10 +244,10 @@ impl Store {
     pub fn image_with_delta(
         &self,
         manifest: &Manifest,
-        pair: &Pair,
-        previous: Arc<dyn Previous>,
+        pair: &DeltaInfo,
+        previous: Arc<dyn PreviousImage>,
     ) -> Result<Image> {
-        Image::with_delta(self.clone(), manifest, pair, previous)
+        Image::with_delta(self.source(), manifest, pair, previous)
     }
 
     /// Reads every byte of an image and compares it with its manifest: the layout,
@@ -263,12 +257,12 @@ impl Store {
         self.verify_with(manifest, None, &mut |_| {})
     }
 
-    /// The same, telling `witness` which frames were decoded and `each` how many
+    /// Verifies an image, recording in `witness` which frames were decoded, and in `each` how many
     /// bytes of the tar came by.
     pub(crate) fn verify_with(
         &self,
         manifest: &Manifest,
-        witness: Option<Arc<Witness>>,
+        witness: Option<Arc<DecodedFrames>>,
         each: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let image = self.image(manifest)?.watched(witness);
@@ -297,7 +291,7 @@ impl Store {
             let (entry, _) = item?;
             entries += 1;
             size += entry.size() + padding(entry.size()) as u64;
-            size += crate::canon::encode(&entry)?.len() as u64;
+            size += crate::canonical_tar::encode(&entry)?.len() as u64;
             // Compared one by one: an image may have more of them than fit into memory.
             if SpecialFile::of(&entry).is_some_and(|special| setuid.next() != Some(&special)) {
                 return wrong("list of setuid files");
@@ -377,7 +371,7 @@ impl Store {
 
     /// The hint of an image; a damaged one is as good as none.
     pub(crate) fn hint(&self, image: &ImageId) -> Result<Option<Hint>> {
-        let json = self.backend.get(&Hint::key(image), hint::MAX_BYTES)?;
+        let json = self.backend().get(&Hint::key(image), hint::MAX_BYTES)?;
         Ok(json.and_then(|json| Hint::from_json(&json).ok()))
     }
 
@@ -387,16 +381,16 @@ impl Store {
             let hex = key.strip_prefix(IMAGES)?.strip_suffix(".json")?;
             ImageId::from_hex(hex).ok()
         };
-        let keys = self.backend.list(IMAGES)?;
+        let keys = self.backend().list(IMAGES)?;
         Ok(keys.map(|keys| keys.iter().filter_map(image).collect()))
     }
 
     /// The images that the catalogue lists.
-    pub(crate) fn catalogue(&self) -> Result<Vec<Listed>> {
+    pub(crate) fn catalogue(&self) -> Result<Vec<ListedImage>> {
         let read = |json: Vec<u8>| Catalogue::from_json(&json);
         let listed = get_checked(self.backend(), catalogue::KEY, catalogue::MAX_BYTES, read)?;
         listed.ok_or_else(|| {
-            Error::missing(catalogue::KEY, self.backend.describe()).with_hint(
+            Error::missing(catalogue::KEY, self.backend().describe()).with_hint(
                 "name images by ENV/NAME or whole digests; the next build into that store, or \
                  `imgbuild store gc --delete` there, makes the catalogue",
             )
@@ -411,19 +405,19 @@ impl Store {
         &self,
         changed: Option<&ImageId>,
         before: Option<&[u8]>,
-    ) -> Result<Vec<Listed>> {
+    ) -> Result<Vec<ListedImage>> {
         // A damaged one is made anew.
         let known = before
             .and_then(|json| Catalogue::from_json(json).ok())
             .unwrap_or_default();
-        let mut known: std::collections::HashMap<ImageId, Listed> =
+        let mut known: std::collections::HashMap<ImageId, ListedImage> =
             known.into_iter().map(|row| (row.image, row)).collect();
         let mut images = Vec::new();
         for image in self.ids()?.unwrap_or_default() {
             let row = known.remove(&image).filter(|_| Some(&image) != changed);
             // An image whose manifest is damaged is not worth finding by its name.
             let row = row.or_else(|| {
-                Some(Listed {
+                Some(ListedImage {
                     image,
                     name: self.manifest(&image).ok()?.name,
                     published: self.hint(&image).ok()?.map_or(0, |hint| hint.published),
@@ -488,7 +482,7 @@ impl Read for Pieces<'_> {
 }
 
 /// The newest first.
-fn sort(images: &mut [Listed]) {
+fn sort(images: &mut [ListedImage]) {
     images.sort_by(|a, b| b.published.cmp(&a.published).then(a.image.cmp(&b.image)));
 }
 

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
-use store::{Access, Address};
+use store::{ClientOptions, HttpUrl};
 use verify::tuf::{Plain, Web};
 
 /// A TUF client for the conformance suite
@@ -87,9 +87,9 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         Plain::init(&args.metadata_dir, &std::fs::read(root)?)?;
         return Ok(());
     }
-    let metadata: Address = wanted(args.metadata_url.as_ref(), "--metadata-url")?.parse()?;
+    let metadata: HttpUrl = wanted(args.metadata_url.as_ref(), "--metadata-url")?.parse()?;
     let targets = args.target_base_url.as_ref().map(|url| url.parse());
-    let access = Access::from_environment(&|name| std::env::var(name).ok())?;
+    let access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
     let repository = Web::open(&metadata, targets.transpose()?.as_ref(), &access)?;
     let mut client = Plain::open(&args.metadata_dir)?;
     client.refresh(&repository, Timestamp::now())?;

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use store::dsse::Envelope;
 use store::export::Export;
-use store::key::KeyFile;
+use store::keys::KeyFile;
 use tests::binaries::{Ran, imgbuild};
 use tests::fixtures::scratch;
 
@@ -275,7 +275,7 @@ fn what_lies_beside_an_export_is_signed() {
     let key = KeyFile::at(bench.path("keys/dev.targets.pem"))
         .load()
         .unwrap();
-    let key = store::key::Signer::public(&key);
+    let key = store::keys::Signer::public(&key);
     let export = Export::verify(&envelope, &"dev".parse().unwrap(), &[key], 1).unwrap();
     let manifest = fs::read(bench.path("b.tar.zst.manifest.json")).unwrap();
     assert_eq!(export.manifest(&manifest).unwrap().image.to_string(), image);

@@ -2,7 +2,7 @@
 //! that every other JSON reader sees.
 
 use serde_json::Value;
-use store::env::json::{MAX_DEPTH, canonical, parse};
+use store::json::{MAX_DEPTH, canonical, parse};
 
 use crate::memory;
 

@@ -1,7 +1,7 @@
 //! Layouts: what is read is every byte of it, the references add up, and in its
 //! place content of zeros gives a canonical tar.
 
-use store::canon;
+use store::canonical_tar;
 use store::chunk::{MAX, MIN};
 
 use crate::{memory, tar};
@@ -22,7 +22,7 @@ fn check(bytes: &[u8]) {
     let mut again = b"imglyt\x00\x01".to_vec();
     let mut tar = Vec::new();
     for (entry, header, chunks) in &items {
-        assert_eq!(canon::encode(entry).expect("an entry"), *header);
+        assert_eq!(canonical_tar::encode(entry).expect("an entry"), *header);
         again.extend(header);
         for chunk in chunks {
             again.extend(chunk.digest().bytes());

@@ -14,10 +14,10 @@ pub(crate) fn run(bytes: &[u8]) {
     assert_eq!(Manifest::from_json(&json).expect("its own form"), manifest);
     // Nothing that stands in the document was overlooked, changed or read in one
     // of two ways: a reader that refuses all doubt sees the same value.
-    let seen = store::env::json::parse(bytes).expect("no doubt");
+    let seen = store::json::parse(bytes).expect("no doubt");
     let meant = serde_json::to_value(&manifest).expect("a value");
     assert_eq!(seen, meant);
-    assert_eq!(store::env::json::parse(&json).expect("no doubt"), meant);
+    assert_eq!(store::json::parse(&json).expect("no doubt"), meant);
 
     let layout: u64 = manifest
         .layout

@@ -56,7 +56,7 @@ fn seeds_are_accepted() {
 }
 
 fn canonical(bytes: &[u8]) -> bool {
-    let mut reader = store::canon::Reader::new(bytes);
+    let mut reader = store::canonical_tar::Reader::new(bytes);
     loop {
         match reader.next_entry() {
             Ok(Some(_)) => {}

@@ -1,7 +1,7 @@
 //! What the page of the canonical tar allows, written once more: slowly, without
 //! any code of the reader, straight from the sentences of the page.
 
-use store::canon::{Entry, Kind};
+use store::canonical_tar::{Entry, Kind};
 
 /// Whether the profile can say this entry at all.
 pub(crate) fn entry(entry: &Entry) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use store::canon::{self, Entry, Kind};
+use store::canonical_tar::{self, Entry, Kind};
 use store::chunk::ChunkRef;
 use store::manifest::{Health, LayoutRef, Package, Run, SpecialFile, User, Wheel, XattrEntry};
 use store::{Blake3, Manifest, Sha256};
@@ -89,7 +89,7 @@ pub(crate) fn tars() -> Vec<Vec<u8>> {
     let tar = |entries: Vec<Entry>| {
         let mut bytes = Vec::new();
         for entry in entries {
-            bytes.extend(canon::encode(&entry).expect("an entry"));
+            bytes.extend(canonical_tar::encode(&entry).expect("an entry"));
             bytes.resize(bytes.len() + entry.size() as usize, b'x');
             bytes.resize(bytes.len().next_multiple_of(512), 0);
         }

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use store::canon::{self, Entry, ErrorKind, Kind, Reader};
+use store::canonical_tar::{self, Entry, ErrorKind, Kind, Reader};
 
 use crate::{memory, oracle};
 
@@ -40,7 +40,7 @@ pub(crate) fn mend(bytes: &mut [u8]) {
 }
 
 /// The entries with their content, or why not.
-pub(crate) fn read(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, canon::Error> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, canonical_tar::Error> {
     let mut reader = Reader::new(bytes);
     let mut entries = Vec::new();
     while let Some(entry) = reader.next_entry()? {
@@ -73,7 +73,7 @@ fn check(bytes: &[u8]) {
     };
     let mut again = Vec::new();
     for (entry, content) in &entries {
-        again.extend(canon::encode(entry).expect("what was read can be written"));
+        again.extend(canonical_tar::encode(entry).expect("what was read can be written"));
         again.extend(content);
         again.resize(again.len().next_multiple_of(BLOCK), 0);
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use store::Blake3;
-use store::canon::{self, Entry, Kind, encode};
+use store::canonical_tar::{self, Entry, Kind, encode};
 use store::chunk::ChunkRef;
 
 use crate::{oracle, tar};
@@ -30,7 +30,7 @@ pub(crate) fn run(bytes: &[u8]) {
 fn alone(entry: &Entry, header: &[u8]) {
     let root = encode(&directory(Vec::new())).expect("the root");
     let bytes = [root, header.to_vec()].concat();
-    let mut reader = canon::Reader::new(&bytes[..]);
+    let mut reader = canonical_tar::Reader::new(&bytes[..]);
     reader.next_entry().expect("the root");
     match reader.next_entry() {
         Ok(Some(read)) => assert_eq!(read, *entry),
@@ -38,10 +38,10 @@ fn alone(entry: &Entry, header: &[u8]) {
         Err(error) => assert!(
             matches!(
                 error.kind(),
-                canon::ErrorKind::MissingParent
-                    | canon::ErrorKind::Duplicate
-                    | canon::ErrorKind::HardlinkMissing
-                    | canon::ErrorKind::HardlinkTarget
+                canonical_tar::ErrorKind::MissingParent
+                    | canonical_tar::ErrorKind::Duplicate
+                    | canonical_tar::ErrorKind::HardlinkMissing
+                    | canonical_tar::ErrorKind::HardlinkTarget
             ),
             "{error}: {entry:?}"
         ),

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use store::Place;
+use store::StoreUrl;
 use store::name::{EnvName, ImageName};
 use verify::error::{Error, Result};
 use verify::hand::Carried;
@@ -368,7 +368,7 @@ pub(crate) struct HiArgs {
 pub(crate) enum Mode {
     Init {
         environment: EnvName,
-        repository: Place,
+        repository: StoreUrl,
         root: PathBuf,
         reset: bool,
     },
@@ -673,8 +673,8 @@ fn name<N: std::str::FromStr<Err: std::fmt::Display>>(text: &str, what: &str) ->
 }
 
 /// The place of a store; what this version cannot read is refused here and not half-way.
-fn repository(text: &str) -> Result<Place> {
-    let place: Place = text.parse()?;
+fn repository(text: &str) -> Result<StoreUrl> {
+    let place: StoreUrl = text.parse()?;
     if place.directory().is_some_and(|path| !path.is_absolute()) {
         return Err(
             Error::usage(format!("`{text}` is not an absolute path")).hint(

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use store::canon::Kind;
+use store::canonical_tar::Kind;
 
 use crate::error::Result;
 use crate::event::Event;

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 
 use sha2::Digest as _;
 use store::Sha256;
-use store::canon::{Entry, Reader};
+use store::canonical_tar::{Entry, Reader};
 use store::dsse::Envelope;
 use store::export::{Export, MANIFEST_SUFFIX, SIGNATURE_SUFFIX};
 use store::manifest::Manifest;

@@ -72,7 +72,7 @@ impl Kept {
 }
 
 impl Cache for Kept {
-    fn take(&self, name: &str) -> Option<Vec<u8>> {
+    fn get(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.directory.join(name);
         let file = File::open(path).ok()?;
         let found = file.metadata().ok()?;
@@ -86,7 +86,7 @@ impl Cache for Kept {
         Some(bytes)
     }
 
-    fn keep(&self, name: &str, bytes: &[u8]) {
+    fn put(&self, name: &str, bytes: &[u8]) {
         if bytes.len() as u64 <= LONGEST {
             // On a full disk there is more important work.
             let _ = self.write(name, bytes);
@@ -129,17 +129,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("kept");
         let kept = Kept::new(place.clone());
-        assert_eq!(kept.take("a.chunk"), None);
+        assert_eq!(kept.get("a.chunk"), None);
         let names = ["a.chunk", "b.chunk", "c.index"];
         for (age, name) in (10..).zip(names) {
-            kept.keep(name, &[7; 1000]);
+            kept.put(name, &[7; 1000]);
             let then = SystemTime::now() - Duration::from_secs(age);
             let file = File::options().write(true).open(place.join(name)).unwrap();
             file.set_modified(then).unwrap();
         }
         assert_eq!(kept.size("c.index"), Some(1000));
         // Used now, so no longer the oldest.
-        assert_eq!(kept.take("c.index").unwrap(), [7; 1000]);
+        assert_eq!(kept.get("c.index").unwrap(), [7; 1000]);
         fs::write(place.join("unfinished-1-0"), b"").unwrap();
         trim(&place, 2500);
         assert!(!place.join("unfinished-1-0").exists());
@@ -156,8 +156,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let kept = Kept::new(directory.path().to_owned());
         fs::create_dir(directory.path().join("a.chunk")).unwrap();
-        kept.keep("a.chunk", b"x");
-        assert_eq!(kept.take("a.chunk"), None);
+        kept.put("a.chunk", b"x");
+        assert_eq!(kept.get("a.chunk"), None);
         assert_eq!(kept.size("a.chunk"), None);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{AtFlags, OFlags, unlinkat};
 use rustix::io::Errno;
-use store::canon::{self, Entry, Kind};
+use store::canonical_tar::{self, Entry, Kind};
 
 use crate::beneath;
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ pub fn survey(
             (None, None) => return Ok(out),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(found), Some((entry, _))) => canon::order(
+            (Some(found), Some((entry, _))) => canonical_tar::order(
                 (&found.path, is_directory(found)),
                 (&entry.path, entry.kind == Kind::Directory),
             ),
@@ -104,7 +104,7 @@ pub fn prune(root: &OwnedFd, survey: &Survey) -> Result<()> {
     // Children come after their parents, so backwards a directory is empty when its turn comes.
     for (path, directory) in survey.remove.iter().rev() {
         let failed = |errno: Errno| {
-            Error::failed(format!("cannot remove {}", canon::display(path))).source(&errno)
+            Error::failed(format!("cannot remove {}", canonical_tar::display(path))).source(&errno)
         };
         let Some((parent, name)) = beneath::split(path) else {
             return Err(failed(Errno::INVAL));

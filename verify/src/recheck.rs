@@ -20,7 +20,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use serde::Serialize;
-use store::canon::{self, Entry, Kind};
+use store::canonical_tar::{self, Entry, Kind};
 use store::chunk::ChunkRef;
 use store::digest::Blake3;
 
@@ -130,7 +130,7 @@ fn stopped() -> Error {
 fn unreadable(path: &[u8]) -> Error {
     Error::failed(format!(
         "cannot read {} of the installed tree",
-        canon::display(path)
+        canonical_tar::display(path)
     ))
 }
 
@@ -141,10 +141,10 @@ fn read_as_tar(root: OwnedFd, out: &mut Pieces, cancel: &AtomicBool) -> Result<(
         let entry = found.what.map_err(|what| {
             Error::refused(format!(
                 "{} is {what}, which no image contains",
-                canon::display(&found.path)
+                canonical_tar::display(&found.path)
             ))
         })?;
-        let header = canon::encode(&entry).map_err(|error| {
+        let header = canonical_tar::encode(&entry).map_err(|error| {
             Error::refused("the installed tree is not the signed image").source(&error)
         })?;
         out.put(&header)?;
@@ -195,7 +195,7 @@ pub fn differences(
             (Some(found), Some((entry, _))) => {
                 let directory = |e: &Entry| e.kind == Kind::Directory;
                 let here = found.what.as_ref().is_ok_and(directory);
-                canon::order((&found.path, here), (&entry.path, directory(entry)))
+                canonical_tar::order((&found.path, here), (&entry.path, directory(entry)))
             }
         };
         match order {
@@ -259,7 +259,7 @@ fn count_links(links: &mut HashMap<Vec<u8>, (u64, u64)>, found: &Found, entry: &
 
 /// A path as the operator knows it, absolute in the image.
 pub(crate) fn shown(path: &[u8]) -> String {
-    let shown = canon::display(path);
+    let shown = canonical_tar::display(path);
     if shown.starts_with('/') {
         shown
     } else {
@@ -375,7 +375,7 @@ fn noun(kind: &Kind) -> &'static str {
 }
 
 fn lossy(bytes: &[u8]) -> String {
-    canon::display(bytes)
+    canonical_tar::display(bytes)
 }
 
 #[cfg(test)]

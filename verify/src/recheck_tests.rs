@@ -188,7 +188,7 @@ fn the_digest_is_that_of_the_canonical_tar() {
     let directory = sample();
     let mut tar = Vec::new();
     for (entry, _) in signed(directory.path()) {
-        tar.extend(canon::encode(&entry).unwrap());
+        tar.extend(canonical_tar::encode(&entry).unwrap());
         if let Kind::File { size } = entry.kind {
             let path = directory
                 .path()

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ioctl_ficlone, openat};
 use store::Image;
-use store::canon::Kind;
+use store::canonical_tar::Kind;
 use store::chunk::ChunkRef;
 use store::digest::Blake3;
 
@@ -137,9 +137,9 @@ pub struct Prior {
     image: Image,
 }
 
-impl store::delta::Previous for Prior {
+impl store::delta::PreviousImage for Prior {
     fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> store::Result<()> {
-        store::delta::Previous::chunks(&self.image, each)
+        store::delta::PreviousImage::chunks(&self.image, each)
     }
 
     fn fetch(&self, chunk: &ChunkRef) -> store::Result<Option<Vec<u8>>> {
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
     use std::fs;
-    use store::canon::Entry;
+    use store::canonical_tar::Entry;
 
     fn chunk(bytes: &[u8]) -> ChunkRef {
         ChunkRef::new(Blake3::of(bytes), bytes.len() as u32).unwrap()

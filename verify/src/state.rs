@@ -25,7 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use store::Place;
+use store::StoreUrl;
 use store::digest::Blake3;
 use store::manifest::Manifest;
 use store::name::EnvName;
@@ -62,7 +62,7 @@ pub struct NodeConfig {
     /// The environment whose releases this node runs.
     pub environment: EnvName,
     /// The store that holds them, with the password if its address has one.
-    pub repository: Place,
+    pub repository: StoreUrl,
 }
 
 impl State {

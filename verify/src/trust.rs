@@ -11,8 +11,8 @@ use std::time::UNIX_EPOCH;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use store::key::PublicKey;
-use store::{Access, ImageId, ImageName, Store};
+use store::keys::PublicKey;
+use store::{ClientOptions, ImageId, ImageName, Store};
 
 use crate::durable;
 use crate::error::{Context, Error, Kind, Result};
@@ -25,9 +25,9 @@ pub use crate::tuf::Verified;
 
 /// Opens the store of this node. Of a far one the node keeps what it will need again.
 pub fn store(node: &Node<'_>, config: &NodeConfig) -> Result<Store> {
-    let access = Access::from_environment(&|name| std::env::var(name).ok())?;
+    let access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
     let store = Store::open(config.repository.open(&access)?)?;
-    if store.backend().is_far() {
+    if store.backend().is_remote() {
         return Ok(store.with_cache(Arc::new(Kept::new(node.state.kept()))));
     }
     Ok(store)

@@ -15,7 +15,7 @@ use rustix::fs::{
     llistxattr, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
-use store::canon::{self, Entry, Kind, MAX_DEPTH};
+use store::canonical_tar::{self, Entry, Kind, MAX_DEPTH};
 
 use crate::error::{Error, Result};
 
@@ -112,7 +112,7 @@ impl Walk {
         if self.levels.len() > MAX_DEPTH {
             return Err(Error::refused(format!(
                 "{} is nested too deeply for an image",
-                canon::display(&prefix)
+                canonical_tar::display(&prefix)
             )));
         }
         let mut names = Vec::new();
@@ -218,7 +218,7 @@ impl Walk {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::failed(format!(
                 "{} changed while the tree was read",
-                canon::display(&path)
+                canonical_tar::display(&path)
             )));
         }
         let links = stat.st_nlink;
@@ -313,7 +313,7 @@ impl Attributes<'_> {
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty())
         {
-            if canon::is_host_xattr(name) {
+            if canonical_tar::is_host_xattr(name) {
                 continue;
             }
             let length = match self {
@@ -330,7 +330,7 @@ impl Attributes<'_> {
 fn broken(path: &[u8], errno: Errno) -> Error {
     Error::failed(format!(
         "cannot read {} of the installed tree",
-        canon::display(path)
+        canonical_tar::display(path)
     ))
     .source(&errno)
 }

@@ -11,7 +11,7 @@ use crate::image::FIRST_ENVIRONMENT;
 use crate::locking::Strictness;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
-use store::Place;
+use store::StoreUrl;
 
 /// What `--json` says at the end of a build.
 #[derive(Serialize)]
@@ -52,9 +52,9 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
 }
 
 /// The places of caches as typed. What must not be shown of them is hidden from here on.
-pub(super) fn caches(typed: &[String], settings: &Settings, ui: &mut Ui) -> Result<Vec<Place>> {
+pub(super) fn caches(typed: &[String], settings: &Settings, ui: &mut Ui) -> Result<Vec<StoreUrl>> {
     let typed = typed.iter().filter(|text| !text.is_empty());
-    let places: Vec<Place> = typed.map(|text| place(text)).collect::<Result<_>>()?;
+    let places: Vec<StoreUrl> = typed.map(|text| place(text)).collect::<Result<_>>()?;
     for place in &places {
         ui.hide(settings.secrets_of(place));
     }
@@ -69,7 +69,7 @@ fn shared(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<Shared> 
         );
     }
     let places = caches(&args.caches, settings, ui)?;
-    if args.push && places.iter().all(|place| matches!(place, Place::Web(_))) {
+    if args.push && places.iter().all(|place| matches!(place, StoreUrl::Web(_))) {
         return Err(Error::usage("--push needs a cache that can be written")
             .hint("a web server can only be read: name the store's directory or bucket"));
     }

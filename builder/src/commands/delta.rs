@@ -1,7 +1,7 @@
 //! `imgbuild delta FROM TO`
 
 use serde::Serialize;
-use store::delta::{self, Made, Progress};
+use store::delta_writer::{self, CreatedDelta, Progress};
 
 use crate::args::DeltaArgs;
 use crate::build::open_store;
@@ -27,8 +27,8 @@ struct Shown {
 
 pub(super) fn run(args: &DeltaArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let store = open_store(settings)?;
-    let from = find::image(store.read(), &args.from)?;
-    let to = find::image(store.read(), &args.to)?;
+    let from = find::image(store.store(), &args.from)?;
+    let to = find::image(store.store(), &args.to)?;
     if from.image == to.image {
         return Err(Error::usage(format!(
             "`{}` and `{}` are the same image",
@@ -43,7 +43,7 @@ pub(super) fn run(args: &DeltaArgs, settings: &Settings, ui: &mut Ui) -> Result<
             phase.progress(progress.done, progress.total, Unit::Bytes);
         }
     };
-    let made = delta::publish(store.read(), store.place(), &from, &to, &progress)
+    let made = delta_writer::publish(store.store(), store.backend(), &from, &to, &progress)
         .context(|| format!("cannot make a delta from {} to {}", from.image, to.image))?;
     let phase = shown
         .into_inner()
@@ -57,7 +57,7 @@ pub(super) fn run(args: &DeltaArgs, settings: &Settings, ui: &mut Ui) -> Result<
     Ok(())
 }
 
-fn report(made: &Made, ui: &Ui) {
+fn report(made: &CreatedDelta, ui: &Ui) {
     let pair = &made.pair;
     if ui.is_json() {
         ui.result_json(&Shown {

@@ -19,7 +19,7 @@ struct Shown<'a> {
     sha256: String,
     blake3: String,
     #[serde(flatten)]
-    about: &'a store::export::About,
+    about: &'a store::export::ExportInfo,
 }
 
 pub(super) fn run(args: &ExportArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {

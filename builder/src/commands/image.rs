@@ -230,7 +230,7 @@ fn attestations(store: &Store, manifest: &Manifest, settings: &Settings, ui: &Ui
             SaidOne {
                 kind: one.kind.map(store::attest::Kind::name),
                 signers: names.map(|(name, _)| name.clone()).collect(),
-                claimed: one.claimed().map(str::to_owned).collect(),
+                claimed: one.claimed_key_ids().map(str::to_owned).collect(),
                 key: one.key,
                 predicate_type: one.predicate_type,
                 predicate: one.predicate,

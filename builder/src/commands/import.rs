@@ -1,7 +1,7 @@
 //! `imgbuild import TAR|DIR --name N`
 
 use serde::Serialize;
-use store::loose::Changes;
+use store::canonical_tar::Changes;
 use store::{EnvName, ImageName};
 
 use crate::args::ImportArgs;

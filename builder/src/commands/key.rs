@@ -1,7 +1,7 @@
 //! `imgbuild key new|show|list`
 
 use serde::Serialize;
-use store::key::{KeyFile, Signer as _};
+use store::keys::{KeyFile, Signer as _};
 
 use crate::args::{KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs};
 use crate::error::{Error, Result};
@@ -34,8 +34,8 @@ impl From<Entry> for ShownKey {
                 Kept::Plain => "plain",
                 Kept::Command => "command",
             },
-            id: entry.public.as_ref().ok().map(store::key::PublicKey::id),
-            public: entry.public.as_ref().ok().map(store::key::PublicKey::hex),
+            id: entry.public.as_ref().ok().map(store::keys::PublicKey::id),
+            public: entry.public.as_ref().ok().map(store::keys::PublicKey::hex),
             problem: entry.public.err(),
             file: entry.path.display().to_string(),
             name: entry.name,

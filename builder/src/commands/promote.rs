@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use store::env::{Environment, Proposal};
+use store::tuf::{Environment, Proposal};
 use store::{EnvName, Store, WritableStore};
 
 use super::env::{environment, open, report};
@@ -62,7 +62,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         return Err(Error::usage(format!("{image} is in {to} already")));
     }
     let elsewhere = source_store(args, settings)?;
-    let source = elsewhere.as_ref().unwrap_or(store.read());
+    let source = elsewhere.as_ref().unwrap_or(store.store());
     let origin = Environment::open(source, &from)
         .map_err(|e| ceremony::failed(format!("cannot read the environment {from}"), &e))?;
     keyring.admit(&origin)?;
@@ -75,7 +75,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         manifest.name, found.source.seq, manifest.image
     ));
     if let Some(policy) = env.policy() {
-        let mut stores = vec![store.read()];
+        let mut stores = vec![store.store()];
         stores.extend(elsewhere.as_ref());
         let checked = promote::check(manifest, &to, policy, &stores, &keyring, ui)?;
         checked.refuse(manifest, &to)?;
@@ -176,11 +176,11 @@ fn sign(
         .map_err(|e| ceremony::failed(format!("{} is refused", file.display()), &e))?;
     for manifest in &review.releases {
         if let Some(policy) = env.policy() {
-            let checked = promote::check(manifest, &name, policy, &[store.read()], keyring, ui)?;
+            let checked = promote::check(manifest, &name, policy, &[store.store()], keyring, ui)?;
             checked.refuse(manifest, &name)?;
         }
         promote::verify(manifest, store, ui)?;
-        promote::differences(manifest, store.read(), &env, store, ui)?;
+        promote::differences(manifest, store.store(), &env, store, ui)?;
     }
     if dry_run {
         ceremony::show(&proposal, &review, keyring, ui);
@@ -253,7 +253,7 @@ fn revoked_image(
     found.dedup();
     match &*found {
         [image] => Ok(*image),
-        [] => Ok(find::image(store.read(), text)?.image),
+        [] => Ok(find::image(store.store(), text)?.image),
         _ => Err(Error::usage(format!(
             "more than one image of {name} begins with {digits}"
         ))),
@@ -265,7 +265,7 @@ pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Resul
     let env = environment(&args.env)?;
     let passphrase = Passphrase::find(args.secret.passphrase_file.as_ref(), settings)?;
     let keyring = Keyring::new(settings, passphrase, None);
-    let manifest = find::image(store.read(), &args.image)?;
+    let manifest = find::image(store.store(), &args.image)?;
     let entry = keyring.entry(&args.key)?;
     if let Ok(true) = Environment::exists(&store, &env) {
         counts(&open(&store, &env)?, &entry.public, ui);
@@ -284,9 +284,9 @@ pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Resul
 }
 
 /// Says when nobody will listen to an approval.
-fn counts(env: &Environment<'_>, key: &Result<store::key::PublicKey, String>, ui: &Ui) {
+fn counts(env: &Environment<'_>, key: &Result<store::keys::PublicKey, String>, ui: &Ui) {
     let listed = env.policy().is_some_and(|policy| {
-        let hex = key.as_ref().map(store::key::PublicKey::hex);
+        let hex = key.as_ref().map(store::keys::PublicKey::hex);
         policy.approvals.is_some() && policy.keys.values().any(|known| hex.as_ref() == Ok(known))
     });
     if !listed {

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use store::canon::{self, Entry, Kind as Is};
+use store::canonical_tar::{self, Entry, Kind as Is};
 use store::chunk::ChunkRef;
 
 use super::report::{FileChange, Owner, Report};
@@ -43,7 +43,7 @@ impl Inventory {
         };
         match &entry.kind {
             Is::Symlink { target } if !path.contains('/') => {
-                let target = canon::display(target);
+                let target = canonical_tar::display(target);
                 let target = target.trim_matches('/');
                 self.links.push((path.to_owned(), format!("{target}/")));
             }
@@ -82,7 +82,7 @@ impl Inventory {
         for (package, chunks) in &self.lists {
             let list = content::read(side, chunks, MOST)?;
             for line in list.split(|byte| *byte == b'\n').filter(|l| l.len() > 1) {
-                let line = canon::display(line);
+                let line = canonical_tar::display(line);
                 let path = match diverted.get(&line) {
                     Some((to, by)) if by != package => self.real(to),
                     _ => self.real(&line),
@@ -248,7 +248,7 @@ fn join(base: &str, path: &str) -> String {
             part => parts.push(part),
         }
     }
-    canon::display(parts.join("/").as_bytes())
+    canonical_tar::display(parts.join("/").as_bytes())
 }
 
 /// Whether the file came with a package or distribution that changed as a whole.

@@ -1,7 +1,7 @@
 //! The result of a comparison: plain data, schema 1.
 //!
 //! Sizes are bytes, times seconds since 1970, modes and owners numbers as the tar
-//! has them. Paths have no leading slash and are as [`store::canon::display`]
+//! has them. Paths have no leading slash and are as [`store::canonical_tar::display`]
 //! writes them. Every list is sorted.
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use store::Manifest;
-use store::canon::{self, Entry, Kind as Is};
+use store::canonical_tar::{self, Entry, Kind as Is};
 use store::chunk::{self, ChunkRef};
 
 use super::report::{
@@ -131,7 +131,7 @@ impl Walk<'_> {
             totals.changed += 1;
             let content = kinds.contains(&Kind::Content);
             let change = FileChange {
-                path: canon::display(&new.path),
+                path: canonical_tar::display(&new.path),
                 change: Change::Changed,
                 kinds,
                 owner: None,
@@ -160,7 +160,7 @@ impl Walk<'_> {
             Change::Added
         };
         self.name(FileChange {
-            path: canon::display(&entry.path),
+            path: canonical_tar::display(&entry.path),
             change,
             kinds: Vec::new(),
             owner: None,
@@ -188,7 +188,7 @@ impl Walk<'_> {
         };
         if self.report.privileged.len() < MOST_FILES {
             self.report.privileged.push(PrivilegeChange {
-                path: canon::display(&entry.path),
+                path: canonical_tar::display(&entry.path),
                 old: was,
                 new: is,
             });
@@ -243,7 +243,7 @@ impl Looks {
             gid: entry.gid,
             mtime: entry.mtime,
             size: entry.size(),
-            target: target.map(|target| canon::display(target)),
+            target: target.map(|target| canonical_tar::display(target)),
             xattrs: xattrs(entry),
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use store::Store;
 use store::dsse::{self, Envelope};
 use store::export::{CHECKSUM_SUFFIX, Export, MANIFEST_SUFFIX, SIGNATURE_SUFFIX};
-use store::key::{KeyFile, KeyPair, Signer};
+use store::keys::{KeyFile, KeyPair, Signer};
 use store::{EnvName, Sha256};
 use tempfile::NamedTempFile;
 

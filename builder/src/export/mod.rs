@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use sha2::Digest as _;
-use store::export::{About, Export};
+use store::export::{ExportInfo, Export};
 use store::{Blake3, EnvName, Manifest, Sha256, Store};
 
 pub use self::encode::{Encode, Format};
@@ -79,7 +79,7 @@ pub fn export(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<O
         file_sha256: written.sha256,
         file_blake3: written.blake3,
         manifest_sha256: Sha256::of(&json),
-        about: About {
+        about: ExportInfo {
             environment: wanted.env.clone(),
             name: released.name,
             seq: released.seq,

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use store::loose::Input;
+use store::foreign_tar::TarInput;
 
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
@@ -95,12 +95,12 @@ impl Archive {
     pub fn with_input<T>(
         &mut self,
         progress: &mut dyn FnMut(u64, u64),
-        read: impl FnOnce(Input<'_>) -> store::Result<T>,
+        read: impl FnOnce(TarInput<'_>) -> store::Result<T>,
     ) -> store::Result<T> {
         let again = |error| store::Error::io("read", &self.path, error);
         let file = self.file.try_clone().map_err(again)?;
         if self.kind == Kind::Plain && self.begun.is_empty() && self.size.is_some() {
-            return read(Input::File(file));
+            return read(TarInput::File(file));
         }
         let begun = io::Cursor::new(std::mem::take(&mut self.begun));
         let watched = Watched {
@@ -123,7 +123,7 @@ impl Archive {
                 Box::new(zstd::stream::read::Decoder::with_buffer(buffered).map_err(again)?)
             }
         };
-        read(Input::Stream(&mut *stream))
+        read(TarInput::Stream(&mut *stream))
     }
 }
 

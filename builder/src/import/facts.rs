@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use store::Image;
-use store::canon::Kind;
+use store::canonical_tar::Kind;
 use store::chunk::ChunkRef;
 use store::manifest::{Package, User, Wheel};
 

@@ -1,7 +1,7 @@
 //! A root filesystem that another tool made, as an image.
 //!
 //! What comes in, a directory or a tar of any dialect, becomes a canonical tar in
-//! the store (`store::loose` says how), is described by a manifest whose facts are
+//! the store (`store::foreign_tar` says how), is described by a manifest whose facts are
 //! read from the stored image itself, and is signed like an image that was built.
 //! So the same tree has the same digest and the same facts, whichever way it came.
 //!
@@ -14,7 +14,7 @@ mod facts;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use store::loose::Changes;
+use store::canonical_tar::Changes;
 use store::{EnvName, ImageName, Manifest, Progress, Published, WritableStore};
 
 pub use self::archive::Archive;
@@ -220,7 +220,7 @@ fn describe(
         run: None,
     };
     let unreadable = || format!("cannot read back the image {}", manifest.image);
-    let stored = store.read().image(&manifest).context(unreadable)?;
+    let stored = store.store().image(&manifest).context(unreadable)?;
     let facts = facts::Facts::of(&stored).context(unreadable)?;
     manifest.arch = wanted.arch.clone().or(facts.arch).ok_or_else(|| {
         Error::failed("the tree does not tell its architecture")

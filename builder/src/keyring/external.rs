@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::Deserialize;
-use store::key::{self, PublicKey, SIGNATURE_BYTES, Signer};
+use store::keys::{self, PublicKey, SIGNATURE_BYTES, Signer};
 
 use crate::error::{Context, Error, Result};
 
@@ -50,7 +50,7 @@ impl External {
         let public = file
             .public
             .parse()
-            .map_err(|e: key::Error| unusable().because(&e))?;
+            .map_err(|e: keys::Error| unusable().because(&e))?;
         if !file
             .command
             .first()
@@ -85,10 +85,10 @@ impl Signer for External {
         self.public
     }
 
-    fn sign(&self, message: &[u8]) -> key::Result<[u8; SIGNATURE_BYTES]> {
+    fn sign(&self, message: &[u8]) -> keys::Result<[u8; SIGNATURE_BYTES]> {
         let failed = |why: String| {
             let text = format!("the signer {} did not sign: {why}", self.path.display());
-            key::Error::new(key::ErrorKind::Signer, text)
+            keys::Error::new(keys::ErrorKind::Signer, text)
         };
         let (good, answer) = self.ask(message).map_err(|e| failed(e.to_string()))?;
         if !good {

@@ -18,8 +18,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use store::env::{Environment, Hands, Holders, Seat};
-use store::key::{KeyFile, PublicKey, Signer};
+use store::tuf::{Environment, Signers, KeySet, KeyGroup};
+use store::keys::{KeyFile, PublicKey, Signer};
 use store::{EnvName, Sha256};
 
 use self::external::External;
@@ -70,25 +70,25 @@ impl Opened {
     }
 
     /// Those that are among a group's.
-    pub fn among(&self, holders: &Holders) -> Vec<&dyn Signer> {
+    pub fn among(&self, holders: &KeySet) -> Vec<&dyn Signer> {
         let mut keys = self.all();
         keys.retain(|key| holders.keys.contains(&key.public()));
         keys
     }
 
     /// The same, for all three groups of an environment, the root's only if asked.
-    pub fn hands(&self, env: &Environment<'_>) -> Result<Hands<'_>> {
+    pub fn hands(&self, env: &Environment<'_>) -> Result<Signers<'_>> {
         let of = |seat| -> Result<Vec<&dyn Signer>> { Ok(self.among(&holders(env, seat)?)) };
-        Ok(Hands {
-            root: of(Seat::Root)?,
-            targets: of(Seat::Targets)?,
-            online: of(Seat::Online)?,
+        Ok(Signers {
+            root: of(KeyGroup::Root)?,
+            targets: of(KeyGroup::Targets)?,
+            online: of(KeyGroup::Online)?,
         })
     }
 }
 
-fn holders(env: &Environment<'_>, seat: Seat) -> Result<Holders> {
-    env.holders(seat)
+fn holders(env: &Environment<'_>, seat: KeyGroup) -> Result<KeySet> {
+    env.key_set(seat)
         .context(|| format!("cannot read the environment {}", env.name()))
 }
 
@@ -255,7 +255,7 @@ impl Keyring {
     }
 
     /// Opens the keys of an environment that are here, of these groups.
-    pub fn of_environment(&self, env: &Environment<'_>, seats: &[Seat]) -> Result<Opened> {
+    pub fn of_environment(&self, env: &Environment<'_>, seats: &[KeyGroup]) -> Result<Opened> {
         let mut wanted = Vec::new();
         for seat in seats {
             wanted.extend(holders(env, *seat)?.keys);
@@ -331,9 +331,9 @@ impl Keyring {
 }
 
 /// An error about a key, with its hint.
-pub fn failed(e: &store::key::Error) -> Error {
+pub fn failed(e: &store::keys::Error) -> Error {
     let error = match e.kind() {
-        store::key::ErrorKind::Permissions => Error::new(ErrorKind::Refused, e.to_string()),
+        store::keys::ErrorKind::Permissions => Error::new(ErrorKind::Refused, e.to_string()),
         _ => Error::failed(e.to_string()),
     };
     let mut error = error;

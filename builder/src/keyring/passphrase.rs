@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use store::key;
+use store::keys;
 
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
@@ -49,11 +49,11 @@ impl Passphrase {
     }
 
     /// The passphrase of a key.
-    pub(super) fn of(&self, name: &str) -> key::Result<String> {
+    pub(super) fn of(&self, name: &str) -> keys::Result<String> {
         match self {
             Self::Known(word) => Ok(word.clone()),
             Self::Terminal => ask(&format!("passphrase of the key {name}: "))
-                .map_err(|e| key::Error::new(key::ErrorKind::Encrypted, sentence(&e, name))),
+                .map_err(|e| keys::Error::new(keys::ErrorKind::Encrypted, sentence(&e, name))),
         }
     }
 }

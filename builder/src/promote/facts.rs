@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use store::attest::{self, Attestation, Kind};
-use store::env::{Environment, Facts, Policy, Unmet, Word};
-use store::key::PublicKey;
+use store::tuf::{Environment, Facts, Policy, Violation, Claim};
+use store::keys::PublicKey;
 use store::{EnvName, Manifest, Store};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +18,7 @@ pub struct Checked {
     /// What is known.
     pub facts: Facts,
     /// What is not met.
-    pub unmet: Vec<Unmet>,
+    pub unmet: Vec<Violation>,
 }
 
 /// Compares an image with the policy of an environment. Attestations and releases are
@@ -49,7 +49,7 @@ pub fn check(
             }
         }
     }
-    let unmet = policy.unmet(&facts);
+    let unmet = policy.violations(&facts);
     Ok(Checked { facts, unmet })
 }
 
@@ -64,7 +64,7 @@ fn words(
     policy: &Policy,
     stores: &[&Store],
     ui: &Ui,
-) -> Vec<(Word, PublicKey)> {
+) -> Vec<(Claim, PublicKey)> {
     let keys: Vec<PublicKey> = policy
         .keys
         .values()
@@ -85,15 +85,15 @@ fn words(
     words
 }
 
-fn spoken(said: &Attestation, env: &EnvName, keys: &[PublicKey]) -> Vec<(Word, PublicKey)> {
+fn spoken(said: &Attestation, env: &EnvName, keys: &[PublicKey]) -> Vec<(Claim, PublicKey)> {
     let word = match said.kind {
-        Some(Kind::Provenance) => Word::Built,
-        Some(Kind::TestResult) => Word::Tested,
-        Some(Kind::Rebuild) => Word::Rebuilt,
-        Some(Kind::Approval) => Word::Approved,
+        Some(Kind::Provenance) => Claim::Built,
+        Some(Kind::TestResult) => Claim::Tested,
+        Some(Kind::Rebuild) => Claim::Rebuilt,
+        Some(Kind::Approval) => Claim::Approved,
         None => return Vec::new(),
     };
-    if !said.speaks_for(env) {
+    if !said.applies_to(env) {
         return Vec::new();
     }
     said.signers(keys)
@@ -145,10 +145,10 @@ fn short(manifest: &Manifest) -> String {
     manifest.image.hex()[..16].to_owned()
 }
 
-fn sentence(point: &Unmet, manifest: &Manifest, env: &EnvName) -> String {
+fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
     let image = short(manifest);
     match point {
-        Unmet::Words {
+        Violation::Words {
             word,
             needed,
             given,
@@ -160,26 +160,26 @@ fn sentence(point: &Unmet, manifest: &Manifest, env: &EnvName) -> String {
             }
             let who = missing.join(" or ");
             let command = match word {
-                Word::Built => "imgbuild RECIPE".to_owned(),
-                Word::Tested => "imgbuild RECIPE, with `[[test]]` in it".to_owned(),
-                Word::Rebuilt => format!("imgbuild rebuild {image} --attest"),
-                Word::Approved => format!("imgbuild approve {image} --for {env} --key NAME"),
+                Claim::Built => "imgbuild RECIPE".to_owned(),
+                Claim::Tested => "imgbuild RECIPE, with `[[test]]` in it".to_owned(),
+                Claim::Rebuilt => format!("imgbuild rebuild {image} --attest"),
+                Claim::Approved => format!("imgbuild approve {image} --for {env} --key NAME"),
             };
             let _ = write!(text, "; wanted of {who}: {command}");
             text
         }
-        Unmet::Age { days, most } => format!(
+        Violation::Age { days, most } => format!(
             "age: its packages are {days} days old, at most {most} are allowed: \
              imgbuild lock RECIPE --upgrade, then build"
         ),
-        Unmet::Suite { suite, allowed } => {
+        Violation::Suite { suite, allowed } => {
             format!("suite: it is {suite}, allowed is {}", allowed.join(", "))
         }
-        Unmet::Setuid(paths) => format!(
+        Violation::Setuid(paths) => format!(
             "setuid: it must not have {}: remove the bit in the recipe, then build",
             paths.join(", ")
         ),
-        Unmet::From(envs) => {
+        Violation::From(envs) => {
             let names: Vec<_> = envs.iter().map(ToString::to_string).collect();
             format!(
                 "from: it is not released in {}: imgbuild promote {image} --to {}",

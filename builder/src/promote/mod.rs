@@ -13,8 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use store::attest;
 use store::copy::Copier;
-use store::delta::{self, Progress};
-use store::env::{Environment, Origin, Proposal, Release, Source};
+use store::delta_writer::{self, Progress};
+use store::tuf::{Environment, ReleaseOrigin, Proposal, Release, PromotedFrom};
 use store::{EnvName, ImageId, Manifest, Store, WritableStore};
 
 pub use self::facts::{Checked, check};
@@ -29,7 +29,7 @@ pub struct From {
     /// The manifest as it was released there.
     pub manifest: Manifest,
     /// The release.
-    pub source: Source,
+    pub source: PromotedFrom,
 }
 
 /// Finds the release that `text` means in an environment.
@@ -41,7 +41,7 @@ pub fn source(store: &Store, text: &str, from: &EnvName) -> Result<From> {
     let manifest = find::image(store, text)?;
     let released = find::released_in(store, from, &manifest)?;
     Ok(From {
-        source: Source {
+        source: PromotedFrom {
             env: from.clone(),
             seq: released.seq,
         },
@@ -57,11 +57,11 @@ pub fn copy(
     store: &WritableStore,
     ui: &mut Ui,
 ) -> Result<bool> {
-    let (from, to) = (source.backend().describe(), store.place().describe());
+    let (from, to) = (source.backend().describe(), store.backend().describe());
     let what = || format!("cannot copy {} from {from} to {to}", manifest.image);
     let mut phase = ui.phase("copy");
     let copied = Copier::new(source)
-        .described(manifest.clone())
+        .with_manifest(manifest.clone())
         .run(&[manifest.image], store, &mut |stage| {
             phase.copying(stage);
         })
@@ -85,7 +85,7 @@ pub fn copy(
     // Where the source cannot list, the copy found none.
     let said = attest::of_image(source.backend(), manifest, &mut odd).context(what)?;
     for attestation in said {
-        attest::put(store.place(), manifest, attestation.envelope()).context(what)?;
+        attest::put(store.backend(), manifest, attestation.envelope()).context(what)?;
     }
     Ok(!copied.images.is_empty())
 }
@@ -104,7 +104,7 @@ pub fn verify(manifest: &Manifest, store: &WritableStore, ui: &mut Ui) -> Result
     if !here {
         return Err(missing(manifest).hint("copy it there first: imgbuild store copy --help"));
     }
-    store.read().verify_image(manifest).map_err(|e| {
+    store.store().verify_image(manifest).map_err(|e| {
         let what = format!("the destination's copy of {} is damaged", manifest.image);
         Error::new(crate::error::ErrorKind::Refused, what)
             .because(&e)
@@ -139,7 +139,7 @@ pub fn differences(
     };
     let text = present.image.to_string();
     // What is gone cannot be compared, and must not be in the way of what comes.
-    let Ok(old) = find::image(store.read(), &text) else {
+    let Ok(old) = find::image(store.store(), &text) else {
         ui.note(&format!(
             "{} runs {text}, which this store does not have",
             env.name()
@@ -147,7 +147,7 @@ pub fn differences(
         return Ok(None);
     };
     let side = |store, manifest| Side { store, manifest };
-    let report = compare(side(store.read(), &old), side(new, manifest), false)?;
+    let report = compare(side(store.store(), &old), side(new, manifest), false)?;
     ui.note(&format!(
         "what changes in {}, from release {}:",
         env.name(),
@@ -180,10 +180,10 @@ pub fn deltas(
     }
     for old in olds {
         // Gone, or made by an earlier attempt.
-        let Ok(old) = find::image(store.read(), &old.to_string()) else {
+        let Ok(old) = find::image(store.store(), &old.to_string()) else {
             continue;
         };
-        if matches!(store.read().pair(&old.image, &manifest.image), Ok(Some(_))) {
+        if matches!(store.store().delta(&old.image, &manifest.image), Ok(Some(_))) {
             continue;
         }
         let phase = Mutex::new(ui.phase("delta"));
@@ -192,7 +192,7 @@ pub fn deltas(
                 phase.progress(progress.done, progress.total, Unit::Bytes);
             }
         };
-        let made = delta::publish(store.read(), store.place(), &old, manifest, &progress);
+        let made = delta_writer::publish(store.store(), store.backend(), &old, manifest, &progress);
         let phase = phase.into_inner().unwrap_or_else(PoisonError::into_inner);
         match made {
             Ok(made) => phase.finish(&format!(
@@ -219,7 +219,7 @@ pub fn draft(
     env: &Environment<'_>,
     min_seq: Option<u64>,
 ) -> Result<Option<(Proposal, Release)>> {
-    let origin = Origin {
+    let origin = ReleaseOrigin {
         from: Some(from.source.clone()),
         min_seq,
     };

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
-use store::Part;
-use store::canon::{Kind as EntryKind, display};
+use store::ReplayEvent;
+use store::canonical_tar::{Kind as EntryKind, display};
 
 use crate::compare::{Change, Kind, Report, Side};
 use crate::error::{Context, Error, Result};
@@ -101,7 +101,7 @@ fn extract(side: Side<'_>, wanted: &[String], dir: &Path) -> Result<BTreeMap<Str
     };
     let image = side.store.image(side.manifest);
     let image = image.map_err(|error| unreadable(&error))?;
-    let is_file = |entry: &store::canon::Entry| matches!(entry.kind, EntryKind::File { .. });
+    let is_file = |entry: &store::canonical_tar::Entry| matches!(entry.kind, EntryKind::File { .. });
     let mut found = BTreeMap::new();
     let mut open: Option<File> = None;
     let mut broken = None;
@@ -109,7 +109,7 @@ fn extract(side: Side<'_>, wanted: &[String], dir: &Path) -> Result<BTreeMap<Str
         &mut |entry| is_file(entry) && wanted.contains(&display(&entry.path)),
         &mut |part| {
             let written = match part {
-                Part::Entry(entry, _) => {
+                ReplayEvent::Entry(entry, _) => {
                     let path = display(&entry.path);
                     open = None;
                     if is_file(entry) && wanted.contains(&path) {
@@ -123,12 +123,12 @@ fn extract(side: Side<'_>, wanted: &[String], dir: &Path) -> Result<BTreeMap<Str
                         Ok(())
                     }
                 }
-                Part::Content(bytes) => match &mut open {
+                ReplayEvent::Content(bytes) => match &mut open {
                     Some(file) => file.write_all(bytes),
                     None => Ok(()),
                 },
                 // Nobody said that a chunk is had.
-                Part::Had(_) => Ok(()),
+                ReplayEvent::Known(_) => Ok(()),
             };
             written.map_err(|error| {
                 broken = Some(error);

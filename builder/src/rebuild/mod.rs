@@ -110,7 +110,7 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
             manifest: &verdict.manifest,
         };
         let new = Side {
-            store: into.read(),
+            store: into.store(),
             manifest: &verdict.rebuilt,
         };
         let report = compare(old, new, true)?;
@@ -141,7 +141,7 @@ fn gather(from: &Store, of: &Manifest, into: Inputs, ui: &mut Ui) -> Result<Inpu
     let wanted: Vec<_> = locked(&lock)
         .map(|(digest, size, _)| (*digest, size))
         .collect();
-    from.expect_inputs(wanted.iter().copied());
+    from.prefetch_inputs(wanted.iter().copied());
     for (digest, size) in &wanted {
         into.insert(&mut from.read_input(digest, *size), Some(digest))
             .context(|| format!("{}: {digest}", failed()))?;

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use store::{ClientOptions, StoreUrl, WritableStore};
 use servers::weed::{READER, WRITER, Weed};
-use store::{Access, Place, WritableStore};
 
 struct Bench {
     weed: Weed,
@@ -106,8 +106,8 @@ impl Bench {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| value.clone())
         };
-        let place: Place = store.parse().unwrap();
-        let access = Access::from_environment(&read).unwrap();
+        let place: StoreUrl = store.parse().unwrap();
+        let access = ClientOptions::from_environment(&read).unwrap();
         WritableStore::open(&place, &access, &self.path("cache")).unwrap()
     }
 }
@@ -142,7 +142,7 @@ fn a_bucket_takes_every_command() {
     at(&["env", "root", "save", "prod", "-o", "anchor.json"]);
     let anchor = fs::read(bench.path("anchor.json")).unwrap();
     let store = bench.open(STORE);
-    let published = store.place().get("env/prod/metadata/1.root.json", 1 << 20);
+    let published = store.backend().get("env/prod/metadata/1.root.json", 1 << 20);
     assert_eq!(anchor, published.unwrap().unwrap());
     drop(store);
     let status = at(&["env", "status"]);
@@ -219,12 +219,12 @@ fn copies_are_killed_resumed_damaged_and_mended() {
 
     // One byte of a pack in the bucket is another.
     let store = bench.open(STORE);
-    let pack = store.place().survey("packs/").unwrap();
+    let pack = store.backend().list_all("packs/").unwrap();
     let pack = pack.iter().max_by_key(|object| object.size).unwrap();
-    let mut bytes = store.place().get(&pack.key, 1 << 30).unwrap().unwrap();
+    let mut bytes = store.backend().get(&pack.key, 1 << 30).unwrap().unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    store.place().put(&pack.key, &bytes).unwrap();
+    store.backend().put(&pack.key, &bytes).unwrap();
     drop(store);
     let hurt = bench.run(&["store", "fsck", "--store", STORE]);
     assert_eq!(hurt.code, 3, "{}\n{}", hurt.stdout, hurt.stderr);

@@ -216,7 +216,7 @@ fn one_at_a_time_and_only_a_store() {
     assert_eq!(bench.run(&["store", "gc", "--grace", "soon"]).code, 2);
     bench.publish(1);
     let store = WritableStore::open_or_create(bench.store()).unwrap();
-    let held = store.place().try_lock("gc").unwrap().unwrap();
+    let held = store.backend().try_lock("gc").unwrap().unwrap();
     for arguments in [&["store", "gc", "--delete"][..], &["store", "fsck"]] {
         let ran = bench.run(arguments);
         assert_eq!(ran.code, 75, "{}", ran.stderr);

@@ -96,11 +96,11 @@ fn compared(old: &Made, new: &Made, text: bool) -> Report {
     let (one, other) = (old.store(), new.store());
     compare(
         Side {
-            store: one.read(),
+            store: one.store(),
             manifest: old.manifest(),
         },
         Side {
-            store: other.read(),
+            store: other.store(),
             manifest: new.manifest(),
         },
         text,
@@ -411,11 +411,11 @@ fn large_files_are_told_apart_without_reading_and_damage_is_named() {
     let other = other.store();
     let error = compare(
         Side {
-            store: one.read(),
+            store: one.store(),
             manifest: old.manifest(),
         },
         Side {
-            store: other.read(),
+            store: other.store(),
             manifest: &lying,
         },
         false,

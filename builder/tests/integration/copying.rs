@@ -73,7 +73,7 @@ impl Bench {
         let published = store.publish_tree(&tree, 1_700_000_000, &|_| {}).unwrap();
         let inputs = store.inputs();
         let keep = |text: &[u8]| inputs.insert(&mut &*text, None).unwrap().0;
-        let changes = store::loose::Changes::default();
+        let changes = store::canonical_tar::Changes::default();
         let record = serde_json::json!({"schema": 1, "imported": "tar", "changes": changes});
         let manifest = Manifest {
             schema: store::manifest::SCHEMA,

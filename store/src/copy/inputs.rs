@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use sha2::Digest as _;
 
-use super::{LockedInputs, pipe, sentence};
+use super::failure::sentence;
+use super::pipe;
 use crate::WritableStore;
 use crate::backend::Backend;
+use crate::backend::WritableBackend;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
 use crate::store::{Store, input_key};
-use crate::writable::Writable;
 
 /// Inputs that are moved at once.
 const LANES: usize = 4;
@@ -22,9 +23,13 @@ const PIECE: u64 = 4 << 20;
 /// The longest recipe or lock that is read.
 const MAX_TEXT: u64 = 64 << 20;
 
+/// A parser of locks: returns the inputs that one names and the bytes of each, or why
+/// it cannot be read. The format of locks is the builder's.
+pub type LockedInputs<'a> = &'a (dyn Fn(&[u8]) -> Result<Vec<(Sha256, u64)>, String> + Sync);
+
 /// The inputs of an image.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct ImageInputs {
     /// Recipe and lock, as far as the source has them.
     texts: BTreeMap<Sha256, Vec<u8>>,
     /// The inputs that the lock names, with their sizes.
@@ -33,7 +38,7 @@ pub(super) struct Wanted {
     lacking: Vec<(Sha256, String)>,
 }
 
-impl Wanted {
+impl ImageInputs {
     /// Every input, with its size.
     pub(super) fn all(&self) -> impl Iterator<Item = (Sha256, u64)> + '_ {
         let texts = self.texts.iter();
@@ -44,7 +49,7 @@ impl Wanted {
 
 /// Inputs that were moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inputs {
+pub struct CopiedInputs {
     /// How many.
     pub count: u64,
     /// Their bytes.
@@ -53,34 +58,34 @@ pub struct Inputs {
     pub lacking: Vec<(Sha256, String)>,
 }
 
-/// Takes inputs, each with its size, as far as `from` has them and `to` does not.
+/// Copies inputs, each with its size, as far as `from` has them and `to` does not.
 /// Each is compared with its digest before it is there.
-pub fn take_inputs(
+pub fn copy_inputs(
     from: &Store,
     to: &WritableStore,
     named: impl IntoIterator<Item = (Sha256, u64)>,
     each: &mut dyn FnMut(u64),
-) -> Result<Inputs> {
-    let wanted = Wanted {
+) -> Result<CopiedInputs> {
+    let wanted = ImageInputs {
         named: named.into_iter().collect(),
-        ..Wanted::default()
+        ..ImageInputs::default()
     };
-    copy(from, to.place(), &wanted, each)
+    copy(from, to.backend(), &wanted, each)
 }
 
-/// The same from a store that can be written: what it has is held there as well, and
-/// one list says what it has not.
-pub fn take_held_inputs(
+/// Copies inputs from a store that can be written: what it has is held there as well,
+/// and one listing shows what it lacks.
+pub fn copy_held_inputs(
     from: &WritableStore,
     to: &WritableStore,
     named: impl IntoIterator<Item = (Sha256, u64)>,
     each: &mut dyn FnMut(u64),
-) -> Result<Inputs> {
+) -> Result<CopiedInputs> {
     let named: Vec<(Sha256, u64)> = named.into_iter().collect();
     let keys: Vec<String> = named.iter().map(|(digest, _)| input_key(digest)).collect();
-    let there = from.place().hold(&keys)?;
+    let there = from.backend().hold(&keys)?;
     let there = named.into_iter().zip(there).filter(|(_, there)| *there);
-    take_inputs(from.read(), to, there.map(|(input, _)| input), each)
+    copy_inputs(from.store(), to, there.map(|(input, _)| input), each)
 }
 
 /// Reads recipe and lock. An image whose lock the source has not, or not whole, has no
@@ -89,8 +94,8 @@ pub(super) fn wanted(
     from: &Store,
     manifest: &Manifest,
     locked: LockedInputs<'_>,
-) -> Result<Wanted> {
-    let mut wanted = Wanted::default();
+) -> Result<ImageInputs> {
+    let mut wanted = ImageInputs::default();
     for digest in [manifest.recipe, manifest.lock] {
         match from.input(&digest, MAX_TEXT) {
             Ok(Some(text)) => drop(wanted.texts.insert(digest, text)),
@@ -122,13 +127,13 @@ fn missing(from: &Store, digest: &Sha256) -> String {
 /// Moves the inputs that `place` lacks, and holds all of them.
 pub(super) fn copy(
     from: &Store,
-    place: &dyn Writable,
-    wanted: &Wanted,
+    place: &dyn WritableBackend,
+    wanted: &ImageInputs,
     each: &mut dyn FnMut(u64),
-) -> Result<Inputs> {
-    let mut moved = Inputs {
+) -> Result<CopiedInputs> {
+    let mut moved = CopiedInputs {
         lacking: wanted.lacking.clone(),
-        ..Inputs::default()
+        ..CopiedInputs::default()
     };
     let all: Vec<(Sha256, u64)> = wanted.all().collect();
     let keys: Vec<String> = all.iter().map(|(digest, _)| input_key(digest)).collect();
@@ -147,7 +152,7 @@ pub(super) fn copy(
         .into_iter()
         .filter(|(digest, _)| !wanted.texts.contains_key(digest))
         .collect();
-    from.expect_inputs(named.iter().copied());
+    from.prefetch_inputs(named.iter().copied());
     let fetch = |(): &mut (), (digest, size): &(Sha256, u64)| match one(
         from.backend(),
         place,
@@ -176,7 +181,7 @@ pub(super) fn copy(
             Ok(())
         },
     );
-    place.settle()?;
+    place.sync()?;
     fetched?;
     Ok(moved)
 }
@@ -185,13 +190,13 @@ pub(super) fn copy(
 /// on its way is fetched once more.
 pub(super) fn one(
     from: &dyn Backend,
-    place: &dyn Writable,
+    place: &dyn WritableBackend,
     digest: &Sha256,
     size: u64,
 ) -> Result<()> {
     let key = input_key(digest);
     let attempt = || -> Result<()> {
-        let mut draft = place.draft()?;
+        let mut draft = place.create()?;
         let (mut hasher, mut at) = (sha2::Sha256::new(), 0);
         while at < size {
             let len = (size - at).min(PIECE);
@@ -205,10 +210,12 @@ pub(super) fn one(
             let what = format_args!("{key} in {}", from.describe());
             return Err(Error::corrupt(what, format_args!("its digest is {found}")));
         }
-        draft.place(&key)
+        draft.finish(&key)
     };
     match attempt() {
-        Err(error) if error.kind() == ErrorKind::Corrupt && from.forget(&key, 0..size) => attempt(),
+        Err(error) if error.kind() == ErrorKind::Corrupt && from.invalidate(&key, 0..size) => {
+            attempt()
+        }
         other => other,
     }
 }

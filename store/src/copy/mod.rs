@@ -25,7 +25,7 @@
 //! # Beside others
 //!
 //! Everything that the copy relies on, found or written, is held at the destination
-//! ([`Writable::hold`]) until the writer there ends. What is collected there before it
+//! ([`WritableBackend::hold`]) until the writer there ends. What is collected there before it
 //! is held is copied again. At the source nothing is held, so that it may be read only:
 //! a chunk that moves into another pack meanwhile is found there where the source can
 //! list, and is an error where it cannot; the next attempt goes on from there.
@@ -37,9 +37,10 @@
 //! environment would look like an attack. Images are released at the destination by the
 //! keys of an environment there. Pins stay where they are as well.
 
-mod beside;
+mod attachments;
+mod destination;
+mod failure;
 mod inputs;
-mod known;
 mod packs;
 mod pipe;
 mod repair;
@@ -47,29 +48,26 @@ mod walk;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use self::inputs::Wanted;
-pub use self::inputs::{Inputs, take_held_inputs, take_inputs};
-use self::known::Known;
+use self::destination::DestinationIndex;
+use self::failure::{is_damage, sentence};
+use self::inputs::ImageInputs;
+pub use self::inputs::{CopiedInputs, LockedInputs, copy_held_inputs, copy_inputs};
 pub use self::repair::{Repaired, repair};
-use self::walk::{Source, Walk};
+use self::walk::{SourceIndex, Walk};
 use crate::WritableStore;
+use crate::backend::{ListableBackend, WritableBackend};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
 use crate::manifest::{self, Manifest};
 use crate::name::ImageName;
 use crate::store::{Store, manifest_key};
-use crate::writable::{Survey, Writable};
 
 /// How long a pack is worked on before what there is of it becomes a pack of its own.
 pub const CHECKPOINT: Duration = Duration::from_secs(10);
 
 /// How often an image begins anew because of a collector.
 const ATTEMPTS: u32 = 5;
-
-/// Says which inputs a lock names and how many bytes each has, or why the lock cannot
-/// be read: the format of locks is their writer's.
-pub type LockedInputs<'a> = &'a (dyn Fn(&[u8]) -> Result<Vec<(Sha256, u64)>, String> + Sync);
 
 /// Copies images between two stores.
 pub struct Copier<'a> {
@@ -108,7 +106,7 @@ pub enum Stage {
 
 /// What of an image has to be moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedImage {
     /// The image.
     pub image: ImageId,
     /// Its name.
@@ -116,7 +114,7 @@ pub struct Planned {
     /// Bytes of its tar.
     pub size: u64,
     /// Whether the destination has it, whole.
-    pub there: bool,
+    pub present: bool,
     /// Frames that the destination lacks, less those of the images before.
     pub frames: u64,
     /// Bytes of these frames.
@@ -131,7 +129,7 @@ pub struct Planned {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The images, in the order in which they are copied: the oldest first.
-    pub images: Vec<Planned>,
+    pub images: Vec<PlannedImage>,
     /// Images that the source does not have whole, and why.
     pub failed: Vec<(ImageId, String)>,
 }
@@ -139,7 +137,7 @@ pub struct Plan {
 impl Plan {
     /// Bytes of all that has to be moved.
     pub fn bytes(&self) -> u64 {
-        let bytes = |image: &Planned| image.bytes + image.inputs_bytes;
+        let bytes = |image: &PlannedImage| image.bytes + image.inputs_bytes;
         self.images.iter().map(bytes).sum()
     }
 }
@@ -154,7 +152,7 @@ pub struct Copied {
     /// Images that could not be copied, and why: the source does not have them whole.
     pub failed: Vec<(ImageId, String)>,
     /// Those of the images whose manifest at the destination is another one, and stays.
-    pub described_otherwise: Vec<ImageId>,
+    pub manifest_differs: Vec<ImageId>,
     /// Frames that were moved.
     pub frames: u64,
     /// Bytes of frames and inputs that were moved.
@@ -194,7 +192,7 @@ impl<'a> Copier<'a> {
     /// Takes the image of this manifest as it describes it, whatever the source says:
     /// the manifest is signed, and what lies in the source's `images/` is not.
     #[must_use]
-    pub fn described(mut self, manifest: Manifest) -> Self {
+    pub fn with_manifest(mut self, manifest: Manifest) -> Self {
         self.described = Some(manifest);
         self
     }
@@ -235,14 +233,14 @@ impl<'a> Copier<'a> {
     pub fn plan(
         &self,
         images: &[ImageId],
-        to: Option<(&Store, &dyn Survey)>,
+        to: Option<(&Store, &dyn ListableBackend)>,
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Plan> {
         let mut known = match to {
-            Some((_, place)) => Known::read(place)?,
-            None => Known::default(),
+            Some((_, place)) => DestinationIndex::read(place)?,
+            None => DestinationIndex::default(),
         };
-        let mut source = Source::open(self.from, images)?;
+        let mut source = SourceIndex::open(self.from, images)?;
         let here = to.map(|(store, _)| store);
         Ok(self.look(&mut source, &mut known, here, watch)?.0)
     }
@@ -255,10 +253,10 @@ impl<'a> Copier<'a> {
         to: &WritableStore,
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Copied> {
-        let place: &dyn Writable = to.place();
-        let mut known = Known::read(place)?;
-        let mut source = Source::open(self.from, images)?;
-        let (plan, order) = self.look(&mut source, &mut known.clone(), Some(to.read()), watch)?;
+        let place: &dyn WritableBackend = to.backend();
+        let mut known = DestinationIndex::read(place)?;
+        let mut source = SourceIndex::open(self.from, images)?;
+        let (plan, order) = self.look(&mut source, &mut known.clone(), Some(to.store()), watch)?;
         let mut job = Job {
             copier: self,
             to,
@@ -293,8 +291,8 @@ impl<'a> Copier<'a> {
     /// the manifests as well, in the order of the plan.
     fn look(
         &self,
-        source: &mut Source,
-        known: &mut Known,
+        source: &mut SourceIndex,
+        known: &mut DestinationIndex,
         to: Option<&Store>,
         watch: &mut dyn FnMut(Stage),
     ) -> Result<(Plan, Vec<(Manifest, u64)>)> {
@@ -334,26 +332,26 @@ impl<'a> Copier<'a> {
     fn look_at(
         &self,
         manifest: &Manifest,
-        source: &mut Source,
-        known: &mut Known,
+        source: &mut SourceIndex,
+        known: &mut DestinationIndex,
         to: Option<&Store>,
-    ) -> Result<Planned> {
+    ) -> Result<PlannedImage> {
         let walk = source.walk(manifest, to, known)?;
         let there = match to {
             Some(to) => has(to, known, manifest, &walk)?.0,
             None => false,
         };
-        known.expect(&walk);
+        known.expect(&walk.frames);
         let wanted = match self.locked {
             Some(locked) => inputs::wanted(self.from, manifest, locked)?,
-            None => Wanted::default(),
+            None => ImageInputs::default(),
         };
         let (inputs, inputs_bytes) = known.lacks(&wanted);
-        Ok(Planned {
+        Ok(PlannedImage {
             image: manifest.image,
             name: manifest.name.clone(),
             size: manifest.size,
-            there,
+            present: there,
             frames: walk.frames.len() as u64,
             bytes: walk.bytes(),
             inputs,
@@ -366,7 +364,7 @@ impl<'a> Copier<'a> {
 /// own manifest, if it has one.
 fn has(
     to: &Store,
-    known: &Known,
+    known: &DestinationIndex,
     manifest: &Manifest,
     walk: &Walk,
 ) -> Result<(bool, Option<Manifest>, Option<Hint>)> {
@@ -414,9 +412,9 @@ impl Meter {
 struct Job<'a, 'b> {
     copier: &'b Copier<'a>,
     to: &'b WritableStore,
-    place: &'b dyn Writable,
-    source: &'b mut Source,
-    known: &'b mut Known,
+    place: &'b dyn WritableBackend,
+    source: &'b mut SourceIndex,
+    known: &'b mut DestinationIndex,
     meter: Meter,
     copied: Copied,
 }
@@ -440,7 +438,7 @@ impl Job<'_, '_> {
         // Another recipe may have described the same bytes there already.
         let manifest = theirs.unwrap_or_else(|| ours.clone());
         if manifest != *ours {
-            self.copied.described_otherwise.push(ours.image);
+            self.copied.manifest_differs.push(ours.image);
         }
         match self.check(&manifest, watch) {
             // Nothing vouches for a manifest but what it describes: one that is wrong
@@ -448,7 +446,7 @@ impl Job<'_, '_> {
             Err(error) if manifest != *ours && is_damage(&error) => {
                 self.check(ours, watch)?;
                 self.place.quarantine(&manifest_key(&ours.image))?;
-                self.copied.described_otherwise.pop();
+                self.copied.manifest_differs.pop();
                 self.to.put_manifest(ours)?;
             }
             checked => {
@@ -462,7 +460,7 @@ impl Job<'_, '_> {
     /// Expands an image from what the destination holds.
     fn check(&self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
         let mut done = 0;
-        self.to.read().verify_with(manifest, None, &mut |bytes| {
+        self.to.store().verify_with(manifest, None, &mut |bytes| {
             done += bytes;
             watch(Stage::Check {
                 done,
@@ -480,12 +478,12 @@ impl Job<'_, '_> {
         watch: &mut dyn FnMut(Stage),
     ) -> Result<(bool, Option<Manifest>, Option<Hint>, Vec<Blake3>)> {
         for _ in 0..ATTEMPTS {
-            let walk = self.source.walk(ours, Some(self.to.read()), self.known)?;
-            let (there, theirs, hint) = has(self.to.read(), self.known, ours, &walk)?;
+            let walk = self.source.walk(ours, Some(self.to.store()), self.known)?;
+            let (there, theirs, hint) = has(self.to.store(), self.known, ours, &walk)?;
             let old = crate::pack::keys(walk.packs.iter().copied());
             if self.place.hold(&old)?.contains(&false) {
                 // What was there at the beginning was collected before it was held.
-                *self.known = Known::read(self.place)?;
+                *self.known = DestinationIndex::read(self.place)?;
                 continue;
             }
             let moving = packs::Moving {
@@ -513,7 +511,7 @@ impl Job<'_, '_> {
     /// Copies log, attestations and inputs.
     fn beside(&mut self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
         let from = self.copier.from;
-        self.copied.beside += beside::copy(from, self.place, &manifest.image)?;
+        self.copied.beside += attachments::copy(from, self.place, &manifest.image)?;
         let Some(locked) = self.copier.locked else {
             return Ok(());
         };
@@ -527,25 +525,6 @@ impl Job<'_, '_> {
         self.copied.inputs_lacking.extend(moved.lacking);
         Ok(())
     }
-}
-
-/// Whether the source lacks something, or has something else than it should.
-fn is_damage(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Corrupt | ErrorKind::Missing | ErrorKind::Invalid
-    )
-}
-
-/// An error with its causes, in one line.
-fn sentence(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 fn now() -> u64 {

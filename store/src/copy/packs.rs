@@ -4,16 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::known::Known;
+use super::destination::DestinationIndex;
 use super::pipe;
 use super::walk::announce;
 use crate::backend::Backend;
+use crate::backend::WritableBackend;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, Result};
-use crate::image::Place;
+use crate::image::ChunkLocation;
 use crate::pack::{Decoder, OpenPack, PACK_CHUNKS, PACK_MAX};
-use crate::writable::Writable;
 
 /// A pack of gathered frames that would grow beyond this is finished.
 const TARGET: u64 = PACK_MAX / 2;
@@ -29,7 +29,7 @@ const LANES: usize = 4;
 /// How frames are moved.
 pub(super) struct Moving<'a> {
     pub(super) from: &'a dyn Backend,
-    pub(super) place: &'a dyn Writable,
+    pub(super) place: &'a dyn WritableBackend,
     pub(super) checkpoint: Duration,
 }
 
@@ -47,8 +47,8 @@ impl Moving<'_> {
     /// the bytes that have come.
     pub(super) fn run(
         &self,
-        frames: &[Place],
-        known: &mut Known,
+        frames: &[ChunkLocation],
+        known: &mut DestinationIndex,
         each: &mut dyn FnMut(u64),
     ) -> Result<Moved> {
         let mut moved = Moved::default();
@@ -59,7 +59,7 @@ impl Moving<'_> {
         for place in frames {
             *counts.entry(place.frame_id().0).or_default() += 1;
         }
-        let whole = |place: &Place| {
+        let whole = |place: &ChunkLocation| {
             place
                 .index()
                 .is_some_and(|index| counts.get(index.pack()) == Some(&index.frames().len()))
@@ -71,13 +71,13 @@ impl Moving<'_> {
             moved: &mut moved,
             known,
         };
-        let lanes = if self.from.is_far() {
+        let lanes = if self.from.is_remote() {
             LANES
         } else {
             thread::available_parallelism().map_or(1, usize::from)
         };
         let tool = || Decoder::new().map_err(|error| Error::io("prepare", "zstd", error));
-        let fetch = |decoder: &mut Decoder, place: &Place| place.fetch(self.from, decoder);
+        let fetch = |decoder: &mut Decoder, place: &ChunkLocation| place.fetch(self.from, decoder);
         let mut order = frames.iter();
         let mut last: Option<Blake3> = None;
         let finished = pipe::ordered(frames, lanes, tool, fetch, |stored| {
@@ -103,10 +103,10 @@ impl Moving<'_> {
 
 /// The pack that frames are gathered in.
 struct Gathered<'a, 'b> {
-    place: &'a dyn Writable,
+    place: &'a dyn WritableBackend,
     open: Option<Open<'a>>,
     moved: &'b mut Moved,
-    known: &'b mut Known,
+    known: &'b mut DestinationIndex,
 }
 
 struct Open<'a> {
@@ -122,7 +122,13 @@ impl Gathered<'_, '_> {
         self.open.as_ref().is_some_and(|open| open.whole)
     }
 
-    fn add(&mut self, stored: &[u8], place: &Place, whole: bool, age: Duration) -> Result<()> {
+    fn add(
+        &mut self,
+        stored: &[u8],
+        place: &ChunkLocation,
+        whole: bool,
+        age: Duration,
+    ) -> Result<()> {
         let chunks = place.chunks();
         let full = self.open.as_ref().is_some_and(|open| {
             let index = open.pack.index();

@@ -1,18 +1,20 @@
 //! Mending a store from another one.
 //!
 //! What a check found damaged is out of the way already
-//! ([`quarantine`](crate::care::quarantine)), so what was damaged is now missing, and
+//! ([`quarantine`](crate::maintenance::quarantine)), so what was damaged is now missing, and
 //! mending is copying: hurt images as any image is copied, inputs by their digests,
 //! manifests of releases by the digest in their names. All of it is verified; the other
 //! store is believed in nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Copied, Copier, LockedInputs, Stage, inputs, is_damage, sentence};
+use super::failure::{is_damage, sentence};
+use super::inputs::{self, LockedInputs};
+use super::{Copied, Copier, Stage};
 use crate::WritableStore;
-use crate::care::Report;
 use crate::digest::{ImageId, Sha256};
 use crate::error::{Error, Result};
+use crate::maintenance::Report;
 use crate::manifest;
 use crate::store::{IMAGES, Store, input_key};
 
@@ -41,7 +43,7 @@ pub fn repair(
     watch: &mut dyn FnMut(Stage),
 ) -> Result<Repaired> {
     let mut repaired = Repaired::default();
-    let hurt = report.hurt.iter().filter(|hurt| !hurt.whole);
+    let hurt = report.affected.iter().filter(|hurt| !hurt.whole);
     let mut images: BTreeSet<ImageId> = hurt.map(|hurt| hurt.image).collect();
     images.extend(report.damage.iter().filter_map(|d| image_of(&d.key)));
     let images: Vec<ImageId> = images.into_iter().collect();
@@ -79,17 +81,17 @@ fn missing_inputs(
     repaired: &mut Repaired,
 ) -> Result<()> {
     let mut images: BTreeSet<ImageId> = report.unbuildable.iter().map(|(id, _)| *id).collect();
-    images.extend(report.hurt.iter().map(|hurt| hurt.image));
+    images.extend(report.affected.iter().map(|hurt| hurt.image));
     let mut named = BTreeMap::new();
     for image in images {
         // One that could not be mended is told already.
-        let Ok(manifest) = to.read().manifest(&image) else {
+        let Ok(manifest) = to.store().manifest(&image) else {
             continue;
         };
         for digest in [manifest.recipe, manifest.lock] {
             text(&digest, from, to, repaired)?;
         }
-        let Ok(Some(lock)) = to.read().input(&manifest.lock, MAX_TEXT) else {
+        let Ok(Some(lock)) = to.store().input(&manifest.lock, MAX_TEXT) else {
             continue;
         };
         match locked(&lock) {
@@ -98,10 +100,10 @@ fn missing_inputs(
         }
     }
     let keys: Vec<String> = named.keys().map(input_key).collect();
-    let there = to.place().hold(&keys)?;
+    let there = to.backend().hold(&keys)?;
     let absent = named.into_iter().zip(there).filter(|(_, there)| !there);
     let absent: Vec<(Sha256, u64)> = absent.map(|(input, _)| input).collect();
-    let moved = inputs::take_inputs(from, to, absent.iter().copied(), &mut |_| {})?;
+    let moved = inputs::copy_inputs(from, to, absent.iter().copied(), &mut |_| {})?;
     repaired.moved += moved.bytes;
     let lacking: BTreeMap<Sha256, String> = moved.lacking.into_iter().collect();
     for (digest, _) in absent {
@@ -117,7 +119,7 @@ fn missing_inputs(
 /// Fetches a recipe or a lock.
 fn text(digest: &Sha256, from: &Store, to: &WritableStore, repaired: &mut Repaired) -> Result<()> {
     let key = input_key(digest);
-    let place = to.place();
+    let place = to.backend();
     let known = repaired.failed.iter().any(|(failed, _)| *failed == key);
     if known || place.hold(std::slice::from_ref(&key))?[0] {
         return Ok(());

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::known::Known;
+use super::destination::DestinationIndex;
 use super::pipe;
 use crate::backend::{Backend, get_checked};
 use crate::chunk::ChunkRef;
 use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
-use crate::image::{Image, Locations, Place, list_packs, read_index};
+use crate::image::{ChunkLocation, Image, Locations, list_packs, read_index};
 use crate::manifest::Manifest;
 use crate::store::Store;
 
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 const LANES: usize = 8;
 
 /// The store that is copied from, and where its chunks are.
-pub(super) struct Source {
+pub(super) struct SourceIndex {
     store: Store,
     /// The images that are copied.
     pub(super) images: Vec<ImageId>,
@@ -35,13 +35,13 @@ pub(super) struct Walk {
     /// Packs of the destination that have parts of it.
     pub(super) packs: BTreeSet<Blake3>,
     /// Frames of the source that have the rest.
-    pub(super) frames: Vec<Place>,
+    pub(super) frames: Vec<ChunkLocation>,
 }
 
 impl Walk {
     /// Bytes of the frames.
     pub(super) fn bytes(&self) -> u64 {
-        let len = |place: &Place| {
+        let len = |place: &ChunkLocation| {
             let range = place.wanted().range;
             range.end - range.start
         };
@@ -49,7 +49,7 @@ impl Walk {
     }
 }
 
-impl Source {
+impl SourceIndex {
     /// Reads the hints of the images and the indexes that they name.
     pub(super) fn open(store: &Store, images: &[ImageId]) -> Result<Self> {
         let backend = store.backend();
@@ -120,7 +120,7 @@ impl Source {
     }
 
     /// Where a chunk is.
-    fn find(&mut self, chunk: &ChunkRef, image: &ImageId) -> Result<Place> {
+    fn find(&mut self, chunk: &ChunkRef, image: &ImageId) -> Result<ChunkLocation> {
         if let Some(place) = self.chunks.find(chunk).next() {
             return Ok(place);
         }
@@ -142,15 +142,15 @@ impl Source {
         &mut self,
         manifest: &Manifest,
         to: Option<&Store>,
-        known: &Known,
+        known: &DestinationIndex,
     ) -> Result<Walk> {
         let here = to.filter(|_| {
-            let far = self.store.backend().is_far();
+            let far = self.store.backend().is_remote();
             let has = |chunk: &ChunkRef| known.pack_of(chunk).is_some();
             far && manifest.layout.chunks.iter().all(has)
         });
         if let Some(to) = here {
-            let image = Image::with_layout(to.clone(), manifest.image, manifest.layout.clone())?;
+            let image = Image::with_layout(to.source(), manifest.image, manifest.layout.clone())?;
             match self.gather(&image, manifest, known) {
                 // Then it is damaged there.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {}
@@ -162,7 +162,7 @@ impl Source {
             self.find(chunk, &manifest.image)?;
         }
         let image = Image::with_locations(
-            self.store.clone(),
+            self.store.source(),
             manifest.image,
             manifest.layout.clone(),
             self.chunks.clone(),
@@ -170,9 +170,14 @@ impl Source {
         self.gather(&image, manifest, known)
     }
 
-    fn gather(&mut self, image: &Image, manifest: &Manifest, known: &Known) -> Result<Walk> {
+    fn gather(
+        &mut self,
+        image: &Image,
+        manifest: &Manifest,
+        known: &DestinationIndex,
+    ) -> Result<Walk> {
         let mut walk = Walk::default();
-        let mut frames: HashMap<(Blake3, u32), Place> = HashMap::new();
+        let mut frames: HashMap<(Blake3, u32), ChunkLocation> = HashMap::new();
         let mut add = |chunk: &ChunkRef| -> Result<()> {
             if let Some(pack) = known.pack_of(chunk) {
                 walk.packs.insert(*pack);
@@ -198,8 +203,8 @@ impl Source {
 }
 
 /// Says beforehand which frames are going to be fetched.
-pub(super) fn announce(from: &dyn Backend, frames: &[Place]) {
-    if from.is_far() {
-        from.expect(frames.iter().map(Place::wanted).collect());
+pub(super) fn announce(from: &dyn Backend, frames: &[ChunkLocation]) {
+    if from.is_remote() {
+        from.prefetch(frames.iter().map(ChunkLocation::wanted).collect());
     }
 }

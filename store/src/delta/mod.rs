@@ -1,4 +1,4 @@
-//! Deltas: what a machine that has one image lacks of another, made small.
+//! Deltas: what a machine that has one image lacks of another, compressed against it.
 //!
 //! A delta belongs to a pair of images. It holds every chunk that the second one
 //! has and the first one has not, once, compressed against content of the first one
@@ -18,19 +18,15 @@
 //! and there is nothing that could go in circles. The format has its page at
 //! [`crate::format::delta`].
 
-#[cfg(feature = "write")]
-mod make;
 mod read;
 mod table;
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "write")]
-pub use self::make::{Made, Progress, make, publish};
 pub(crate) use self::read::Delta;
-pub use self::read::Previous;
-#[cfg(feature = "fuzz")]
-pub(crate) use self::table::Table;
+pub use self::read::PreviousImage;
+#[cfg(feature = "write")]
+pub(crate) use self::table::{Group, Run, Table};
 use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, Result};
 use crate::pack::FRAME_MAX;
@@ -55,7 +51,7 @@ pub const FOLDER: &str = "deltas/";
 /// Nobody signs this: it decides what is fetched, and never what is believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pair {
+pub struct DeltaInfo {
     /// Version of this document: 1.
     pub schema: u32,
     /// The image that is there.
@@ -74,7 +70,7 @@ pub struct Pair {
     pub whole: u64,
 }
 
-impl Pair {
+impl DeltaInfo {
     /// The key of the description.
     pub fn key(from: &ImageId, to: &ImageId) -> String {
         format!("{FOLDER}{}/{}.json", to.hex(), from.hex())

@@ -10,15 +10,15 @@ use std::sync::{Arc, OnceLock};
 use zstd::zstd_safe::{self, DCtx};
 
 use super::table::{Group, Run, Table};
-use super::{FRESH_MAX, MAGIC, PRIOR_MAX, Pair};
-use crate::backend::{Backend, Wanted};
+use super::{DeltaInfo, FRESH_MAX, MAGIC, PRIOR_MAX};
+use crate::backend::{Backend, ObjectRange};
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::FRAME_CHUNKS;
 
 /// The image that is there, as whoever has it can read it.
-pub trait Previous: Send + Sync {
+pub trait PreviousImage: Send + Sync {
     /// Hands out the chunks of its layout, then those of each entry in order.
     fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> Result<()>;
 
@@ -33,7 +33,7 @@ pub(crate) struct Delta {
     name: Blake3,
     offsets: Vec<u64>,
     groups: Vec<Group>,
-    previous: Arc<dyn Previous>,
+    previous: Arc<dyn PreviousImage>,
     prior: Vec<Vec<ChunkRef>>,
     layout: Found,
     content: OnceLock<Found>,
@@ -52,8 +52,8 @@ impl Delta {
     /// the layout of TO.
     pub(crate) fn open(
         backend: &dyn Backend,
-        pair: &Pair,
-        previous: Arc<dyn Previous>,
+        pair: &DeltaInfo,
+        previous: Arc<dyn PreviousImage>,
         layout: &[ChunkRef],
     ) -> Result<Self> {
         let key = pair.delta_key();
@@ -125,10 +125,10 @@ impl Delta {
     }
 
     /// The bytes of a frame in the store.
-    pub(crate) fn wanted(&self, group: u32) -> Wanted {
+    pub(crate) fn wanted(&self, group: u32) -> ObjectRange {
         let start = self.offsets[group as usize];
         let stored = u64::from(self.groups[group as usize].stored);
-        Wanted {
+        ObjectRange {
             key: self.key.clone(),
             range: start..start + stored,
         }
@@ -146,7 +146,7 @@ impl Delta {
             };
             prior.extend_from_slice(&bytes);
         }
-        let Wanted { key, range } = self.wanted(group);
+        let ObjectRange { key, range } = self.wanted(group);
         let decode = || {
             let stored = backend.get_range(&key, range.start, range.end - range.start)?;
             let fresh = self.fresh(group);
@@ -154,7 +154,8 @@ impl Delta {
         };
         match decode() {
             Err(error)
-                if error.kind() == ErrorKind::Corrupt && backend.forget(&key, range.clone()) =>
+                if error.kind() == ErrorKind::Corrupt
+                    && backend.invalidate(&key, range.clone()) =>
             {
                 decode()
             }
@@ -299,20 +300,5 @@ impl Found {
         }
         order.sort_unstable();
         Self { fresh, order }
-    }
-}
-
-/// An image of a store that can be reached.
-impl Previous for crate::image::Image {
-    fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> Result<()> {
-        each(self.layout_chunks());
-        for item in self.entries()? {
-            each(&item?.1);
-        }
-        Ok(())
-    }
-
-    fn fetch(&self, chunk: &ChunkRef) -> Result<Option<Vec<u8>>> {
-        crate::image::Image::fetch(self, chunk).map(Some)
     }
 }

@@ -3,7 +3,7 @@
 //! A JSON object with the fields of [`crate::manifest::Manifest`], under the names
 //! and in the order that they have there. Digests are `blake3:` or `sha256:` and 64
 //! lower-case hexadecimal digits; a layout's chunks are `blake3:HEX:LENGTH`. Paths
-//! are as [`crate::canon::display`] writes them. `run` is left out when the image
+//! are as [`crate::canonical_tar::display`] writes them. `run` is left out when the image
 //! is not meant to be run.
 //!
 //! A writer writes two spaces of indentation, map keys sorted, and one newline at

@@ -12,13 +12,13 @@
 //! | [`layout`] | chunks in packs | never |
 //! | [`manifest`] | `images/HEX.json` | never |
 //! | [`hint`] | `hints/HEX.json` | yes |
-//! | [`log`] | `logs/HEX.json.zst` | yes |
+//! | [`build_log`] | `logs/HEX.json.zst` | yes |
 //! | [`attestation`] | `attestations/HEX/SHA256.json` | never |
 //! | [`environment`] | `env/NAME/...` | `timestamp.json` only |
 //! | [`delta`] | `deltas/HEX.delta`, `deltas/HEX/HEX.json` | the description |
 //! | [`export`] | none: files that are carried by hand | never |
 //! | [`store`] | `imgbuild-store` | never |
-//! | [`care`] | `pins/HEX.json`, `quarantine/KEY` | yes |
+//! | [`maintenance`] | `pins/HEX.json`, `quarantine/KEY` | yes |
 //! | [`catalogue`] | `catalogue.json` | yes |
 //!
 //! `HEX` is 64 lower-case hexadecimal digits: of the pack's digest for packs and
@@ -31,8 +31,8 @@
 //! formats as they are described.
 //!
 //! ```
-//! use store::canon::{Entry, Kind, encode};
-//! use store::{Blake3, DirBackend, Sha256, Store};
+//! use store::canonical_tar::{Entry, Kind, encode};
+//! use store::{Blake3, LocalReader, Sha256, Store};
 //!
 //! let entry = |path: &str, kind, mode| Entry {
 //!     path: path.into(), kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: Default::default(),
@@ -92,7 +92,7 @@
 //! put(format!("hints/{}.json", image.hex()), hint.as_bytes())?;
 //! put(format!("images/{}.json", image.hex()), manifest.as_bytes())?;
 //!
-//! let store = Store::open(Box::new(DirBackend::open(place.path())?))?;
+//! let store = Store::open(Box::new(LocalReader::open(place.path())?))?;
 //! let manifest = store.manifest(&image)?;
 //! store.verify_image(&manifest)?;
 //! store.verify_objects(&manifest)?;
@@ -106,7 +106,7 @@
 //! ```
 
 pub mod attestation;
-pub mod care;
+pub mod build_log;
 pub mod catalogue;
 pub mod delta;
 pub mod environment;
@@ -114,7 +114,7 @@ pub mod export;
 pub mod hint;
 pub mod index;
 pub mod layout;
-pub mod log;
+pub mod maintenance;
 pub mod manifest;
 pub mod pack;
 pub mod store;

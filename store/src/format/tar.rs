@@ -62,7 +62,7 @@
 //!
 //! # A reader refuses
 //!
-//! everything else. [`crate::canon::ErrorKind`] has one kind for each way.
+//! everything else. [`crate::canonical_tar::ErrorKind`] has one kind for each way.
 //!
 //! # Example
 //!
@@ -94,7 +94,7 @@
 //! tar.resize(tar.len().next_multiple_of(512), 0);
 //! tar.extend([0; 1024]);
 //!
-//! let mut reader = store::canon::Reader::new(&tar[..]);
+//! let mut reader = store::canonical_tar::Reader::new(&tar[..]);
 //! assert_eq!(reader.next_entry()?.unwrap().path, b"");
 //! assert_eq!(reader.next_entry()?.unwrap().path, b"hi");
 //! assert_eq!(std::io::read_to_string(reader.content())?, "hello");

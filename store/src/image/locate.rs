@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Wanted, get_checked};
+use crate::backend::{Backend, ObjectRange, get_checked};
 use crate::cache::Cache;
 use crate::chunk::ChunkRef;
 use crate::delta::Delta;
@@ -28,7 +28,7 @@ pub(crate) struct Locations {
 /// Where a chunk is: in which frame of which pack or delta, and at which bytes of
 /// what the frame decodes to.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct ChunkLocation {
     file: FileOf,
     frame: u32,
     pub(crate) range: Range<usize>,
@@ -75,12 +75,12 @@ impl Locations {
     }
 
     /// The places of a chunk: one, unless two writers were at work at once.
-    pub(crate) fn find(&self, chunk: &ChunkRef) -> impl Iterator<Item = Place> + '_ {
+    pub(crate) fn find(&self, chunk: &ChunkRef) -> impl Iterator<Item = ChunkLocation> + '_ {
         self.search(chunk).iter().filter_map(|&(number, chunk)| {
             let index = self.indexes.get(number as usize)?;
             let (frame, start) = index.place(chunk)?;
             let end = start + index.chunks()[chunk as usize].len() as usize;
-            Some(Place {
+            Some(ChunkLocation {
                 file: FileOf::Pack(Arc::clone(index)),
                 frame,
                 range: start..end,
@@ -120,7 +120,7 @@ impl Locations {
     }
 }
 
-impl Place {
+impl ChunkLocation {
     /// Where a delta makes this chunk, if it does.
     pub(crate) fn in_delta(delta: &Arc<Delta>, chunk: &ChunkRef) -> Option<Self> {
         let (frame, range) = delta.find(chunk)?;
@@ -138,7 +138,7 @@ impl Place {
     }
 
     /// The bytes of the frame, for a backend that wants to know beforehand.
-    pub(crate) fn wanted(&self) -> Wanted {
+    pub(crate) fn wanted(&self) -> ObjectRange {
         match &self.file {
             FileOf::Pack(index) => wanted(index, self.frame),
             FileOf::Delta(delta) => delta.wanted(self.frame),
@@ -193,7 +193,7 @@ fn fetch(
     decoder: &mut Decoder,
 ) -> Result<(Vec<u8>, Vec<u8>)> {
     let frame: &Frame = &index.frames()[number as usize];
-    let Wanted { key, range } = wanted(index, number);
+    let ObjectRange { key, range } = wanted(index, number);
     let mut attempt = || {
         let stored = backend.get_range(&key, range.start, range.end - range.start)?;
         let content = decoder
@@ -204,7 +204,9 @@ fn fetch(
         Ok::<_, Error>((stored, content))
     };
     match attempt() {
-        Err(error) if error.kind() == ErrorKind::Corrupt && backend.forget(&key, range.clone()) => {
+        Err(error)
+            if error.kind() == ErrorKind::Corrupt && backend.invalidate(&key, range.clone()) =>
+        {
             attempt()
         }
         other => other,
@@ -212,10 +214,10 @@ fn fetch(
 }
 
 /// The bytes of a pack's frame.
-fn wanted(index: &Index, frame: u32) -> Wanted {
+fn wanted(index: &Index, frame: u32) -> ObjectRange {
     let frame = &index.frames()[frame as usize];
     let end = frame.offset + u64::from(frame.stored);
-    Wanted {
+    ObjectRange {
         key: pack::pack_key(index.pack()),
         range: frame.offset..end,
     }

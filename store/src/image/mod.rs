@@ -1,4 +1,4 @@
-//! One image of a store, read.
+//! Reading an image of a store.
 //!
 //! An image is read through three questions. What is in it? Its layout says, whose
 //! chunks the manifest names. Where is a chunk? The indexes of the packs that the
@@ -13,21 +13,21 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-pub(crate) use self::locate::{Locations, Place, list_packs, read_index};
+pub(crate) use self::locate::{ChunkLocation, Locations, list_packs, read_index};
 use crate::backend::{Backend, get_checked};
-use crate::canon::{END, Entry, padding};
+use crate::cache::CachedBackend;
+use crate::canonical_tar::{END, Entry, padding};
 use crate::chunk::ChunkRef;
-use crate::delta::{Delta, Pair, Previous};
+use crate::delta::{Delta, DeltaInfo, PreviousImage};
 use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
 use crate::layout;
 use crate::manifest::{LayoutRef, Manifest};
 use crate::pack::{Decoder, Index};
-use crate::store::Store;
 
 /// Frames that were decoded and verified, by pack and number.
-pub(crate) type Witness = Mutex<HashSet<(Blake3, u32)>>;
+pub(crate) type DecodedFrames = Mutex<HashSet<(Blake3, u32)>>;
 
 /// The most chunks that the packs of a hint may have together: what knowing so many
 /// takes is what a node has. An image has a million entries at most.
@@ -39,7 +39,7 @@ const TRIES: usize = 8;
 
 /// An image, ready to be read.
 pub struct Image {
-    store: Store,
+    source: CachedBackend,
     id: ImageId,
     layout: LayoutRef,
     /// Bytes of the canonical tar, as far as that is known.
@@ -52,8 +52,8 @@ pub struct Image {
     /// The frame that was decoded last, for readers who ask for one chunk after
     /// another, and the decoder.
     recent: Mutex<Recent>,
-    /// Who wants to know which frames were decoded.
-    witness: Option<Arc<Witness>>,
+    /// The set that records which frames were decoded.
+    witness: Option<Arc<DecodedFrames>>,
 }
 
 struct Recent {
@@ -64,7 +64,7 @@ struct Recent {
 /// Bytes to fetch.
 #[cfg(feature = "write")]
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cost {
+pub(crate) struct FetchCost {
     /// Frames with chunks that are not there, and all indexes.
     pub(crate) missing: u64,
     /// All frames and indexes.
@@ -73,21 +73,21 @@ pub(crate) struct Cost {
     pub(crate) fresh: u64,
 }
 
-/// A part of an image, as [`Image::replay`] hands it out.
+/// An event of [`Image::replay`]: an entry, or content of the entry before.
 #[derive(Debug)]
-pub enum Part<'a> {
+pub enum ReplayEvent<'a> {
     /// The next entry, and the exact bytes of its header.
     Entry(&'a Entry, &'a [u8]),
     /// The next bytes of that entry's content.
     Content(&'a [u8]),
     /// A chunk of that entry's content which the caller said it has; only
     /// [`Image::replay_without`] hands these out.
-    Had(ChunkRef),
+    Known(ChunkRef),
 }
 
 impl Image {
-    pub(crate) fn open(store: Store, manifest: &Manifest) -> Result<Self> {
-        let image = Self::with_layout(store, manifest.image, manifest.layout.clone())?;
+    pub(crate) fn open(source: CachedBackend, manifest: &Manifest) -> Result<Self> {
+        let image = Self::with_layout(source, manifest.image, manifest.layout.clone())?;
         Ok(Self {
             size: manifest.size,
             ..image
@@ -95,8 +95,12 @@ impl Image {
     }
 
     /// An image whose manifest may not exist yet.
-    pub(crate) fn with_layout(store: Store, id: ImageId, layout: LayoutRef) -> Result<Self> {
-        let image = Self::without_indexes(store, id, layout)?;
+    pub(crate) fn with_layout(
+        source: CachedBackend,
+        id: ImageId,
+        layout: LayoutRef,
+    ) -> Result<Self> {
+        let image = Self::without_indexes(source, id, layout)?;
         image.locate_hinted()?;
         Ok(image.announced())
     }
@@ -104,12 +108,12 @@ impl Image {
     /// An image whose chunks are in these places, as far as that is known.
     #[cfg(feature = "write")]
     pub(crate) fn with_locations(
-        store: Store,
+        source: CachedBackend,
         id: ImageId,
         layout: LayoutRef,
         locations: Locations,
     ) -> Result<Self> {
-        let mut image = Self::without_indexes(store, id, layout)?;
+        let mut image = Self::without_indexes(source, id, layout)?;
         image.locations = RwLock::new(locations);
         image.hinted = AtomicBool::new(true);
         Ok(image.announced())
@@ -118,26 +122,26 @@ impl Image {
     /// The same image, of whose layout the backend knows that it will be read.
     fn announced(self) -> Self {
         let image = &self;
-        let backend = image.store.backend();
-        if backend.is_far() {
+        let backend = image.source.backend();
+        if backend.is_remote() {
             // Who opens an image reads its layout, and knows where it is.
             let locations = image
                 .locations
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
             let kept = |chunk: &&ChunkRef| {
-                let cache = image.store.cache();
+                let cache = image.source.cache();
                 cache.is_some_and(|cache| cache.has_chunk(chunk))
             };
             let lacked = image.layout.chunks.iter().filter(|chunk| !kept(chunk));
             let places = lacked.filter_map(|chunk| locations.find(chunk).next());
-            backend.expect(places.map(|place| place.wanted()).collect());
+            backend.prefetch(places.map(|place| place.wanted()).collect());
         }
         self
     }
 
     /// An image of which nothing was read yet.
-    fn without_indexes(store: Store, id: ImageId, layout: LayoutRef) -> Result<Self> {
+    fn without_indexes(source: CachedBackend, id: ImageId, layout: LayoutRef) -> Result<Self> {
         let decoder = Decoder::new().map_err(|error| {
             Error::new(ErrorKind::Io, "zstd could not be prepared").with_source(error)
         })?;
@@ -146,7 +150,7 @@ impl Image {
             frame: None,
         });
         Ok(Self {
-            store,
+            source,
             id,
             layout,
             size: u64::MAX,
@@ -162,18 +166,18 @@ impl Image {
     /// make comes from packs, whose indexes are read when the first such chunk is
     /// asked for.
     pub(crate) fn with_delta(
-        store: Store,
+        source: CachedBackend,
         manifest: &Manifest,
-        pair: &Pair,
-        previous: Arc<dyn Previous>,
+        pair: &DeltaInfo,
+        previous: Arc<dyn PreviousImage>,
     ) -> Result<Self> {
         let layout = manifest.layout.clone();
-        let delta = Delta::open(store.backend(), pair, previous, &layout.chunks)?;
+        let delta = Delta::open(source.backend(), pair, previous, &layout.chunks)?;
         let delta = Arc::new(delta);
-        let mut image = Self::without_indexes(store, manifest.image, layout)?;
+        let mut image = Self::without_indexes(source, manifest.image, layout)?;
         image.size = manifest.size;
         image.delta = Some(Arc::clone(&delta));
-        delta.resolve(image.store.backend(), &image.layout.chunks, |each| {
+        delta.resolve(image.source.backend(), &image.layout.chunks, |each| {
             for item in image.entries()? {
                 each(&item?.1);
             }
@@ -183,14 +187,14 @@ impl Image {
     }
 
     /// The same image, which from now on tells `witness` what it has decoded.
-    pub(crate) fn watched(mut self, witness: Option<Arc<Witness>>) -> Self {
+    pub(crate) fn watched(mut self, witness: Option<Arc<DecodedFrames>>) -> Self {
         self.witness = witness;
         self
     }
 
     /// Fetches a frame and decodes it.
-    fn decode(&self, place: &Place, decoder: &mut Decoder) -> Result<Vec<u8>> {
-        let frame = place.decode(self.store.backend(), decoder)?;
+    fn decode(&self, place: &ChunkLocation, decoder: &mut Decoder) -> Result<Vec<u8>> {
+        let frame = place.decode(self.source.backend(), decoder)?;
         if let Some(witness) = &self.witness {
             let mut seen = witness.lock().unwrap_or_else(PoisonError::into_inner);
             seen.insert(place.frame_id());
@@ -229,7 +233,7 @@ impl Image {
 
     /// One of the chunks of the layout, which stay in the cache.
     pub fn fetch_layout(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
-        let Some(cache) = self.store.cache() else {
+        let Some(cache) = self.source.cache() else {
             return self.fetch(chunk);
         };
         if let Some(bytes) = cache.chunk(chunk) {
@@ -242,7 +246,7 @@ impl Image {
 
     /// Calls `take` with the frame at `place`, which is decoded unless it was the
     /// last one.
-    fn with_frame<T>(&self, place: &Place, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    fn with_frame<T>(&self, place: &ChunkLocation, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = &mut *recent;
         let frame = match &recent.frame {
@@ -263,7 +267,7 @@ impl Image {
         }
         // If the list cannot be had, the first error is still the better one.
         let _ = self.locate_all();
-        let places: Vec<Place> = {
+        let places: Vec<ChunkLocation> = {
             let locations = self
                 .locations
                 .read()
@@ -275,65 +279,6 @@ impl Image {
             self.with_frame(place, |frame| frame[range].to_vec())
         });
         fetched.find_map(Result::ok).ok_or(error)
-    }
-
-    /// Hands out the image in order: each entry, and the content of those that
-    /// `want` asks for. Frames are decoded ahead on all cores, every chunk is
-    /// verified, and memory stays below 64 MiB. An error of `each` ends it. When the
-    /// store is far, all of `want` is asked before the first `each`.
-    pub fn replay(
-        &self,
-        want: &mut dyn FnMut(&Entry) -> bool,
-        each: &mut dyn FnMut(Part<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let none = |_: &ChunkRef| false;
-        if !self.store.backend().is_far() {
-            return replay::replay(self, want, &none, each);
-        }
-        let mut wanted = self.announce(want, &none)?.into_iter();
-        replay::replay(
-            self,
-            &mut |_| wanted.next().unwrap_or_default(),
-            &none,
-            each,
-        )
-    }
-
-    /// As [`replay`](Self::replay) of everything, but for the chunks that `have` names:
-    /// they are neither fetched nor decoded, and come as [`Part::Had`].
-    pub fn replay_without(
-        &self,
-        have: &dyn Fn(&ChunkRef) -> bool,
-        each: &mut dyn FnMut(Part<'_>) -> Result<()>,
-    ) -> Result<()> {
-        if self.store.backend().is_far() {
-            self.announce(&mut |_| true, have)?;
-        }
-        replay::replay(self, &mut |_| true, have, each)
-    }
-
-    /// Tells the backend which frames will be needed, and returns which entries are
-    /// wanted. The layout is read once more for that, which costs no request.
-    fn announce(
-        &self,
-        want: &mut dyn FnMut(&Entry) -> bool,
-        have: &dyn Fn(&ChunkRef) -> bool,
-    ) -> Result<Vec<bool>> {
-        let (mut entries, mut frames) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
-        for item in self.entries()? {
-            let (entry, chunks) = item?;
-            let wanted = want(&entry);
-            entries.push(wanted);
-            for chunk in chunks.iter().filter(|chunk| wanted && !have(chunk)) {
-                let place = self.find(chunk)?;
-                if seen.insert(place.frame_id()) {
-                    frames.push(place.wanted());
-                }
-            }
-        }
-        self.store.backend().expect(frames);
-        Ok(entries)
     }
 
     /// Writes the image's exact canonical tar. Every chunk is verified before it is
@@ -360,14 +305,14 @@ impl Image {
         let mut pad = 0;
         self.replay(&mut |_| true, &mut |part| {
             match part {
-                Part::Entry(entry, header) => {
+                ReplayEvent::Entry(entry, header) => {
                     piece.resize(piece.len() + pad, 0);
                     piece.extend_from_slice(header);
                     pad = padding(entry.size());
                 }
-                Part::Content(bytes) => piece.extend_from_slice(bytes),
+                ReplayEvent::Content(bytes) => piece.extend_from_slice(bytes),
                 // Nobody said that a chunk is had.
-                Part::Had(_) => {}
+                ReplayEvent::Known(_) => {}
             }
             if piece.len() >= PIECE {
                 each(&piece)?;
@@ -391,9 +336,9 @@ impl Image {
 
     /// Where a chunk is. If the packs of the hint do not have it, those that the
     /// store lists are asked as well.
-    fn find(&self, chunk: &ChunkRef) -> Result<Place> {
+    fn find(&self, chunk: &ChunkRef) -> Result<ChunkLocation> {
         let made = self.delta.as_ref();
-        if let Some(place) = made.and_then(|delta| Place::in_delta(delta, chunk)) {
+        if let Some(place) = made.and_then(|delta| ChunkLocation::in_delta(delta, chunk)) {
             return Ok(place);
         }
         let known = || {
@@ -415,18 +360,18 @@ impl Image {
         self.locate_all()?;
         known().ok_or_else(|| {
             let what = format_args!("{chunk} of the image {}", self.id);
-            Error::missing(what, self.store.backend().describe())
+            Error::missing(what, self.source.backend().describe())
         })
     }
 
     /// Adds the packs that the hint names.
     fn locate_hinted(&self) -> Result<()> {
-        let backend = self.store.backend();
+        let backend = self.source.backend();
         // A hint may name packs that are gone or damaged: others may have the same
         // chunks, and if not, the error belongs to the chunk. Nobody signs it, so it
         // may also name one pack often, and very many.
         let packs: BTreeSet<Blake3> = hinted(backend, &self.id)?.into_iter().collect();
-        let (indexes, _) = read_indexes(&self.store, &packs, HINTED_CHUNKS)?;
+        let (indexes, _) = read_indexes(&self.source, &packs, HINTED_CHUNKS)?;
         let mut locations = self
             .locations
             .write()
@@ -439,10 +384,10 @@ impl Image {
     /// What it costs to fetch the image from packs when these chunks are there, and
     /// when none is.
     #[cfg(feature = "write")]
-    pub(crate) fn cost(&self, had: &HashSet<Blake3>) -> Result<Cost> {
+    pub(crate) fn cost(&self, had: &HashSet<Blake3>) -> Result<FetchCost> {
         let (mut frames, mut missing) = (HashSet::new(), HashSet::new());
         let mut fresh = HashSet::new();
-        let mut cost = Cost::default();
+        let mut cost = FetchCost::default();
         let mut add = |chunk: &ChunkRef| -> Result<()> {
             let place = self.find(chunk)?;
             let wanted = place.wanted().range;
@@ -476,7 +421,7 @@ impl Image {
 
     /// Adds the packs that the store lists to those that the hint named.
     fn locate_all(&self) -> Result<()> {
-        let backend = self.store.backend();
+        let backend = self.source.backend();
         let mut packs = match list_packs(backend)? {
             Some(packs) => packs,
             // A collector that rewrites packs also writes the hint anew.
@@ -489,7 +434,7 @@ impl Image {
         packs.retain(|pack| !locations.knows(pack));
         // A damaged index is not read again, or each missing chunk would cost all of
         // the damaged indexes.
-        let (indexes, damaged) = read_indexes(&self.store, &packs, usize::MAX)?;
+        let (indexes, damaged) = read_indexes(&self.source, &packs, usize::MAX)?;
         locations.add(indexes);
         locations.give_up(damaged);
         Ok(())
@@ -510,15 +455,15 @@ pub(crate) fn hinted(backend: &dyn Backend, id: &ImageId) -> Result<Vec<Blake3>>
 /// `most` chunks. One that is missing or damaged is passed over: another pack may
 /// have the same chunks. A server that fails is no such case.
 fn read_indexes<'a>(
-    store: &Store,
+    source: &CachedBackend,
     packs: impl IntoIterator<Item = &'a Blake3>,
     most: usize,
 ) -> Result<(Vec<Index>, Vec<Blake3>)> {
     let (mut indexes, mut damaged) = (Vec::new(), Vec::new());
-    let backend = store.backend();
+    let backend = source.backend();
     let mut chunks = 0;
     for pack in packs {
-        match read_index(backend, store.cache(), pack) {
+        match read_index(backend, source.cache(), pack) {
             Ok(Some(index)) => {
                 chunks += index.chunks().len();
                 if chunks > most {
@@ -526,7 +471,9 @@ fn read_indexes<'a>(
                 }
                 indexes.push(index);
             }
-            Err(error) if backend.is_far() && error.kind() == ErrorKind::Io => return Err(error),
+            Err(error) if backend.is_remote() && error.kind() == ErrorKind::Io => {
+                return Err(error);
+            }
             Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(*pack),
             Ok(None) | Err(_) => {}
         }
@@ -606,5 +553,20 @@ impl Iterator for Entries<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.items.next().transpose()?;
         Some(item.map(|item| (item.entry, item.chunks)))
+    }
+}
+
+/// An image of a store that can be reached.
+impl PreviousImage for Image {
+    fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> Result<()> {
+        each(self.layout_chunks());
+        for item in self.entries()? {
+            each(&item?.1);
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, chunk: &ChunkRef) -> Result<Option<Vec<u8>>> {
+        Image::fetch(self, chunk).map(Some)
     }
 }

@@ -11,16 +11,16 @@
 //! queue that has run empty can always be filled again.
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::locate::Place;
-use super::{Image, Items, Part};
-use crate::canon::Entry;
+use super::locate::ChunkLocation;
+use super::{Image, Items, ReplayEvent};
+use crate::canonical_tar::Entry;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,11 +43,72 @@ const WEIGHT: usize = 4 << 20;
 /// More workers than this would only fill [`FRAMES`] sooner.
 const WORKERS: usize = 4;
 
-pub(super) fn replay(
+impl Image {
+    /// Replays the image in order: each entry, and the content of those that
+    /// `want` asks for. Frames are decoded ahead on all cores, every chunk is
+    /// verified, and memory stays below 64 MiB. An error of `each` ends it. When the
+    /// store is remote, all of `want` is asked before the first `each`.
+    pub fn replay(
+        &self,
+        want: &mut dyn FnMut(&Entry) -> bool,
+        each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let none = |_: &ChunkRef| false;
+        if !self.source.backend().is_remote() {
+            return replay(self, want, &none, each);
+        }
+        let mut wanted = self.announce(want, &none)?.into_iter();
+        replay(
+            self,
+            &mut |_| wanted.next().unwrap_or_default(),
+            &none,
+            each,
+        )
+    }
+
+    /// Replays the image without the chunks that `have` names:
+    /// they are neither fetched nor decoded, and come as [`ReplayEvent::Known`].
+    pub fn replay_without(
+        &self,
+        have: &dyn Fn(&ChunkRef) -> bool,
+        each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if self.source.backend().is_remote() {
+            self.announce(&mut |_| true, have)?;
+        }
+        replay(self, &mut |_| true, have, each)
+    }
+
+    /// Tells the backend which frames will be needed, and returns which entries are
+    /// wanted. The layout is read once more for that, which costs no request.
+    fn announce(
+        &self,
+        want: &mut dyn FnMut(&Entry) -> bool,
+        have: &dyn Fn(&ChunkRef) -> bool,
+    ) -> Result<Vec<bool>> {
+        let (mut entries, mut frames) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for item in self.entries()? {
+            let (entry, chunks) = item?;
+            let wanted = want(&entry);
+            entries.push(wanted);
+            for chunk in chunks.iter().filter(|chunk| wanted && !have(chunk)) {
+                let place = self.find(chunk)?;
+                if seen.insert(place.frame_id()) {
+                    frames.push(place.wanted());
+                }
+            }
+        }
+        self.source.backend().prefetch(frames);
+        Ok(entries)
+    }
+}
+
+fn replay(
     image: &Image,
     want: &mut dyn FnMut(&Entry) -> bool,
     have: &dyn Fn(&ChunkRef) -> bool,
-    each: &mut dyn FnMut(Part<'_>) -> Result<()>,
+    each: &mut dyn FnMut(ReplayEvent<'_>) -> Result<()>,
 ) -> Result<()> {
     let (jobs, queue) = mpsc::channel();
     let queue = Mutex::new(queue);
@@ -66,13 +127,15 @@ pub(super) fn replay(
             match ahead.queue.pop_front() {
                 Some(Queued::Entry(item)) => {
                     ahead.weight -= weight(&item);
-                    each(Part::Entry(&item.entry, &item.header))?;
+                    each(ReplayEvent::Entry(&item.entry, &item.header))?;
                 }
                 Some(Queued::Content(frame, range, chunk)) => match frame.bytes() {
-                    Ok(bytes) => each(Part::Content(&bytes[range]))?,
-                    Err(error) => each(Part::Content(&image.fetch_elsewhere(&chunk, error)?))?,
+                    Ok(bytes) => each(ReplayEvent::Content(&bytes[range]))?,
+                    Err(error) => {
+                        each(ReplayEvent::Content(&image.fetch_elsewhere(&chunk, error)?))?;
+                    }
                 },
-                Some(Queued::Had(chunk)) => each(Part::Had(chunk))?,
+                Some(Queued::Had(chunk)) => each(ReplayEvent::Known(chunk))?,
                 None => return Ok(()),
             }
         }
@@ -110,7 +173,7 @@ fn work(image: &Image, queue: &Mutex<Receiver<Job>>, spares: &Spares) {
 
 /// A frame to decode.
 struct Job {
-    place: Place,
+    place: ChunkLocation,
     result: Sender<Result<Vec<u8>>>,
 }
 
@@ -240,7 +303,7 @@ impl<'a> Ahead<'a> {
 
     /// The frame at `place`: the living one, or a new one that workers now decode,
     /// or `None` while too many live.
-    fn frame(&mut self, place: &Place) -> Option<Rc<Frame>> {
+    fn frame(&mut self, place: &ChunkLocation) -> Option<Rc<Frame>> {
         let id = place.frame_id();
         if let Some(frame) = self.frames.get(&id).and_then(Weak::upgrade) {
             self.keep(&frame);

@@ -9,18 +9,20 @@
 
 mod strict;
 
+pub use self::strict::SCHEMA;
+
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::canon::{self, Entry, Kind};
+use crate::canonical_tar::{self, Entry, Kind};
 use crate::chunk::ChunkRef;
 use crate::digest::{Blake3, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ImageName;
 
-/// The schema that this crate reads and writes.
-pub const SCHEMA: u32 = 1;
+/// The most entries of an image; see [`crate::canonical_tar`].
+const MAX_LIST: usize = crate::canonical_tar::MAX_ENTRIES as usize;
 
 /// The longest document that is read at all.
 pub const MAX_BYTES: u64 = 32 << 20;
@@ -127,7 +129,7 @@ pub struct User {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecialFile {
-    /// Its path, as [`canon::display`] writes it.
+    /// Its path, as [`canonical_tar::display`] writes it.
     pub path: String,
     /// Its mode, all twelve bits.
     pub mode: u32,
@@ -141,7 +143,7 @@ pub struct SpecialFile {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct XattrEntry {
-    /// The file's path, as [`canon::display`] writes it.
+    /// The file's path, as [`canonical_tar::display`] writes it.
     pub path: String,
     /// The attribute's name.
     pub name: String,
@@ -153,7 +155,7 @@ pub struct XattrEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// As whom.
+    /// The user that it runs as.
     pub user: String,
     /// Where.
     pub directory: String,
@@ -203,7 +205,7 @@ impl Manifest {
         strict::check_schema(json)?;
         let manifest: Self = serde_json::from_slice(json)
             .map_err(|error| Error::corrupt("the manifest", &error).with_source(error))?;
-        strict::check(&manifest).map_err(|why| Error::corrupt("the manifest", why))?;
+        check(&manifest).map_err(|why| Error::corrupt("the manifest", why))?;
         Ok(manifest)
     }
 
@@ -238,7 +240,7 @@ impl Privileges<'_> {
     /// a setuid or setgid file, or an extended attribute.
     pub fn check(&self, entry: &Entry) -> Result<()> {
         let refuse = |what: String| {
-            let path = canon::display(&entry.path);
+            let path = canonical_tar::display(&entry.path);
             let message = format!("{path} has {what}, which the manifest does not list");
             Err(Error::new(ErrorKind::Corrupt, message))
         };
@@ -262,7 +264,7 @@ impl SpecialFile {
     pub fn of(entry: &Entry) -> Option<Self> {
         let privileged = matches!(entry.kind, Kind::File { .. }) && entry.mode & 0o6000 != 0;
         privileged.then(|| Self {
-            path: canon::display(&entry.path),
+            path: canonical_tar::display(&entry.path),
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,
@@ -274,10 +276,48 @@ impl XattrEntry {
     /// What the manifest must say about the extended attributes of `entry`.
     pub fn all_of(entry: &Entry) -> impl Iterator<Item = Self> + '_ {
         entry.xattrs.iter().map(|(name, value)| Self {
-            path: canon::display(&entry.path),
+            path: canonical_tar::display(&entry.path),
             name: String::from_utf8_lossy(name).into_owned(),
             value_hex: crate::digest::hex(value),
         })
+    }
+}
+
+/// Checks what the types cannot express: values that are well-formed but cannot be
+/// true. The error says why.
+fn check(manifest: &Manifest) -> Result<(), String> {
+    let layout = &manifest.layout;
+    let total: u64 = layout
+        .chunks
+        .iter()
+        .map(|chunk| u64::from(chunk.len()))
+        .sum();
+    if total != layout.size {
+        return Err(format!(
+            "the layout has {} bytes, but its chunks have {total}",
+            layout.size
+        ));
+    }
+    if manifest.entries == 0 || manifest.entries > crate::canonical_tar::MAX_ENTRIES {
+        return Err(format!(
+            "an image of {} entries cannot be",
+            manifest.entries
+        ));
+    }
+    // One header block for each entry and two blocks at the end.
+    if !manifest.size.is_multiple_of(512) || manifest.size / 512 < manifest.entries + 2 {
+        return Err(format!("a tar of {} bytes cannot be", manifest.size));
+    }
+    let lists = [
+        ("packages", manifest.packages.len()),
+        ("wheels", manifest.wheels.len()),
+        ("users", manifest.users.len()),
+        ("setuid", manifest.setuid.len()),
+        ("xattrs", manifest.xattrs.len()),
+    ];
+    match lists.iter().find(|(_, len)| *len > MAX_LIST) {
+        Some((name, _)) => Err(format!("`{name}` has more than {MAX_LIST} items")),
+        None => Ok(()),
     }
 }
 

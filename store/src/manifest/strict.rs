@@ -1,16 +1,14 @@
-//! What serde alone lets through: other versions, duplicate keys in maps, and
-//! values that are well-formed but cannot be true.
+//! What serde alone lets through: other versions, and duplicate keys in maps.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::{Manifest, SCHEMA};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The most entries of an image; see [`crate::canon`].
-const MAX_LIST: usize = crate::canon::MAX_ENTRIES as usize;
+/// The schema that this crate reads and writes.
+pub const SCHEMA: u32 = 1;
 
 /// Refuses a manifest of another schema with a message that says so, whatever
 /// other fields it has.
@@ -83,41 +81,4 @@ pub(super) fn unique_map<'de, D: Deserializer<'de>>(
     }
 
     deserializer.deserialize_map(Unique)
-}
-
-/// Consistency that the types cannot express. Says why not.
-pub(super) fn check(manifest: &Manifest) -> Result<(), String> {
-    let layout = &manifest.layout;
-    let total: u64 = layout
-        .chunks
-        .iter()
-        .map(|chunk| u64::from(chunk.len()))
-        .sum();
-    if total != layout.size {
-        return Err(format!(
-            "the layout has {} bytes, but its chunks have {total}",
-            layout.size
-        ));
-    }
-    if manifest.entries == 0 || manifest.entries > crate::canon::MAX_ENTRIES {
-        return Err(format!(
-            "an image of {} entries cannot be",
-            manifest.entries
-        ));
-    }
-    // One header block for each entry and two blocks at the end.
-    if !manifest.size.is_multiple_of(512) || manifest.size / 512 < manifest.entries + 2 {
-        return Err(format!("a tar of {} bytes cannot be", manifest.size));
-    }
-    let lists = [
-        ("packages", manifest.packages.len()),
-        ("wheels", manifest.wheels.len()),
-        ("users", manifest.users.len()),
-        ("setuid", manifest.setuid.len()),
-        ("xattrs", manifest.xattrs.len()),
-    ];
-    match lists.iter().find(|(_, len)| *len > MAX_LIST) {
-        Some((name, _)) => Err(format!("`{name}` has more than {MAX_LIST} items")),
-        None => Ok(()),
-    }
 }

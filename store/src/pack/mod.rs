@@ -37,7 +37,7 @@ pub(crate) const FRAME_CHUNKS: usize = 8192;
 pub(crate) const PACK_CHUNKS: usize = 1 << 18;
 
 /// The longest pack that is read. Writers stop at half of this.
-pub(crate) const PACK_MAX: u64 = 256 << 20;
+pub(crate) const PACK_MAX: u64 = crate::backend::OBJECT_MAX;
 
 /// Folder of packs and indexes, as a prefix of keys.
 pub(crate) const FOLDER: &str = "packs/";

@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::{Encoder, Index, MAGIC, PACK_CHUNKS, PACK_MAX};
+use crate::backend::{ObjectWriter, WritableBackend};
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack;
-use crate::writable::{Draft, Writable};
 
 /// A pack that would grow beyond this is finished and the next one begun.
 const TARGET: u64 = PACK_MAX / 2;
@@ -115,21 +115,21 @@ fn compress(jobs: &Mutex<Receiver<Job>>, compressed: &SyncSender<Compressed>) {
 
 /// Writes packs as drafts, and at last into the store.
 pub(crate) struct PackWriter<'a> {
-    place: &'a dyn Writable,
+    place: &'a dyn WritableBackend,
     open: Option<OpenPack<'a>>,
-    done: Vec<(Box<dyn Draft + 'a>, Index)>,
+    done: Vec<(Box<dyn ObjectWriter + 'a>, Index)>,
 }
 
 /// A pack that is being written.
 pub(crate) struct OpenPack<'a> {
-    file: Box<dyn Draft + 'a>,
+    file: Box<dyn ObjectWriter + 'a>,
     hasher: blake3::Hasher,
     index: Index,
     unflushed: u64,
 }
 
 impl<'a> PackWriter<'a> {
-    pub(crate) fn new(place: &'a dyn Writable) -> Self {
+    pub(crate) fn new(place: &'a dyn WritableBackend) -> Self {
         Self {
             place,
             open: None,
@@ -209,18 +209,18 @@ impl<'a> PackWriter<'a> {
         self.place.hold(&pack::keys(names))?;
         for (file, index) in self.done {
             written += index.pack_size();
-            file.place(&pack::pack_key(index.pack()))?;
+            file.finish(&pack::pack_key(index.pack()))?;
             packs.push(*index.pack());
             indexes.push((pack::index_key(index.pack()), index.encode()));
         }
-        self.place.settle()?;
+        self.place.sync()?;
         for (key, bytes) in indexes {
-            let mut file = self.place.draft()?;
+            let mut file = self.place.create()?;
             file.write(&bytes)?;
-            file.place(&key)?;
+            file.finish(&key)?;
             written += bytes.len() as u64;
         }
-        self.place.settle()?;
+        self.place.sync()?;
         Ok((packs, written))
     }
 }
@@ -239,7 +239,7 @@ impl<'a> OpenPack<'a> {
     }
 
     /// Moves the pack into the store by itself, then its index, both durable.
-    pub(crate) fn commit(mut self, place: &'a dyn Writable) -> Result<(Index, u64)> {
+    pub(crate) fn commit(mut self, place: &'a dyn WritableBackend) -> Result<(Index, u64)> {
         self.file.flush()?;
         self.index.name(self.hasher.finalize().into());
         let index = self.index.clone();
@@ -252,10 +252,10 @@ impl<'a> OpenPack<'a> {
         Ok((index, written))
     }
 
-    pub(crate) fn new(place: &'a dyn Writable) -> Result<Self> {
+    pub(crate) fn new(place: &'a dyn WritableBackend) -> Result<Self> {
         let (hasher, index) = (blake3::Hasher::new(), Index::unnamed());
         let mut open = Self {
-            file: place.draft()?,
+            file: place.create()?,
             hasher,
             index,
             unflushed: 0,

@@ -12,21 +12,21 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
+use crate::backend::WritableBackend;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::input_key;
-use crate::writable::Writable;
 
 /// The inputs that a store retains.
 #[derive(Clone)]
 pub struct Inputs {
-    place: Arc<dyn Writable>,
+    backend: Arc<dyn WritableBackend>,
     root: PathBuf,
 }
 
 impl Inputs {
-    pub(super) fn new(place: Arc<dyn Writable>, root: PathBuf) -> Self {
-        Self { place, root }
+    pub(super) fn new(backend: Arc<dyn WritableBackend>, root: PathBuf) -> Self {
+        Self { backend, root }
     }
 
     /// Where the input of that digest is, or would be.
@@ -41,7 +41,7 @@ impl Inputs {
     }
 
     fn hold(&self, digest: &Sha256) -> Result<bool> {
-        let held = self.place.hold(&[input_key(digest)])?;
+        let held = self.backend.hold(&[input_key(digest)])?;
         Ok(held.contains(&true))
     }
 
@@ -52,7 +52,7 @@ impl Inputs {
         content: &mut dyn Read,
         expected: Option<&Sha256>,
     ) -> Result<(Sha256, u64)> {
-        let mut draft = self.place.draft()?;
+        let mut draft = self.backend.create()?;
         let (found, size) = hash(content, &mut |bytes| draft.write(bytes))?;
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             return Err(Error::new(
@@ -63,8 +63,8 @@ impl Inputs {
             ));
         }
         if !self.hold(&found)? {
-            draft.place(&input_key(&found))?;
-            self.place.settle()?;
+            draft.finish(&input_key(&found))?;
+            self.backend.sync()?;
         }
         Ok((found, size))
     }
@@ -81,7 +81,7 @@ impl Inputs {
         let path = self.path(digest);
         let mut file = File::open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
-                Error::missing(format_args!("the input {digest}"), self.place.describe())
+                Error::missing(format_args!("the input {digest}"), self.backend.describe())
             }
             _ => Error::io("open", &path, error),
         })?;

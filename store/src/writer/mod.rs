@@ -1,4 +1,4 @@
-//! A store, written: publishing images and whatever belongs to them, on any place
+//! Writing a store: publishing images and whatever belongs to them, on any backend
 //! that can be written.
 //!
 //! Nothing is ever written in place, so a name always leads to whole bytes; and
@@ -18,55 +18,55 @@ use std::sync::Arc;
 pub use self::inputs::Inputs;
 pub use self::publish::{Progress, Published};
 use crate::backend::Backend;
-use crate::canon;
+#[cfg(feature = "s3")]
+use crate::backend::ClientOptions;
+use crate::backend::MARKER;
+#[cfg(feature = "s3")]
+use crate::backend::StoreUrl;
+use crate::backend::local::LocalBackend;
+#[cfg(feature = "s3")]
+use crate::backend::s3::S3Backend;
+use crate::backend::{Guard, WritableBackend};
+use crate::build_log::BuildLog;
 use crate::catalogue::{self, Catalogue};
 use crate::digest::ImageId;
-use crate::dir::{self, DirPlace};
 use crate::error::{Error, ErrorKind, Result};
+use crate::foreign_tar::{ForeignTar, TarInput};
 use crate::hint::Hint;
-#[cfg(feature = "s3")]
-use crate::http::Access;
-use crate::log::BuildLog;
-use crate::loose::{Changes, Input, Loose};
 use crate::manifest::Manifest;
-#[cfg(feature = "s3")]
-use crate::place::Place;
-#[cfg(feature = "s3")]
-use crate::s3::S3Place;
-use crate::store::{MARKER, Store, manifest_key, marker};
-use crate::writable::{Guard, Writable};
+use crate::store::{Store, manifest_key, marker};
 
 /// A store, open for writing.
 ///
 /// While it is open, nothing is collected that was published, inserted or found
-/// through it: see [`crate::format::care`].
+/// through it: see [`crate::format::maintenance`].
 pub struct WritableStore {
     read: Store,
-    place: Arc<dyn Writable>,
+    place: Arc<dyn WritableBackend>,
     /// Where inputs are files of this machine.
-    local: Arc<DirPlace>,
+    local: Arc<LocalBackend>,
 }
 
 impl WritableStore {
     /// Opens the store in a directory, or makes one in a directory that is empty or
     /// does not exist.
     pub fn open_or_create(root: impl AsRef<Path>) -> Result<Self> {
-        let local = dir::open(root.as_ref())?;
-        let place: Arc<dyn Writable> = local.clone();
+        let local = LocalBackend::open(root.as_ref())?;
+        let place: Arc<dyn WritableBackend> = local.clone();
         Self::on(place, local)
     }
 
-    /// Opens the store at a place, or makes one where nothing is. `cache` is a
+    /// Opens the store at a URL, or makes one where nothing is. `cache` is a
     /// directory of this machine in which inputs of a store elsewhere are files.
     #[cfg(feature = "s3")]
-    pub fn open(place: &Place, access: &Access, cache: &Path) -> Result<Self> {
+    pub fn open(place: &StoreUrl, access: &ClientOptions, cache: &Path) -> Result<Self> {
         match place {
-            Place::Directory(root) => Self::open_or_create(root),
-            Place::Bucket(location) => {
-                let place = S3Place::open(location, access)?;
-                Self::on(place, dir::open(cache)?)
+            StoreUrl::Directory(root) => Self::open_or_create(root),
+            StoreUrl::Bucket(location) => {
+                let place = S3Backend::open(location, access)?;
+                Self::on(place, LocalBackend::open(cache)?)
             }
-            Place::Web(_) => Err(Error::new(
+            StoreUrl::Web(_) => Err(Error::new(
                 ErrorKind::ReadOnly,
                 format!("{place} can only be read: it is on a web server"),
             )
@@ -76,8 +76,8 @@ impl WritableStore {
         }
     }
 
-    /// A store on a place that is empty, or already one.
-    fn on(place: Arc<dyn Writable>, local: Arc<DirPlace>) -> Result<Self> {
+    /// Opens a store on a backend that is empty, or already holds one.
+    fn on(place: Arc<dyn WritableBackend>, local: Arc<LocalBackend>) -> Result<Self> {
         if place.get(MARKER, 64)?.is_none() {
             // Another process may make the store at the same time.
             place.put_new(MARKER, marker().as_bytes())?;
@@ -94,18 +94,18 @@ impl WritableStore {
     }
 
     /// Where inputs of a store elsewhere are files while something is built from them:
-    /// the store in the directory given to [`WritableStore::open`]. `None` if this store
+    /// the store in the cache directory that the store was opened with. `None` if this store
     /// is in a directory itself.
-    pub fn nearby(&self) -> Result<Option<Self>> {
+    pub fn local_inputs(&self) -> Result<Option<Self>> {
         if self.directory().is_some() {
             return Ok(None);
         }
-        let place: Arc<dyn Writable> = self.local.clone();
+        let place: Arc<dyn WritableBackend> = self.local.clone();
         Self::on(place, Arc::clone(&self.local)).map(Some)
     }
 
     /// The read side.
-    pub fn read(&self) -> &Store {
+    pub fn store(&self) -> &Store {
         &self.read
     }
 
@@ -114,8 +114,8 @@ impl WritableStore {
         Inputs::new(Arc::clone(&self.place), self.local.root().to_owned())
     }
 
-    /// The place that the store is in.
-    pub fn place(&self) -> &dyn Writable {
+    /// The backend that the store is in.
+    pub fn backend(&self) -> &dyn WritableBackend {
         &*self.place
     }
 
@@ -186,7 +186,7 @@ impl WritableStore {
     /// can happen only where locks have no kernel, to a writer that stood still for
     /// longer than others wait.
     fn check_lease(&self, manifest: &Manifest) -> Result<()> {
-        let lost = match self.place.confirm() {
+        let lost = match self.place.check_lease() {
             Ok(()) => return Ok(()),
             Err(lost) => lost,
         };
@@ -237,51 +237,10 @@ impl WritableStore {
         self.put(&key, &log.encode()?)
     }
 
-    /// Stores the tree at `tree` as an image.
-    ///
-    /// The tree is read once. Chunks that the store lacks are written, durably, and
-    /// at the end the image is read back from the store, expanded, and compared
-    /// with the digest of the tar that the tree was hashed to. The image becomes
-    /// visible only with its manifest ([`WritableStore::put_manifest`]).
-    ///
-    /// Nothing else may be mounted inside the tree, and nobody may write to it.
-    pub fn publish_tree(
-        &self,
-        tree: &Path,
-        epoch: u64,
-        progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Published> {
-        let scanned = canon::scan(tree, epoch)?;
-        publish::publish(self, &publish::Files { tree, scanned }, progress)
-    }
-
-    /// The same for a tree that comes from elsewhere: what no image can have is
-    /// left out and noted. Times later than `epoch`, if there is one, become it.
-    pub fn publish_foreign_tree(
-        &self,
-        tree: &Path,
-        epoch: Option<u64>,
-        progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<(Published, Changes)> {
-        let mut changes = Changes::default();
-        let scanned = canon::scan_loosely(tree, epoch, &mut changes)?;
-        let published = publish::publish(self, &publish::Files { tree, scanned }, progress)?;
-        Ok((published, changes))
-    }
-
     /// Reads a tar of any dialect, so that it can be published. Its content is kept
     /// on a disk until then, in a file without a name, unless the tar is a plain
     /// file itself.
-    pub fn read_tar(&self, tar: Input<'_>, epoch: Option<u64>) -> Result<Loose> {
-        Loose::read(tar, self.place.scratch()?, epoch)
-    }
-
-    /// Stores a tar as an image, as [`WritableStore::publish_tree`] does a tree.
-    pub fn publish_tar(
-        &self,
-        tar: &Loose,
-        progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Published> {
-        publish::publish(self, tar, progress)
+    pub fn read_tar(&self, tar: TarInput<'_>, epoch: Option<u64>) -> Result<ForeignTar> {
+        ForeignTar::read(tar, self.place.scratch()?, epoch)
     }
 }

@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::support::*;
 use servers::nginx::Nginx;
-use store::{Access, Backend, ErrorKind, ImageId, Part, Place, Sha256, Store};
+use store::{Backend, ClientOptions, ErrorKind, ImageId, ReplayEvent, Sha256, Store, StoreUrl};
+use crate::support::*;
 
 /// A kind of place, over the same directory of a store.
 struct Kind {
@@ -38,20 +38,20 @@ fn everywhere(test: impl Fn(&Kind, &Example, &store::Manifest)) {
     let root = example.root().to_owned();
     let web = |name, settings| {
         let server = Nginx::serve(&root, settings);
-        let place: Place = server.url().parse().unwrap();
+        let place: StoreUrl = server.url().parse().unwrap();
         Kind {
             name,
             lists: false,
-            open: Box::new(move || place.open(&Access::default()).unwrap()),
+            open: Box::new(move || place.open(&ClientOptions::default()).unwrap()),
             _server: Some(server),
         }
     };
-    let directory = Place::Directory(root.clone());
+    let directory = StoreUrl::Directory(root.clone());
     let kinds = [
         Kind {
             name: "directory",
             lists: true,
-            open: Box::new(move || directory.open(&Access::default()).unwrap()),
+            open: Box::new(move || directory.open(&ClientOptions::default()).unwrap()),
             _server: None,
         },
         web("nginx", ""),
@@ -182,7 +182,7 @@ fn parts_of_an_image_and_many_readers() {
                     let mut bytes = Vec::new();
                     let read =
                         image.replay(&mut |entry| entry.path == wanted.as_bytes(), &mut |part| {
-                            if let Part::Content(part) = part {
+                            if let ReplayEvent::Content(part) = part {
                                 bytes.extend_from_slice(part);
                             }
                             Ok(())
@@ -224,8 +224,8 @@ fn a_pull_takes_few_requests_and_no_byte_twice() {
     let size = |manifest: &store::Manifest| manifest.size;
     for (settings, ranges) in [("", true), ("max_ranges 0;", false)] {
         let server = Nginx::serve(example.root(), settings);
-        let place: Place = server.url().parse().unwrap();
-        let store = Store::open(place.open(&Access::default()).unwrap()).unwrap();
+        let place: StoreUrl = server.url().parse().unwrap();
+        let store = Store::open(place.open(&ClientOptions::default()).unwrap()).unwrap();
         for (manifest, most) in [(&first, 12), (&second, 12)] {
             let before = server.log().len();
             let mut tar = Vec::new();
@@ -269,8 +269,8 @@ fn a_place_without_a_catalogue_says_what_to_do() {
     let example = Example::new();
     fs::set_permissions(example.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let server = Nginx::serve(example.root(), "");
-    let place: Place = server.url().parse().unwrap();
-    let store = Store::open(place.open(&Access::default()).unwrap()).unwrap();
+    let place: StoreUrl = server.url().parse().unwrap();
+    let store = Store::open(place.open(&ClientOptions::default()).unwrap()).unwrap();
     assert_eq!(store.resolve("example").unwrap(), example.manifest.image);
     fs::remove_file(example.root().join("catalogue.json")).unwrap();
     let error = store.resolve("example").unwrap_err();
@@ -283,6 +283,6 @@ fn a_place_without_a_catalogue_says_what_to_do() {
     assert_eq!(store.resolve("example").unwrap(), example.manifest.image);
     // A web server that has something else.
     fs::remove_file(example.root().join("imgbuild-store")).unwrap();
-    let opened = Store::open(place.open(&Access::default()).unwrap());
+    let opened = Store::open(place.open(&ClientOptions::default()).unwrap());
     assert_eq!(opened.err().unwrap().kind(), ErrorKind::Foreign);
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use store::care::{self, Collected, Collector, Plan, Policy, Why};
-use store::env::{Environment, RoleKeys};
+use store::maintenance::{self, Collected, Collector, KeepReason, Plan, Policy};
+use store::tuf::{Environment, RoleKeys};
 use store::{ErrorKind, Manifest, Sha256, WritableStore};
 
 use crate::support::*;
@@ -22,13 +22,13 @@ fn no_inputs(_: &[u8]) -> Result<Vec<Sha256>, String> {
 }
 
 fn collect(store: &WritableStore, policy: Policy) -> Collected {
-    let collector = Collector::new(store.read(), policy, &no_inputs);
-    collector.run(store.place(), &mut |_| {}).unwrap()
+    let collector = Collector::new(store.store(), policy, &no_inputs);
+    collector.run(store.backend(), &mut |_| {}).unwrap()
 }
 
 fn plan(store: &WritableStore, policy: Policy) -> Plan {
-    let collector = Collector::new(store.read(), policy, &no_inputs);
-    collector.plan(store.place(), &mut |_| {}).unwrap()
+    let collector = Collector::new(store.store(), policy, &no_inputs);
+    collector.plan(store.backend(), &mut |_| {}).unwrap()
 }
 
 /// A store of three versions of a tree, and what holds them is gone.
@@ -94,14 +94,14 @@ fn what_nobody_wants_goes_and_the_rest_reads_as_before() {
     let store = WritableStore::open_or_create(&root).unwrap();
     let kept = plan(&store, STRICT).kept;
     assert_eq!(kept.len(), 1);
-    assert_eq!(kept[0].why, [Why::Held]);
+    assert_eq!(kept[0].why, [KeepReason::Held]);
     drop(first);
 
     release(&store, &manifests[0], &dir.path().join("keys"));
-    care::pin(store.place(), &manifests[1].image, "for the auditors").unwrap();
+    maintenance::pin(store.backend(), &manifests[1].image, "for the auditors").unwrap();
     drop(store);
     let store = WritableStore::open_or_create(&root).unwrap();
-    let before = care::stats(store.read(), store.place()).unwrap();
+    let before = maintenance::stats(store.store(), store.backend()).unwrap();
     assert_eq!(before.images.len(), 3);
     let planned = plan(&store, STRICT);
     assert_eq!(planned.images.len(), 1);
@@ -109,23 +109,23 @@ fn what_nobody_wants_goes_and_the_rest_reads_as_before() {
     let done = collect(&store, STRICT);
     assert_eq!(done.plan, planned);
     assert_eq!(done.spared, 0);
-    assert!(done.freed() > 290_000, "{done:?}");
+    assert!(done.bytes_freed() > 290_000, "{done:?}");
 
     for kept in &manifests[..2] {
-        check_everything(store.read(), kept).unwrap();
+        check_everything(store.store(), kept).unwrap();
     }
-    let gone = store.read().manifest(&manifests[2].image).unwrap_err();
+    let gone = store.store().manifest(&manifests[2].image).unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::Missing);
-    let after = care::stats(store.read(), store.place()).unwrap();
-    assert_eq!(after.stored() + done.freed(), before.stored());
+    let after = maintenance::stats(store.store(), store.backend()).unwrap();
+    assert_eq!(after.stored() + done.bytes_freed(), before.stored());
     assert_eq!(after.waste, 0);
     assert!(plan(&store, STRICT).objects.is_empty());
     // What is not pinned any more goes with the next one.
-    assert!(care::unpin(store.place(), &manifests[1].image).unwrap());
+    assert!(maintenance::unpin(store.backend(), &manifests[1].image).unwrap());
     drop(store);
     let store = WritableStore::open_or_create(&root).unwrap();
     assert_eq!(collect(&store, STRICT).plan.images.len(), 1);
-    check_everything(store.read(), &manifests[0]).unwrap();
+    check_everything(store.store(), &manifests[0]).unwrap();
 }
 
 #[test]
@@ -142,9 +142,13 @@ fn the_newest_and_the_young_stay() {
     assert_eq!(plan(&store, policy(0, 3)).images.len(), 0);
     let day = plan(&store, policy(24 * 60 * 60, 0));
     assert!(day.images.is_empty() && day.objects.is_empty());
-    assert!(day.kept.iter().all(|kept| kept.why.contains(&Why::Young)));
+    assert!(
+        day.kept
+            .iter()
+            .all(|kept| kept.why.contains(&KeepReason::Young))
+    );
     let one = plan(&store, policy(0, 1));
-    assert!(one.kept.iter().any(|kept| kept.why == [Why::Newest]));
+    assert!(one.kept.iter().any(|kept| kept.why == [KeepReason::Newest]));
 }
 
 #[test]
@@ -163,13 +167,13 @@ fn a_mostly_dead_pack_is_rewritten() {
     }
     let small = publish(&WritableStore::open_or_create(&root).unwrap(), &tree);
     let store = WritableStore::open_or_create(&root).unwrap();
-    care::pin(store.place(), &small.image, "").unwrap();
+    maintenance::pin(store.backend(), &small.image, "").unwrap();
     let never = Policy {
         waste: 100,
         ..STRICT
     };
-    assert!(plan(&store, never).worn.is_empty());
-    let reader = store.read().image(&small).unwrap();
+    assert!(plan(&store, never).fragmented.is_empty());
+    let reader = store.store().image(&small).unwrap();
     let chunks: Vec<_> = reader
         .entries()
         .unwrap()
@@ -177,15 +181,15 @@ fn a_mostly_dead_pack_is_rewritten() {
         .collect();
     reader.fetch(&chunks[0]).unwrap();
     let planned = plan(&store, STRICT);
-    assert_eq!(planned.worn.len(), 1);
+    assert_eq!(planned.fragmented.len(), 1);
     let done = collect(&store, STRICT);
     assert!(done.rewritten > 3 * done.written, "{done:?}");
-    check_everything(store.read(), &small).unwrap();
+    check_everything(store.store(), &small).unwrap();
     // Whoever began to read before finds every chunk where it is now.
     for chunk in &chunks {
         reader.fetch(chunk).unwrap();
     }
-    let stats = care::stats(store.read(), store.place()).unwrap();
+    let stats = maintenance::stats(store.store(), store.backend()).unwrap();
     assert!(stats.waste < stats.packs.bytes / 10, "{stats:?}");
     // Nothing of it is done twice.
     let again = collect(&store, STRICT);
@@ -208,7 +212,7 @@ fn inputs_follow_the_locks() {
         ..manifest(&published)
     };
     store.put_manifest(&image).unwrap();
-    care::pin(store.place(), &image.image, "").unwrap();
+    maintenance::pin(store.backend(), &image.image, "").unwrap();
     // All are held while their writer lives.
     assert!(plan(&store, STRICT).objects.is_empty());
     drop(store);
@@ -218,8 +222,8 @@ fn inputs_follow_the_locks() {
         Ok(vec![Sha256::from_hex(text).map_err(|e| e.to_string())?])
     };
     let store = WritableStore::open_or_create(&root).unwrap();
-    let collector = Collector::new(store.read(), STRICT, &named);
-    let done = collector.run(store.place(), &mut |_| {}).unwrap();
+    let collector = Collector::new(store.store(), STRICT, &named);
+    let done = collector.run(store.backend(), &mut |_| {}).unwrap();
     let keys: Vec<_> = done.removed.iter().map(|gone| gone.key.clone()).collect();
     assert_eq!(keys, [format!("inputs/sha256/{}", other.hex())]);
     for input in [package, recipe, lock] {
@@ -227,8 +231,8 @@ fn inputs_follow_the_locks() {
     }
     // A lock that cannot be read could name anything.
     let fails = |_: &[u8]| Err("it is Greek to me".to_owned());
-    let collector = Collector::new(store.read(), STRICT, &fails);
-    let error = collector.run(store.place(), &mut |_| {}).unwrap_err();
+    let collector = Collector::new(store.store(), STRICT, &fails);
+    let error = collector.run(store.backend(), &mut |_| {}).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
 }
 
@@ -249,8 +253,8 @@ fn in_doubt_nothing_is_removed() {
     let store = WritableStore::open_or_create(&root).unwrap();
     let refused = |kind| {
         let before = files(&root.join("packs"));
-        let collector = Collector::new(store.read(), STRICT, &no_inputs);
-        let error = collector.run(store.place(), &mut |_| {}).unwrap_err();
+        let collector = Collector::new(store.store(), STRICT, &no_inputs);
+        let error = collector.run(store.backend(), &mut |_| {}).unwrap_err();
         assert_eq!(error.kind(), kind, "{error:?}");
         assert_eq!(files(&root.join("packs")), before);
     };
@@ -264,7 +268,7 @@ fn in_doubt_nothing_is_removed() {
     refused(ErrorKind::Corrupt);
     fs::write(&timestamp, good).unwrap();
     let pin = root.join(format!("pins/{}.json", manifests[1].image.hex()));
-    care::pin(store.place(), &manifests[1].image, "").unwrap();
+    maintenance::pin(store.backend(), &manifests[1].image, "").unwrap();
     spoil(&pin, b"{}");
     refused(ErrorKind::Corrupt);
     fs::remove_file(&pin).unwrap();
@@ -285,7 +289,7 @@ fn in_doubt_nothing_is_removed() {
     refused(ErrorKind::Missing);
     fs::write(largest, good).unwrap();
     collect(&store, STRICT);
-    check_everything(store.read(), &manifests[0]).unwrap();
+    check_everything(store.store(), &manifests[0]).unwrap();
     drop(dir);
 }
 
@@ -301,12 +305,12 @@ fn deltas_go_with_their_images() {
         panic!("three versions")
     };
     let pairs = [(one, two), (two, three)].map(|(from, to)| {
-        let made = store::delta::publish(store.read(), store.place(), from, to, &|_| {});
+        let made = store::delta_writer::publish(store.store(), store.backend(), from, to, &|_| {});
         made.unwrap().pair
     });
-    let there = |pair: &store::delta::Pair| {
+    let there = |pair: &store::delta::DeltaInfo| {
         let keys = [
-            store::delta::Pair::key(&pair.from, &pair.to),
+            store::delta::DeltaInfo::key(&pair.from, &pair.to),
             pair.delta_key(),
         ];
         let there = keys.map(|key| root.join(key).exists());
@@ -314,18 +318,19 @@ fn deltas_go_with_their_images() {
         there[0]
     };
     for manifest in [one, two] {
-        care::pin(store.place(), &manifest.image, "").unwrap();
+        maintenance::pin(store.backend(), &manifest.image, "").unwrap();
     }
     drop(store);
     let store = WritableStore::open_or_create(&root).unwrap();
     collect(&store, STRICT);
     assert_eq!(pairs.each_ref().map(there), [true, false]);
-    let stats = care::stats(store.read(), store.place()).unwrap();
+    let stats = maintenance::stats(store.store(), store.backend()).unwrap();
     assert_eq!(stats.deltas.count, 2);
 
     // A delta that is damaged is found and moved away; the image is not hurt.
-    let check =
-        |quick| care::check(store.read(), store.place(), quick, &no_inputs, &|_| {}).unwrap();
+    let check = |quick| {
+        maintenance::fsck(store.store(), store.backend(), quick, &no_inputs, &|_| {}).unwrap()
+    };
     assert!(check(false).damage.is_empty());
     let path = root.join(pairs[0].delta_key());
     let mut bytes = fs::read(&path).unwrap();
@@ -335,8 +340,8 @@ fn deltas_go_with_their_images() {
     let report = check(false);
     assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
     assert_eq!(report.damage[0].key, pairs[0].delta_key());
-    assert!(report.hurt.is_empty(), "{:?}", report.hurt);
-    care::quarantine(&report, store.place()).unwrap();
+    assert!(report.affected.is_empty(), "{:?}", report.affected);
+    maintenance::quarantine(&report, store.backend()).unwrap();
     assert!(!path.exists());
     drop(dir);
 }
@@ -345,10 +350,10 @@ fn deltas_go_with_their_images() {
 fn two_collectors_and_a_dead_writer() {
     let versions = Versions::new();
     let store = versions.other();
-    let held = store.place().try_lock("gc").unwrap().unwrap();
+    let held = store.backend().try_lock("gc").unwrap().unwrap();
     let other = versions.other();
-    let collector = Collector::new(other.read(), STRICT, &no_inputs);
-    let error = collector.run(other.place(), &mut |_| {}).unwrap_err();
+    let collector = Collector::new(other.store(), STRICT, &no_inputs);
+    let error = collector.run(other.backend(), &mut |_| {}).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
     // A plan needs nobody's leave.
     plan(&other, STRICT);

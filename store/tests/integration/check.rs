@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use store::care::{self, Report};
-use store::{DirBackend, Sha256, Store, WritableStore};
+use store::maintenance::{self, Report};
+use store::{LocalReader, Sha256, Store, WritableStore};
 
 use crate::support::*;
 
@@ -14,14 +14,14 @@ fn no_inputs(_: &[u8]) -> Result<Vec<Sha256>, String> {
 }
 
 fn check(root: &Path, quick: bool) -> Report {
-    let backend = DirBackend::open(root).unwrap();
+    let backend = LocalReader::open(root).unwrap();
     let store = Store::open(Box::new(backend.clone())).unwrap();
-    care::check(&store, &backend, quick, &no_inputs, &|_| {}).unwrap()
+    maintenance::fsck(&store, &backend, quick, &no_inputs, &|_| {}).unwrap()
 }
 
-fn quarantine(report: &Report, root: &Path) -> care::Moved {
+fn quarantine(report: &Report, root: &Path) -> maintenance::Quarantined {
     let store = WritableStore::open_or_create(root).unwrap();
-    care::quarantine(report, store.place()).unwrap()
+    maintenance::quarantine(report, store.backend()).unwrap()
 }
 
 fn keys(report: &Report) -> Vec<String> {
@@ -73,8 +73,8 @@ fn a_flipped_byte_hurts_whom_it_reaches_and_the_rest_is_saved() {
     let report = check(&root, false);
     assert_eq!(report.damage.len(), 1, "{report:?}");
     assert!(report.damage[0].key.starts_with("packs/"));
-    assert_eq!(report.hurt.len(), 1, "{report:?}");
-    let hurt = &report.hurt[0];
+    assert_eq!(report.affected.len(), 1, "{report:?}");
+    let hurt = &report.affected[0];
     assert_eq!((hurt.image, hurt.whole), (second.image, false));
     assert!(
         !hurt.entries.is_empty() && hurt.entries.len() < 8,
@@ -92,10 +92,10 @@ fn a_flipped_byte_hurts_whom_it_reaches_and_the_rest_is_saved() {
     assert_eq!(fs::read(root.join("quarantine").join(key)).unwrap(), bytes);
     let after = check(&root, false);
     assert!(after.damage.is_empty(), "{after:?}");
-    assert_eq!(after.hurt.len(), 1);
-    assert_eq!(after.hurt[0].entries, hurt.entries);
+    assert_eq!(after.affected.len(), 1);
+    assert_eq!(after.affected[0].entries, hurt.entries);
     let store = WritableStore::open_or_create(&root).unwrap();
-    check_everything(store.read(), &first).unwrap();
+    check_everything(store.store(), &first).unwrap();
     drop(store);
     // Publishing the same tree again mends it.
     let tree = root.parent().unwrap().join("tree");
@@ -112,7 +112,7 @@ fn every_kind_of_object_is_checked() {
     let steps = [("one".to_owned(), "said\n".to_owned())];
     let log = store::BuildLog::new("example".into(), steps.into_iter());
     store.put_log(&first.image, &log).unwrap();
-    care::pin(store.place(), &first.image, "").unwrap();
+    maintenance::pin(store.backend(), &first.image, "").unwrap();
     drop(store);
     assert!(check(&root, false).is_clean());
     let hex = first.image.hex();
@@ -148,8 +148,8 @@ fn a_missing_pack_or_index_hurts() {
         fs::remove_file(largest(&root, extension)).unwrap();
         for quick in [true, false] {
             let report = check(&root, quick);
-            assert_eq!(report.hurt.len(), 1, "{report:?}");
-            assert_eq!(report.hurt[0].image, second.image);
+            assert_eq!(report.affected.len(), 1, "{report:?}");
+            assert_eq!(report.affected[0].image, second.image);
             assert_eq!(report.strays.len(), 1);
         }
     }
@@ -160,11 +160,11 @@ fn a_missing_pack_or_index_hurts() {
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         let report = check(&root, true);
         assert_eq!(
-            (report.damage.len(), report.hurt.len()),
+            (report.damage.len(), report.affected.len()),
             (1, 1),
             "{report:?}"
         );
-        assert_eq!(report.hurt[0].image, second.image);
+        assert_eq!(report.affected[0].image, second.image);
         quarantine(&report, &root);
         assert!(check(&root, true).damage.is_empty());
     }
@@ -185,8 +185,8 @@ fn an_index_that_lies_is_found_although_every_digest_is_right() {
     let report = check(&root, false);
     assert_eq!(report.damage.len(), 1, "{report:?}");
     assert!(report.damage[0].why.contains("1 of its"), "{report:?}");
-    assert_eq!(report.hurt.len(), 1, "{report:?}");
-    assert_eq!(report.hurt[0].image, second.image);
+    assert_eq!(report.affected.len(), 1, "{report:?}");
+    assert_eq!(report.affected[0].image, second.image);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_copy_elsewhere_is_as_good() {
     let report = check(&root, false);
     assert_eq!(report.damage.len(), 1);
     // Only what the other tree has not (the layout, if anything) can be lost.
-    for hurt in &report.hurt {
+    for hurt in &report.affected {
         assert!(hurt.entries.is_empty(), "{hurt:?}");
     }
 }
@@ -221,8 +221,9 @@ fn a_copy_elsewhere_is_as_good() {
 fn a_check_and_a_collector_exclude_each_other() {
     let (_dir, root, _) = two();
     let store = WritableStore::open_or_create(&root).unwrap();
-    let held = store.place().try_lock("gc").unwrap().unwrap();
-    let error = care::check(store.read(), store.place(), true, &no_inputs, &|_| {}).unwrap_err();
+    let held = store.backend().try_lock("gc").unwrap().unwrap();
+    let error =
+        maintenance::fsck(store.store(), store.backend(), true, &no_inputs, &|_| {}).unwrap_err();
     assert_eq!(error.kind(), store::ErrorKind::Busy);
     drop(held);
     assert!(check(&root, true).is_clean());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::*;
 use store::copy::{Copied, Copier, Stage, repair};
 use store::{
-    BuildLog, DirBackend, ErrorKind, ImageId, Manifest, Sha256, Store, WritableStore, care,
+    BuildLog, ErrorKind, ImageId, LocalReader, Manifest, Sha256, Store, WritableStore, maintenance,
 };
 
 /// A store of two versions with recipe, lock, inputs, and a log.
@@ -94,15 +94,15 @@ fn objects(root: &Path, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-fn check(store: &WritableStore) -> care::Report {
+fn check(store: &WritableStore) -> maintenance::Report {
     let locks = |text: &[u8]| {
         Ok(locked(text)?
             .into_iter()
             .map(|(digest, _)| digest)
             .collect())
     };
-    let backend = DirBackend::open(dir_of(store)).unwrap();
-    care::check(store.read(), &backend, false, &locks, &|_| {}).unwrap()
+    let backend = LocalReader::open(dir_of(store)).unwrap();
+    maintenance::fsck(store.store(), &backend, false, &locks, &|_| {}).unwrap()
 }
 
 #[test]
@@ -162,11 +162,11 @@ fn only_what_is_lacking_moves_and_a_plan_says_so() {
     let [first, second] = two.images();
     let from = two.read();
     assert_eq!(copy(&from, &[first], &other).images.len(), 1);
-    assert!(Store::manifest(other.read(), &second).is_err());
+    assert!(Store::manifest(other.store(), &second).is_err());
 
     let copier = Copier::new(&from).with_inputs(&locked);
-    let backend = DirBackend::open(dir_of(&other)).unwrap();
-    let to = Some((other.read(), &backend as &dyn store::Survey));
+    let backend = LocalReader::open(dir_of(&other)).unwrap();
+    let to = Some((other.store(), &backend as &dyn store::ListableBackend));
     let before = objects(dir_of(&other), "");
     let plan = copier
         .plan(&[second, first, second], to, &mut |_| {})
@@ -176,7 +176,10 @@ fn only_what_is_lacking_moves_and_a_plan_says_so() {
         "a plan changes nothing"
     );
     assert_eq!(plan.images.len(), 2);
-    assert!(plan.images[0].there && !plan.images[1].there, "{plan:?}");
+    assert!(
+        plan.images[0].present && !plan.images[1].present,
+        "{plan:?}"
+    );
     assert_eq!(
         (plan.images[1].inputs, plan.images[1].inputs_bytes),
         (2, 74 + 9)
@@ -247,7 +250,7 @@ fn what_is_damaged_stays_behind_and_the_rest_comes() {
     assert_eq!(*image, two.second.image);
     assert!(why.contains("is damaged"), "{why}");
     // Of what was whole, nothing is thrown away; nothing wrong has come.
-    assert!(Store::manifest(other.read(), &two.second.image).is_err());
+    assert!(Store::manifest(other.store(), &two.second.image).is_err());
     assert!(check(&other).damage.is_empty());
     tar_of(&other, &two.example.manifest);
 
@@ -303,7 +306,7 @@ fn another_description_of_the_same_bytes_stays() {
     other.put_manifest(&theirs).unwrap();
     let outcome = copy(&two.read(), &[two.second.image], &other);
     assert_eq!(outcome.there.len(), 1);
-    assert_eq!(other.read().manifest(&theirs.image).unwrap(), theirs);
+    assert_eq!(other.store().manifest(&theirs.image).unwrap(), theirs);
 }
 
 #[test]
@@ -323,15 +326,15 @@ fn a_collector_beside_it_removes_nothing_of_it() {
     let two = Two::new();
     let other = two.other("other");
     let locks = |_: &[u8]| Ok(Vec::new());
-    let policy = care::Policy {
+    let policy = maintenance::Policy {
         grace: 0,
         keep_last: 1,
         waste: 0,
     };
     let collect = || {
         let store = two.other("other");
-        let collector = care::Collector::new(store.read(), policy, &locks);
-        match collector.run(store.place(), &mut |_| {}) {
+        let collector = maintenance::Collector::new(store.store(), policy, &locks);
+        match collector.run(store.backend(), &mut |_| {}) {
             Ok(_) => true,
             Err(error) if error.kind() == ErrorKind::Busy => false,
             Err(error) => panic!("{error}"),
@@ -348,7 +351,7 @@ fn a_collector_beside_it_removes_nothing_of_it() {
     assert_eq!(outcome.images.len(), 2);
     assert!(collected > 5, "{collected}");
     for manifest in [&two.example.manifest, &two.second] {
-        other.read().verify_image(manifest).unwrap();
+        other.store().verify_image(manifest).unwrap();
     }
     for input in [&b"recipe"[..], &lock(), INPUT] {
         assert!(other.inputs().has(&Sha256::of(input)));
@@ -382,7 +385,7 @@ fn a_store_is_mended_from_another() {
     let other = two.other("other");
     let report = check(&other);
     assert!(!report.is_clean());
-    care::quarantine(&report, other.place()).unwrap();
+    maintenance::quarantine(&report, other.backend()).unwrap();
     let mended = repair(&report, &two.read(), &other, &locked, &mut |_| {}).unwrap();
     assert_eq!(mended.images.len(), 2, "{mended:?}");
     // The lock of the first version never was anywhere.
@@ -404,7 +407,7 @@ fn a_store_is_mended_from_another() {
     );
     fs::remove_file(pack).unwrap();
     let report = check(&other);
-    let mended = repair(&report, empty.read(), &other, &locked, &mut |_| {}).unwrap();
+    let mended = repair(&report, empty.store(), &other, &locked, &mut |_| {}).unwrap();
     assert!(
         mended.images.is_empty() && mended.failed.len() >= 2,
         "{mended:?}"

@@ -10,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use store::care::{self, Collector, Policy};
-use store::env::{Environment, RoleKeys};
-use store::{DirBackend, ErrorKind, ImageId, Manifest, Sha256, Store, WritableStore};
+use store::maintenance::{self, Collector, Policy};
+use store::tuf::{Environment, RoleKeys};
+use store::{ErrorKind, ImageId, LocalReader, Manifest, Sha256, Store, WritableStore};
 
 use crate::support::*;
 
@@ -35,8 +35,8 @@ fn open(root: &Path) -> WritableStore {
     WritableStore::open_or_create(root.join("store")).unwrap()
 }
 
-fn collect(store: &WritableStore) -> store::Result<care::Collected> {
-    Collector::new(store.read(), STRICT, &no_inputs).run(store.place(), &mut |_| {})
+fn collect(store: &WritableStore) -> store::Result<maintenance::Collected> {
+    Collector::new(store.store(), STRICT, &no_inputs).run(store.backend(), &mut |_| {})
 }
 
 /// A tree whose files are chosen by the bits of `choice`.
@@ -87,7 +87,7 @@ fn process() {
                 let store = open(root);
                 let tree = tree(root, &format!("tree{choice}"), choice);
                 let manifest = publish(&store, &tree);
-                care::pin(store.place(), &manifest.image, "kept").unwrap();
+                maintenance::pin(store.backend(), &manifest.image, "kept").unwrap();
             }
         }
         "release" => {
@@ -147,21 +147,21 @@ fn patiently<T>(mut attempt: impl FnMut() -> store::Result<T>) -> T {
 
 /// Everything is what it is called, and nothing is missing.
 fn assert_whole(root: &Path, when: &str) {
-    let backend = DirBackend::open(root.join("store")).unwrap();
+    let backend = LocalReader::open(root.join("store")).unwrap();
     let store = Store::open(Box::new(backend.clone())).unwrap();
-    let report = patiently(|| care::check(&store, &backend, false, &no_inputs, &|_| {}));
+    let report = patiently(|| maintenance::fsck(&store, &backend, false, &no_inputs, &|_| {}));
     assert!(report.is_clean(), "{when}: {report:?}");
 }
 
 fn images(root: &Path) -> BTreeSet<ImageId> {
-    let backend = DirBackend::open(root.join("store")).unwrap();
+    let backend = LocalReader::open(root.join("store")).unwrap();
     let store = Store::open(Box::new(backend)).unwrap();
     let listed = store.images().unwrap().into_iter();
     listed.map(|listed| listed.image).collect()
 }
 
 fn releases(root: &Path) -> BTreeSet<ImageId> {
-    let backend = DirBackend::open(root.join("store")).unwrap();
+    let backend = LocalReader::open(root.join("store")).unwrap();
     let store = Store::open(Box::new(backend)).unwrap();
     let name = "dev".parse().unwrap();
     if !Environment::exists(&store, &name).unwrap() {
@@ -196,7 +196,7 @@ fn publishers_collectors_and_a_reader_at_once() {
         spawn("publish", root, &[0x0f0f, 0xf0f0, 0x3333, 0xcccc, 0x5555]),
         spawn("collect", root, &[0; 12]),
     ];
-    let backend = DirBackend::open(root.join("store")).unwrap();
+    let backend = LocalReader::open(root.join("store")).unwrap();
     let store = Store::open(Box::new(backend)).unwrap();
     let image = store.image(&kept).unwrap();
     let mut reads = 0;
@@ -214,7 +214,7 @@ fn publishers_collectors_and_a_reader_at_once() {
     let now = images(root);
     assert!(now.contains(&kept.image));
     let store = open(root);
-    let pins: BTreeSet<_> = care::pins(store.read().backend())
+    let pins: BTreeSet<_> = maintenance::pins(store.store().backend())
         .unwrap()
         .into_iter()
         .map(|pin| pin.image)
@@ -230,7 +230,7 @@ fn two_collectors() {
     let kept = {
         let store = open(root);
         let kept = publish(&store, &tree(root, "kept", 0xffff));
-        care::pin(store.place(), &kept.image, "").unwrap();
+        maintenance::pin(store.backend(), &kept.image, "").unwrap();
         kept
     };
     for round in 0..4_u16 {
@@ -321,11 +321,11 @@ fn killed_at_any_moment_of_publish_release_and_gc() {
     assert_whole(root, "after the last collector");
     let store = open(root);
     // Beside the released ones stay those whose release was killed half way.
-    let wanted = care::wanted(store.read(), store.place()).unwrap();
+    let wanted = maintenance::keep_reasons(store.store(), store.backend()).unwrap();
     let wanted = wanted.into_iter().filter(|(_, why)| !why.is_empty());
     assert_eq!(images(root), wanted.map(|(image, _)| image).collect());
     assert!(images(root).is_superset(&released));
-    let stats = care::stats(store.read(), store.place()).unwrap();
+    let stats = maintenance::stats(store.store(), store.backend()).unwrap();
     assert!(stats.waste * 10 < stats.packs.bytes * 4, "{stats:?}");
     eprintln!(
         "killed {killed:?} times (release, publish, collect) in {rounds} rounds; {} images are \
@@ -372,12 +372,12 @@ proptest! {
                 }
                 Op::Pin(index) if !there.is_empty() => {
                     let image = index.get(&there).image;
-                    care::pin(open(root).place(), &image, "").unwrap();
+                    maintenance::pin(open(root).backend(), &image, "").unwrap();
                     pinned.insert(image);
                 }
                 Op::Unpin(index) if !there.is_empty() => {
                     let image = index.get(&there).image;
-                    let was = care::unpin(open(root).place(), &image).unwrap();
+                    let was = maintenance::unpin(open(root).backend(), &image).unwrap();
                     prop_assert_eq!(was, pinned.remove(&image));
                 }
                 Op::Pin(_) | Op::Unpin(_) => {}
@@ -386,14 +386,14 @@ proptest! {
                     let done = patiently(|| collect(&store));
                     prop_assert_eq!(done.spared, 0);
                     there.retain(|manifest| pinned.contains(&manifest.image));
-                    let stats = care::stats(store.read(), store.place()).unwrap();
+                    let stats = maintenance::stats(store.store(), store.backend()).unwrap();
                     prop_assert!(stats.waste * 10 <= stats.packs.bytes * 4, "{:?}", stats);
                 }
             }
             let now: BTreeSet<ImageId> = there.iter().map(|manifest| manifest.image).collect();
             prop_assert_eq!(images(root), now);
             for manifest in &there {
-                check_everything(open(root).read(), manifest).unwrap();
+                check_everything(open(root).store(), manifest).unwrap();
             }
         }
         assert_whole(root, "at the end");
@@ -442,7 +442,7 @@ fn a_full_disk_is_where_a_collector_helps() {
         publish(&open(root), &tree(root, "gone", 0x1));
         let store = open(root);
         let kept = publish(&store, &tree(root, "some", 0x0111));
-        care::pin(store.place(), &kept.image, "").unwrap();
+        maintenance::pin(store.backend(), &kept.image, "").unwrap();
         kept
     };
     // Not a byte is free.
@@ -477,13 +477,16 @@ fn a_read_only_disk_can_be_looked_over() {
     publish(&open(root), &tree(root, "all", 0xffff));
     mount.read_only();
     assert_whole(root, "read-only");
-    let backend = DirBackend::open(&mount.0).unwrap();
+    let backend = LocalReader::open(&mount.0).unwrap();
     let store = Store::open(Box::new(backend.clone())).unwrap();
     let plan = Collector::new(&store, STRICT, &no_inputs)
         .plan(&backend, &mut |_| {})
         .unwrap();
     assert_eq!(plan.images.len(), 1);
-    assert_eq!(care::stats(&store, &backend).unwrap().images.len(), 1);
+    assert_eq!(
+        maintenance::stats(&store, &backend).unwrap().images.len(),
+        1
+    );
     let error = WritableStore::open_or_create(&mount.0).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error:?}");
 }

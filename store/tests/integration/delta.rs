@@ -9,15 +9,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::{any_tree, make, need_root, noise, publish};
 use proptest::prelude::*;
 use store::chunk::ChunkRef;
-use store::delta::{self, Made, Pair, Previous};
-use store::{Backend, DirBackend, Image, ImageId, Manifest, Result, Store, Wanted, WritableStore};
+use store::delta::{DeltaInfo, PreviousImage};
+use store::delta_writer::{self, CreatedDelta};
+use store::{
+    Backend, Image, ImageId, LocalReader, Manifest, ObjectRange, Result, Store, WritableStore,
+};
 
 /// A store with two images and the delta between them.
 struct Two {
     dir: tempfile::TempDir,
     from: Manifest,
     to: Manifest,
-    made: Made,
+    made: CreatedDelta,
 }
 
 impl Two {
@@ -71,7 +74,8 @@ impl Two {
         let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
         let from = publish(&store, &dir.path().join("one"));
         let to = publish(&store, &dir.path().join("two"));
-        let made = delta::publish(store.read(), store.place(), &from, &to, &|_| {}).unwrap();
+        let made =
+            delta_writer::publish(store.store(), store.backend(), &from, &to, &|_| {}).unwrap();
         Self {
             dir,
             from,
@@ -84,8 +88,8 @@ impl Two {
         self.dir.path().join("store")
     }
 
-    fn backend(&self) -> DirBackend {
-        DirBackend::open(self.root()).unwrap()
+    fn backend(&self) -> LocalReader {
+        LocalReader::open(self.root()).unwrap()
     }
 
     fn store(&self) -> Store {
@@ -101,11 +105,11 @@ impl Two {
     }
 
     /// Reads TO by the delta, and counts what came out of packs.
-    fn read(&self, previous: impl Previous + 'static) -> Result<(Vec<u8>, usize)> {
+    fn read(&self, previous: impl PreviousImage + 'static) -> Result<(Vec<u8>, usize)> {
         let packs = Arc::new(AtomicUsize::new(0));
         let backend = Counting(self.backend(), Arc::clone(&packs));
         let store = Store::open(Box::new(backend)).unwrap();
-        let pair = store.pair(&self.from.image, &self.to.image)?.unwrap();
+        let pair = store.delta(&self.from.image, &self.to.image)?.unwrap();
         let image = store.image_with_delta(&self.to, &pair, Arc::new(previous))?;
         let mut tar = Vec::new();
         image.copy_tar(&mut tar)?;
@@ -114,7 +118,7 @@ impl Two {
 }
 
 /// A directory that counts requests for packs.
-struct Counting(DirBackend, Arc<AtomicUsize>);
+struct Counting(LocalReader, Arc<AtomicUsize>);
 
 impl Counting {
     fn count(&self, key: &str) {
@@ -143,17 +147,17 @@ impl Backend for Counting {
         self.0.describe()
     }
 
-    fn expect(&self, wanted: Vec<Wanted>) {
-        self.0.expect(wanted);
+    fn prefetch(&self, wanted: Vec<ObjectRange>) {
+        self.0.prefetch(wanted);
     }
 }
 
 /// What a machine has of FROM: all chunks, but for those that `change` changes.
 struct Altered<F>(Image, F);
 
-impl<F: Fn(&ChunkRef, Vec<u8>) -> Option<Vec<u8>> + Send + Sync> Previous for Altered<F> {
+impl<F: Fn(&ChunkRef, Vec<u8>) -> Option<Vec<u8>> + Send + Sync> PreviousImage for Altered<F> {
     fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> Result<()> {
-        Previous::chunks(&self.0, each)
+        PreviousImage::chunks(&self.0, each)
     }
 
     fn fetch(&self, chunk: &ChunkRef) -> Result<Option<Vec<u8>>> {
@@ -170,7 +174,7 @@ fn a_delta_is_small_and_enough() {
     need_root();
     let two = Two::new();
     // 3 KB of noise in `new` and 700 bytes in `large` cannot get smaller.
-    let Pair { size, packs, .. } = two.made.pair;
+    let DeltaInfo { size, packs, .. } = two.made.pair;
     assert!((3700..9000).contains(&size), "{size}");
     assert!(packs > 10 * size, "{packs}");
     let all = |_: &ChunkRef, bytes| Some(bytes);
@@ -187,9 +191,10 @@ fn the_same_images_make_the_same_delta() {
     need_root();
     let two = Two::new();
     let store = WritableStore::open_or_create(two.root()).unwrap();
-    let again = delta::publish(store.read(), store.place(), &two.from, &two.to, &|_| {}).unwrap();
+    let again =
+        delta_writer::publish(store.store(), store.backend(), &two.from, &two.to, &|_| {}).unwrap();
     assert_eq!(again, two.made);
-    let none = two.store().pair(&two.to.image, &two.from.image).unwrap();
+    let none = two.store().delta(&two.to.image, &two.from.image).unwrap();
     assert_eq!(none, None);
 }
 
@@ -251,12 +256,14 @@ fn a_delta_of_other_images_is_refused() {
     });
     // A description that leads to a delta of another pair.
     fs::copy(other.delta(), two.root().join(other.made.pair.delta_key())).unwrap();
-    let lie = Pair {
+    let lie = DeltaInfo {
         from: two.from.image,
         to: two.to.image,
         ..other.made.pair.clone()
     };
-    let key = two.root().join(Pair::key(&two.from.image, &two.to.image));
+    let key = two
+        .root()
+        .join(DeltaInfo::key(&two.from.image, &two.to.image));
     fs::write(&key, lie.to_json()).unwrap();
     let error = two.read(two.previous()).unwrap_err();
     assert!(error.to_string().contains("another pair"), "{error}");
@@ -266,7 +273,7 @@ fn a_delta_of_other_images_is_refused() {
         (100, 0),
         (two.made.pair.size, two.made.pair.table - 1),
     ] {
-        let wrong = Pair {
+        let wrong = DeltaInfo {
             size,
             table,
             ..two.made.pair.clone()
@@ -283,7 +290,7 @@ fn a_full_disk_leaves_nothing() {
     let before = crate::support::files(&two.root());
     // The place of the draft is gone: what is written is lost, and said to be.
     let store = WritableStore::open_or_create(two.root()).unwrap();
-    let failing = delta::make(
+    let failing = delta_writer::create(
         &two.store().image(&two.to).unwrap(),
         &two.previous(),
         &mut Full,
@@ -296,7 +303,7 @@ fn a_full_disk_leaves_nothing() {
 
 struct Full;
 
-impl store::writable::Draft for Full {
+impl store::backend::ObjectWriter for Full {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         // The magic still fits.
         if bytes.len() <= 8 {
@@ -309,7 +316,7 @@ impl store::writable::Draft for Full {
         Ok(())
     }
 
-    fn place(self: Box<Self>, _: &str) -> Result<()> {
+    fn finish(self: Box<Self>, _: &str) -> Result<()> {
         unreachable!("it is never whole")
     }
 }

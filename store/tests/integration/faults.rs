@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use crate::support::*;
 use servers::nginx::Nginx;
 use servers::proxy::{Asked, Fault, Proxy};
-use store::{Access, Backend, ErrorKind, Place, Result, Store};
+use store::{Backend, ClientOptions, ErrorKind, Result, Store, StoreUrl};
+use crate::support::*;
 
 /// A store with a megabyte that does not compress, on a server.
 struct Web {
@@ -48,15 +48,15 @@ impl Web {
 }
 
 /// Quick to repeat, and a second of patience.
-fn access() -> Access {
-    let mut access = Access::default();
+fn access() -> ClientOptions {
+    let mut access = ClientOptions::default();
     access.pause = Duration::from_millis(2);
     access.patience = Duration::from_secs(1);
     access
 }
 
 fn backend(url: &str) -> Box<dyn Backend> {
-    let place: Place = url.parse().unwrap();
+    let place: StoreUrl = url.parse().unwrap();
     place.open(&access()).unwrap()
 }
 
@@ -407,8 +407,8 @@ fn credentials_reach_the_server_and_nobody_else() {
     let netrc = home.path().join("netrc");
     fs::write(&netrc, "machine 127.0.0.1 login me password geheim\n").unwrap();
     let environment = |name: &str| (name == "NETRC").then(|| netrc.display().to_string());
-    let access = Access::from_environment(&environment).unwrap();
-    let place: Place = proxy.url().parse().unwrap();
+    let access = ClientOptions::from_environment(&environment).unwrap();
+    let place: StoreUrl = proxy.url().parse().unwrap();
     assert!(
         place
             .open(&access)
@@ -435,14 +435,14 @@ fn proxies_of_the_environment_are_used() {
         "no_proxy" => Some("direct.example".to_owned()),
         _ => None,
     };
-    let access = Access::from_environment(&read).unwrap();
+    let access = ClientOptions::from_environment(&read).unwrap();
     // The name does not resolve here; the proxy is asked for all of it.
-    let place: Place = "http://store.example".parse().unwrap();
+    let place: StoreUrl = "http://store.example".parse().unwrap();
     let _ = place.open(&access).unwrap().get(TEXT, 1 << 20);
     let asked = proxy.asked();
     assert_eq!(asked[0].path, format!("http://store.example/{TEXT}"));
     assert!(asked[0].header("proxy-authorization").is_some());
-    let direct: Place = format!("http://direct.example:1/{TEXT}").parse().unwrap();
+    let direct: StoreUrl = format!("http://direct.example:1/{TEXT}").parse().unwrap();
     let mut access = access;
     access.pause = Duration::from_millis(1);
     let error = direct.open(&access).unwrap().get(TEXT, 1).unwrap_err();

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use crate::support::{any_tree, example, make, need_root};
 use proptest::prelude::*;
-use store::loose::{Change, Changes, Input};
+use store::canonical_tar::{Change, Changes};
+use store::foreign_tar::TarInput;
 use store::{Published, WritableStore};
 
 /// Packs a directory with a real tar; unsorted, as the file system lists it.
@@ -27,7 +28,7 @@ fn archive(program: &str, arguments: &[&str], tree: &Path, to: &Path) {
 
 fn import(store: &WritableStore, tar: &Path) -> (Published, Changes) {
     let tar = store
-        .read_tar(Input::File(File::open(tar).unwrap()), None)
+        .read_tar(TarInput::File(File::open(tar).unwrap()), None)
         .unwrap();
     let published = store.publish_tar(&tar, &|_| {}).unwrap();
     (published, tar.changes().clone())
@@ -90,7 +91,7 @@ fn a_canonical_tar_keeps_its_digest_and_nothing_is_said() {
     let bytes = crate::support::tar_of(&store, &manifest);
     let other = WritableStore::open_or_create(place.path().join("other")).unwrap();
     let tar = other
-        .read_tar(Input::Stream(&mut &bytes[..]), None)
+        .read_tar(TarInput::Stream(&mut &bytes[..]), None)
         .unwrap();
     assert!(tar.changes().is_empty(), "{:?}", tar.changes());
     let published = other.publish_tar(&tar, &|_| {}).unwrap();

@@ -13,6 +13,7 @@ mod faults;
 mod golden;
 mod imports;
 mod memory;
+mod order;
 mod stores;
 mod support;
 mod trees;

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use store::care::{self, Collector, Policy};
-use store::{DirBackend, Sha256, Store, WritableStore};
+use store::maintenance::{self, Collector, Policy};
+use store::{LocalReader, Sha256, Store, WritableStore};
 
 use crate::support::*;
 
@@ -35,17 +35,17 @@ fn phase() {
     let role = role.into_string().unwrap();
     let (phase, root) = role.split_once(' ').unwrap();
     let root = Path::new(root);
-    let backend = || DirBackend::open(root.join("store")).unwrap();
+    let backend = || LocalReader::open(root.join("store")).unwrap();
     match phase {
         "publish" => {
             let store = WritableStore::open_or_create(root.join("store")).unwrap();
             let manifest = publish(&store, &root.join("tree"));
-            care::pin(store.place(), &manifest.image, "").unwrap();
+            maintenance::pin(store.backend(), &manifest.image, "").unwrap();
         }
         "unpin" => {
             let store = WritableStore::open_or_create(root.join("store")).unwrap();
-            let pins = care::pins(store.read().backend()).unwrap();
-            care::unpin(store.place(), &pins[0].image).unwrap();
+            let pins = maintenance::pins(store.store().backend()).unwrap();
+            maintenance::unpin(store.backend(), &pins[0].image).unwrap();
         }
         "read" => {
             let store = Store::open(Box::new(backend())).unwrap();
@@ -56,7 +56,7 @@ fn phase() {
         }
         "check" => {
             let store = Store::open(Box::new(backend())).unwrap();
-            let report = care::check(&store, &backend(), false, &no_inputs, &|_| {}).unwrap();
+            let report = maintenance::fsck(&store, &backend(), false, &no_inputs, &|_| {}).unwrap();
             assert!(report.is_clean(), "{report:?}");
         }
         "collect" => {
@@ -66,9 +66,9 @@ fn phase() {
                 keep_last: 0,
                 waste: 20,
             };
-            let collector = Collector::new(store.read(), policy, &no_inputs);
-            let done = collector.run(store.place(), &mut |_| {}).unwrap();
-            assert!(done.rewritten > 0 && done.freed() > 0, "{done:?}");
+            let collector = Collector::new(store.store(), policy, &no_inputs);
+            let done = collector.run(store.backend(), &mut |_| {}).unwrap();
+            assert!(done.rewritten > 0 && done.bytes_freed() > 0, "{done:?}");
         }
         other => panic!("{other}"),
     }

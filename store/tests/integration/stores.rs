@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use store::{Backend, DirBackend, ErrorKind, Result, Store};
+use store::{Backend, ErrorKind, LocalReader, Result, Store};
 
 use crate::support::*;
 
@@ -88,7 +88,7 @@ fn entries_and_chunks_one_by_one() {
             .iter()
             .flat_map(|chunk| image.fetch(chunk).unwrap())
             .collect();
-        if let store::canon::Kind::File { .. } = entry.kind {
+        if let store::canonical_tar::Kind::File { .. } = entry.kind {
             assert_eq!(content, fs::read(path).unwrap());
         } else {
             assert!(content.is_empty());
@@ -106,9 +106,9 @@ fn replay_gives_the_content_that_is_wanted() {
     image
         .replay(&mut |entry| entry.path == b"hello", &mut |part| {
             match part {
-                store::Part::Entry(..) => entries += 1,
-                store::Part::Content(bytes) => content.extend_from_slice(bytes),
-                store::Part::Had(chunk) => panic!("nobody has {chunk}"),
+                store::ReplayEvent::Entry(..) => entries += 1,
+                store::ReplayEvent::Content(bytes) => content.extend_from_slice(bytes),
+                store::ReplayEvent::Known(chunk) => panic!("nobody has {chunk}"),
             }
             Ok(())
         })
@@ -137,9 +137,9 @@ fn replay_leaves_out_the_chunks_that_are_had() {
     image
         .replay_without(&had, &mut |part| {
             match part {
-                store::Part::Entry(..) => {}
-                store::Part::Content(bytes) => content += bytes.len(),
-                store::Part::Had(chunk) => came.push(chunk),
+                store::ReplayEvent::Entry(..) => {}
+                store::ReplayEvent::Content(bytes) => content += bytes.len(),
+                store::ReplayEvent::Known(chunk) => came.push(chunk),
             }
             Ok(())
         })
@@ -152,7 +152,7 @@ fn replay_leaves_out_the_chunks_that_are_had() {
 }
 
 /// A directory behind a static web server: no listing.
-struct Static(DirBackend);
+struct Static(LocalReader);
 
 impl Backend for Static {
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
@@ -177,7 +177,7 @@ fn a_static_server_is_enough() {
     let example = Example::new();
     fs::write(example.tree().join("hello"), b"other").unwrap();
     let second = publish(&example.store, &example.tree());
-    let backend = DirBackend::open(example.root()).unwrap();
+    let backend = LocalReader::open(example.root()).unwrap();
     let read = Store::open(Box::new(Static(backend))).unwrap();
     for manifest in [&example.manifest, &second] {
         assert_eq!(read.manifest(&manifest.image).unwrap(), *manifest);

@@ -10,7 +10,7 @@ use std::process::Command;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use store::canon::{self, Kind, Reader};
+use store::canonical_tar::{self, Kind, Reader};
 use store::{Blake3, ErrorKind, WritableStore};
 
 use crate::support::*;
@@ -49,7 +49,7 @@ proptest! {
         prop_assert_eq!(Blake3::of(&tar), manifest.image);
         prop_assert_eq!(store::Sha256::of(&tar), manifest.sha256);
         prop_assert_eq!(tar.len() as u64, manifest.size);
-        store.read().verify_image(&manifest).unwrap();
+        store.store().verify_image(&manifest).unwrap();
 
         // The root's own time is whenever the test ran; all else is the tree's.
         let mut reader = Reader::new(&tar[..]);
@@ -114,7 +114,7 @@ fn times_are_clamped_and_fractions_dropped() {
         };
         rustix::fs::futimens(&file, &times).unwrap();
     }
-    let scanned = canon::scan(dir.path(), EPOCH).unwrap();
+    let scanned = canonical_tar::scan(dir.path(), EPOCH).unwrap();
     let times: Vec<_> = scanned[1..]
         .iter()
         .map(|scanned| scanned.entry.mtime)
@@ -135,7 +135,7 @@ fn what_cannot_be_in_an_image() {
         let path = dir.path().join("odd");
         mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), 0).unwrap();
         assert!(!path.symlink_metadata().unwrap().file_type().is_file());
-        let error = canon::scan(dir.path(), EPOCH).unwrap_err();
+        let error = canonical_tar::scan(dir.path(), EPOCH).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotCanonical);
         assert!(
             error
@@ -147,13 +147,16 @@ fn what_cannot_be_in_an_image() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();
-    assert!(canon::scan(&file, EPOCH).is_err(), "a file is no tree");
+    assert!(
+        canonical_tar::scan(&file, EPOCH).is_err(),
+        "a file is no tree"
+    );
     std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
     assert!(
-        canon::scan(&dir.path().join("link"), EPOCH).is_err(),
+        canonical_tar::scan(&dir.path().join("link"), EPOCH).is_err(),
         "a symlink is no tree"
     );
-    let gone = canon::scan(&dir.path().join("gone"), EPOCH).unwrap_err();
+    let gone = canonical_tar::scan(&dir.path().join("gone"), EPOCH).unwrap_err();
     assert!(gone.to_string().contains("gone"), "{gone}");
 }
 
@@ -296,7 +299,7 @@ fn a_tree_that_changes_is_an_error() {
         assert!(error.hint().is_some());
     }
     assert!(tree.symlink_metadata().unwrap().nlink() > 0);
-    assert!(store.read().images().unwrap().is_empty());
+    assert!(store.store().images().unwrap().is_empty());
     assert!(
         !dir.path().join("store/packs").exists(),
         "a failed publication leaves no pack"

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use store::{DirBackend, ErrorKind, Manifest, Store, WritableStore};
+use store::{ErrorKind, LocalReader, Manifest, Store, WritableStore};
 
 use crate::support::*;
 
@@ -110,7 +110,7 @@ fn only_a_store_is_a_store() {
         1,
         "nothing was made there"
     );
-    assert!(Store::open(Box::new(DirBackend::open(&home).unwrap())).is_err());
+    assert!(Store::open(Box::new(LocalReader::open(&home).unwrap())).is_err());
 
     let root = dir.path().join("a/b/store");
     WritableStore::open_or_create(&root).unwrap();
@@ -169,7 +169,7 @@ fn a_full_disk_is_one_clear_error() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Full, "{error:?}");
     // Nothing is left behind, so there is room for what fits.
-    check_everything(store.read(), &first).unwrap();
+    check_everything(store.store(), &first).unwrap();
     fs::remove_file(tree.join("large")).unwrap();
     fs::write(tree.join("small"), noise(4, 1_000_000)).unwrap();
     publish(&store, &tree);
@@ -202,7 +202,7 @@ fn a_store_that_is_read_only() {
     let root = mount.0.join("store");
     let error = WritableStore::open_or_create(&root).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error:?}");
-    let read = Store::open(Box::new(DirBackend::open(&root).unwrap())).unwrap();
+    let read = Store::open(Box::new(LocalReader::open(&root).unwrap())).unwrap();
     check_everything(&read, &example.manifest).unwrap();
 }
 
@@ -215,7 +215,7 @@ fn inputs_are_what_they_are_called() {
     assert!(inputs.has(&digest));
     assert_eq!(fs::read(inputs.path(&digest)).unwrap(), b"a package");
     assert_eq!(inputs.verify(&digest).unwrap(), 9);
-    let read = |limit| example.store.read().input(&digest, limit);
+    let read = |limit| example.store.store().input(&digest, limit);
     assert_eq!(read(9).unwrap().unwrap(), b"a package");
     assert_eq!(read(8).unwrap_err().kind(), ErrorKind::Corrupt);
 
@@ -235,7 +235,7 @@ fn inputs_are_what_they_are_called() {
     );
     assert_eq!(read(9).unwrap_err().kind(), ErrorKind::Corrupt);
     let unknown = store::Sha256::of(b"unknown");
-    assert_eq!(example.store.read().input(&unknown, 9).unwrap(), None);
+    assert_eq!(example.store.store().input(&unknown, 9).unwrap(), None);
     assert_eq!(
         inputs.verify(&unknown).unwrap_err().kind(),
         ErrorKind::Missing
@@ -253,7 +253,7 @@ fn objects_and_locks() {
         .store
         .put("env/dev/metadata/1.root.json", b"two")
         .unwrap();
-    let backend = example.store.read().backend();
+    let backend = example.store.store().backend();
     assert_eq!(
         backend
             .get("env/dev/metadata/1.root.json", 9)

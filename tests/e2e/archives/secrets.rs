@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use store::{DirBackend, Store};
+use store::{LocalReader, Store};
 use tests::archive::{Archive, Release, SUITE, sha256};
 use tests::binaries::Ran;
 use tests::server::{Answer, Server, file};
@@ -158,7 +158,7 @@ fn credentials_open_doors_and_are_found_nowhere() {
     let texts = [SECRET, credentials.as_str()];
     assert_eq!(holding(&place.dir, &texts), Vec::<PathBuf>::new());
     // The image is compressed in the store.
-    let store = Store::open(Box::new(DirBackend::open(place.store()).unwrap())).unwrap();
+    let store = Store::open(Box::new(LocalReader::open(place.store()).unwrap())).unwrap();
     let manifest = store
         .manifest(&runs[1].stdout.trim().parse().unwrap())
         .unwrap();

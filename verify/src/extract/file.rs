@@ -11,7 +11,7 @@ use rustix::fs::{
     fremovexattr, fsetxattr, fstat, futimens, ioctl_ficlone, lsetxattr, utimensat,
 };
 use rustix::io::Errno;
-use store::canon::{self, Entry};
+use store::canonical_tar::{self, Entry};
 
 /// A directory that waits for the end.
 pub(super) struct Directory {
@@ -95,7 +95,7 @@ fn remove_attributes(fd: &OwnedFd) -> Result<(), Errno> {
         length => length?,
     };
     let names = names[..length].split(|byte| *byte == 0);
-    for name in names.filter(|name| !name.is_empty() && !canon::is_host_xattr(name)) {
+    for name in names.filter(|name| !name.is_empty() && !canonical_tar::is_host_xattr(name)) {
         fremovexattr(fd, name)?;
     }
     Ok(())

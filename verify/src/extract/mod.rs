@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, openat, statat, symlinkat};
 use rustix::io::Errno;
-use store::canon::{self, Entry, Kind};
+use store::canonical_tar::{self, Entry, Kind};
 
 use self::file::{Directory, Open, Shared, finish_open, finish_symlink};
 use crate::beneath::{self, Parents};
@@ -305,7 +305,7 @@ fn io_error(entry: &Entry, error: &std::io::Error) -> Error {
 fn hostile(entry: &Entry, why: &str) -> Error {
     Error::refused(format!(
         "the image cannot be unpacked safely: {}",
-        canon::display(&entry.path)
+        canonical_tar::display(&entry.path)
     ))
     .cause(why)
 }
@@ -336,7 +336,7 @@ fn create_error(entry: &Entry, errno: Errno) -> Error {
 fn set_error(entry: &Entry, errno: Errno) -> Error {
     let error = Error::failed(format!(
         "cannot set owner, mode or attributes of {}",
-        canon::display(&entry.path)
+        canonical_tar::display(&entry.path)
     ))
     .source(&errno);
     match errno {
@@ -349,7 +349,7 @@ fn set_error(entry: &Entry, errno: Errno) -> Error {
 
 fn write_error(entry: &Entry, errno: Errno) -> Error {
     let error =
-        Error::failed(format!("cannot write {}", canon::display(&entry.path))).source(&errno);
+        Error::failed(format!("cannot write {}", canonical_tar::display(&entry.path))).source(&errno);
     match errno {
         Errno::NOSPC | Errno::DQUOT => error.hint("make room, or choose another --target"),
         Errno::NOSYS => error.hint("imgnode needs Linux 5.6 or newer (openat2)"),

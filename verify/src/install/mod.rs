@@ -432,14 +432,14 @@ impl Sources {
         previous: &Previous,
         from: Image,
     ) -> Result<Option<(Image, Way)>> {
-        if !store.backend().is_far() {
+        if !store.backend().is_remote() {
             return Ok(None);
         }
-        let Some(pair) = store.pair(from.id(), &manifest.image)? else {
+        let Some(pair) = store.delta(from.id(), &manifest.image)? else {
             return Ok(None);
         };
         // Its price of packs is that of a node which has kept nothing.
-        let kept = store.indexes_kept(&manifest.image)?;
+        let kept = store.cached_index_bytes(&manifest.image)?;
         let packs = pair.packs.saturating_sub(kept);
         if pair.size >= packs {
             return Ok(None);

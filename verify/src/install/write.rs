@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use rustix::io::Errno;
-use store::canon::Entry;
+use store::canonical_tar::Entry;
 use store::manifest::Manifest;
-use store::{Image, Part};
+use store::{Image, ReplayEvent};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
@@ -116,19 +116,19 @@ fn unpack(
     let total = manifest.size;
     let known = previous.as_ref().map(Previous::known).unwrap_or_default();
     let mut buffer = Vec::new();
-    let mut step = |part: Part<'_>| -> Result<()> {
+    let mut step = |part: ReplayEvent<'_>| -> Result<()> {
         go_on(cancel)?;
         match part {
-            Part::Entry(entry, header) => {
+            ReplayEvent::Entry(entry, header) => {
                 done += header.len() as u64;
                 return extractor.entry(entry);
             }
-            Part::Content(bytes) => {
+            ReplayEvent::Content(bytes) => {
                 done += bytes.len() as u64;
                 tally.written += bytes.len() as u64;
                 extractor.content(bytes)?;
             }
-            Part::Had(chunk) => {
+            ReplayEvent::Known(chunk) => {
                 let len = u64::from(chunk.len());
                 done += len;
                 let found = match &mut previous {

@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use store::env::{ENVIRONMENT_FIELD, json};
-use store::key::{ErrorKind as KeyErrorKind, PublicKey};
+use store::json;
+use store::tuf::ENVIRONMENT_FIELD;
+use store::keys::{ErrorKind as KeyErrorKind, PublicKey};
 
 use super::error::{Error, ErrorKind, Result};
 use super::provider;

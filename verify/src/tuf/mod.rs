@@ -1,6 +1,6 @@
 //! The node's half of trust: following an environment.
 //!
-//! An environment is a TUF repository (see [`store::env`]). A node is given one
+//! An environment is a TUF repository (see [`store::tuf`]). A node is given one
 //! root file by hand, once, and from then on believes only what follows from
 //! it: the roots that this root has signed for, and what the newest of them
 //! says about timestamp, snapshot and targets. [`Client`] is the whole of it:

@@ -19,7 +19,7 @@ use sigstore_crypto::{
     install_default_provider,
 };
 use sigstore_types::{DerPublicKey, HashAlgorithm};
-use store::key::PublicKey;
+use store::keys::PublicKey;
 
 use super::error::{Error, ErrorKind, Result};
 

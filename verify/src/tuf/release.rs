@@ -1,7 +1,7 @@
 //! From trusted metadata to one manifest.
 
 use store::digest::{ImageId, Sha256};
-use store::env::{Custom, Verdict, paths};
+use store::tuf::{ReleaseCustom, Verdict, paths};
 use store::manifest::{MAX_BYTES, Manifest};
 use store::name::{EnvName, ImageName};
 
@@ -32,7 +32,7 @@ pub(super) fn find(
     env: &EnvName,
     name: &ImageName,
     seq: Option<u64>,
-) -> Result<(u64, Target, Custom)> {
+) -> Result<(u64, Target, ReleaseCustom)> {
     let core = &*trusted.core;
     let seqs = core.target_names().into_iter().filter_map(|target| {
         let (found, seq) = paths::parse_target_name(target)?;
@@ -82,13 +82,13 @@ pub(super) fn find(
     }
 }
 
-fn read(core: &dyn Core, env: &EnvName, name: &ImageName, seq: u64) -> Result<(Target, Custom)> {
+fn read(core: &dyn Core, env: &EnvName, name: &ImageName, seq: u64) -> Result<(Target, ReleaseCustom)> {
     let target = core.target(&paths::target_name(name, seq)).ok_or_else(|| {
         let text = format!("there is no release {seq} of {name} in {env}");
         Error::new(ErrorKind::NoRelease, text)
     })?;
     let wrong = |why: &dyn std::fmt::Display| contradiction(name, seq, why);
-    let custom: Custom = serde_json::from_value(target.custom.clone()).map_err(|e| wrong(&e))?;
+    let custom: ReleaseCustom = serde_json::from_value(target.custom.clone()).map_err(|e| wrong(&e))?;
     if custom.env != *env {
         let text = format!(
             "release {seq} of {name} was signed for {}, not for {env}",
@@ -110,7 +110,7 @@ fn read(core: &dyn Core, env: &EnvName, name: &ImageName, seq: u64) -> Result<(T
 pub(super) fn fetch(
     repository: &dyn Repository,
     name: &ImageName,
-    (seq, target, custom): (u64, Target, Custom),
+    (seq, target, custom): (u64, Target, ReleaseCustom),
 ) -> Result<Verified> {
     let wrong = |why: &dyn std::fmt::Display| contradiction(name, seq, why);
     let what = format!("the manifest of release {seq} of {name}");

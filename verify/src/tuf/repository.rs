@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use store::ErrorKind as StoreErrorKind;
 use store::backend::Backend;
-use store::env::paths;
+use store::tuf::paths;
 use store::name::EnvName;
-use store::{Access, Address, HttpBackend};
+use store::{ClientOptions, HttpUrl, HttpBackend};
 
 use super::error::{Error, ErrorKind, Result};
 
@@ -86,9 +86,9 @@ impl Web {
     /// The repository whose metadata and targets are in these folders. Nothing is
     /// asked yet.
     pub fn open(
-        metadata: &Address,
-        targets: Option<&Address>,
-        access: &Access,
+        metadata: &HttpUrl,
+        targets: Option<&HttpUrl>,
+        access: &ClientOptions,
     ) -> store::Result<Self> {
         Ok(Self {
             metadata: HttpBackend::open(metadata, access)?,
@@ -130,7 +130,7 @@ impl Repository for InStore<'_> {
         // Every one of them.
         asked
             .iter()
-            .filter(|key| self.backend.forget(key, 0..u64::MAX))
+            .filter(|key| self.backend.invalidate(key, 0..u64::MAX))
             .count()
             > 0
     }

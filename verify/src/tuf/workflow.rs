@@ -372,7 +372,7 @@ impl<'a> Run<'a> {
         floor.last_seen = floor.last_seen.max(Some(self.now));
         floor.root = self.core.root_version();
         for target in self.core.target_names() {
-            if let Some((name, seq)) = store::env::paths::parse_target_name(target) {
+            if let Some((name, seq)) = store::tuf::paths::parse_target_name(target) {
                 let highest = floor.seq.entry(name.to_string()).or_default();
                 *highest = seq.max(*highest);
             }

@@ -6,10 +6,10 @@ use std::process::Output;
 
 use crate::support::Farm;
 use serde_json::Value;
+use store::delta_writer;
+use store::tuf::Environment;
+use store::{ClientOptions, WritableStore};
 use servers::weed::{READER, WRITER, Weed};
-use store::delta;
-use store::env::Environment;
-use store::{Access, WritableStore};
 
 const REPOSITORY: &str = "s3://images/farm";
 
@@ -37,7 +37,7 @@ impl Node {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| value.clone())
         };
-        let access = Access::from_environment(&read).unwrap();
+        let access = ClientOptions::from_environment(&read).unwrap();
         let bucket = REPOSITORY.parse().unwrap();
         let bucket = WritableStore::open(&bucket, &access, &self.farm.path("cache")).unwrap();
         let store = self.farm.path("store");
@@ -47,7 +47,7 @@ impl Node {
         for file in files {
             let key = file.strip_prefix(&store).unwrap().to_str().unwrap();
             let bytes = fs::read(&file).unwrap();
-            bucket.place().put(key, &bytes).unwrap();
+            bucket.backend().put(key, &bytes).unwrap();
         }
     }
 
@@ -128,9 +128,9 @@ fn a_node_follows_a_bucket() {
             let [.., old, new] = &releases[..] else {
                 panic!("three were released");
             };
-            let manifest = |release: &store::env::Release| store.read().manifest(&release.image);
+            let manifest = |release: &store::tuf::Release| store.store().manifest(&release.image);
             let (old, new) = (manifest(old).unwrap(), manifest(new).unwrap());
-            delta::publish(store.read(), store.place(), &old, &new, &|_| ()).unwrap();
+            delta_writer::publish(store.store(), store.backend(), &old, &new, &|_| ()).unwrap();
         }
         node.sync();
         let said = node.ok(&["upgrade", &farm.system, "--json"]);

@@ -14,11 +14,12 @@ use jiff::{SignedDuration, Timestamp};
 use store::attest::{self, Kind};
 use store::chunk::ChunkRef;
 use store::digest::{Blake3, Sha256};
-use store::env::{Environment, Hands, RoleKeys, RootChange, Seat, json};
-use store::key::{KeyFile, Signer};
+use store::json;
+use store::tuf::{Environment, Signers, RoleKeys, RootChange, KeyGroup};
+use store::keys::{KeyFile, Signer};
 use store::manifest::{LayoutRef, Manifest, SCHEMA};
 use store::name::EnvName;
-use store::{DirBackend, WritableStore};
+use store::{LocalReader, WritableStore};
 use verify::tuf::Client;
 
 const TUF: &str = "tuf==7.0.1";
@@ -70,11 +71,11 @@ fn rotate<'s>(
     new: &RoleKeys,
     now: Timestamp,
 ) -> Environment<'s> {
-    let (old, new) = (Hands::from(old), Hands::from(new));
+    let (old, new) = (Signers::from(old), Signers::from(new));
     let seats = [
-        (Seat::Root, old.root[0], new.root[0]),
-        (Seat::Targets, old.targets[0], new.targets[0]),
-        (Seat::Online, old.online[0], new.online[0]),
+        (KeyGroup::Root, old.root[0], new.root[0]),
+        (KeyGroup::Targets, old.targets[0], new.targets[0]),
+        (KeyGroup::Online, old.online[0], new.online[0]),
     ];
     let change = RootChange {
         add: seats
@@ -186,7 +187,7 @@ fn python_tuf_follows_our_environment() {
 
     // And our own client, on the same files, ends with the same versions.
     let root = std::fs::read(&setting.first_root).unwrap();
-    let backend = DirBackend::open(setting.path("store")).unwrap();
+    let backend = LocalReader::open(setting.path("store")).unwrap();
     let mut client = Client::init(&setting.path("trust"), &root, &"dev".parse().unwrap()).unwrap();
     client.refresh(&backend, Timestamp::now()).unwrap();
     let verified = client

@@ -9,8 +9,9 @@ use serde_json::Value;
 use servers::nginx::Nginx;
 use servers::proxy::{Fault, Proxy};
 use store::WritableStore;
-use store::delta::{self, Pair};
-use store::env::Environment;
+use store::delta::DeltaInfo;
+use store::delta_writer;
+use store::tuf::Environment;
 
 /// A farm whose store everybody may read, because a server does.
 fn farm(system: &str) -> Farm {
@@ -53,7 +54,7 @@ fn install_and_upgrade_from_a_web_server() {
 }
 
 /// Makes the delta between the two newest releases.
-fn delta(farm: &Farm) -> Pair {
+fn delta(farm: &Farm) -> DeltaInfo {
     let store = WritableStore::open_or_create(farm.path("store")).unwrap();
     let releases = Environment::open(&store, &"dev".parse().unwrap())
         .unwrap()
@@ -61,9 +62,9 @@ fn delta(farm: &Farm) -> Pair {
         .unwrap();
     let newest = |back: usize| {
         let image = releases[releases.len() - back].image;
-        store.read().manifest(&image).unwrap()
+        store.store().manifest(&image).unwrap()
     };
-    let made = delta::publish(store.read(), store.place(), &newest(2), &newest(1), &|_| ());
+    let made = delta_writer::publish(store.store(), store.backend(), &newest(2), &newest(1), &|_| ());
     made.unwrap().pair
 }
 

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use store::copy::{Copied, Copier, Plan, Stage};
-use store::env::Environment;
-use store::{EnvName, ImageId, Place, Store, WritableStore};
+use store::tuf::Environment;
+use store::{EnvName, ImageId, StoreUrl, Store, WritableStore};
 
 use super::{failed, sized_inputs_of};
 use crate::args::CopyArgs;
@@ -109,8 +109,8 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, ui: &mut Ui) -> Result<(
 }
 
 /// A store as it was typed.
-pub(crate) fn place(text: &str) -> Result<Place> {
-    let place: Place = text.parse().map_err(|error: store::Error| {
+pub(crate) fn place(text: &str) -> Result<StoreUrl> {
+    let place: StoreUrl = text.parse().map_err(|error: store::Error| {
         let usage = Error::usage("the store cannot be used").because(&error);
         match error.own_hint() {
             Some(hint) => usage.hint(hint),
@@ -119,7 +119,7 @@ pub(crate) fn place(text: &str) -> Result<Place> {
     })?;
     match place.directory() {
         // Two spellings of one directory are one store.
-        Some(path) => Ok(Place::Directory(
+        Some(path) => Ok(StoreUrl::Directory(
             path.canonicalize()
                 .or_else(|_| std::path::absolute(path))
                 .context(|| format!("{} is no usable path", path.display()))?,
@@ -129,8 +129,8 @@ pub(crate) fn place(text: &str) -> Result<Place> {
 }
 
 /// The destination, made if it is not there.
-pub(crate) fn destination(place: &Place, settings: &Settings) -> Result<WritableStore> {
-    if matches!(place, Place::Web(_)) {
+pub(crate) fn destination(place: &StoreUrl, settings: &Settings) -> Result<WritableStore> {
+    if matches!(place, StoreUrl::Web(_)) {
         return Err(Error::usage(format!("{place} can only be read"))
             .hint("copy to a directory or a bucket, or where the store is one"));
     }
@@ -163,7 +163,7 @@ fn wanted(args: &CopyArgs, from: &Store, copier: &Copier<'_>) -> Result<Vec<Imag
 fn dry_run(
     copier: &Copier<'_>,
     images: &[ImageId],
-    to: &Place,
+    to: &StoreUrl,
     settings: &Settings,
     ui: &mut Ui,
 ) -> store::Result<Plan> {
@@ -183,7 +183,7 @@ fn dry_run(
         match store {
             // A bucket in which nothing is yet.
             Err(error) if error.kind() == store::ErrorKind::Foreign => None,
-            store => Some((store?, to.survey(&settings.access)?)),
+            store => Some((store?, to.open_listable(&settings.access)?)),
         }
     };
     let here = there.as_ref().map(|(store, place)| (store, &**place));
@@ -213,8 +213,8 @@ pub(crate) fn copy(
 }
 
 fn planned(plan: &Plan) -> Shown {
-    let (there, new): (Vec<_>, Vec<_>) = plan.images.iter().partition(|image| image.there);
-    let image = |planned: &&store::copy::Planned| ShownImage {
+    let (there, new): (Vec<_>, Vec<_>) = plan.images.iter().partition(|image| image.present);
+    let image = |planned: &&store::copy::PlannedImage| ShownImage {
         name: planned.name.to_string(),
         image: planned.image.to_string(),
     };
@@ -253,7 +253,7 @@ fn done(copied: &Copied) -> Shown {
         there: copied.there.iter().map(image).collect(),
         failed: failures(&copied.failed),
         described_otherwise: copied
-            .described_otherwise
+            .manifest_differs
             .iter()
             .map(ToString::to_string)
             .collect(),

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use serde::Serialize;
-use store::care::{self, Checked, Hurt, Moved, Report};
+use store::maintenance::{self, Progress, AffectedImage, Quarantined, Report};
 use store::copy::{Repaired, repair};
 
 use super::{copy, failed, inputs_of, sized_inputs_of, survey};
@@ -65,12 +65,12 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
     let what = || format!("cannot check the store {}", settings.place);
     let (store, place) = survey(settings)?;
     let phase = Mutex::new(ui.phase("check"));
-    let watch = |checked: Checked| {
+    let watch = |checked: Progress| {
         if let Ok(mut phase) = phase.lock() {
             phase.progress(checked.done, checked.total, Unit::Bytes);
         }
     };
-    let report = care::check(&store, &*place, args.quick, &inputs_of, &watch)
+    let report = maintenance::fsck(&store, &*place, args.quick, &inputs_of, &watch)
         .map_err(|e| failed(what(), &e))?;
     let phase = phase
         .into_inner()
@@ -83,7 +83,7 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         report.inputs.count,
         report.environments
     ));
-    let mut moved = Moved::default();
+    let mut moved = Quarantined::default();
     let other = match &args.repair_from {
         // Before anything is moved.
         Some(text) => Some(find::open_at(&copy::place(text)?, settings)?),
@@ -92,7 +92,7 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
     let mut repaired = Repaired::default();
     if let Some(other) = other.filter(|_| needs_repair(&report)) {
         let store = open_store(settings)?;
-        moved = care::quarantine(&report, store.place()).map_err(|e| failed(what(), &e))?;
+        moved = maintenance::quarantine(&report, store.backend()).map_err(|e| failed(what(), &e))?;
         let mut phase = ui.phase("repair");
         let mut watch = |stage| phase.copying(stage);
         repaired = repair(&report, &other, &store, &sized_inputs_of, &mut watch)
@@ -107,7 +107,7 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         ));
     } else if args.quarantine && !report.damage.is_empty() {
         let store = open_store(settings)?;
-        moved = care::quarantine(&report, store.place()).map_err(|e| failed(what(), &e))?;
+        moved = maintenance::quarantine(&report, store.backend()).map_err(|e| failed(what(), &e))?;
     }
     if ui.is_json() {
         ui.result_json(&shown(&report, &moved, &repaired, args.quick));
@@ -132,7 +132,7 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
     let text = format!(
         "{} objects are damaged, {} images are hurt",
         report.damage.len(),
-        report.hurt.len()
+        report.affected.len()
     );
     let hint = if moved.moved.is_empty() && !report.damage.is_empty() {
         "--repair-from STORE fetches what is damaged from another store; without one, \
@@ -151,7 +151,7 @@ fn needs_repair(report: &Report) -> bool {
 }
 
 /// Adds what was found damaged and neither moved away nor mended.
-fn unmended(report: &Report, moved: &Moved, repaired: &mut Repaired) {
+fn unmended(report: &Report, moved: &Quarantined, repaired: &mut Repaired) {
     for damage in &report.damage {
         let done = moved.moved.contains(&damage.key)
             || moved.restored.contains(&damage.key)
@@ -178,7 +178,7 @@ fn show_repaired(repaired: &Repaired, ui: &Ui) {
 
 fn shown<'a>(
     report: &'a Report,
-    moved: &'a Moved,
+    moved: &'a Quarantined,
     repaired: &'a Repaired,
     quick: bool,
 ) -> Shown<'a> {
@@ -186,7 +186,7 @@ fn shown<'a>(
         key: &damage.key,
         why: &damage.why,
     });
-    let hurt = report.hurt.iter().map(|hurt| ShownHurt {
+    let hurt = report.affected.iter().map(|hurt| ShownHurt {
         image: hurt.image.to_string(),
         name: hurt.name.as_ref().map(store::ImageName::as_str),
         released: &hurt.released,
@@ -229,11 +229,11 @@ fn shown<'a>(
     }
 }
 
-fn show(report: &Report, moved: &Moved, ui: &Ui) {
+fn show(report: &Report, moved: &Quarantined, ui: &Ui) {
     for damage in &report.damage {
         ui.result(&format!("damaged {}: {}", damage.key, damage.why));
     }
-    for hurt in &report.hurt {
+    for hurt in &report.affected {
         show_hurt(hurt, ui);
     }
     for key in &moved.moved {
@@ -258,7 +258,7 @@ fn show(report: &Report, moved: &Moved, ui: &Ui) {
     }
 }
 
-fn show_hurt(hurt: &Hurt, ui: &Ui) {
+fn show_hurt(hurt: &AffectedImage, ui: &Ui) {
     let name = hurt.name.as_ref().map_or("?", store::ImageName::as_str);
     let released = match &hurt.released[..] {
         [] => String::new(),

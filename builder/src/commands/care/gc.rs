@@ -1,7 +1,7 @@
 //! `imgbuild store gc`
 
 use serde::Serialize;
-use store::care::{Collector, Gone, Plan, Policy, Stage};
+use store::maintenance::{Collector, Removed, Plan, Policy, Stage};
 
 use super::{failed, inputs_of, reasons, survey};
 use crate::args::GcArgs;
@@ -62,9 +62,9 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
         // What is no store must not become one here.
         survey(settings)?;
         let store = open_store(settings)?;
-        let collector = Collector::new(store.read(), policy, &inputs_of);
+        let collector = Collector::new(store.store(), policy, &inputs_of);
         let done = collector
-            .run(store.place(), &mut watch)
+            .run(store.backend(), &mut watch)
             .map_err(|e| failed(what(), &e))?;
         store.renew_catalogue().map_err(|e| failed(what(), &e))?;
         (done.plan.clone(), Some(done))
@@ -79,8 +79,8 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
     phase.finish(&format!("{} images are kept", plan.kept.len()));
     let frees = done
         .as_ref()
-        .map_or(plan.frees(), store::care::Collected::freed);
-    let objects: &[Gone] = done.as_ref().map_or(&plan.objects, |done| &done.removed);
+        .map_or(plan.bytes_to_free(), store::maintenance::Collected::bytes_freed);
+    let objects: &[Removed] = done.as_ref().map_or(&plan.objects, |done| &done.removed);
     if ui.is_json() {
         ui.result_json(&Shown {
             schema: ui::SCHEMA,
@@ -90,7 +90,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
             kept: plan.kept.iter().map(kept).collect(),
             images: plan.images.iter().map(dead).collect(),
             objects: objects.iter().map(object).collect(),
-            packs_rewritten: plan.worn.len() as u64,
+            packs_rewritten: plan.fragmented.len() as u64,
             spared: done.as_ref().map_or(0, |done| done.spared),
         });
         return Ok(());
@@ -99,7 +99,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
     Ok(())
 }
 
-fn kept(kept: &store::care::Kept) -> Kept<'_> {
+fn kept(kept: &store::maintenance::KeptImage) -> Kept<'_> {
     Kept {
         image: kept.image.to_string(),
         name: kept.name.as_str(),
@@ -107,7 +107,7 @@ fn kept(kept: &store::care::Kept) -> Kept<'_> {
     }
 }
 
-fn dead(dead: &store::care::Dead) -> Dead<'_> {
+fn dead(dead: &store::maintenance::Unreferenced) -> Dead<'_> {
     Dead {
         image: dead.image.to_string(),
         name: dead.name.as_str(),
@@ -116,14 +116,14 @@ fn dead(dead: &store::care::Dead) -> Dead<'_> {
     }
 }
 
-fn object(gone: &Gone) -> Object<'_> {
+fn object(gone: &Removed) -> Object<'_> {
     Object {
         key: &gone.key,
         size: gone.size,
     }
 }
 
-fn show(plan: &Plan, objects: &[Gone], deleted: bool, frees: u64, ui: &Ui) {
+fn show(plan: &Plan, objects: &[Removed], deleted: bool, frees: u64, ui: &Ui) {
     for kept in &plan.kept {
         ui.result(&format!(
             "keep    {:<20} {}  {}",
@@ -153,12 +153,12 @@ fn show(plan: &Plan, objects: &[Gone], deleted: bool, frees: u64, ui: &Ui) {
             ui.result(&format!("remove  {count} {what}, {}", ui::size(bytes)));
         }
     }
-    if !plan.worn.is_empty() {
-        let size = plan.worn.iter().map(|worn| worn.size).sum();
-        let needed = plan.worn.iter().map(|worn| worn.needed).sum();
+    if !plan.fragmented.is_empty() {
+        let size = plan.fragmented.iter().map(|worn| worn.size).sum();
+        let needed = plan.fragmented.iter().map(|worn| worn.needed).sum();
         ui.result(&format!(
             "rewrite {} packs of {}, of which {} are needed",
-            plan.worn.len(),
+            plan.fragmented.len(),
             ui::size(size),
             ui::size(needed)
         ));
@@ -172,7 +172,7 @@ fn show(plan: &Plan, objects: &[Gone], deleted: bool, frees: u64, ui: &Ui) {
     let frees = ui::size(frees);
     if deleted {
         ui.note(&format!("{frees} were freed"));
-    } else if plan.frees() == 0 {
+    } else if plan.bytes_to_free() == 0 {
         ui.note("there is nothing to remove");
     } else {
         ui.note(&format!(

@@ -9,8 +9,8 @@ mod stats;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use store::care::Why;
-use store::{ImageId, Sha256, Store, Survey};
+use store::maintenance::KeepReason;
+use store::{ImageId, Sha256, Store, ListableBackend};
 
 use crate::args::{StoreArgs, StoreCommand};
 use crate::error::{Error, ErrorKind, Result};
@@ -46,39 +46,39 @@ fn failed(what: impl Into<String>, error: &store::Error) -> Error {
 }
 
 /// The store, to be looked over without writing.
-fn survey(settings: &Settings) -> Result<(Store, Arc<dyn Survey>)> {
+fn survey(settings: &Settings) -> Result<(Store, Arc<dyn ListableBackend>)> {
     // Opened as every reading command opens it, with the same words.
     let store = find::open(settings)?;
     let what = || format!("cannot read the store {}", settings.place);
-    let place = settings.place.survey(&settings.access);
+    let place = settings.place.open_listable(&settings.access);
     Ok((store, place.map_err(|e| failed(what(), &e))?))
 }
 
 /// Why images are kept, by image: releases and pins.
-pub(super) fn wanted(settings: &Settings) -> Result<BTreeMap<ImageId, Vec<Why>>> {
+pub(super) fn wanted(settings: &Settings) -> Result<BTreeMap<ImageId, Vec<KeepReason>>> {
     if settings.is_web() {
         // On a web server, folders cannot be looked over.
         return Ok(BTreeMap::new());
     }
     let (store, place) = survey(settings)?;
     let what = || format!("cannot read the store {}", settings.place);
-    store::care::wanted(&store, &*place).map_err(|e| failed(what(), &e))
+    store::maintenance::keep_reasons(&store, &*place).map_err(|e| failed(what(), &e))
 }
 
 /// The releases among the reasons, as `ENV/NAME SEQ`.
-pub(super) fn releases(why: Option<&Vec<Why>>) -> Vec<String> {
+pub(super) fn releases(why: Option<&Vec<KeepReason>>) -> Vec<String> {
     let all = why.into_iter().flatten();
     let found = all.filter_map(|why| match why {
-        Why::Released(releases) => Some(released(releases)),
+        KeepReason::Released(releases) => Some(released(releases)),
         _ => None,
     });
     found.flatten().collect()
 }
 
 /// The reason for a pin among the reasons.
-pub(super) fn pinned(why: Option<&Vec<Why>>) -> Option<String> {
+pub(super) fn pinned(why: Option<&Vec<KeepReason>>) -> Option<String> {
     why.into_iter().flatten().find_map(|why| match why {
-        Why::Pinned(reason) => Some(reason.clone()),
+        KeepReason::Pinned(reason) => Some(reason.clone()),
         _ => None,
     })
 }
@@ -105,15 +105,15 @@ pub(crate) fn sized_inputs_of(lock: &[u8]) -> std::result::Result<Vec<(Sha256, u
 }
 
 /// Why an image is kept, in a few words.
-fn reasons(why: &[Why]) -> String {
-    let one = |why: &Why| match why {
-        Why::Released(releases) => released(releases).join(", "),
-        Why::Releasing => "being released".to_owned(),
-        Why::Pinned(reason) if reason.is_empty() => "pinned".to_owned(),
-        Why::Pinned(reason) => format!("pinned: {reason}"),
-        Why::Held => "in use".to_owned(),
-        Why::Young => "young".to_owned(),
-        Why::Newest => "newest".to_owned(),
+fn reasons(why: &[KeepReason]) -> String {
+    let one = |why: &KeepReason| match why {
+        KeepReason::Released(releases) => released(releases).join(", "),
+        KeepReason::Releasing => "being released".to_owned(),
+        KeepReason::Pinned(reason) if reason.is_empty() => "pinned".to_owned(),
+        KeepReason::Pinned(reason) => format!("pinned: {reason}"),
+        KeepReason::Held => "in use".to_owned(),
+        KeepReason::Young => "young".to_owned(),
+        KeepReason::Newest => "newest".to_owned(),
     };
     why.iter().map(one).collect::<Vec<_>>().join(", ")
 }

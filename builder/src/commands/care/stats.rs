@@ -1,7 +1,7 @@
 //! `imgbuild store stats`
 
 use serde::Serialize;
-use store::care::{self, Amount};
+use store::maintenance::{self, Amount};
 
 use super::{failed, pinned, reasons, releases, survey};
 use crate::error::Result;
@@ -48,7 +48,7 @@ struct ShownImage {
 pub(super) fn run(settings: &Settings, ui: &mut Ui) -> Result<()> {
     let (store, place) = survey(settings)?;
     let what = || format!("cannot read the store {}", settings.place);
-    let stats = care::stats(&store, &*place).map_err(|e| failed(what(), &e))?;
+    let stats = maintenance::stats(&store, &*place).map_err(|e| failed(what(), &e))?;
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     let ratio = stats.logical as f64 / stats.packs.bytes.max(1) as f64;
     if ui.is_json() {
@@ -112,7 +112,7 @@ pub(super) fn run(settings: &Settings, ui: &mut Ui) -> Result<()> {
     Ok(())
 }
 
-fn image(image: &care::ImageStats) -> ShownImage {
+fn image(image: &maintenance::ImageStats) -> ShownImage {
     ShownImage {
         name: image.name.to_string(),
         image: image.image.to_string(),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use store::EnvName;
-use store::env::{Environment, Founding, Holders, Lifetimes, Seat};
-use store::key::{KeyFile, PublicKey, Signer as _};
+use store::tuf::{Environment, RootDraft, KeySet, Lifetimes, KeyGroup};
+use store::keys::{KeyFile, PublicKey, Signer as _};
 
 use super::{environment, report};
 use crate::args::{Days, EnvInitArgs};
@@ -30,7 +30,7 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
     }
     let policy = args.policy.as_deref().map(attest::policy).transpose()?;
     let keyring = keyring(&args.signing, settings)?;
-    let group = |seat: Seat, typed: &[String], threshold: u64| -> Result<Holders> {
+    let group = |seat: KeyGroup, typed: &[String], threshold: u64| -> Result<KeySet> {
         let keys = if typed.is_empty() {
             vec![own_key(&name, seat, args, settings, ui)?]
         } else {
@@ -39,12 +39,12 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
                 .map(|text| keyring.public(text))
                 .collect::<Result<_>>()?
         };
-        Ok(Holders { keys, threshold })
+        Ok(KeySet { keys, threshold })
     };
-    let founding = Founding {
-        root: group(Seat::Root, &args.root, args.root_threshold)?,
-        targets: group(Seat::Targets, &args.targets, args.targets_threshold)?,
-        online: group(Seat::Online, &args.online, 1)?,
+    let founding = RootDraft {
+        root: group(KeyGroup::Root, &args.root, args.root_threshold)?,
+        targets: group(KeyGroup::Targets, &args.targets, args.targets_threshold)?,
+        online: group(KeyGroup::Online, &args.online, 1)?,
         lifetimes: lifetimes(&args.days, Lifetimes::default()),
         policy,
     };
@@ -77,8 +77,8 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
 }
 
 /// Two lines: who decides, who releases.
-fn summary(founding: &Founding, keyring: &Keyring, ui: &Ui) {
-    let names = |holders: &Holders| {
+fn summary(founding: &RootDraft, keyring: &Keyring, ui: &Ui) {
+    let names = |holders: &KeySet| {
         let names = holders.keys.iter().map(|key| called(key, keyring));
         format!(
             "{} of {}: {}",
@@ -109,7 +109,7 @@ fn called(key: &PublicKey, keyring: &Keyring) -> String {
 /// The key that a group gets which was named none.
 fn own_key(
     name: &EnvName,
-    seat: Seat,
+    seat: KeyGroup,
     args: &EnvInitArgs,
     settings: &Settings,
     ui: &Ui,
@@ -119,7 +119,7 @@ fn own_key(
     if file.exists() {
         return file.public().map_err(|e| keyring::failed(&e));
     }
-    let pair = if args.plain || seat == Seat::Online {
+    let pair = if args.plain || seat == KeyGroup::Online {
         file.create()
     } else {
         let from = Passphrase::find(args.signing.secret.passphrase_file.as_ref(), settings)?;

@@ -7,7 +7,7 @@ mod status;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use store::env::{Act, Entry, Environment, Seat};
+use store::tuf::{Action, LogEntry, Environment, KeyGroup};
 use store::{EnvName, Sha256, WritableStore};
 
 use super::promote::keyring;
@@ -80,11 +80,11 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         let now = Timestamp::now();
         let renewed = if args.all {
             let opened =
-                keyring.of_environment(&env, &[Seat::Root, Seat::Targets, Seat::Online])?;
+                keyring.of_environment(&env, &[KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online])?;
             let hands = opened.hands(&env)?;
             env.refresh_all(hands, now)
         } else {
-            let opened = keyring.of_environment(&env, &[Seat::Online])?;
+            let opened = keyring.of_environment(&env, &[KeyGroup::Online])?;
             env.refresh_online(&opened.all(), now)
         };
         let renewed = renewed.map_err(|e| failed(what(), &e))?;
@@ -152,7 +152,7 @@ fn log(args: &EnvLogArgs, settings: &Settings, ui: &Ui) -> Result<()> {
             .targets_signers(entry.targets)
             .map_err(|e| failed(what(), &e))?;
         if ui.is_json() {
-            let ids: Vec<_> = signers.iter().map(store::key::PublicKey::id).collect();
+            let ids: Vec<_> = signers.iter().map(store::keys::PublicKey::id).collect();
             ui.result_json(&serde_json::json!({
                 "schema": ui::SCHEMA, "entry": entry, "signers": ids,
             }));
@@ -167,12 +167,12 @@ fn log(args: &EnvLogArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-fn line(entry: &Entry, signers: &str) -> String {
+fn line(entry: &LogEntry, signers: &str) -> String {
     let act = match entry.act {
-        Act::Release => "release",
-        Act::Promote => "promote",
-        Act::Revoke => "revoke",
-        Act::MinSeq => "min-seq",
+        Action::Release => "release",
+        Action::Promote => "promote",
+        Action::Revoke => "revoke",
+        Action::MinSeq => "min-seq",
     };
     let mut text = format!(
         "{:>4}  {}  {act:<8} {}/{}  {}",

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use store::env::{Environment, Proposal, RootChange, Seat, paths};
+use store::tuf::{Environment, Proposal, RootChange, KeyGroup, paths};
 use store::{Sha256, WritableStore};
 
 use super::{environment, init, open, report};
@@ -27,9 +27,9 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
     let mut env = admitted(&args.env, &store, &keyring)?;
     let (old, new) = (keyring.public(&args.old)?, keyring.public(&args.new)?);
     let mut change = RootChange::default();
-    for seat in [Seat::Root, Seat::Targets, Seat::Online] {
+    for seat in [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online] {
         let holders = env
-            .holders(seat)
+            .key_set(seat)
             .map_err(|e| failed(format!("cannot read the environment {}", args.env), &e))?;
         if holders.keys.contains(&old) {
             change.add.push((Some(seat), new));
@@ -207,7 +207,7 @@ fn draft(env: &Environment<'_>, change: &RootChange) -> Result<Proposal> {
 
 fn file_name(env: &Environment<'_>) -> Result<PathBuf> {
     let roles = env
-        .signers()
+        .role_keys()
         .map_err(|e| failed(format!("cannot read the environment {}", env.name()), &e))?;
     Ok(PathBuf::from(format!(
         "{}-root-{}.json",
@@ -217,13 +217,13 @@ fn file_name(env: &Environment<'_>) -> Result<PathBuf> {
 }
 
 /// `GROUP=WHAT`
-fn grouped(text: &str) -> Result<(Seat, &str)> {
+fn grouped(text: &str) -> Result<(KeyGroup, &str)> {
     let wrong = || {
         Error::usage(format!("`{}` is not GROUP=VALUE", text.escape_default()))
             .hint("GROUP is root, targets or online")
     };
     let (group, value) = text.split_once('=').ok_or_else(wrong)?;
-    let seats = [Seat::Root, Seat::Targets, Seat::Online];
+    let seats = [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online];
     let seat = seats
         .into_iter()
         .find(|seat| seat.name() == group)

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use store::env::{Environment, Release, Seat};
-use store::key::PublicKey;
+use store::tuf::{Environment, Release, KeyGroup};
+use store::keys::PublicKey;
 use store::{EnvName, Store};
 
 use super::environment;
@@ -121,14 +121,14 @@ fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
     let what = || format!("cannot read the environment {}", env.name());
     let now = Timestamp::now();
     let mut roles = Vec::new();
-    let signers = env.signers().map_err(|e| failed(what(), &e))?;
+    let signers = env.role_keys().map_err(|e| failed(what(), &e))?;
     for ((role, version, signed), (_, expires)) in signers.into_iter().zip(env.expiries()) {
         let seat = match role {
-            "root" => Seat::Root,
-            "targets" => Seat::Targets,
-            _ => Seat::Online,
+            "root" => KeyGroup::Root,
+            "targets" => KeyGroup::Targets,
+            _ => KeyGroup::Online,
         };
-        let holders = env.holders(seat).map_err(|e| failed(what(), &e))?;
+        let holders = env.key_set(seat).map_err(|e| failed(what(), &e))?;
         let key = |key: &PublicKey| ShownKey {
             id: key.id(),
             name: keyring.name_of(key),
@@ -171,7 +171,7 @@ fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
         releases: releases.collect(),
         policy: env
             .policy()
-            .map(store::env::Policy::sentences)
+            .map(store::tuf::Policy::sentences)
             .unwrap_or_default(),
         expired: env.expiries().iter().any(|(_, expires)| *expires <= now),
         warnings: warnings(env, now),

@@ -2,13 +2,20 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::Packed;
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::Result;
 use crate::image::Locations;
 use crate::manifest::LayoutRef;
 use crate::pack::{FRAME_CHUNKS, FRAME_MAX, Frames};
+
+/// What the producer leaves behind.
+pub(super) struct Packed {
+    pub(super) layout: LayoutRef,
+    pub(super) packs: BTreeSet<Blake3>,
+    pub(super) chunks_new: u64,
+    pub(super) chunks_total: u64,
+}
 
 /// What a chunk is part of. A frame is of one lane, so that reading a layout does
 /// not mean decoding the files between its parts.

@@ -18,21 +18,21 @@
 
 mod frames;
 mod source;
-mod tape;
+mod tar_hasher;
 
-use std::collections::BTreeSet;
+use std::path::Path;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use self::frames::{Lane, Packer};
-pub(super) use self::source::Files;
-use self::source::Source;
-use self::tape::Tape;
-use crate::canon::{self, END, Entry, HeaderReader, Kind, padding};
+use self::frames::{Lane, Packed, Packer};
+use self::source::{Files, Source};
+use self::tar_hasher::TarHasher;
+use crate::canonical_tar::{self, Changes, END, Entry, HeaderReader, Kind, padding};
 use crate::chunk::ChunkRef;
-use crate::cut;
+use crate::chunker;
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
+use crate::foreign_tar::ForeignTar;
 use crate::hint::Hint;
 use crate::image::{Image, Locations, read_index};
 use crate::layout;
@@ -98,7 +98,50 @@ pub struct Published {
 /// How often a publication begins anew because of a collector.
 const ATTEMPTS: u32 = 5;
 
-pub(super) fn publish(
+impl WritableStore {
+    /// Stores the tree at `tree` as an image.
+    ///
+    /// The tree is read once. Chunks that the store lacks are written, durably, and
+    /// at the end the image is read back from the store, expanded, and compared
+    /// with the digest of the tar that the tree was hashed to. The image becomes
+    /// visible only with its manifest ([`WritableStore::put_manifest`]).
+    ///
+    /// Nothing else may be mounted inside the tree, and nobody may write to it.
+    pub fn publish_tree(
+        &self,
+        tree: &Path,
+        epoch: u64,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Published> {
+        let scanned = canonical_tar::scan(tree, epoch)?;
+        publish(self, &Files { tree, scanned }, progress)
+    }
+
+    /// The same for a tree that comes from elsewhere: what no image can have is
+    /// left out and noted. Times later than `epoch`, if there is one, become it.
+    pub fn publish_foreign_tree(
+        &self,
+        tree: &Path,
+        epoch: Option<u64>,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<(Published, Changes)> {
+        let mut changes = Changes::default();
+        let scanned = canonical_tar::scan_lenient(tree, epoch, &mut changes)?;
+        let published = publish(self, &Files { tree, scanned }, progress)?;
+        Ok((published, changes))
+    }
+
+    /// Stores a tar as an image, as [`WritableStore::publish_tree`] does a tree.
+    pub fn publish_tar(
+        &self,
+        tar: &ForeignTar,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Published> {
+        publish(self, tar, progress)
+    }
+}
+
+fn publish(
     store: &WritableStore,
     source: &impl Source,
     progress: &(dyn Fn(Progress) + Sync),
@@ -110,12 +153,12 @@ pub(super) fn publish(
     let (mut written, mut attempts) = (0, 0);
     let (tree, tar, packs) = loop {
         let known = known_chunks(store)?;
-        let mut writer = PackWriter::new(store.place());
+        let mut writer = PackWriter::new(store.backend());
         let (packed, tar) = pack(source, &known, &mut writer, progress)?;
         let (new_packs, gained) = writer.commit()?;
         written += gained;
         let old = pack::keys(packed.packs.iter().copied());
-        if !store.place().hold(&old)?.contains(&false) {
+        if !store.backend().hold(&old)?.contains(&false) {
             let mut packs = packed.packs.clone();
             packs.extend(new_packs);
             break (packed, tar, packs.into_iter().collect::<Vec<Blake3>>());
@@ -160,25 +203,17 @@ pub(super) fn publish(
 /// there in full, counts for nothing: its chunks are written again.
 fn known_chunks(store: &WritableStore) -> Result<Locations> {
     let mut known = Locations::default();
-    let packs = store.place().survey(pack::FOLDER)?;
+    let packs = store.backend().list_all(pack::FOLDER)?;
     let packs = packs
         .iter()
         .filter_map(|object| Some((pack::parse_pack_key(&object.key)?, object.size)));
     let packs: Vec<(Blake3, u64)> = packs.collect();
-    let indexes = parallel::each(&packs, store.place().is_far(), |(pack, size)| {
-        let index = read_index(store.place(), None, pack).ok().flatten()?;
+    let indexes = parallel::each(&packs, store.backend().is_remote(), |(pack, size)| {
+        let index = read_index(store.backend(), None, pack).ok().flatten()?;
         (index.pack_size() == *size).then_some(index)
     });
     known.add(indexes.into_iter().flatten());
     Ok(known)
-}
-
-/// What the producer leaves behind.
-struct Packed {
-    layout: LayoutRef,
-    packs: BTreeSet<Blake3>,
-    chunks_new: u64,
-    chunks_total: u64,
 }
 
 /// Runs the pipeline.
@@ -187,9 +222,9 @@ fn pack(
     known: &Locations,
     packs: &mut PackWriter<'_>,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<(Packed, tape::Tar)> {
+) -> Result<(Packed, tar_hasher::Tar)> {
     thread::scope(|scope| {
-        let (tape, hashing) = Tape::start(scope);
+        let (tape, hashing) = TarHasher::start(scope);
         let packed = packs
             .fill(|frames| Producer::new(source, tape, Packer::new(known, frames)).run(progress))?;
         Ok((packed, hashing.join().map_err(|_| died())?))
@@ -205,14 +240,14 @@ struct Producer<'a, S> {
     source: &'a S,
     buffer: Vec<u8>,
     rules: HeaderReader,
-    tape: Tape,
+    tape: TarHasher,
     packer: Packer<'a>,
     layout: LayoutWriter,
     read: u64,
 }
 
 impl<'a, S: Source> Producer<'a, S> {
-    fn new(source: &'a S, tape: Tape, packer: Packer<'a>) -> Self {
+    fn new(source: &'a S, tape: TarHasher, packer: Packer<'a>) -> Self {
         Self {
             source,
             buffer: Vec::new(),
@@ -228,7 +263,7 @@ impl<'a, S: Source> Producer<'a, S> {
         self.layout.write(&layout::MAGIC, &mut self.packer)?;
         for (index, entry) in self.source.entries().enumerate() {
             self.rules.admit(entry)?;
-            let header = canon::encode(entry)?;
+            let header = canonical_tar::encode(entry)?;
             self.tape.write(&header)?;
             self.layout.write(&header, &mut self.packer)?;
             if let Kind::File { size } = entry.kind {
@@ -296,7 +331,7 @@ impl LayoutWriter {
     fn cut(&mut self, last: bool, packer: &mut Packer<'_>) -> Result<()> {
         let mut done = 0;
         while done < self.buffer.len()
-            && let Some(len) = cut::LAYOUT.cut(&self.buffer[done..], last)
+            && let Some(len) = chunker::LAYOUT.cut(&self.buffer[done..], last)
         {
             let bytes = &self.buffer[done..done + len];
             let chunk = ChunkRef::of(bytes);
@@ -324,11 +359,11 @@ impl LayoutWriter {
 /// Reads the image back and compares it with what the tree was hashed to.
 fn check(
     store: &WritableStore,
-    tar: &tape::Tar,
+    tar: &tar_hasher::Tar,
     layout: &LayoutRef,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<()> {
-    let image = Image::with_layout(store.read().clone(), tar.blake3, layout.clone())?;
+    let image = Image::with_layout(store.store().source(), tar.blake3, layout.clone())?;
     let mut hasher = blake3::Hasher::new();
     image.expand(&mut |bytes| {
         hasher.update(bytes);

@@ -10,11 +10,11 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use crate::canon::{Entry, Scanned, Stamp, changed};
+use crate::canonical_tar::{Entry, FileStamp, Scanned, changed};
 use crate::chunk;
-use crate::cut;
+use crate::chunker;
 use crate::error::{Error, Result};
-use crate::loose::{Content, Data, Loose, Placed};
+use crate::foreign_tar::{Content, Data, ForeignTar, PlacedEntry};
 
 /// Bytes of a large file that are in memory at once.
 const WINDOW: usize = 4 << 20;
@@ -34,7 +34,7 @@ pub(crate) trait Source {
 }
 
 /// A tar that was read.
-impl Source for Loose {
+impl Source for ForeignTar {
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.placed.iter().map(|placed| &placed.entry)
     }
@@ -45,7 +45,7 @@ impl Source for Loose {
         buffer: &mut Vec<u8>,
         each: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let Placed { entry, data } = &self.placed[index];
+        let PlacedEntry { entry, data } = &self.placed[index];
         let whole;
         let extents = match data {
             Data::At(at) => {
@@ -98,7 +98,7 @@ impl Source for Files<'_> {
             let meta = file
                 .metadata()
                 .map_err(|error| Error::io("examine", &path, error))?;
-            if Stamp::of(&meta) == scanned.stamp {
+            if FileStamp::of(&meta) == scanned.stamp {
                 Ok(())
             } else {
                 Err(changed(&scanned.entry.path))
@@ -153,7 +153,7 @@ fn hand_out(
     }
     let mut done = 0;
     while done < window.len()
-        && let Some(len) = cut::CONTENT.cut(&window[done..], last)
+        && let Some(len) = chunker::CONTENT.cut(&window[done..], last)
     {
         each(&window[done..done + len])?;
         done += len;

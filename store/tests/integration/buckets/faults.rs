@@ -78,14 +78,14 @@ fn a_store_is_written_over_a_network_that_breaks() {
         let store = bench.through(&proxy, kind, &format!("cache-{kind}"));
         let made = publish(&store, &tree);
         assert_eq!(made, expected, "{kind}");
-        let said = store.read().backend().traffic().unwrap();
+        let said = store.store().backend().traffic().unwrap();
         assert!(said.repeated > 10, "{kind}: {said:?}");
         drop(store);
         let read = bench.read(kind);
         assert_eq!(read.images().unwrap().len(), 1, "{kind}");
         read.verify_image(&made).unwrap();
         read.verify_objects(&made).unwrap();
-        assert_eq!(tar(&read, &made), tar(local.read(), &expected), "{kind}");
+        assert_eq!(tar(&read, &made), tar(local.store(), &expected), "{kind}");
         assert!(has_row(&read, &made), "{kind}");
     }
 }
@@ -109,7 +109,7 @@ fn once_is_once_when_the_answer_is_lost() {
     });
     let store = bench.through(&proxy, "p", "cache");
     let direct = bench.open("p", "direct");
-    let (place, other) = (store.place(), direct.place());
+    let (place, other) = (store.backend(), direct.backend());
     // It was there after the attempt whose answer was lost: that was ours.
     assert!(place.put_new("pins/new", b"ours").unwrap());
     assert!(!place.put_new("pins/new", b"again").unwrap());
@@ -144,11 +144,11 @@ fn parts_that_are_lost_or_hurt_are_sent_again() {
         });
         let store = bench.through(&proxy, "parts", "cache");
         let key = format!("packs/long{number}");
-        let mut draft = store.place().draft().unwrap();
+        let mut draft = store.backend().create().unwrap();
         for piece in long.chunks(1 << 20) {
             draft.write(piece).unwrap();
         }
-        draft.place(&key).unwrap();
+        draft.finish(&key).unwrap();
         let sent = proxy.asked();
         let parts = sent
             .iter()

@@ -8,26 +8,24 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use store::maintenance::{Collector, Policy, fsck};
+use store::{Blake3, ClientOptions, ErrorKind, Manifest, Sha256, Store, StoreUrl, WritableStore};
 use crate::support::*;
 use servers::weed::{READER, WRITER, Weed};
-use store::care::{Collector, Policy, check};
-use store::{Access, Blake3, ErrorKind, Manifest, Place, Sha256, Store, WritableStore};
 
-fn access(variables: &[(&str, String)]) -> Access {
+fn access(variables: &[(&str, String)]) -> ClientOptions {
     let read = |name: &str| {
         let found = variables.iter().find(|(variable, _)| *variable == name);
         found.map(|(_, value)| value.clone())
     };
-    let mut access = Access::from_environment(&read).unwrap();
+    let mut access = ClientOptions::from_environment(&read).unwrap();
     access.pause = Duration::from_millis(5);
     access.scratch = std::env::temp_dir();
     access
 }
 
-fn place(prefix: &str) -> Place {
-    format!("s3://{}/{prefix}", servers::weed::BUCKET)
-        .parse()
-        .unwrap()
+fn place(prefix: &str) -> StoreUrl {
+    format!("s3://{}/{prefix}", servers::weed::BUCKET).parse().unwrap()
 }
 
 /// A server and a directory for caches.
@@ -44,7 +42,7 @@ impl Bench {
         }
     }
 
-    fn access(&self) -> Access {
+    fn access(&self) -> ClientOptions {
         access(&self.weed.environment(WRITER))
     }
 
@@ -86,14 +84,14 @@ fn versions_are_published_pulled_collected_and_checked() {
 
     let store = bench.open("a/b", "cache");
     let first = publish(&store, &tree);
-    let publishing_first = requests(store.read());
+    let publishing_first = requests(store.store());
     assert_eq!(first, expected, "an image does not depend on where it is");
     drop(store);
 
     fs::write(tree.join("big7"), noise(99, 900_000)).unwrap();
     let store = bench.open("a/b", "cache");
     let second = publish(&store, &tree);
-    let publishing_second = requests(store.read());
+    let publishing_second = requests(store.store());
     drop(store);
 
     let read = bench.read("a/b");
@@ -102,7 +100,7 @@ fn versions_are_published_pulled_collected_and_checked() {
     read.verify_image(&second).unwrap();
     let pulling = requests(&read) - before;
     read.verify_objects(&second).unwrap();
-    assert_eq!(tar(&read, &first), tar(local.read(), &expected));
+    assert_eq!(tar(&read, &first), tar(local.store(), &expected));
     println!("requests: {publishing_first} and {publishing_second} to publish, {pulling} to pull");
     assert!(publishing_first < 60, "{publishing_first}");
     assert!(publishing_second < 60, "{publishing_second}");
@@ -117,8 +115,8 @@ fn versions_are_published_pulled_collected_and_checked() {
         waste: 100,
     };
     thread::sleep(Duration::from_secs(1));
-    let collector = Collector::new(store.read(), policy, &no_locks);
-    let done = collector.run(store.place(), &mut |_| {}).unwrap();
+    let collector = Collector::new(store.store(), policy, &no_locks);
+    let done = collector.run(store.backend(), &mut |_| {}).unwrap();
     assert_eq!(done.plan.images.len(), 1, "{:?}", done.plan);
     assert!(
         done.removed
@@ -126,13 +124,13 @@ fn versions_are_published_pulled_collected_and_checked() {
             .any(|gone| gone.key.contains(&first.image.hex()))
     );
     store.renew_catalogue().unwrap();
-    let report = check(store.read(), store.place(), false, &no_locks, &|_| {}).unwrap();
+    let report = fsck(store.store(), store.backend(), false, &no_locks, &|_| {}).unwrap();
     assert!(report.is_clean(), "{report:?}");
     let read = bench.read("a/b");
     assert_eq!(read.images().unwrap().len(), 1);
     read.verify_image(&second).unwrap();
     // Nothing but the store's own objects is left: no lease, no taken lock.
-    assert!(store.place().survey("tmp/").unwrap().is_empty());
+    assert!(store.backend().list_all("tmp/").unwrap().is_empty());
 }
 
 fn tar(store: &Store, manifest: &Manifest) -> Vec<u8> {
@@ -167,7 +165,7 @@ fn one_of_several_wins_and_nothing_is_lost() {
                         let manifest = publish(&store, &tree);
                         let lock = store.lock("environments").unwrap();
                         let key = "env/dev/counter";
-                        let there = store.read().backend().get(key, 99).unwrap();
+                        let there = store.store().backend().get(key, 99).unwrap();
                         let mut there = there.unwrap_or_default();
                         there.push(b'x');
                         store.put(key, &there).unwrap();
@@ -214,7 +212,7 @@ fn what_is_wrong_is_said_in_one_line_without_secrets() {
         }
         access(&variables)
     };
-    let failed = |prefix: &str, access: &Access, kind: ErrorKind, hint: &str| {
+    let failed = |prefix: &str, access: &ClientOptions, kind: ErrorKind, hint: &str| {
         let opened = WritableStore::open(&place(prefix), access, &cache);
         let error = opened.err().unwrap_or_else(|| panic!("{hint}: no error"));
         let said = format!("{error} / {:?} / {error:?}", error.hint());
@@ -240,7 +238,7 @@ fn what_is_wrong_is_said_in_one_line_without_secrets() {
     failed("s", &no_address, ErrorKind::Invalid, "AWS_ENDPOINT_URL_S3");
     let reader = access(&bench.weed.environment(READER));
     failed("new", &reader, ErrorKind::ReadOnly, "PutObject");
-    let missing: Place = "s3://no-such-bucket/x".parse().unwrap();
+    let missing: StoreUrl = "s3://no-such-bucket/x".parse().unwrap();
     let error = missing
         .open(&bench.access())
         .map(Store::open)
@@ -264,7 +262,7 @@ fn a_writer_that_stood_still_notices_and_the_next_goes_on() {
     let tree = bench.tree("tree");
     let mut quick = bench.access();
     quick.lease = Duration::from_secs(3);
-    let open = |access: &Access, cache: &str| {
+    let open = |access: &ClientOptions, cache: &str| {
         let cache = bench.dir.path().join(cache);
         WritableStore::open(&place("p"), access, &cache).unwrap()
     };
@@ -280,13 +278,13 @@ fn a_writer_that_stood_still_notices_and_the_next_goes_on() {
     store.put("tmp/dead.json", note.as_bytes()).unwrap();
     store.put("locks/gate", note.as_bytes()).unwrap();
     let other = open(&quick, "two");
-    assert!(other.place().writers().unwrap().held.contains("packs/x"));
+    assert!(other.backend().writers().unwrap().held.contains("packs/x"));
     // The gate is dead after three seconds: holding waits for that, and not longer.
     assert!(other.hold_image(&manifest.image).unwrap());
-    let gate = other.place().gate().unwrap();
-    let writers = other.place().writers().unwrap();
+    let gate = other.backend().gate().unwrap();
+    let writers = other.backend().writers().unwrap();
     assert!(!writers.held.contains("packs/x"), "{writers:?}");
-    assert!(other.place().get("tmp/dead.json", 999).unwrap().is_none());
+    assert!(other.backend().get("tmp/dead.json", 999).unwrap().is_none());
     // The living one is still there: it renews.
     assert!(
         writers
@@ -296,10 +294,10 @@ fn a_writer_that_stood_still_notices_and_the_next_goes_on() {
     );
     drop(gate);
     // Somebody takes its lease away, as after a long sleep: it says so.
-    for object in other.place().survey("tmp/").unwrap() {
-        other.place().withdraw(&object.key).unwrap();
+    for object in other.backend().list_all("tmp/").unwrap() {
+        other.backend().withdraw(&object.key).unwrap();
     }
-    let error = store.place().confirm().unwrap_err();
+    let error = store.backend().check_lease().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert_eq!(
         store.put("pins/x", b"x").unwrap_err().kind(),
@@ -311,7 +309,7 @@ fn a_writer_that_stood_still_notices_and_the_next_goes_on() {
 fn places_keep_their_promises() {
     let bench = Bench::new();
     let store = bench.open("p", "cache");
-    let place = store.place();
+    let place = store.backend();
     assert!(place.put_new("pins/a", b"one").unwrap());
     assert!(!place.put_new("pins/a", b"two").unwrap());
     let (bytes, seen) = place.get_versioned("pins/a", 9).unwrap().unwrap();
@@ -326,25 +324,25 @@ fn places_keep_their_promises() {
     assert!(place.put("../a", b"").is_err());
     // In parts, and through quarantine.
     let long = noise(3, 40 << 20);
-    let mut draft = place.draft().unwrap();
+    let mut draft = place.create().unwrap();
     for piece in long.chunks(1 << 20) {
         draft.write(piece).unwrap();
     }
-    draft.place("packs/long").unwrap();
+    draft.finish("packs/long").unwrap();
     assert_eq!(
         place.get_range("packs/long", 17 << 20, 3 << 20).unwrap(),
         long[17 << 20..20 << 20]
     );
-    assert_eq!(place.survey("packs/").unwrap()[0].size, 40 << 20);
+    assert_eq!(place.list_all("packs/").unwrap()[0].size, 40 << 20);
     place.quarantine("packs/long").unwrap();
-    assert!(place.survey("packs/").unwrap().is_empty());
+    assert!(place.list_all("packs/").unwrap().is_empty());
     assert_eq!(
-        place.survey("quarantine/").unwrap()[0].key,
+        place.list_all("quarantine/").unwrap()[0].key,
         "quarantine/packs/long"
     );
     let now = place.now().unwrap();
     assert!(
-        place.survey("quarantine/").unwrap()[0]
+        place.list_all("quarantine/").unwrap()[0]
             .modified
             .abs_diff(now)
             < 3600
@@ -361,14 +359,14 @@ fn places_keep_their_promises() {
         }
     });
     assert_eq!(place.list("pins/").unwrap().unwrap().len(), 1100);
-    assert_eq!(place.survey("pins/").unwrap().len(), 1100);
+    assert_eq!(place.list_all("pins/").unwrap().len(), 1100);
     // Locks.
     let other = bench.open("p", "cache2");
     let held = place.try_lock("gc").unwrap().unwrap();
-    assert!(other.place().try_lock("gc").unwrap().is_none());
-    assert!(other.place().try_share("gc").unwrap().is_none());
+    assert!(other.backend().try_lock("gc").unwrap().is_none());
+    assert!(other.backend().try_share("gc").unwrap().is_none());
     drop(held);
-    let shared = other.place().try_share("gc").unwrap().unwrap();
+    let shared = other.backend().try_share("gc").unwrap().unwrap();
     assert!(place.try_share("gc").unwrap().is_some());
     assert!(place.try_lock("gc").unwrap().is_none());
     drop(shared);

@@ -12,8 +12,8 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
-use store::canon::{self, Entry};
-use store::{DirBackend, ErrorKind, Manifest, Published, Result, Sha256, Store, WritableStore};
+use store::canonical_tar::{self, Entry};
+use store::{ErrorKind, LocalReader, Manifest, Published, Result, Sha256, Store, WritableStore};
 
 /// No file of a test image is newer.
 pub(crate) const EPOCH: u64 = 1_700_000_000;
@@ -186,7 +186,7 @@ fn dress(path: &Path, node: &Node) {
 
 /// The entries of a tree, for comparing trees.
 pub(crate) fn entries(tree: &Path) -> Vec<Entry> {
-    canon::scan(tree, EPOCH)
+    canonical_tar::scan(tree, EPOCH)
         .unwrap()
         .into_iter()
         .map(|scanned| scanned.entry)
@@ -249,7 +249,7 @@ pub(crate) fn manifest(published: &Published) -> Manifest {
 pub(crate) fn tar_of(store: &WritableStore, manifest: &Manifest) -> Vec<u8> {
     let mut tar = Vec::new();
     store
-        .read()
+        .store()
         .image(manifest)
         .unwrap()
         .copy_tar(&mut tar)
@@ -330,7 +330,7 @@ impl Example {
     }
 
     pub(crate) fn read(&self) -> Store {
-        Store::open(Box::new(DirBackend::open(self.root()).unwrap())).unwrap()
+        Store::open(Box::new(LocalReader::open(self.root()).unwrap())).unwrap()
     }
 
     /// The only file of this extension in a folder of the store.
@@ -345,7 +345,7 @@ impl Example {
 /// What a release does before it signs: every byte of an image, and each object
 /// that it is in.
 pub(crate) fn check_everything(read: &Store, manifest: &Manifest) -> Result<()> {
-    Store::open(Box::new(DirBackend::open(read.backend().describe())?))?;
+    Store::open(Box::new(LocalReader::open(read.backend().describe())?))?;
     if read.manifest(&manifest.image)? != *manifest {
         return Err(store::Error::new(ErrorKind::Corrupt, "another manifest"));
     }

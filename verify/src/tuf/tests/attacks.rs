@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use store::key::{KeyPair, Signer};
+use store::keys::{KeyPair, Signer};
 
 use super::forge::{Forge, ROLES, STRAIGHT, key_json, noon, signature};
 use super::node::{Node, bent, both, kept};
@@ -234,7 +234,7 @@ fn a_key_of_small_order_signs_nothing() {
         node.refuses(&forge.files, ErrorKind::Signatures);
     }
     // The second encoding of a good signature: S + L.
-    let message = store::env::json::canonical(&file["signed"]).unwrap();
+    let message = store::json::canonical(&file["signed"]).unwrap();
     let good = signature(&forge.keys["timestamp"][0], &message);
     file["signatures"] = json!([{ "keyid": id, "sig": plus_order(&good) }]);
     forge.put("timestamp.json", file.to_string().into_bytes());

@@ -21,8 +21,8 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::backend::DirBackend;
-use store::key::KeyPair;
+use store::backend::LocalReader;
+use store::keys::KeyPair;
 
 use super::forge::{Files, Forge, STRAIGHT, days, key_json, noon, pin};
 use super::node::{bent, kept};
@@ -496,7 +496,7 @@ fn meet(directory: &Path) {
     let scratch = tempfile::tempdir().unwrap();
     let trust = scratch.path().join("trust");
     let root = fs::read(directory.join("root.json")).unwrap();
-    let serve = |folder: &str| DirBackend::open(directory.join(folder)).unwrap();
+    let serve = |folder: &str| LocalReader::open(directory.join(folder)).unwrap();
     let mut client = Client::init(&trust, &root, &"dev".parse().unwrap()).unwrap();
     client.refresh(&serve("before"), noon()).unwrap();
     drop(client);

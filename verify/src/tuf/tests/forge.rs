@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use store::backend::Backend;
 use store::digest::Sha256;
-use store::env::json::canonical;
-use store::key::{KeyPair, Signer};
+use store::json::canonical;
+use store::keys::{KeyPair, Signer};
 
 pub(super) const ROLES: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
 

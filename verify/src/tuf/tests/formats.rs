@@ -1,7 +1,7 @@
 //! HOSTILE.md, environment metadata: bytes, sizes and names (11 to 15).
 
 use serde_json::{Value, json};
-use store::key::KeyPair;
+use store::keys::KeyPair;
 
 use super::forge::{Forge, ROLES, STRAIGHT, noon, sign};
 use super::node::{bent, both, kept};

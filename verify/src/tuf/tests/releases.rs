@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 use store::chunk::ChunkRef;
 use store::digest::{Blake3, Sha256};
-use store::env::{Environment, Guard, RoleKeys, Shelf};
-use store::key::KeyPair;
+use store::tuf::{Environment, Guard, RoleKeys, MetadataStore};
+use store::keys::KeyPair;
 use store::manifest::{LayoutRef, Manifest, SCHEMA};
 use store::name::{EnvName, ImageName};
 
@@ -48,7 +48,7 @@ fn manifest(name: &str, content: &str) -> Manifest {
 #[derive(Default)]
 struct Memory(Mutex<BTreeMap<String, Vec<u8>>>);
 
-impl Shelf for Memory {
+impl MetadataStore for Memory {
     fn read(&self, key: &str, _: u64) -> store::Result<Option<Vec<u8>>> {
         Ok(self.0.lock().unwrap().get(key).cloned())
     }
@@ -69,7 +69,7 @@ impl Memory {
     }
 }
 
-/// What `store::env` writes, this node follows: through releases, renewals and
+/// What `store::tuf` writes, this node follows: through releases, renewals and
 /// years.
 #[test]
 fn round_trip() {

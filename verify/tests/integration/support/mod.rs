@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use store::env::{Environment, RoleKeys};
+use store::tuf::{Environment, RoleKeys};
 use store::manifest::{Health, Manifest, Run, SCHEMA, User};
 use store::{EnvName, Sha256, WritableStore};
 

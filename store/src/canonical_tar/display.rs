@@ -1,0 +1,27 @@
+//! How a path is shown to a person.
+
+/// A path as a person, or a JSON document, sees it: UTF-8 stays, and each control
+/// character, backslash or byte that is not UTF-8 becomes `\xNN`. Two paths never
+/// look the same.
+pub fn display(path: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    let mut shown = String::with_capacity(path.len());
+    let escape = |shown: &mut String, bytes: &[u8]| {
+        for byte in bytes {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "\\x{byte:02x}");
+        }
+    };
+    for piece in path.utf8_chunks() {
+        for char in piece.valid().chars() {
+            if char.is_control() || char == '\\' {
+                escape(&mut shown, char.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                shown.push(char);
+            }
+        }
+        escape(&mut shown, piece.invalid());
+    }
+    shown
+}

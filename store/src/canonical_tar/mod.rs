@@ -1,0 +1,70 @@
+//! The canonical tar: the one byte stream that a tree maps to.
+//!
+//! An image *is* the digest of its canonical tar, so the mapping has to be a
+//! function in both directions. From a tree: the order, the clock, the host and
+//! the tool must not matter. From bytes: two streams that unpack to the same tree
+//! must not both be accepted, or a signature would say less than it seems to.
+//!
+//! The second half is what makes this reader short. It does not try to list all
+//! the ways in which a header can be odd. It parses a header into an [`Entry`],
+//! encodes that entry again, and demands the very same bytes: whatever [`encode`]
+//! would not write is refused. The named checks before that exist to say *what*
+//! is wrong, and the rules about the tree as a whole (order, parents, hard links)
+//! live in one small state machine that the tar reader, the layout reader and the
+//! writer all pass through.
+//!
+//! The profile itself is on one page: [`crate::format::tar`].
+
+#[cfg(feature = "write")]
+mod changes;
+mod display;
+mod entry;
+mod error;
+mod header;
+mod parse;
+mod path;
+mod pax;
+mod reader;
+mod rules;
+#[cfg(feature = "write")]
+mod scan;
+#[cfg(feature = "write")]
+mod xattr;
+
+#[cfg(feature = "write")]
+pub use self::changes::{Change, ChangeExamples, Changes};
+pub use self::display::display;
+pub use self::entry::{Entry, Kind, is_host_xattr, order};
+pub use self::error::{Error, ErrorKind};
+pub use self::header::encode;
+#[cfg(feature = "write")]
+pub(crate) use self::header::is_xattr_name;
+pub use self::path::{MAX_DEPTH, MAX_PATH};
+pub use self::reader::{Content, Reader};
+#[cfg(feature = "write")]
+pub use self::scan::{FileStamp, Scanned, scan};
+
+pub(crate) use self::parse::HeaderReader;
+#[cfg(feature = "write")]
+pub(crate) use self::path::{check as check_path, check_target, parent};
+#[cfg(feature = "write")]
+pub(crate) use self::pax::split_record as split_pax_record;
+#[cfg(feature = "write")]
+pub(crate) use self::scan::{changed, scan_lenient};
+
+/// Bytes of a tar block.
+pub(crate) const BLOCK: usize = 512;
+
+/// The two zero blocks that end a canonical tar.
+pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+
+/// The most entries of one image, the root included.
+pub const MAX_ENTRIES: u64 = 1 << 20;
+
+/// How many zero bytes follow a content of `size` bytes.
+pub(crate) const fn padding(size: u64) -> usize {
+    (size.wrapping_neg() % BLOCK as u64) as usize
+}
+
+#[cfg(all(test, feature = "write"))]
+mod tests;

@@ -1,0 +1,239 @@
+//! Which runs become a frame, and what each frame is compressed against.
+
+use std::collections::{HashMap, HashSet};
+use std::mem;
+
+use super::similar::File;
+use crate::chunk::ChunkRef;
+use crate::delta::Run;
+use crate::delta::{FRESH_MAX, PRIOR_MAX};
+use crate::digest::Blake3;
+use crate::pack::FRAME_CHUNKS;
+
+/// A frame is finished once it makes this many bytes.
+const FRESH: u64 = FRESH_MAX as u64;
+
+/// A relative up to this size is taken whole.
+const WHOLE: u64 = 2 << 20;
+
+/// What is taken of a larger one on both sides of where the content should be.
+const MARGIN: u64 = 512 << 10;
+
+/// A long run is cut into pieces of about this size.
+const PIECE: u64 = 2 << 20;
+
+/// A frame that is to be compressed.
+#[derive(Default)]
+pub(super) struct Job {
+    pub(super) prior: Vec<(Run, Vec<ChunkRef>)>,
+    pub(super) fresh: Vec<(Run, Vec<ChunkRef>)>,
+    prior_size: u64,
+    fresh_size: u64,
+    fresh_chunks: usize,
+    known: HashSet<Blake3>,
+}
+
+/// Collects runs until they are a frame.
+pub(super) struct Planner {
+    /// Chunks that FROM has, or an earlier frame makes.
+    had: HashSet<Blake3>,
+    open: Job,
+}
+
+impl Planner {
+    pub(super) fn new(had: HashSet<Blake3>) -> Self {
+        Self {
+            had,
+            open: Job::default(),
+        }
+    }
+
+    /// Whether FROM lacks any of these chunks and no frame makes it yet.
+    pub(super) fn lacks(&self, chunks: &[ChunkRef]) -> bool {
+        chunks
+            .iter()
+            .any(|chunk| !self.had.contains(chunk.digest()))
+    }
+
+    /// Takes in what FROM lacks of an entry of TO, and hands out finished frames.
+    pub(super) fn entry(
+        &mut self,
+        entry: u32,
+        chunks: &[ChunkRef],
+        relative: Option<&File>,
+    ) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        let related = relative.map(|file| Related::new(file, chunks));
+        let mut at = 0;
+        while at < chunks.len() {
+            if self.had.contains(chunks[at].digest()) {
+                at += 1;
+                continue;
+            }
+            let (start, mut size) = (at, 0);
+            while at < chunks.len() && size < PIECE && self.had.insert(*chunks[at].digest()) {
+                size += u64::from(chunks[at].len());
+                at += 1;
+            }
+            let prior = related.as_ref().map(|related| related.near(start, at));
+            let fits = self.open.fits(size, at - start, prior.as_ref());
+            if !fits {
+                jobs.push(mem::take(&mut self.open));
+            }
+            self.open
+                .add(entry, start, &chunks[start..at], prior.as_ref());
+        }
+        jobs
+    }
+
+    /// What is collected.
+    pub(super) fn finish(&mut self) -> Option<Job> {
+        let job = mem::take(&mut self.open);
+        (!job.fresh.is_empty()).then_some(job)
+    }
+}
+
+/// A stretch of a relative.
+struct Stretch<'a> {
+    file: &'a File,
+    first: usize,
+    end: usize,
+    size: u64,
+}
+
+impl Job {
+    fn fits(&self, size: u64, chunks: usize, prior: Option<&Stretch<'_>>) -> bool {
+        let prior = prior.map_or(0, |prior| prior.size);
+        self.fresh.is_empty()
+            || (self.fresh_size + size <= FRESH
+                && self.prior_size + prior <= PRIOR_MAX as u64
+                && self.fresh_chunks + chunks <= FRAME_CHUNKS
+                && self.prior.len() < FRAME_CHUNKS / 2)
+    }
+
+    fn add(&mut self, entry: u32, first: usize, chunks: &[ChunkRef], prior: Option<&Stretch<'_>>) {
+        if let Some(Stretch {
+            file, first, end, ..
+        }) = prior
+        {
+            let (first, end) = (*first, *end);
+            // A relative of several runs or files is needed once.
+            let mut at = first;
+            while at < end {
+                let start = at;
+                while at < end && self.known.insert(*file.chunks[at].digest()) {
+                    self.prior_size += u64::from(file.chunks[at].len());
+                    at += 1;
+                }
+                if at > start {
+                    let run = run(file.entry, start, at);
+                    self.prior.push((run, file.chunks[start..at].to_vec()));
+                }
+                at += 1;
+            }
+        }
+        self.fresh_size += chunks.iter().map(|c| u64::from(c.len())).sum::<u64>();
+        self.fresh_chunks += chunks.len();
+        let run = run(entry, first, first + chunks.len());
+        self.fresh.push((run, chunks.to_vec()));
+    }
+}
+
+fn run(entry: u32, first: usize, end: usize) -> Run {
+    Run {
+        entry,
+        first: first as u32,
+        count: (end - first) as u32,
+    }
+}
+
+/// A file and its relative, with the chunks that they have in common.
+struct Related<'a> {
+    file: &'a File,
+    /// For each chunk of the file, which chunk of the relative it is.
+    common: Vec<Option<usize>>,
+    /// Where each chunk of the file begins, and where the last one ends.
+    starts: Vec<u64>,
+}
+
+impl<'a> Related<'a> {
+    fn new(file: &'a File, chunks: &[ChunkRef]) -> Self {
+        let places: HashMap<&Blake3, usize> = file
+            .chunks
+            .iter()
+            .enumerate()
+            .map(|(number, chunk)| (chunk.digest(), number))
+            .collect();
+        let common = chunks
+            .iter()
+            .map(|chunk| places.get(chunk.digest()).copied());
+        let mut starts = vec![0];
+        for chunk in chunks {
+            starts.push(starts[starts.len() - 1] + u64::from(chunk.len()));
+        }
+        Self {
+            file,
+            common: common.collect(),
+            starts,
+        }
+    }
+
+    /// The stretch of the relative that chunks `start..end` most likely come from:
+    /// all of a small one; of a large one what lies between the nearest common
+    /// chunks, or where the same share of the file is.
+    fn near(&self, start: usize, end: usize) -> Stretch<'a> {
+        let chunks = &self.file.chunks;
+        if self.file.size <= WHOLE {
+            return Stretch {
+                file: self.file,
+                first: 0,
+                end: chunks.len(),
+                size: self.file.size,
+            };
+        }
+        let before = self.common[..start].iter().rev().find_map(|c| *c);
+        let after = self.common[end..].iter().find_map(|c| *c);
+        let offset =
+            |chunk: usize| -> u64 { chunks[..chunk].iter().map(|c| u64::from(c.len())).sum() };
+        let (from, to) = (self.starts[start], self.starts[end]);
+        let whole = self.starts[self.starts.len() - 1].max(1);
+        let scale =
+            |at: u64| (u128::from(at) * u128::from(self.file.size) / u128::from(whole)) as u64;
+        let (low, high) = match (before, after) {
+            (Some(before), Some(after)) if before < after => (
+                offset(before),
+                offset(after) + u64::from(chunks[after].len()),
+            ),
+            (Some(before), _) => (offset(before), offset(before) + (to - from) + MARGIN),
+            (None, Some(after)) => {
+                let end = offset(after) + u64::from(chunks[after].len());
+                (end.saturating_sub(to - from + MARGIN), end)
+            }
+            (None, None) => (scale(from).saturating_sub(MARGIN), scale(to) + MARGIN),
+        };
+        // A gap much longer than what is looked for: its middle, by share.
+        let most = 2 * (to - from) + 4 * MARGIN;
+        let (low, high) = if high - low > most {
+            let middle = scale(u64::midpoint(from, to)).clamp(low + most / 2, high - most / 2);
+            (middle - most / 2, middle + most / 2)
+        } else {
+            (low, high)
+        };
+        let (mut first, mut end, mut at, mut size) = (chunks.len(), chunks.len(), 0, 0);
+        for (number, chunk) in chunks.iter().enumerate() {
+            let next = at + u64::from(chunk.len());
+            if next > low && at < high {
+                first = first.min(number);
+                end = number + 1;
+                size += u64::from(chunk.len());
+            }
+            at = next;
+        }
+        Stretch {
+            file: self.file,
+            first,
+            end: end.max(first),
+            size,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Everything but packs: manifests, environments, pins, hints, logs, inputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::Digest as _;
+
+use super::super::roots::{environments, released};
+use super::super::{deltas, pins};
+use super::report::{AffectedImage, Damage, Meter, Report};
+use crate::attest;
+use crate::backend::{ListableBackend, ObjectMeta};
+use crate::build_log::{self, BuildLog};
+use crate::digest::{ImageId, Sha256};
+use crate::dsse;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hint::{self, Hint};
+use crate::manifest::{self, LayoutRef, Manifest};
+use crate::name::ImageName;
+use crate::parallel;
+use crate::store::{IMAGES, INPUTS, Store};
+
+/// Bytes that are hashed at once.
+const PIECE: u64 = 1 << 20;
+
+/// The longest lock that is read.
+const MAX_LOCK: u64 = 64 << 20;
+
+/// An image to be checked.
+pub(super) struct CheckedImage {
+    pub(super) name: ImageName,
+    pub(super) size: u64,
+    pub(super) released: Vec<String>,
+    /// The keys of its manifests, with the layout that each names.
+    pub(super) manifests: Vec<(LayoutRef, String)>,
+    locks: BTreeSet<(Sha256, Sha256)>,
+}
+
+/// Reads manifests and environments. Those that are damaged are reported.
+pub(super) fn subjects(
+    store: &Store,
+    backend: &dyn ListableBackend,
+    report: &mut Report,
+) -> Result<BTreeMap<ImageId, CheckedImage>> {
+    let mut subjects = BTreeMap::new();
+    for object in backend.list_all(IMAGES)? {
+        let hex = object.key[IMAGES.len()..].strip_suffix(".json");
+        let Some(Ok(image)) = hex.map(ImageId::from_hex) else {
+            continue;
+        };
+        match store.manifest(&image) {
+            Ok(manifest) => add(&mut subjects, &manifest, object.key),
+            // Removed since it was listed.
+            Err(error) if error.kind() == ErrorKind::Missing => {}
+            Err(error) => {
+                let why = error.to_string();
+                report.affected.push(AffectedImage {
+                    image,
+                    name: None,
+                    released: Vec::new(),
+                    why: "its manifest is damaged".into(),
+                    entries: Vec::new(),
+                    more: 0,
+                    whole: false,
+                });
+                damaged(report, object.key, why);
+            }
+        }
+    }
+    for env in environments(backend)? {
+        report.environments += 1;
+        let releases = match released(store, &env) {
+            Ok(releases) => releases,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let why = cause.unwrap_or_else(|| error.to_string());
+                damaged(report, format!("env/{env}"), why);
+                continue;
+            }
+        };
+        for release in releases {
+            let name = format!("{env}/{} {}", release.name, release.seq);
+            let key = release.target_path;
+            let json = backend.get(&key, manifest::MAX_BYTES);
+            let signed = |json: &[u8]| key.contains(&Sha256::of(json).hex());
+            let manifest = match &json {
+                Ok(Some(json)) if signed(json) => Manifest::from_json(json).ok(),
+                _ => None,
+            };
+            let ours = manifest.filter(|manifest| manifest.image == release.image);
+            if let Some(manifest) = ours {
+                add(&mut subjects, &manifest, key);
+            } else {
+                let why = match json {
+                    Ok(None) => format!("it is missing, and {name} is released"),
+                    _ => format!("it is not what was signed as {name}"),
+                };
+                damaged(report, key, why);
+            }
+            if let Some(subject) = subjects.get_mut(&release.image) {
+                subject.released.push(name);
+            }
+        }
+    }
+    for hurt in &mut report.affected {
+        if let Some(subject) = subjects.get(&hurt.image) {
+            hurt.name = Some(subject.name.clone());
+            hurt.released.clone_from(&subject.released);
+        }
+    }
+    Ok(subjects)
+}
+
+fn add(subjects: &mut BTreeMap<ImageId, CheckedImage>, manifest: &Manifest, key: String) {
+    let subject = subjects
+        .entry(manifest.image)
+        .or_insert_with(|| CheckedImage {
+            name: manifest.name.clone(),
+            size: manifest.size,
+            released: Vec::new(),
+            manifests: Vec::new(),
+            locks: BTreeSet::new(),
+        });
+    subject.manifests.push((manifest.layout.clone(), key));
+    subject.locks.insert((manifest.recipe, manifest.lock));
+}
+
+fn damaged(report: &mut Report, key: String, why: String) {
+    report.damage.push(Damage { key, why });
+}
+
+/// Reads pins, hints, logs, attestations and deltas: no image depends on them.
+pub(super) fn beside(
+    backend: &dyn ListableBackend,
+    quick: bool,
+    report: &mut Report,
+) -> Result<()> {
+    if let Err(error) = pins::pins(backend) {
+        if error.kind() != ErrorKind::Corrupt {
+            return Err(error);
+        }
+        damaged(
+            report,
+            pins::FOLDER.trim_end_matches('/').into(),
+            error.to_string(),
+        );
+    }
+    for object in backend.list_all("hints/")? {
+        let parse = |json: Vec<u8>| Hint::from_json(&json).map(drop);
+        read(backend, object, hint::MAX_BYTES, parse, report)?;
+    }
+    for object in backend.list_all("logs/")? {
+        let parse = |bytes: Vec<u8>| BuildLog::decode(&bytes).map(drop);
+        read(backend, object, build_log::MAX_BYTES, parse, report)?;
+    }
+    for object in backend.list_all(attest::FOLDER)? {
+        let key = object.key.clone();
+        let named = |bytes: Vec<u8>| {
+            let digest = Sha256::of(&bytes).hex();
+            if key.ends_with(&format!("/{digest}.json")) {
+                return Ok(());
+            }
+            Err(Error::corrupt(&key, "its digest is not its name"))
+        };
+        read(backend, object, dsse::MAX_BYTES, named, report)?;
+    }
+    for delta in deltas::list(backend)? {
+        if let Some(why) = deltas::check(backend, &delta.object, quick) {
+            damaged(report, delta.object.key, why);
+        }
+    }
+    Ok(())
+}
+
+fn read(
+    backend: &dyn ListableBackend,
+    object: ObjectMeta,
+    limit: u64,
+    parse: impl Fn(Vec<u8>) -> Result<()>,
+    report: &mut Report,
+) -> Result<()> {
+    let parsed = match backend.get(&object.key, limit) {
+        Ok(Some(bytes)) => parse(bytes),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match parsed {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            damaged(report, object.key, error.to_string());
+            Ok(())
+        }
+        parsed => parsed,
+    }
+}
+
+/// Hashes all inputs. Returns those that are damaged.
+pub(super) fn inputs(
+    backend: &dyn ListableBackend,
+    inputs: &[ObjectMeta],
+    quick: bool,
+    meter: &Meter<'_>,
+    report: &mut Report,
+) -> BTreeSet<Sha256> {
+    let named: Vec<(Sha256, &ObjectMeta)> = inputs
+        .iter()
+        .filter_map(|object| Some((Sha256::from_hex(&object.key[INPUTS.len()..]).ok()?, object)))
+        .collect();
+    report.inputs.count = named.len() as u64;
+    report.inputs.bytes = named.iter().map(|(_, object)| object.size).sum();
+    let mut bad = BTreeSet::new();
+    if quick {
+        return bad;
+    }
+    let found = parallel::each(
+        &named,
+        backend.is_remote(),
+        |(_, object)| -> Result<Sha256> {
+            let (mut hasher, mut offset) = (sha2::Sha256::new(), 0);
+            while offset < object.size {
+                let len = (object.size - offset).min(PIECE);
+                hasher.update(backend.get_range(&object.key, offset, len)?);
+                offset += len;
+                meter.add(len);
+            }
+            Ok(Sha256::finish(hasher))
+        },
+    );
+    for ((digest, object), found) in named.into_iter().zip(found) {
+        let why = match found {
+            Ok(found) if found == digest => continue,
+            Ok(found) => format!("its digest is {found}"),
+            Err(error) => error.to_string(),
+        };
+        damaged(report, object.key.clone(), why);
+        bad.insert(digest);
+    }
+    bad
+}
+
+/// Says which images could not be built again.
+pub(super) fn builds(
+    store: &Store,
+    subjects: &BTreeMap<ImageId, CheckedImage>,
+    inputs: &[ObjectMeta],
+    bad: &BTreeSet<Sha256>,
+    locks: super::LockReader<'_>,
+    report: &mut Report,
+) {
+    let here: BTreeSet<Sha256> = inputs
+        .iter()
+        .filter_map(|object| Sha256::from_hex(&object.key[INPUTS.len()..]).ok())
+        .collect();
+    for (image, subject) in subjects {
+        let mut needed = BTreeSet::new();
+        for (recipe, lock) in &subject.locks {
+            needed.extend([*recipe, *lock]);
+            if let Ok(Some(text)) = store.input(lock, MAX_LOCK) {
+                needed.extend(locks(&text).unwrap_or_default());
+            }
+        }
+        let missing = needed.iter().filter(|input| !here.contains(input)).count();
+        if missing > 0 {
+            report.unbuildable.push((*image, missing as u64));
+        }
+        let damaged: Vec<_> = needed.intersection(bad).collect();
+        if let Some(first) = damaged.first() {
+            report.affected.push(AffectedImage {
+                image: *image,
+                name: Some(subject.name.clone()),
+                released: subject.released.clone(),
+                why: format!(
+                    "{} inputs of its build are damaged, the first is {first}",
+                    damaged.len()
+                ),
+                entries: Vec::new(),
+                more: 0,
+                whole: true,
+            });
+        }
+    }
+}

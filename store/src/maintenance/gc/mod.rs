@@ -1,0 +1,69 @@
+//! Garbage collection: removes what nothing references, and repacks fragmented packs.
+//!
+//! ```text
+//! roots --mark--> plan --gate--> remove --> repack --gate--> remove the old packs
+//! ```
+//!
+//! A plan alone changes nothing and needs no permission to write.
+
+mod collector;
+mod hints;
+mod mark;
+mod plan;
+mod repack;
+mod report;
+mod sweep;
+
+use crate::backend::{ListableBackend, WritableBackend};
+use crate::error::{Error, ErrorKind, Result};
+
+pub(super) use self::collector::young;
+pub use self::collector::{Collector, LockReader, Policy};
+use self::mark::Marking;
+pub use self::report::{Collected, Fragmented, KeptImage, Plan, Removed, Stage, Unreferenced};
+
+/// The lock that collectors take alone and checks share.
+pub(super) const LOCK: &str = "gc";
+
+impl Collector<'_> {
+    /// What would be done. Reads only; beside writers it is an estimate.
+    pub fn plan(
+        &self,
+        backend: &dyn ListableBackend,
+        watch: &mut dyn FnMut(Stage),
+    ) -> Result<Plan> {
+        Ok(Marking::read(self, backend, watch)?.plan(self).0)
+    }
+
+    /// Removes what nobody needs, and rewrites packs. [`ErrorKind::Busy`] while
+    /// another collector or a check is at work.
+    pub fn run(
+        &self,
+        backend: &dyn WritableBackend,
+        watch: &mut dyn FnMut(Stage),
+    ) -> Result<Collected> {
+        let _alone = backend.try_lock(LOCK)?.ok_or_else(|| busy(backend))?;
+        let mut marking = Marking::read(self, backend, watch)?;
+        let (plan, doomed) = marking.plan(self);
+        let mut collected = Collected {
+            plan,
+            ..Collected::default()
+        };
+        hints::follow(&marking, backend)?;
+        watch(Stage::Remove);
+        sweep::sweep(self, &mut marking, &doomed, backend, &mut collected)?;
+        repack::repack(self, &mut marking, backend, watch, &mut collected)?;
+        // Once more: a publication may have ended with a hint from before.
+        hints::follow(&marking, backend)?;
+        backend.remove_leftovers(self.policy.grace)?;
+        Ok(collected)
+    }
+}
+
+pub(super) fn busy(backend: &dyn ListableBackend) -> Error {
+    let text = format!(
+        "the store {} is being cleaned up or checked by another process",
+        backend.describe()
+    );
+    Error::new(ErrorKind::Busy, text)
+}

@@ -1,0 +1,113 @@
+//! Environments: which images are released where, and who says so.
+//!
+//! An environment (dev, staging, prod) is a repository of The Update Framework
+//! (TUF 1.0) inside a store, and a release is one of its targets. Nothing here
+//! is a dialect: python-tuf's `ngclient`, pointed at the two folders of
+//! [`paths`], follows an environment and downloads its releases. Ours are only
+//! the fields that TUF leaves to its users: [`ReleaseCustom`] in each target, and the
+//! environment's own name ([`ENVIRONMENT_FIELD`]) in root and targets.
+//!
+//! Four roles sign four kinds of file, each saying which version of the next is
+//! current, and for how long:
+//!
+//! | file | says | signed by | lasts |
+//! |---|---|---|---|
+//! | root | which keys count for the four roles | root, kept offline | 365 days |
+//! | targets | which releases there are | the people who release | 90 days |
+//! | snapshot | which targets file is current | a key that is online | 14 days |
+//! | timestamp | which snapshot is current | the same | 7 days |
+//!
+//! Reading side and writing side share the format and little else. A node uses
+//! [`json`](crate::json), [`paths`] and [`ReleaseCustom`] from here and brings its own verification
+//! (`verify::tuf`). The writing side (feature `write`) is [`Environment`]: it
+//! makes an environment, releases images into it, and renews signatures before
+//! they run out. It never reads a clock; the time is an argument.
+//!
+//! # Order of writing
+//! A client enters through `timestamp.json`, the only file that ever changes;
+//! all else is written beside what is there, under new names. So a release
+//! writes the manifest, then targets, snapshot, timestamp, each durable before
+//! the next. Killed anywhere before the last rename, the old release stands as
+//! it stood, and the files of the unfinished one are referenced by nothing: the
+//! next attempt counts from what `timestamp.json` leads to and overwrites them.
+//!
+//! `timestamp.json` itself is replaced only while it is the one that the change was
+//! made for. On a directory the lock alone would do; in a bucket, where a lock ends by
+//! time, it is what makes one of two writers win and the other hear of it.
+
+// The order of the flow: a file uses only what stands after it.
+
+#[cfg(feature = "write")]
+mod releases;
+
+#[cfg(feature = "write")]
+mod publish;
+
+#[cfg(feature = "write")]
+mod review;
+
+#[cfg(feature = "write")]
+mod draft;
+
+#[cfg(feature = "write")]
+mod proposal;
+
+#[cfg(feature = "write")]
+mod environment;
+
+#[cfg(feature = "write")]
+mod compare_and_swap;
+
+#[cfg(feature = "write")]
+mod log;
+
+#[cfg(feature = "write")]
+mod metadata;
+
+#[cfg(feature = "write")]
+mod policy;
+
+#[cfg(feature = "write")]
+mod lifetimes;
+
+#[cfg(feature = "write")]
+mod metadata_store;
+
+#[cfg(feature = "write")]
+mod roles;
+
+#[cfg(feature = "write")]
+mod error;
+
+pub mod paths;
+
+mod release;
+
+#[cfg(all(test, feature = "write"))]
+mod tests;
+
+#[cfg(feature = "write")]
+pub use self::draft::{ReleaseOrigin, RootChange, RootDraft};
+#[cfg(feature = "write")]
+pub use self::environment::Environment;
+#[cfg(feature = "write")]
+pub use self::error::{Error, ErrorKind, Result};
+#[cfg(feature = "write")]
+pub use self::lifetimes::Lifetimes;
+#[cfg(feature = "write")]
+pub use self::log::{Action, LogEntry, PromotedFrom};
+#[cfg(feature = "write")]
+pub use self::metadata_store::{Guard, MetadataStore};
+#[cfg(feature = "write")]
+pub use self::policy::{Claim, Facts, Policy, Quorum, Violation};
+#[cfg(feature = "write")]
+pub use self::proposal::{Proposal, RequiredSignatures};
+#[cfg(feature = "write")]
+pub use self::release::Release;
+pub use self::release::{ENVIRONMENT_FIELD, ReleaseCustom, Verdict};
+#[cfg(feature = "write")]
+pub use self::releases::Renewed;
+#[cfg(feature = "write")]
+pub use self::review::Review;
+#[cfg(feature = "write")]
+pub use self::roles::{KeyGroup, KeySet, RoleKeys, Signers};

@@ -1,0 +1,420 @@
+//! What an image must show before it is released in an environment.
+//!
+//! The policy is signed with the environment's root, so whoever can sign releases
+//! cannot also decide what they need. It is plain data; [`Policy::unmet`] compares it
+//! with what is known of an image and names each point that is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, ErrorKind, Result};
+use crate::keys::PublicKey;
+use crate::name::EnvName;
+
+/// The version of the format.
+const SCHEMA: u32 = 1;
+
+/// The policy of an environment: what a release into it needs. Absent fields need
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Policy {
+    /// The version of the form, 1.
+    #[serde(default = "schema")]
+    schema: u32,
+    /// The keys of people and machines, by the names that the other fields use:
+    /// ed25519 public keys in hexadecimal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, String>,
+    /// The keys of which some must have signed SLSA build provenance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<Quorum>,
+    /// Who says that its tests passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tested: Option<Quorum>,
+    /// Who got the same bytes in a build of their own: other keys than those that
+    /// say that they built it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuilt: Option<Quorum>,
+    /// The keys of which some must have approved it for this environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Quorum>,
+    /// The most days since the image's epoch, which is the time of its lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_days: Option<u32>,
+    /// The Debian suites that are allowed; all when empty.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub suites: BTreeSet<String>,
+    /// Paths that must not be setuid or setgid files; `*` stands for all of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub forbidden_setuid: BTreeSet<String>,
+    /// The environments of which one must have released it before; none when empty.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub from: BTreeSet<EnvName>,
+}
+
+/// A number of keys out of a set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Quorum {
+    /// How many different keys it takes.
+    #[serde(default = "one")]
+    pub count: u32,
+    /// The names of the keys that count, from [`Policy::keys`]; all of those when empty.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub keys: BTreeSet<String>,
+}
+
+fn schema() -> u32 {
+    SCHEMA
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// A claim about an image that a key can sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claim {
+    /// Built it.
+    Built,
+    /// Saw its tests pass.
+    Tested,
+    /// Got the same bytes.
+    Rebuilt,
+    /// Approves of it.
+    Approved,
+}
+
+/// The facts that a policy is checked against.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The claims and the keys that signed them, verified, for this environment.
+    pub words: Vec<(Claim, PublicKey)>,
+    /// Days since the image's epoch.
+    pub age_days: u64,
+    /// Its Debian suite.
+    pub suite: String,
+    /// Paths of its setuid and setgid files.
+    pub setuid: Vec<String>,
+    /// The environments that have it released and not revoked.
+    pub released: BTreeSet<EnvName>,
+}
+
+/// A rule of a policy that an image does not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// Too few words of a kind.
+    Words {
+        /// Which kind.
+        word: Claim,
+        /// How many it takes.
+        needed: u32,
+        /// The names of those who gave it.
+        given: Vec<String>,
+        /// The names of those who could.
+        missing: Vec<String>,
+    },
+    /// It is too old.
+    Age {
+        /// Its age in days.
+        days: u64,
+        /// The most.
+        most: u32,
+    },
+    /// Its suite is not one that is allowed.
+    Suite {
+        /// Its suite.
+        suite: String,
+        /// Those that are.
+        allowed: Vec<String>,
+    },
+    /// It has setuid files that it must not have.
+    Setuid(Vec<String>),
+    /// None of these environments has it.
+    From(Vec<EnvName>),
+}
+
+impl Policy {
+    /// Refuses a policy that nothing could ever meet, or whose names mean nothing.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |why: String| {
+            Error::new(
+                ErrorKind::Range,
+                format!("the policy cannot be used: {why}"),
+            )
+        };
+        if self.schema != SCHEMA {
+            return Err(wrong(format!("its schema is {}", self.schema)));
+        }
+        let mut seen = BTreeMap::new();
+        for (name, hex) in &self.keys {
+            let key: PublicKey = hex
+                .parse()
+                .map_err(|e| wrong(format!("the key of {name} is none: {e}")))?;
+            if let Some(other) = seen.insert(key.id(), name) {
+                return Err(wrong(format!("{other} and {name} have the same key")));
+            }
+        }
+        for (point, votes) in self.points() {
+            let point = point.point();
+            if let Some(name) = votes
+                .keys
+                .iter()
+                .find(|name| !self.keys.contains_key(*name))
+            {
+                return Err(wrong(format!(
+                    "`{point}` names {name}, whose key it does not have"
+                )));
+            }
+            let most = self.voters(votes).count() as u64;
+            if votes.count == 0 || u64::from(votes.count) > most {
+                let count = votes.count;
+                return Err(wrong(format!("`{point}` asks for {count} of {most} keys")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The points that ask for words.
+    pub fn points(&self) -> impl Iterator<Item = (Claim, &Quorum)> {
+        [
+            (Claim::Built, &self.built),
+            (Claim::Tested, &self.tested),
+            (Claim::Rebuilt, &self.rebuilt),
+            (Claim::Approved, &self.approvals),
+        ]
+        .into_iter()
+        .filter_map(|(word, votes)| Some((word, votes.as_ref()?)))
+    }
+
+    fn voters<'p>(&'p self, votes: &'p Quorum) -> impl Iterator<Item = (&'p String, &'p String)> {
+        let counts = |name: &String| votes.keys.is_empty() || votes.keys.contains(name);
+        self.keys.iter().filter(move |(name, _)| counts(name))
+    }
+
+    /// What an image with these facts does not meet.
+    pub fn violations(&self, facts: &Facts) -> Vec<Violation> {
+        let mut unmet = Vec::new();
+        let gave = |word: Claim, hex: &String| {
+            let by = |(kind, key): &(Claim, PublicKey)| *kind == word && key.hex() == *hex;
+            facts.words.iter().any(by)
+        };
+        for (word, votes) in self.points() {
+            // Who built it cannot also be the other one who did.
+            let counts = |hex: &String| word != Claim::Rebuilt || !gave(Claim::Built, hex);
+            let voters = self.voters(votes).filter(|(_, hex)| counts(hex));
+            let (given, missing): (Vec<_>, Vec<_>) = voters.partition(|(_, hex)| gave(word, hex));
+            if (given.len() as u64) < u64::from(votes.count) {
+                let names = |list: Vec<(&String, &String)>| {
+                    list.into_iter().map(|(name, _)| name.clone()).collect()
+                };
+                unmet.push(Violation::Words {
+                    word,
+                    needed: votes.count,
+                    given: names(given),
+                    missing: names(missing),
+                });
+            }
+        }
+        if let Some(most) = self.max_age_days
+            && facts.age_days > u64::from(most)
+        {
+            let days = facts.age_days;
+            unmet.push(Violation::Age { days, most });
+        }
+        if !self.suites.is_empty() && !self.suites.contains(&facts.suite) {
+            unmet.push(Violation::Suite {
+                suite: facts.suite.clone(),
+                allowed: self.suites.iter().cloned().collect(),
+            });
+        }
+        let forbidden = |path: &&String| {
+            self.forbidden_setuid.contains("*")
+                || self
+                    .forbidden_setuid
+                    .iter()
+                    .any(|listed| listed.trim_start_matches('/') == path.trim_start_matches('/'))
+        };
+        let setuid: Vec<_> = facts.setuid.iter().filter(forbidden).cloned().collect();
+        if !setuid.is_empty() {
+            unmet.push(Violation::Setuid(setuid));
+        }
+        if !self.from.is_empty() && self.from.is_disjoint(&facts.released) {
+            unmet.push(Violation::From(self.from.iter().cloned().collect()));
+        }
+        unmet
+    }
+
+    /// The policy in sentences, one a point.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (word, votes) in self.points() {
+            let names: Vec<_> = self.voters(votes).map(|(name, _)| &**name).collect();
+            let names = names.join(", ");
+            lines.push(format!(
+                "{} by at least {} of {names}",
+                word.point(),
+                votes.count
+            ));
+        }
+        lines.extend(
+            self.max_age_days
+                .map(|days| format!("at most {days} days old")),
+        );
+        let list = |what: &str, names: Vec<String>| {
+            (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+        };
+        lines.extend(list("suite", self.suites.iter().cloned().collect()));
+        let setuid = self.forbidden_setuid.iter().cloned().collect();
+        lines.extend(list("no setuid or setgid file", setuid));
+        let from = self.from.iter().map(ToString::to_string).collect();
+        lines.extend(list("released before in", from));
+        for (name, key) in &self.keys {
+            lines.push(format!("{name} is the key {key}"));
+        }
+        lines
+    }
+}
+
+impl Claim {
+    /// What a policy calls it.
+    pub fn point(self) -> &'static str {
+        match self {
+            Self::Built => "built",
+            Self::Tested => "tested",
+            Self::Rebuilt => "rebuilt",
+            Self::Approved => "approvals",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyPair, Signer};
+
+    fn keys() -> ([PublicKey; 3], Policy) {
+        let keys = [(); 3].map(|()| KeyPair::generate().unwrap().public());
+        let names = ["ci", "ann", "bob"].map(String::from);
+        let policy = Policy {
+            schema: SCHEMA,
+            keys: names.into_iter().zip(keys.map(|key| key.hex())).collect(),
+            ..Policy::default()
+        };
+        (keys, policy)
+    }
+
+    fn votes(count: u32, keys: &[&str]) -> Quorum {
+        let keys = keys.iter().map(|name| (*name).to_owned()).collect();
+        Quorum { count, keys }
+    }
+
+    #[test]
+    fn each_key_counts_once_and_a_builder_is_no_other_builder() {
+        let ([ci, ann, bob], mut policy) = keys();
+        policy.built = Some(votes(1, &["ci"]));
+        policy.rebuilt = Some(votes(1, &[]));
+        policy.approvals = Some(votes(2, &["ann", "bob"]));
+        policy.check().unwrap();
+        let mut facts = Facts {
+            words: vec![
+                (Claim::Built, ci),
+                (Claim::Rebuilt, ci),
+                (Claim::Approved, ann),
+                (Claim::Approved, ann),
+                (Claim::Approved, ci),
+            ],
+            ..Facts::default()
+        };
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let expected = [
+            Violation::Words {
+                word: Claim::Rebuilt,
+                needed: 1,
+                given: vec![],
+                missing: list(&["ann", "bob"]),
+            },
+            Violation::Words {
+                word: Claim::Approved,
+                needed: 2,
+                given: list(&["ann"]),
+                missing: list(&["bob"]),
+            },
+        ];
+        assert_eq!(policy.violations(&facts), expected);
+        facts
+            .words
+            .extend([(Claim::Approved, bob), (Claim::Rebuilt, ann)]);
+        assert_eq!(policy.violations(&facts), []);
+    }
+
+    #[test]
+    fn age_suite_setuid_and_the_environment_before() {
+        let policy = Policy {
+            max_age_days: Some(30),
+            suites: ["bookworm".to_owned()].into(),
+            forbidden_setuid: ["/usr/bin/su".to_owned()].into(),
+            from: ["staging".parse().unwrap()].into(),
+            ..keys().1
+        };
+        let bad = Facts {
+            age_days: 31,
+            suite: "buster".into(),
+            setuid: vec!["usr/bin/su".into(), "usr/bin/passwd".into()],
+            released: ["dev".parse().unwrap()].into(),
+            ..Facts::default()
+        };
+        assert_eq!(policy.violations(&bad).len(), 4);
+        assert!(
+            policy
+                .violations(&bad)
+                .contains(&Violation::Setuid(vec!["usr/bin/su".into()]))
+        );
+        let good = Facts {
+            age_days: 30,
+            suite: "bookworm".into(),
+            setuid: vec!["usr/bin/passwd".into()],
+            released: ["staging".parse().unwrap()].into(),
+            ..Facts::default()
+        };
+        assert_eq!(policy.violations(&good), []);
+        assert_eq!(Policy::default().violations(&bad), []);
+    }
+
+    #[test]
+    fn what_nothing_can_meet_is_no_policy() {
+        let (_, policy) = keys();
+        for bad in [
+            Policy {
+                built: Some(votes(0, &[])),
+                ..policy.clone()
+            },
+            Policy {
+                approvals: Some(votes(3, &["ann", "bob"])),
+                ..policy.clone()
+            },
+            Policy {
+                tested: Some(votes(1, &["eve"])),
+                ..policy.clone()
+            },
+            Policy {
+                schema: 2,
+                ..policy.clone()
+            },
+            Policy {
+                keys: [("x".to_owned(), "00".to_owned())].into(),
+                ..policy.clone()
+            },
+            Policy {
+                keys: ["a", "b"]
+                    .map(|n| (n.to_owned(), policy.keys["ci"].clone()))
+                    .into(),
+                ..policy.clone()
+            },
+        ] {
+            assert_eq!(bad.check().unwrap_err().kind(), ErrorKind::Range, "{bad:?}");
+        }
+    }
+}
