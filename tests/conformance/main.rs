@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Exit code 0 or 1. What is trusted lies in D under names without versions. All of
-//! it is `verify::tuf`, the library that is in `imgnode`; here is only what belongs
+//! it is `verify::trust::tuf`, the library that is in `imgnode`; here is only what belongs
 //! to a command: arguments, the clock, and files in DIR.
 //!
 //! The clock is the C library's, so this binary must be linked dynamically: the
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use store::{Access, Address};
-use verify::tuf::{Plain, Web};
+use verify::trust::tuf::{Plain, Web};
 
 /// A TUF client for the conformance suite
 #[derive(Parser)]

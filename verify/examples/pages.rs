@@ -1,10 +1,10 @@
 //! Writes the manual pages and completions of imgnode; see `pages`.
 
 // The command line belongs to the program and not to the library.
-#[path = "../src/args.rs"]
+#[path = "../src/cli/args.rs"]
 #[allow(dead_code, reason = "only its words are of interest here")]
 mod args;
-#[path = "../src/ui.rs"]
+#[path = "../src/cli/ui.rs"]
 #[allow(dead_code, reason = "args.rs reports by it")]
 mod ui;
 

@@ -22,35 +22,15 @@
 //! here prints, reads environment variables or knows a home directory; [`event`] is how the command
 //! line hears what happens.
 
-pub mod bars;
-pub mod beneath;
-pub mod collect;
-pub mod command;
-mod drift;
-pub mod durable;
+pub mod atomic_file;
 pub mod error;
 pub mod event;
-pub mod extract;
-pub mod generation;
-mod ground;
-pub mod hand;
-pub mod hooks;
+pub mod host;
 pub mod install;
-pub mod journal;
-pub mod kept;
-pub mod mend;
 pub mod node;
-pub mod packages;
-pub mod process;
-pub mod recheck;
-pub mod reuse;
-pub mod schroot;
 pub mod session;
-pub mod socket;
 pub mod state;
-pub mod switch;
+pub mod storage;
 pub mod system;
-pub mod target;
+pub mod tree;
 pub mod trust;
-pub mod tuf;
-pub mod walk;

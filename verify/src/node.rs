@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Kind, Result};
 use crate::event::Observer;
-use crate::hooks::Hooks;
-use crate::schroot::Schroot;
+use crate::host::hooks::Hooks;
+use crate::host::schroot::Schroot;
 use crate::state::{NodeConfig, State};
 
 /// A node: its state, its schroot, its hooks.

@@ -19,7 +19,7 @@ use store::key::{KeyFile, Signer};
 use store::manifest::{LayoutRef, Manifest, SCHEMA};
 use store::name::EnvName;
 use store::{DirBackend, WritableStore};
-use verify::tuf::Client;
+use verify::trust::tuf::Client;
 
 const TUF: &str = "tuf==7.0.1";
 

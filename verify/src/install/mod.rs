@@ -14,33 +14,36 @@
 //! Until `switch` nothing that anybody uses has changed, and an error or an interruption before it
 //! puts everything back.
 
+mod fetch;
+pub mod gc;
+pub mod journal;
+pub(crate) mod local_changes;
+pub mod switch;
+pub mod tarball;
 mod uninstall;
-mod write;
 
 use std::sync::Arc;
 
 use store::name::ImageName;
 use store::{Image, Manifest, Store};
 
+pub use self::fetch::{Tally, Way};
+pub(crate) use self::fetch::{Writing, settle};
+use self::journal::{Operation, Pending, Phase};
 pub use self::uninstall::uninstall;
-pub use self::write::{Tally, Way};
-pub(crate) use self::write::{Writing, settle};
-use crate::bars;
-use crate::drift;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::generation::{Generation, SystemRecord};
-use crate::journal::{self, Operation, Pending, Phase};
-use crate::kept::Kept;
 use crate::node::Node;
-use crate::packages::name_packages;
-use crate::recheck::{Difference, differences};
-use crate::reuse::Previous;
 use crate::session::{self, Handover, Patience};
+use crate::state::cache::Kept;
+use crate::state::record::{Generation, SystemRecord};
 use crate::state::{Lock, NodeConfig, SCHEMA, now};
-use crate::switch;
+use crate::storage::{Desk, Staging, Target};
 use crate::system::SystemName;
-use crate::target::{Desk, Staging, Target};
+use crate::tree::compare::{Difference, differences};
+use crate::tree::packages::name_packages;
+use crate::tree::reuse::Previous;
+use crate::trust::allowed;
 use crate::trust::{self, Verified};
 
 /// What an operator asks for.
@@ -124,14 +127,14 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
     )));
     let asked = trust::ask(node, &config)?;
     // What it says of the generations that are here counts, whatever becomes of the new one.
-    bars::remember(node, &lock, &config, &asked)?;
+    allowed::remember(node, &lock, &config, &asked)?;
     let release = asked.newest(&request.name)?;
     let plan = plan(node, &config, request, &release)?;
     let (record, changed, tally) = match (&plan.step, plan.before.clone()) {
         (Step::Write(after), _) => {
             if let Some(before) = &plan.before {
                 let so = format!("generation {} will have none of that", after.active);
-                drift::tell(node, before, before.active, &so);
+                local_changes::tell(node, before, before.active, &so);
             }
             let tally = carry_out(node, &lock, &config, &plan, after)?;
             (node.state.installed(&request.system)?, true, tally)
@@ -144,7 +147,7 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
             // The record says so; whether schroot agrees is cheap to make sure of.
             node.schroot.register(&record, node.observer)?;
             let so = format!("to undo that: imgnode upgrade {} --again", record.system);
-            drift::tell(node, &record, record.active, &so);
+            local_changes::tell(node, &record, record.active, &so);
             (record, false, Tally::default())
         }
         (_, None) => return Err(Error::failed("the plan has no record")),
@@ -479,7 +482,7 @@ fn write_and_switch(
         previous,
         way,
     } = sources(node)?;
-    let mut tally = write::fill(
+    let mut tally = fetch::fill(
         &image,
         manifest,
         &staging,

@@ -1,13 +1,13 @@
 //! Taking a system away.
 
-use crate::collect;
+use super::gc;
+use super::journal::{self, Operation, Pending, Phase};
 use crate::error::{Error, Kind, Result};
-use crate::journal::{self, Operation, Pending, Phase};
 use crate::node::Node;
 use crate::session;
 use crate::state::{SCHEMA, now};
+use crate::storage::Desk;
 use crate::system::SystemName;
-use crate::target::Desk;
 
 /// Takes a system away with all its generations.
 pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patience) -> Result<()> {
@@ -22,7 +22,7 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patien
         );
     }
     for generation in &record.generations {
-        if let Some(id) = collect::holders(node, &record, generation)?.first() {
+        if let Some(id) = gc::holders(node, &record, generation)?.first() {
             let number = generation.number;
             let what = format!("generation {number} of {system} is in use by {id}");
             return Err(Error::new(Kind::Busy, what).hint(format!(

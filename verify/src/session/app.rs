@@ -7,10 +7,10 @@ use std::path::Path;
 use store::manifest::{Run as Service, User};
 
 use super::Session;
-use crate::command::Run;
 use crate::error::{Error, Result};
-use crate::generation::SystemRecord;
+use crate::host::commands::Run;
 use crate::node::Node;
+use crate::state::record::SystemRecord;
 
 /// The app of one generation.
 #[derive(Debug)]

@@ -13,18 +13,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::app::App;
+use super::processes::Process;
+use super::sockets::{Listener, Steer};
 use super::{
     Patience, Session, ask_to_stop, bring_up, busy, end, forget, prepare, read, unwilling,
 };
-use crate::durable;
+use crate::atomic_file;
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
-use crate::generation::SystemRecord;
+use crate::install::switch;
 use crate::node::Node;
-use crate::process::Process;
-use crate::socket::{Listener, Steer};
+use crate::state::record::SystemRecord;
 use crate::state::{Lock, check_schema};
-use crate::switch;
 use crate::system::SystemName;
 
 /// A connection that was being made when the traffic moved ends up at the old one within this.
@@ -77,7 +77,7 @@ fn hand_over(
     wait_for_endings(node, system)?;
     let app = App::load(node, record, record.active)?;
     let new = prepare(node, record, old.how())?;
-    durable::write_json(&node.state.ending_file(&new.id), &new)?;
+    atomic_file::write_json(&node.state.ending_file(&new.id), &new)?;
     let newers = match open(&olders) {
         Ok(newers) => newers,
         Err(error) => {
@@ -90,10 +90,10 @@ fn hand_over(
         end(node, &new, patience)?;
         return Err(error);
     }
-    durable::write_json(&node.state.ending_file(&old.id), &old)?;
-    durable::write_json(&node.state.start_file(system), &new.how())?;
-    durable::write_json(&node.state.session_file(system), &new)?;
-    durable::remove(&node.state.ending_file(&new.id))?;
+    atomic_file::write_json(&node.state.ending_file(&old.id), &old)?;
+    atomic_file::write_json(&node.state.start_file(system), &new.how())?;
+    atomic_file::write_json(&node.state.session_file(system), &new)?;
+    atomic_file::remove(&node.state.ending_file(&new.id))?;
     node.observer.event(Event::Phase(&format!(
         "generation {} of {system} takes over",
         new.generation
@@ -230,7 +230,7 @@ pub(super) fn sweep(
             .as_ref()
             .is_some_and(|current| current.id == session.id)
         {
-            durable::remove(&node.state.ending_file(&session.id))?;
+            atomic_file::remove(&node.state.ending_file(&session.id))?;
             continue;
         }
         if session.processes().is_empty() {
@@ -260,7 +260,7 @@ pub fn endings(node: &Node<'_>, system: &SystemName) -> Result<Vec<Session>> {
     let mut found = Vec::new();
     for id in node.state.endings()? {
         let path = node.state.ending_file(id.as_str());
-        let Some(session) = durable::read_json::<Session>(&path)? else {
+        let Some(session) = atomic_file::read_json::<Session>(&path)? else {
             continue;
         };
         check_schema(&path, session.schema)?;

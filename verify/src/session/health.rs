@@ -12,10 +12,10 @@ use store::manifest::Health;
 
 use super::Session;
 use super::app::App;
+use super::sockets::{Listener, Steer, stream};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::node::Node;
-use crate::socket::{Listener, Steer, stream};
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);

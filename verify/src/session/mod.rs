@@ -20,7 +20,9 @@ mod app;
 mod handover;
 mod health;
 mod log;
+pub mod processes;
 mod scope;
+pub mod sockets;
 mod watch;
 
 use std::fs;
@@ -37,21 +39,21 @@ use self::app::App;
 pub(crate) use self::handover::take_over;
 pub use self::handover::{Handover, endings};
 pub use self::log::bound as bound_log;
+use self::processes::Process;
 use self::scope::Scope;
+use self::sockets::Listener;
 pub use self::watch::{Fate, Look, Watch};
-use crate::command::{Run, describe, has_ended, last_lines};
-use crate::drift;
-use crate::durable;
+use crate::atomic_file;
 use crate::error::{Context, Error, Kind, Result};
 use crate::event::Event;
-use crate::generation::SystemRecord;
+use crate::host::commands::{Run, describe, has_ended, last_lines};
+use crate::host::schroot::{schroot, sessions};
+use crate::install::local_changes;
 use crate::node::Node;
-use crate::process::{self, Process};
-use crate::schroot::{schroot, sessions};
-use crate::socket::Listener;
+use crate::state::record::SystemRecord;
 use crate::state::{Lock, SCHEMA, check_schema, now};
+use crate::storage::Desk;
 use crate::system::SystemName;
-use crate::target::Desk;
 
 /// How long the first process of a session may take to appear.
 const APPEAR: Duration = Duration::from_secs(20);
@@ -107,7 +109,7 @@ impl How {
     /// As it was started last.
     pub fn remembered(node: &Node<'_>, system: &SystemName) -> Result<Self> {
         let path = node.state.start_file(system);
-        let Some(how) = durable::read_json::<Self>(&path)? else {
+        let Some(how) = atomic_file::read_json::<Self>(&path)? else {
             return Ok(Self::new(Vec::new(), Vec::new()));
         };
         check_schema(&path, how.schema)?;
@@ -156,7 +158,7 @@ impl Session {
 
     /// Its processes.
     pub fn processes(&self) -> Vec<Process> {
-        process::inside(&self.root())
+        processes::inside(&self.root())
     }
 
     /// Whether schroot knows it and its tree is mounted.
@@ -169,7 +171,7 @@ impl Session {
 /// The session file of a system.
 pub fn read(node: &Node<'_>, system: &SystemName) -> Result<Option<Session>> {
     let path = node.state.session_file(system);
-    let session: Option<Session> = durable::read_json(&path)?;
+    let session: Option<Session> = atomic_file::read_json(&path)?;
     if let Some(session) = &session {
         check_schema(&path, session.schema)?;
         // The identifier becomes a path and a word for schroot.
@@ -224,13 +226,13 @@ pub fn start(
         listeners.push(listener.map_err(|error| busy(*address, &error))?);
     }
     let session = prepare(node, record, how.clone())?;
-    durable::write_json(&node.state.session_file(&record.system), &session)?;
+    atomic_file::write_json(&node.state.session_file(&record.system), &session)?;
     let started = bring_up(node, &session, &app, &listeners, patience);
     if let Err(error) = started {
         end(node, &session, patience)?;
         return Err(error);
     }
-    durable::write_json(&node.state.start_file(&record.system), &session.how())?;
+    atomic_file::write_json(&node.state.start_file(&record.system), &session.how())?;
     Ok(session)
 }
 
@@ -376,9 +378,9 @@ fn launch(node: &Node<'_>, session: &Session, run: Run, patience: Patience) -> R
 pub fn reload(node: &Node<'_>, record: &SystemRecord, patience: Patience) -> Result<Session> {
     let session = running(node, &record.system)?;
     let app = App::load(node, record, session.generation)?;
-    drift::show(node, record, session.generation);
+    local_changes::show(node, record, session.generation);
     if app.service.reload.is_empty() {
-        process::signal_first(&session.root(), Signal::HUP);
+        processes::signal_first(&session.root(), Signal::HUP);
     } else {
         let run = app.enter(&session, &app.service.reload)?;
         // It may begin what goes on.
@@ -423,8 +425,8 @@ pub fn stop(
     for session in sessions {
         if session.exists(node)? && !session.processes().is_empty() {
             ask_to_stop(node, record, &session, patience)?;
-            process::signal_all(&session.root(), Signal::TERM);
-            let left = process::wait_empty(&session.root(), patience.end);
+            processes::signal_all(&session.root(), Signal::TERM);
+            let left = processes::wait_empty(&session.root(), patience.end);
             if !left.is_empty() && !force {
                 return Err(unwilling(&session, &left));
             }
@@ -444,12 +446,12 @@ fn note_stop(node: &Node<'_>, record: &SystemRecord) -> Result<()> {
         stopped: true,
         ..how
     };
-    durable::write_json(&node.state.start_file(&record.system), &how)
+    atomic_file::write_json(&node.state.start_file(&record.system), &how)
 }
 
 /// Remembers that it is to run, whoever asked it to stop before.
 pub fn take_on(node: &Node<'_>, _: &Lock, session: &Session) -> Result<()> {
-    durable::write_json(&node.state.start_file(&session.system), &session.how())
+    atomic_file::write_json(&node.state.start_file(&session.system), &session.how())
 }
 
 /// A session with processes that do not end.
@@ -483,8 +485,8 @@ fn ask_to_stop(
         }
     };
     if app.service.stop.is_empty() {
-        process::signal_first(&session.root(), Signal::TERM);
-        process::wait_empty(&session.root(), patience.end);
+        processes::signal_first(&session.root(), Signal::TERM);
+        processes::wait_empty(&session.root(), patience.end);
         return Ok(());
     }
     let run = match app.enter(session, &app.service.stop) {
@@ -497,7 +499,7 @@ fn ask_to_stop(
     };
     let ended = run.finish(node.observer)?;
     if ended.success() {
-        process::wait_empty(&session.root(), patience.end);
+        processes::wait_empty(&session.root(), patience.end);
     } else {
         node.observer.event(Event::Note(&format!(
             "{}; ending its processes",
@@ -509,7 +511,7 @@ fn ask_to_stop(
 
 /// Ends a session: its processes, its mounts, its file.
 fn end(node: &Node<'_>, session: &Session, patience: Patience) -> Result<Stopped> {
-    let killed = process::end_all(&session.root(), patience.end.min(Duration::from_secs(5)));
+    let killed = processes::end_all(&session.root(), patience.end.min(Duration::from_secs(5)));
     if sessions(node.observer)?.contains(&session.id) {
         let words = ["--end-session", "--chroot", &session.id];
         if schroot(words).run(node.observer).is_err() {
@@ -536,9 +538,9 @@ fn end(node: &Node<'_>, session: &Session, patience: Patience) -> Result<Stopped
 
 fn forget(node: &Node<'_>, session: &Session) -> Result<()> {
     if read(node, &session.system)?.is_some_and(|current| current.id == session.id) {
-        durable::remove(&node.state.session_file(&session.system))?;
+        atomic_file::remove(&node.state.session_file(&session.system))?;
     }
-    durable::remove(&node.state.ending_file(&session.id))
+    atomic_file::remove(&node.state.ending_file(&session.id))
 }
 
 /// Forgets a session of `system` that is over: dead app, rebooted machine, killed `start`.
@@ -588,7 +590,7 @@ fn is_mounted(root: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generation::tests::sample;
+    use crate::state::record::tests::sample;
 
     #[test]
     fn identifiers_are_distinct_and_fit_schroot() {

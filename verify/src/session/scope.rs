@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Session;
-use crate::command::Run;
+use crate::host::commands::Run;
 
 /// Is there if systemd runs this machine: `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";

@@ -12,11 +12,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::processes;
 use super::{How, Session, log, read};
-use crate::command::last_lines;
 use crate::error::{Error, Result};
+use crate::host::commands::last_lines;
 use crate::node::Node;
-use crate::process;
 use crate::state::Lock;
 
 /// Lines of the log that an error repeats.
@@ -53,7 +53,7 @@ pub enum Fate {
 impl Watch {
     /// Begins to watch a session that runs.
     pub fn new(session: Session) -> Self {
-        let handles = process::first(&session.root());
+        let handles = processes::first(&session.root());
         Self { session, handles }
     }
 
@@ -76,7 +76,7 @@ impl Watch {
         if same && !self.handles.is_empty() && !one_ended(&self.handles) {
             return Ok(Look::Same);
         }
-        let handles = process::first(&current.root());
+        let handles = processes::first(&current.root());
         if handles.is_empty() {
             return Ok(Look::Nothing);
         }

@@ -1,0 +1,142 @@
+//! One file per command; each is a flat list of what it does.
+
+mod gc;
+mod init;
+mod install;
+mod logs;
+mod run;
+mod sessions;
+mod status;
+mod switch;
+mod uninstall;
+mod verify;
+
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use ::verify::error::{Context, Result};
+use ::verify::host::hooks::Hooks;
+use ::verify::host::schroot::Schroot;
+use ::verify::node::{Node, require_root};
+use ::verify::session::sockets;
+use ::verify::state::{NodeConfig, SCHEMA, State};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::cli::args::{HiArgs, Mode};
+use crate::cli::ui::Ui;
+
+/// The version of every JSON document on stdout.
+pub(crate) const JSON_SCHEMA: u32 = 1;
+
+/// Runs the command.
+pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
+    // Files get the modes they are given, whatever shell we were started from.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    sockets::keep_descriptors().context(|| "cannot look at /proc/self/fd")?;
+    let cancel = interruption(&args.mode)?;
+    let node = Node {
+        state: State::new(args.state),
+        schroot: Schroot::default(),
+        hooks: Hooks::default(),
+        observer: ui,
+        cancel,
+    };
+    if !matches!(args.mode, Mode::Status { .. } | Mode::Logs { .. }) {
+        require_root()?;
+    }
+    match args.mode {
+        Mode::Init {
+            environment,
+            repository,
+            root,
+            reset,
+        } => init::run(
+            &node,
+            ui,
+            &NodeConfig {
+                schema: SCHEMA,
+                environment,
+                repository,
+            },
+            &root,
+            reset,
+        ),
+        Mode::Install {
+            name,
+            system,
+            target,
+            json,
+        } => install::run(&node, ui, name, system, target, json),
+        Mode::Upgrade {
+            system,
+            patience,
+            again,
+            json,
+        } => install::upgrade(&node, ui, &system, patience, again, json),
+        Mode::BuildSchroot { carried, json } => install::build(&node, ui, &carried, json),
+        Mode::Switch {
+            system,
+            to,
+            patience,
+            json,
+        } => switch::run(&node, ui, &system, to, patience, json),
+        Mode::Gc { system, keep, json } => gc::run(&node, ui, system.as_ref(), keep, json),
+        Mode::Start {
+            system,
+            listen,
+            words,
+            patience,
+        } => sessions::start(&node, ui, &system, listen, words, patience),
+        Mode::Run {
+            system,
+            listen,
+            words,
+            patience,
+        } => run::run(&node, ui, &system, listen, words, patience, cancel),
+        Mode::Stop {
+            system,
+            patience,
+            force,
+        } => sessions::stop(&node, ui, &system, patience, force),
+        Mode::Reload { system, patience } => sessions::reload(&node, ui, &system, patience),
+        Mode::Status { system, json } => status::run(&node, ui, system.as_ref(), json),
+        Mode::Verify {
+            system,
+            generation,
+            json,
+        } => verify::run(&node, ui, &system, generation, json),
+        Mode::Logs { system, lines } => logs::run(&node, ui, &system, lines),
+        Mode::Uninstall { system } => uninstall::run(&node, ui, &system),
+    }
+}
+
+/// The flag that the first Ctrl-C sets; the second ends us at once, which the journal survives.
+///
+/// `run` stops a system in order, whatever comes meanwhile, and SIGHUP tells it something else.
+fn interruption(mode: &Mode) -> Result<&'static AtomicBool> {
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    let flag = FLAG.get_or_init(|| Arc::new(AtomicBool::new(false)));
+    let in_order = matches!(mode, Mode::Run { .. });
+    let signals = [SIGINT, SIGTERM, SIGHUP];
+    for signal in &signals[..if in_order { 2 } else { 3 }] {
+        let set = || signal_hook::flag::register(*signal, Arc::clone(flag));
+        let end = || signal_hook::flag::register_conditional_default(*signal, Arc::clone(flag));
+        if in_order {
+            set()
+        } else {
+            end().and_then(|_| set())
+        }
+        .context(|| "cannot listen for Ctrl-C")?;
+    }
+    Ok(flag)
+}
+
+/// Seconds since 1970 as people write them.
+pub(crate) fn time(seconds: u64) -> String {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| seconds.to_string(), |time| time.to_string())
+}

@@ -1,0 +1,5 @@
+//! Programs and configuration of the host.
+
+pub mod commands;
+pub mod hooks;
+pub mod schroot;

@@ -1,0 +1,123 @@
+//! Removing old generations.
+//!
+//! What stays: the active one, the previous one, every one that a session uses, whoever began it,
+//! and the newest of the rest, as many as the operator wants.
+
+use super::journal::{self, Operation, Pending, Phase};
+use crate::error::Result;
+use crate::event::Event;
+use crate::host::schroot;
+use crate::node::Node;
+use crate::session::{self, Patience};
+use crate::state::record::{Generation, SystemRecord};
+use crate::state::{Lock, SCHEMA, now};
+use crate::storage::Desk;
+use crate::system::SystemName;
+
+/// What was removed of one system, and what stayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collected {
+    /// The system.
+    pub system: SystemName,
+    /// Generations that were removed.
+    pub removed: Vec<u64>,
+    /// Generations that stayed.
+    pub kept: Vec<u64>,
+}
+
+/// Removes old generations of one system or of all; beside those that are needed, the `keep` newest
+/// stay.
+pub fn collect(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Result<Vec<Collected>> {
+    let lock = node.state.lock()?;
+    journal::recover(node, &lock)?;
+    let systems = match only {
+        Some(system) => vec![node.state.installed(system)?.system],
+        None => node.state.systems()?,
+    };
+    let mut out = Vec::new();
+    for system in systems {
+        session::sweep(node, &lock, &system, Patience::default())?;
+        let before = node.state.installed(&system)?;
+        let needed = needed(node, &before)?;
+        let removed: Vec<u64> = before
+            .generations
+            .iter()
+            .rev()
+            .map(|generation| generation.number)
+            .filter(|number| !needed.contains(number))
+            .skip(keep)
+            .collect();
+        let after = without(&before, &removed);
+        if !removed.is_empty() {
+            carry_out(node, &lock, &before, &after)?;
+        }
+        out.push(Collected {
+            kept: after.generations.iter().map(|one| one.number).collect(),
+            system,
+            removed,
+        });
+    }
+    Ok(out)
+}
+
+/// The generations that something depends on.
+fn needed(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<u64>> {
+    let mut needed = vec![record.active];
+    needed.extend(record.previous);
+    needed.extend(session::read(node, &record.system)?.map(|session| session.generation));
+    for generation in &record.generations {
+        if !holders(node, record, generation)?.is_empty() {
+            needed.push(generation.number);
+        }
+    }
+    Ok(needed)
+}
+
+/// What keeps a generation from being removed: sessions, whoever began them, and snapshots.
+pub(crate) fn holders(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    generation: &Generation,
+) -> Result<Vec<String>> {
+    let mut holders = schroot::users_of(&generation.directory)?;
+    if holders.is_empty() {
+        let desk = Desk::of(node, &record.system);
+        holders = record.target.keeper().holders(&desk, generation.number)?;
+    }
+    Ok(holders)
+}
+
+fn without(record: &SystemRecord, removed: &[u64]) -> SystemRecord {
+    let mut after = record.clone();
+    after
+        .generations
+        .retain(|generation| !removed.contains(&generation.number));
+    after
+}
+
+fn carry_out(
+    node: &Node<'_>,
+    lock: &Lock,
+    before: &SystemRecord,
+    after: &SystemRecord,
+) -> Result<()> {
+    let pending = Pending {
+        schema: SCHEMA,
+        operation: Operation::Gc,
+        phase: Phase::Committing,
+        system: before.system.clone(),
+        target: before.target.clone(),
+        made_path: false,
+        generation: 0,
+        before: Some(before.clone()),
+        after: Some(after.clone()),
+        started: now(),
+    };
+    journal::write(node, lock, &pending)?;
+    node.observer.event(Event::Phase(&format!(
+        "removing old generations of {}",
+        before.system
+    )));
+    journal::thin_out(node, lock, &pending)?;
+    journal::clear(node, lock)
+}

@@ -1,0 +1,426 @@
+//! The operation under way, so that the next command can finish or undo it.
+//!
+//! Before an operation changes anything outside the state directory it writes one file that says
+//! what it is about to do and what the record of the system was before and will be after. The file
+//! goes away when the operation is over. A command that finds one belongs to a process that was
+//! killed, since it holds the lock:
+//!
+//! ```text
+//! install, writing      the tree may be incomplete           -> undo
+//! install, committing   tree finished, verified and synced   -> finish; undo if that cannot be done
+//! switch, writing       only hooks have run                  -> nothing to undo
+//! switch, committing    the generation is there              -> finish; else back
+//! gc                    whatever is left                     -> finish
+//! uninstall, writing    only hooks have run                  -> nothing to undo
+//! uninstall, committing whatever is left                     -> finish
+//! ```
+//! Every step of finishing and undoing may be repeated, because they can be interrupted as well.
+
+use serde::{Deserialize, Serialize};
+
+use crate::atomic_file;
+use crate::error::{Context, Error, Result};
+use crate::event::Event;
+use crate::node::Node;
+use crate::state::record::SystemRecord;
+use crate::state::{Lock, SCHEMA, check_schema};
+use crate::storage::{Desk, Target};
+use crate::system::SystemName;
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// A generation is being added and made the active one.
+    Install,
+    /// Another generation becomes the active one.
+    Switch,
+    /// Old generations are being removed.
+    Gc,
+    /// A system is being removed.
+    Uninstall,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Nothing that others see has changed.
+    Writing,
+    /// The new tree is in place; the chroot may or may not have been switched, or be gone.
+    Committing,
+}
+
+/// The content of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// Version of this file.
+    pub schema: u32,
+    /// What is being done.
+    pub operation: Operation,
+    /// How far it is.
+    pub phase: Phase,
+    /// The system it is done to.
+    pub system: SystemName,
+    /// Where that system lives.
+    pub target: Target,
+    /// Whether the target directory itself was made for this.
+    pub made_path: bool,
+    /// The generation that is added; 0 when none is.
+    pub generation: u64,
+    /// The system's record before.
+    pub before: Option<SystemRecord>,
+    /// The system's record when it is done.
+    pub after: Option<SystemRecord>,
+    /// When it began, in seconds since 1970.
+    pub started: u64,
+}
+
+/// The operation that was begun and is not over.
+pub fn pending(node: &Node<'_>) -> Result<Option<Pending>> {
+    let path = node.state.journal();
+    let pending: Option<Pending> = atomic_file::read_json(&path)?;
+    if let Some(pending) = &pending {
+        check_schema(&path, pending.schema)?;
+        let whole = match pending.operation {
+            Operation::Install => pending.after.is_some(),
+            Operation::Switch | Operation::Gc => {
+                pending.after.is_some() && pending.before.is_some()
+            }
+            Operation::Uninstall => pending.before.is_some(),
+        };
+        let records = [&pending.before, &pending.after];
+        let fits = |record: &SystemRecord| {
+            record.check(&pending.system).is_ok() && record.target == pending.target
+        };
+        if !whole || !records.into_iter().flatten().all(fits) {
+            return Err(Error::failed(format!("{} is damaged", path.display()))
+                .cause("its parts contradict each other")
+                .hint("nothing was changed; put the file back from a backup"));
+        }
+    }
+    Ok(pending)
+}
+
+/// Writes the journal.
+pub fn write(node: &Node<'_>, _: &Lock, pending: &Pending) -> Result<()> {
+    debug_assert_eq!(pending.schema, SCHEMA);
+    atomic_file::write_json(&node.state.journal(), pending)
+}
+
+/// The operation is over.
+pub fn clear(node: &Node<'_>, _: &Lock) -> Result<()> {
+    atomic_file::remove(&node.state.journal())
+}
+
+/// Finishes or undoes what a killed process left; the first act of every changing command.
+pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
+    let Some(mut left) = pending(node)? else {
+        return Ok(());
+    };
+    let system = left.system.clone();
+    let say = |what: &str| node.observer.event(Event::Note(what));
+    let word = left.operation.word();
+    match (left.operation, left.phase) {
+        (Operation::Uninstall, Phase::Committing) => {
+            say(&format!("finishing the interrupted uninstall of {system}"));
+            dismantle(node, lock, &left)
+                .context(|| format!("cannot finish the interrupted uninstall of {system}"))?;
+        }
+        (Operation::Gc, _) => {
+            say(&format!("finishing the interrupted gc of {system}"));
+            thin_out(node, lock, &left)
+                .context(|| format!("cannot finish the interrupted gc of {system}"))?;
+        }
+        (Operation::Install | Operation::Switch, Phase::Committing) => {
+            say(&format!("finishing the interrupted {word} of {system}"));
+            if let Err(error) = commit(node, lock, &left) {
+                say(&format!("{error}; undoing it"));
+                undo(node, lock, &mut left)
+                    .context(|| format!("cannot undo the interrupted {word} of {system}"))?;
+            }
+        }
+        (Operation::Switch | Operation::Uninstall, Phase::Writing) => {
+            say(&format!(
+                "the {word} of {system} was interrupted before it began"
+            ));
+        }
+        (Operation::Install, Phase::Writing) => {
+            say(&format!("undoing the interrupted install of {system}"));
+            undo(node, lock, &mut left)
+                .context(|| format!("cannot undo the interrupted install of {system}"))?;
+        }
+    }
+    if left.operation != Operation::Gc {
+        // Reported by the hooks themselves; a failing one must not keep the journal for ever.
+        let _ = node.hooks.after(word, &system, node.observer);
+    }
+    clear(node, lock)
+}
+
+/// The same for commands that only begin or end sessions: what cannot be finished or undone now is
+/// left to others, so that a broken disk of one system keeps no other from running, and nothing from
+/// stopping. What is left of `must` counts all the same.
+pub fn try_recover(node: &Node<'_>, lock: &Lock, must: Option<&SystemName>) -> Result<()> {
+    let Some(left) = pending(node)? else {
+        return Ok(());
+    };
+    match recover(node, lock) {
+        Err(error) if must != Some(&left.system) => {
+            let mut said = error.to_string();
+            for cause in error.causes() {
+                said = format!("{said}: {cause}");
+            }
+            node.observer.event(Event::Note(&format!(
+                "{said}; the next command that changes a generation tries again"
+            )));
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+impl Operation {
+    /// What the operator calls it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Switch => "switch",
+            Self::Gc => "gc",
+            Self::Uninstall => "uninstall",
+        }
+    }
+}
+
+/// Switches the chroot to the new generation and records it.
+pub fn commit(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
+    let after = pending
+        .after
+        .as_ref()
+        .ok_or_else(|| Error::failed("the journal has no record to commit"))?;
+    let desk = Desk::of(node, &pending.system);
+    if !pending.target.keeper().exists(&desk, after.active)? {
+        return Err(Error::failed(format!(
+            "generation {} is not at {}",
+            after.active,
+            after.active().directory.display()
+        )));
+    }
+    node.schroot.register(after, node.observer)?;
+    node.state.set_system(lock, &pending.system, Some(after))
+}
+
+/// Puts everything back as it was before an install or a switch.
+pub fn undo(node: &Node<'_>, lock: &Lock, pending: &mut Pending) -> Result<()> {
+    if pending.phase == Phase::Committing {
+        // From here on there is no way forward: the tree goes away.
+        match &pending.before {
+            Some(before) => node.schroot.register(before, node.observer)?,
+            None => node.schroot.unregister(&pending.system)?,
+        }
+        node.state
+            .set_system(lock, &pending.system, pending.before.as_ref())?;
+        pending.phase = Phase::Writing;
+        write(node, lock, pending)?;
+    }
+    if pending.operation == Operation::Switch {
+        return Ok(());
+    }
+    let (keeper, desk) = (pending.target.keeper(), Desk::of(node, &pending.system));
+    keeper.clear_staging(&desk, pending.generation)?;
+    keeper.remove(&desk, pending.generation)?;
+    if pending.before.is_none() {
+        keeper.close(&desk, pending.made_path)?;
+    }
+    node.state.forget_manifests(lock)
+}
+
+/// Removes the generations that the record afterwards does not have: first from the record, so that
+/// nothing names what is being removed.
+pub fn thin_out(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
+    let (Some(before), Some(after)) = (&pending.before, &pending.after) else {
+        return Err(Error::failed("the journal has no records to compare"));
+    };
+    node.state.set_system(lock, &pending.system, Some(after))?;
+    let desk = Desk::of(node, &pending.system);
+    for generation in &before.generations {
+        if after.generation(generation.number).is_none() {
+            pending.target.keeper().remove(&desk, generation.number)?;
+        }
+    }
+    node.state.forget_manifests(lock)
+}
+
+/// Takes a system away: the chroot first, so that nothing points at what is being removed.
+pub fn dismantle(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
+    let system = &pending.system;
+    node.schroot.unregister(system)?;
+    node.state.set_system(lock, system, None)?;
+    let (keeper, desk) = (pending.target.keeper(), Desk::of(node, system));
+    for generation in pending.before.iter().flat_map(|before| &before.generations) {
+        keeper.clear_staging(&desk, generation.number)?;
+        keeper.remove(&desk, generation.number)?;
+    }
+    keeper.clear_staging(&desk, 0)?;
+    keeper.close(&desk, false)?;
+    atomic_file::remove(&node.state.log_file(system))?;
+    atomic_file::remove(&node.state.older_log_file(system))?;
+    atomic_file::remove(&node.state.start_file(system))?;
+    node.state.forget_manifests(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Silent;
+    use crate::host::hooks::Hooks;
+    use crate::host::schroot::Schroot;
+    use crate::state::State;
+    use crate::state::record::tests::sample;
+    use std::fs;
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    static NEVER: AtomicBool = AtomicBool::new(false);
+
+    fn node(root: &Path) -> Node<'static> {
+        fs::create_dir_all(root.join("etc/chroot.d")).unwrap();
+        Node {
+            state: State::new(root.join("state")),
+            schroot: Schroot::new(root.join("etc")),
+            hooks: Hooks::new(root.join("hooks")),
+            observer: &Silent,
+            cancel: &NEVER,
+        }
+    }
+
+    fn begun(root: &Path, phase: Phase) -> Pending {
+        let after = sample(&format!("dir:{}", root.join("images").display()), "web", 1);
+        Pending {
+            schema: SCHEMA,
+            operation: Operation::Install,
+            phase,
+            system: after.system.clone(),
+            target: after.target.clone(),
+            made_path: true,
+            generation: 1,
+            before: None,
+            after: Some(after),
+            started: 0,
+        }
+    }
+
+    #[test]
+    fn a_half_written_install_is_undone_without_a_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, node) = (directory.path(), node(directory.path()));
+        let lock = node.state.lock().unwrap();
+        let left = begun(root, Phase::Writing);
+        write(&node, &lock, &left).unwrap();
+        let desk = Desk::of(&node, &left.system);
+        left.target.keeper().prepare(&desk, 1, None).unwrap();
+        fs::create_dir_all(root.join("images/web/.staging/usr/bin")).unwrap();
+        recover(&node, &lock).unwrap();
+        assert!(!root.join("images").exists());
+        assert_eq!(pending(&node).unwrap(), None);
+        recover(&node, &lock).unwrap();
+    }
+
+    #[test]
+    fn an_uninstall_is_finished_however_far_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, node) = (directory.path(), node(directory.path()));
+        let lock = node.state.lock().unwrap();
+        let mut left = begun(root, Phase::Committing);
+        left.operation = Operation::Uninstall;
+        left.before = left.after.take();
+        let record = left.before.clone().unwrap();
+        let desk = Desk::of(&node, &left.system);
+        left.target.keeper().prepare(&desk, 1, None).unwrap();
+        left.target.keeper().place(&desk, 1).unwrap();
+        node.state
+            .set_system(&lock, &left.system, Some(&record))
+            .unwrap();
+        fs::write(
+            node.schroot.file(&left.system),
+            crate::host::schroot::render(&record),
+        )
+        .unwrap();
+        // Its hooks may have run when it was killed, and were not asked to the end.
+        left.phase = Phase::Writing;
+        write(&node, &lock, &left).unwrap();
+        recover(&node, &lock).unwrap();
+        assert!(root.join("images/web/1").exists() && node.schroot.file(&left.system).exists());
+        left.phase = Phase::Committing;
+        write(&node, &lock, &left).unwrap();
+        recover(&node, &lock).unwrap();
+        assert!(!root.join("images/web").exists());
+        assert!(!node.schroot.file(&left.system).exists());
+        assert_eq!(node.state.system(&left.system).unwrap(), None);
+    }
+
+    #[test]
+    fn hooks_that_ran_before_are_followed_by_those_afterwards() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (root, mut node) = (directory.path(), node(directory.path()));
+        node.hooks = Hooks::new(root.join("hooks"));
+        let said = root.join("said");
+        let hook = |name: &str, then: &str| {
+            let path = root.join("hooks").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let text = format!("#!/bin/sh\necho {name} $1 >> {}\n{then}\n", said.display());
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        hook("pre-install/1-unlock", "");
+        hook("pre-install/2-fails", "exit 1");
+        hook("post-install/lock", "");
+        let lock = node.state.lock().unwrap();
+        let left = begun(root, Phase::Committing);
+        let (system, mut record) = (left.system.clone(), left.after.unwrap());
+        let desk = Desk::of(&node, &system);
+        for number in [1, 2] {
+            left.target.keeper().prepare(&desk, number, None).unwrap();
+            left.target.keeper().place(&desk, number).unwrap();
+        }
+        let mut other = record.generations[0].clone();
+        other.number = 2;
+        other.directory = left.target.keeper().location(&system, 2);
+        record.generations.push(other);
+        record.newest = 2;
+        node.state
+            .set_system(&lock, &system, Some(&record))
+            .unwrap();
+        let error = crate::install::switch::carry_out(&node, &lock, &record, 2).unwrap_err();
+        assert_eq!(error.what(), "a pre-install hook failed");
+        assert_eq!(node.state.installed(&system).unwrap(), record);
+        drop(lock);
+        let error = crate::install::uninstall(&node, &system, crate::session::Patience::default());
+        assert_eq!(error.unwrap_err().what(), "a pre-install hook failed");
+        assert_eq!(node.state.installed(&system).unwrap(), record);
+        assert_eq!(pending(&node).unwrap(), None);
+        let three = |act| {
+            format!(
+                "pre-install/1-unlock {act}\npre-install/2-fails {act}\npost-install/lock {act}\n"
+            )
+        };
+        assert_eq!(
+            fs::read_to_string(&said).unwrap(),
+            three("switch") + &three("uninstall")
+        );
+    }
+
+    #[test]
+    fn a_journal_that_contradicts_itself_stops_us() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = node(directory.path());
+        let lock = node.state.lock().unwrap();
+        let mut left = begun(directory.path(), Phase::Writing);
+        left.target = "dir:/etc".parse().unwrap();
+        write(&node, &lock, &left).unwrap();
+        let error = recover(&node, &lock).unwrap_err();
+        assert!(error.what().contains("journal.json is damaged"), "{error}");
+    }
+}
