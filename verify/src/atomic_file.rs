@@ -6,7 +6,7 @@
 //! file: the node stops rather than guess.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,17 +15,25 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Context, Error, Result};
 
-/// Our own files are small; anything beyond this is not ours.
+/// The version of every file of imgnode, as its field `schema` says.
+pub const SCHEMA: u32 = 1;
+
+/// The longest file that is read, in bytes: our own files are small.
 const LIMIT: u64 = 16 << 20;
 
-/// Replaces the file at `path` by `bytes`, durably.
+/// Replaces the file at `path` by `bytes`, durably. A new file has the mode `mode`.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace(path, bytes, mode).context(|| format!("cannot write {}", path.display()))
+}
+
+/// Does what [`write()`] does, for rooms with errors of their own.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (directory, temporary) = places(path)?;
-    let attempt = || -> std::io::Result<()> {
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let attempt = || -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -33,10 +41,13 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
             .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
+        fs::rename(&temporary, path)
     };
-    attempt().context(|| format!("cannot write {}", path.display()))
+    if let Err(error) = attempt() {
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync(directory)
 }
 
 /// Writes `value` as JSON with [`write()`].
@@ -79,27 +90,25 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
-/// Removes a file durably, and what a killed [`write()`] left of it; no file is no error.
+/// Removes a file durably, and what a killed [`write()`] left of it; a missing file is no error.
 pub fn remove(path: &Path) -> Result<()> {
+    delete(path).context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Does what [`remove`] does, for rooms with errors of their own.
+pub(crate) fn delete(path: &Path) -> io::Result<()> {
     let (directory, temporary) = places(path)?;
-    let attempt = || -> std::io::Result<()> {
-        let mut removed = false;
-        for file in [temporary.as_path(), path] {
-            match fs::remove_file(file) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                done => {
-                    done?;
-                    removed = true;
-                }
+    let mut removed = false;
+    for file in [temporary.as_path(), path] {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            done => {
+                done?;
+                removed = true;
             }
         }
-        if removed {
-            File::open(directory)?.sync_all()
-        } else {
-            Ok(())
-        }
-    };
-    attempt().context(|| format!("cannot remove {}", path.display()))
+    }
+    if removed { sync(directory) } else { Ok(()) }
 }
 
 /// Creates a directory and its parents; those that are new get `mode`.
@@ -113,9 +122,24 @@ pub fn create_directory(path: &Path, mode: u32) -> Result<()> {
 
 /// Makes the names in a directory durable.
 pub fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .context(|| format!("cannot sync {}", path.display()))
+    sync(path).context(|| format!("cannot sync {}", path.display()))
+}
+
+/// Does what [`sync_directory`] does, for rooms with errors of their own.
+pub(crate) fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Refuses a file whose field `schema` is of another version.
+pub fn check_schema(path: &Path, found: u32) -> Result<()> {
+    if found == SCHEMA {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "{} has version {found}; this imgnode reads version {SCHEMA}",
+        path.display()
+    ))
+    .hint("use the imgnode that wrote it"))
 }
 
 /// Removes a whole tree of ours without following links; no tree is no error.
@@ -127,17 +151,17 @@ pub fn remove_tree(path: &Path) -> Result<()> {
 }
 
 /// The directory of a file, and where its next content is written.
-fn places(path: &Path) -> Result<(&Path, PathBuf)> {
+fn places(path: &Path) -> io::Result<(&Path, PathBuf)> {
     match (
         path.parent(),
         path.file_name().and_then(|name| name.to_str()),
     ) {
         // A leading dot: schroot and run-parts look past such files.
         (Some(directory), Some(name)) => Ok((directory, directory.join(format!(".{name}.new")))),
-        _ => Err(Error::failed(format!(
-            "{} has no file name",
-            path.display()
-        ))),
+        _ => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "the path has no file name",
+        )),
     }
 }
 
@@ -167,6 +191,21 @@ mod tests {
         fs::write(directory.path().join(".a.json.new"), b"[1,").unwrap();
         write_json(&path, &vec![7]).unwrap();
         assert_eq!(read_json::<Vec<u32>>(&path).unwrap(), Some(vec![7]));
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_no_temporary_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        fs::create_dir(&path).unwrap();
+        let error = write(&path, b"[1]", 0o600).unwrap_err();
+        assert!(error.what().starts_with("cannot write "), "{error}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_left_alone() {
+        assert!(check_schema(Path::new("/x"), 2).is_err());
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! One type for the whole crate: a [`Kind`] that decides the exit code, one sentence that says what
 //! failed on what, the causes below it in falling order of generality, and, where there is one, the
 //! thing to do. Only the command line prints it; everything else passes it up and may add a
-//! sentence on the way with [`Context`].
+//! sentence on the way with [`Context`]. What a store reports is mapped here, what the TUF client
+//! reports in [`trust::tuf`](crate::trust::tuf), and nowhere else.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -23,6 +25,19 @@ pub enum Kind {
     Busy,
     /// A signal asked us to stop: exit code 130.
     Interrupted,
+}
+
+impl Kind {
+    /// The exit code of a command that ends with an error of this kind.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Busy => 75,
+            Self::Interrupted => 130,
+        }
+    }
 }
 
 /// An error with its causes and, where there is one, what to do about it.
@@ -117,16 +132,50 @@ impl Error {
         self.hint.as_deref()
     }
 
-    /// The exit code of DESIGN.md, section 9.
+    /// The exit code of a command that ends with this error.
     pub fn exit_code(&self) -> u8 {
-        match self.kind {
-            Kind::Failed => 1,
-            Kind::Usage => 2,
-            Kind::Refused => 3,
-            Kind::Busy => 75,
-            Kind::Interrupted => 130,
+        self.kind.exit_code()
+    }
+
+    /// Adds the sources of `error` as causes, each as it is, and `hint` if there is one.
+    #[must_use]
+    pub(crate) fn sources_of(mut self, error: &dyn std::error::Error, hint: Option<&str>) -> Self {
+        let mut next = error.source();
+        while let Some(cause) = next {
+            self = self.cause(cause.to_string());
+            next = cause.source();
+        }
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
         }
     }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        use store::ErrorKind as E;
+        let kind = match error.kind() {
+            // A store that lacks or garbles what was signed is not to be believed.
+            E::Corrupt | E::Missing | E::NotCanonical | E::Foreign => Kind::Refused,
+            E::Busy => Kind::Busy,
+            E::Invalid | E::Ambiguous => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        // Its general hints are for those who write stores.
+        let hint = error
+            .own_hint()
+            .or((kind == Kind::Refused).then_some("the store is damaged; nothing of it was used"));
+        Self::new(kind, error.to_string()).sources_of(&error, hint)
+    }
+}
+
+/// Ends an operation with [`Kind::Interrupted`] when `cancel` is set.
+pub fn check_cancelled(cancel: &AtomicBool) -> Result<()> {
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Error::new(Kind::Interrupted, "interrupted"));
+    }
+    Ok(())
 }
 
 impl fmt::Display for Error {

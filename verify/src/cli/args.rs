@@ -13,9 +13,8 @@ use clap::{Args, Parser, Subcommand};
 use store::Place;
 use store::name::{EnvName, ImageName};
 use verify::error::{Error, Result};
-use verify::install::switch::To;
-use verify::install::tarball::Carried;
-use verify::session::Patience;
+use verify::install::SwitchTo;
+use verify::session::Timeouts;
 use verify::session::sockets;
 use verify::storage::Target;
 use verify::system::SystemName;
@@ -336,14 +335,14 @@ struct LowTraffic {
 }
 
 impl LowTraffic {
-    fn patience(&self) -> Result<Option<Patience>> {
+    fn timeouts(&self) -> Result<Option<Timeouts>> {
         let timeout = seconds(self.timeout)?;
-        let patience = Patience {
+        let timeouts = Timeouts {
             command: timeout,
             end: timeout,
-            ..Patience::default()
+            ..Timeouts::default()
         };
-        Ok((!self.keep_session).then_some(patience))
+        Ok((!self.keep_session).then_some(timeouts))
     }
 }
 
@@ -380,18 +379,20 @@ pub(crate) enum Mode {
     },
     Upgrade {
         system: SystemName,
-        patience: Option<Patience>,
+        timeouts: Option<Timeouts>,
         again: bool,
         json: bool,
     },
     BuildSchroot {
-        carried: Carried,
+        tarball: PathBuf,
+        system: SystemName,
+        target: Target,
         json: bool,
     },
     Switch {
         system: SystemName,
-        to: To,
-        patience: Option<Patience>,
+        to: SwitchTo,
+        timeouts: Option<Timeouts>,
         json: bool,
     },
     Gc {
@@ -403,22 +404,22 @@ pub(crate) enum Mode {
         system: SystemName,
         listen: Vec<SocketAddr>,
         words: Vec<String>,
-        patience: Patience,
+        timeouts: Timeouts,
     },
     Run {
         system: SystemName,
         listen: Vec<SocketAddr>,
         words: Vec<String>,
-        patience: Patience,
+        timeouts: Timeouts,
     },
     Stop {
         system: SystemName,
-        patience: Patience,
+        timeouts: Timeouts,
         force: bool,
     },
     Reload {
         system: SystemName,
-        patience: Patience,
+        timeouts: Timeouts,
     },
     Status {
         system: Option<SystemName>,
@@ -524,7 +525,7 @@ impl Mode {
                 output,
             } => Self::Upgrade {
                 system: system.parse()?,
-                patience: traffic.patience()?,
+                timeouts: traffic.timeouts()?,
                 again,
                 json: output.json,
             },
@@ -537,11 +538,9 @@ impl Mode {
                 fstype,
                 output,
             } => Self::BuildSchroot {
-                carried: Carried {
-                    tarball,
-                    system: system.parse()?,
-                    target: format!("lvm:{vg}/{lv}:{size}:{fstype}").parse()?,
-                },
+                tarball,
+                system: system.parse()?,
+                target: format!("lvm:{vg}/{lv}:{size}:{fstype}").parse()?,
                 json: output.json,
             },
             LowCommand::Switch {
@@ -551,8 +550,8 @@ impl Mode {
                 output,
             } => Self::Switch {
                 system: system.parse()?,
-                to: To::Number(generation),
-                patience: traffic.patience()?,
+                to: SwitchTo::Number(generation),
+                timeouts: traffic.timeouts()?,
                 json: output.json,
             },
             LowCommand::Rollback {
@@ -561,8 +560,8 @@ impl Mode {
                 output,
             } => Self::Switch {
                 system: system.parse()?,
-                to: To::Previous,
-                patience: traffic.patience()?,
+                to: SwitchTo::Previous,
+                timeouts: traffic.timeouts()?,
                 json: output.json,
             },
             LowCommand::Gc {
@@ -580,16 +579,16 @@ impl Mode {
                 words,
                 settle,
             } => {
-                let patience = Patience {
+                let timeouts = Timeouts {
                     settle: seconds(settle)?,
-                    ..Patience::default()
+                    ..Timeouts::default()
                 };
                 check_addresses(&listen)?;
                 Self::Start {
                     system: system.parse()?,
                     listen,
                     words,
-                    patience,
+                    timeouts,
                 }
             }
             LowCommand::Run {
@@ -600,7 +599,7 @@ impl Mode {
                 timeout,
             } => {
                 let timeout = seconds(timeout)?;
-                let patience = Patience {
+                let timeouts = Timeouts {
                     settle: seconds(settle)?,
                     command: timeout,
                     end: timeout,
@@ -611,7 +610,7 @@ impl Mode {
                     system: system.parse()?,
                     listen,
                     words,
-                    patience,
+                    timeouts,
                 }
             }
             LowCommand::Stop {
@@ -620,25 +619,25 @@ impl Mode {
                 timeout,
             } => {
                 let timeout = seconds(timeout)?;
-                let patience = Patience {
+                let timeouts = Timeouts {
                     command: timeout,
                     end: timeout,
-                    ..Patience::default()
+                    ..Timeouts::default()
                 };
                 Self::Stop {
                     system: system.parse()?,
-                    patience,
+                    timeouts,
                     force,
                 }
             }
             LowCommand::Reload { system, timeout } => {
-                let patience = Patience {
+                let timeouts = Timeouts {
                     command: seconds(timeout)?,
-                    ..Patience::default()
+                    ..Timeouts::default()
                 };
                 Self::Reload {
                     system: system.parse()?,
-                    patience,
+                    timeouts,
                 }
             }
             LowCommand::Status { system, output } => Self::Status {

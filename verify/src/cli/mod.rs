@@ -1,6 +1,15 @@
-//! The command line.
+//! The command line of `imgnode`.
+//!
+//! ```text
+//! commands  one file for each command: a flat list of what it does
+//! args      what was typed, and what it means
+//! report    what several commands report in the same way
+//! notify    what a service manager is told
+//! ui        the only place that prints
+//! ```
 
 pub(crate) mod args;
 pub(crate) mod commands;
 mod notify;
+mod report;
 pub(crate) mod ui;

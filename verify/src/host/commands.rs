@@ -1,4 +1,4 @@
-//! The one room that runs programs of the host.
+//! Running programs of the host, in one place.
 //!
 //! A command is a list of words, never a line for a shell. Each run is announced to the observer,
 //! gets no terminal and no input, leads its own process group, and is killed with that group when
@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use super::descriptors;
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
-use crate::session::sockets;
 
 /// How much of the end of each stream is kept.
 const KEEP: usize = 64 << 10;
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_millis(300);
 
 /// A program with its words.
 #[derive(Debug)]
-pub struct Run {
+pub struct HostCommand {
     words: Vec<String>,
     timeout: Duration,
     environment: Vec<(String, String)>,
@@ -42,7 +42,7 @@ pub struct Run {
 
 /// How a program ended and the end of what it said.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Finished {
     /// The words it was started with.
     pub words: Vec<String>,
     /// Exit status; `None` when its time was over.
@@ -54,7 +54,7 @@ pub struct Ended {
     timeout: Duration,
 }
 
-impl Run {
+impl HostCommand {
     /// A run of `program`, looked up in PATH, for at most a minute.
     pub fn new(program: impl Into<String>) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Run {
 
     /// Lets another program, given with its words, become this one.
     #[must_use]
-    pub fn by<I: IntoIterator<Item: Into<String>>>(mut self, words: I) -> Self {
+    pub fn wrapped_by<I: IntoIterator<Item: Into<String>>>(mut self, words: I) -> Self {
         self.words.splice(0..0, words.into_iter().map(Into::into));
         self
     }
@@ -108,7 +108,7 @@ impl Run {
     }
 
     /// Runs it to its end, whatever that is; an error only when it cannot be started.
-    pub fn finish(self, observer: &dyn Observer) -> Result<Ended> {
+    pub fn finish(self, observer: &dyn Observer) -> Result<Finished> {
         observer.event(Event::Command(&self.words));
         let mut command = self.command();
         command
@@ -125,7 +125,7 @@ impl Run {
             let _ = child.wait();
         }
         let until = Instant::now() + GRACE;
-        Ok(Ended {
+        Ok(Finished {
             words: self.words,
             status,
             stdout: stdout.end(until),
@@ -135,7 +135,7 @@ impl Run {
     }
 
     /// Runs it to its end; anything but success is an error.
-    pub fn run(self, observer: &dyn Observer) -> Result<Ended> {
+    pub fn run(self, observer: &dyn Observer) -> Result<Finished> {
         let ended = self.finish(observer)?;
         if ended.success() {
             Ok(ended)
@@ -145,8 +145,8 @@ impl Run {
     }
 
     /// Starts it with `input` as its standard input, its standard output to be read. It ends with
-    /// the [`Stream`].
-    pub fn stream(self, input: File, observer: &dyn Observer) -> Result<Stream> {
+    /// the [`OutputStream`].
+    pub fn stream(self, input: File, observer: &dyn Observer) -> Result<OutputStream> {
         observer.event(Event::Command(&self.words));
         let mut command = self.command();
         command
@@ -157,7 +157,7 @@ impl Run {
         let output = child.stdout.take();
         let output =
             output.ok_or_else(|| Error::failed(format!("{} has no output", self.words[0])))?;
-        Ok(Stream {
+        Ok(OutputStream {
             output: Box::new(output),
             child: Some(child),
         })
@@ -174,7 +174,7 @@ impl Run {
         command.stdout(streams()?).stderr(streams()?);
         let kept = match &detached.sockets[..] {
             [] => Ok(Vec::new()),
-            sockets => sockets::pass_on(&mut command, sockets),
+            sockets => descriptors::pass_on(&mut command, sockets),
         };
         let _kept = kept.context(|| "cannot pass on sockets")?;
         command
@@ -219,12 +219,12 @@ fn search_path(ours: Option<OsString>) -> OsString {
 }
 
 /// Bytes that are read, and the program that makes them, if any.
-pub struct Stream {
+pub struct OutputStream {
     output: Box<dyn Read>,
     child: Option<Child>,
 }
 
-impl Stream {
+impl OutputStream {
     /// Bytes that no program makes.
     pub fn plain(output: impl Read + 'static) -> Self {
         Self {
@@ -234,13 +234,13 @@ impl Stream {
     }
 }
 
-impl Read for Stream {
+impl Read for OutputStream {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.output.read(buffer)
     }
 }
 
-impl Drop for Stream {
+impl Drop for OutputStream {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
@@ -249,7 +249,7 @@ impl Drop for Stream {
     }
 }
 
-impl Ended {
+impl Finished {
     /// Whether it ended by itself with exit code 0.
     pub fn success(&self) -> bool {
         self.status.is_some_and(|status| status.success())
@@ -420,8 +420,8 @@ mod tests {
     use super::*;
     use crate::event::Silent;
 
-    fn sh(script: &str) -> Run {
-        Run::new("sh").args(["-c", script])
+    fn sh(script: &str) -> HostCommand {
+        HostCommand::new("sh").args(["-c", script])
     }
 
     #[test]
@@ -468,7 +468,9 @@ mod tests {
 
     #[test]
     fn a_missing_program_says_what_to_install() {
-        let error = Run::new("schroot").env("PATH", "/nonexistent").run(&Silent);
+        let error = HostCommand::new("schroot")
+            .env("PATH", "/nonexistent")
+            .run(&Silent);
         // `Command` looks programs up in the PATH it is given.
         assert_eq!(error.unwrap_err().advice(), Some("apt-get install schroot"));
     }

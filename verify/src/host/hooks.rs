@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::commands::{Run, is_program};
+use super::commands::{HostCommand, is_program};
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 use crate::system::SystemName;
@@ -73,7 +73,7 @@ impl Hooks {
         let program = hook
             .to_str()
             .ok_or_else(|| Error::failed(format!("{} has no readable name", hook.display())))?;
-        Run::new(program)
+        HostCommand::new(program)
             .args([act, system.as_str()])
             .timeout(self.timeout)
             .run(observer)

@@ -21,11 +21,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::commands::Run;
+use store::ImageId;
+
+use super::commands::HostCommand;
 use crate::atomic_file;
 use crate::error::{Context, Error, Result};
 use crate::event::Observer;
-use crate::state::record::SystemRecord;
 use crate::system::SystemName;
 
 const MARK: &str = "# imgnode system=";
@@ -44,6 +45,23 @@ const COPYFILES: &str = "\
 const NSSDATABASES: &str = "\
 # Databases copied from the host into each session. None: the users are those of the image.
 ";
+
+/// A chroot as it is registered: the generation of a system that new sessions see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chroot {
+    /// The name of the system and of the chroot.
+    pub system: SystemName,
+    /// The number of the generation.
+    pub generation: u64,
+    /// The image of the generation.
+    pub image: ImageId,
+    /// The words for `schroot --info`.
+    pub description: String,
+    /// The keys of schroot.conf(5) that the target asks for: `type` and what belongs to it.
+    pub keys: Vec<(&'static str, String)>,
+    /// The user that may begin sessions, and that the app runs as.
+    pub user: String,
+}
 
 /// schroot's configuration directory.
 #[derive(Clone, Debug)]
@@ -131,10 +149,10 @@ impl Schroot {
             .map(PathBuf::from))
     }
 
-    /// Points the chroot of a system at the active generation of its record.
-    pub fn register(&self, record: &SystemRecord, observer: &dyn Observer) -> Result<()> {
-        self.check(&record.system)?;
-        let profile = self.profile(&record.system);
+    /// Registers a chroot, or points it at another generation.
+    pub fn register(&self, chroot: &Chroot, observer: &dyn Observer) -> Result<()> {
+        self.check(&chroot.system)?;
+        let profile = self.profile(&chroot.system);
         atomic_file::create_directory(&profile, 0o755)?;
         for (name, text) in [
             ("fstab", FSTAB),
@@ -146,8 +164,12 @@ impl Schroot {
                 atomic_file::write(&path, text.as_bytes(), 0o644)?;
             }
         }
-        atomic_file::write(&self.file(&record.system), render(record).as_bytes(), 0o644)?;
-        self.confirm(&record.system, observer)
+        atomic_file::write(
+            &self.file(&chroot.system),
+            chroot.render().as_bytes(),
+            0o644,
+        )?;
+        self.confirm(&chroot.system, observer)
     }
 
     fn confirm(&self, system: &SystemName, observer: &dyn Observer) -> Result<()> {
@@ -167,7 +189,7 @@ impl Schroot {
         )
     }
 
-    /// Takes away a system's chroot and profile.
+    /// Removes a system's chroot and profile.
     pub fn unregister(&self, system: &SystemName) -> Result<()> {
         let file = self.file(system);
         let ours = |bytes: Vec<u8>| bytes.starts_with(format!("{MARK}{system} ").as_bytes());
@@ -190,8 +212,8 @@ impl Schroot {
 }
 
 /// A schroot command; nothing it does may take longer than two minutes.
-pub fn schroot<'a>(words: impl IntoIterator<Item = &'a str>) -> Run {
-    Run::new("schroot")
+pub fn schroot<'a>(words: impl IntoIterator<Item = &'a str>) -> HostCommand {
+    HostCommand::new("schroot")
         .args(words)
         .timeout(Duration::from_secs(120))
 }
@@ -254,44 +276,55 @@ fn defines(text: &str, name: &str) -> bool {
         })
 }
 
-/// The chroot file of a record.
-pub fn render(record: &SystemRecord) -> String {
-    let active = record.active();
-    let SystemRecord {
-        system, image_name, ..
-    } = record;
-    let user = &active.user;
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "{MARK}{system} generation={} image={}",
-        active.number, active.image
-    );
-    let _ = writeln!(
-        text,
-        "# Written by imgnode, which replaces it at every switch. The profile is yours to change."
-    );
-    let _ = writeln!(text, "[{system}]");
-    let _ = writeln!(
-        text,
-        "description={image_name}, generation {}, release {} of {}",
-        active.number, active.seq, active.environment
-    );
-    for (key, value) in record.target.keeper().chroot(system, active.number) {
-        let _ = writeln!(text, "{key}={value}");
+impl Chroot {
+    /// The content of the file that registers it.
+    pub fn render(&self) -> String {
+        let Self {
+            system,
+            generation,
+            image,
+            description,
+            keys,
+            user,
+        } = self;
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{MARK}{system} generation={generation} image={image}");
+        let _ = writeln!(
+            text,
+            "# Written by imgnode, which replaces it at every switch. The profile is yours to change."
+        );
+        let _ = writeln!(text, "[{system}]");
+        let _ = writeln!(text, "description={description}");
+        for (key, value) in keys {
+            let _ = writeln!(text, "{key}={value}");
+        }
+        let _ = writeln!(text, "profile=imgnode/{system}");
+        for key in ["users", "root-users", "source-root-users"] {
+            let _ = writeln!(text, "{key}={user}");
+        }
+        text
     }
-    let _ = writeln!(text, "profile=imgnode/{system}");
-    for key in ["users", "root-users", "source-root-users"] {
-        let _ = writeln!(text, "{key}={user}");
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::record::tests::sample;
+
+    fn chroot() -> Chroot {
+        Chroot {
+            system: "MyProject".parse().unwrap(),
+            generation: 2,
+            image: ImageId::of(b"image"),
+            description: "web, generation 2, release 2 of dev".to_owned(),
+            keys: vec![
+                ("type", "directory".to_owned()),
+                ("union-type", "overlay".to_owned()),
+                ("directory", "/srv/images/MyProject/2".to_owned()),
+            ],
+            user: "operador".to_owned(),
+        }
+    }
 
     fn etc() -> (tempfile::TempDir, Schroot) {
         let directory = tempfile::tempdir().unwrap();
@@ -302,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_chroot_file_word_for_word() {
-        let text = render(&sample("dir:/srv/images", "MyProject", 2));
+        let text = chroot().render();
         let (mark, rest) = text.split_once('\n').unwrap();
         assert!(mark.starts_with("# imgnode system=MyProject generation=2 image=blake3:"));
         assert_eq!(
@@ -355,19 +388,15 @@ mod tests {
     #[test]
     fn what_we_wrote_we_recognise() {
         let (_directory, schroot) = etc();
-        let record = sample("dir:/srv/images", "web", 1);
-        atomic_file::write(
-            &schroot.file(&record.system),
-            render(&record).as_bytes(),
-            0o644,
-        )
-        .unwrap();
-        schroot.check(&record.system).unwrap();
+        let chroot = chroot();
+        let system = &chroot.system;
+        atomic_file::write(&schroot.file(system), chroot.render().as_bytes(), 0o644).unwrap();
+        schroot.check(system).unwrap();
         assert_eq!(
-            schroot.registered(&record.system).unwrap().unwrap(),
-            Path::new("/srv/images/web/1")
+            schroot.registered(system).unwrap().unwrap(),
+            Path::new("/srv/images/MyProject/2")
         );
-        schroot.unregister(&record.system).unwrap();
-        assert_eq!(schroot.registered(&record.system).unwrap(), None);
+        schroot.unregister(system).unwrap();
+        assert_eq!(schroot.registered(system).unwrap(), None);
     }
 }

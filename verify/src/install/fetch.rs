@@ -1,26 +1,43 @@
-//! Writing the tree of a generation, and reading it back.
+//! Filling a staging tree from the store, with the help of what the previous generation has.
 
-use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread;
 
-use rustix::io::Errno;
 use store::canon::Entry;
+use store::delta::Pair;
 use store::manifest::Manifest;
-use store::{Image, Part};
+use store::{Image, Part, Store};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_cancelled};
 use crate::event::{Event, Observer};
-use crate::node::go_on;
-use crate::storage::{Staging, Tree};
-use crate::tree::compare;
+use crate::node::Node;
+use crate::state::record::SystemRecord;
+use crate::storage::Staging;
 use crate::tree::extract::Extractor;
+use crate::tree::open::OpenTree;
 use crate::tree::patch;
-use crate::tree::reuse::Previous;
+use crate::tree::reuse::PreviousTree;
 
-/// Where the bytes of a new tree came from.
+/// How the content of a new generation comes that is not on this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub enum FetchMethod {
+    /// All of the image: nothing of it is here.
+    #[default]
+    Whole,
+    /// Ranges of packs.
+    Packs,
+    /// A delta in place of packs.
+    Delta {
+        /// Bytes of the delta.
+        size: u64,
+        /// Bytes of packs and indexes that the delta stands for.
+        packs: u64,
+    },
+}
+
+/// Where the bytes of a new generation came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransferStats {
     /// Bytes of content that were written or shared anew.
     pub written: u64,
     /// Of all content, bytes that were on this node already.
@@ -28,77 +45,194 @@ pub struct Tally {
     /// Bytes that the store sent, when it is far.
     pub fetched: Option<u64>,
     /// How what was not here came.
-    pub way: Way,
+    pub method: FetchMethod,
 }
 
-/// A way to what is not on this node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    /// All of the image: nothing of it is here.
-    #[default]
-    Whole,
-    /// Ranges of packs.
-    Packs,
-    /// A delta of so many bytes, where packs would take so many.
-    Delta {
-        /// Bytes of the delta.
-        size: u64,
-        /// Bytes of packs and indexes that it stands for.
-        packs: u64,
-    },
+/// Where the content of a new generation will come from.
+#[derive(Clone, Debug, Default)]
+pub struct FetchPlan {
+    /// The generation that is here and whose content is used again.
+    pub previous: Option<u64>,
+    /// How the rest comes, unless the previous generation turns out to be of no use.
+    pub method: FetchMethod,
+    /// The delta to fetch.
+    pub delta: Option<Pair>,
 }
 
-/// What is about to be written.
-pub(crate) struct Writing<'a>(&'a Manifest);
-
-impl<'a> Writing<'a> {
-    /// The tree of this image.
-    pub(crate) fn of(manifest: &'a Manifest) -> Self {
-        Self(manifest)
+impl FetchPlan {
+    /// Chooses what costs the fewest bytes. Whatever a delta cannot give comes from packs.
+    pub(super) fn choose(
+        node: &Node<'_>,
+        store: &Store,
+        manifest: &Manifest,
+        before: Option<&SystemRecord>,
+    ) -> Result<Self> {
+        let Some(before) = before else {
+            return Ok(Self::default());
+        };
+        let context = node.context(&before.system);
+        if !before.target.driver().exists(&context, before.active)? {
+            return Ok(Self::default());
+        }
+        let from = &before.active().image;
+        let delta = Self::cheaper_delta(store, manifest, from).unwrap_or_else(|error| {
+            note_no_delta(node, &error);
+            None
+        });
+        let (method, delta) = match delta {
+            Some((pair, packs)) => {
+                let size = pair.size;
+                (FetchMethod::Delta { size, packs }, Some(pair))
+            }
+            None => (FetchMethod::Packs, None),
+        };
+        Ok(Self {
+            previous: Some(before.active),
+            method,
+            delta,
+        })
     }
 
-    /// Says so.
-    pub(crate) fn announce(&self, observer: &dyn Observer) {
-        observer.event(Event::Phase(&format!(
-            "writing {} ({} files, {} MB)",
-            self.0.image,
-            self.0.entries,
-            self.0.size / 1_000_000
-        )));
+    /// The delta from an image, if there is one and it is cheaper than packs, with the bytes of
+    /// those packs. What a store on this machine has is nearer than what would have to be computed.
+    fn cheaper_delta(
+        store: &Store,
+        manifest: &Manifest,
+        from: &store::ImageId,
+    ) -> Result<Option<(Pair, u64)>> {
+        if !store.backend().is_far() {
+            return Ok(None);
+        }
+        let Some(pair) = store.pair(from, &manifest.image)? else {
+            return Ok(None);
+        };
+        // Its price of packs is that of a node which has kept nothing.
+        let kept = store.indexes_kept(&manifest.image)?;
+        let packs = pair.packs.saturating_sub(kept);
+        Ok((pair.size < packs).then_some((pair, packs)))
     }
+}
+
+fn note_no_delta(node: &Node<'_>, error: &Error) {
+    node.observer.event(Event::Note(&format!(
+        "the delta is not used, packs are: {error}"
+    )));
+}
+
+/// Fills a staging tree with the image of a release, as planned. Returns the image as well, with
+/// which the tree can be compared; it may hold the previous generation open.
+pub(super) fn fetch(
+    node: &Node<'_>,
+    store: &Store,
+    manifest: &Manifest,
+    before: Option<&SystemRecord>,
+    plan: &FetchPlan,
+    staging: &Staging,
+) -> Result<(TransferStats, Image)> {
+    let previous = match before.filter(|_| plan.previous.is_some()) {
+        Some(before) => open_previous(node, store, before),
+        None => None,
+    };
+    let (image, previous, method) = match previous {
+        None => (store.image(manifest)?, None, FetchMethod::Whole),
+        Some((previous, from)) => {
+            let (image, method) = open_image(node, store, manifest, plan, &previous, from)?;
+            (image, Some(previous), method)
+        }
+    };
+    let mut stats = fill(
+        &image,
+        manifest,
+        staging,
+        previous,
+        node.observer,
+        node.cancel,
+    )?;
+    stats.method = method;
+    stats.fetched = store.backend().traffic().map(|traffic| traffic.received);
+    Ok((stats, image))
+}
+
+/// The tree of the active generation as a source of content, and its image; `None` when its layout
+/// cannot be had.
+fn open_previous(
+    node: &Node<'_>,
+    store: &Store,
+    before: &SystemRecord,
+) -> Option<(PreviousTree, Image)> {
+    let active = before.active();
+    let context = node.context(&before.system);
+    let open = || -> Result<(PreviousTree, Image)> {
+        let image = store.image(&node.state.manifest(active.manifest)?)?;
+        let tree = before.target.driver().open(&context, active.number)?;
+        let previous = PreviousTree::index(tree, image.entries()?)?;
+        Ok((previous, image))
+    };
+    match open() {
+        Ok(previous) => Some(previous),
+        Err(error) => {
+            node.observer.event(Event::Note(&format!(
+                "nothing of generation {} can be used again: {error}",
+                active.number
+            )));
+            None
+        }
+    }
+}
+
+/// The image of a release, by the planned delta if that can be had, else by packs.
+fn open_image(
+    node: &Node<'_>,
+    store: &Store,
+    manifest: &Manifest,
+    plan: &FetchPlan,
+    previous: &PreviousTree,
+    from: Image,
+) -> Result<(Image, FetchMethod)> {
+    if let Some(pair) = &plan.delta {
+        let open = || -> Result<Image> {
+            let base = Arc::new(previous.delta_base(from)?);
+            Ok(store.image_with_delta(manifest, pair, base)?)
+        };
+        match open() {
+            Ok(image) => return Ok((image, plan.method)),
+            Err(error) => note_no_delta(node, &error),
+        }
+    }
+    Ok((store.image(manifest)?, FetchMethod::Packs))
 }
 
 /// Fills a staging tree with an image, with the help of what the previous generation has.
-pub(super) fn fill(
+fn fill(
     image: &Image,
     manifest: &Manifest,
     staging: &Staging,
-    previous: Option<Previous>,
+    previous: Option<PreviousTree>,
     observer: &dyn Observer,
     cancel: &AtomicBool,
-) -> Result<Tally> {
+) -> Result<TransferStats> {
     let privileges = manifest.privileges();
     let privilege = |entry: &Entry| privileges.check(entry).map_err(Error::from);
     let root = || staging.tree.reopen();
     let (extractor, mut previous) = if staging.copied {
         observer.event(Event::Phase("comparing the copy with the new release"));
-        let survey = patch::survey(root()?, image.entries()?, cancel)?;
-        patch::prune(&root()?, &survey)?;
+        let patch_plan = patch::plan(root()?, image.entries()?, cancel)?;
+        patch::prune(&root()?, &patch_plan)?;
         let previous = if let Some(previous) = previous {
             previous
         } else {
             // What stays must not be fetched, even if nothing else is known.
-            let stays = image.entries()?.zip(&survey.keep);
+            let stays = image.entries()?.zip(&patch_plan.keep);
             let stays = stays.filter(|(_, keep)| **keep).map(|(signed, _)| signed);
-            Previous::index(Tree::plain(root()?), stays)?
+            PreviousTree::index(OpenTree::plain(root()?), stays)?
         };
-        let extractor = Extractor::over(root()?, &privilege, survey.keep);
+        let extractor = Extractor::over(root()?, &privilege, patch_plan.keep);
         (extractor, Some(previous))
     } else {
         (Extractor::new(root()?, &privilege), previous)
     };
     if let Some(previous) = &mut previous {
-        previous.try_sharing(root()?);
+        previous.probe_sharing(root()?);
     }
     unpack(image, manifest, extractor, previous, observer, cancel)
 }
@@ -107,17 +241,20 @@ fn unpack(
     image: &Image,
     manifest: &Manifest,
     mut extractor: Extractor<'_>,
-    mut previous: Option<Previous>,
+    mut previous: Option<PreviousTree>,
     observer: &dyn Observer,
     cancel: &AtomicBool,
-) -> Result<Tally> {
-    let mut tally = Tally::default();
+) -> Result<TransferStats> {
+    let mut stats = TransferStats::default();
     let (mut done, mut stopped) = (0, None);
     let total = manifest.size;
-    let known = previous.as_ref().map(Previous::known).unwrap_or_default();
+    let known = previous
+        .as_ref()
+        .map(PreviousTree::chunks)
+        .unwrap_or_default();
     let mut buffer = Vec::new();
     let mut step = |part: Part<'_>| -> Result<()> {
-        go_on(cancel)?;
+        check_cancelled(cancel)?;
         match part {
             Part::Entry(entry, header) => {
                 done += header.len() as u64;
@@ -125,7 +262,7 @@ fn unpack(
             }
             Part::Content(bytes) => {
                 done += bytes.len() as u64;
-                tally.written += bytes.len() as u64;
+                stats.written += bytes.len() as u64;
                 extractor.content(bytes)?;
             }
             Part::Had(chunk) => {
@@ -133,16 +270,16 @@ fn unpack(
                 done += len;
                 let found = match &mut previous {
                     Some(_) if extractor.is_kept() => {
-                        tally.reused += len;
+                        stats.reused += len;
                         return Ok(());
                     }
                     Some(previous) => previous.read(&chunk, &mut buffer),
                     None => None,
                 };
-                tally.written += len;
+                stats.written += len;
                 match (found, &previous) {
                     (Some(source), Some(previous)) => {
-                        tally.reused += len;
+                        stats.reused += len;
                         if previous.shares() {
                             extractor.content_of(&buffer, &source.file, source.offset)?;
                         } else {
@@ -169,66 +306,5 @@ fn unpack(
     }
     replayed?;
     extractor.finish()?;
-    Ok(tally)
-}
-
-/// Makes a finished tree durable, and refuses one that is not the image. What is read back comes from
-/// memory mostly, so the disk can be busy at the same time.
-pub(crate) fn settle(
-    manifest: &Manifest,
-    image: Option<&Image>,
-    tree: &Tree,
-    observer: &dyn Observer,
-    cancel: &AtomicBool,
-) -> Result<()> {
-    observer.event(Event::Phase("checking and syncing the written tree"));
-    thread::scope(|scope| {
-        let synced = scope.spawn(|| rustix::fs::syncfs(&tree.root));
-        recheck(manifest, image, tree, cancel)?;
-        let synced = synced.join().unwrap_or(Err(Errno::IO));
-        synced.map_err(|errno| match errno {
-            Errno::NOSPC | Errno::DQUOT | Errno::IO => {
-                Error::failed("the new tree cannot be synced")
-                    .source(&errno)
-                    .hint("is the disk or the thin pool full? make room and run the command again")
-            }
-            errno => Error::failed("the new tree cannot be synced").source(&errno),
-        })
-    })
-}
-
-/// Refuses a tree on disk that is not the image.
-fn recheck(
-    manifest: &Manifest,
-    image: Option<&Image>,
-    tree: &Tree,
-    cancel: &AtomicBool,
-) -> Result<()> {
-    let found = compare::digest(tree.reopen()?, cancel);
-    if found.as_ref().is_ok_and(|found| *found == manifest.image) {
-        return Ok(());
-    }
-    go_on(cancel)?;
-    let mut error = Error::refused(format!(
-        "the written tree is not the image {}",
-        manifest.image
-    ));
-    match found {
-        Ok(found) => error = error.cause(format!("it is {found}")),
-        Err(why) => error = error.cause(why.to_string()),
-    }
-    let Some(image) = image else {
-        return Err(error);
-    };
-    let root: OwnedFd = tree.reopen()?;
-    let different = compare::differences(root, image.entries()?, cancel)?;
-    for one in different.iter().take(8) {
-        error = error.cause(format!("{} {}", one.path, one.how.join(", ")));
-    }
-    if different.is_empty() {
-        // The layout was followed to the letter, so it is the layout that is another image.
-        error =
-            error.cause("the signed layout describes another image than the signed manifest names");
-    }
-    Err(error)
+    Ok(stats)
 }

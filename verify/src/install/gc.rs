@@ -3,18 +3,18 @@
 //! What stays: the active one, the previous one, every one that a session uses, whoever began it,
 //! and the newest of the rest, as many as the operator wants.
 
-use super::journal::{self, Operation, Pending, Phase};
+use super::journal::{self, JournalEntry, Operation, Phase};
+use crate::atomic_file::SCHEMA;
 use crate::error::Result;
 use crate::event::Event;
 use crate::host::schroot;
 use crate::node::Node;
-use crate::session::{self, Patience};
+use crate::session::{self, Timeouts};
 use crate::state::record::{Generation, SystemRecord};
-use crate::state::{Lock, SCHEMA, now};
-use crate::storage::Desk;
+use crate::state::{Lock, now};
 use crate::system::SystemName;
 
-/// What was removed of one system, and what stayed.
+/// The generations of one system that were removed, and those that stayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collected {
     /// The system.
@@ -27,7 +27,7 @@ pub struct Collected {
 
 /// Removes old generations of one system or of all; beside those that are needed, the `keep` newest
 /// stay.
-pub fn collect(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Result<Vec<Collected>> {
+pub fn gc(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Result<Vec<Collected>> {
     let lock = node.state.lock()?;
     journal::recover(node, &lock)?;
     let systems = match only {
@@ -36,7 +36,7 @@ pub fn collect(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Resul
     };
     let mut out = Vec::new();
     for system in systems {
-        session::sweep(node, &lock, &system, Patience::default())?;
+        session::sweep(node, &lock, &system, Timeouts::default())?;
         let before = node.state.installed(&system)?;
         let needed = needed(node, &before)?;
         let removed: Vec<u64> = before
@@ -49,7 +49,7 @@ pub fn collect(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Resul
             .collect();
         let after = without(&before, &removed);
         if !removed.is_empty() {
-            carry_out(node, &lock, &before, &after)?;
+            remove(node, &lock, &before, &after)?;
         }
         out.push(Collected {
             kept: after.generations.iter().map(|one| one.number).collect(),
@@ -81,8 +81,11 @@ pub(crate) fn holders(
 ) -> Result<Vec<String>> {
     let mut holders = schroot::users_of(&generation.directory)?;
     if holders.is_empty() {
-        let desk = Desk::of(node, &record.system);
-        holders = record.target.keeper().holders(&desk, generation.number)?;
+        let context = node.context(&record.system);
+        holders = record
+            .target
+            .driver()
+            .holders(&context, generation.number)?;
     }
     Ok(holders)
 }
@@ -95,13 +98,8 @@ fn without(record: &SystemRecord, removed: &[u64]) -> SystemRecord {
     after
 }
 
-fn carry_out(
-    node: &Node<'_>,
-    lock: &Lock,
-    before: &SystemRecord,
-    after: &SystemRecord,
-) -> Result<()> {
-    let pending = Pending {
+fn remove(node: &Node<'_>, lock: &Lock, before: &SystemRecord, after: &SystemRecord) -> Result<()> {
+    let entry = JournalEntry {
         schema: SCHEMA,
         operation: Operation::Gc,
         phase: Phase::Committing,
@@ -113,11 +111,11 @@ fn carry_out(
         after: Some(after.clone()),
         started: now(),
     };
-    journal::write(node, lock, &pending)?;
+    journal::write(node, lock, &entry)?;
     node.observer.event(Event::Phase(&format!(
         "removing old generations of {}",
         before.system
     )));
-    journal::thin_out(node, lock, &pending)?;
+    journal::remove_generations(node, lock, &entry)?;
     journal::clear(node, lock)
 }

@@ -18,13 +18,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
+use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
 use crate::node::Node;
+use crate::state::Lock;
 use crate::state::record::SystemRecord;
-use crate::state::{Lock, SCHEMA, check_schema};
-use crate::storage::{Desk, Target};
+use crate::storage::Target;
 use crate::system::SystemName;
 
 /// What is being done.
@@ -54,7 +54,7 @@ pub enum Phase {
 /// The content of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pending {
+pub struct JournalEntry {
     /// Version of this file.
     pub schema: u32,
     /// What is being done.
@@ -78,9 +78,9 @@ pub struct Pending {
 }
 
 /// The operation that was begun and is not over.
-pub fn pending(node: &Node<'_>) -> Result<Option<Pending>> {
+pub fn unfinished(node: &Node<'_>) -> Result<Option<JournalEntry>> {
     let path = node.state.journal();
-    let pending: Option<Pending> = atomic_file::read_json(&path)?;
+    let pending: Option<JournalEntry> = atomic_file::read_json(&path)?;
     if let Some(pending) = &pending {
         check_schema(&path, pending.schema)?;
         let whole = match pending.operation {
@@ -104,7 +104,7 @@ pub fn pending(node: &Node<'_>) -> Result<Option<Pending>> {
 }
 
 /// Writes the journal.
-pub fn write(node: &Node<'_>, _: &Lock, pending: &Pending) -> Result<()> {
+pub fn write(node: &Node<'_>, _: &Lock, pending: &JournalEntry) -> Result<()> {
     debug_assert_eq!(pending.schema, SCHEMA);
     atomic_file::write_json(&node.state.journal(), pending)
 }
@@ -116,7 +116,7 @@ pub fn clear(node: &Node<'_>, _: &Lock) -> Result<()> {
 
 /// Finishes or undoes what a killed process left; the first act of every changing command.
 pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
-    let Some(mut left) = pending(node)? else {
+    let Some(mut left) = unfinished(node)? else {
         return Ok(());
     };
     let system = left.system.clone();
@@ -125,12 +125,12 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
     match (left.operation, left.phase) {
         (Operation::Uninstall, Phase::Committing) => {
             say(&format!("finishing the interrupted uninstall of {system}"));
-            dismantle(node, lock, &left)
+            remove_system(node, lock, &left)
                 .context(|| format!("cannot finish the interrupted uninstall of {system}"))?;
         }
         (Operation::Gc, _) => {
             say(&format!("finishing the interrupted gc of {system}"));
-            thin_out(node, lock, &left)
+            remove_generations(node, lock, &left)
                 .context(|| format!("cannot finish the interrupted gc of {system}"))?;
         }
         (Operation::Install | Operation::Switch, Phase::Committing) => {
@@ -162,8 +162,8 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
 /// The same for commands that only begin or end sessions: what cannot be finished or undone now is
 /// left to others, so that a broken disk of one system keeps no other from running, and nothing from
 /// stopping. What is left of `must` counts all the same.
-pub fn try_recover(node: &Node<'_>, lock: &Lock, must: Option<&SystemName>) -> Result<()> {
-    let Some(left) = pending(node)? else {
+pub fn recover_if_possible(node: &Node<'_>, lock: &Lock, must: Option<&SystemName>) -> Result<()> {
+    let Some(left) = unfinished(node)? else {
         return Ok(());
     };
     match recover(node, lock) {
@@ -194,29 +194,58 @@ impl Operation {
 }
 
 /// Switches the chroot to the new generation and records it.
-pub fn commit(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
+pub fn commit(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) -> Result<()> {
     let after = pending
         .after
         .as_ref()
         .ok_or_else(|| Error::failed("the journal has no record to commit"))?;
-    let desk = Desk::of(node, &pending.system);
-    if !pending.target.keeper().exists(&desk, after.active)? {
+    let context = node.context(&pending.system);
+    if !pending.target.driver().exists(&context, after.active)? {
         return Err(Error::failed(format!(
             "generation {} is not at {}",
             after.active,
             after.active().directory.display()
         )));
     }
-    node.schroot.register(after, node.observer)?;
+    node.schroot.register(&after.chroot(), node.observer)?;
     node.state.set_system(lock, &pending.system, Some(after))
 }
 
+/// Does `work` under a journal: what fails is undone, and the hooks afterwards run in any case.
+pub(super) fn transaction<T>(
+    node: &Node<'_>,
+    lock: &Lock,
+    mut entry: JournalEntry,
+    work: impl FnOnce(&mut JournalEntry) -> Result<T>,
+) -> Result<T> {
+    let system = entry.system.clone();
+    write(node, lock, &entry)?;
+    let done = node
+        .hooks
+        .before("install", &system, node.observer)
+        .and_then(|()| work(&mut entry));
+    let undone = match &done {
+        Ok(_) => Ok(()),
+        Err(_) => undo(node, lock, &mut entry),
+    };
+    let hooks = node.hooks.after("install", &system, node.observer);
+    if let Err(error) = undone {
+        // The journal stays: the next command tries again.
+        node.observer.event(Event::Note(&format!(
+            "the install could not be undone: {error}"
+        )));
+        return done;
+    }
+    clear(node, lock)?;
+    done.and_then(|value| hooks.map(|()| value))
+}
+
 /// Puts everything back as it was before an install or a switch.
-pub fn undo(node: &Node<'_>, lock: &Lock, pending: &mut Pending) -> Result<()> {
+pub fn undo(node: &Node<'_>, lock: &Lock, pending: &mut JournalEntry) -> Result<()> {
     if pending.phase == Phase::Committing {
         // From here on there is no way forward: the tree goes away.
         match &pending.before {
-            Some(before) => node.schroot.register(before, node.observer)?,
+            Some(before) => node.schroot.register(&before.chroot(), node.observer)?,
             None => node.schroot.unregister(&pending.system)?,
         }
         node.state
@@ -227,43 +256,46 @@ pub fn undo(node: &Node<'_>, lock: &Lock, pending: &mut Pending) -> Result<()> {
     if pending.operation == Operation::Switch {
         return Ok(());
     }
-    let (keeper, desk) = (pending.target.keeper(), Desk::of(node, &pending.system));
-    keeper.clear_staging(&desk, pending.generation)?;
-    keeper.remove(&desk, pending.generation)?;
+    let (driver, context) = (pending.target.driver(), node.context(&pending.system));
+    driver.clear_staging(&context, pending.generation)?;
+    driver.remove(&context, pending.generation)?;
     if pending.before.is_none() {
-        keeper.close(&desk, pending.made_path)?;
+        driver.close(&context, pending.made_path)?;
     }
     node.state.forget_manifests(lock)
 }
 
 /// Removes the generations that the record afterwards does not have: first from the record, so that
 /// nothing names what is being removed.
-pub fn thin_out(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
+pub fn remove_generations(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) -> Result<()> {
     let (Some(before), Some(after)) = (&pending.before, &pending.after) else {
         return Err(Error::failed("the journal has no records to compare"));
     };
     node.state.set_system(lock, &pending.system, Some(after))?;
-    let desk = Desk::of(node, &pending.system);
+    let context = node.context(&pending.system);
     for generation in &before.generations {
         if after.generation(generation.number).is_none() {
-            pending.target.keeper().remove(&desk, generation.number)?;
+            pending
+                .target
+                .driver()
+                .remove(&context, generation.number)?;
         }
     }
     node.state.forget_manifests(lock)
 }
 
 /// Takes a system away: the chroot first, so that nothing points at what is being removed.
-pub fn dismantle(node: &Node<'_>, lock: &Lock, pending: &Pending) -> Result<()> {
+pub fn remove_system(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) -> Result<()> {
     let system = &pending.system;
     node.schroot.unregister(system)?;
     node.state.set_system(lock, system, None)?;
-    let (keeper, desk) = (pending.target.keeper(), Desk::of(node, system));
+    let (driver, context) = (pending.target.driver(), node.context(system));
     for generation in pending.before.iter().flat_map(|before| &before.generations) {
-        keeper.clear_staging(&desk, generation.number)?;
-        keeper.remove(&desk, generation.number)?;
+        driver.clear_staging(&context, generation.number)?;
+        driver.remove(&context, generation.number)?;
     }
-    keeper.clear_staging(&desk, 0)?;
-    keeper.close(&desk, false)?;
+    driver.clear_staging(&context, 0)?;
+    driver.close(&context, false)?;
     atomic_file::remove(&node.state.log_file(system))?;
     atomic_file::remove(&node.state.older_log_file(system))?;
     atomic_file::remove(&node.state.start_file(system))?;
@@ -295,9 +327,9 @@ mod tests {
         }
     }
 
-    fn begun(root: &Path, phase: Phase) -> Pending {
+    fn begun(root: &Path, phase: Phase) -> JournalEntry {
         let after = sample(&format!("dir:{}", root.join("images").display()), "web", 1);
-        Pending {
+        JournalEntry {
             schema: SCHEMA,
             operation: Operation::Install,
             phase,
@@ -318,12 +350,15 @@ mod tests {
         let lock = node.state.lock().unwrap();
         let left = begun(root, Phase::Writing);
         write(&node, &lock, &left).unwrap();
-        let desk = Desk::of(&node, &left.system);
-        left.target.keeper().prepare(&desk, 1, None).unwrap();
+        let context = node.context(&left.system);
+        left.target
+            .driver()
+            .begin_staging(&context, 1, None)
+            .unwrap();
         fs::create_dir_all(root.join("images/web/.staging/usr/bin")).unwrap();
         recover(&node, &lock).unwrap();
         assert!(!root.join("images").exists());
-        assert_eq!(pending(&node).unwrap(), None);
+        assert_eq!(unfinished(&node).unwrap(), None);
         recover(&node, &lock).unwrap();
     }
 
@@ -336,17 +371,16 @@ mod tests {
         left.operation = Operation::Uninstall;
         left.before = left.after.take();
         let record = left.before.clone().unwrap();
-        let desk = Desk::of(&node, &left.system);
-        left.target.keeper().prepare(&desk, 1, None).unwrap();
-        left.target.keeper().place(&desk, 1).unwrap();
+        let context = node.context(&left.system);
+        left.target
+            .driver()
+            .begin_staging(&context, 1, None)
+            .unwrap();
+        left.target.driver().publish(&context, 1).unwrap();
         node.state
             .set_system(&lock, &left.system, Some(&record))
             .unwrap();
-        fs::write(
-            node.schroot.file(&left.system),
-            crate::host::schroot::render(&record),
-        )
-        .unwrap();
+        fs::write(node.schroot.file(&left.system), record.chroot().render()).unwrap();
         // Its hooks may have run when it was killed, and were not asked to the end.
         left.phase = Phase::Writing;
         write(&node, &lock, &left).unwrap();
@@ -380,27 +414,30 @@ mod tests {
         let lock = node.state.lock().unwrap();
         let left = begun(root, Phase::Committing);
         let (system, mut record) = (left.system.clone(), left.after.unwrap());
-        let desk = Desk::of(&node, &system);
+        let context = node.context(&system);
         for number in [1, 2] {
-            left.target.keeper().prepare(&desk, number, None).unwrap();
-            left.target.keeper().place(&desk, number).unwrap();
+            left.target
+                .driver()
+                .begin_staging(&context, number, None)
+                .unwrap();
+            left.target.driver().publish(&context, number).unwrap();
         }
         let mut other = record.generations[0].clone();
         other.number = 2;
-        other.directory = left.target.keeper().location(&system, 2);
+        other.directory = left.target.driver().location(&system, 2);
         record.generations.push(other);
         record.newest = 2;
         node.state
             .set_system(&lock, &system, Some(&record))
             .unwrap();
-        let error = crate::install::switch::carry_out(&node, &lock, &record, 2).unwrap_err();
+        let error = crate::install::activate::activate(&node, &lock, &record, 2).unwrap_err();
         assert_eq!(error.what(), "a pre-install hook failed");
         assert_eq!(node.state.installed(&system).unwrap(), record);
         drop(lock);
-        let error = crate::install::uninstall(&node, &system, crate::session::Patience::default());
+        let error = crate::install::uninstall(&node, &system, crate::session::Timeouts::default());
         assert_eq!(error.unwrap_err().what(), "a pre-install hook failed");
         assert_eq!(node.state.installed(&system).unwrap(), record);
-        assert_eq!(pending(&node).unwrap(), None);
+        assert_eq!(unfinished(&node).unwrap(), None);
         let three = |act| {
             format!(
                 "pre-install/1-unlock {act}\npre-install/2-fails {act}\npost-install/lock {act}\n"

@@ -1,17 +1,17 @@
-//! `build-schroot`: an exported tarball, carried by hand, becomes a generation.
+//! An exported tarball, carried by hand, as the source of an install (`build-schroot`).
 //!
 //! ```text
-//! believe   FILE.dsse.json is signed by the keys that this node's root of trust lists for targets
-//! read      FILE.manifest.json and FILE are the ones that were signed for; every byte is hashed
-//! ask       where the environment can be reached, the release must still be allowed
-//! write     the tar is decompressed and unpacked as strictly as content from a store
-//! recheck   the finished tree is read back: it must be the image, whatever happened to FILE meanwhile
+//! verify_signature   FILE.dsse.json is signed by the keys that this node's root lists for targets,
+//!                    and FILE.manifest.json is the one that was signed for
+//! check_digest       FILE is the one that was signed for; every byte is hashed
+//! check_allowed      where the environment can be reached, the release must still be allowed
+//! unpack             the tar is decompressed and unpacked as strictly as content from a store
 //! ```
-//! Nothing is written before the first three. From there on it is an install like any other, and
-//! `upgrade`, `switch` and the rest work with what it made.
+//! Nothing is written before the first three. From there on it is an install like any other: the
+//! finished tree is read back, and must be the image, whatever happened to FILE meanwhile.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -22,100 +22,57 @@ use store::dsse::Envelope;
 use store::export::{Export, MANIFEST_SUFFIX, SIGNATURE_SUFFIX};
 use store::manifest::Manifest;
 
-use super::journal;
-use super::local_changes;
-use super::switch;
-use super::{Installed, Request, Step, Tally, Writing, finish, journaled, plan, settle};
+use super::fetch::TransferStats;
 use crate::atomic_file;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, check_cancelled};
 use crate::event::{Event, Observer};
-use crate::host::commands::{Run, Stream};
-use crate::node::{Node, go_on};
-use crate::session;
+use crate::host::commands::{HostCommand, OutputStream};
+use crate::node::Node;
 use crate::state::NodeConfig;
-use crate::storage::{Desk, Target};
-use crate::system::SystemName;
+use crate::storage::Staging;
 use crate::tree::extract::Extractor;
-use crate::trust::{self, Verified};
+use crate::trust::{self, VerifiedRelease};
 
 /// Bytes read from the tarball at a time.
 const PIECE: usize = 256 << 10;
 
-/// What an operator carries in.
-#[derive(Debug)]
-pub struct Carried {
-    /// The exported file; manifest and signature lie beside it.
-    pub tarball: PathBuf,
-    /// What it is called here.
-    pub system: SystemName,
-    /// Where it goes.
-    pub target: Target,
+/// An open tarball whose every byte was verified.
+pub(super) struct Tarball {
+    file: File,
+    export: Export,
 }
 
-/// Makes an exported tarball the active generation of a system.
-pub fn build(node: &Node<'_>, carried: &Carried) -> Result<Installed> {
-    let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
-    let config = node.config()?;
-    let file = File::open(&carried.tarball).map_err(|error| {
-        Error::usage(format!("cannot open {}", carried.tarball.display())).source(&error)
-    })?;
-    let (export, release) = believe(node, &config, &carried.tarball)?;
-    node.observer.event(Event::Phase(&format!(
-        "checking {}",
-        carried.tarball.display()
-    )));
-    check(&file, &export, node.observer, node.cancel)?;
-    ask(node, &config, &release)?;
-    let request = Request {
-        name: release.manifest.name.clone(),
-        system: carried.system.clone(),
-        target: Some(carried.target.clone()),
-        patience: None,
-        again: false,
-    };
-    let plan = plan(node, &config, &request, &release)?;
-    let (record, changed, tally) = match (&plan.step, &plan.before) {
-        (Step::Write(after), before) => {
-            if let Some(before) = before {
-                let so = format!("generation {} will have none of that", after.active);
-                local_changes::tell(node, before, before.active, &so);
-            }
-            let mut pending = plan.pending(after);
-            let tally = journaled(node, &lock, &mut pending, |pending| {
-                let (system, number) = (pending.system.clone(), pending.generation);
-                let target = pending.target.clone();
-                let desk = Desk::of(node, &system);
-                let staging = target.keeper().prepare(&desk, number, None)?;
-                Writing::of(&release.manifest).announce(node.observer);
-                let source = open(file, &export, node.observer)?;
-                let tally = unpack(source, &release.manifest, staging.tree.reopen()?, node)?;
-                let manifest = &release.manifest;
-                settle(manifest, None, &staging.tree, node.observer, node.cancel)?;
-                finish(node, &lock, &release.json, staging, pending)?;
-                Ok(tally)
-            })?;
-            (node.state.installed(&carried.system)?, true, tally)
-        }
-        (Step::Switch(number), Some(before)) => {
-            let record = switch::carry_out(node, &lock, before, *number)?;
-            (record, true, Tally::default())
-        }
-        (Step::Nothing, Some(before)) => {
-            node.schroot.register(before, node.observer)?;
-            (before.clone(), false, Tally::default())
-        }
-        (_, None) => return Err(Error::failed("the plan has no record")),
-    };
-    let traffic = session::take_over(node, &lock, plan.before.as_ref(), &record, None)?;
-    Ok(Installed {
-        record,
-        changed,
-        tally,
-        traffic,
-    })
+impl Tarball {
+    /// Verifies an exported tarball by the manifest and the signature beside it. Nothing is written.
+    pub(super) fn verify(
+        node: &Node<'_>,
+        config: &NodeConfig,
+        path: &Path,
+    ) -> Result<(Self, VerifiedRelease)> {
+        let file = File::open(path).map_err(|error| {
+            Error::usage(format!("cannot open {}", path.display())).source(&error)
+        })?;
+        let (export, release) = verify_signature(node, config, path)?;
+        node.observer
+            .event(Event::Phase(&format!("checking {}", path.display())));
+        check_digest(&file, &export, node.observer, node.cancel)?;
+        check_allowed(node, config, &release)?;
+        Ok((Self { file, export }, release))
+    }
+
+    /// Fills an empty staging tree with the content of the tarball.
+    pub(super) fn unpack(
+        self,
+        node: &Node<'_>,
+        manifest: &Manifest,
+        staging: &Staging,
+    ) -> Result<TransferStats> {
+        let source = open_tar(self.file, &self.export, node.observer)?;
+        unpack(source, manifest, staging.tree.reopen()?, node)
+    }
 }
 
+/// Reads a file that lies beside the tarball.
 fn beside(tarball: &Path, suffix: &str) -> Result<Vec<u8>> {
     let mut path = tarball.as_os_str().to_owned();
     path.push(suffix);
@@ -127,8 +84,12 @@ fn beside(tarball: &Path, suffix: &str) -> Result<Vec<u8>> {
     })
 }
 
-/// What was signed about the tarball, as the release that it is.
-fn believe(node: &Node<'_>, config: &NodeConfig, tarball: &Path) -> Result<(Export, Verified)> {
+/// Verifies what was signed about the tarball, and gives it as the release that it is.
+fn verify_signature(
+    node: &Node<'_>,
+    config: &NodeConfig,
+    tarball: &Path,
+) -> Result<(Export, VerifiedRelease)> {
     let statement = beside(tarball, SIGNATURE_SUFFIX)?;
     let json = beside(tarball, MANIFEST_SUFFIX)?;
     let (keys, threshold) = trust::targets_keys(node)?;
@@ -141,7 +102,7 @@ fn believe(node: &Node<'_>, config: &NodeConfig, tarball: &Path) -> Result<(Expo
             "what was signed about the tarball contradicts its manifest",
         ));
     }
-    let release = Verified {
+    let release = VerifiedRelease {
         seq: export.about.seq,
         image: manifest.image,
         min_seq: 0,
@@ -152,7 +113,7 @@ fn believe(node: &Node<'_>, config: &NodeConfig, tarball: &Path) -> Result<(Expo
 }
 
 /// Hashes the whole file before anything of it is used.
-fn check(
+fn check_digest(
     mut file: &File,
     export: &Export,
     observer: &dyn Observer,
@@ -162,7 +123,7 @@ fn check(
     let mut buffer = vec![0; PIECE];
     let mut done = 0;
     loop {
-        go_on(cancel)?;
+        check_cancelled(cancel)?;
         let count = file
             .read(&mut buffer)
             .context(|| format!("cannot read {}", export.file))?;
@@ -180,16 +141,16 @@ fn check(
     export.check_file(done, &sha256).map_err(refused)
 }
 
-/// What an operator can do about a tarball that is not believed.
+/// Adds what an operator can do about a tarball that is refused.
 fn refused(error: store::Error) -> Error {
     Error::from(error).hint("nothing was written; carry over all files of the export again")
 }
 
-/// Asks the environment, if it can be reached, whether the release may still run.
-fn ask(node: &Node<'_>, config: &NodeConfig, release: &Verified) -> Result<()> {
+/// Refuses a release that may not run any more, if the environment can be reached.
+fn check_allowed(node: &Node<'_>, config: &NodeConfig, release: &VerifiedRelease) -> Result<()> {
     let name = &release.manifest.name;
-    let bar = match trust::ask_if_it_answers(node, config)? {
-        Ok(asked) => asked.bar(name, release.seq, &release.image)?,
+    let denied = match trust::refresh_if_reachable(node, config)? {
+        Ok(environment) => environment.not_allowed(name, release.seq, &release.image)?,
         Err(why) => {
             node.observer.event(Event::Note(&format!(
                 "the environment {} cannot be asked whether release {} may still run: {why}",
@@ -198,30 +159,28 @@ fn ask(node: &Node<'_>, config: &NodeConfig, release: &Verified) -> Result<()> {
             None
         }
     };
-    match bar {
+    match denied {
         None => Ok(()),
-        Some(bar) => Err(Error::refused(format!(
+        Some(denied) => Err(Error::refused(format!(
             "release {} of {name} may not run in {}",
             release.seq, config.environment
         ))
-        .cause(bar.why)),
+        .cause(denied.why)),
     }
 }
 
-/// The tar inside the file.
-fn open(file: File, export: &Export, observer: &dyn Observer) -> Result<Stream> {
-    use std::io::Seek;
-    let mut file = file;
+/// Opens the tar inside the file.
+fn open_tar(mut file: File, export: &Export, observer: &dyn Observer) -> Result<OutputStream> {
     file.rewind()
         .context(|| format!("cannot read {}", export.file))?;
     let run = match export.about.format.as_str() {
-        "tar" => return Ok(Stream::plain(file)),
+        "tar" => return Ok(OutputStream::plain(file)),
         "tar.zst" => {
             let decoder = zstd::stream::read::Decoder::new(file);
             let decoder = decoder.context(|| format!("cannot decompress {}", export.file))?;
-            return Ok(Stream::plain(decoder));
+            return Ok(OutputStream::plain(decoder));
         }
-        "tar.xz" => Run::new("xz").args(["--decompress", "--stdout", "--threads=0"]),
+        "tar.xz" => HostCommand::new("xz").args(["--decompress", "--stdout", "--threads=0"]),
         other => {
             return Err(Error::refused(format!(
                 "{} is a `{}`, which this imgnode does not know",
@@ -235,15 +194,15 @@ fn open(file: File, export: &Export, observer: &dyn Observer) -> Result<Stream> 
 
 /// Writes the tree of a canonical tar into an empty directory.
 fn unpack(
-    source: Stream,
+    source: OutputStream,
     manifest: &Manifest,
     root: std::os::fd::OwnedFd,
     node: &Node<'_>,
-) -> Result<Tally> {
+) -> Result<TransferStats> {
     let privileges = manifest.privileges();
     let privilege = |entry: &Entry| privileges.check(entry).map_err(Error::from);
     let mut extractor = Extractor::new(root, &privilege);
-    let mut tally = Tally::default();
+    let mut stats = TransferStats::default();
     let broken = |error: &dyn std::error::Error| {
         Error::refused("the tarball does not hold the tar that was signed for")
             .cause(error.to_string())
@@ -254,7 +213,7 @@ fn unpack(
     let mut buffer = vec![0; PIECE];
     let mut done = 0;
     while let Some(entry) = reader.next_entry().map_err(|error| broken(&error))? {
-        node.go_on()?;
+        node.check_cancelled()?;
         extractor.entry(&entry)?;
         done += reader.header().len() as u64;
         loop {
@@ -265,7 +224,7 @@ fn unpack(
             }
             extractor.content(&buffer[..count])?;
             done += count as u64;
-            tally.written += count as u64;
+            stats.written += count as u64;
         }
         node.observer.event(Event::Progress {
             done,
@@ -273,5 +232,5 @@ fn unpack(
         });
     }
     extractor.finish()?;
-    Ok(tally)
+    Ok(stats)
 }

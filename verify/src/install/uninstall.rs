@@ -1,20 +1,20 @@
-//! Taking a system away.
+//! Removing a system.
 
-use super::gc;
-use super::journal::{self, Operation, Pending, Phase};
+use super::gc::holders;
+use super::journal::{self, JournalEntry, Operation, Phase};
+use crate::atomic_file::SCHEMA;
 use crate::error::{Error, Kind, Result};
 use crate::node::Node;
-use crate::session;
-use crate::state::{SCHEMA, now};
-use crate::storage::Desk;
+use crate::session::{self, Timeouts};
+use crate::state::now;
 use crate::system::SystemName;
 
-/// Takes a system away with all its generations.
-pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patience) -> Result<()> {
+/// Removes a system with all its generations.
+pub fn uninstall(node: &Node<'_>, system: &SystemName, timeouts: Timeouts) -> Result<()> {
     let lock = node.state.lock()?;
     journal::recover(node, &lock)?;
     let record = node.state.installed(system)?;
-    session::sweep(node, &lock, system, patience)?;
+    session::sweep(node, &lock, system, timeouts)?;
     if let Some(session) = session::read(node, system)? {
         return Err(
             Error::failed(format!("{system} is running in the session {}", session.id))
@@ -22,7 +22,7 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patien
         );
     }
     for generation in &record.generations {
-        if let Some(id) = gc::holders(node, &record, generation)?.first() {
+        if let Some(id) = holders(node, &record, generation)?.first() {
             let number = generation.number;
             let what = format!("generation {number} of {system} is in use by {id}");
             return Err(Error::new(Kind::Busy, what).hint(format!(
@@ -31,8 +31,8 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patien
         }
     }
     node.schroot.check(system)?;
-    record.target.keeper().inspect(&Desk::of(node, system), 0)?;
-    let mut pending = Pending {
+    record.target.driver().inspect(&node.context(system), 0)?;
+    let mut entry = JournalEntry {
         schema: SCHEMA,
         operation: Operation::Uninstall,
         phase: Phase::Writing,
@@ -44,12 +44,12 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patien
         after: None,
         started: now(),
     };
-    journal::write(node, &lock, &pending)?;
+    journal::write(node, &lock, &entry)?;
     let allowed = node.hooks.before("uninstall", system, node.observer);
     if allowed.is_ok() {
-        pending.phase = Phase::Committing;
-        journal::write(node, &lock, &pending)?;
-        journal::dismantle(node, &lock, &pending)?;
+        entry.phase = Phase::Committing;
+        journal::write(node, &lock, &entry)?;
+        journal::remove_system(node, &lock, &entry)?;
     }
     journal::clear(node, &lock)?;
     let hooks = node.hooks.after("uninstall", system, node.observer);

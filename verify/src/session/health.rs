@@ -10,9 +10,9 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{bind, connect, getsockname};
 use store::manifest::Health;
 
-use super::Session;
 use super::app::App;
-use super::sockets::{Listener, Steer, stream};
+use super::record::Session;
+use super::sockets::{Listener, Routing, stream};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::node::Node;
@@ -42,7 +42,7 @@ pub(super) fn wait(
     let begun = Instant::now();
     let mut attempts = 0;
     loop {
-        node.go_on()?;
+        node.check_cancelled()?;
         attempts += 1;
         let why = match attempt(node, session, app, health, listeners) {
             Ok(()) => return Ok(()),
@@ -124,7 +124,7 @@ fn ask(listener: &Listener, request: &str, timeout: Duration) -> std::io::Result
     let socket = stream(to)?;
     bind(&socket, &SocketAddr::new(to.ip(), 0))?;
     let ours = SocketAddr::try_from(getsockname(&socket)?)?;
-    listener.steer(Steer::NewerFrom(ours.port()))?;
+    listener.route(Routing::NewerFrom(ours.port()))?;
     set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
     connect(&socket, &to)?;
     let mut stream = TcpStream::from(socket);

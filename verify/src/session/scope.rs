@@ -11,8 +11,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::Session;
-use crate::host::commands::Run;
+use super::record::Session;
+use crate::host::commands::HostCommand;
 
 /// Is there if systemd runs this machine: `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
@@ -47,9 +47,9 @@ impl Scope {
     }
 
     /// The same program, in the scope.
-    pub(super) fn around(&self, run: Run) -> Run {
+    pub(super) fn around(&self, run: HostCommand) -> HostCommand {
         let Self { unit, system } = self;
-        run.by([
+        run.wrapped_by([
             "systemd-run",
             "--scope",
             "--collect",
@@ -84,7 +84,7 @@ mod tests {
             unit: "imgnode-web-1-a.scope".to_owned(),
             system: "web".to_owned(),
         };
-        let shown = format!("{:?}", scope.around(Run::new("schroot").arg("x")));
+        let shown = format!("{:?}", scope.around(HostCommand::new("schroot").arg("x")));
         for part in [
             "[\"systemd-run\", \"--scope\"",
             "\"--unit=imgnode-web-1-a.scope\", \"--description=App of the imgnode system web\"",

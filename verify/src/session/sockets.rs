@@ -16,12 +16,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::process::Command;
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -29,12 +27,6 @@ use super::processes;
 
 /// Connections that may wait to be accepted; the kernel has its own limit, `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-
-/// The first descriptor that is passed on: `SD_LISTEN_FDS_START`.
-const FIRST: RawFd = 3;
-
-/// Above the descriptors that are passed on.
-const ABOVE: RawFd = 64;
 
 /// The most sockets of a system.
 pub const MOST: usize = 16;
@@ -50,7 +42,7 @@ pub struct Listener {
 
 /// Which of two sockets of an address gets connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Steer {
+pub enum Routing {
     /// The one that was there first.
     Older,
     /// The other one.
@@ -113,7 +105,7 @@ impl Listener {
     }
 
     /// Decides for all sockets of its address.
-    pub fn steer(&self, to: Steer) -> io::Result<()> {
+    pub fn route(&self, to: Routing) -> io::Result<()> {
         let mut program = program(to);
         let program = libc::sock_fprog {
             len: u16::try_from(program.len()).unwrap_or(u16::MAX),
@@ -155,20 +147,6 @@ impl Listener {
         }
         Ok(0)
     }
-}
-
-/// Keeps the descriptors that this process was started with from the programs that it starts: an app
-/// would hold the lock of flock(1), or the pipe, of the script that started it for as long as it runs.
-pub fn keep_descriptors() -> io::Result<()> {
-    for entry in fs::read_dir("/proc/self/fd")? {
-        let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.parse().ok());
-        if let Some(number @ FIRST..) = number {
-            // SAFETY: fcntl takes numbers; one that is closed by now is an error without a meaning.
-            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
-        }
-    }
-    Ok(())
 }
 
 /// A socket that does nothing yet.
@@ -223,7 +201,7 @@ fn look_into(
 }
 
 /// The program that returns the number of the socket.
-fn program(to: Steer) -> Vec<libc::sock_filter> {
+fn program(to: Routing) -> Vec<libc::sock_filter> {
     const NETWORK: u32 = (-0x0010_0000_i32).cast_unsigned(); // SKF_NET_OFF
     let step = |code: u32, jt, jf, k| libc::sock_filter {
         code: code as u16,
@@ -235,9 +213,9 @@ fn program(to: Steer) -> Vec<libc::sock_filter> {
     let load = |size, mode, k| step(libc::BPF_LD | size | mode, 0, 0, k);
     let equal = |k, jf| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, jf, k);
     match to {
-        Steer::Older => vec![back(0)],
-        Steer::Newer => vec![back(1)],
-        Steer::NewerFrom(port) => vec![
+        Routing::Older => vec![back(0)],
+        Routing::Newer => vec![back(1)],
+        Routing::NewerFrom(port) => vec![
             // The version of the packet: a socket of IPv6 may get those of IPv4 as well.
             load(libc::BPF_B, libc::BPF_ABS, NETWORK),
             step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, 0xf0),
@@ -254,42 +232,10 @@ fn program(to: Steer) -> Vec<libc::sock_filter> {
     }
 }
 
-/// Makes a command start with these sockets as its descriptors 3, 4 and so on. What it returns must
-/// live until the command was started.
-pub(crate) fn pass_on(command: &mut Command, sockets: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
-    let above = |socket: &OwnedFd| fcntl_dupfd_cloexec(socket, ABOVE);
-    let mut kept = sockets.iter().map(above).collect::<Result<Vec<_>, _>>()?;
-    let numbers: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
-    let last = numbers.iter().fold(FIRST, |next, _| next + 1);
-    // The numbers must be taken here: the standard library opens a pipe of its own to the child.
-    loop {
-        let taken = fcntl_dupfd_cloexec(&kept[0], FIRST)?;
-        let number = taken.as_raw_fd();
-        kept.push(taken);
-        if number >= last {
-            break;
-        }
-    }
-    let arrange = move || {
-        for (to, from) in (FIRST..).zip(&numbers) {
-            // SAFETY: dup2 takes two numbers, and may be called between fork and exec.
-            if unsafe { libc::dup2(*from, to) } < 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        Ok(())
-    };
-    // SAFETY: `arrange` calls dup2 alone, and neither allocates nor locks.
-    unsafe { command.pre_exec(arrange) };
-    Ok(kept)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
     use std::net::{TcpListener, TcpStream};
-    use std::process::Stdio;
 
     fn free(ip: &str) -> SocketAddr {
         let listener = TcpListener::bind((ip, 0)).unwrap();
@@ -315,25 +261,25 @@ mod tests {
         for ip in ["127.0.0.1", "::1"] {
             let address = free(ip);
             let older = Listener::open(address, &[]).unwrap();
-            older.steer(Steer::Older).unwrap();
+            older.route(Routing::Older).unwrap();
             let taken = Listener::open(address, &[]).unwrap_err();
             assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
             let newer = Listener::beside(&older).unwrap();
             assert_eq!(shares(&older, &newer), (10, 0));
-            newer.steer(Steer::Newer).unwrap();
+            newer.route(Routing::Newer).unwrap();
             assert_eq!(shares(&older, &newer), (0, 10));
             // Nobody comes from the port of the server.
-            older.steer(Steer::NewerFrom(address.port())).unwrap();
+            older.route(Routing::NewerFrom(address.port())).unwrap();
             assert_eq!(shares(&older, &newer), (10, 0));
             let socket = stream(address).unwrap();
             bind(&socket, &SocketAddr::new(address.ip(), 0)).unwrap();
             let ours = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
-            newer.steer(Steer::NewerFrom(ours.port())).unwrap();
+            newer.route(Routing::NewerFrom(ours.port())).unwrap();
             let before = newer.waiting().unwrap();
             rustix::net::connect(&socket, &address).unwrap();
             assert_eq!(newer.waiting().unwrap(), before + 1);
             // Whoever is alone gets everything.
-            newer.steer(Steer::Newer).unwrap();
+            newer.route(Routing::Newer).unwrap();
             drop(older);
             let before = newer.waiting().unwrap();
             assert!(Listener::open(address, &[]).is_err());
@@ -353,32 +299,5 @@ mod tests {
         assert_eq!(found.address, one);
         let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
         assert_eq!(inode(&found.socket), inode(&ours.socket));
-    }
-
-    #[test]
-    fn a_child_gets_them_as_three_and_four() {
-        let listeners = [free("127.0.0.1"), free("::1")].map(|at| Listener::open(at, &[]).unwrap());
-        let sockets = listeners.map(|listener| listener.socket);
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", "ls -l /proc/self/fd/"])
-            .stdout(Stdio::piped());
-        let kept = pass_on(&mut command, &sockets).unwrap();
-        let mut child = command.spawn().unwrap();
-        drop(kept);
-        let mut text = String::new();
-        child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
-        assert!(child.wait().unwrap().success());
-        for (number, socket) in (3..).zip(&sockets) {
-            let inode = rustix::fs::fstat(socket).unwrap().st_ino;
-            let line = format!(" {number} -> socket:[{inode}]");
-            assert!(text.contains(&line), "{line} in {text}");
-        }
-        assert_eq!(text.matches("socket:").count(), 2, "{text}");
     }
 }

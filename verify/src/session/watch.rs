@@ -12,8 +12,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::processes;
-use super::{How, Session, log, read};
+use super::record::{Session, StartOptions, read};
+use super::{log, processes};
 use crate::error::{Error, Result};
 use crate::host::commands::last_lines;
 use crate::node::Node;
@@ -30,7 +30,7 @@ pub struct Watch {
 
 /// What a look shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum WatchState {
     /// The session runs.
     Same,
     /// Another session runs now, and is watched from here on.
@@ -41,9 +41,9 @@ pub enum Look {
 
 /// What became of a system.
 #[derive(Debug)]
-pub enum Fate {
+pub enum Outcome {
     /// It runs.
-    Runs(Look),
+    Runs(WatchState),
     /// Somebody stopped it.
     Stopped,
     /// It ended without being told to.
@@ -68,42 +68,46 @@ impl Watch {
     }
 
     /// Looks how it is.
-    pub fn look(&mut self, node: &Node<'_>) -> Result<Look> {
+    pub fn look(&mut self, node: &Node<'_>) -> Result<WatchState> {
         let Some(current) = read(node, &self.session.system)? else {
-            return Ok(Look::Nothing);
+            return Ok(WatchState::Nothing);
         };
         let same = current.id == self.session.id;
         if same && !self.handles.is_empty() && !one_ended(&self.handles) {
-            return Ok(Look::Same);
+            return Ok(WatchState::Same);
         }
         let handles = processes::first(&current.root());
         if handles.is_empty() {
-            return Ok(Look::Nothing);
+            return Ok(WatchState::Nothing);
         }
         *self = Self {
             session: current,
             handles,
         };
-        Ok(if same { Look::Same } else { Look::Other })
+        Ok(if same {
+            WatchState::Same
+        } else {
+            WatchState::Other
+        })
     }
 
     /// Says what became of it, while nobody can change that.
-    pub fn judge(&mut self, node: &Node<'_>, _: &Lock) -> Result<Fate> {
+    pub fn judge(&mut self, node: &Node<'_>, _: &Lock) -> Result<Outcome> {
         let look = self.look(node)?;
         let system = &self.session.system;
-        if look != Look::Nothing {
-            return Ok(Fate::Runs(look));
+        if look != WatchState::Nothing {
+            return Ok(Outcome::Runs(look));
         }
         // What was stopped may be uninstalled before we look.
-        if How::remembered(node, system)?.stopped || node.state.system(system)?.is_none() {
-            return Ok(Fate::Stopped);
+        if StartOptions::remembered(node, system)?.stopped || node.state.system(system)?.is_none() {
+            return Ok(Outcome::Stopped);
         }
         let mut error = Error::failed(format!("{system} died"))
             .cause(format!("no process of {} is left", self.session.id));
         for line in last_lines(&log::since(node, system, 0), LINES) {
             error = error.cause(line);
         }
-        Ok(Fate::Died(error.hint(format!("imgnode logs {system}"))))
+        Ok(Outcome::Died(error.hint(format!("imgnode logs {system}"))))
     }
 }
 

@@ -26,12 +26,12 @@ const LONGEST: u64 = 64 << 20;
 const UNFINISHED: &str = "unfinished-";
 
 /// The directory; see [`self`].
-pub struct Kept {
+pub struct StoreCache {
     directory: PathBuf,
     number: AtomicU64,
 }
 
-impl Kept {
+impl StoreCache {
     /// The one of a state directory. It is made when something is kept.
     pub fn new(directory: PathBuf) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Kept {
     }
 }
 
-impl Cache for Kept {
+impl Cache for StoreCache {
     fn take(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.directory.join(name);
         let file = File::open(path).ok()?;
@@ -128,7 +128,7 @@ mod tests {
     fn what_was_used_longest_ago_goes_first() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("kept");
-        let kept = Kept::new(place.clone());
+        let kept = StoreCache::new(place.clone());
         assert_eq!(kept.take("a.chunk"), None);
         let names = ["a.chunk", "b.chunk", "c.index"];
         for (age, name) in (10..).zip(names) {
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = Kept::new(directory.path().to_owned());
+        let kept = StoreCache::new(directory.path().to_owned());
         fs::create_dir(directory.path().join("a.chunk")).unwrap();
         kept.keep("a.chunk", b"x");
         assert_eq!(kept.take("a.chunk"), None);

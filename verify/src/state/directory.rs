@@ -31,12 +31,9 @@ use store::manifest::Manifest;
 use store::name::EnvName;
 
 use super::record::SystemRecord;
-use crate::atomic_file;
+use crate::atomic_file::{self, check_schema};
 use crate::error::{Context, Error, Kind, Result};
 use crate::system::SystemName;
-
-/// The version of every file in the state directory.
-pub const SCHEMA: u32 = 1;
 
 /// A killed imgnode may have been about to start a program, which holds its lock until it has.
 const LOCK_GRACE: Duration = Duration::from_millis(300);
@@ -82,7 +79,7 @@ impl State {
     }
 
     /// The cache of what the store has.
-    pub fn kept(&self) -> PathBuf {
+    pub fn store_cache(&self) -> PathBuf {
         self.root.join("kept")
     }
 
@@ -343,18 +340,6 @@ impl State {
     }
 }
 
-/// Refuses files of another version.
-pub fn check_schema(path: &Path, found: u32) -> Result<()> {
-    if found == SCHEMA {
-        return Ok(());
-    }
-    Err(Error::failed(format!(
-        "{} has version {found}; this imgnode reads version {SCHEMA}",
-        path.display()
-    ))
-    .hint("use the imgnode that wrote it"))
-}
-
 /// Seconds since 1970 by this machine's clock.
 pub fn now() -> u64 {
     SystemTime::now()
@@ -396,10 +381,5 @@ mod tests {
         let error = state.system(&system).unwrap_err();
         assert!(error.to_string().contains("systems/web.json"), "{error}");
         assert_eq!(state.systems().unwrap(), [system]);
-    }
-
-    #[test]
-    fn a_record_of_another_version_is_left_alone() {
-        assert!(check_schema(Path::new("/x"), 2).is_err());
     }
 }

@@ -4,4 +4,4 @@ pub mod cache;
 mod directory;
 pub mod record;
 
-pub use self::directory::{Lock, NodeConfig, SCHEMA, State, check_schema, now};
+pub use self::directory::{Lock, NodeConfig, State, now};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use store::digest::Blake3;
 use store::name::{EnvName, ImageName};
 
+use crate::host::schroot::Chroot;
 use crate::storage::Target;
 use crate::system::SystemName;
 
@@ -96,7 +97,26 @@ impl SystemRecord {
         }
     }
 
-    /// Whether the record makes sense; says why it does not.
+    /// The chroot that shows the active generation.
+    pub fn chroot(&self) -> Chroot {
+        let active = self.active();
+        let Self {
+            system, image_name, ..
+        } = self;
+        Chroot {
+            system: system.clone(),
+            generation: active.number,
+            image: active.image,
+            description: format!(
+                "{image_name}, generation {}, release {} of {}",
+                active.number, active.seq, active.environment
+            ),
+            keys: self.target.driver().chroot(system, active.number),
+            user: active.user.clone(),
+        }
+    }
+
+    /// Checks that the record makes sense; says why it does not.
     pub fn check(&self, system: &SystemName) -> Result<(), String> {
         if self.system != *system {
             return Err(format!("it describes the system {}", self.system));
@@ -115,11 +135,11 @@ impl SystemRecord {
         if !rising || newest > self.newest || self.newest == u64::MAX {
             return Err("its generations are out of order".to_owned());
         }
-        let keeper = self.target.keeper();
+        let driver = self.target.driver();
         match self
             .generations
             .iter()
-            .find(|one| one.directory != keeper.location(system, one.number))
+            .find(|one| one.directory != driver.location(system, one.number))
         {
             Some(stray) => Err(format!(
                 "generation {} lies outside the target",
@@ -144,7 +164,7 @@ pub(crate) mod tests {
                 manifest: Blake3::of(b"manifest"),
                 environment: "dev".parse().unwrap(),
                 seq: number,
-                directory: target.keeper().location(&system, number),
+                directory: target.driver().location(&system, number),
                 user: "operador".to_owned(),
                 installed: 1_700_000_000,
                 settled: None,
@@ -174,6 +194,15 @@ pub(crate) mod tests {
         );
         assert_eq!(record.check(&record.system), Ok(()));
         assert_eq!(record.active().number, 3);
+    }
+
+    #[test]
+    fn the_chroot_shows_the_active_generation() {
+        let chroot = sample("dir:/srv/images", "MyProject", 2).chroot();
+        assert_eq!(chroot.description, "web, generation 2, release 2 of dev");
+        assert_eq!((chroot.generation, &*chroot.user), (2, "operador"));
+        let directory = ("directory", "/srv/images/MyProject/2".to_owned());
+        assert!(chroot.keys.contains(&directory));
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::dir::{Directory, existing, open_directory};
-use super::{Desk, Keeper, Staging, Tree};
+use super::dir::{Dir, existing, open_directory};
+use super::driver::{Driver, Staging, SystemContext};
 use crate::atomic_file;
 use crate::error::{Context, Error, Result};
-use crate::host::commands::Run;
+use crate::host::commands::HostCommand;
 use crate::system::SystemName;
+use crate::tree::open::OpenTree;
 
 /// `BTRFS_SUPER_MAGIC` of linux/magic.h, as `statfs` tells it.
 const MAGIC: u32 = 0x9123_683e;
@@ -23,12 +24,12 @@ const ROOT_INODE: u64 = 256;
 
 /// A directory on btrfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Btrfs(Directory);
+pub struct Btrfs(Dir);
 
 impl Btrfs {
     /// Reads the part of a target behind `btrfs:`.
     pub(super) fn parse(path: &str) -> Result<Self> {
-        Directory::parse(path).map(Self)
+        Dir::parse(path).map(Self)
     }
 
     /// The directory.
@@ -37,9 +38,9 @@ impl Btrfs {
     }
 }
 
-impl Keeper for Btrfs {
-    fn inspect(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
-        let made = self.0.inspect(desk, number)?;
+impl Driver for Btrfs {
+    fn inspect(&self, context: &SystemContext<'_>, number: u64) -> Result<bool> {
+        let made = self.0.inspect(context, number)?;
         let place = existing(self.path());
         let found =
             rustix::fs::statfs(place).context(|| format!("cannot look at {}", place.display()))?;
@@ -51,59 +52,64 @@ impl Keeper for Btrfs {
             .hint(format!("--target dir:{}", self.path().display())))
     }
 
-    fn check_space(&self, desk: &Desk<'_>, bytes: u64, inodes: u64) -> Result<()> {
-        self.0.check_space(desk, bytes, inodes)
+    fn check_space(&self, context: &SystemContext<'_>, bytes: u64, inodes: u64) -> Result<()> {
+        self.0.check_space(context, bytes, inodes)
     }
 
-    fn free(&self, desk: &Desk<'_>) -> Result<u64> {
-        self.0.free(desk)
+    fn free(&self, context: &SystemContext<'_>) -> Result<u64> {
+        self.0.free(context)
     }
 
-    fn prepare(&self, desk: &Desk<'_>, number: u64, previous: Option<u64>) -> Result<Staging> {
-        self.0.open_home(desk)?;
-        self.clear_staging(desk, number)?;
-        let staging = self.0.staging(desk.system);
+    fn begin_staging(
+        &self,
+        context: &SystemContext<'_>,
+        number: u64,
+        previous: Option<u64>,
+    ) -> Result<Staging> {
+        self.0.open_home(context)?;
+        self.clear_staging(context, number)?;
+        let staging = self.0.staging(context.system);
         let words = match previous {
             Some(previous) => vec![
                 "snapshot".to_owned(),
-                words(&self.location(desk.system, previous)),
+                words(&self.location(context.system, previous)),
                 words(&staging),
             ],
             None => vec!["create".to_owned(), words(&staging)],
         };
-        subvolume(words, desk)?;
+        subvolume(words, context)?;
         Ok(Staging {
-            tree: Tree::plain(open_directory(&staging)?),
+            tree: OpenTree::plain(open_directory(&staging)?),
             copied: previous.is_some(),
         })
     }
 
-    fn place(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
-        self.0.place(desk, number)
+    fn publish(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        self.0.publish(context, number)
     }
 
-    fn exists(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
-        self.0.exists(desk, number)
+    fn exists(&self, context: &SystemContext<'_>, number: u64) -> Result<bool> {
+        self.0.exists(context, number)
     }
 
-    fn open(&self, desk: &Desk<'_>, number: u64) -> Result<Tree> {
-        self.0.open(desk, number)
+    fn open(&self, context: &SystemContext<'_>, number: u64) -> Result<OpenTree> {
+        self.0.open(context, number)
     }
 
-    fn remove(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
-        delete(&self.location(desk.system, number), desk)
+    fn remove(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        delete(&self.location(context.system, number), context)
     }
 
-    fn clear_staging(&self, desk: &Desk<'_>, _: u64) -> Result<()> {
-        delete(&self.0.staging(desk.system), desk)
+    fn clear_staging(&self, context: &SystemContext<'_>, _: u64) -> Result<()> {
+        delete(&self.0.staging(context.system), context)
     }
 
-    fn close(&self, desk: &Desk<'_>, made: bool) -> Result<()> {
-        self.0.close(desk, made)
+    fn close(&self, context: &SystemContext<'_>, made: bool) -> Result<()> {
+        self.0.close(context, made)
     }
 
-    fn sweep(&self, desk: &Desk<'_>, id: &str) -> Result<()> {
-        self.0.sweep(desk, id)
+    fn clean_session(&self, context: &SystemContext<'_>, id: &str) -> Result<()> {
+        self.0.clean_session(context, id)
     }
 
     fn location(&self, system: &SystemName, number: u64) -> PathBuf {
@@ -120,21 +126,21 @@ fn words(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn subvolume(words: Vec<String>, desk: &Desk<'_>) -> Result<()> {
-    Run::new("btrfs")
+fn subvolume(words: Vec<String>, context: &SystemContext<'_>) -> Result<()> {
+    HostCommand::new("btrfs")
         .args(["--quiet", "subvolume"])
         .args(words)
         .timeout(Duration::from_secs(300))
-        .run(desk.observer)
+        .run(context.observer)
         .map(|_| ())
 }
 
 /// Deletes a subvolume or an ordinary tree, if there is one.
-fn delete(path: &Path, desk: &Desk<'_>) -> Result<()> {
+fn delete(path: &Path, context: &SystemContext<'_>) -> Result<()> {
     let is_subvolume = std::fs::symlink_metadata(path)
         .is_ok_and(|found| found.is_dir() && found.ino() == ROOT_INODE);
     if is_subvolume {
-        subvolume(vec!["delete".to_owned(), words(path)], desk)
+        subvolume(vec!["delete".to_owned(), words(path)], context)
     } else {
         atomic_file::remove_tree(path)
     }

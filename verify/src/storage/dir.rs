@@ -20,19 +20,19 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 
-use super::safe_path::{self, Unfit};
-use super::{Desk, Keeper, Staging, Tree};
-use crate::atomic_file;
+use super::driver::{Driver, Staging, SystemContext};
+use super::safe_path::{self, UnsafePath};
+use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
-use crate::state::{SCHEMA, check_schema};
 use crate::system::SystemName;
+use crate::tree::open::OpenTree;
 
 const MARK: &str = ".imgnode.json";
 const STAGING: &str = ".staging";
 
 /// A directory that holds directories of generations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directory(PathBuf);
+pub struct Dir(PathBuf);
 
 /// The mark in a system's directory.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ struct Mark {
     state: PathBuf,
 }
 
-impl Directory {
+impl Dir {
     /// Reads the part of a target behind `dir:`.
     pub(super) fn parse(path: &str) -> Result<Self> {
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -84,10 +84,10 @@ impl Directory {
         self.home(system).join(STAGING)
     }
 
-    fn check_home(&self, desk: &Desk<'_>) -> Result<()> {
-        let home = self.home(desk.system);
+    fn check_home(&self, context: &SystemContext<'_>) -> Result<()> {
+        let home = self.home(context.system);
         match safe_path::check(&home) {
-            Err(Unfit::Missing(_)) => return Ok(()),
+            Err(UnsafePath::Missing(_)) => return Ok(()),
             other => other.map_err(|why| why.into_error(&home))?,
         }
         let foreign = |why: String| {
@@ -103,7 +103,7 @@ impl Directory {
             None => Err(foreign(format!("it has no {MARK} and is not empty"))),
             Some(mark) => {
                 check_schema(&home.join(MARK), mark.schema)?;
-                if mark.system != *desk.system || mark.state != desk.state {
+                if mark.system != *context.system || mark.state != context.state {
                     return Err(foreign(format!(
                         "it belongs to the system {} of the state directory {}",
                         mark.system,
@@ -130,33 +130,33 @@ impl Directory {
     }
 
     /// Makes the directory of a system, with its mark.
-    pub(super) fn open_home(&self, desk: &Desk<'_>) -> Result<()> {
-        if self.inspect(desk, 0)? {
+    pub(super) fn open_home(&self, context: &SystemContext<'_>) -> Result<()> {
+        if self.inspect(context, 0)? {
             make(&self.0, 0o755)?;
         }
-        let home = self.home(desk.system);
+        let home = self.home(context.system);
         make(&home, 0o700)?;
         let mark = Mark {
             schema: SCHEMA,
-            system: desk.system.clone(),
-            state: desk.state.to_owned(),
+            system: context.system.clone(),
+            state: context.state.to_owned(),
         };
         atomic_file::write_json(&home.join(MARK), &mark)
     }
 }
 
-impl Keeper for Directory {
-    fn inspect(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
+impl Driver for Dir {
+    fn inspect(&self, context: &SystemContext<'_>, number: u64) -> Result<bool> {
         let path = self.path();
         match safe_path::check(path) {
             Ok(()) => {
-                self.check_home(desk)?;
+                self.check_home(context)?;
                 if number > 0 {
-                    self.refuse_taken(desk.system, number)?;
+                    self.refuse_taken(context.system, number)?;
                 }
                 Ok(false)
             }
-            Err(Unfit::Missing(missing)) if missing == *path => {
+            Err(UnsafePath::Missing(missing)) if missing == *path => {
                 let parent = path.parent().unwrap_or(Path::new("/"));
                 safe_path::check(parent).map_err(|why| why.into_error(parent))?;
                 Ok(true)
@@ -165,7 +165,7 @@ impl Keeper for Directory {
         }
     }
 
-    fn check_space(&self, _: &Desk<'_>, bytes: u64, inodes: u64) -> Result<()> {
+    fn check_space(&self, _: &SystemContext<'_>, bytes: u64, inodes: u64) -> Result<()> {
         let place = existing(self.path());
         let found = statvfs(place)?;
         let available = found.f_bavail.saturating_mul(found.f_frsize);
@@ -188,50 +188,55 @@ impl Keeper for Directory {
         Ok(())
     }
 
-    fn free(&self, _: &Desk<'_>) -> Result<u64> {
+    fn free(&self, _: &SystemContext<'_>) -> Result<u64> {
         let found = statvfs(existing(self.path()))?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    fn prepare(&self, desk: &Desk<'_>, _: u64, _: Option<u64>) -> Result<Staging> {
-        self.open_home(desk)?;
-        let staging = self.staging(desk.system);
+    fn begin_staging(
+        &self,
+        context: &SystemContext<'_>,
+        _: u64,
+        _: Option<u64>,
+    ) -> Result<Staging> {
+        self.open_home(context)?;
+        let staging = self.staging(context.system);
         atomic_file::remove_tree(&staging)?;
         make(&staging, 0o700)?;
         Ok(Staging {
-            tree: Tree::plain(open_directory(&staging)?),
+            tree: OpenTree::plain(open_directory(&staging)?),
             copied: false,
         })
     }
 
-    fn place(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
+    fn publish(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
         let (from, to) = (
-            self.staging(desk.system),
-            self.location(desk.system, number),
+            self.staging(context.system),
+            self.location(context.system, number),
         );
         rustix::fs::renameat_with(CWD, &from, CWD, &to, rustix::fs::RenameFlags::NOREPLACE)
             .context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
-        atomic_file::sync_directory(&self.home(desk.system))
+        atomic_file::sync_directory(&self.home(context.system))
     }
 
-    fn exists(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
-        Ok(self.location(desk.system, number).is_dir())
+    fn exists(&self, context: &SystemContext<'_>, number: u64) -> Result<bool> {
+        Ok(self.location(context.system, number).is_dir())
     }
 
-    fn open(&self, desk: &Desk<'_>, number: u64) -> Result<Tree> {
-        open_directory(&self.location(desk.system, number)).map(Tree::plain)
+    fn open(&self, context: &SystemContext<'_>, number: u64) -> Result<OpenTree> {
+        open_directory(&self.location(context.system, number)).map(OpenTree::plain)
     }
 
-    fn remove(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
-        atomic_file::remove_tree(&self.location(desk.system, number))
+    fn remove(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        atomic_file::remove_tree(&self.location(context.system, number))
     }
 
-    fn clear_staging(&self, desk: &Desk<'_>, _: u64) -> Result<()> {
-        atomic_file::remove_tree(&self.staging(desk.system))
+    fn clear_staging(&self, context: &SystemContext<'_>, _: u64) -> Result<()> {
+        atomic_file::remove_tree(&self.staging(context.system))
     }
 
-    fn close(&self, desk: &Desk<'_>, made: bool) -> Result<()> {
-        let home = self.home(desk.system);
+    fn close(&self, context: &SystemContext<'_>, made: bool) -> Result<()> {
+        let home = self.home(context.system);
         if home.is_dir() {
             atomic_file::remove(&home.join(MARK))?;
         }
@@ -239,7 +244,7 @@ impl Keeper for Directory {
         if made { remove_empty(&self.0) } else { Ok(()) }
     }
 
-    fn sweep(&self, _: &Desk<'_>, _: &str) -> Result<()> {
+    fn clean_session(&self, _: &SystemContext<'_>, _: &str) -> Result<()> {
         // The overlay of a session is schroot's own, and goes with the session.
         Ok(())
     }
@@ -321,12 +326,12 @@ mod tests {
         "web".parse().unwrap()
     }
 
-    fn target(path: &Path) -> Directory {
-        Directory::parse(path.to_str().unwrap()).unwrap()
+    fn target(path: &Path) -> Dir {
+        Dir::parse(path.to_str().unwrap()).unwrap()
     }
 
-    fn desk<'a>(system: &'a SystemName, state: &'a str) -> Desk<'a> {
-        Desk {
+    fn context<'a>(system: &'a SystemName, state: &'a str) -> SystemContext<'a> {
+        SystemContext {
             system,
             state: Path::new(state),
             observer: &crate::event::Silent,
@@ -339,9 +344,9 @@ mod tests {
         let path = directory.path().join("images");
         let target = target(&path);
         let web = web();
-        let desk = desk(&web, "/state");
-        assert!(target.inspect(&desk, 1).unwrap());
-        target.prepare(&desk, 1, None).unwrap();
+        let context = context(&web, "/state");
+        assert!(target.inspect(&context, 1).unwrap());
+        target.begin_staging(&context, 1, None).unwrap();
         assert_eq!(
             fs::metadata(target.home(&web))
                 .unwrap()
@@ -350,18 +355,18 @@ mod tests {
                 & 0o777,
             0o700
         );
-        target.place(&desk, 1).unwrap();
-        assert!(!target.inspect(&desk, 2).unwrap());
-        let taken = target.inspect(&desk, 1).unwrap_err();
+        target.publish(&context, 1).unwrap();
+        assert!(!target.inspect(&context, 2).unwrap());
+        let taken = target.inspect(&context, 1).unwrap_err();
         assert!(taken.what().ends_with("is there already"), "{taken}");
-        target.prepare(&desk, 2, Some(1)).unwrap();
+        target.begin_staging(&context, 2, Some(1)).unwrap();
         assert!(
-            target.place(&desk, 1).is_err(),
+            target.publish(&context, 1).is_err(),
             "a generation is never replaced"
         );
-        target.clear_staging(&desk, 2).unwrap();
-        target.remove(&desk, 1).unwrap();
-        target.close(&desk, true).unwrap();
+        target.clear_staging(&context, 2).unwrap();
+        target.remove(&context, 1).unwrap();
+        target.close(&context, true).unwrap();
         assert!(!path.exists());
     }
 
@@ -371,7 +376,9 @@ mod tests {
         let root = directory.path();
         let web = web();
         let refused = |path: &Path, word: &str| {
-            let error = target(path).inspect(&desk(&web, "/state"), 1).unwrap_err();
+            let error = target(path)
+                .inspect(&context(&web, "/state"), 1)
+                .unwrap_err();
             assert_eq!(error.exit_code(), 3, "{error}");
             assert!(error.to_string().contains(word), "{error}");
         };
@@ -399,11 +406,11 @@ mod tests {
         fs::write(home.join("precious"), b"x").unwrap();
         let target = target(directory.path());
         let web = web();
-        let ours = desk(&web, "/state");
+        let ours = context(&web, "/state");
         assert_eq!(target.inspect(&ours, 1).unwrap_err().exit_code(), 3);
         fs::remove_file(home.join("precious")).unwrap();
-        target.prepare(&ours, 1, None).unwrap();
-        let error = target.inspect(&desk(&web, "/elsewhere"), 1).unwrap_err();
+        target.begin_staging(&ours, 1, None).unwrap();
+        let error = target.inspect(&context(&web, "/elsewhere"), 1).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -416,10 +423,10 @@ mod tests {
     fn missing_space_is_told_in_figures() {
         let directory = tempfile::tempdir().unwrap();
         let error = target(directory.path())
-            .check_space(&desk(&web(), "/state"), u64::MAX, 1)
+            .check_space(&context(&web(), "/state"), u64::MAX, 1)
             .unwrap_err();
         assert!(error.what().contains("bytes needed"), "{error}");
-        let error = target(directory.path()).check_space(&desk(&web(), "/state"), 1, u64::MAX);
+        let error = target(directory.path()).check_space(&context(&web(), "/state"), 1, u64::MAX);
         assert!(error.is_ok() || error.unwrap_err().what().contains("inodes"));
     }
 }

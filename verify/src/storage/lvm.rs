@@ -7,10 +7,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::volume::{self, FileSystem, Size};
-use super::{Desk, Keeper, Staging, Tree, mount};
+use super::driver::{Driver, Staging, SystemContext};
+use super::mount::{self, FileSystem};
+use super::volume::{self, Size};
 use crate::error::{Error, Kind, Result};
 use crate::system::SystemName;
+use crate::tree::open::OpenTree;
 
 /// Volumes in a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,15 +59,15 @@ impl Lvm {
     }
 }
 
-impl Keeper for Lvm {
-    fn inspect(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
+impl Driver for Lvm {
+    fn inspect(&self, context: &SystemContext<'_>, number: u64) -> Result<bool> {
         if number > 0 {
-            volume::refuse_taken(&self.group, &self.volume(number), desk)?;
+            volume::refuse_taken(&self.group, &self.volume(number), context)?;
         }
         Ok(false)
     }
 
-    fn check_space(&self, desk: &Desk<'_>, bytes: u64, _: u64) -> Result<()> {
+    fn check_space(&self, context: &SystemContext<'_>, bytes: u64, _: u64) -> Result<()> {
         if self.size.bytes() < bytes {
             return Err(Error::failed(format!(
                 "a volume of {} is too small: {bytes} bytes needed",
@@ -73,7 +75,7 @@ impl Keeper for Lvm {
             ))
             .hint("give a larger size in --target"));
         }
-        let free = self.free(desk)?;
+        let free = self.free(context)?;
         if free < self.size.bytes() {
             return Err(Error::failed(format!(
                 "not enough space in the volume group {}: {} needed, {free} bytes free",
@@ -84,40 +86,45 @@ impl Keeper for Lvm {
         Ok(())
     }
 
-    fn free(&self, desk: &Desk<'_>) -> Result<u64> {
-        volume::free(&self.group, desk)
+    fn free(&self, context: &SystemContext<'_>) -> Result<u64> {
+        volume::free(&self.group, context)
     }
 
-    fn prepare(&self, desk: &Desk<'_>, number: u64, _: Option<u64>) -> Result<Staging> {
-        self.clear_staging(desk, number)?;
+    fn begin_staging(
+        &self,
+        context: &SystemContext<'_>,
+        number: u64,
+        _: Option<u64>,
+    ) -> Result<Staging> {
+        self.clear_staging(context, number)?;
         let (name, size) = (self.volume(number), self.size.to_string());
-        volume::refuse_taken(&self.group, &name, desk)?;
+        volume::refuse_taken(&self.group, &name, context)?;
         let words = ["--wipesignatures", "y", "--size", &size, &self.group];
-        volume::create(&name, &words, desk)?;
+        volume::create(&name, &words, context)?;
         let device = volume::device(&self.group, &name);
         Ok(Staging {
-            tree: volume::format(&device, self.kind, desk)?,
+            tree: volume::format(&device, self.kind, context)?,
             copied: false,
         })
     }
 
-    fn place(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
-        volume::finish(&self.group, &self.volume(number), desk)
+    fn publish(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        volume::publish(&self.group, &self.volume(number), context)
     }
 
-    fn exists(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
-        let found = volume::find(&self.group, &self.volume(number), desk)?;
+    fn exists(&self, context: &SystemContext<'_>, number: u64) -> Result<bool> {
+        let found = volume::find(&self.group, &self.volume(number), context)?;
         Ok(found.is_some_and(|volume| !volume.is_staging()))
     }
 
-    fn open(&self, desk: &Desk<'_>, number: u64) -> Result<Tree> {
-        mount::volume(&self.location(desk.system, number), self.kind, false)
+    fn open(&self, context: &SystemContext<'_>, number: u64) -> Result<OpenTree> {
+        mount::volume(&self.location(context.system, number), self.kind, false)
     }
 
-    fn remove(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
-        let holders = self.holders(desk, number)?;
+    fn remove(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        let holders = self.holders(context, number)?;
         if holders.is_empty() {
-            return volume::remove(&self.group, &self.volume(number), desk);
+            return volume::remove(&self.group, &self.volume(number), context);
         }
         let name = format!("{}/{}", self.group, self.volume(number));
         Err(
@@ -127,24 +134,26 @@ impl Keeper for Lvm {
         )
     }
 
-    fn holders(&self, desk: &Desk<'_>, number: u64) -> Result<Vec<String>> {
-        volume::snapshots(&self.group, &self.volume(number), desk)
+    fn holders(&self, context: &SystemContext<'_>, number: u64) -> Result<Vec<String>> {
+        volume::snapshots(&self.group, &self.volume(number), context)
     }
 
-    fn clear_staging(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
+    fn clear_staging(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
         let name = self.volume(number);
-        match volume::own(&self.group, &name, desk)? {
-            Some(volume) if volume.is_staging() => volume::remove(&self.group, &name, desk),
+        match volume::own(&self.group, &name, context)? {
+            Some(volume) if volume.is_staging() => volume::remove(&self.group, &name, context),
             _ => Ok(()),
         }
     }
 
-    fn close(&self, _: &Desk<'_>, _: bool) -> Result<()> {
+    fn close(&self, _: &SystemContext<'_>, _: bool) -> Result<()> {
         Ok(())
     }
 
-    fn sweep(&self, desk: &Desk<'_>, id: &str) -> Result<()> {
-        volume::sweep(&self.group, id, desk, &|origin| self.is_generation(origin))
+    fn clean_session(&self, context: &SystemContext<'_>, id: &str) -> Result<()> {
+        volume::remove_snapshot(&self.group, id, context, &|origin| {
+            self.is_generation(origin)
+        })
     }
 
     fn location(&self, _: &SystemName, number: u64) -> PathBuf {

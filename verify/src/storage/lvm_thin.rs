@@ -8,21 +8,23 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::volume::{self, FileSystem, Size, Volume};
-use super::{Desk, Keeper, Staging, Tree, mount};
+use super::driver::{Driver, Staging, SystemContext};
+use super::mount::{self, FileSystem};
+use super::volume::{self, Size, Volume};
 use crate::error::{Error, Result};
 use crate::system::SystemName;
+use crate::tree::open::OpenTree;
 
 /// Thin volumes in a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Thin {
+pub struct LvmThin {
     group: String,
     pool: String,
     size: Size,
     kind: FileSystem,
 }
 
-impl Thin {
+impl LvmThin {
     /// Reads the part of a target behind `lvm-thin:`.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let mut parts = text.split(':');
@@ -47,8 +49,8 @@ impl Thin {
         format!("imgnode-{system}.{number}")
     }
 
-    fn pool(&self, desk: &Desk<'_>) -> Result<Volume> {
-        let mut volumes = volume::list(&self.group, desk)?.into_iter();
+    fn pool(&self, context: &SystemContext<'_>) -> Result<Volume> {
+        let mut volumes = volume::list(&self.group, context)?.into_iter();
         let pool = volumes.find(|volume| volume.name == self.pool);
         pool.ok_or_else(|| {
             Error::usage(format!(
@@ -63,17 +65,17 @@ impl Thin {
     }
 }
 
-impl Keeper for Thin {
-    fn inspect(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
-        self.pool(desk)?;
+impl Driver for LvmThin {
+    fn inspect(&self, context: &SystemContext<'_>, number: u64) -> Result<bool> {
+        self.pool(context)?;
         if number > 0 {
-            let name = Self::volume(desk.system, number);
-            volume::refuse_taken(&self.group, &name, desk)?;
+            let name = Self::volume(context.system, number);
+            volume::refuse_taken(&self.group, &name, context)?;
         }
         Ok(false)
     }
 
-    fn check_space(&self, desk: &Desk<'_>, bytes: u64, _: u64) -> Result<()> {
+    fn check_space(&self, context: &SystemContext<'_>, bytes: u64, _: u64) -> Result<()> {
         if self.size.bytes() < bytes {
             return Err(Error::failed(format!(
                 "a volume of {} is too small: {bytes} bytes needed",
@@ -82,7 +84,7 @@ impl Keeper for Thin {
             .hint("give a larger size in --target"));
         }
         // An upgrade writes less, but how much less is not known before.
-        let free = self.free(desk)?;
+        let free = self.free(context)?;
         if free < bytes {
             return Err(Error::failed(format!(
                 "not enough space in the thin pool {}/{}: {bytes} bytes needed, {free} free",
@@ -93,20 +95,25 @@ impl Keeper for Thin {
         Ok(())
     }
 
-    fn free(&self, desk: &Desk<'_>) -> Result<u64> {
-        self.pool(desk).map(|pool| pool.unused())
+    fn free(&self, context: &SystemContext<'_>) -> Result<u64> {
+        self.pool(context).map(|pool| pool.unused())
     }
 
-    fn prepare(&self, desk: &Desk<'_>, number: u64, previous: Option<u64>) -> Result<Staging> {
-        self.clear_staging(desk, number)?;
-        let name = Self::volume(desk.system, number);
-        volume::refuse_taken(&self.group, &name, desk)?;
+    fn begin_staging(
+        &self,
+        context: &SystemContext<'_>,
+        number: u64,
+        previous: Option<u64>,
+    ) -> Result<Staging> {
+        self.clear_staging(context, number)?;
+        let name = Self::volume(context.system, number);
+        volume::refuse_taken(&self.group, &name, context)?;
         let device = volume::device(&self.group, &name);
         if let Some(previous) = previous {
-            let origin = format!("{}/{}", self.group, Self::volume(desk.system, previous));
-            // Thin snapshots are born inactive unless told otherwise.
+            let origin = format!("{}/{}", self.group, Self::volume(context.system, previous));
+            // LvmThin snapshots are born inactive unless told otherwise.
             let words = ["--snapshot", "--setactivationskip", "n", &origin];
-            volume::create(&name, &words, desk)?;
+            volume::create(&name, &words, context)?;
             return Ok(Staging {
                 tree: mount::volume(&device, self.kind, true)?,
                 copied: true,
@@ -116,46 +123,48 @@ impl Keeper for Thin {
             self.size.to_string(),
             format!("{}/{}", self.group, self.pool),
         );
-        volume::create(&name, &["--thin", "--virtualsize", &size, &pool], desk)?;
+        volume::create(&name, &["--thin", "--virtualsize", &size, &pool], context)?;
         Ok(Staging {
-            tree: volume::format(&device, self.kind, desk)?,
+            tree: volume::format(&device, self.kind, context)?,
             copied: false,
         })
     }
 
-    fn place(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
-        volume::finish(&self.group, &Self::volume(desk.system, number), desk)
+    fn publish(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        volume::publish(&self.group, &Self::volume(context.system, number), context)
     }
 
-    fn exists(&self, desk: &Desk<'_>, number: u64) -> Result<bool> {
-        let found = volume::find(&self.group, &Self::volume(desk.system, number), desk)?;
+    fn exists(&self, context: &SystemContext<'_>, number: u64) -> Result<bool> {
+        let found = volume::find(&self.group, &Self::volume(context.system, number), context)?;
         Ok(found.is_some_and(|volume| !volume.is_staging()))
     }
 
-    fn open(&self, desk: &Desk<'_>, number: u64) -> Result<Tree> {
-        mount::volume(&self.location(desk.system, number), self.kind, false)
+    fn open(&self, context: &SystemContext<'_>, number: u64) -> Result<OpenTree> {
+        mount::volume(&self.location(context.system, number), self.kind, false)
     }
 
-    fn remove(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
-        // Thin snapshots live on when their origin goes; a session keeps what it has.
-        volume::remove(&self.group, &Self::volume(desk.system, number), desk)
+    fn remove(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        // LvmThin snapshots live on when their origin goes; a session keeps what it has.
+        volume::remove(&self.group, &Self::volume(context.system, number), context)
     }
 
-    fn clear_staging(&self, desk: &Desk<'_>, number: u64) -> Result<()> {
-        let name = Self::volume(desk.system, number);
-        match volume::own(&self.group, &name, desk)? {
-            Some(volume) if volume.is_staging() => volume::remove(&self.group, &name, desk),
+    fn clear_staging(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        let name = Self::volume(context.system, number);
+        match volume::own(&self.group, &name, context)? {
+            Some(volume) if volume.is_staging() => volume::remove(&self.group, &name, context),
             _ => Ok(()),
         }
     }
 
-    fn close(&self, _: &Desk<'_>, _: bool) -> Result<()> {
+    fn close(&self, _: &SystemContext<'_>, _: bool) -> Result<()> {
         Ok(())
     }
 
-    fn sweep(&self, desk: &Desk<'_>, id: &str) -> Result<()> {
-        let prefix = format!("imgnode-{}.", desk.system);
-        volume::sweep(&self.group, id, desk, &|origin| origin.starts_with(&prefix))
+    fn clean_session(&self, context: &SystemContext<'_>, id: &str) -> Result<()> {
+        let prefix = format!("imgnode-{}.", context.system);
+        volume::remove_snapshot(&self.group, id, context, &|origin| {
+            origin.starts_with(&prefix)
+        })
     }
 
     fn location(&self, system: &SystemName, number: u64) -> PathBuf {
@@ -172,7 +181,7 @@ impl Keeper for Thin {
     }
 }
 
-impl fmt::Display for Thin {
+impl fmt::Display for LvmThin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             group, pool, size, ..

@@ -5,21 +5,62 @@
 //! could be mounted over, no process can walk into it, and the kernel unmounts it when the last
 //! descriptor is gone, however this process ends.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::str::FromStr;
 
-use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::{FileSystem, Tree};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::tree::open::OpenTree;
+
+/// The file system that a volume is formatted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileSystem {
+    /// XFS, the procedure's default.
+    Xfs,
+    /// ext4.
+    Ext4,
+}
+
+impl FileSystem {
+    /// The name of the file system for mkfs and mount.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Xfs => "xfs",
+            Self::Ext4 => "ext4",
+        }
+    }
+
+    /// The options that schroot must add to mount a snapshot.
+    pub(super) fn mount_options(self) -> Option<String> {
+        // Two mounted snapshots have one UUID.
+        (self == Self::Xfs).then(|| "-o nouuid".to_owned())
+    }
+}
+
+impl FromStr for FileSystem {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "xfs" => Ok(Self::Xfs),
+            "ext4" => Ok(Self::Ext4),
+            _ => Err(Error::usage(format!(
+                "`{}` is no file system for a volume",
+                text.escape_debug()
+            ))
+            .hint("use xfs or ext4")),
+        }
+    }
+}
 
 /// Mounts the file system on `device` for us alone.
-pub(super) fn volume(device: &Path, kind: FileSystem, writable: bool) -> Result<Tree> {
+pub(super) fn volume(device: &Path, kind: FileSystem, writable: bool) -> Result<OpenTree> {
     let attempt = || -> Result<OwnedFd, Errno> {
         let context = fsopen(kind.name(), FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&context, "source", device)?;
@@ -55,14 +96,5 @@ pub(super) fn volume(device: &Path, kind: FileSystem, writable: bool) -> Result<
             _ => error,
         }
     })?;
-    Ok(Tree {
-        root: directory(&mount)?,
-        mount: Some(mount),
-    })
-}
-
-/// The directory behind `root`, open for reading.
-pub(super) fn directory(root: impl AsFd) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(root, ".", flags, Mode::empty()).context(|| "cannot open the root of a tree")
+    OpenTree::mounted(mount)
 }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 
 /// Why a directory cannot be used.
-pub(crate) enum Unfit {
+pub(crate) enum UnsafePath {
     /// It is not there.
     Missing(PathBuf),
     /// A symbolic link is on the way.
@@ -29,7 +29,7 @@ pub(crate) enum Unfit {
     Other(Errno),
 }
 
-impl Unfit {
+impl UnsafePath {
     pub(crate) fn into_error(self, path: &Path) -> Error {
         let error = Error::refused(format!("{} cannot hold generations", path.display()));
         match self {
@@ -60,7 +60,7 @@ impl Unfit {
 }
 
 /// Checks a directory and everything above it.
-pub(crate) fn check(path: &Path) -> Result<(), Unfit> {
+pub(crate) fn check(path: &Path) -> Result<(), UnsafePath> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parts: Vec<&Path> = path.ancestors().collect();
     let ours = rustix::process::geteuid().as_raw();
@@ -68,23 +68,23 @@ pub(crate) fn check(path: &Path) -> Result<(), Unfit> {
         let opened =
             rustix::fs::openat2(CWD, part, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
         let directory = opened.map_err(|errno| match errno {
-            Errno::NOENT => Unfit::Missing(part.to_owned()),
-            Errno::LOOP => Unfit::Link,
+            Errno::NOENT => UnsafePath::Missing(part.to_owned()),
+            Errno::LOOP => UnsafePath::Link,
             // openat2 says "not a directory" of a symbolic link as well.
             Errno::NOTDIR if fs::symlink_metadata(part).is_ok_and(|found| found.is_symlink()) => {
-                Unfit::Link
+                UnsafePath::Link
             }
-            Errno::NOTDIR => Unfit::NotDirectory(part.to_owned()),
-            other => Unfit::Other(other),
+            Errno::NOTDIR => UnsafePath::NotDirectory(part.to_owned()),
+            other => UnsafePath::Other(other),
         })?;
-        let found = rustix::fs::fstat(&directory).map_err(Unfit::Other)?;
+        let found = rustix::fs::fstat(&directory).map_err(UnsafePath::Other)?;
         if found.st_uid != 0 && found.st_uid != ours {
-            return Err(Unfit::Owner(part.to_owned(), found.st_uid));
+            return Err(UnsafePath::Owner(part.to_owned(), found.st_uid));
         }
         // In a sticky directory such as /tmp nobody can rename what is ours.
         let sticky = found.st_mode & 0o1000 != 0 && part != path;
         if found.st_mode & 0o022 != 0 && !sticky {
-            return Err(Unfit::Writable(part.to_owned()));
+            return Err(UnsafePath::Writable(part.to_owned()));
         }
     }
     Ok(())

@@ -21,9 +21,11 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use store::digest::Blake3;
 
-use super::{Desk, Tree, mount};
+use super::driver::SystemContext;
+use super::mount::{self, FileSystem};
 use crate::error::{Context, Error, Result};
-use crate::host::commands::Run;
+use crate::host::commands::HostCommand;
+use crate::tree::open::OpenTree;
 
 const STAGING: &str = "imgnode.staging";
 /// LVM and mkfs wait for udev and for disks.
@@ -31,57 +33,16 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// The kernel closes the files of a killed process in its own time.
 const LET_GO: Duration = Duration::from_secs(10);
 
-/// What a volume is formatted with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileSystem {
-    /// XFS, the procedure's default.
-    Xfs,
-    /// ext4.
-    Ext4,
-}
-
-impl FileSystem {
-    /// Its name for mkfs and mount.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Xfs => "xfs",
-            Self::Ext4 => "ext4",
-        }
-    }
-
-    /// What schroot must add to mount a snapshot.
-    pub(super) fn mount_options(self) -> Option<String> {
-        // Two mounted snapshots have one UUID.
-        (self == Self::Xfs).then(|| "-o nouuid".to_owned())
-    }
-}
-
-impl FromStr for FileSystem {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "xfs" => Ok(Self::Xfs),
-            "ext4" => Ok(Self::Ext4),
-            _ => Err(Error::usage(format!(
-                "`{}` is no file system for a volume",
-                text.escape_debug()
-            ))
-            .hint("use xfs or ext4")),
-        }
-    }
-}
-
 /// A size as LVM writes it: a number and M, G or T, powers of 1024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub(super) struct Size {
     number: u64,
     unit: char,
 }
 
 impl Size {
-    /// In bytes.
-    pub fn bytes(self) -> u64 {
+    /// The size in bytes.
+    pub(super) fn bytes(self) -> u64 {
         self.number << shift(self.unit)
     }
 }
@@ -158,8 +119,8 @@ pub(super) struct Volume {
 }
 
 impl Volume {
-    fn is_ours(&self, desk: &Desk<'_>) -> bool {
-        let wanted = tags(desk);
+    fn is_ours(&self, context: &SystemContext<'_>) -> bool {
+        let wanted = tags(context);
         wanted.iter().all(|tag| self.tags.contains(tag))
     }
 
@@ -182,11 +143,11 @@ fn hundredths(percent: &str) -> u64 {
     number(whole) * 100 + part.get(..2).map_or(0, number)
 }
 
-fn tags(desk: &Desk<'_>) -> [String; 3] {
-    let state = Blake3::of(desk.state.as_os_str().as_encoded_bytes()).hex();
+fn tags(context: &SystemContext<'_>) -> [String; 3] {
+    let state = Blake3::of(context.state.as_os_str().as_encoded_bytes()).hex();
     [
         "imgnode".to_owned(),
-        format!("imgnode.system={}", desk.system),
+        format!("imgnode.system={}", context.system),
         format!("imgnode.state={}", &state[..16]),
     ]
 }
@@ -230,13 +191,13 @@ fn report<T: serde::de::DeserializeOwned>(
     program: &str,
     columns: &str,
     group: &str,
-    desk: &Desk<'_>,
+    context: &SystemContext<'_>,
 ) -> Result<T> {
-    let ended = Run::new(program)
+    let ended = HostCommand::new(program)
         .args(["--reportformat", "json", "--units", "b", "--nosuffix", "-o"])
         .args([columns, group])
         .timeout(TIMEOUT)
-        .finish(desk.observer)?;
+        .finish(context.observer)?;
     if !ended.success() {
         let missing = ended.stderr.contains("not found");
         let error = ended.error();
@@ -253,9 +214,9 @@ fn report<T: serde::de::DeserializeOwned>(
 }
 
 /// The volumes of a group.
-pub(super) fn list(group: &str, desk: &Desk<'_>) -> Result<Vec<Volume>> {
+pub(super) fn list(group: &str, context: &SystemContext<'_>) -> Result<Vec<Volume>> {
     let columns = "lv_name,lv_tags,lv_size,origin,data_percent";
-    let listing: Listing<Volumes> = report("lvs", columns, group, desk)?;
+    let listing: Listing<Volumes> = report("lvs", columns, group, context)?;
     let rows = listing.report.into_iter().flat_map(|part| part.lv);
     let volume = |row: Row| Volume {
         name: row.lv_name,
@@ -268,8 +229,8 @@ pub(super) fn list(group: &str, desk: &Desk<'_>) -> Result<Vec<Volume>> {
 }
 
 /// Bytes of a group that belong to no volume.
-pub(super) fn free(group: &str, desk: &Desk<'_>) -> Result<u64> {
-    let listing: Listing<Groups> = report("vgs", "vg_free", group, desk)?;
+pub(super) fn free(group: &str, context: &SystemContext<'_>) -> Result<u64> {
+    let listing: Listing<Groups> = report("vgs", "vg_free", group, context)?;
     let groups = listing.report.into_iter().flat_map(|part| part.vg);
     Ok(groups
         .filter_map(|found| found.vg_free.parse::<u64>().ok())
@@ -277,12 +238,12 @@ pub(super) fn free(group: &str, desk: &Desk<'_>) -> Result<u64> {
 }
 
 /// The volume of that name, if it is there and ours; refuses one that is not ours.
-pub(super) fn find(group: &str, name: &str, desk: &Desk<'_>) -> Result<Option<Volume>> {
-    let found = list(group, desk)?
+pub(super) fn find(group: &str, name: &str, context: &SystemContext<'_>) -> Result<Option<Volume>> {
+    let found = list(group, context)?
         .into_iter()
         .find(|volume| volume.name == name);
     match found {
-        Some(volume) if !volume.is_ours(desk) => Err(Error::refused(format!(
+        Some(volume) if !volume.is_ours(context) => Err(Error::refused(format!(
             "the volume {group}/{name} is not one of this system"
         ))
         .cause(if volume.tags.iter().any(|tag| tag == "imgnode") {
@@ -295,15 +256,16 @@ pub(super) fn find(group: &str, name: &str, desk: &Desk<'_>) -> Result<Option<Vo
     }
 }
 
-/// The same, but what is not ours is as good as not there: for whoever clears away.
-pub(super) fn own(group: &str, name: &str, desk: &Desk<'_>) -> Result<Option<Volume>> {
-    let mut volumes = list(group, desk)?.into_iter();
-    Ok(volumes.find(|volume| volume.name == name && volume.is_ours(desk)))
+/// The volume of that name, if it is there and ours. One that is not ours counts as missing: for
+/// whoever clears away.
+pub(super) fn own(group: &str, name: &str, context: &SystemContext<'_>) -> Result<Option<Volume>> {
+    let mut volumes = list(group, context)?.into_iter();
+    Ok(volumes.find(|volume| volume.name == name && volume.is_ours(context)))
 }
 
 /// Refuses a name that is taken, whoever has it; our own unfinished volume does not count.
-pub(super) fn refuse_taken(group: &str, name: &str, desk: &Desk<'_>) -> Result<()> {
-    match find(group, name, desk)? {
+pub(super) fn refuse_taken(group: &str, name: &str, context: &SystemContext<'_>) -> Result<()> {
+    match find(group, name, context)? {
         Some(volume) if !volume.is_staging() => Err(Error::failed(format!(
             "the volume {group}/{name} is there already"
         ))
@@ -313,39 +275,43 @@ pub(super) fn refuse_taken(group: &str, name: &str, desk: &Desk<'_>) -> Result<(
 }
 
 /// Runs a command of LVM.
-fn lvm(words: Vec<String>, desk: &Desk<'_>) -> Result<()> {
+fn lvm(words: Vec<String>, context: &SystemContext<'_>) -> Result<()> {
     let mut words = words.into_iter();
-    Run::new(words.next().unwrap_or_default())
+    HostCommand::new(words.next().unwrap_or_default())
         .args(words)
         .timeout(TIMEOUT)
-        .run(desk.observer)
+        .run(context.observer)
         .map(|_| ())
 }
 
 /// `lvcreate` with our tags and `more` words.
-pub(super) fn create(name: &str, more: &[&str], desk: &Desk<'_>) -> Result<()> {
+pub(super) fn create(name: &str, more: &[&str], context: &SystemContext<'_>) -> Result<()> {
     let mut words: Vec<String> = ["lvcreate", "--yes", "--name", name]
         .map(str::to_owned)
         .to_vec();
-    for tag in tags(desk).into_iter().chain([STAGING.to_owned()]) {
+    for tag in tags(context).into_iter().chain([STAGING.to_owned()]) {
         words.extend(["--addtag".to_owned(), tag]);
     }
     words.extend(more.iter().map(|word| (*word).to_owned()));
-    lvm(words, desk)
+    lvm(words, context)
 }
 
 /// Formats a new volume and mounts it: an empty tree.
-pub(super) fn format(device: &Path, kind: FileSystem, desk: &Desk<'_>) -> Result<Tree> {
+pub(super) fn format(
+    device: &Path,
+    kind: FileSystem,
+    context: &SystemContext<'_>,
+) -> Result<OpenTree> {
     // Forced: the volume was made a moment ago, whatever an old signature in its blocks says.
     let words: &[&str] = match kind {
         FileSystem::Xfs => &["-q", "-f"],
         FileSystem::Ext4 => &["-q", "-F", "-m", "0"],
     };
-    let ended = Run::new(format!("mkfs.{}", kind.name()))
+    let ended = HostCommand::new(format!("mkfs.{}", kind.name()))
         .args(words.iter().copied())
         .arg(device.to_string_lossy())
         .timeout(TIMEOUT)
-        .finish(desk.observer)?;
+        .finish(context.observer)?;
     if !ended.success() {
         return Err(ended.error());
     }
@@ -369,14 +335,14 @@ pub(super) fn format(device: &Path, kind: FileSystem, desk: &Desk<'_>) -> Result
 }
 
 /// Makes a staging volume a generation: one change of LVM's metadata.
-pub(super) fn finish(group: &str, name: &str, desk: &Desk<'_>) -> Result<()> {
+pub(super) fn publish(group: &str, name: &str, context: &SystemContext<'_>) -> Result<()> {
     let path = format!("{group}/{name}");
-    match find(group, name, desk)? {
+    match find(group, name, context)? {
         Some(volume) if volume.is_staging() => lvm(
             ["lvchange", "--deltag", STAGING, &path]
                 .map(str::to_owned)
                 .to_vec(),
-            desk,
+            context,
         ),
         // Repeated after an interruption.
         Some(_) => Ok(()),
@@ -385,8 +351,8 @@ pub(super) fn finish(group: &str, name: &str, desk: &Desk<'_>) -> Result<()> {
 }
 
 /// Removes a volume of ours; none is no error, one with snapshots is busy.
-pub(super) fn remove(group: &str, name: &str, desk: &Desk<'_>) -> Result<()> {
-    if own(group, name, desk)?.is_none() {
+pub(super) fn remove(group: &str, name: &str, context: &SystemContext<'_>) -> Result<()> {
+    if own(group, name, context)?.is_none() {
         return Ok(());
     }
     let until = Instant::now() + LET_GO;
@@ -394,7 +360,7 @@ pub(super) fn remove(group: &str, name: &str, desk: &Desk<'_>) -> Result<()> {
     loop {
         let removed = lvm(
             ["lvremove", "--yes", &path].map(str::to_owned).to_vec(),
-            desk,
+            context,
         );
         match removed {
             Err(error) if Instant::now() < until && is_in_use(&error) => {
@@ -413,20 +379,24 @@ fn is_in_use(error: &Error) -> bool {
 }
 
 /// The snapshots of a volume: `lvremove` would remove them with it, and sessions with them.
-pub(super) fn snapshots(group: &str, name: &str, desk: &Desk<'_>) -> Result<Vec<String>> {
-    let volumes = list(group, desk)?.into_iter();
+pub(super) fn snapshots(
+    group: &str,
+    name: &str,
+    context: &SystemContext<'_>,
+) -> Result<Vec<String>> {
+    let volumes = list(group, context)?.into_iter();
     let snapshots = volumes.filter(|volume| volume.origin == name);
     Ok(snapshots.map(|volume| volume.name).collect())
 }
 
 /// Removes the snapshot that a session left: schroot's own script does not mind when it fails.
-pub(super) fn sweep(
+pub(super) fn remove_snapshot(
     group: &str,
     id: &str,
-    desk: &Desk<'_>,
+    context: &SystemContext<'_>,
     ours: &dyn Fn(&str) -> bool,
 ) -> Result<()> {
-    let left = list(group, desk)?;
+    let left = list(group, context)?;
     let Some(snapshot) = left.iter().find(|volume| volume.name == id) else {
         return Ok(());
     };
@@ -436,7 +406,7 @@ pub(super) fn sweep(
     let path = format!("{group}/{id}");
     lvm(
         ["lvremove", "--yes", &path].map(str::to_owned).to_vec(),
-        desk,
+        context,
     )
 }
 

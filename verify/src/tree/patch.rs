@@ -1,12 +1,11 @@
 //! Turning the copy of one generation into the next.
 //!
 //! Where a target can begin with a snapshot, the new tree is the old one until something is changed
-//! in it. [`survey`] reads every byte of the copy beside the new image's signed entries and says
+//! in it. [`plan`] reads every byte of the copy beside the new image's signed entries and says
 //! which are there already, exactly, and what has to go. [`prune`] takes that away. The extraction
 //! then writes only what is not there, each file anew: a file that other names still share is never
 //! written into.
 
-use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
@@ -15,15 +14,15 @@ use rustix::fs::{AtFlags, OFlags, unlinkat};
 use rustix::io::Errno;
 use store::canon::{self, Entry, Kind};
 
-use super::compare::{Signed, compare};
+use super::compare::compare;
+use super::merge::{Match, Merge, SignedEntry, Step};
 use super::openat;
-use super::walk::{Found, Walk};
-use crate::error::{Error, Result};
-use crate::node::go_on;
+use super::walk::TreeEntry;
+use crate::error::{Error, Result, check_cancelled};
 
-/// What a copied tree has and what it has too much.
+/// What of a copied tree belongs to the new image, and what does not.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub struct PatchPlan {
     /// For each entry of the new image, in order: whether it is there already.
     pub keep: Vec<bool>,
     /// Paths to remove, parents before what is in them; the flag is true for directories.
@@ -31,78 +30,54 @@ pub struct Survey {
 }
 
 /// Compares the copied tree at `root` with the entries of the new image.
-pub fn survey(
+pub fn plan(
     root: OwnedFd,
-    signed: impl Iterator<Item = Signed>,
+    signed: impl Iterator<Item = SignedEntry>,
     cancel: &AtomicBool,
-) -> Result<Survey> {
-    let mut out = Survey::default();
-    let mut walk = Walk::new(root);
-    let mut signed = signed.fuse();
+) -> Result<PatchPlan> {
+    let mut out = PatchPlan::default();
+    let mut merge = Merge::new(root, signed, Match::PathAndKind);
     // Files with several names that stay: only their further names may stay too.
     let mut shared: HashSet<Vec<u8>> = HashSet::new();
     let mut buffer = vec![0; store::chunk::MAX];
-    let (mut on_disk, mut wanted) = (walk.step()?, signed.next().transpose()?);
-    loop {
-        go_on(cancel)?;
-        let order = match (&on_disk, &wanted) {
-            (None, None) => return Ok(out),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(found), Some((entry, _))) => canon::order(
-                (&found.path, is_directory(found)),
-                (&entry.path, entry.kind == Kind::Directory),
-            ),
-        };
-        match order {
-            Ordering::Less => {
-                if let Some(found) = &on_disk {
-                    out.remove.push((found.path.clone(), is_directory(found)));
-                }
+    while let Some(step) = merge.step()? {
+        check_cancelled(cancel)?;
+        match step {
+            Step::OnDisk(found) => {
+                let directory = found.is_directory();
+                out.remove.push((found.path, directory));
             }
-            Ordering::Greater => out.keep.push(false),
-            Ordering::Equal => {
-                if let (Some(found), Some((entry, chunks))) = (on_disk.as_mut(), &wanted) {
-                    let keep = match &entry.kind {
-                        Kind::Hardlink { target } if !shared.contains(target) => false,
-                        // Its owner and time follow from the first name's.
-                        Kind::Hardlink { target } => is_link_to(found, target),
-                        _ => compare(found, entry, chunks, &mut buffer)?.is_empty(),
-                    };
-                    if keep && found.links > 1 && matches!(entry.kind, Kind::File { .. }) {
-                        shared.insert(entry.path.clone());
-                    }
-                    // A directory stays where it is, whatever has to be changed about it.
-                    if !keep && entry.kind != Kind::Directory {
-                        out.remove.push((found.path.clone(), false));
-                    }
-                    out.keep.push(keep);
+            Step::Signed(_) => out.keep.push(false),
+            Step::Both(mut found, entry, chunks) => {
+                let keep = match &entry.kind {
+                    Kind::Hardlink { target } if !shared.contains(target) => false,
+                    // Its owner and time follow from the first name's.
+                    Kind::Hardlink { target } => is_link_to(&found, target),
+                    _ => compare(&mut found, &entry, &chunks, &mut buffer)?.is_empty(),
+                };
+                if keep && found.links > 1 && matches!(entry.kind, Kind::File { .. }) {
+                    shared.insert(entry.path.clone());
                 }
+                // A directory stays where it is, whatever has to be changed about it.
+                if !keep && entry.kind != Kind::Directory {
+                    out.remove.push((found.path, false));
+                }
+                out.keep.push(keep);
             }
-        }
-        if order != Ordering::Greater {
-            on_disk = walk.step()?;
-        }
-        if order != Ordering::Less {
-            wanted = signed.next().transpose()?;
         }
     }
+    Ok(out)
 }
 
-fn is_link_to(found: &Found, wanted: &[u8]) -> bool {
+fn is_link_to(found: &TreeEntry, wanted: &[u8]) -> bool {
     let link = |entry: &Entry| matches!(&entry.kind, Kind::Hardlink { target } if target == wanted);
     found.what.as_ref().is_ok_and(link)
 }
 
-fn is_directory(found: &Found) -> bool {
-    let directory = |entry: &Entry| entry.kind == Kind::Directory;
-    found.what.as_ref().is_ok_and(directory)
-}
-
-/// Takes away what does not belong to the new image.
-pub fn prune(root: &OwnedFd, survey: &Survey) -> Result<()> {
+/// Removes what does not belong to the new image.
+pub fn prune(root: &OwnedFd, plan: &PatchPlan) -> Result<()> {
     // Children come after their parents, so backwards a directory is empty when its turn comes.
-    for (path, directory) in survey.remove.iter().rev() {
+    for (path, directory) in plan.remove.iter().rev() {
         let failed = |errno: Errno| {
             Error::failed(format!("cannot remove {}", canon::display(path))).source(&errno)
         };
@@ -174,9 +149,9 @@ mod tests {
         symlink("../host", tree.join("a")).unwrap();
         fs::remove_file(tree.join("b")).unwrap();
         symlink("/", tree.join("b")).unwrap();
-        let survey = survey(open(&tree), image.into_iter().map(Ok), &NEVER).unwrap();
-        assert_eq!(survey.keep[1..], [false, false, false]);
-        prune(&open(&tree), &survey).unwrap();
+        let patch = plan(open(&tree), image.into_iter().map(Ok), &NEVER).unwrap();
+        assert_eq!(patch.keep[1..], [false, false, false]);
+        prune(&open(&tree), &patch).unwrap();
         assert_eq!(fs::read_dir(&tree).unwrap().count(), 0);
         assert!(host.join("precious").exists());
     }
@@ -196,9 +171,9 @@ mod tests {
             let root = signed(tree, "", Kind::Directory);
             [root, first, signed(tree, "b", link())].into_iter().map(Ok)
         };
-        let same = survey(open(tree), image(0), &NEVER).unwrap();
+        let same = plan(open(tree), image(0), &NEVER).unwrap();
         assert_eq!((same.keep, same.remove), (vec![true; 3], vec![]));
-        let other = survey(open(tree), image(0o111), &NEVER).unwrap();
+        let other = plan(open(tree), image(0o111), &NEVER).unwrap();
         assert_eq!(other.keep, [true, false, false]);
         assert_eq!(other.remove.len(), 2);
     }

@@ -20,40 +20,40 @@ use store::canon::Kind;
 use store::chunk::ChunkRef;
 use store::digest::Blake3;
 
-use super::compare::Signed;
+use super::merge::SignedEntry;
+use super::open::OpenTree;
 use super::openat;
 use crate::error::Result;
-use crate::storage::Tree;
 
 /// The most chunks that are remembered, about 80 bytes each: larger images fetch the rest.
 const MOST: usize = 1 << 19;
 
 /// The tree of the previous generation and what is where in it.
-pub struct Previous {
-    tree: Tree,
+pub struct PreviousTree {
+    tree: OpenTree,
     paths: Arc<Vec<Box<[u8]>>>,
-    places: Arc<Known>,
+    places: Arc<ChunkIndex>,
     open: Option<(u32, Option<Arc<File>>)>,
     /// Whether files of this tree can share their blocks with files of the new one.
     shares: bool,
 }
 
 /// Which chunks should be there: file and offset of each.
-pub type Known = HashMap<Blake3, (u32, u64)>;
+pub type ChunkIndex = HashMap<Blake3, (u32, u64)>;
 
 /// Where a chunk was found.
 #[derive(Debug)]
-pub struct Source {
+pub struct ChunkSource {
     /// The file that has it.
     pub file: Arc<File>,
     /// From which byte on.
     pub offset: u64,
 }
 
-impl Previous {
+impl PreviousTree {
     /// Remembers what the tree of a generation should hold.
-    pub fn index(tree: Tree, signed: impl Iterator<Item = Signed>) -> Result<Self> {
-        let (mut paths, mut places) = (Vec::new(), Known::new());
+    pub fn index(tree: OpenTree, signed: impl Iterator<Item = SignedEntry>) -> Result<Self> {
+        let (mut paths, mut places) = (Vec::new(), ChunkIndex::new());
         for item in signed {
             let (entry, chunks) = item?;
             if places.len() + chunks.len() > MOST {
@@ -80,7 +80,7 @@ impl Previous {
     }
 
     /// Finds out whether files of the previous tree can share blocks with files below `directory`.
-    pub fn try_sharing(&mut self, directory: impl AsFd) {
+    pub fn probe_sharing(&mut self, directory: impl AsFd) {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let probe = openat(directory, ".", flags, Mode::RUSR | Mode::WUSR);
         let mut sources = self.paths.iter();
@@ -97,13 +97,13 @@ impl Previous {
     }
 
     /// The chunks that should be there.
-    pub fn known(&self) -> Arc<Known> {
+    pub fn chunks(&self) -> Arc<ChunkIndex> {
         Arc::clone(&self.places)
     }
 
     /// The same tree for a delta to build on. `image` is what the tree should be.
-    pub fn prior(&self, image: Image) -> Result<Prior> {
-        Ok(Prior {
+    pub fn delta_base(&self, image: Image) -> Result<DeltaBase> {
+        Ok(DeltaBase {
             root: self.tree.reopen()?,
             paths: Arc::clone(&self.paths),
             places: Arc::clone(&self.places),
@@ -112,7 +112,7 @@ impl Previous {
     }
 
     /// Reads a chunk into `buffer`; nothing when the tree does not have it any more.
-    pub fn read(&mut self, chunk: &ChunkRef, buffer: &mut Vec<u8>) -> Option<Source> {
+    pub fn read(&mut self, chunk: &ChunkRef, buffer: &mut Vec<u8>) -> Option<ChunkSource> {
         let (path, offset) = *self.places.get(chunk.digest())?;
         let file = match &self.open {
             Some((open, file)) if *open == path => file.clone(),
@@ -124,20 +124,20 @@ impl Previous {
         }?;
         buffer.resize(chunk.len() as usize, 0);
         file.read_exact_at(buffer, offset).ok()?;
-        chunk.names(buffer).then_some(Source { file, offset })
+        chunk.names(buffer).then_some(ChunkSource { file, offset })
     }
 }
 
 /// The previous generation as what a delta builds on: its layout as it was signed, its content as
 /// it is on this node.
-pub struct Prior {
+pub struct DeltaBase {
     root: OwnedFd,
     paths: Arc<Vec<Box<[u8]>>>,
-    places: Arc<Known>,
+    places: Arc<ChunkIndex>,
     image: Image,
 }
 
-impl store::delta::Previous for Prior {
+impl store::delta::Previous for DeltaBase {
     fn chunks(&self, each: &mut dyn FnMut(&[ChunkRef])) -> store::Result<()> {
         store::delta::Previous::chunks(&self.image, each)
     }
@@ -189,21 +189,21 @@ mod tests {
         fs::write(directory.path().join("a"), b"onetwo").unwrap();
         fs::write(directory.path().join("b"), b"thrxx").unwrap();
         std::os::unix::fs::symlink("a", directory.path().join("c")).unwrap();
-        let root = Tree::plain(File::open(directory.path()).unwrap().into());
+        let root = OpenTree::plain(File::open(directory.path()).unwrap().into());
         let entries = [
             signed("a", &[b"one", b"two"]),
             signed("b", &[b"three"]),
             signed("c", &[b"four"]),
             signed("d", &[b"five"]),
         ];
-        let mut previous = Previous::index(root, entries.into_iter().map(Ok)).unwrap();
+        let mut previous = PreviousTree::index(root, entries.into_iter().map(Ok)).unwrap();
         let mut buffer = Vec::new();
         let source = previous.read(&chunk(b"two"), &mut buffer).unwrap();
         assert_eq!((buffer.as_slice(), source.offset), (&b"two"[..], 3));
         for gone in [&b"three"[..], b"four", b"five"] {
-            assert!(previous.known().contains_key(chunk(gone).digest()));
+            assert!(previous.chunks().contains_key(chunk(gone).digest()));
             assert!(previous.read(&chunk(gone), &mut buffer).is_none());
         }
-        assert!(!previous.known().contains_key(chunk(b"six").digest()));
+        assert!(!previous.chunks().contains_key(chunk(b"six").digest()));
     }
 }

@@ -21,29 +21,30 @@ use crate::error::{Error, Result};
 
 const XATTR_LIMIT: usize = 64 << 10;
 
-/// What is found at a path.
+/// What a walk finds at a path.
 #[derive(Debug)]
-pub struct Found {
+pub struct TreeEntry {
     /// The path from the root.
     pub path: Vec<u8>,
-    /// The entry, or the word for what no image contains.
+    /// The entry; for what no image contains, the words for it (`a FIFO`).
     pub what: Result<Entry, &'static str>,
     /// The open file, for a regular file that was not met under another name before.
     pub file: Option<OwnedFd>,
-    /// How many names the file has.
+    /// How many names the file has, inside the tree and out of it.
     pub links: u64,
     /// When its inode was changed last, in seconds since 1970.
     pub changed: u64,
 }
 
-/// Walks a tree.
-pub struct Walk {
+/// A walk of a tree, in canonical order.
+pub struct TreeWalk {
     levels: Vec<Level>,
     seen: HashMap<(u64, u64), Vec<u8>>,
     root: Option<OwnedFd>,
     buffer: Vec<u8>,
 }
 
+/// A directory on the way to the current entry.
 struct Level {
     directory: OwnedFd,
     /// With its slash, or empty.
@@ -52,11 +53,19 @@ struct Level {
     names: Vec<Vec<u8>>,
 }
 
+impl TreeEntry {
+    /// Whether it is a directory.
+    pub(super) fn is_directory(&self) -> bool {
+        let directory = |entry: &Entry| entry.kind == Kind::Directory;
+        self.what.as_ref().is_ok_and(directory)
+    }
+}
+
 fn changed(stat: &Stat) -> u64 {
     u64::try_from(stat.st_ctime).unwrap_or(0)
 }
 
-impl Walk {
+impl TreeWalk {
     /// A walk of the tree at `root`.
     pub fn new(root: OwnedFd) -> Self {
         Self {
@@ -67,8 +76,8 @@ impl Walk {
         }
     }
 
-    /// What comes next; nothing at the end.
-    pub fn step(&mut self) -> Result<Option<Found>> {
+    /// The next entry; `None` at the end.
+    pub fn step(&mut self) -> Result<Option<TreeEntry>> {
         if let Some(root) = self.root.take() {
             let stat = fstat(&root).map_err(|errno| broken(b"", errno))?;
             let entry = self.entry(
@@ -78,7 +87,7 @@ impl Walk {
                 &Attributes::Of(root.as_fd()),
             )?;
             self.descend(root, Vec::new())?;
-            return Ok(Some(Found {
+            return Ok(Some(TreeEntry {
                 path: Vec::new(),
                 what: Ok(entry),
                 file: None,
@@ -146,7 +155,7 @@ impl Walk {
         Ok(())
     }
 
-    fn look(&mut self, name: &[u8], path: Vec<u8>) -> Result<Found> {
+    fn look(&mut self, name: &[u8], path: Vec<u8>) -> Result<TreeEntry> {
         let fail = |errno| broken(&path, errno);
         let Some(level) = self.levels.last() else {
             return Err(Error::failed("a walk lost its directory"));
@@ -154,7 +163,7 @@ impl Walk {
         let stat = statat(&level.directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         let foreign = |what| {
-            Ok(Found {
+            Ok(TreeEntry {
                 path: path.clone(),
                 what: Err(what),
                 file: None,
@@ -174,7 +183,7 @@ impl Walk {
                     &stat,
                     &Attributes::Of(directory.as_fd()),
                 )?;
-                return Ok(Found {
+                return Ok(TreeEntry {
                     path,
                     what: Ok(entry),
                     file: None,
@@ -197,7 +206,7 @@ impl Walk {
                     &stat,
                     &Attributes::At(place),
                 )?;
-                return Ok(Found {
+                return Ok(TreeEntry {
                     path,
                     what: Ok(entry),
                     file: None,
@@ -231,7 +240,7 @@ impl Walk {
                     &stat,
                     &Attributes::None,
                 )?;
-                return Ok(Found {
+                return Ok(TreeEntry {
                     path,
                     what: Ok(entry),
                     file: None,
@@ -248,7 +257,7 @@ impl Walk {
             &stat,
             &Attributes::Of(file.as_fd()),
         )?;
-        Ok(Found {
+        Ok(TreeEntry {
             path,
             what: Ok(entry),
             file: Some(file),
@@ -341,8 +350,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    fn walk(root: &std::path::Path) -> Vec<Found> {
-        let mut walk = Walk::new(fs::File::open(root).unwrap().into());
+    fn walk(root: &std::path::Path) -> Vec<TreeEntry> {
+        let mut walk = TreeWalk::new(fs::File::open(root).unwrap().into());
         std::iter::from_fn(|| walk.step().unwrap()).collect()
     }
 

@@ -4,7 +4,7 @@
 //! that cannot ask knows what it heard last, and `start` knows without asking that an image was
 //! revoked.
 
-use super::{Asked, Bar, ask_if_it_answers};
+use super::environment::{Environment, NotAllowed, refresh_if_reachable};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::node::Node;
@@ -15,11 +15,11 @@ use crate::state::{Lock, NodeConfig};
 /// remembered counts.
 pub fn consult(node: &Node<'_>, lock: &Lock, mut record: SystemRecord) -> Result<SystemRecord> {
     let config = node.config()?;
-    match ask_if_it_answers(node, &config)? {
-        Ok(asked) => hear(&asked, &config, &mut record)?,
+    match refresh_if_reachable(node, &config)? {
+        Ok(environment) => apply(&environment, &config, &mut record)?,
         Err(why) => {
             node.observer.event(Event::Note(&format!(
-                "the environment {} cannot be asked, so its last word counts: {why}",
+                "the environment {} cannot be environment, so its last word counts: {why}",
                 config.environment
             )));
             for generation in &mut record.generations {
@@ -34,13 +34,18 @@ pub fn consult(node: &Node<'_>, lock: &Lock, mut record: SystemRecord) -> Result
 }
 
 /// Remembers what the environment says of everything that is installed.
-pub fn remember(node: &Node<'_>, lock: &Lock, config: &NodeConfig, asked: &Asked) -> Result<()> {
+pub fn remember(
+    node: &Node<'_>,
+    lock: &Lock,
+    config: &NodeConfig,
+    environment: &Environment,
+) -> Result<()> {
     for system in node.state.systems()? {
         let Some(mut record) = node.state.system(&system)? else {
             continue;
         };
         // Releases that make no sense are the business of commands for that system.
-        if hear(asked, config, &mut record).is_ok() {
+        if apply(environment, config, &mut record).is_ok() {
             write(node, lock, &record)?;
         }
     }
@@ -58,11 +63,11 @@ pub fn may_start(record: &SystemRecord) -> Result<()> {
         active.number, record.system
     ))
     .cause(why.clone())
-    .hint(elsewhere(record)))
+    .hint(alternatives(record)))
 }
 
 /// How to get away from a generation that is barred.
-pub fn elsewhere(record: &SystemRecord) -> String {
+pub fn alternatives(record: &SystemRecord) -> String {
     let system = &record.system;
     let here = record
         .generations
@@ -78,25 +83,25 @@ pub fn elsewhere(record: &SystemRecord) -> String {
     }
 }
 
-fn hear(asked: &Asked, config: &NodeConfig, record: &mut SystemRecord) -> Result<()> {
+fn apply(environment: &Environment, config: &NodeConfig, record: &mut SystemRecord) -> Result<()> {
     for generation in &mut record.generations {
-        let bar = if generation.environment == config.environment {
-            asked.bar(&record.image_name, generation.seq, &generation.image)?
+        let denied = if generation.environment == config.environment {
+            environment.not_allowed(&record.image_name, generation.seq, &generation.image)?
         } else {
             Some(another_environment(generation, config))
         };
-        set(generation, bar);
+        set(generation, denied);
     }
     Ok(())
 }
 
-fn set(generation: &mut Generation, bar: Option<Bar>) {
-    generation.revoked = bar.as_ref().is_some_and(|bar| bar.revoked);
-    generation.barred = bar.map(|bar| bar.why);
+fn set(generation: &mut Generation, denied: Option<NotAllowed>) {
+    generation.revoked = denied.as_ref().is_some_and(|denied| denied.revoked);
+    generation.barred = denied.map(|denied| denied.why);
 }
 
-fn another_environment(generation: &Generation, config: &NodeConfig) -> Bar {
-    Bar::to_return(format!(
+fn another_environment(generation: &Generation, config: &NodeConfig) -> NotAllowed {
+    NotAllowed::to_return(format!(
         "it was released by {}, and this node follows {}",
         generation.environment, config.environment
     ))

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use ::verify::error::Result;
-use ::verify::install::gc::{Collected, collect};
+use ::verify::install::{Collected, gc};
 use ::verify::node::Node;
 use ::verify::system::SystemName;
 use serde::Serialize;
 
-use super::JSON_SCHEMA;
+use crate::cli::report::JSON_SCHEMA;
 use crate::cli::ui::Ui;
 
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ pub(crate) fn run(
     keep: usize,
     json: bool,
 ) -> Result<ExitCode> {
-    let done = collect(node, system, keep)?;
+    let done = gc(node, system, keep)?;
     if json {
         ui.json(&Report {
             schema: JSON_SCHEMA,

@@ -46,9 +46,9 @@ pub(crate) fn run(
             .hint("--root names the environment's root metadata")
     })?;
     if reset {
-        trust::reset(node)?;
+        trust::forget(node)?;
     }
-    trust::init(node, config, &bytes)?;
+    trust::follow(node, config, &bytes)?;
     node.state.set_config(&lock, config)?;
     ui.note(&format!(
         "following the environment {} from {}",
@@ -66,7 +66,7 @@ fn elsewhere(
     old: &NodeConfig,
     config: &NodeConfig,
 ) -> Result<ExitCode> {
-    trust::ask(node, config).map_err(|error| {
+    trust::refresh(node, config).map_err(|error| {
         let text = format!(
             "this node follows {} from {}, and does not go over to {}",
             old.environment, old.repository, config.repository

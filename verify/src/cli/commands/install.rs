@@ -1,18 +1,18 @@
-//! `imgnode install` and `imgnode upgrade`: the newest release becomes the active generation.
+//! `imgnode install`, `upgrade` and `build-schroot`: a release becomes the active generation.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ::verify::error::Result;
-use ::verify::install::tarball::{self, Carried};
-use ::verify::install::{self, Installed, Request, Tally, Way};
+use ::verify::install::{self, FetchMethod, Installed, Request, RequestedSource, TransferStats};
 use ::verify::node::Node;
-use ::verify::session::Patience;
+use ::verify::session::Timeouts;
 use ::verify::storage::Target;
 use ::verify::system::SystemName;
 use serde::Serialize;
 use store::name::ImageName;
 
-use super::JSON_SCHEMA;
+use crate::cli::report::{JSON_SCHEMA, megabytes, note_handover};
 use crate::cli::ui::Ui;
 
 #[derive(Serialize)]
@@ -51,47 +51,61 @@ pub(crate) fn run(
     json: bool,
 ) -> Result<ExitCode> {
     let request = Request {
-        name,
+        source: RequestedSource::Environment(name),
         system,
         target,
-        patience: None,
+        timeouts: None,
         again: false,
     };
     Ok(report(ui, &install::install(node, &request)?, json))
 }
 
-/// `imgnode upgrade`: the same for a system that is installed.
+/// `imgnode upgrade`: the newest release of an installed system's image.
 pub(crate) fn upgrade(
     node: &Node<'_>,
     ui: &Ui,
     system: &SystemName,
-    patience: Option<Patience>,
+    timeouts: Option<Timeouts>,
     again: bool,
     json: bool,
 ) -> Result<ExitCode> {
-    let done = install::upgrade(node, system, patience, again)?;
+    let done = install::upgrade(node, system, timeouts, again)?;
     Ok(report(ui, &done, json))
 }
 
-/// `imgnode build-schroot`: the same from a tarball.
-pub(crate) fn build(node: &Node<'_>, ui: &Ui, carried: &Carried, json: bool) -> Result<ExitCode> {
-    Ok(report(ui, &tarball::build(node, carried)?, json))
+/// `imgnode build-schroot`: an exported tarball becomes the active generation.
+pub(crate) fn build_schroot(
+    node: &Node<'_>,
+    ui: &Ui,
+    tarball: PathBuf,
+    system: SystemName,
+    target: Target,
+    json: bool,
+) -> Result<ExitCode> {
+    let request = Request {
+        source: RequestedSource::Tarball(tarball),
+        system,
+        target: Some(target),
+        timeouts: None,
+        again: false,
+    };
+    Ok(report(ui, &install::install(node, &request)?, json))
 }
 
 /// Says what was installed.
-pub(super) fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
+fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
     let active = done.record.active();
     let system = done.record.system.as_str();
-    let Tally {
+    let TransferStats {
         written,
         reused,
         fetched,
-        way,
-    } = done.tally;
-    let (name, delta) = match way {
-        Way::Whole => ("whole", None),
-        Way::Packs => ("packs", None),
-        Way::Delta { size, packs } => ("delta", Some((size, packs))),
+        method,
+    } = done.stats;
+    let (name, delta) = match method {
+        FetchMethod::Whole => ("whole", None),
+        FetchMethod::Packs => ("packs", None),
+        FetchMethod::Delta { size, packs } => ("delta", Some((size, packs))),
     };
     if json {
         ui.json(&Report {
@@ -136,10 +150,6 @@ pub(super) fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
     if !done.changed {
         ui.note("it was installed already");
     }
-    super::sessions::traffic(ui, &done.record.system, &done.traffic);
+    note_handover(ui, &done.record.system, &done.handover);
     ExitCode::SUCCESS
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }

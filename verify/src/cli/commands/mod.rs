@@ -15,26 +15,24 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
+use ::verify::atomic_file::SCHEMA;
 use ::verify::error::{Context, Result};
+use ::verify::host::descriptors;
 use ::verify::host::hooks::Hooks;
 use ::verify::host::schroot::Schroot;
 use ::verify::node::{Node, require_root};
-use ::verify::session::sockets;
-use ::verify::state::{NodeConfig, SCHEMA, State};
+use ::verify::state::{NodeConfig, State};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::args::{HiArgs, Mode};
 use crate::cli::ui::Ui;
 
-/// The version of every JSON document on stdout.
-pub(crate) const JSON_SCHEMA: u32 = 1;
-
 /// Runs the command.
 pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
     // Files get the modes they are given, whatever shell we were started from.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    sockets::keep_descriptors().context(|| "cannot look at /proc/self/fd")?;
+    descriptors::keep_descriptors().context(|| "cannot look at /proc/self/fd")?;
     let cancel = interruption(&args.mode)?;
     let node = Node {
         state: State::new(args.state),
@@ -71,36 +69,41 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
         } => install::run(&node, ui, name, system, target, json),
         Mode::Upgrade {
             system,
-            patience,
+            timeouts,
             again,
             json,
-        } => install::upgrade(&node, ui, &system, patience, again, json),
-        Mode::BuildSchroot { carried, json } => install::build(&node, ui, &carried, json),
+        } => install::upgrade(&node, ui, &system, timeouts, again, json),
+        Mode::BuildSchroot {
+            tarball,
+            system,
+            target,
+            json,
+        } => install::build_schroot(&node, ui, tarball, system, target, json),
         Mode::Switch {
             system,
             to,
-            patience,
+            timeouts,
             json,
-        } => switch::run(&node, ui, &system, to, patience, json),
+        } => switch::run(&node, ui, &system, to, timeouts, json),
         Mode::Gc { system, keep, json } => gc::run(&node, ui, system.as_ref(), keep, json),
         Mode::Start {
             system,
             listen,
             words,
-            patience,
-        } => sessions::start(&node, ui, &system, listen, words, patience),
+            timeouts,
+        } => sessions::start(&node, ui, &system, listen, words, timeouts),
         Mode::Run {
             system,
             listen,
             words,
-            patience,
-        } => run::run(&node, ui, &system, listen, words, patience, cancel),
+            timeouts,
+        } => run::run(&node, ui, &system, listen, words, timeouts, cancel),
         Mode::Stop {
             system,
-            patience,
+            timeouts,
             force,
-        } => sessions::stop(&node, ui, &system, patience, force),
-        Mode::Reload { system, patience } => sessions::reload(&node, ui, &system, patience),
+        } => sessions::stop(&node, ui, &system, timeouts, force),
+        Mode::Reload { system, timeouts } => sessions::reload(&node, ui, &system, timeouts),
         Mode::Status { system, json } => status::run(&node, ui, system.as_ref(), json),
         Mode::Verify {
             system,
@@ -131,12 +134,4 @@ fn interruption(mode: &Mode) -> Result<&'static AtomicBool> {
         .context(|| "cannot listen for Ctrl-C")?;
     }
     Ok(flag)
-}
-
-/// Seconds since 1970 as people write them.
-pub(crate) fn time(seconds: u64) -> String {
-    i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-        .map_or_else(|| seconds.to_string(), |time| time.to_string())
 }

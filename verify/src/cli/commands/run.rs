@@ -12,7 +12,7 @@ use std::time::Duration;
 use ::verify::error::{Context, Error, Kind, Result};
 use ::verify::install::journal;
 use ::verify::node::Node;
-use ::verify::session::{self, Fate, How, Look, Patience, Session, Watch};
+use ::verify::session::{self, Outcome, Session, StartOptions, Timeouts, Watch, WatchState};
 use ::verify::state::Lock;
 use ::verify::system::SystemName;
 use ::verify::trust::allowed;
@@ -85,7 +85,7 @@ struct Service<'a> {
     node: &'a Node<'a>,
     ui: &'a Ui,
     system: &'a SystemName,
-    patience: Patience,
+    timeouts: Timeouts,
     manager: Manager,
     signals: Signals,
 }
@@ -97,14 +97,14 @@ pub(crate) fn run(
     system: &SystemName,
     listen: Vec<SocketAddr>,
     words: Vec<String>,
-    patience: Patience,
+    timeouts: Timeouts,
     stop: &'static AtomicBool,
 ) -> Result<ExitCode> {
     let mut service = Service {
         node,
         ui,
         system,
-        patience,
+        timeouts,
         manager: Manager::from_env()?,
         signals: Signals::listen(stop)?,
     };
@@ -141,18 +141,18 @@ impl Service<'_> {
         let Some(lock) = self.lock(true)? else {
             return Ok(None);
         };
-        journal::try_recover(node, &lock, Some(system))?;
+        journal::recover_if_possible(node, &lock, Some(system))?;
         let record = node.state.installed(system)?;
-        session::sweep(node, &lock, system, self.patience)?;
-        let how = if asked {
-            How::new(listen, words)
+        session::sweep(node, &lock, system, self.timeouts)?;
+        let options = if asked {
+            StartOptions::new(listen, words)
         } else {
-            How::remembered(node, system)?
+            StartOptions::remembered(node, system)?
         };
         if let Some(session) = session::read(node, system)? {
             self.ui
                 .note(&format!("it runs already: {}", describe(&session)));
-            if asked && (&session.listen, &session.words) != (&how.listen, &how.words) {
+            if asked && (&session.listen, &session.words) != (&options.listen, &options.words) {
                 self.ui.note(&format!(
                     "note: it was started in another way; to change that: imgnode stop {system}"
                 ));
@@ -161,7 +161,7 @@ impl Service<'_> {
             return Ok(Some(session));
         }
         allowed::may_start(&record)?;
-        let session = session::start(node, &lock, &record, &how, self.patience)?;
+        let session = session::start(node, &lock, &record, &options, self.timeouts)?;
         self.ui.note(&describe(&session));
         Ok(Some(session))
     }
@@ -200,25 +200,25 @@ impl Service<'_> {
                 continue;
             }
             let mut seen = watch.look(self.node)?;
-            if seen == Look::Nothing {
+            if seen == WatchState::Nothing {
                 let Some(lock) = self.lock(true)? else {
                     continue;
                 };
                 match watch.judge(self.node, &lock)? {
-                    Fate::Runs(now) => seen = now,
-                    Fate::Stopped => {
+                    Outcome::Runs(now) => seen = now,
+                    Outcome::Stopped => {
                         self.manager.stopping();
                         self.ui.note(&format!("{} was stopped", self.system));
                         return Ok(ExitCode::SUCCESS);
                     }
-                    Fate::Died(error) => {
+                    Outcome::Died(error) => {
                         self.manager.status("died");
                         return Err(error);
                     }
                 }
                 self.manager.status(&describe(watch.session()));
             }
-            if seen == Look::Other {
+            if seen == WatchState::Other {
                 let now = describe(watch.session());
                 self.ui.note(&now);
                 self.manager.status(&now);
@@ -240,7 +240,7 @@ impl Service<'_> {
         };
         self.manager.reloading();
         let record = self.node.state.installed(self.system)?;
-        match session::reload(self.node, &record, self.patience) {
+        match session::reload(self.node, &record, self.timeouts) {
             Ok(_) => self.ui.note(&format!("{} was told to reload", self.system)),
             // If the app did not survive it, we are about to see that.
             Err(error) => {
@@ -259,13 +259,13 @@ impl Service<'_> {
         let Some(lock) = self.lock(false)? else {
             return Ok(ExitCode::FAILURE);
         };
-        journal::try_recover(node, &lock, None)?;
+        journal::recover_if_possible(node, &lock, None)?;
         let record = node.state.installed(system)?;
         let nothing =
             session::read(node, system)?.is_none() && session::endings(node, system)?.is_empty();
         if !nothing {
             // A service manager that says stop does not ask twice.
-            let stopped = session::stop(node, &record, self.patience, true)?;
+            let stopped = session::stop(node, &record, self.timeouts, true)?;
             for process in stopped.killed {
                 self.ui
                     .note(&format!("killed {}: {}", process.pid, process.command));

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use ::verify::error::Result;
 use ::verify::install::journal;
 use ::verify::node::Node;
-use ::verify::session::{self, Handover, How, Patience};
+use ::verify::session::{self, StartOptions, Timeouts};
 use ::verify::system::SystemName;
 use ::verify::trust::allowed;
 
@@ -19,18 +19,18 @@ pub(crate) fn start(
     system: &SystemName,
     listen: Vec<SocketAddr>,
     words: Vec<String>,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<ExitCode> {
     let lock = node.state.lock()?;
-    journal::try_recover(node, &lock, Some(system))?;
+    journal::recover_if_possible(node, &lock, Some(system))?;
     let record = node.state.installed(system)?;
     allowed::may_start(&record)?;
-    let how = if listen.is_empty() && words.is_empty() {
-        How::remembered(node, system)?
+    let options = if listen.is_empty() && words.is_empty() {
+        StartOptions::remembered(node, system)?
     } else {
-        How::new(listen, words)
+        StartOptions::new(listen, words)
     };
-    let session = session::start(node, &lock, &record, &how, patience)?;
+    let session = session::start(node, &lock, &record, &options, timeouts)?;
     let mut said = format!("{system} runs in the session {}", session.id);
     for address in &session.listen {
         let _ = write!(said, ", listening on {address}");
@@ -39,44 +39,17 @@ pub(crate) fn start(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what became of a session that ran when another generation became active.
-pub(super) fn traffic(ui: &Ui, system: &SystemName, traffic: &Handover) {
-    match traffic {
-        Handover::NotRunning => ui.note(&format!("next: imgnode start {system}")),
-        Handover::Same => {}
-        Handover::Kept(session) => ui.note(&format!(
-            "the session {} keeps generation {}; next: imgnode stop {system} && imgnode start {system}",
-            session.id, session.generation
-        )),
-        Handover::Moved { session, old, left } => {
-            ui.note(&format!(
-                "generation {} has the traffic, in the session {}",
-                session.generation, session.id
-            ));
-            for process in left {
-                ui.note(&format!(
-                    "in the old session {}, process {} goes on: {}",
-                    old.id, process.pid, process.command
-                ));
-            }
-            if !left.is_empty() {
-                ui.note("the next command ends that session when they have ended");
-            }
-        }
-    }
-}
-
 pub(crate) fn stop(
     node: &Node<'_>,
     ui: &Ui,
     system: &SystemName,
-    patience: Patience,
+    timeouts: Timeouts,
     force: bool,
 ) -> Result<ExitCode> {
     let lock = node.state.lock()?;
-    journal::try_recover(node, &lock, None)?;
+    journal::recover_if_possible(node, &lock, None)?;
     let record = node.state.installed(system)?;
-    let stopped = session::stop(node, &record, patience, force)?;
+    let stopped = session::stop(node, &record, timeouts, force)?;
     for process in stopped.killed {
         ui.note(&format!("killed {}: {}", process.pid, process.command));
     }
@@ -88,12 +61,12 @@ pub(crate) fn reload(
     node: &Node<'_>,
     ui: &Ui,
     system: &SystemName,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<ExitCode> {
     let lock = node.state.lock()?;
-    journal::try_recover(node, &lock, None)?;
+    journal::recover_if_possible(node, &lock, None)?;
     let record = node.state.installed(system)?;
-    let session = session::reload(node, &record, patience)?;
+    let session = session::reload(node, &record, timeouts)?;
     ui.note(&format!(
         "{system} was told to reload (session {})",
         session.id

@@ -11,12 +11,11 @@ use ::verify::session;
 use ::verify::session::processes::Process;
 use ::verify::state::now;
 use ::verify::state::record::{self, SystemRecord};
-use ::verify::storage::Desk;
 use ::verify::system::SystemName;
 use ::verify::trust;
 use serde::Serialize;
 
-use super::{JSON_SCHEMA, time};
+use crate::cli::report::{JSON_SCHEMA, time};
 use crate::cli::ui::Ui;
 
 #[derive(Serialize)]
@@ -138,7 +137,7 @@ fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
             systems.push(system(node, &record)?);
         }
     }
-    let refreshed = trust::refreshed(node)?;
+    let refreshed = trust::last_refresh(node)?;
     Ok(Report {
         schema: JSON_SCHEMA,
         environment: config.as_ref().map(|config| config.environment.to_string()),
@@ -147,7 +146,7 @@ fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
             refreshed: time(at),
             age_seconds: now().saturating_sub(at),
         }),
-        pending: journal::pending(node)?.map(|pending| Pending {
+        pending: journal::unfinished(node)?.map(|pending| Pending {
             operation: pending.operation,
             system: pending.system.to_string(),
             since: time(pending.started),
@@ -187,8 +186,8 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
         previous: record.previous,
         target: record.target.to_string(),
         free_bytes: {
-            let desk = Desk::of(node, &record.system);
-            record.target.keeper().free(&desk).ok()
+            let context = node.context(&record.system);
+            record.target.driver().free(&context).ok()
         },
         directory: active.directory.display().to_string(),
         installed: time(active.installed),

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use ::verify::error::Result;
-use ::verify::install::switch::{To, switch};
+use ::verify::install::{SwitchTo, switch};
 use ::verify::node::Node;
-use ::verify::session::Patience;
+use ::verify::session::Timeouts;
 use ::verify::system::SystemName;
 use serde::Serialize;
 
-use super::JSON_SCHEMA;
+use crate::cli::report::{JSON_SCHEMA, note_handover};
 use crate::cli::ui::Ui;
 
 #[derive(Serialize)]
@@ -27,11 +27,11 @@ pub(crate) fn run(
     node: &Node<'_>,
     ui: &Ui,
     system: &SystemName,
-    to: To,
-    patience: Option<Patience>,
+    to: SwitchTo,
+    timeouts: Option<Timeouts>,
     json: bool,
 ) -> Result<ExitCode> {
-    let done = switch(node, system, to, patience)?;
+    let done = switch(node, system, to, timeouts)?;
     let active = done.record.active();
     if json {
         ui.json(&Report {
@@ -52,6 +52,6 @@ pub(crate) fn run(
     if !done.changed {
         ui.note("it was active already");
     }
-    super::sessions::traffic(ui, system, &done.traffic);
+    note_handover(ui, system, &done.handover);
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use ::verify::system::SystemName;
 use ::verify::tree::compare::Difference;
 use serde::Serialize;
 
-use super::JSON_SCHEMA;
+use crate::cli::report::JSON_SCHEMA;
 use crate::cli::ui::Ui;
 
 #[derive(Serialize)]

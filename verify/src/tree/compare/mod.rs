@@ -10,7 +10,6 @@
 //! how it differs. It needs no content from the store, because the layout has the digest of every
 //! chunk.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
@@ -24,9 +23,10 @@ use store::canon::{self, Entry, Kind};
 use store::chunk::ChunkRef;
 use store::digest::Blake3;
 
-use crate::error::{Error, Result};
-use crate::node::go_on;
-use crate::tree::walk::{Found, Walk};
+pub use super::merge::SignedEntry;
+use super::merge::{Match, Merge, Step};
+use super::walk::{TreeEntry, TreeWalk};
+use crate::error::{Error, Result, check_cancelled};
 
 const BLOCK: usize = 512;
 /// Bytes handed from the reading to the hashing core at a time, and how many such blocks there are.
@@ -135,9 +135,9 @@ fn unreadable(path: &[u8]) -> Error {
 }
 
 fn read_as_tar(root: OwnedFd, out: &mut Pieces, cancel: &AtomicBool) -> Result<()> {
-    let mut walk = Walk::new(root);
+    let mut walk = TreeWalk::new(root);
     while let Some(found) = walk.step()? {
-        go_on(cancel)?;
+        check_cancelled(cancel)?;
         let entry = found.what.map_err(|what| {
             Error::refused(format!(
                 "{} is {what}, which no image contains",
@@ -169,64 +169,33 @@ pub struct Difference {
     pub package: Option<String>,
 }
 
-/// An entry as it was signed.
-pub type Signed = store::Result<(Entry, Vec<ChunkRef>)>;
-
-/// Compares the tree at `root` with the signed entries.
+/// Compares the tree at `root` with the signed entries: every path that differs, sorted.
 pub fn differences(
     root: OwnedFd,
-    signed: impl Iterator<Item = Signed>,
+    signed: impl Iterator<Item = SignedEntry>,
     cancel: &AtomicBool,
 ) -> Result<Vec<Difference>> {
-    let mut walk = Walk::new(root);
-    let mut signed = signed.fuse();
+    let mut merge = Merge::new(root, signed, Match::Path);
     let mut out = Vec::new();
     let mut links: HashMap<Vec<u8>, (u64, u64)> = HashMap::new();
     let mut buffer = vec![0; store::chunk::MAX];
-    let (mut on_disk, mut wanted) = (walk.step()?, signed.next().transpose()?);
-    loop {
-        go_on(cancel)?;
-        let order = match (&on_disk, &wanted) {
-            (None, None) => break,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            // Of one name, they meet even if one is a directory and the other not.
-            (Some(found), Some((entry, _))) if found.path == entry.path => Ordering::Equal,
-            (Some(found), Some((entry, _))) => {
-                let directory = |e: &Entry| e.kind == Kind::Directory;
-                let here = found.what.as_ref().is_ok_and(directory);
-                canon::order((&found.path, here), (&entry.path, directory(entry)))
+    while let Some(step) = merge.step()? {
+        check_cancelled(cancel)?;
+        match step {
+            Step::OnDisk(found) => out.push(difference(
+                &found.path,
+                vec!["is not part of the image".to_owned()],
+            )),
+            Step::Signed(entry) => {
+                out.push(difference(&entry.path, vec!["is missing".to_owned()]));
             }
-        };
-        match order {
-            Ordering::Less => {
-                if let Some(found) = &on_disk {
-                    out.push(difference(
-                        &found.path,
-                        vec!["is not part of the image".to_owned()],
-                    ));
+            Step::Both(mut found, entry, chunks) => {
+                let how = compare(&mut found, &entry, &chunks, &mut buffer)?;
+                if !how.is_empty() {
+                    out.push(difference(&entry.path, how));
                 }
+                count_links(&mut links, &found, &entry);
             }
-            Ordering::Greater => {
-                if let Some((entry, _)) = &wanted {
-                    out.push(difference(&entry.path, vec!["is missing".to_owned()]));
-                }
-            }
-            Ordering::Equal => {
-                if let (Some(found), Some((entry, chunks))) = (on_disk.as_mut(), &wanted) {
-                    let how = compare(found, entry, chunks, &mut buffer)?;
-                    if !how.is_empty() {
-                        out.push(difference(&entry.path, how));
-                    }
-                    count_links(&mut links, found, entry);
-                }
-            }
-        }
-        if order != Ordering::Greater {
-            on_disk = walk.step()?;
-        }
-        if order != Ordering::Less {
-            wanted = signed.next().transpose()?;
         }
     }
     // A name more than the image has: somebody outside the tree holds the same file.
@@ -243,7 +212,7 @@ pub fn differences(
     Ok(out)
 }
 
-fn count_links(links: &mut HashMap<Vec<u8>, (u64, u64)>, found: &Found, entry: &Entry) {
+fn count_links(links: &mut HashMap<Vec<u8>, (u64, u64)>, found: &TreeEntry, entry: &Entry) {
     match &entry.kind {
         Kind::File { .. } if found.links > 1 => {
             links.insert(entry.path.clone(), (found.links, 1));
@@ -277,7 +246,7 @@ fn difference(path: &[u8], how: Vec<String>) -> Difference {
 
 /// How one path on disk differs from its signed entry.
 pub(crate) fn compare(
-    found: &mut Found,
+    found: &mut TreeEntry,
     signed: &Entry,
     chunks: &[ChunkRef],
     buffer: &mut [u8],

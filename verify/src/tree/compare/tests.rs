@@ -27,7 +27,7 @@ fn sample() -> tempfile::TempDir {
 
 /// Gives every entry the same time, so that only what a test changes differs.
 fn settle(root: &Path) {
-    let mut walk = Walk::new(open(root));
+    let mut walk = TreeWalk::new(open(root));
     while let Some(found) = walk.step().unwrap() {
         let time = rustix::fs::Timespec {
             tv_sec: i64::try_from(EPOCH).unwrap(),
@@ -50,7 +50,7 @@ fn settle(root: &Path) {
 
 /// The tree as an image would list it, in chunks of 256 KiB.
 fn signed(root: &Path) -> Vec<(Entry, Vec<ChunkRef>)> {
-    let mut walk = Walk::new(open(root));
+    let mut walk = TreeWalk::new(open(root));
     let mut all = Vec::new();
     while let Some(found) = walk.step().unwrap() {
         let mut content = Vec::new();

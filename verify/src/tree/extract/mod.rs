@@ -6,7 +6,7 @@
 //!
 //! - The destination is a fresh, empty, private directory. Nothing in it existed before, so nothing
 //!   is ever replaced, opened for a second time or followed: creation is exclusive, parents are
-//!   resolved beneath the root without symbolic links (see `beneath`).
+//!   resolved beneath the root without symbolic links (see `openat`).
 //! - A hard link is made only to a regular file that this extraction wrote, and changes neither its
 //!   owner nor its mode.
 //! - Owner, extended attributes, mode and time are set in this order, because a change of owner
@@ -31,8 +31,8 @@ use rustix::io::Errno;
 use store::canon::{self, Entry, Kind};
 
 use self::file::{Directory, Open, Shared, finish_open, finish_symlink};
+use super::openat::{self, Parents};
 use crate::error::{Error, Result};
-use crate::tree::openat::{self, Parents};
 
 /// Decides which privileged entries an image may have; the manifest's `privileges`.
 pub type Privilege<'a> = &'a dyn Fn(&Entry) -> Result<()>;

@@ -8,7 +8,7 @@ use store::digest::ImageId;
 use store::name::{EnvName, ImageName};
 
 use super::error::{Error, ErrorKind, Result};
-use super::release::{self, Verified};
+use super::release::{self, VerifiedRelease};
 use super::repository::{InStore, twice};
 use super::state::{Floor, State, not_initialised};
 use super::workflow::{self, Trusted};
@@ -100,7 +100,7 @@ impl Client {
 
     /// The newest release of `name`, verified. Needs a [`refresh`](Self::refresh)
     /// before.
-    pub fn release(&self, backend: &dyn Backend, name: &ImageName) -> Result<Verified> {
+    pub fn release(&self, backend: &dyn Backend, name: &ImageName) -> Result<VerifiedRelease> {
         self.verified(backend, name, None)
     }
 
@@ -110,7 +110,7 @@ impl Client {
         backend: &dyn Backend,
         name: &ImageName,
         seq: u64,
-    ) -> Result<Verified> {
+    ) -> Result<VerifiedRelease> {
         self.verified(backend, name, Some(seq))
     }
 
@@ -132,7 +132,7 @@ impl Client {
         backend: &dyn Backend,
         name: &ImageName,
         seq: Option<u64>,
-    ) -> Result<Verified> {
+    ) -> Result<VerifiedRelease> {
         let trusted = self.trusted()?;
         let repository = InStore::new(backend, &self.env);
         twice(&repository, || {

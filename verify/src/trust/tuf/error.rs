@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::Kind;
+
 /// A `Result` whose error is this room's.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -61,42 +63,19 @@ pub enum ErrorKind {
     Io,
 }
 
-/// How a command ends because of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Verification failed or policy forbids it. Nothing will be different
-    /// until somebody changes something.
-    Refused,
-    /// It could not be done.
-    Failed,
-    /// Somebody else is at it; later it will work.
-    Busy,
-}
-
-impl Class {
-    /// The exit code of a command that ends like this.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Failed => 1,
-            Self::Refused => 3,
-            Self::Busy => 75,
-        }
-    }
-}
-
 impl ErrorKind {
-    /// How a command ends because of this kind of error.
-    pub fn class(self) -> Class {
+    /// The kind of this crate's error that a command ends with because of it.
+    pub fn class(self) -> Kind {
         match self {
-            Self::Busy => Class::Busy,
+            Self::Busy => Kind::Busy,
             Self::NoRelease
             | Self::Missing
             | Self::Transport
             | Self::NotRefreshed
             | Self::NotInitialised
             | Self::AlreadyInitialised
-            | Self::Io => Class::Failed,
-            _ => Class::Refused,
+            | Self::Io => Kind::Failed,
+            _ => Kind::Refused,
         }
     }
 }
@@ -160,8 +139,8 @@ impl Error {
         self.kind
     }
 
-    /// How a command ends because of it.
-    pub fn class(&self) -> Class {
+    /// The kind of this crate's error that a command ends with because of it.
+    pub fn class(&self) -> Kind {
         self.kind.class()
     }
 
@@ -180,5 +159,11 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|e| &**e as _)
+    }
+}
+
+impl From<Error> for crate::error::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.class(), error.to_string()).sources_of(&error, error.hint())
     }
 }

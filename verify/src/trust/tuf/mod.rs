@@ -47,7 +47,7 @@ mod tests;
 mod workflow;
 
 pub use client::Client;
-pub use error::{Class, Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use plain::Plain;
-pub use release::Verified;
+pub use release::VerifiedRelease;
 pub use repository::{Repository, Web};

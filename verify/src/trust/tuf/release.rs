@@ -12,7 +12,7 @@ use super::workflow::Trusted;
 
 /// A release whose manifest is what the environment signed for.
 #[derive(Clone, Debug)]
-pub struct Verified {
+pub struct VerifiedRelease {
     /// The manifest.
     pub manifest: Manifest,
     /// The number of the release.
@@ -111,7 +111,7 @@ pub(super) fn fetch(
     repository: &dyn Repository,
     name: &ImageName,
     (seq, target, custom): (u64, Target, Custom),
-) -> Result<Verified> {
+) -> Result<VerifiedRelease> {
     let wrong = |why: &dyn std::fmt::Display| contradiction(name, seq, why);
     let what = format!("the manifest of release {seq} of {name}");
     if target.length > MAX_BYTES {
@@ -151,7 +151,7 @@ pub(super) fn fetch(
     if manifest.arch != custom.arch || manifest.size != custom.size {
         return Err(wrong(&"its manifest has another architecture or size"));
     }
-    Ok(Verified {
+    Ok(VerifiedRelease {
         image: manifest.image,
         manifest,
         seq,

@@ -10,15 +10,14 @@
 //! lock             held by the process that works with all this
 //! ```
 //!
-//! Each file is replaced whole: temporary file, fsync, rename, fsync of the
-//! directory. Nothing is believed to be there that was not read back, and what
+//! Each file is replaced whole (see [`atomic_file`]). Nothing is believed to be there that was not read back, and what
 //! is there and cannot be read stops everything: a node that treats damage as
 //! "never seen anything" can be rolled back by damaging a file. The way out is
 //! a person who says so ([`State::reset`]).
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use store::name::EnvName;
 
 use super::error::{Error, ErrorKind, Result};
+use crate::atomic_file;
 
 /// No file of the state is longer than the longest metadata.
 const LIMIT: u64 = super::workflow::TARGETS_LIMIT;
@@ -100,7 +100,7 @@ impl State {
                 .create(directory);
             made.map_err(|e| failed("make the state directory", directory, e))?;
             if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
-                sync_directory(parent)?;
+                atomic_file::sync(parent).map_err(|e| failed("sync", parent, e))?;
             }
         }
         Self::open(directory)
@@ -155,23 +155,7 @@ impl State {
         #[cfg(test)]
         self.burn(file)?;
         let path = self.directory.join(file);
-        let temporary = self.directory.join(format!("{file}.new"));
-        let written = (|| {
-            let mut new = OpenOptions::new()
-                .create(true)
-                .write(true)
-                .truncate(true)
-                .mode(0o644)
-                .open(&temporary)?;
-            new.write_all(bytes)?;
-            new.sync_all()?;
-            fs::rename(&temporary, &path)
-        })();
-        written.map_err(|e| {
-            let _ = fs::remove_file(&temporary);
-            failed("write", &path, e)
-        })?;
-        sync_directory(&self.directory)
+        atomic_file::replace(&path, bytes, 0o644).map_err(|e| failed("write", &path, e))
     }
 
     /// Removes a file of the state, durably. It may be gone already.
@@ -179,11 +163,7 @@ impl State {
         #[cfg(test)]
         self.burn(file)?;
         let path = self.directory.join(file);
-        match fs::remove_file(&path) {
-            Ok(()) => sync_directory(&self.directory),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(failed("remove", &path, e)),
-        }
+        atomic_file::delete(&path).map_err(|e| failed("remove", &path, e))
     }
 
     #[cfg(test)]
@@ -273,11 +253,6 @@ pub(super) fn not_initialised(directory: &Path) -> Error {
 
 fn failed(verb: &str, path: &Path, source: io::Error) -> Error {
     Error::new(ErrorKind::Io, format!("cannot {verb} {}", path.display())).with_source(source)
-}
-
-fn sync_directory(directory: &Path) -> Result<()> {
-    let synced = File::open(directory).and_then(|d| d.sync_all());
-    synced.map_err(|e| failed("sync", directory, e))
 }
 
 /// An optional time as RFC 3339 text.

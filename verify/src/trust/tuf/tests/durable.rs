@@ -4,7 +4,8 @@ use std::fs;
 
 use super::forge::{Forge, STRAIGHT, noon};
 use super::node::Node;
-use crate::trust::tuf::{Class, Client, ErrorKind};
+use crate::error::Kind;
+use crate::trust::tuf::{Client, ErrorKind};
 
 /// Kills a refresh after each of its writes in turn. Whatever it left, the next
 /// one succeeds, and what had been trusted before is still a floor.
@@ -97,7 +98,7 @@ fn damaged_state_is_refused_until_a_person_resets_it() {
             }
             let e = result.expect_err(file);
             assert_eq!(e.kind(), ErrorKind::CorruptState, "{file}, damage {n}: {e}");
-            assert_eq!(e.class(), Class::Refused);
+            assert_eq!(e.class(), Kind::Refused);
             assert!(
                 e.to_string().contains(file) && e.hint().unwrap().contains("--reset"),
                 "{e}"
@@ -203,7 +204,7 @@ fn init_is_repeatable_and_overwrites_nothing() {
         .unwrap();
     assert_eq!(
         (e.kind(), e.class()),
-        (ErrorKind::AlreadyInitialised, Class::Failed)
+        (ErrorKind::AlreadyInitialised, Kind::Failed)
     );
     assert!(node.state() == before);
 

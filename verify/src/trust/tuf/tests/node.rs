@@ -9,7 +9,8 @@ use serde_json::Value;
 use store::name::EnvName;
 
 use super::forge::{Files, Forge, noon};
-use crate::trust::tuf::{Class, Client, Error, ErrorKind};
+use crate::error::Kind;
+use crate::trust::tuf::{Client, Error, ErrorKind};
 
 pub(super) struct Node {
     scratch: tempfile::TempDir,
@@ -116,7 +117,7 @@ impl Node {
     /// Expects a refusal because of what is in `files`, leaving no trace.
     pub(super) fn refuses(&mut self, files: &Files, kind: ErrorKind) -> Error {
         let e = self.refuses_at(files, noon(), kind, &[]);
-        assert_eq!(e.class(), Class::Refused);
+        assert_eq!(e.class(), Kind::Refused);
         e
     }
 }
