@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use store::{Access, Address};
-use verify::trust::tuf::{Plain, Web};
+use verify::trust::tuf::{GenericClient, HttpRepository};
 
 /// A TUF client for the conformance suite
 #[derive(Parser)]
@@ -84,14 +84,14 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     if let Command::Init { root } = &args.command {
-        Plain::init(&args.metadata_dir, &std::fs::read(root)?)?;
+        GenericClient::init(&args.metadata_dir, &std::fs::read(root)?)?;
         return Ok(());
     }
     let metadata: Address = wanted(args.metadata_url.as_ref(), "--metadata-url")?.parse()?;
     let targets = args.target_base_url.as_ref().map(|url| url.parse());
     let access = Access::from_environment(&|name| std::env::var(name).ok())?;
-    let repository = Web::open(&metadata, targets.transpose()?.as_ref(), &access)?;
-    let mut client = Plain::open(&args.metadata_dir)?;
+    let repository = HttpRepository::open(&metadata, targets.transpose()?.as_ref(), &access)?;
+    let mut client = GenericClient::open(&args.metadata_dir)?;
     client.refresh(&repository, Timestamp::now())?;
     if matches!(args.command, Command::Refresh) {
         return Ok(());

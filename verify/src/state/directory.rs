@@ -6,12 +6,12 @@
 //!   node.json               environment and repository, written by `init`
 //!   trust/                  the TUF client's metadata
 //!   journal.json            the operation under way; see `journal`
-//!   systems/SYSTEM.json     the generations of a system; see `generation`
+//!   systems/SYSTEM.json     the generations of a system; see [`record`](super::record)
 //!   manifests/HEX.json      signed manifests of installed images, by their blake3
 //!   sessions/SYSTEM.json    the running session of a system; see `session`
 //!   ending/SESSION.json     a session that is about to end
 //!   starts/SYSTEM.json      how a system was started last
-//!   kept/                   a cache of the store; see `kept`
+//!   kept/                   a cache of the store; see [`cache`](super::cache)
 //!   logs/SYSTEM.log         what its processes printed
 //! ```
 //! Only the holder of a [`Lock`] changes anything; readers need none, since every file is replaced

@@ -1,4 +1,17 @@
-//! One file per command; each is a flat list of what it does.
+//! The commands, one file each: a flat list of what it does.
+//!
+//! ```text
+//! init       follow an environment
+//! install    install, upgrade, build-schroot: a release becomes the active generation
+//! switch     switch, rollback: another generation becomes the active one
+//! gc         old generations go
+//! uninstall  a system goes
+//! run        a system in the foreground, for a service manager
+//! sessions   start, stop, reload
+//! status     what is installed and what runs
+//! verify     the installed tree against the signed layout
+//! logs       what the processes of a system wrote
+//! ```
 
 mod gc;
 mod init;

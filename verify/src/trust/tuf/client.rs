@@ -9,7 +9,7 @@ use store::name::{EnvName, ImageName};
 
 use super::error::{Error, ErrorKind, Result};
 use super::release::{self, VerifiedRelease};
-use super::repository::{InStore, twice};
+use super::repository::{StoreRepository, twice};
 use super::state::{Floor, State, not_initialised};
 use super::workflow::{self, Trusted};
 
@@ -90,7 +90,7 @@ impl Client {
     /// except that metadata which passed every check may have been kept.
     pub fn refresh(&mut self, backend: &dyn Backend, now: Timestamp) -> Result<()> {
         self.trusted = None;
-        let repository = InStore::new(backend, &self.env);
+        let repository = StoreRepository::new(backend, &self.env);
         let trusted = twice(&repository, || {
             workflow::refresh(&self.state, Some(&self.env), &repository, now)
         })?;
@@ -134,7 +134,7 @@ impl Client {
         seq: Option<u64>,
     ) -> Result<VerifiedRelease> {
         let trusted = self.trusted()?;
-        let repository = InStore::new(backend, &self.env);
+        let repository = StoreRepository::new(backend, &self.env);
         twice(&repository, || {
             let found = release::find(trusted, &self.env, name, seq)?;
             workflow::audit(&self.state, trusted, &repository)?;

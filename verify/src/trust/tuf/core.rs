@@ -4,7 +4,7 @@
 //! conformance suite, does no I/O and takes the time as an argument. It is
 //! before its 1.0, so nothing outside of this file knows it. What it leaves to
 //! its callers (ambiguous JSON, one key under two ids, floors that outlive the
-//! timestamp they came with) is the business of [`gate`](super::gate) and
+//! timestamp they came with) is the business of [`precheck`](super::precheck) and
 //! [`workflow`](super::workflow).
 
 use jiff::Timestamp as Time;

@@ -83,7 +83,7 @@ impl ErrorKind {
 impl ErrorKind {
     /// Whether bytes that were hurt on their way, or that a cache kept for too long,
     /// can be the reason.
-    pub(super) fn may_be_the_way(self) -> bool {
+    pub(super) fn may_be_transient(self) -> bool {
         matches!(
             self,
             Self::Malformed

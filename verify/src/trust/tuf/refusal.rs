@@ -7,7 +7,7 @@ use jiff::Timestamp as Time;
 
 use super::core::Refusal;
 use super::error::{Error, ErrorKind};
-use super::gate;
+use super::precheck;
 
 pub(super) fn too_large(file: &str, limit: u64) -> Error {
     let text = format!("{file} has more than the {limit} bytes that it may have");
@@ -59,6 +59,6 @@ pub(super) fn refused(file: &str, refusal: Refusal, now: Option<Time>) -> Error 
             let text = format!("{file} is not the file that was signed for: {why}");
             Error::new(ErrorKind::Mismatch, text)
         }
-        Refusal::Malformed(why) => gate::malformed(file, &why),
+        Refusal::Malformed(why) => precheck::malformed(file, &why),
     }
 }

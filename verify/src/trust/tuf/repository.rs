@@ -24,7 +24,7 @@ pub trait Repository {
 
     /// What came was refused. True if asking for it once more can bring something
     /// else; the next requests then go past all caches.
-    fn doubt(&self) -> bool {
+    fn bypass_caches(&self) -> bool {
         false
     }
 }
@@ -36,20 +36,20 @@ pub(super) fn twice<T>(
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     match attempt() {
-        Err(error) if error.kind().may_be_the_way() && repository.doubt() => attempt(),
+        Err(error) if error.kind().may_be_transient() && repository.bypass_caches() => attempt(),
         other => other,
     }
 }
 
 /// An environment of a store, wherever that store is.
-pub(super) struct InStore<'a> {
+pub(super) struct StoreRepository<'a> {
     backend: &'a dyn Backend,
     env: &'a EnvName,
     /// What was asked for.
     asked: RefCell<BTreeSet<String>>,
 }
 
-impl<'a> InStore<'a> {
+impl<'a> StoreRepository<'a> {
     pub(super) fn new(backend: &'a dyn Backend, env: &'a EnvName) -> Self {
         Self {
             backend,
@@ -77,12 +77,12 @@ fn failed(e: store::Error, key: &str, limit: u64, place: &str) -> Error {
 }
 
 /// Two folders of a web server.
-pub struct Web {
+pub struct HttpRepository {
     metadata: HttpBackend,
     targets: Option<HttpBackend>,
 }
 
-impl Web {
+impl HttpRepository {
     /// The repository whose metadata and targets are in these folders. Nothing is
     /// asked yet.
     pub fn open(
@@ -99,7 +99,7 @@ impl Web {
     }
 }
 
-impl Repository for Web {
+impl Repository for HttpRepository {
     fn metadata(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         self.metadata
             .get_path(file, limit)
@@ -116,7 +116,7 @@ impl Repository for Web {
     }
 }
 
-impl Repository for InStore<'_> {
+impl Repository for StoreRepository<'_> {
     fn metadata(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         self.get(&paths::metadata(self.env, file), limit)
     }
@@ -125,7 +125,7 @@ impl Repository for InStore<'_> {
         self.get(&format!("{}targets/{path}", paths::home(self.env)), limit)
     }
 
-    fn doubt(&self) -> bool {
+    fn bypass_caches(&self) -> bool {
         let asked = self.asked.borrow();
         // Every one of them.
         asked

@@ -29,7 +29,7 @@ use super::error::{Error, ErrorKind, Result};
 use crate::atomic_file;
 
 /// No file of the state is longer than the longest metadata.
-const LIMIT: u64 = super::workflow::TARGETS_LIMIT;
+const LIMIT: u64 = super::limits::TARGETS_LIMIT;
 
 const FILES: [&str; 6] = [
     "root.json",

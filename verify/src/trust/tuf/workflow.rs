@@ -21,23 +21,11 @@ use store::name::EnvName;
 
 use super::core::{self, Core, News, Pin, Refusal, TIMELESS};
 use super::error::{Error, ErrorKind, Result};
-use super::gate;
+use super::limits::{MOST_ROOTS, ROOT_LIMIT, SNAPSHOT_LIMIT, TARGETS_LIMIT, TIMESTAMP_LIMIT};
+use super::precheck;
 use super::refusal::{refused, rollback, too_large};
 use super::repository::Repository;
 use super::state::{Floor, SnapshotFloor, State, Void, not_initialised};
-
-/// A root lists keys: 512 KiB are some two thousand of them.
-pub(super) const ROOT_LIMIT: u64 = 512 * 1024;
-/// A timestamp is one line about one file, and is fetched before anything is
-/// known about it.
-pub(super) const TIMESTAMP_LIMIT: u64 = 16 * 1024;
-/// A snapshot has a line per targets file.
-pub(super) const SNAPSHOT_LIMIT: u64 = 2 * 1024 * 1024;
-/// Targets has some 600 bytes per release: room for eight thousand.
-pub(super) const TARGETS_LIMIT: u64 = 5 * 1024 * 1024;
-/// More new roots than this in one run are not a rotation but an attack. (Tests
-/// sign every one of them, and make do with fewer.)
-pub(super) const MOST_ROOTS: u64 = if cfg!(test) { 16 } else { 1024 };
 
 /// Clocks are set in steps of less than a second all the time.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
@@ -92,7 +80,7 @@ pub(super) fn examine_root(bytes: &[u8], env: Option<&EnvName>) -> Result<()> {
     if bytes.len() as u64 > ROOT_LIMIT {
         return Err(too_large(file, ROOT_LIMIT));
     }
-    let facts = gate::root(bytes, file)?;
+    let facts = precheck::root(bytes, file)?;
     core::begin(bytes)?.map_err(|refusal| refused(file, refusal, None))?;
     same_environment(facts.environment.as_deref(), env, file)
 }
@@ -103,7 +91,7 @@ struct Run<'a> {
     repository: &'a dyn Repository,
     now: Time,
     core: Box<dyn Core>,
-    root: gate::Root,
+    root: precheck::Root,
     floor: Floor,
 }
 
@@ -124,7 +112,7 @@ impl<'a> Run<'a> {
             check_clock(now, floor.last_seen)?;
         }
         let damaged = |e: &dyn std::fmt::Display| state.corrupt("root.json", e);
-        let root = gate::root(&bytes, "it").map_err(|e| damaged(&e))?;
+        let root = precheck::root(&bytes, "it").map_err(|e| damaged(&e))?;
         same_environment(root.environment.as_deref(), env, "it").map_err(|e| damaged(&e))?;
         let core =
             core::begin(&bytes)?.map_err(|refusal| damaged(&refused("it", refusal, None)))?;
@@ -205,8 +193,8 @@ impl<'a> Run<'a> {
         )
     }
 
-    fn accept_root(&mut self, bytes: &[u8], file: &str) -> Result<gate::Root> {
-        let next = gate::root(bytes, file)?;
+    fn accept_root(&mut self, bytes: &[u8], file: &str) -> Result<precheck::Root> {
+        let next = precheck::root(bytes, file)?;
         // Asked before the core is: it takes what it accepts, and a foreign
         // root must not become the start of anything.
         same_environment(next.environment.as_deref(), self.env, file)?;
@@ -243,7 +231,7 @@ impl<'a> Run<'a> {
         // The trusted one comes first. That it may have run out since does not
         // matter: it is a floor.
         if let Some(stored) = &self.state.read(file)? {
-            gate::signed(stored, "it").map_err(|e| self.state.corrupt(file, &e))?;
+            precheck::signed(stored, "it").map_err(|e| self.state.corrupt(file, &e))?;
             self.core
                 .update_timestamp(stored, TIMELESS)
                 .map_err(|refusal| self.state.corrupt(file, &refused("it", refusal, None)))?;
@@ -256,7 +244,7 @@ impl<'a> Run<'a> {
         }
         // 5.4.1
         let bytes = self.fetch(file, TIMESTAMP_LIMIT)?;
-        gate::signed(&bytes, file)?;
+        precheck::signed(&bytes, file)?;
         // 5.4.2 signatures; 5.4.3.1 its version, an equal one being dropped
         // quietly; 5.4.3.2 the version of the snapshot that it pins; 5.4.4.
         let news = self.core.update_timestamp(&bytes, self.now);
@@ -282,7 +270,7 @@ impl<'a> Run<'a> {
 
     /// 5.5: the snapshot that the timestamp pins.
     fn update_snapshot(&mut self) -> Result<()> {
-        let unpinned = || gate::malformed("timestamp.json", &"it pins no snapshot.json");
+        let unpinned = || precheck::malformed("timestamp.json", &"it pins no snapshot.json");
         let pin = self.core.snapshot_pin().ok_or_else(unpinned)?;
         if let Some(stored) = self.stored("snapshot.json", &pin)?
             && self.core.update_snapshot(&stored, TIMELESS).is_ok()
@@ -295,7 +283,7 @@ impl<'a> Run<'a> {
         }
         // 5.5.1, 5.5.2
         let (file, bytes) = self.fetch_pinned("snapshot.json", &pin, SNAPSHOT_LIMIT)?;
-        gate::signed(&bytes, &file)?;
+        precheck::signed(&bytes, &file)?;
         // 5.5.3 signatures, 5.5.4 version
         let taken = self.core.update_snapshot(&bytes, self.now);
         taken.map_err(|r| refused(&file, r, Some(self.now)))?;
@@ -340,10 +328,10 @@ impl<'a> Run<'a> {
 
     /// 5.6: the targets that the snapshot pins.
     fn update_targets(&mut self) -> Result<()> {
-        let unpinned = || gate::malformed("the snapshot", &"it pins no targets.json");
+        let unpinned = || precheck::malformed("the snapshot", &"it pins no targets.json");
         let pin = self.core.targets_pin().ok_or_else(unpinned)?;
         if let Some(stored) = self.stored("targets.json", &pin)? {
-            let signed = gate::signed(&stored, "targets.json")?;
+            let signed = precheck::signed(&stored, "targets.json")?;
             if self.core.update_targets(&stored, TIMELESS).is_ok()
                 && self
                     .core
@@ -355,7 +343,7 @@ impl<'a> Run<'a> {
         }
         // 5.6.1, 5.6.2
         let (file, bytes) = self.fetch_pinned("targets.json", &pin, TARGETS_LIMIT)?;
-        let signed = gate::signed(&bytes, &file)?;
+        let signed = precheck::signed(&bytes, &file)?;
         // 5.6.3 signatures, 5.6.4 version
         let taken = self.core.update_targets(&bytes, self.now);
         taken.map_err(|r| refused(&file, r, Some(self.now)))?;
@@ -388,7 +376,7 @@ impl<'a> Run<'a> {
         let Some(bytes) = self.state.read(file)? else {
             return Ok(None);
         };
-        let signed = gate::signed(&bytes, "it").map_err(|e| self.state.corrupt(file, &e))?;
+        let signed = precheck::signed(&bytes, "it").map_err(|e| self.state.corrupt(file, &e))?;
         let current = signed.get("version").and_then(Value::as_u64) == Some(pin.version);
         Ok((current && fits(&bytes, pin).is_ok()).then_some(bytes))
     }
@@ -409,7 +397,7 @@ impl<'a> Run<'a> {
     }
 
     fn same_environment(&self, signed: &Value, file: &str) -> Result<()> {
-        same_environment(gate::environment(signed).as_deref(), self.env, file)
+        same_environment(precheck::environment(signed).as_deref(), self.env, file)
     }
 }
 

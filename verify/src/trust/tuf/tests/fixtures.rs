@@ -26,7 +26,7 @@ use store::key::KeyPair;
 
 use super::forge::{Files, Forge, STRAIGHT, days, key_json, noon, pin};
 use super::node::{bent, kept};
-use crate::trust::tuf::{Client, workflow};
+use crate::trust::tuf::{Client, limits};
 
 /// What must come of an attack.
 #[derive(Serialize, Deserialize)]
@@ -279,7 +279,7 @@ fn attacks() -> Vec<Attack> {
             Some("TooManyRoots"),
             &[],
             |f| {
-                for _ in 0..=workflow::MOST_ROOTS {
+                for _ in 0..=limits::MOST_ROOTS {
                     f.root(STRAIGHT);
                 }
             },

@@ -71,7 +71,7 @@ fn oversized_files() {
 #[test]
 fn an_endless_chain_of_roots() {
     let (mut forge, mut node) = both();
-    for _ in 0..crate::trust::tuf::workflow::MOST_ROOTS {
+    for _ in 0..crate::trust::tuf::limits::MOST_ROOTS {
         forge.root(STRAIGHT);
     }
     let longest = forge.files.clone();
@@ -80,7 +80,7 @@ fn an_endless_chain_of_roots() {
     node.refresh(&longest).unwrap();
     assert_eq!(
         node.version("root.json"),
-        1 + crate::trust::tuf::workflow::MOST_ROOTS
+        1 + crate::trust::tuf::limits::MOST_ROOTS
     );
 }
 

@@ -15,11 +15,12 @@ use store::digest::Sha256;
 
 use super::core::{Delegation, TIMELESS, Target};
 use super::error::{Error, ErrorKind, Result};
-use super::gate;
+use super::limits::TARGETS_LIMIT;
+use super::precheck;
 use super::refusal::refused;
 use super::repository::Repository;
 use super::state::{Floor, State, not_initialised};
-use super::workflow::{self, TARGETS_LIMIT, Trusted, encoded, fetch_pinned, fits};
+use super::workflow::{self, Trusted, encoded, fetch_pinned, fits};
 
 /// More roles than this are not asked for one target (TUF 5.6.7.1).
 const MOST_ROLES: usize = 64;
@@ -28,12 +29,12 @@ const MOST_ROLES: usize = 64;
 const TOP_LEVEL: [&str; 4] = ["root", "timestamp", "snapshot", "targets"];
 
 /// Follows a repository, from a directory of trusted state that it keeps locked.
-pub struct Plain {
+pub struct GenericClient {
     state: State,
     trusted: Option<(Trusted, Time)>,
 }
 
-impl Plain {
+impl GenericClient {
     /// Starts to follow a repository from a root file that a person vouches for. It
     /// must be signed by its own keys. Nothing is asked of anybody.
     pub fn init(directory: &Path, root: &[u8]) -> Result<Self> {
@@ -173,14 +174,14 @@ impl Plain {
         };
         if let Some(stored) = self.state.read(&file)?
             && fits(&stored, &pin).is_ok()
-            && gate::signed(&stored, &file).is_ok()
+            && precheck::signed(&stored, &file).is_ok()
             && core.update_delegated(&stored, role, by, TIMELESS).is_ok()
             && core.recheck_delegated(role, by, now).is_ok()
         {
             return Ok(true);
         }
         let (fetched, bytes) = fetch_pinned(core, repository, &file, &pin, TARGETS_LIMIT)?;
-        gate::signed(&bytes, &fetched)?;
+        precheck::signed(&bytes, &fetched)?;
         core.update_delegated(&bytes, role, by, now)
             .map_err(|r| refused(&fetched, r, Some(now)))?;
         self.state.write(&file, &bytes)?;
