@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an operation ended; each kind has one exit code.
+/// The reason why an operation ended; each kind has one exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Something on this machine did not work: exit code 1.
@@ -60,17 +60,17 @@ impl Error {
         }
     }
 
-    /// Something on this machine did not work.
+    /// An error of [`Kind::Failed`]: something on this machine did not work.
     pub fn failed(what: impl Into<String>) -> Self {
         Self::new(Kind::Failed, what)
     }
 
-    /// The request itself is wrong.
+    /// An error of [`Kind::Usage`]: the request itself is wrong.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Kind::Usage, what)
     }
 
-    /// Verification failed, or a rule of this node forbids it.
+    /// An error of [`Kind::Refused`]: verification failed, or a rule of this node forbids it.
     pub fn refused(what: impl Into<String>) -> Self {
         Self::new(Kind::Refused, what)
     }
@@ -97,7 +97,7 @@ impl Error {
         self
     }
 
-    /// Says what the operator can do.
+    /// Adds what the operator can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -112,7 +112,7 @@ impl Error {
         self
     }
 
-    /// Why it ended.
+    /// The reason, which decides the exit code.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -122,12 +122,12 @@ impl Error {
         &self.what
     }
 
-    /// What lies behind it, general things first.
+    /// The causes, general ones first.
     pub fn causes(&self) -> &[String] {
         &self.causes
     }
 
-    /// What to do, if we know.
+    /// What the operator can do, if that is known.
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
     }
@@ -192,7 +192,7 @@ impl std::error::Error for Error {}
 
 /// Adds the sentence that only the caller knows to an error from below.
 pub trait Context<T> {
-    /// The error becomes a cause of "what failed on what".
+    /// Puts "what failed on what" above the error, which becomes its cause.
     fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
 }
 

@@ -1,4 +1,4 @@
-//! What every operation works with: this machine, and who listens.
+//! What every operation works with: this machine, and the receiver of what operations say.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -1,4 +1,4 @@
-//! Telling a service manager how we are: `sd_notify(3)`, one datagram of lines to the socket that
+//! What a service manager is told: `sd_notify(3)`, one datagram of lines to the socket that
 //! `NOTIFY_SOCKET` names.
 
 use std::ffi::OsStr;
@@ -10,11 +10,11 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use rustix::time::{ClockId, clock_gettime};
 use verify::error::{Context, Result};
 
-/// Who started us, if it wants to hear.
+/// The service manager that started this process, if there is one.
 pub(crate) struct Manager(Option<(UnixDatagram, SocketAddr)>);
 
 impl Manager {
-    /// The one of the environment.
+    /// The service manager that the environment names.
     pub(crate) fn from_env() -> Result<Self> {
         match std::env::var_os("NOTIFY_SOCKET") {
             Some(name) if !name.is_empty() => Self::at(&name)
@@ -37,17 +37,17 @@ impl Manager {
         Ok((socket, address))
     }
 
-    /// We serve; `status` is for people.
+    /// Says that the app is ready; `status` is for people.
     pub(crate) fn ready(&self, status: &str) {
         self.say(&format!("READY=1\nSTATUS={status}\n"));
     }
 
-    /// Still the same, but `status` is what people should read now.
+    /// Says what people should read now.
     pub(crate) fn status(&self, status: &str) {
         self.say(&format!("STATUS={status}\n"));
     }
 
-    /// Until we are ready again.
+    /// Says that the app reloads, until it is ready again.
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
@@ -56,7 +56,7 @@ impl Manager {
         ));
     }
 
-    /// We are about to end.
+    /// Says that this process is about to end.
     pub(crate) fn stopping(&self) {
         self.say("STOPPING=1\nSTATUS=stopping\n");
     }

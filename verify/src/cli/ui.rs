@@ -20,7 +20,7 @@ use verify::error::{Error, Kind};
 use verify::event::{Event, Observer};
 use verify::host::commands::join;
 
-/// Progress is drawn at most this often.
+/// The shortest time between two drawings of the progress.
 const REDRAW: Duration = Duration::from_millis(100);
 
 /// How much is said on stderr.
@@ -31,7 +31,7 @@ enum Voice {
     Commands,
 }
 
-/// The terminal, or whatever takes its place.
+/// The output of the program: the terminal, or whatever takes its place.
 pub(crate) struct Ui {
     stdout: io::Stdout,
     voice: Voice,
@@ -42,7 +42,7 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
-    /// A voice that fits where stderr goes.
+    /// An output that fits where stderr goes.
     pub(crate) fn new(verbose: bool, quiet: bool) -> Self {
         let terminal = io::stderr().is_terminal();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -61,7 +61,7 @@ impl Ui {
         }
     }
 
-    /// A line of data for stdout. A reader that went away is no failure of ours.
+    /// Prints a line of data on stdout. A reader that went away is no failure of ours.
     pub(crate) fn data(&self, line: &str) {
         if let Err(error) = writeln!(self.stdout.lock(), "{line}")
             && error.kind() != io::ErrorKind::BrokenPipe
@@ -76,12 +76,12 @@ impl Ui {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Bytes of data for stdout; false when the reader went away.
+    /// Writes bytes of data to stdout; false when the reader went away.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> bool {
         self.stdout.lock().write_all(bytes).is_ok()
     }
 
-    /// A value as JSON on stdout.
+    /// Prints a value as JSON on stdout.
     pub(crate) fn json(&self, value: &impl serde::Serialize) {
         match serde_json::to_string_pretty(value) {
             Ok(text) => self.data(&text),
@@ -89,7 +89,7 @@ impl Ui {
         }
     }
 
-    /// A remark for the operator.
+    /// Prints a remark for the operator on stderr.
     pub(crate) fn note(&self, line: &str) {
         if self.voice != Voice::Errors {
             self.line(line);

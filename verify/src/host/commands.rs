@@ -24,11 +24,11 @@ use super::descriptors;
 use crate::error::{Context, Error, Result};
 use crate::event::{Event, Observer};
 
-/// How much of the end of each stream is kept.
+/// Bytes of the end of each stream that are kept.
 const KEEP: usize = 64 << 10;
 /// Lines of a failed command that its error repeats.
 const SHOWN_LINES: usize = 8;
-/// A daemon that inherited the pipe may hold it open; we stop listening this long after the end.
+/// How long the pipes of a program that has ended are read on: a daemon may hold them open.
 const GRACE: Duration = Duration::from_millis(300);
 
 /// A program with its words.
@@ -79,7 +79,7 @@ impl HostCommand {
         self
     }
 
-    /// Lets another program, given with its words, become this one.
+    /// Puts the words of another program in front, which then starts this one.
     #[must_use]
     pub fn wrapped_by<I: IntoIterator<Item: Into<String>>>(mut self, words: I) -> Self {
         self.words.splice(0..0, words.into_iter().map(Into::into));
@@ -107,7 +107,7 @@ impl HostCommand {
         self
     }
 
-    /// Runs it to its end, whatever that is; an error only when it cannot be started.
+    /// Runs the program to its end, whatever that is; an error only when it cannot be started.
     pub fn finish(self, observer: &dyn Observer) -> Result<Finished> {
         observer.event(Event::Command(&self.words));
         let mut command = self.command();
@@ -134,7 +134,7 @@ impl HostCommand {
         })
     }
 
-    /// Runs it to its end; anything but success is an error.
+    /// Runs the program to its end; anything but success is an error.
     pub fn run(self, observer: &dyn Observer) -> Result<Finished> {
         let ended = self.finish(observer)?;
         if ended.success() {
@@ -144,7 +144,7 @@ impl HostCommand {
         }
     }
 
-    /// Starts it with `input` as its standard input, its standard output to be read. It ends with
+    /// Starts the program with `input` as its standard input, its standard output to be read. It ends with
     /// the [`OutputStream`].
     pub fn stream(self, input: File, observer: &dyn Observer) -> Result<OutputStream> {
         observer.event(Event::Command(&self.words));
@@ -163,7 +163,7 @@ impl HostCommand {
         })
     }
 
-    /// Starts it in a session of its own, without terminal, both streams going to `log`, and does
+    /// Starts the program in a session of its own, without terminal, both streams going to `log`, and does
     /// not wait. `setsid` of util-linux execs the program in the same process.
     pub fn detach(self, log: &File, observer: &dyn Observer) -> Result<Child> {
         let words = [vec!["setsid".to_owned()], self.words].concat();
@@ -210,7 +210,7 @@ impl HostCommand {
     }
 }
 
-/// Where programs are looked for: what cron(8) and su(1) give leaves out those of administrators.
+/// The path in which programs are looked for: what cron(8) and su(1) give leaves out those of administrators.
 fn search_path(ours: Option<OsString>) -> OsString {
     let ours = ours.filter(|path| !path.is_empty());
     let mut path = ours.unwrap_or_else(|| "/usr/bin:/bin".into());
@@ -218,14 +218,14 @@ fn search_path(ours: Option<OsString>) -> OsString {
     path
 }
 
-/// Bytes that are read, and the program that makes them, if any.
+/// A stream of bytes, and the program that makes them, if any.
 pub struct OutputStream {
     output: Box<dyn Read>,
     child: Option<Child>,
 }
 
 impl OutputStream {
-    /// Bytes that no program makes.
+    /// A stream of bytes that no program makes.
     pub fn plain(output: impl Read + 'static) -> Self {
         Self {
             output: Box::new(output),
@@ -274,7 +274,7 @@ impl Finished {
     }
 }
 
-/// "ended with exit code 2" or "was killed by signal 9".
+/// How a program ended, in words: `ended with exit code 2` or `was killed by signal 9`.
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with exit code {code}"),
@@ -283,7 +283,7 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Words for a message; quoted only where a reader would be misled.
+/// The words of a command for a message; quoted only where a reader would be misled.
 pub fn join(words: &[String]) -> String {
     let quoted = words.iter().map(|word| {
         let plain = !word.is_empty()

@@ -13,7 +13,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 /// The first descriptor that is passed on: `SD_LISTEN_FDS_START`.
 const FIRST: RawFd = 3;
 
-/// Above the descriptors that are passed on.
+/// A descriptor above all that are passed on.
 const ABOVE: RawFd = 64;
 
 /// Keeps the descriptors that this process was started with from the programs that it starts: an app

@@ -76,7 +76,7 @@ impl Default for Schroot {
 }
 
 impl Schroot {
-    /// schroot configured in `etc`.
+    /// The schroot that is configured in `etc`.
     pub fn new(etc: impl Into<PathBuf>) -> Self {
         Self { etc: etc.into() }
     }
@@ -277,7 +277,7 @@ fn defines(text: &str, name: &str) -> bool {
 }
 
 impl Chroot {
-    /// The content of the file that registers it.
+    /// The content of the file that registers the chroot.
     pub fn render(&self) -> String {
         let Self {
             system,

@@ -18,7 +18,7 @@ use crate::tree::open::OpenTree;
 use crate::tree::patch;
 use crate::tree::reuse::PreviousTree;
 
-/// How the content of a new generation comes that is not on this node.
+/// The way by which content comes that is not on this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FetchMethod {
     /// All of the image: nothing of it is here.
@@ -44,7 +44,7 @@ pub struct TransferStats {
     pub reused: u64,
     /// Bytes that the store sent, when it is far.
     pub fetched: Option<u64>,
-    /// How what was not here came.
+    /// The way by which the rest came.
     pub method: FetchMethod,
 }
 
@@ -53,7 +53,7 @@ pub struct TransferStats {
 pub struct FetchPlan {
     /// The generation that is here and whose content is used again.
     pub previous: Option<u64>,
-    /// How the rest comes, unless the previous generation turns out to be of no use.
+    /// The way by which the rest comes, unless the previous generation turns out to be of no use.
     pub method: FetchMethod,
     /// The delta to fetch.
     pub delta: Option<Pair>,
@@ -113,6 +113,7 @@ impl FetchPlan {
     }
 }
 
+/// Notes that packs take the place of a delta.
 fn note_no_delta(node: &Node<'_>, error: &Error) {
     node.observer.event(Event::Note(&format!(
         "the delta is not used, packs are: {error}"

@@ -16,7 +16,7 @@ use crate::system::SystemName;
 
 /// The generations of one system that were removed, and those that stayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Collected {
+pub struct GcReport {
     /// The system.
     pub system: SystemName,
     /// Generations that were removed.
@@ -27,7 +27,7 @@ pub struct Collected {
 
 /// Removes old generations of one system or of all; beside those that are needed, the `keep` newest
 /// stay.
-pub fn gc(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Result<Vec<Collected>> {
+pub fn gc(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Result<Vec<GcReport>> {
     let lock = node.state.lock()?;
     journal::recover(node, &lock)?;
     let systems = match only {
@@ -51,7 +51,7 @@ pub fn gc(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Result<Vec
         if !removed.is_empty() {
             remove(node, &lock, &before, &after)?;
         }
-        out.push(Collected {
+        out.push(GcReport {
             kept: after.generations.iter().map(|one| one.number).collect(),
             system,
             removed,
@@ -73,8 +73,8 @@ fn needed(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<u64>> {
     Ok(needed)
 }
 
-/// What keeps a generation from being removed: sessions, whoever began them, and snapshots.
-pub(crate) fn holders(
+/// The sessions and snapshots that keep a generation from being removed, whoever made them.
+pub(super) fn holders(
     node: &Node<'_>,
     record: &SystemRecord,
     generation: &Generation,

@@ -27,7 +27,7 @@ use crate::state::record::SystemRecord;
 use crate::storage::Target;
 use crate::system::SystemName;
 
-/// What is being done.
+/// The operation under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Operation {
@@ -41,7 +41,7 @@ pub enum Operation {
     Uninstall,
 }
 
-/// How far it is.
+/// How far an operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -55,15 +55,15 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JournalEntry {
-    /// Version of this file.
+    /// The version of this file.
     pub schema: u32,
-    /// What is being done.
+    /// The operation.
     pub operation: Operation,
-    /// How far it is.
+    /// How far the operation is.
     pub phase: Phase,
-    /// The system it is done to.
+    /// The system it changes.
     pub system: SystemName,
-    /// Where that system lives.
+    /// The target of that system.
     pub target: Target,
     /// Whether the target directory itself was made for this.
     pub made_path: bool,
@@ -109,7 +109,7 @@ pub fn write(node: &Node<'_>, _: &Lock, pending: &JournalEntry) -> Result<()> {
     atomic_file::write_json(&node.state.journal(), pending)
 }
 
-/// The operation is over.
+/// Removes the journal: the operation is over.
 pub fn clear(node: &Node<'_>, _: &Lock) -> Result<()> {
     atomic_file::remove(&node.state.journal())
 }
@@ -159,7 +159,7 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
     clear(node, lock)
 }
 
-/// The same for commands that only begin or end sessions: what cannot be finished or undone now is
+/// Recovers for commands that only begin or end sessions: what cannot be finished or undone now is
 /// left to others, so that a broken disk of one system keeps no other from running, and nothing from
 /// stopping. What is left of `must` counts all the same.
 pub fn recover_if_possible(node: &Node<'_>, lock: &Lock, must: Option<&SystemName>) -> Result<()> {
@@ -182,7 +182,7 @@ pub fn recover_if_possible(node: &Node<'_>, lock: &Lock, must: Option<&SystemNam
 }
 
 impl Operation {
-    /// What the operator calls it.
+    /// The command's name, as the operator knows it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Install => "install",
@@ -211,7 +211,8 @@ pub fn commit(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) -> Result<()
     node.state.set_system(lock, &pending.system, Some(after))
 }
 
-/// Does `work` under a journal: what fails is undone, and the hooks afterwards run in any case.
+/// Does `work` under a journal, with the hooks of an install around it. What fails is undone, and
+/// the hooks afterwards run in any case.
 pub(super) fn transaction<T>(
     node: &Node<'_>,
     lock: &Lock,
@@ -284,7 +285,7 @@ pub fn remove_generations(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) 
     node.state.forget_manifests(lock)
 }
 
-/// Takes a system away: the chroot first, so that nothing points at what is being removed.
+/// Removes a system: the chroot first, so that nothing points at what is being removed.
 pub fn remove_system(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) -> Result<()> {
     let system = &pending.system;
     node.schroot.unregister(system)?;

@@ -49,7 +49,7 @@ mod verify;
 
 use self::activate::activate;
 pub use self::fetch::{FetchMethod, FetchPlan, TransferStats};
-pub use self::gc::{Collected, gc};
+pub use self::gc::{GcReport, gc};
 use self::journal::JournalEntry;
 use self::journal::Phase;
 use self::plan::plan;

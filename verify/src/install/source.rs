@@ -27,7 +27,7 @@ enum Content {
 }
 
 impl Source {
-    /// Verifies what came by hand. Nothing is written.
+    /// Verifies an exported tarball. Nothing is written.
     pub(super) fn tarball(
         node: &Node<'_>,
         config: &NodeConfig,

@@ -25,18 +25,18 @@ use crate::state::Lock;
 use crate::state::record::SystemRecord;
 use crate::system::SystemName;
 
-/// What became of the traffic.
+/// What became of the session that ran when another generation became active.
 #[derive(Debug)]
 pub enum Handover {
     /// Nothing runs.
     NotRunning,
-    /// What runs is of that generation already.
+    /// The session that runs is of that generation already.
     Same,
     /// The old session goes on: it has no sockets that could be shared.
     Kept(Session),
     /// The new session has the traffic.
     Moved {
-        /// It.
+        /// The new session.
         session: Session,
         /// The session that ended.
         old: Session,
@@ -102,7 +102,7 @@ pub fn hand_over(
     })
 }
 
-/// No third generation while a second one has the address.
+/// Refuses a third generation while a second one still has the address.
 fn wait_for_endings(node: &Node<'_>, system: &SystemName) -> Result<()> {
     for session in endings(node, system)? {
         let theirs = Listener::of_session(&session.root(), &session.listen);

@@ -17,13 +17,13 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::node::Node;
 
-/// Between two attempts.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest line with a status that is read.
 const LINE: u64 = 1024;
 
-/// Asks until the session works, or long enough. `listeners` are its own sockets, which are the
+/// Asks until the session works, at most as long as the manifest allows. `listeners` are its own sockets, which are the
 /// newer ones where another session has the same addresses.
 pub(super) fn wait(
     node: &Node<'_>,
@@ -99,7 +99,7 @@ fn attempt(
     }
 }
 
-/// What is sent (RFC 9112), each header on a line of its own whatever is in it.
+/// The request that is sent (RFC 9112), each header on one line whatever is in it.
 fn request(listener: &Listener, health: &Health) -> String {
     let clean = |text: &str| text.replace(['\r', '\n'], " ");
     let mut request = format!("GET {} HTTP/1.0\r\n", clean(&health.http));
@@ -155,7 +155,7 @@ fn ask(listener: &Listener, request: &str, timeout: Duration) -> std::io::Result
     }
 }
 
-/// Where this machine reaches an address that may stand for all of its own.
+/// The address by which this machine reaches one that may stand for all of its own.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -50,7 +50,7 @@ mod watch;
 
 pub use self::handover::{Handover, hand_over};
 pub use self::log::bound as bound_log;
-pub use self::record::{Session, StartOptions, Timeouts, endings, read, running, take_on};
+pub use self::record::{Session, StartOptions, Timeouts, adopt, endings, read, running};
 pub use self::reload::reload;
 pub use self::start::start;
 pub use self::stop::{Stopped, stop};

@@ -1,9 +1,9 @@
 //! The processes of a session.
 //!
 //! A process belongs to a session when its root directory is the session's mount point, as schroot's
-//! own `15killprocs` sees it, or below that: servers lock themselves in with chroot(2). A process is signalled through a pidfd that was opened
-//! before its root was looked at, so a number that the kernel gave to somebody else in between is
-//! never hit.
+//! own `15killprocs` sees it, or below that: servers lock themselves in with chroot(2). A process is
+//! signalled through a pidfd that was opened before its root was looked at, so a number that the
+//! kernel gave to somebody else in between is never hit.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -17,9 +17,9 @@ use serde::Serialize;
 /// A process as the operator knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Process {
-    /// Its number.
+    /// The number of the process.
     pub pid: i32,
-    /// Its command line, cut to a readable length.
+    /// The command line, cut to a readable length.
     pub command: String,
 }
 

@@ -1,4 +1,5 @@
-//! What is noted of a session: by which files it is found again.
+//! The notes of a session, by which it is found again: sessions/, ending/ and starts/ of the state
+//! directory.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use crate::system::SystemName;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Session {
-    /// Version of this file.
+    /// The version of this file.
     pub schema: u32,
     /// The system it belongs to.
     pub system: SystemName,
@@ -41,7 +42,7 @@ pub struct Session {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StartOptions {
-    /// Version of this file.
+    /// The version of this file.
     schema: u32,
     /// The addresses it listens on.
     pub listen: Vec<SocketAddr>,
@@ -163,8 +164,8 @@ pub fn running(node: &Node<'_>, system: &SystemName) -> Result<Session> {
     }
 }
 
-/// Remembers that it is to run, whoever asked it to stop before.
-pub fn take_on(node: &Node<'_>, _: &Lock, session: &Session) -> Result<()> {
+/// Notes that a session is to go on, whoever asked it to stop before.
+pub fn adopt(node: &Node<'_>, _: &Lock, session: &Session) -> Result<()> {
     atomic_file::write_json(&node.state.start_file(&session.system), &session.options())
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use super::record::Session;
 use crate::host::commands::HostCommand;
 
-/// Is there if systemd runs this machine: `sd_booted(3)`.
+/// The directory that is there if systemd runs this machine: `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
 
 /// The unit of a session's processes.
@@ -30,7 +30,7 @@ impl Scope {
         Self::named(session, &session.id)
     }
 
-    /// A further one, for a command that may leave processes behind.
+    /// A further scope, for a command that may leave processes behind.
     pub(super) fn beside(session: &Session) -> Option<Self> {
         let nanos = std::time::UNIX_EPOCH
             .elapsed()
@@ -46,7 +46,7 @@ impl Scope {
         Path::new(BOOTED).is_dir().then_some(scope)
     }
 
-    /// The same program, in the scope.
+    /// Puts a command into the scope: the program itself, once it is started.
     pub(super) fn around(&self, run: HostCommand) -> HostCommand {
         let Self { unit, system } = self;
         run.wrapped_by([

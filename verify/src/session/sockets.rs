@@ -36,18 +36,18 @@ pub const MOST: usize = 16;
 pub struct Listener {
     /// The socket.
     pub socket: OwnedFd,
-    /// Where.
+    /// The address it listens on.
     pub address: SocketAddr,
 }
 
 /// Which of two sockets of an address gets connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routing {
-    /// The one that was there first.
+    /// The socket that was there first.
     Older,
-    /// The other one.
+    /// The socket that came second.
     Newer,
-    /// The other one gets those from this port, the one that was there first all others.
+    /// The socket that came second gets connections from this port, the first one all others.
     NewerFrom(u16),
 }
 
@@ -104,7 +104,7 @@ impl Listener {
         found
     }
 
-    /// Decides for all sockets of its address.
+    /// Decides which of the sockets of its address gets connections.
     pub fn route(&self, to: Routing) -> io::Result<()> {
         let mut program = program(to);
         let program = libc::sock_fprog {
@@ -128,7 +128,7 @@ impl Listener {
         }
     }
 
-    /// How many connections wait in it to be accepted: `rx_queue` of proc(5), `/proc/net/tcp`.
+    /// The number of connections that wait to be accepted: `rx_queue` of proc(5), `/proc/net/tcp`.
     pub fn waiting(&self) -> io::Result<u64> {
         let inode = rustix::fs::fstat(&self.socket)?.st_ino.to_string();
         let table = match self.address {
@@ -149,7 +149,7 @@ impl Listener {
     }
 }
 
-/// A socket that does nothing yet.
+/// A new socket for an address, neither bound nor connected.
 pub(crate) fn stream(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -200,7 +200,7 @@ fn look_into(
     Ok(())
 }
 
-/// The program that returns the number of the socket.
+/// The program of classic BPF that returns the number of the socket.
 fn program(to: Routing) -> Vec<libc::sock_filter> {
     const NETWORK: u32 = (-0x0010_0000_i32).cast_unsigned(); // SKF_NET_OFF
     let step = |code: u32, jt, jf, k| libc::sock_filter {

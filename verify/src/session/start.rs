@@ -120,6 +120,7 @@ pub(super) fn bring_up(
     health::wait(node, session, app, listeners)
 }
 
+/// Lets schroot begin a session.
 fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
     let chroot = format!("chroot:{}", session.system);
     schroot([
@@ -146,6 +147,7 @@ fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
     )))
 }
 
+/// Starts the app in a session that has begun, and waits until it has stayed alive for a moment.
 fn launch(node: &Node<'_>, session: &Session, run: HostCommand, timeouts: Timeouts) -> Result<()> {
     let (log, offset) = log::open(node, &session.system)?;
     let scope = Scope::of(session);
@@ -204,7 +206,7 @@ fn launch(node: &Node<'_>, session: &Session, run: HostCommand, timeouts: Timeou
     }
 }
 
-/// `SYSTEM-GENERATION-TIME`, within what schroot allows.
+/// A new identifier, `SYSTEM-GENERATION-TIME`, cut to what schroot allows.
 fn fresh_id(record: &SystemRecord) -> String {
     let nanos = std::time::UNIX_EPOCH
         .elapsed()

@@ -14,7 +14,7 @@ use crate::host::schroot::{schroot, sessions};
 use crate::node::Node;
 use crate::state::record::SystemRecord;
 
-/// What `stop` had to do.
+/// The result of a stop.
 #[derive(Debug, Default)]
 pub struct Stopped {
     /// Processes that did not end by themselves.
@@ -56,7 +56,7 @@ pub fn stop(
     Ok(stopped)
 }
 
-/// Remembers that it was asked to stop, for who watches it.
+/// Notes that a system was asked to stop, for whoever watches it.
 fn note_stop(node: &Node<'_>, record: &SystemRecord) -> Result<()> {
     let mut options = match read(node, &record.system)? {
         Some(session) => session.options(),
@@ -66,7 +66,7 @@ fn note_stop(node: &Node<'_>, record: &SystemRecord) -> Result<()> {
     atomic_file::write_json(&node.state.start_file(&record.system), &options)
 }
 
-/// A session with processes that do not end.
+/// The error of a session whose processes do not end.
 pub(super) fn unwilling(session: &Session, left: &[Process]) -> Error {
     let mut error = Error::new(
         Kind::Busy,

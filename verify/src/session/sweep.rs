@@ -13,7 +13,7 @@ use crate::state::Lock;
 use crate::state::record::SystemRecord;
 use crate::system::SystemName;
 
-/// Forgets a session of `system` that is over: dead app, rebooted machine, killed `start`.
+/// Ends and forgets a session of `system` that is over: dead app, rebooted machine, killed `start`.
 pub fn sweep(node: &Node<'_>, lock: &Lock, system: &SystemName, timeouts: Timeouts) -> Result<()> {
     end_old_sessions(node, lock, system, timeouts)?;
     let Some(session) = read(node, system)? else {

@@ -9,7 +9,7 @@ use super::record::Session;
 use super::sockets::{Listener, Routing};
 use crate::error::{Context, Error, Result};
 
-/// A connection that was being made when the traffic moved ends up at the old one within this.
+/// How long a connection that was being made when the traffic moved may take to reach the old one.
 const UNDERWAY: Duration = Duration::from_millis(500);
 
 /// The longest wait for the old one to accept what waits.
@@ -30,6 +30,7 @@ pub(super) fn open(olders: &[Listener]) -> Result<Vec<Listener>> {
     olders.iter().map(open).collect()
 }
 
+/// Decides for all addresses which session gets connections.
 pub(super) fn route(listeners: &[Listener], to: Routing) -> Result<()> {
     let failed = |at| format!("cannot decide who answers on {at}");
     let each = |one: &Listener| one.route(to).context(|| failed(one.address));
@@ -52,7 +53,7 @@ pub(super) fn drain(olders: &[Listener]) -> Result<()> {
     }
 }
 
-/// The error of an address that cannot be had.
+/// The error of an address that cannot be listened on.
 pub(super) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Error {
     let hint = match error.kind() {
         ErrorKind::AddrNotAvailable => {

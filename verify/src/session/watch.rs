@@ -28,25 +28,25 @@ pub struct Watch {
     handles: Vec<OwnedFd>,
 }
 
-/// What a look shows.
+/// What a watched session is seen to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchState {
-    /// The session runs.
+    /// The session runs on.
     Same,
-    /// Another session runs now, and is watched from here on.
-    Other,
-    /// Nothing runs. Only [`Watch::judge`] knows what that means.
-    Nothing,
+    /// Another session of the system runs now, and is watched from here on.
+    Replaced,
+    /// Nothing runs. Only [`Watch::outcome`] knows what that means.
+    Gone,
 }
 
 /// What became of a system.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It runs.
+    /// The system runs.
     Runs(WatchState),
     /// Somebody stopped it.
     Stopped,
-    /// It ended without being told to.
+    /// The system ended without being told to.
     Died(Error),
 }
 
@@ -57,20 +57,20 @@ impl Watch {
         Self { session, handles }
     }
 
-    /// The session.
+    /// The session that is watched.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// What to wait for: it can be read when a process has ended.
+    /// Descriptors to wait for: one can be read when its process has ended.
     pub fn handles(&self) -> &[OwnedFd] {
         &self.handles
     }
 
-    /// Looks how it is.
-    pub fn look(&mut self, node: &Node<'_>) -> Result<WatchState> {
+    /// Looks whether the session runs on.
+    pub fn check(&mut self, node: &Node<'_>) -> Result<WatchState> {
         let Some(current) = read(node, &self.session.system)? else {
-            return Ok(WatchState::Nothing);
+            return Ok(WatchState::Gone);
         };
         let same = current.id == self.session.id;
         if same && !self.handles.is_empty() && !one_ended(&self.handles) {
@@ -78,7 +78,7 @@ impl Watch {
         }
         let handles = processes::first(&current.root());
         if handles.is_empty() {
-            return Ok(WatchState::Nothing);
+            return Ok(WatchState::Gone);
         }
         *self = Self {
             session: current,
@@ -87,16 +87,16 @@ impl Watch {
         Ok(if same {
             WatchState::Same
         } else {
-            WatchState::Other
+            WatchState::Replaced
         })
     }
 
-    /// Says what became of it, while nobody can change that.
-    pub fn judge(&mut self, node: &Node<'_>, _: &Lock) -> Result<Outcome> {
-        let look = self.look(node)?;
+    /// Says what became of the system, while nobody can change that.
+    pub fn outcome(&mut self, node: &Node<'_>, _: &Lock) -> Result<Outcome> {
+        let state = self.check(node)?;
         let system = &self.session.system;
-        if look != WatchState::Nothing {
-            return Ok(Outcome::Runs(look));
+        if state != WatchState::Gone {
+            return Ok(Outcome::Runs(state));
         }
         // What was stopped may be uninstalled before we look.
         if StartOptions::remembered(node, system)?.stopped || node.state.system(system)?.is_none() {

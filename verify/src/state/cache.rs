@@ -1,4 +1,4 @@
-//! What this node has kept of its store: layouts' chunks and packs' indexes.
+//! The cache of a store that is elsewhere: chunks of layouts and indexes of packs.
 //!
 //! ```text
 //! STATE/kept/HEX.chunk   a chunk of a layout
@@ -16,23 +16,23 @@ use std::time::SystemTime;
 
 use store::Cache;
 
-/// The most bytes that stay: what was used longest ago goes first.
+/// The most bytes that are kept: what was used longest ago goes first.
 const MOST: u64 = 256 << 20;
 
-/// The longest object that is kept.
+/// The longest object that is kept, in bytes.
 const LONGEST: u64 = 64 << 20;
 
-/// How files are called that are being written.
+/// The beginning of the names of files that are being written.
 const UNFINISHED: &str = "unfinished-";
 
-/// The directory; see [`self`].
+/// The cache directory; see [`self`].
 pub struct StoreCache {
     directory: PathBuf,
     number: AtomicU64,
 }
 
 impl StoreCache {
-    /// The one of a state directory. It is made when something is kept.
+    /// The cache in `directory`, which is made when something is kept.
     pub fn new(directory: PathBuf) -> Self {
         Self {
             directory,

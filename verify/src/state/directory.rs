@@ -35,7 +35,8 @@ use crate::atomic_file::{self, check_schema};
 use crate::error::{Context, Error, Kind, Result};
 use crate::system::SystemName;
 
-/// A killed imgnode may have been about to start a program, which holds its lock until it has.
+/// How long a lock may take to be released: a killed imgnode may have been about to start a program,
+/// which holds the lock until it runs.
 const LOCK_GRACE: Duration = Duration::from_millis(300);
 
 /// The state directory of a node.
@@ -50,11 +51,11 @@ pub struct Lock {
     _file: File,
 }
 
-/// What `init` decided: whom this node follows.
+/// What `init` decided: which environment this node follows, and from where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
-    /// Version of this file.
+    /// The version of this file.
     pub schema: u32,
     /// The environment whose releases this node runs.
     pub environment: EnvName,
@@ -68,7 +69,7 @@ impl State {
         Self { root: root.into() }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -78,7 +79,7 @@ impl State {
         self.root.join("trust")
     }
 
-    /// The cache of what the store has.
+    /// The directory of the cache of the store.
     pub fn store_cache(&self) -> PathBuf {
         self.root.join("kept")
     }
@@ -108,7 +109,7 @@ impl State {
         self.root.join("logs").join(format!("{system}.log"))
     }
 
-    /// What was set aside of the log of `system`.
+    /// The older part of the log of `system`, which was set aside.
     pub fn older_log_file(&self, system: &SystemName) -> PathBuf {
         self.root.join("logs").join(format!("{system}.log.1"))
     }
@@ -172,7 +173,7 @@ impl State {
         Ok(())
     }
 
-    /// What `init` wrote, if it ran.
+    /// What `init` decided, if it ran.
     pub fn config(&self) -> Result<Option<NodeConfig>> {
         let path = self.root.join("node.json");
         let config: Option<NodeConfig> = atomic_file::read_json(&path)?;
@@ -181,7 +182,7 @@ impl State {
             .transpose()
     }
 
-    /// Remembers whom this node follows.
+    /// Notes which environment this node follows.
     pub fn set_config(&self, _: &Lock, config: &NodeConfig) -> Result<()> {
         atomic_file::write_json(&self.root.join("node.json"), config)
     }

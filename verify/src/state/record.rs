@@ -15,17 +15,17 @@ use crate::host::schroot::Chroot;
 use crate::storage::Target;
 use crate::system::SystemName;
 
-/// Everything a node knows about one system.
+/// The record of one system: its generations, and which one is active.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SystemRecord {
-    /// Version of this file.
+    /// The version of this file.
     pub schema: u32,
-    /// Its name.
+    /// The name of the system.
     pub system: SystemName,
     /// The name under which the environment releases its images.
     pub image_name: ImageName,
-    /// Where its generations are kept.
+    /// The target that its generations are kept in.
     pub target: Target,
     /// The number of the generation that new sessions use.
     pub active: u64,
@@ -33,39 +33,39 @@ pub struct SystemRecord {
     pub previous: Option<u64>,
     /// The highest number ever used.
     pub newest: u64,
-    /// Those that are there, by number.
+    /// The generations that are there, by number.
     pub generations: Vec<Generation>,
 }
 
-/// One installed version.
+/// One installed version of a system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
-    /// Its number.
+    /// The number of the generation.
     pub number: u64,
-    /// The image it holds.
+    /// The image that it holds.
     pub image: Blake3,
     /// The blake3 of the signed manifest, kept in the state directory.
     pub manifest: Blake3,
     /// The environment that released it.
     pub environment: EnvName,
-    /// The release's number there.
+    /// The number of the release there.
     pub seq: u64,
-    /// Where its tree is: a directory, or the device of a volume.
+    /// The path of its tree: a directory, or the device of a volume.
     pub directory: PathBuf,
     /// The user that runs the app; `root` when the image names none.
     pub user: String,
     /// When it was installed, in seconds since 1970.
     pub installed: u64,
-    /// When its tree was finished and compared with what was signed; what changed later was changed in
-    /// place.
+    /// When its tree was finished and compared with what was signed, in seconds since 1970; what
+    /// changed later was changed in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<u64>,
-    /// Why it may not become active again, by the environment's newest word: revoked, or older than
+    /// The reason why it may not become active again, by the environment's newest word: revoked, or older than
     /// the oldest release that may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub barred: Option<String>,
-    /// Whether it is because the image was revoked: then it may not be started either.
+    /// Whether that is because the image was revoked: then it may not be started either.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revoked: bool,
 }

@@ -32,7 +32,7 @@ impl Btrfs {
         Dir::parse(path).map(Self)
     }
 
-    /// The directory.
+    /// The path of the target directory.
     pub fn path(&self) -> &Path {
         self.0.path()
     }

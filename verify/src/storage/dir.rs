@@ -69,7 +69,7 @@ impl Dir {
         Ok(Self(PathBuf::from(path)))
     }
 
-    /// The directory.
+    /// The path of the target directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -79,7 +79,7 @@ impl Dir {
         self.0.join(system.as_str())
     }
 
-    /// Where the next generation is built.
+    /// The directory in which the next generation is built.
     pub(super) fn staging(&self, system: &SystemName) -> PathBuf {
         self.home(system).join(STAGING)
     }
@@ -115,7 +115,7 @@ impl Dir {
         }
     }
 
-    /// Refuses a number whose place is taken.
+    /// Refuses the number of a generation whose directory is there already.
     fn refuse_taken(&self, system: &SystemName, number: u64) -> Result<()> {
         let place = self.location(system, number);
         if fs::symlink_metadata(&place).is_err() {

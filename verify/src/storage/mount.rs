@@ -59,7 +59,7 @@ impl FromStr for FileSystem {
     }
 }
 
-/// Mounts the file system on `device` for us alone.
+/// Mounts the file system on `device` where nobody else sees it.
 pub(super) fn volume(device: &Path, kind: FileSystem, writable: bool) -> Result<OpenTree> {
     let attempt = || -> Result<OwnedFd, Errno> {
         let context = fsopen(kind.name(), FsOpenFlags::FSOPEN_CLOEXEC)?;

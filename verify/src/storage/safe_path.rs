@@ -13,24 +13,25 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 
-/// Why a directory cannot be used.
-pub(crate) enum UnsafePath {
-    /// It is not there.
+/// The reason why a directory cannot be used.
+pub(super) enum UnsafePath {
+    /// A part of the path is not there.
     Missing(PathBuf),
     /// A symbolic link is on the way.
     Link,
-    /// Something on the way is no directory.
+    /// A part of the path is no directory.
     NotDirectory(PathBuf),
-    /// Others can change it.
+    /// Others than root can change a part of the path.
     Writable(PathBuf),
-    /// It belongs to somebody else.
+    /// A part of the path belongs to another user, with this number.
     Owner(PathBuf, u32),
-    /// The system refuses.
+    /// The system refuses to open it.
     Other(Errno),
 }
 
 impl UnsafePath {
-    pub(crate) fn into_error(self, path: &Path) -> Error {
+    /// The error for the operator.
+    pub(super) fn into_error(self, path: &Path) -> Error {
         let error = Error::refused(format!("{} cannot hold generations", path.display()));
         match self {
             Self::Missing(part) => {
@@ -59,8 +60,8 @@ impl UnsafePath {
     }
 }
 
-/// Checks a directory and everything above it.
-pub(crate) fn check(path: &Path) -> Result<(), UnsafePath> {
+/// Refuses a directory that others can change, or any above it.
+pub(super) fn check(path: &Path) -> Result<(), UnsafePath> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parts: Vec<&Path> = path.ancestors().collect();
     let ours = rustix::process::geteuid().as_raw();

@@ -28,9 +28,10 @@ use crate::host::commands::HostCommand;
 use crate::tree::open::OpenTree;
 
 const STAGING: &str = "imgnode.staging";
-/// LVM and mkfs wait for udev and for disks.
+/// How long a command may take: LVM and mkfs wait for udev and for disks.
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// The kernel closes the files of a killed process in its own time.
+/// How long a volume may stay in use after its last process: the kernel closes files in its own
+/// time.
 const LET_GO: Duration = Duration::from_secs(10);
 
 /// A size as LVM writes it: a number and M, G or T, powers of 1024.
@@ -106,7 +107,7 @@ pub(super) fn names(text: &str) -> Result<(String, String)> {
     }
 }
 
-/// A volume that is there.
+/// A volume, as LVM lists it.
 #[derive(Clone, Debug)]
 pub(super) struct Volume {
     pub(super) name: String,
@@ -124,7 +125,7 @@ impl Volume {
         wanted.iter().all(|tag| self.tags.contains(tag))
     }
 
-    /// Whether it is still being built.
+    /// Whether it is a generation under construction.
     pub(super) fn is_staging(&self) -> bool {
         self.tags.iter().any(|tag| tag == STAGING)
     }
@@ -135,7 +136,7 @@ impl Volume {
     }
 }
 
-/// `12.34` as 1234; LVM writes two decimals.
+/// Hundredths of a percent: `12.34` as 1234; LVM writes two decimals.
 fn hundredths(percent: &str) -> u64 {
     let (whole, part) = percent.split_once('.').unwrap_or((percent, "0"));
     let part = format!("{part:0<2}");
@@ -167,7 +168,7 @@ struct Volumes {
     lv: Vec<Row>,
 }
 
-/// Every value is text in LVM's JSON.
+/// A line of LVM's report, in which every value is text.
 #[derive(Deserialize)]
 struct Row {
     lv_name: String,

@@ -43,7 +43,7 @@ pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     (!matches!(name, b"" | b"." | b"..") && !name.contains(&0)).then_some((parent, name))
 }
 
-/// The directory in which we work, kept open: neighbours in canonical order mostly share it.
+/// The directory in which work goes on, kept open: neighbours in canonical order mostly share it.
 #[derive(Debug)]
 pub struct Parents {
     root: OwnedFd,

@@ -38,20 +38,20 @@ pub struct PreviousTree {
     shares: bool,
 }
 
-/// Which chunks should be there: file and offset of each.
+/// The chunks that should be there: the number of the file and the offset of each.
 pub type ChunkIndex = HashMap<Blake3, (u32, u64)>;
 
-/// Where a chunk was found.
+/// The place at which a chunk was found.
 #[derive(Debug)]
 pub struct ChunkSource {
     /// The file that has it.
     pub file: Arc<File>,
-    /// From which byte on.
+    /// The offset of the chunk in it, in bytes.
     pub offset: u64,
 }
 
 impl PreviousTree {
-    /// Remembers what the tree of a generation should hold.
+    /// A source of chunks in the tree of a generation, which should hold what was signed.
     pub fn index(tree: OpenTree, signed: impl Iterator<Item = SignedEntry>) -> Result<Self> {
         let (mut paths, mut places) = (Vec::new(), ChunkIndex::new());
         for item in signed {
@@ -101,7 +101,7 @@ impl PreviousTree {
         Arc::clone(&self.places)
     }
 
-    /// The same tree for a delta to build on. `image` is what the tree should be.
+    /// The base for a delta in the same tree. `image` is what the tree should be.
     pub fn delta_base(&self, image: Image) -> Result<DeltaBase> {
         Ok(DeltaBase {
             root: self.tree.reopen()?,
@@ -111,7 +111,7 @@ impl PreviousTree {
         })
     }
 
-    /// Reads a chunk into `buffer`; nothing when the tree does not have it any more.
+    /// Reads a chunk into `buffer`; `None` when the tree does not have it any more.
     pub fn read(&mut self, chunk: &ChunkRef, buffer: &mut Vec<u8>) -> Option<ChunkSource> {
         let (path, offset) = *self.places.get(chunk.digest())?;
         let file = match &self.open {
@@ -128,7 +128,7 @@ impl PreviousTree {
     }
 }
 
-/// The previous generation as what a delta builds on: its layout as it was signed, its content as
+/// The base of a delta in the previous generation: its layout as it was signed, its content as
 /// it is on this node.
 pub struct DeltaBase {
     root: OwnedFd,

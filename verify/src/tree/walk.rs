@@ -47,9 +47,9 @@ pub struct TreeWalk {
 /// A directory on the way to the current entry.
 struct Level {
     directory: OwnedFd,
-    /// With its slash, or empty.
+    /// The path of the directory with its slash, or empty.
     prefix: Vec<u8>,
-    /// Backwards, to be popped; a name with a slash is a place to descend.
+    /// The names that are left, backwards, to be popped; a name with a slash is a place to descend.
     names: Vec<Vec<u8>>,
 }
 
@@ -295,13 +295,13 @@ impl TreeWalk {
     }
 }
 
-/// Where the attributes of an entry are.
+/// The place of the extended attributes of an entry.
 enum Attributes<'a> {
-    /// It is open.
+    /// Attributes of an open file or directory.
     Of(BorrowedFd<'a>),
-    /// It is a symlink, which cannot be opened for them.
+    /// Attributes of a symlink, which cannot be opened for them.
     At(Vec<u8>),
-    /// It is a further name; they belong to the first.
+    /// Attributes of a further name, which belong to the first.
     None,
 }
 

@@ -1,4 +1,4 @@
-//! What the environment says about the generations that are here.
+//! Which of the installed generations may run, by the environment's newest word.
 //!
 //! Every command that asks the environment writes its word into the records of all systems. So a node
 //! that cannot ask knows what it heard last, and `start` knows without asking that an image was
@@ -66,7 +66,7 @@ pub fn may_start(record: &SystemRecord) -> Result<()> {
     .hint(alternatives(record)))
 }
 
-/// How to get away from a generation that is barred.
+/// What the operator can do about a generation that may not run, as a hint.
 pub fn alternatives(record: &SystemRecord) -> String {
     let system = &record.system;
     let here = record

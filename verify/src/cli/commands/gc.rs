@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use ::verify::error::Result;
-use ::verify::install::{Collected, gc};
+use ::verify::install::{GcReport, gc};
 use ::verify::node::Node;
 use ::verify::system::SystemName;
 use serde::Serialize;
@@ -24,8 +24,8 @@ struct Row<'a> {
     kept: &'a [u64],
 }
 
-impl<'a> From<&'a Collected> for Row<'a> {
-    fn from(one: &'a Collected) -> Self {
+impl<'a> From<&'a GcReport> for Row<'a> {
+    fn from(one: &'a GcReport) -> Self {
         Self {
             system: one.system.as_str(),
             removed: &one.removed,

@@ -58,7 +58,7 @@ pub(crate) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The same environment at another address: what was trusted and seen so far decides about it.
+/// Follows the same environment at another address: what was trusted and seen so far decides.
 fn elsewhere(
     node: &Node<'_>,
     ui: &Ui,

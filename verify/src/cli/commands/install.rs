@@ -31,7 +31,7 @@ struct Report<'a> {
     reused_bytes: u64,
     /// Bytes that came over the network, where the store is behind one.
     fetched_bytes: Option<u64>,
-    /// How they came: `delta`, `packs` or `whole`.
+    /// The way they came: `delta`, `packs` or `whole`.
     #[serde(skip_serializing_if = "Option::is_none")]
     way: Option<&'static str>,
     /// Bytes of the delta that was used.

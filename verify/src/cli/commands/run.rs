@@ -23,10 +23,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::cli::notify::Manager;
 use crate::cli::ui::Ui;
 
-/// While nothing happens, we look this often whether another session took over.
+/// The pause between two looks whether another session took over, while nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Between two attempts to get the lock, and before a look at an app of which a process has ended:
+/// The pause between two attempts to get the lock, and before a look at an app of which a process has ended:
 /// there are some that begin new ones all the time.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,7 +38,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// `stop` is set already by those that end other commands.
+    /// Listens for signals; `stop` is set already by those that end other commands.
     fn listen(stop: &'static AtomicBool) -> Result<Self> {
         let attempt = || {
             let reload = Arc::new(AtomicBool::new(false));
@@ -80,7 +80,7 @@ impl Signals {
     }
 }
 
-/// One `imgnode run`.
+/// A run of `imgnode run`.
 struct Service<'a> {
     node: &'a Node<'a>,
     ui: &'a Ui,
@@ -134,7 +134,7 @@ pub(crate) fn run(
 }
 
 impl Service<'_> {
-    /// Finds or starts the session; nothing if we were told to stop before.
+    /// Finds or starts the session; `None` if this process was told to stop before.
     fn begin(&mut self, listen: Vec<SocketAddr>, words: Vec<String>) -> Result<Option<Session>> {
         let (node, system) = (self.node, self.system);
         let asked = !listen.is_empty() || !words.is_empty();
@@ -157,7 +157,7 @@ impl Service<'_> {
                     "note: it was started in another way; to change that: imgnode stop {system}"
                 ));
             }
-            session::take_on(node, &lock, &session)?;
+            session::adopt(node, &lock, &session)?;
             return Ok(Some(session));
         }
         allowed::may_start(&record)?;
@@ -199,12 +199,12 @@ impl Service<'_> {
                 self.reload(&watch)?;
                 continue;
             }
-            let mut seen = watch.look(self.node)?;
-            if seen == WatchState::Nothing {
+            let mut seen = watch.check(self.node)?;
+            if seen == WatchState::Gone {
                 let Some(lock) = self.lock(true)? else {
                     continue;
                 };
-                match watch.judge(self.node, &lock)? {
+                match watch.outcome(self.node, &lock)? {
                     Outcome::Runs(now) => seen = now,
                     Outcome::Stopped => {
                         self.manager.stopping();
@@ -218,7 +218,7 @@ impl Service<'_> {
                 }
                 self.manager.status(&describe(watch.session()));
             }
-            if seen == WatchState::Other {
+            if seen == WatchState::Replaced {
                 let now = describe(watch.session());
                 self.ui.note(&now);
                 self.manager.status(&now);
@@ -276,7 +276,7 @@ impl Service<'_> {
     }
 }
 
-/// What runs, in one line.
+/// A running session in one line.
 fn describe(session: &Session) -> String {
     let Session {
         system,

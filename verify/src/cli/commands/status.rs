@@ -76,7 +76,7 @@ struct Generation {
     state: Place,
     /// Sessions of schroot that show it, whoever began them.
     sessions: Vec<String>,
-    /// Why it may not become active again.
+    /// The reason why it may not become active again.
     #[serde(skip_serializing_if = "Option::is_none")]
     barred: Option<String>,
 }
@@ -94,7 +94,7 @@ struct Session {
     id: String,
     generation: u64,
     since: String,
-    /// Where it listens with sockets that were passed to it.
+    /// The addresses it listens on, with sockets that were passed to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     listen: Vec<SocketAddr>,
     state: State,
@@ -104,7 +104,7 @@ struct Session {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum State {
-    /// Its processes live.
+    /// Some of its processes live.
     Running,
     /// Nothing lives in it; the next start or stop cleans it up.
     Dead,

@@ -244,7 +244,7 @@ fn difference(path: &[u8], how: Vec<String>) -> Difference {
     }
 }
 
-/// How one path on disk differs from its signed entry.
+/// The ways in which one path on disk differs from its signed entry.
 pub(crate) fn compare(
     found: &mut TreeEntry,
     signed: &Entry,

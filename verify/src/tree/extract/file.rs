@@ -13,12 +13,12 @@ use rustix::fs::{
 use rustix::io::Errno;
 use store::canon::{self, Entry};
 
-/// A directory that waits for the end.
+/// A directory that gets its owner, mode and time at the end.
 pub(super) struct Directory {
     pub(super) entry: Entry,
-    /// Made by this extraction, so that it has nothing of an earlier one.
+    /// Whether this extraction made it, so that it has nothing of an earlier one.
     pub(super) fresh: bool,
-    /// There already, but for its time, which changes with what is in it.
+    /// Whether it was there already, but for its time, which changes with what is in it.
     pub(super) kept: bool,
 }
 
@@ -72,6 +72,7 @@ impl Open {
 }
 
 impl Directory {
+    /// Sets what the image says about the directory.
     pub(super) fn finish(&self, fd: &OwnedFd) -> Result<(), Errno> {
         if self.kept {
             let time = i64::try_from(self.entry.mtime).unwrap_or(i64::MAX);

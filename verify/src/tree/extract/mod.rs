@@ -34,10 +34,10 @@ use self::file::{Directory, Open, Shared, finish_open, finish_symlink};
 use super::openat::{self, Parents};
 use crate::error::{Error, Result};
 
-/// Decides which privileged entries an image may have; the manifest's `privileges`.
+/// A check that refuses privileged entries which the manifest's `privileges` does not list.
 pub type Privilege<'a> = &'a dyn Fn(&Entry) -> Result<()>;
 
-/// Writes one tree.
+/// A writer of one tree.
 pub struct Extractor<'a> {
     parents: Parents,
     privilege: Privilege<'a>,
@@ -76,7 +76,7 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    /// The next entry.
+    /// Takes the next entry.
     pub fn entry(&mut self, entry: &Entry) -> Result<()> {
         self.close_file()?;
         (self.privilege)(entry)?;
@@ -140,7 +140,7 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    /// The next bytes of the last entry's content.
+    /// Takes the next bytes of the last entry's content.
     pub fn content(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(open) = self.arrived(bytes.len() as u64)? else {
             return Ok(());
@@ -151,7 +151,7 @@ impl<'a> Extractor<'a> {
         written.map_err(|error| io_error(&open.entry, &error))
     }
 
-    /// The same, when the bytes are also those of `source` from `offset` on: if it turns out that
+    /// Takes the next bytes, which are also those of `source` from `offset` on: if it turns out that
     /// all of that file is wanted, its blocks are shared instead of copied.
     pub fn content_of(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> Result<()> {
         let len = bytes.len() as u64;

@@ -15,7 +15,7 @@ use sigstore_tuf::{Error as Tuf, MetaFile, TargetFile, TrustedMetadataSet};
 use super::error::Result;
 use super::provider;
 
-/// What one file says about the next.
+/// Version, length and hash of a file, as the file before it says.
 #[derive(Clone, Debug)]
 pub(super) struct Pin {
     pub(super) version: u64,
@@ -23,7 +23,7 @@ pub(super) struct Pin {
     pub(super) sha256: Option<String>,
 }
 
-/// What targets says about a file.
+/// Length and hashes of a target, as targets says.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) length: u64,
@@ -36,7 +36,7 @@ pub(super) struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Delegation {
     pub(super) role: String,
-    /// Nobody after it is asked.
+    /// Whether no role after it is asked.
     pub(super) terminating: bool,
 }
 
@@ -53,18 +53,18 @@ pub(super) enum Refusal {
     },
     /// A root that does not follow the trusted one.
     RootVersion { trusted: u64, new: u64 },
-    /// It has run out.
+    /// A file that has expired.
     Expired { expires: Time },
-    /// It is not what was vouched for, or drops what was there before.
+    /// A file that is not the one that was pinned, or drops what was there before.
     Mismatch(String),
-    /// It is no metadata of its kind.
+    /// A file that is no metadata of its kind.
     Malformed(String),
 }
 
 /// Whether a timestamp was news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
-    /// It is the trusted one now.
+    /// It was newer, and is the trusted one now.
     Newer,
     /// It has the version that is trusted already, and was dropped.
     Same,

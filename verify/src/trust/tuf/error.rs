@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::error::Kind;
 
-/// A `Result` whose error is this room's.
+/// Shorthand for results of the TUF client.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Which refusal or failure it was.
+/// The refusals and failures there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -27,7 +27,7 @@ pub enum ErrorKind {
     TooManyRoots,
     /// A version below one that was trusted before.
     Rollback,
-    /// A signature that has run out.
+    /// A signature that has expired.
     Expired,
     /// Not the file that was vouched for: other hash, length or version.
     Mismatch,
@@ -81,8 +81,7 @@ impl ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether bytes that were hurt on their way, or that a cache kept for too long,
-    /// can be the reason.
+    /// Whether a broken transfer, or a cache that kept bytes for too long, can be the reason.
     pub(super) fn may_be_transient(self) -> bool {
         matches!(
             self,
@@ -134,7 +133,7 @@ impl Error {
         self
     }
 
-    /// Which refusal or failure it was.
+    /// The refusal or failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }

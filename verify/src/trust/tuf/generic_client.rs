@@ -22,7 +22,7 @@ use super::repository::Repository;
 use super::state::{Floor, State, not_initialised};
 use super::workflow::{self, Trusted, encoded, fetch_pinned, fits};
 
-/// More roles than this are not asked for one target (TUF 5.6.7.1).
+/// The most roles that are asked for one target (TUF 5.6.7.1).
 const MOST_ROLES: usize = 64;
 
 /// The names that no delegated role can have: their files are others'.

@@ -22,8 +22,8 @@ pub trait Repository {
     /// name where the repository has consistent snapshots.
     fn target(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>>;
 
-    /// What came was refused. True if asking for it once more can bring something
-    /// else; the next requests then go past all caches.
+    /// Lets the next requests go past all caches, after something was refused. True if asking once
+    /// more can bring something else.
     fn bypass_caches(&self) -> bool {
         false
     }
@@ -45,7 +45,7 @@ pub(super) fn twice<T>(
 pub(super) struct StoreRepository<'a> {
     backend: &'a dyn Backend,
     env: &'a EnvName,
-    /// What was asked for.
+    /// The keys that were asked for.
     asked: RefCell<BTreeSet<String>>,
 }
 

@@ -27,9 +27,10 @@ use super::refusal::{refused, rollback, too_large};
 use super::repository::Repository;
 use super::state::{Floor, SnapshotFloor, State, Void, not_initialised};
 
-/// Clocks are set in steps of less than a second all the time.
+/// How far a clock may go back: clocks are set in steps of less than a second all the time.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
-/// No environment that this program can follow is older: 2025-01-01.
+/// The earliest time that a clock can be right about, 2025-01-01: no environment that this program
+/// can follow is older.
 const FIRST_TIME: Time = Time::constant(1_735_689_600, 0);
 
 /// Names a file of metadata by its role, as python-tuf does it: all but letters,
@@ -46,7 +47,7 @@ pub(super) fn encoded(role: &str) -> String {
     out
 }
 
-/// What a run ends with: trusted metadata, and the floors it was held against.
+/// The result of a run: trusted metadata, and the floors it was held against.
 pub(super) struct Trusted {
     pub(super) core: Box<dyn Core>,
     pub(super) floor: Floor,
