@@ -19,7 +19,7 @@ pub fn consult(node: &Node<'_>, lock: &Lock, mut record: SystemRecord) -> Result
         Ok(environment) => apply(&environment, &config, &mut record)?,
         Err(why) => {
             node.observer.event(Event::Note(&format!(
-                "the environment {} cannot be environment, so its last word counts: {why}",
+                "the environment {} cannot be asked, so its last word counts: {why}",
                 config.environment
             )));
             for generation in &mut record.generations {
