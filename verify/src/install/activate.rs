@@ -2,12 +2,11 @@
 
 use super::journal::{self, JournalEntry, Operation, Phase};
 use super::local_changes;
-use crate::atomic_file::SCHEMA;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::node::Node;
+use crate::state::Lock;
 use crate::state::record::SystemRecord;
-use crate::state::{Lock, now};
 
 /// Makes another generation the active one, without asking whether it may run.
 pub(super) fn activate(
@@ -54,18 +53,7 @@ fn become_active(
     node.schroot.check(system)?;
     let consequence = "it becomes active as it is now";
     local_changes::note(node, before, number, consequence);
-    let mut entry = JournalEntry {
-        schema: SCHEMA,
-        operation: Operation::Switch,
-        phase: Phase::Writing,
-        system: system.clone(),
-        target: before.target.clone(),
-        made_path: false,
-        generation: 0,
-        before: Some(before.clone()),
-        after: Some(after.clone()),
-        started: now(),
-    };
+    let mut entry = JournalEntry::begin(Operation::Switch, before, Some(before), Some(&after));
     journal::write(node, lock, &entry)?;
     let hooks = node.hooks.before("switch", system, node.observer);
     let done = hooks.and_then(|()| {

@@ -4,14 +4,13 @@
 //! and the newest of the rest, as many as the operator wants.
 
 use super::journal::{self, JournalEntry, Operation, Phase};
-use crate::atomic_file::SCHEMA;
 use crate::error::Result;
 use crate::event::Event;
 use crate::host::schroot;
 use crate::node::Node;
 use crate::session::{self, Timeouts};
+use crate::state::Lock;
 use crate::state::record::{Generation, SystemRecord};
-use crate::state::{Lock, now};
 use crate::system::SystemName;
 
 /// The generations of one system that were removed, and those that stayed.
@@ -100,16 +99,8 @@ fn without(record: &SystemRecord, removed: &[u64]) -> SystemRecord {
 
 fn remove(node: &Node<'_>, lock: &Lock, before: &SystemRecord, after: &SystemRecord) -> Result<()> {
     let entry = JournalEntry {
-        schema: SCHEMA,
-        operation: Operation::Gc,
         phase: Phase::Committing,
-        system: before.system.clone(),
-        target: before.target.clone(),
-        made_path: false,
-        generation: 0,
-        before: Some(before.clone()),
-        after: Some(after.clone()),
-        started: now(),
+        ..JournalEntry::begin(Operation::Gc, before, Some(before), Some(after))
     };
     journal::write(node, lock, &entry)?;
     node.observer.event(Event::Phase(&format!(

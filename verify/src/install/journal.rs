@@ -22,8 +22,8 @@ use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
 use crate::node::Node;
-use crate::state::Lock;
 use crate::state::record::SystemRecord;
+use crate::state::{Lock, now};
 use crate::storage::Target;
 use crate::system::SystemName;
 
@@ -77,22 +77,43 @@ pub struct JournalEntry {
     pub started: u64,
 }
 
+impl JournalEntry {
+    /// The entry of an operation on the system of `record` that begins now.
+    pub(super) fn begin(
+        operation: Operation,
+        record: &SystemRecord,
+        before: Option<&SystemRecord>,
+        after: Option<&SystemRecord>,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            operation,
+            phase: Phase::Writing,
+            system: record.system.clone(),
+            target: record.target.clone(),
+            made_path: false,
+            generation: 0,
+            before: before.cloned(),
+            after: after.cloned(),
+            started: now(),
+        }
+    }
+}
+
 /// The operation that was begun and is not over.
 pub fn unfinished(node: &Node<'_>) -> Result<Option<JournalEntry>> {
     let path = node.state.journal();
-    let pending: Option<JournalEntry> = atomic_file::read_json(&path)?;
-    if let Some(pending) = &pending {
-        check_schema(&path, pending.schema)?;
-        let whole = match pending.operation {
-            Operation::Install => pending.after.is_some(),
-            Operation::Switch | Operation::Gc => {
-                pending.after.is_some() && pending.before.is_some()
-            }
-            Operation::Uninstall => pending.before.is_some(),
+    let entry: Option<JournalEntry> = atomic_file::read_json(&path)?;
+    if let Some(entry) = &entry {
+        check_schema(&path, entry.schema)?;
+        let whole = match entry.operation {
+            Operation::Install => entry.after.is_some(),
+            Operation::Switch | Operation::Gc => entry.after.is_some() && entry.before.is_some(),
+            Operation::Uninstall => entry.before.is_some(),
         };
-        let records = [&pending.before, &pending.after];
+        let records = [&entry.before, &entry.after];
         let fits = |record: &SystemRecord| {
-            record.check(&pending.system).is_ok() && record.target == pending.target
+            record.check(&entry.system).is_ok() && record.target == entry.target
         };
         if !whole || !records.into_iter().flatten().all(fits) {
             return Err(Error::failed(format!("{} is damaged", path.display()))
@@ -100,13 +121,13 @@ pub fn unfinished(node: &Node<'_>) -> Result<Option<JournalEntry>> {
                 .hint("nothing was changed; put the file back from a backup"));
         }
     }
-    Ok(pending)
+    Ok(entry)
 }
 
 /// Writes the journal.
-pub fn write(node: &Node<'_>, _: &Lock, pending: &JournalEntry) -> Result<()> {
-    debug_assert_eq!(pending.schema, SCHEMA);
-    atomic_file::write_json(&node.state.journal(), pending)
+pub fn write(node: &Node<'_>, _: &Lock, entry: &JournalEntry) -> Result<()> {
+    debug_assert_eq!(entry.schema, SCHEMA);
+    atomic_file::write_json(&node.state.journal(), entry)
 }
 
 /// Removes the journal: the operation is over.
@@ -121,7 +142,7 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
     };
     let system = left.system.clone();
     let say = |what: &str| node.observer.event(Event::Note(what));
-    let word = left.operation.word();
+    let word = left.operation.name();
     match (left.operation, left.phase) {
         (Operation::Uninstall, Phase::Committing) => {
             say(&format!("finishing the interrupted uninstall of {system}"));
@@ -168,12 +189,8 @@ pub fn recover_if_possible(node: &Node<'_>, lock: &Lock, must: Option<&SystemNam
     };
     match recover(node, lock) {
         Err(error) if must != Some(&left.system) => {
-            let mut said = error.to_string();
-            for cause in error.causes() {
-                said = format!("{said}: {cause}");
-            }
             node.observer.event(Event::Note(&format!(
-                "{said}; the next command that changes a generation tries again"
+                "{error}; the next command that changes a generation tries again"
             )));
             Ok(())
         }
@@ -183,7 +200,7 @@ pub fn recover_if_possible(node: &Node<'_>, lock: &Lock, must: Option<&SystemNam
 
 impl Operation {
     /// The command's name, as the operator knows it.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Install => "install",
             Self::Switch => "switch",
@@ -194,13 +211,13 @@ impl Operation {
 }
 
 /// Switches the chroot to the new generation and records it.
-pub fn commit(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) -> Result<()> {
-    let after = pending
+pub fn commit(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) -> Result<()> {
+    let after = entry
         .after
         .as_ref()
         .ok_or_else(|| Error::failed("the journal has no record to commit"))?;
-    let context = node.context(&pending.system);
-    if !pending.target.driver().exists(&context, after.active)? {
+    let context = node.context(&entry.system);
+    if !entry.target.driver().exists(&context, after.active)? {
         return Err(Error::failed(format!(
             "generation {} is not at {}",
             after.active,
@@ -208,7 +225,7 @@ pub fn commit(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) -> Result<()
         )));
     }
     node.schroot.register(&after.chroot(), node.observer)?;
-    node.state.set_system(lock, &pending.system, Some(after))
+    node.state.set_system(lock, &entry.system, Some(after))
 }
 
 /// Does `work` under a journal, with the hooks of an install around it. What fails is undone, and
@@ -242,56 +259,53 @@ pub(super) fn transaction<T>(
 }
 
 /// Puts everything back as it was before an install or a switch.
-pub fn undo(node: &Node<'_>, lock: &Lock, pending: &mut JournalEntry) -> Result<()> {
-    if pending.phase == Phase::Committing {
+pub fn undo(node: &Node<'_>, lock: &Lock, entry: &mut JournalEntry) -> Result<()> {
+    if entry.phase == Phase::Committing {
         // From here on there is no way forward: the tree goes away.
-        match &pending.before {
+        match &entry.before {
             Some(before) => node.schroot.register(&before.chroot(), node.observer)?,
-            None => node.schroot.unregister(&pending.system)?,
+            None => node.schroot.unregister(&entry.system)?,
         }
         node.state
-            .set_system(lock, &pending.system, pending.before.as_ref())?;
-        pending.phase = Phase::Writing;
-        write(node, lock, pending)?;
+            .set_system(lock, &entry.system, entry.before.as_ref())?;
+        entry.phase = Phase::Writing;
+        write(node, lock, entry)?;
     }
-    if pending.operation == Operation::Switch {
+    if entry.operation == Operation::Switch {
         return Ok(());
     }
-    let (driver, context) = (pending.target.driver(), node.context(&pending.system));
-    driver.clear_staging(&context, pending.generation)?;
-    driver.remove(&context, pending.generation)?;
-    if pending.before.is_none() {
-        driver.close(&context, pending.made_path)?;
+    let (driver, context) = (entry.target.driver(), node.context(&entry.system));
+    driver.clear_staging(&context, entry.generation)?;
+    driver.remove(&context, entry.generation)?;
+    if entry.before.is_none() {
+        driver.close(&context, entry.made_path)?;
     }
     node.state.forget_manifests(lock)
 }
 
 /// Removes the generations that the record afterwards does not have: first from the record, so that
 /// nothing names what is being removed.
-pub fn remove_generations(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) -> Result<()> {
-    let (Some(before), Some(after)) = (&pending.before, &pending.after) else {
+pub fn remove_generations(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) -> Result<()> {
+    let (Some(before), Some(after)) = (&entry.before, &entry.after) else {
         return Err(Error::failed("the journal has no records to compare"));
     };
-    node.state.set_system(lock, &pending.system, Some(after))?;
-    let context = node.context(&pending.system);
+    node.state.set_system(lock, &entry.system, Some(after))?;
+    let context = node.context(&entry.system);
     for generation in &before.generations {
         if after.generation(generation.number).is_none() {
-            pending
-                .target
-                .driver()
-                .remove(&context, generation.number)?;
+            entry.target.driver().remove(&context, generation.number)?;
         }
     }
     node.state.forget_manifests(lock)
 }
 
 /// Removes a system: the chroot first, so that nothing points at what is being removed.
-pub fn remove_system(node: &Node<'_>, lock: &Lock, pending: &JournalEntry) -> Result<()> {
-    let system = &pending.system;
+pub fn remove_system(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) -> Result<()> {
+    let system = &entry.system;
     node.schroot.unregister(system)?;
     node.state.set_system(lock, system, None)?;
-    let (driver, context) = (pending.target.driver(), node.context(system));
-    for generation in pending.before.iter().flat_map(|before| &before.generations) {
+    let (driver, context) = (entry.target.driver(), node.context(system));
+    for generation in entry.before.iter().flat_map(|before| &before.generations) {
         driver.clear_staging(&context, generation.number)?;
         driver.remove(&context, generation.number)?;
     }

@@ -6,7 +6,7 @@ use store::Blake3;
 use store::name::ImageName;
 
 use super::fetch::FetchPlan;
-use super::journal::{JournalEntry, Operation, Phase};
+use super::journal::{JournalEntry, Operation};
 use super::source::Source;
 use crate::atomic_file::SCHEMA;
 use crate::error::{Error, Result};
@@ -86,17 +86,11 @@ impl InstallPlan {
     /// The journal entry of an install that writes `new`.
     pub(super) fn journal_entry(&self, new: &NewGeneration) -> JournalEntry {
         let after = &new.after;
+        let before = self.before.as_ref();
         JournalEntry {
-            schema: SCHEMA,
-            operation: Operation::Install,
-            phase: Phase::Writing,
-            system: after.system.clone(),
-            target: after.target.clone(),
             made_path: self.made_path,
-            generation: after.active,
-            before: self.before.clone(),
-            after: Some(after.clone()),
-            started: now(),
+            generation: new.number,
+            ..JournalEntry::begin(Operation::Install, after, before, Some(after))
         }
     }
 }

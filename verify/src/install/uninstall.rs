@@ -2,11 +2,9 @@
 
 use super::gc::holders;
 use super::journal::{self, JournalEntry, Operation, Phase};
-use crate::atomic_file::SCHEMA;
 use crate::error::{Error, Kind, Result};
 use crate::node::Node;
 use crate::session::{self, Timeouts};
-use crate::state::now;
 use crate::system::SystemName;
 
 /// Removes a system with all its generations.
@@ -32,18 +30,7 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, timeouts: Timeouts) -> Re
     }
     node.schroot.check(system)?;
     record.target.driver().inspect(&node.context(system), 0)?;
-    let mut entry = JournalEntry {
-        schema: SCHEMA,
-        operation: Operation::Uninstall,
-        phase: Phase::Writing,
-        system: system.clone(),
-        target: record.target.clone(),
-        made_path: false,
-        generation: 0,
-        before: Some(record),
-        after: None,
-        started: now(),
-    };
+    let mut entry = JournalEntry::begin(Operation::Uninstall, &record, Some(&record), None);
     journal::write(node, &lock, &entry)?;
     let allowed = node.hooks.before("uninstall", system, node.observer);
     if allowed.is_ok() {

@@ -111,7 +111,7 @@ impl Driver for LvmThin {
         let device = volume::device(&self.group, &name);
         if let Some(previous) = previous {
             let origin = format!("{}/{}", self.group, Self::volume(context.system, previous));
-            // LvmThin snapshots are born inactive unless told otherwise.
+            // Thin snapshots are born inactive unless told otherwise.
             let words = ["--snapshot", "--setactivationskip", "n", &origin];
             volume::create(&name, &words, context)?;
             return Ok(Staging {
@@ -144,7 +144,7 @@ impl Driver for LvmThin {
     }
 
     fn remove(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
-        // LvmThin snapshots live on when their origin goes; a session keeps what it has.
+        // Thin snapshots live on when their origin goes; a session keeps what it has.
         volume::remove(&self.group, &Self::volume(context.system, number), context)
     }
 

@@ -235,7 +235,7 @@ fn show(ui: &Ui, report: &Report) {
         ));
     }
     if let Some(pending) = &report.pending {
-        let word = pending.operation.word();
+        let word = pending.operation.name();
         ui.data(&format!(
             "pending     {word} of {} since {}",
             pending.system, pending.since
