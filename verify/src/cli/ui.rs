@@ -25,7 +25,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Voice {
+enum Verbosity {
     Errors,
     Plain,
     Commands,
@@ -34,7 +34,7 @@ enum Voice {
 /// The output of the program: the terminal, or whatever takes its place.
 pub(crate) struct Ui {
     stdout: io::Stdout,
-    voice: Voice,
+    verbosity: Verbosity,
     live: bool,
     colour: bool,
     drawn: Mutex<Cell<Option<Instant>>>,
@@ -46,15 +46,15 @@ impl Ui {
     pub(crate) fn new(verbose: bool, quiet: bool) -> Self {
         let terminal = io::stderr().is_terminal();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let voice = match (quiet, verbose) {
-            (true, _) => Voice::Errors,
-            (false, false) => Voice::Plain,
-            (false, true) => Voice::Commands,
+        let verbosity = match (quiet, verbose) {
+            (true, _) => Verbosity::Errors,
+            (false, false) => Verbosity::Plain,
+            (false, true) => Verbosity::Commands,
         };
         Self {
             stdout: io::stdout(),
-            voice,
-            live: terminal && voice != Voice::Errors,
+            verbosity,
+            live: terminal && verbosity != Verbosity::Errors,
             colour,
             drawn: Mutex::new(Cell::new(None)),
             lost: AtomicBool::new(false),
@@ -91,7 +91,7 @@ impl Ui {
 
     /// Prints a remark for the operator on stderr.
     pub(crate) fn note(&self, line: &str) {
-        if self.voice != Voice::Errors {
+        if self.verbosity != Verbosity::Errors {
             self.line(line);
         }
     }
@@ -153,7 +153,7 @@ impl Observer for Ui {
         match event {
             Event::Phase(phase) => self.note(phase),
             Event::Note(note) => self.note(&format!("note: {note}")),
-            Event::Command(words) if self.voice == Voice::Commands => {
+            Event::Command(words) if self.verbosity == Verbosity::Commands => {
                 self.line(&format!("+ {}", join(words)));
             }
             Event::Command(_) => {}

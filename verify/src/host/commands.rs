@@ -445,16 +445,16 @@ mod tests {
             .finish(&Silent)
             .unwrap();
         assert!(ended.status.is_none());
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(50));
         assert!(ended.error().what().contains("was killed after"));
     }
 
     #[test]
     fn a_daemon_that_holds_the_pipe_does_not_hold_us() {
         let begun = Instant::now();
-        let ended = sh("setsid sleep 3 & echo done").finish(&Silent).unwrap();
+        let ended = sh("setsid sleep 30 & echo done").finish(&Silent).unwrap();
         assert_eq!(ended.stdout, "done\n");
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(begun.elapsed() < Duration::from_secs(25));
     }
 
     #[test]

@@ -50,8 +50,7 @@ mod verify;
 use self::activate::activate;
 pub use self::fetch::{FetchMethod, FetchPlan, TransferStats};
 pub use self::gc::{GcReport, gc};
-use self::journal::JournalEntry;
-use self::journal::Phase;
+use self::journal::{JournalEntry, Phase};
 use self::plan::plan;
 pub use self::plan::{Action, InstallPlan, NewGeneration, Request, RequestedSource};
 use self::settle::settle;
@@ -73,14 +72,21 @@ use crate::system::SystemName;
 /// The result of an install.
 #[derive(Debug)]
 pub struct Installed {
+    /// What there was to do, as it was planned and done.
+    pub plan: InstallPlan,
     /// The system's record.
     pub record: SystemRecord,
-    /// Whether anything had to be done.
-    pub changed: bool,
     /// Where the bytes came from, if any were written.
     pub stats: TransferStats,
     /// What became of a session that runs.
     pub handover: Handover,
+}
+
+impl Installed {
+    /// Whether anything had to be done.
+    pub fn changed(&self) -> bool {
+        !matches!(self.plan.action, Action::UpToDate(_))
+    }
 }
 
 /// Installs a release and makes it the active generation.
@@ -93,8 +99,8 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
     let (record, stats) = carry_out(node, &lock, &plan, source)?;
     let handover = take_over(node, &lock, plan.before.as_ref(), &record, request.timeouts)?;
     Ok(Installed {
+        plan,
         record,
-        changed: !matches!(plan.action, Action::UpToDate(_)),
         stats,
         handover,
     })

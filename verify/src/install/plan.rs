@@ -121,7 +121,13 @@ pub(super) fn plan(
         let (bytes, inodes) = space_for(&release);
         target.driver().check_space(&context, bytes, inodes)?;
         let generation = new_generation(config, system, &target, number, &release)?;
-        let after = record_with(generation, system, target, before.as_ref(), &release);
+        let after = record_with(
+            generation,
+            system,
+            &release.manifest.name,
+            target,
+            before.as_ref(),
+        );
         let fetch = source.plan_fetch(node, config, before.as_ref())?;
         Action::Write(Box::new(NewGeneration {
             number,
@@ -261,9 +267,9 @@ fn new_generation(
 fn record_with(
     generation: Generation,
     system: &SystemName,
+    image_name: &ImageName,
     target: Target,
     before: Option<&SystemRecord>,
-    release: &VerifiedRelease,
 ) -> SystemRecord {
     let number = generation.number;
     let mut generations = before.map_or_else(Vec::new, |before| before.generations.clone());
@@ -271,7 +277,7 @@ fn record_with(
     SystemRecord {
         schema: SCHEMA,
         system: system.clone(),
-        image_name: release.manifest.name.clone(),
+        image_name: image_name.clone(),
         target,
         active: number,
         previous: before.map(|before| before.active),
@@ -289,5 +295,43 @@ fn architecture() -> &'static str {
         "arm" => "armhf",
         "powerpc64" => "ppc64el",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::record::tests::sample;
+
+    #[test]
+    fn an_installed_system_stays_in_its_target() {
+        let record = sample("dir:/srv/images", "web", 1);
+        let (same, other) = (record.target.clone(), "dir:/srv/other".parse().unwrap());
+        let choose = |before, asked| choose_target(&record.system, before, asked);
+        assert_eq!(choose(Some(&record), None).unwrap(), same);
+        assert_eq!(choose(Some(&record), Some(&same)).unwrap(), same);
+        assert_eq!(choose(None, Some(&other)).unwrap(), other);
+        for refused in [choose(Some(&record), Some(&other)), choose(None, None)] {
+            assert_eq!(refused.unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_new_generation_becomes_active_and_what_was_is_previous() {
+        let before = sample("dir:/srv/images", "web", 2);
+        let mut generation = before.active().clone();
+        generation.number = 3;
+        generation.directory = before.target.driver().location(&before.system, 3);
+        let target = before.target.clone();
+        let after = record_with(
+            generation,
+            &before.system,
+            &before.image_name,
+            target,
+            Some(&before),
+        );
+        assert_eq!(after.check(&before.system), Ok(()));
+        assert_eq!((after.active, after.previous), (3, Some(2)));
+        assert_eq!(after.generations.len(), 3);
     }
 }

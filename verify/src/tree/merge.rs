@@ -89,3 +89,60 @@ impl<I: Iterator<Item = SignedEntry>> Merge<I> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn signed(path: &str, kind: Kind) -> Entry {
+        Entry {
+            path: path.as_bytes().to_vec(),
+            kind,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            xattrs: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// The steps in words: the path, and on which side it is.
+    fn steps(matching: Match) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        // On disk `b` is a directory, in the image a file; `a` and `c` are on one side only.
+        fs::create_dir_all(directory.path().join("b")).unwrap();
+        fs::write(directory.path().join("a"), b"").unwrap();
+        let image = [
+            signed("", Kind::Directory),
+            signed("b", Kind::File { size: 0 }),
+            signed("c", Kind::File { size: 0 }),
+        ];
+        let root = fs::File::open(directory.path()).unwrap().into();
+        let mut merge = Merge::new(
+            root,
+            image.map(|entry| Ok((entry, vec![]))).into_iter(),
+            matching,
+        );
+        let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        std::iter::from_fn(|| merge.step().unwrap())
+            .map(|step| match step {
+                Step::OnDisk(found) => text(&found.path) + " on disk",
+                Step::Signed(entry) => text(&entry.path) + " signed",
+                Step::Both(_, entry, _) => text(&entry.path) + " both",
+            })
+            .collect()
+    }
+
+    #[test]
+    fn both_walks_meet_where_they_are_told_to() {
+        assert_eq!(
+            steps(Match::Path),
+            [" both", "a on disk", "b both", "c signed"]
+        );
+        assert_eq!(
+            steps(Match::PathAndKind),
+            [" both", "a on disk", "b signed", "b on disk", "c signed"]
+        );
+    }
+}

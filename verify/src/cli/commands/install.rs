@@ -116,7 +116,7 @@ fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
             seq: active.seq,
             environment: active.environment.as_str(),
             directory: active.directory.display().to_string(),
-            changed: done.changed,
+            changed: done.changed(),
             written_bytes: written,
             reused_bytes: reused,
             fetched_bytes: fetched,
@@ -147,7 +147,7 @@ fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
             ));
         }
     }
-    if !done.changed {
+    if !done.changed() {
         ui.note("it was installed already");
     }
     note_handover(ui, &done.record.system, &done.handover);
