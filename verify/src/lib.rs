@@ -19,7 +19,8 @@
 //! error        what can go wrong, exit code and hint
 //! ```
 //! Nothing here prints or knows a home directory; [`event`] is how the command line hears what
-//! happens. The environment of the process is read for the access to a store alone ([`node`]).
+//! happens. Of the process's environment it reads PATH ([`host::commands`]) and what gives access to a
+//! store ([`node`]).
 
 pub mod atomic_file;
 pub mod error;
