@@ -136,12 +136,12 @@ pub fn wait_empty(root: &Path, timeout: Duration) -> Vec<Process> {
     }
 }
 
-/// Ends every process of a session: asks with SIGTERM, then, after `patience`, kills. Says which
+/// Ends every process of a session: asks with SIGTERM, then, after `timeout`, kills. Says which
 /// were killed.
-pub fn end_all(root: &Path, patience: Duration) -> Vec<Process> {
+pub fn end_all(root: &Path, timeout: Duration) -> Vec<Process> {
     signal_all(root, Signal::TERM);
     let mut killed = Vec::new();
-    let mut left = wait_empty(root, patience);
+    let mut left = wait_empty(root, timeout);
     // A process that forks while it is killed needs another round; a few are enough for any that
     // does not do it on purpose, and schroot reports what still holds the mount.
     for _ in 0..10 {

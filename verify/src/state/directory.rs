@@ -212,7 +212,7 @@ impl State {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.context(|| format!("cannot list {}", directory.display()))?;
-            // Temporary files of `durable` begin with a dot and no system does.
+            // Temporary files of `atomic_file` begin with a dot and no system does.
             let name = entry.file_name();
             if let Some(Ok(name)) = name
                 .to_str()
