@@ -6,8 +6,8 @@
 
 use serde_json::{Value, json};
 use store::attest::{self, Kind};
-use store::tuf::Policy;
 use store::keys::{KeyFile, KeyPair, Signer};
+use store::tuf::Policy;
 use store::{EnvName, Manifest, WritableStore};
 
 use crate::error::{Context, Error, Result};

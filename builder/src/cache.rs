@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use store::copy::{Copier, copy_held_inputs, copy_inputs};
 use store::tuf::{ENVIRONMENT_FIELD, Environment, Release, paths};
-use store::{EnvName, Manifest, StoreUrl, Sha256, Store, WritableStore};
+use store::{EnvName, Manifest, Sha256, Store, StoreUrl, WritableStore};
 
 use crate::commands::care::{copy as copying, sized_inputs_of};
 use crate::error::{Context, Error, Result};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use store::WritableStore;
-use store::tuf::{Environment, RequiredSignatures, Proposal, Review, KeyGroup};
 use store::keys::PublicKey;
+use store::tuf::{Environment, KeyGroup, Proposal, RequiredSignatures, Review};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::keyring::Keyring;
@@ -167,7 +167,9 @@ pub fn online_keys(proposal: &Proposal, env: Option<&Environment<'_>>) -> Result
     match (own, env) {
         (Some(keys), _) => Ok(keys),
         (None, Some(env)) => {
-            let holders = env.key_set(KeyGroup::Online).map_err(|e| failed(what(), &e))?;
+            let holders = env
+                .key_set(KeyGroup::Online)
+                .map_err(|e| failed(what(), &e))?;
             Ok(holders.keys)
         }
         (None, None) => Ok(Vec::new()),

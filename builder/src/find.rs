@@ -5,9 +5,9 @@
 //! it is one image with the first one's manifest, and only its releases know the
 //! second name.
 
-use store::tuf::{Environment, Guard, Release, MetadataStore};
 use store::keys::PublicKey;
-use store::{EnvName, ImageName, Manifest, StoreUrl, Store};
+use store::tuf::{Environment, Guard, MetadataStore, Release};
+use store::{EnvName, ImageName, Manifest, Store, StoreUrl};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::image::FIRST_ENVIRONMENT;

@@ -6,8 +6,8 @@
 
 use std::path::Path;
 
-use store::tuf::{Environment, RoleKeys, KeyGroup};
 use store::manifest::{Health, Manifest, Run};
+use store::tuf::{Environment, KeyGroup, RoleKeys};
 use store::{EnvName, Progress, Sha256, WritableStore};
 
 use crate::error::{Context, Error, Result};

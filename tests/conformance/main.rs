@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Exit code 0 or 1. What is trusted lies in D under names without versions. All of
-//! it is `verify::tuf`, the library that is in `imgnode`; here is only what belongs
+//! it is `verify::trust::tuf`, the library that is in `imgnode`; here is only what belongs
 //! to a command: arguments, the clock, and files in DIR.
 //!
 //! The clock is the C library's, so this binary must be linked dynamically: the
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use store::{ClientOptions, HttpUrl};
-use verify::tuf::{Plain, Web};
+use verify::trust::tuf::{GenericClient, HttpRepository};
 
 /// A TUF client for the conformance suite
 #[derive(Parser)]
@@ -84,14 +84,14 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     if let Command::Init { root } = &args.command {
-        Plain::init(&args.metadata_dir, &std::fs::read(root)?)?;
+        GenericClient::init(&args.metadata_dir, &std::fs::read(root)?)?;
         return Ok(());
     }
     let metadata: HttpUrl = wanted(args.metadata_url.as_ref(), "--metadata-url")?.parse()?;
     let targets = args.target_base_url.as_ref().map(|url| url.parse());
     let access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
-    let repository = Web::open(&metadata, targets.transpose()?.as_ref(), &access)?;
-    let mut client = Plain::open(&args.metadata_dir)?;
+    let repository = HttpRepository::open(&metadata, targets.transpose()?.as_ref(), &access)?;
+    let mut client = GenericClient::open(&args.metadata_dir)?;
     client.refresh(&repository, Timestamp::now())?;
     if matches!(args.command, Command::Refresh) {
         return Ok(());

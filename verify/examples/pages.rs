@@ -1,12 +1,9 @@
 //! Writes the manual pages and completions of imgnode; see `pages`.
 
 // The command line belongs to the program and not to the library.
-#[path = "../src/args.rs"]
+#[path = "../src/cli/typed.rs"]
 #[allow(dead_code, reason = "only its words are of interest here")]
-mod args;
-#[path = "../src/ui.rs"]
-#[allow(dead_code, reason = "args.rs reports by it")]
-mod ui;
+mod typed;
 
 use clap::CommandFactory;
 use pages::Manual;
@@ -78,5 +75,5 @@ const MANUAL: Manual = Manual {
 };
 
 fn main() -> std::io::Result<()> {
-    pages::run(args::LowArgs::command(), &MANUAL, std::env::args_os())
+    pages::run(typed::LowArgs::command(), &MANUAL, std::env::args_os())
 }

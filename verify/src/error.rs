@@ -3,14 +3,16 @@
 //! One type for the whole crate: a [`Kind`] that decides the exit code, one sentence that says what
 //! failed on what, the causes below it in falling order of generality, and, where there is one, the
 //! thing to do. Only the command line prints it; everything else passes it up and may add a
-//! sentence on the way with [`Context`].
+//! sentence on the way with [`Context`]. What a store reports is mapped here, what the TUF client
+//! reports in [`trust::tuf`](crate::trust::tuf), and nowhere else.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an operation ended; each kind has one exit code.
+/// The reason why an operation ended; each kind has one exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Something on this machine did not work: exit code 1.
@@ -23,6 +25,19 @@ pub enum Kind {
     Busy,
     /// A signal asked us to stop: exit code 130.
     Interrupted,
+}
+
+impl Kind {
+    /// The exit code of a command that ends with an error of this kind.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Busy => 75,
+            Self::Interrupted => 130,
+        }
+    }
 }
 
 /// An error with its causes and, where there is one, what to do about it.
@@ -45,17 +60,17 @@ impl Error {
         }
     }
 
-    /// Something on this machine did not work.
+    /// An error of [`Kind::Failed`]: something on this machine did not work.
     pub fn failed(what: impl Into<String>) -> Self {
         Self::new(Kind::Failed, what)
     }
 
-    /// The request itself is wrong.
+    /// An error of [`Kind::Usage`]: the request itself is wrong.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Kind::Usage, what)
     }
 
-    /// Verification failed, or a rule of this node forbids it.
+    /// An error of [`Kind::Refused`]: verification failed, or a rule of this node forbids it.
     pub fn refused(what: impl Into<String>) -> Self {
         Self::new(Kind::Refused, what)
     }
@@ -82,7 +97,7 @@ impl Error {
         self
     }
 
-    /// Says what the operator can do.
+    /// Adds what the operator can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -97,7 +112,7 @@ impl Error {
         self
     }
 
-    /// Why it ended.
+    /// The reason, which decides the exit code.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -107,26 +122,60 @@ impl Error {
         &self.what
     }
 
-    /// What lies behind it, general things first.
+    /// The causes, general ones first.
     pub fn causes(&self) -> &[String] {
         &self.causes
     }
 
-    /// What to do, if we know.
+    /// What the operator can do, if that is known.
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// The exit code of DESIGN.md, section 9.
+    /// The exit code of a command that ends with this error.
     pub fn exit_code(&self) -> u8 {
-        match self.kind {
-            Kind::Failed => 1,
-            Kind::Usage => 2,
-            Kind::Refused => 3,
-            Kind::Busy => 75,
-            Kind::Interrupted => 130,
+        self.kind.exit_code()
+    }
+
+    /// Adds the sources of `error` as causes, each as it is, and `hint` if there is one.
+    #[must_use]
+    pub(crate) fn sources_of(mut self, error: &dyn std::error::Error, hint: Option<&str>) -> Self {
+        let mut next = error.source();
+        while let Some(cause) = next {
+            self = self.cause(cause.to_string());
+            next = cause.source();
+        }
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
         }
     }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        use store::ErrorKind as E;
+        let kind = match error.kind() {
+            // A store that lacks or garbles what was signed is not to be believed.
+            E::Corrupt | E::Missing | E::NotCanonical | E::Foreign => Kind::Refused,
+            E::Busy => Kind::Busy,
+            E::Invalid | E::Ambiguous => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        // Its general hints are for those who write stores.
+        let hint = error
+            .own_hint()
+            .or((kind == Kind::Refused).then_some("the store is damaged; nothing of it was used"));
+        Self::new(kind, error.to_string()).sources_of(&error, hint)
+    }
+}
+
+/// Ends an operation with [`Kind::Interrupted`] when `cancel` is set.
+pub fn check_cancelled(cancel: &AtomicBool) -> Result<()> {
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Error::new(Kind::Interrupted, "interrupted"));
+    }
+    Ok(())
 }
 
 impl fmt::Display for Error {
@@ -143,7 +192,7 @@ impl std::error::Error for Error {}
 
 /// Adds the sentence that only the caller knows to an error from below.
 pub trait Context<T> {
-    /// The error becomes a cause of "what failed on what".
+    /// Puts "what failed on what" above the error, which becomes its cause.
     fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
 }
 

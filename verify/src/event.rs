@@ -3,31 +3,31 @@
 //! The library does not print. It tells an [`Observer`] what it does; the command line turns that
 //! into lines on stderr.
 
-/// One thing worth saying.
+/// Something that an operation says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A phase begins.
+    /// The beginning of a phase, in words.
     Phase(&'a str),
-    /// A phase moved on: bytes done, bytes in total.
+    /// The progress of a phase.
     Progress {
         /// Bytes done so far.
         done: u64,
-        /// Bytes there are.
+        /// Bytes in total.
         total: u64,
     },
-    /// A command of the host is run: its words.
+    /// The words of a command of the host that is run.
     Command(&'a [String]),
     /// Something the operator should know although the operation goes on.
     Note(&'a str),
 }
 
-/// Somebody who listens.
+/// A receiver of events.
 pub trait Observer: Sync {
-    /// Called for each event, in order, from the operating thread.
+    /// Receives each event, in order, from the operating thread.
     fn event(&self, event: Event<'_>);
 }
 
-/// Nobody listens.
+/// A receiver that drops all events.
 #[derive(Debug)]
 pub struct Silent;
 

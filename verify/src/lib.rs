@@ -1,56 +1,36 @@
 //! Verification and running of node images: what is behind `imgnode`.
 //!
 //! A node follows one environment. It believes what the environment's root keys have signed and
-//! nothing else, and it changes what runs only after every byte of the new tree was verified. The
-//! modules in the order in which a release passes through them:
+//! nothing else, and it changes what runs only after every byte of the new tree was verified. Each
+//! room uses only those that stand below it:
 //!
 //! ```text
-//! tuf, trust     signed metadata -> a release and its manifest
-//! target         where generations live; is the place ours (ground: is it safe to build on)
-//! reuse, mend    what the previous generation has already: its content, or all of its tree
-//! extract        verified content -> a tree, whatever the image tries (beneath: names in a tree)
-//! kept           what the node has of its store: layouts and indexes
-//! recheck        the tree on disk -> is it the image (walk: reading it; packages: whose file)
-//! drift          was a generation changed in place since
-//! schroot        the generation -> a chroot of the system's name
-//! generation     which generations a system has and which is active (switch, collect: changing it;
-//!                bars: which of them may run)
-//! session        the chroot -> running processes (process: finding and ending them)
+//! install      a verified release -> a generation of a system, and which generation is active
+//! trust        signed metadata -> a release and its manifest, and what may run
+//! session      a generation -> running processes that answer
+//! node         this machine: what every operation works with
+//! state        what is remembered between commands
+//! storage      where generations live: directories, subvolumes, volumes
+//! tree         trees on disk: written, compared, patched
+//! host         programs of the host, schroot, hooks
+//! system       the name of an installed system
+//! atomic_file  files that survive a power cut
+//! event        what an operation says while it works
+//! error        what can go wrong, exit code and hint
 //! ```
-//! Around them: [`install`] is the flow ([`hand`]: the same for a tarball), [`journal`] undoes or finishes what a kill interrupted,
-//! [`state`] is all that is remembered, [`hooks`] and [`command`] run programs of the host. Nothing
-//! here prints, reads environment variables or knows a home directory; [`event`] is how the command
-//! line hears what happens.
+//! Nothing here prints or knows a home directory; [`event`] is how the command line hears what
+//! happens. Of the process's environment it reads PATH ([`host::commands`]) and what gives access to a
+//! store ([`node`]).
 
-pub mod bars;
-pub mod beneath;
-pub mod collect;
-pub mod command;
-mod drift;
-pub mod durable;
+pub mod atomic_file;
 pub mod error;
 pub mod event;
-pub mod extract;
-pub mod generation;
-mod ground;
-pub mod hand;
-pub mod hooks;
+pub mod host;
 pub mod install;
-pub mod journal;
-pub mod kept;
-pub mod mend;
 pub mod node;
-pub mod packages;
-pub mod process;
-pub mod recheck;
-pub mod reuse;
-pub mod schroot;
 pub mod session;
-pub mod socket;
 pub mod state;
-pub mod switch;
+pub mod storage;
 pub mod system;
-pub mod target;
+pub mod tree;
 pub mod trust;
-pub mod tuf;
-pub mod walk;

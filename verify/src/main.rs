@@ -4,12 +4,11 @@
 //! picks the command. Each command is a file in `commands`; all that is printed goes through
 //! [`ui::Ui`].
 
-mod args;
-mod commands;
-mod notify;
-mod ui;
+mod cli;
 
 use std::process::ExitCode;
+
+use self::cli::{args, commands, ui};
 
 fn main() -> ExitCode {
     let args = match args::parse() {

@@ -1,34 +1,42 @@
-//! What every operation works with: this machine, and who listens.
+//! What every operation works with: this machine, and the receiver of what operations say.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use crate::error::{Error, Kind, Result};
+use store::{ClientOptions, Store};
+
+use crate::error::{self, Error, Result};
 use crate::event::Observer;
-use crate::hooks::Hooks;
-use crate::schroot::Schroot;
+use crate::host::hooks::Hooks;
+use crate::host::schroot::Schroot;
+use crate::state::cache::StoreCache;
+use crate::state::record::{Generation, SystemRecord};
 use crate::state::{NodeConfig, State};
+use crate::storage::SystemContext;
+use crate::system::SystemName;
+use crate::tree::local_changes::{LocalChanges, local_changes};
 
 /// A node: its state, its schroot, its hooks.
 pub struct Node<'a> {
-    /// What it remembers.
+    /// The state directory.
     pub state: State,
-    /// Where chroots are registered.
+    /// The configuration in which chroots are registered.
     pub schroot: Schroot,
-    /// What the operator wants run around an install.
+    /// The hooks that the operator wants run around an install.
     pub hooks: Hooks,
-    /// Who listens.
+    /// The receiver of what operations say.
     pub observer: &'a dyn Observer,
-    /// Set when the operator wants us to stop.
+    /// A flag that is set when the operator wants us to stop.
     pub cancel: &'a AtomicBool,
 }
 
 impl Node<'_> {
-    /// An error when the operator wants us to stop.
-    pub fn go_on(&self) -> Result<()> {
-        go_on(self.cancel)
+    /// Ends an operation with an error when the operator wants us to stop.
+    pub fn check_cancelled(&self) -> Result<()> {
+        error::check_cancelled(self.cancel)
     }
 
-    /// What `init` decided.
+    /// The environment and the store that `init` decided on.
     pub fn config(&self) -> Result<NodeConfig> {
         self.state.config()?.ok_or_else(|| {
             Error::usage(format!(
@@ -38,17 +46,43 @@ impl Node<'_> {
             .hint("imgnode init --env ENV --repo PATH|URL --root FILE")
         })
     }
-}
 
-/// An error when `cancel` is set.
-pub fn go_on(cancel: &AtomicBool) -> Result<()> {
-    if cancel.load(Ordering::Relaxed) {
-        return Err(Error::new(Kind::Interrupted, "interrupted"));
+    /// Opens the store of this node. Of a far one the node keeps what it will need again.
+    pub fn store(&self, config: &NodeConfig) -> Result<Store> {
+        let access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
+        let store = Store::open(config.repository.open(&access)?)?;
+        if store.backend().is_remote() {
+            return Ok(store.with_cache(Arc::new(StoreCache::new(self.state.store_cache()))));
+        }
+        Ok(store)
     }
-    Ok(())
+
+    /// The context in which storage drivers work for a system.
+    pub fn context<'a>(&'a self, system: &'a SystemName) -> SystemContext<'a> {
+        SystemContext {
+            system,
+            state: self.state.root(),
+            observer: self.observer,
+        }
+    }
+
+    /// What was changed in place in a generation since it was installed; `None` when nothing was,
+    /// or the generation is gone.
+    pub fn local_changes(
+        &self,
+        record: &SystemRecord,
+        generation: &Generation,
+    ) -> Result<Option<LocalChanges>> {
+        let (driver, context) = (record.target.driver(), self.context(&record.system));
+        if !driver.exists(&context, generation.number)? {
+            return Ok(None);
+        }
+        let tree = driver.open(&context, generation.number)?;
+        local_changes(&tree, &generation.image, generation.settled)
+    }
 }
 
-/// Changing a node needs root; says so before anything fails half-way.
+/// Refuses to go on without root, which changing a node needs, before anything fails half-way.
 pub fn require_root() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());

@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use sha2::Digest as _;
-use store::export::{ExportInfo, Export};
+use store::export::{Export, ExportInfo};
 use store::{Blake3, EnvName, Manifest, Sha256, Store};
 
 pub use self::encode::{Encode, Format};

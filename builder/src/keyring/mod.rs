@@ -18,8 +18,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use store::tuf::{Environment, Signers, KeySet, KeyGroup};
 use store::keys::{KeyFile, PublicKey, Signer};
+use store::tuf::{Environment, KeyGroup, KeySet, Signers};
 use store::{EnvName, Sha256};
 
 use self::external::External;

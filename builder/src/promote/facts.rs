@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use store::attest::{self, Attestation, Kind};
-use store::tuf::{Environment, Facts, Policy, Violation, Claim};
 use store::keys::PublicKey;
+use store::tuf::{Claim, Environment, Facts, Policy, Violation};
 use store::{EnvName, Manifest, Store};
 
 use crate::error::{Error, ErrorKind, Result};

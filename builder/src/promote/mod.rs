@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use store::attest;
 use store::copy::Copier;
 use store::delta_writer::{self, Progress};
-use store::tuf::{Environment, ReleaseOrigin, Proposal, Release, PromotedFrom};
+use store::tuf::{Environment, PromotedFrom, Proposal, Release, ReleaseOrigin};
 use store::{EnvName, ImageId, Manifest, Store, WritableStore};
 
 pub use self::facts::{Checked, check};
@@ -183,7 +183,10 @@ pub fn deltas(
         let Ok(old) = find::image(store.store(), &old.to_string()) else {
             continue;
         };
-        if matches!(store.store().delta(&old.image, &manifest.image), Ok(Some(_))) {
+        if matches!(
+            store.store().delta(&old.image, &manifest.image),
+            Ok(Some(_))
+        ) {
             continue;
         }
         let phase = Mutex::new(ui.phase("delta"));

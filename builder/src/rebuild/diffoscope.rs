@@ -101,7 +101,8 @@ fn extract(side: Side<'_>, wanted: &[String], dir: &Path) -> Result<BTreeMap<Str
     };
     let image = side.store.image(side.manifest);
     let image = image.map_err(|error| unreadable(&error))?;
-    let is_file = |entry: &store::canonical_tar::Entry| matches!(entry.kind, EntryKind::File { .. });
+    let is_file =
+        |entry: &store::canonical_tar::Entry| matches!(entry.kind, EntryKind::File { .. });
     let mut found = BTreeMap::new();
     let mut open: Option<File> = None;
     let mut broken = None;

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use store::{ClientOptions, StoreUrl, WritableStore};
 use servers::weed::{READER, WRITER, Weed};
+use store::{ClientOptions, StoreUrl, WritableStore};
 
 struct Bench {
     weed: Weed,
@@ -142,7 +142,9 @@ fn a_bucket_takes_every_command() {
     at(&["env", "root", "save", "prod", "-o", "anchor.json"]);
     let anchor = fs::read(bench.path("anchor.json")).unwrap();
     let store = bench.open(STORE);
-    let published = store.backend().get("env/prod/metadata/1.root.json", 1 << 20);
+    let published = store
+        .backend()
+        .get("env/prod/metadata/1.root.json", 1 << 20);
     assert_eq!(anchor, published.unwrap().unwrap());
     drop(store);
     let status = at(&["env", "status"]);

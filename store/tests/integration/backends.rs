@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::support::*;
 use servers::nginx::Nginx;
 use store::{Backend, ClientOptions, ErrorKind, ImageId, ReplayEvent, Sha256, Store, StoreUrl};
-use crate::support::*;
 
 /// A kind of place, over the same directory of a store.
 struct Kind {

@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use crate::support::*;
 use servers::nginx::Nginx;
 use servers::proxy::{Asked, Fault, Proxy};
 use store::{Backend, ClientOptions, ErrorKind, Result, Store, StoreUrl};
-use crate::support::*;
 
 /// A store with a megabyte that does not compress, on a server.
 struct Web {

@@ -1,161 +1,108 @@
-//! Installing a release, and taking a system away again.
+//! Installing a release, going back, and removing what is old.
 //!
 //! ```text
-//! refresh   the environment's signed metadata -> the newest release and its manifest
-//! plan      what is here, what must come, is there room, is the place ours; delta or packs?
-//! journal   from here on a kill is undone by the next command
-//! hooks     pre-install
-//! write     every chunk verified, into staging: what is here already from here, the rest fetched
-//! settle    the tree is read back: its tar's digest must be the image; at the same time, one syncfs
-//! place     one rename, or one change of tags, gives the generation its number
-//! switch    register the chroot, one rename; record it
-//! hooks     post-install, whatever happened
+//! recover      what a killed command left is finished or undone
+//! verify       the environment's newest release, or a tarball carried by hand, and its manifest
+//! plan         what is here, what must come, is there room, is the place ours; delta or packs?
+//! carry out    nothing, a switch, or a new generation:
+//!   journal      from here on a kill is undone by the next command
+//!   hooks        pre-install
+//!   fill         every chunk verified, into staging: what is here already from here, the rest fetched
+//!   settle       the tree is read back: its tar's digest must be the image; at the same time, one syncfs
+//!   publish      one rename, or one change of tags, gives the generation its number
+//!   commit       register the chroot, one rename; record it
+//!   hooks        post-install, whatever happened
+//! take over    a session that runs goes over to the new generation
 //! ```
-//! Until `switch` nothing that anybody uses has changed, and an error or an interruption before it
-//! puts everything back.
+//! Until `commit` nothing that anybody uses has changed, and an error or an interruption before it
+//! puts everything back. The plan is plain data ([`InstallPlan`]), made once.
+//!
+//! ```text
+//! switch         another generation becomes the active one
+//! takeover       a session that runs goes over, or the generation before becomes active again
+//! activate       the chroot points at another generation
+//! uninstall      a system goes with all its generations
+//! gc             old generations go
+//! verify         a generation is compared with what was signed
+//! plan           what an install would do
+//! source         a verified release and where its content comes from
+//! tarball        an exported tarball as the source
+//! fetch          the store as the source: delta, packs, and what is here already
+//! settle         the finished tree is synced and read back
+//! journal        the operation under way, finished or undone after a kill
+//! local_changes  what was changed in place is said
+//! ```
 
+mod activate;
+mod fetch;
+mod gc;
+pub mod journal;
+mod local_changes;
+mod plan;
+mod settle;
+mod source;
+mod switch;
+mod takeover;
+mod tarball;
 mod uninstall;
-mod write;
+mod verify;
 
-use std::sync::Arc;
-
-use store::name::ImageName;
-use store::{Image, Manifest, Store};
-
+use self::activate::activate;
+pub use self::fetch::{FetchMethod, FetchPlan, TransferStats};
+pub use self::gc::{GcReport, gc};
+use self::journal::{JournalEntry, Phase};
+use self::plan::plan;
+pub use self::plan::{Action, InstallPlan, NewGeneration, Request, RequestedSource};
+use self::settle::settle;
+use self::source::Source;
+pub use self::switch::{SwitchTo, Switched, switch};
+use self::takeover::take_over;
 pub use self::uninstall::uninstall;
-pub use self::write::{Tally, Way};
-pub(crate) use self::write::{Writing, settle};
-use crate::bars;
-use crate::drift;
-use crate::error::{Error, Result};
+pub use self::verify::verify;
+use crate::error::Result;
 use crate::event::Event;
-use crate::generation::{Generation, SystemRecord};
-use crate::journal::{self, Operation, Pending, Phase};
-use crate::kept::Kept;
 use crate::node::Node;
-use crate::packages::name_packages;
-use crate::recheck::{Difference, differences};
-use crate::reuse::Previous;
-use crate::session::{self, Handover, Patience};
-use crate::state::{Lock, NodeConfig, SCHEMA, now};
-use crate::switch;
+use crate::session::{Handover, Timeouts};
+use crate::state::cache::StoreCache;
+use crate::state::record::SystemRecord;
+use crate::state::{Lock, NodeConfig, now};
+use crate::storage::Staging;
 use crate::system::SystemName;
-use crate::target::{Desk, Staging, Target};
-use crate::trust::{self, Verified};
 
-/// What an operator asks for.
+/// The result of an install.
 #[derive(Debug)]
-pub struct Request {
-    /// The image's name in the environment.
-    pub name: ImageName,
-    /// What it is called here.
-    pub system: SystemName,
-    /// Where it goes; an installed system knows.
-    pub target: Option<Target>,
-    /// For a session that runs to hand over to the new generation; without, it goes on.
-    pub patience: Option<Patience>,
-    /// Whether to write a new generation even if there is one of this release.
-    pub again: bool,
+pub struct Installed {
+    /// What there was to do, as it was planned and done.
+    pub plan: InstallPlan,
+    /// The system's record.
+    pub record: SystemRecord,
+    /// Where the bytes came from, if any were written.
+    pub stats: TransferStats,
+    /// What became of a session that runs.
+    pub handover: Handover,
 }
 
-/// What an install would do: everything is known, nothing has changed.
-#[derive(Debug)]
-pub struct Plan {
-    /// The release and its signed manifest.
-    pub release: Verified,
-    /// The system's record now.
-    pub before: Option<SystemRecord>,
-    /// What has to be done.
-    pub step: Step,
-    /// Whether the target directory itself must be made.
-    pub made_path: bool,
-}
-
-impl Plan {
-    /// The journal of an install that makes `after` the record.
-    pub(crate) fn pending(&self, after: &SystemRecord) -> Pending {
-        Pending {
-            schema: SCHEMA,
-            operation: Operation::Install,
-            phase: Phase::Writing,
-            system: after.system.clone(),
-            target: after.target.clone(),
-            made_path: self.made_path,
-            generation: after.active,
-            before: self.before.clone(),
-            after: Some(after.clone()),
-            started: now(),
-        }
+impl Installed {
+    /// Whether anything had to be done.
+    pub fn changed(&self) -> bool {
+        !matches!(self.plan.action, Action::UpToDate(_))
     }
 }
 
-/// What an install has to do.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing: it is the active generation.
-    Nothing,
-    /// Nothing but to switch to a generation that is here.
-    Switch(u64),
-    /// A new generation, which makes this the record.
-    Write(Box<SystemRecord>),
-}
-
-/// What was done.
-#[derive(Debug)]
-pub struct Installed {
-    /// The system's record.
-    pub record: SystemRecord,
-    /// Whether anything had to be done.
-    pub changed: bool,
-    /// Where the bytes came from, if any were written.
-    pub tally: Tally,
-    /// What became of a session that runs.
-    pub traffic: Handover,
-}
-
-/// Installs the newest release of an image and makes it the active generation.
+/// Installs a release and makes it the active generation.
 pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
     let lock = node.state.lock()?;
     journal::recover(node, &lock)?;
     let config = node.config()?;
-    node.observer.event(Event::Phase(&format!(
-        "refreshing the environment {}",
-        config.environment
-    )));
-    let asked = trust::ask(node, &config)?;
-    // What it says of the generations that are here counts, whatever becomes of the new one.
-    bars::remember(node, &lock, &config, &asked)?;
-    let release = asked.newest(&request.name)?;
-    let plan = plan(node, &config, request, &release)?;
-    let (record, changed, tally) = match (&plan.step, plan.before.clone()) {
-        (Step::Write(after), _) => {
-            if let Some(before) = &plan.before {
-                let so = format!("generation {} will have none of that", after.active);
-                drift::tell(node, before, before.active, &so);
-            }
-            let tally = carry_out(node, &lock, &config, &plan, after)?;
-            (node.state.installed(&request.system)?, true, tally)
-        }
-        (Step::Switch(number), Some(before)) => {
-            let record = switch::carry_out(node, &lock, &before, *number)?;
-            (record, true, Tally::default())
-        }
-        (Step::Nothing, Some(record)) => {
-            // The record says so; whether schroot agrees is cheap to make sure of.
-            node.schroot.register(&record, node.observer)?;
-            let so = format!("to undo that: imgnode upgrade {} --again", record.system);
-            drift::tell(node, &record, record.active, &so);
-            (record, false, Tally::default())
-        }
-        (_, None) => return Err(Error::failed("the plan has no record")),
-    };
-    let before = plan.before.as_ref();
-    let traffic = session::take_over(node, &lock, before, &record, request.patience)?;
+    let mut source = verify_source(node, &lock, &config, request)?;
+    let plan = plan(node, &config, request, &mut source)?;
+    let (record, stats) = carry_out(node, &lock, &plan, source)?;
+    let handover = take_over(node, &lock, plan.before.as_ref(), &record, request.timeouts)?;
     Ok(Installed {
+        plan,
         record,
-        changed,
-        tally,
-        traffic,
+        stats,
+        handover,
     })
 }
 
@@ -163,403 +110,130 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
 pub fn upgrade(
     node: &Node<'_>,
     system: &SystemName,
-    patience: Option<Patience>,
+    timeouts: Option<Timeouts>,
     again: bool,
 ) -> Result<Installed> {
     let record = node.state.installed(system)?;
     let request = Request {
-        name: record.image_name,
+        source: RequestedSource::Environment(record.image_name),
         system: record.system,
         target: None,
-        patience,
+        timeouts,
         again,
     };
     install(node, &request)
 }
 
-/// Looks at the node and decides; refuses what cannot or must not be done.
-pub fn plan(
+fn verify_source(
     node: &Node<'_>,
+    lock: &Lock,
     config: &NodeConfig,
     request: &Request,
-    release: &Verified,
-) -> Result<Plan> {
-    let system = &request.system;
-    let before = node.state.system(system)?;
-    let target = match (&before, &request.target) {
-        (Some(before), None) => before.target.clone(),
-        (Some(before), Some(asked)) if before.target == *asked => asked.clone(),
-        (Some(before), Some(asked)) => {
-            return Err(Error::usage(format!(
-                "{system} is installed in {}, not in {asked}",
-                before.target
-            ))
-            .hint("leave --target out, or choose another name with --as"));
-        }
-        (None, Some(asked)) => asked.clone(),
-        (None, None) => {
-            return Err(Error::usage("an install needs to know where to")
-                .hint("--target dir:PATH, btrfs:PATH, lvm:VG/LV:SIZE or lvm-thin:VG/POOL:SIZE"));
-        }
-    };
-    if let Some(before) = before
-        .as_ref()
-        .filter(|before| before.image_name != request.name)
-    {
-        return Err(Error::usage(format!(
-            "{system} holds the image {}, not {}",
-            before.image_name, request.name
-        ))
-        .hint("choose another name with --as"));
-    }
-    let manifest = &release.manifest;
-    if manifest.arch != architecture() {
-        return Err(Error::refused(format!(
-            "{} is built for {}, this node is {}",
-            manifest.name,
-            manifest.arch,
-            architecture()
-        )));
-    }
-    node.schroot.check(system)?;
-    let (keeper, desk) = (target.keeper(), Desk::of(node, system));
-    let number = before.as_ref().map_or(1, |before| before.newest + 1);
-    let made_path = keeper.inspect(&desk, number)?;
-    let decided = |step| {
-        Ok(Plan {
-            release: release.clone(),
-            before: before.clone(),
-            step,
-            made_path,
-        })
-    };
-    if let Some(before) = &before {
-        let here = before.generations.iter().rev().find(|one| {
-            one.image == manifest.image
-                && one.seq == release.seq
-                && one.environment == config.environment
-        });
-        if let Some(here) = here
-            && !request.again
-            && keeper.exists(&desk, here.number)?
-        {
-            return decided(if here.number == before.active {
-                Step::Nothing
-            } else {
-                Step::Switch(here.number)
-            });
+) -> Result<Source> {
+    match &request.source {
+        RequestedSource::Tarball(path) => Source::tarball(node, config, path),
+        RequestedSource::Environment(name) => {
+            node.observer.event(Event::Phase(&format!(
+                "refreshing the environment {}",
+                config.environment
+            )));
+            Source::environment(node, lock, config, name)
         }
     }
-    // The tar's size counts every file in blocks of 512 and its header; file systems round to 4096
-    // and keep an inode each.
-    let bytes = manifest
-        .size
-        .saturating_add(manifest.entries.saturating_mul(2560))
-        .saturating_add(16 << 20);
-    keeper.check_space(&desk, bytes, manifest.entries.saturating_add(16))?;
-
-    let generation = Generation {
-        number,
-        image: manifest.image,
-        manifest: store::Blake3::of(&release.json),
-        environment: config.environment.clone(),
-        seq: release.seq,
-        directory: target.keeper().location(system, number),
-        user: manifest
-            .run
-            .as_ref()
-            .map_or_else(|| "root".to_owned(), |run| run.user.clone()),
-        installed: now(),
-        settled: None,
-        barred: None,
-        revoked: false,
-    };
-    if !generation
-        .user
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-        || generation.user.is_empty()
-    {
-        return Err(Error::refused(format!(
-            "the image runs as `{}`, which is no user name",
-            generation.user.escape_debug()
-        )));
-    }
-    let mut generations = before
-        .as_ref()
-        .map_or_else(Vec::new, |before| before.generations.clone());
-    generations.push(generation);
-    let after = SystemRecord {
-        schema: SCHEMA,
-        system: system.clone(),
-        image_name: request.name.clone(),
-        target,
-        active: number,
-        previous: before.as_ref().map(|before| before.active),
-        newest: number,
-        generations,
-    };
-    decided(Step::Write(Box::new(after)))
 }
 
+/// Does what the plan says. Returns the system's record, and where the bytes came from.
 fn carry_out(
     node: &Node<'_>,
     lock: &Lock,
-    config: &NodeConfig,
-    plan: &Plan,
-    after: &SystemRecord,
-) -> Result<Tally> {
-    let store = trust::store(node, config)?;
-    let mut pending = plan.pending(after);
-    let sources = |node: &Node<'_>| {
-        let here = match &plan.before {
-            Some(before) => what_is_here(node, &store, before)?,
-            None => None,
-        };
-        Sources::choose(node, &store, &plan.release.manifest, here)
-    };
-    journaled(node, lock, &mut pending, |pending| {
-        let mut tally = write_and_switch(node, lock, &plan.release, &sources, pending)?;
-        tally.fetched = store.backend().traffic().map(|traffic| traffic.received);
-        Kept::new(node.state.kept()).trim();
-        Ok(tally)
+    plan: &InstallPlan,
+    source: Source,
+) -> Result<(SystemRecord, TransferStats)> {
+    match &plan.action {
+        Action::UpToDate(record) => {
+            // The record says so; whether schroot agrees is cheap to make sure of.
+            node.schroot.register(&record.chroot(), node.observer)?;
+            if source.is_environment() {
+                let undo = format!("to undo that: imgnode upgrade {} --again", record.system);
+                local_changes::note(node, record, record.active, &undo);
+            }
+            Ok((SystemRecord::clone(record), TransferStats::default()))
+        }
+        Action::Switch(record, number) => {
+            let record = activate(node, lock, record, *number)?;
+            Ok((record, TransferStats::default()))
+        }
+        Action::Write(new) => {
+            if let Some(before) = &plan.before {
+                let lost = format!("generation {} will have none of that", new.number);
+                local_changes::note(node, before, before.active, &lost);
+            }
+            let stats = write(node, lock, plan, new, source)?;
+            Ok((node.state.installed(&new.after.system)?, stats))
+        }
+    }
+}
+
+/// Writes a new generation and makes it the active one.
+fn write(
+    node: &Node<'_>,
+    lock: &Lock,
+    plan: &InstallPlan,
+    new: &NewGeneration,
+    source: Source,
+) -> Result<TransferStats> {
+    journal::transaction(node, lock, plan.journal_entry(new), |entry| {
+        node.check_cancelled()?;
+        let manifest = &plan.release.manifest;
+        let previous = new.fetch.as_ref().and_then(|fetch| fetch.previous);
+        let context = node.context(&new.after.system);
+        let driver = new.after.target.driver();
+        let staging = driver.begin_staging(&context, new.number, previous)?;
+        node.observer.event(Event::Phase(&format!(
+            "writing {} ({} files, {} MB)",
+            manifest.image,
+            manifest.entries,
+            manifest.size / 1_000_000
+        )));
+        let before = plan.before.as_ref();
+        let (stats, image) = source.fill(node, before, new.fetch.as_ref(), &staging)?;
+        let tree = &staging.tree;
+        settle(manifest, image.as_ref(), tree, node.observer, node.cancel)?;
+        // It may hold the previous generation open.
+        drop(image);
+        publish(node, lock, plan, new, staging, entry)?;
+        StoreCache::new(node.state.store_cache()).trim();
+        Ok(stats)
     })
 }
 
-/// Does `work` under a journal: what fails is undone, and the hooks afterwards run in any case.
-pub(crate) fn journaled<T>(
+/// Makes a checked and synced staging tree a generation, and that the active one.
+fn publish(
     node: &Node<'_>,
     lock: &Lock,
-    pending: &mut Pending,
-    work: impl FnOnce(&mut Pending) -> Result<T>,
-) -> Result<T> {
-    let system = pending.system.clone();
-    journal::write(node, lock, pending)?;
-    let done = node
-        .hooks
-        .before("install", &system, node.observer)
-        .and_then(|()| work(pending));
-    let undone = match &done {
-        Ok(_) => Ok(()),
-        Err(_) => journal::undo(node, lock, pending),
-    };
-    let hooks = node.hooks.after("install", &system, node.observer);
-    if let Err(error) = undone {
-        // The journal stays: the next command tries again.
-        node.observer.event(Event::Note(&format!(
-            "the install could not be undone: {error}"
-        )));
-        return done;
-    }
-    journal::clear(node, lock)?;
-    done.and_then(|value| hooks.map(|()| value))
-}
-
-/// The active generation as a source of content; nothing when its layout cannot be had.
-fn what_is_here(
-    node: &Node<'_>,
-    store: &store::Store,
-    before: &SystemRecord,
-) -> Result<Option<(Previous, Image)>> {
-    let active = before.active();
-    let desk = Desk::of(node, &before.system);
-    let keeper = before.target.keeper();
-    if !keeper.exists(&desk, active.number)? {
-        return Ok(None);
-    }
-    let index = || {
-        let image = store.image(&node.state.manifest(active.manifest)?)?;
-        let previous = Previous::index(keeper.open(&desk, active.number)?, image.entries()?)?;
-        Ok((previous, image))
-    };
-    match index() {
-        Ok(here) => Ok(Some(here)),
-        Err(error) => {
-            let error: Error = error;
-            node.observer.event(Event::Note(&format!(
-                "nothing of generation {} can be used again: {error}",
-                active.number
-            )));
-            Ok(None)
-        }
-    }
-}
-
-/// Where the content of a new generation comes from.
-struct Sources {
-    image: Image,
-    previous: Option<Previous>,
-    way: Way,
-}
-
-impl Sources {
-    /// Takes the way that costs the fewest bytes. Whatever a delta cannot give comes from packs.
-    fn choose(
-        node: &Node<'_>,
-        store: &Store,
-        manifest: &Manifest,
-        here: Option<(Previous, Image)>,
-    ) -> Result<Self> {
-        let Some((previous, from)) = here else {
-            return Ok(Self {
-                image: store.image(manifest)?,
-                previous: None,
-                way: Way::Whole,
-            });
-        };
-        let delta = Self::delta(store, manifest, &previous, from).unwrap_or_else(|error| {
-            node.observer.event(Event::Note(&format!(
-                "the delta is not used, packs are: {error}"
-            )));
-            None
-        });
-        let (image, way) = match delta {
-            Some(delta) => delta,
-            None => (store.image(manifest)?, Way::Packs),
-        };
-        Ok(Self {
-            image,
-            previous: Some(previous),
-            way,
-        })
-    }
-
-    /// The image by way of a delta, if there is one and it is cheaper than packs. What a store on
-    /// this machine has is nearer than what would have to be computed.
-    fn delta(
-        store: &Store,
-        manifest: &Manifest,
-        previous: &Previous,
-        from: Image,
-    ) -> Result<Option<(Image, Way)>> {
-        if !store.backend().is_remote() {
-            return Ok(None);
-        }
-        let Some(pair) = store.delta(from.id(), &manifest.image)? else {
-            return Ok(None);
-        };
-        // Its price of packs is that of a node which has kept nothing.
-        let kept = store.cached_index_bytes(&manifest.image)?;
-        let packs = pair.packs.saturating_sub(kept);
-        if pair.size >= packs {
-            return Ok(None);
-        }
-        let prior = Arc::new(previous.prior(from)?);
-        let image = store.image_with_delta(manifest, &pair, prior)?;
-        let way = Way::Delta {
-            size: pair.size,
-            packs,
-        };
-        Ok(Some((image, way)))
-    }
-}
-
-fn write_and_switch(
-    node: &Node<'_>,
-    lock: &Lock,
-    release: &Verified,
-    sources: &dyn Fn(&Node<'_>) -> Result<Sources>,
-    pending: &mut Pending,
-) -> Result<Tally> {
-    let manifest = &release.manifest;
-    let (system, number) = (pending.system.clone(), pending.generation);
-    let target = pending.target.clone();
-    let (keeper, desk) = (target.keeper(), Desk::of(node, &system));
-    node.go_on()?;
-    let before = pending.before.as_ref().map(|before| before.active);
-    let before = match before {
-        Some(before) if keeper.exists(&desk, before)? => Some(before),
-        _ => None,
-    };
-    let staging = keeper.prepare(&desk, number, before)?;
-
-    Writing::of(manifest).announce(node.observer);
-    let Sources {
-        image,
-        previous,
-        way,
-    } = sources(node)?;
-    let mut tally = write::fill(
-        &image,
-        manifest,
-        &staging,
-        previous,
-        node.observer,
-        node.cancel,
-    )?;
-    tally.way = way;
-    settle(
-        manifest,
-        Some(&image),
-        &staging.tree,
-        node.observer,
-        node.cancel,
-    )?;
-    // It may hold the previous generation open.
-    drop(image);
-    finish(node, lock, &release.json, staging, pending)?;
-    Ok(tally)
-}
-
-/// From a checked and synced staging tree to the active generation.
-pub(crate) fn finish(
-    node: &Node<'_>,
-    lock: &Lock,
-    manifest: &[u8],
+    plan: &InstallPlan,
+    new: &NewGeneration,
     staging: Staging,
-    pending: &mut Pending,
+    entry: &mut JournalEntry,
 ) -> Result<()> {
-    let (system, number) = (pending.system.clone(), pending.generation);
-    let target = pending.target.clone();
+    let (system, number) = (&new.after.system, new.number);
     staging.tree.close();
-    node.go_on()?;
-
-    node.state.keep_manifest(lock, manifest)?;
-    target.keeper().place(&Desk::of(node, &system), number)?;
-    let generations = pending.after.as_mut().map(|after| &mut after.generations);
+    node.check_cancelled()?;
+    node.state.keep_manifest(lock, &plan.release.json)?;
+    new.after
+        .target
+        .driver()
+        .publish(&node.context(system), number)?;
+    let generations = entry.after.as_mut().map(|after| &mut after.generations);
     for generation in generations.into_iter().flatten() {
         if generation.number == number {
             generation.settled = Some(now());
         }
     }
-    pending.phase = Phase::Committing;
-    journal::write(node, lock, pending)?;
+    entry.phase = Phase::Committing;
+    journal::write(node, lock, entry)?;
     node.observer.event(Event::Phase(&format!(
         "switching {system} to generation {number}"
     )));
-    journal::commit(node, lock, pending)
-}
-
-/// Compares a generation of a system with what was signed.
-pub fn verify(
-    node: &Node<'_>,
-    record: &SystemRecord,
-    generation: &Generation,
-) -> Result<Vec<Difference>> {
-    let manifest = node.state.manifest(generation.manifest)?;
-    if manifest.image != generation.image {
-        return Err(Error::refused(format!(
-            "the record of {} and its manifest name different images",
-            record.system
-        )));
-    }
-    let config = node.config()?;
-    let image = trust::store(node, &config)?.image(&manifest)?;
-    let desk = Desk::of(node, &record.system);
-    let tree = record.target.keeper().open(&desk, generation.number)?;
-    let mut different = differences(tree.reopen()?, image.entries()?, node.cancel)?;
-    name_packages(&tree.root, &mut different);
-    Ok(different)
-}
-
-/// This machine's architecture in Debian's words.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "i386",
-        "arm" => "armhf",
-        "powerpc64" => "ppc64el",
-        other => other,
-    }
+    journal::commit(node, lock, entry)
 }

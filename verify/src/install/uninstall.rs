@@ -1,20 +1,18 @@
-//! Taking a system away.
+//! Removing a system.
 
-use crate::collect;
+use super::gc::holders;
+use super::journal::{self, JournalEntry, Operation, Phase};
 use crate::error::{Error, Kind, Result};
-use crate::journal::{self, Operation, Pending, Phase};
 use crate::node::Node;
-use crate::session;
-use crate::state::{SCHEMA, now};
+use crate::session::{self, Timeouts};
 use crate::system::SystemName;
-use crate::target::Desk;
 
-/// Takes a system away with all its generations.
-pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patience) -> Result<()> {
+/// Removes a system with all its generations.
+pub fn uninstall(node: &Node<'_>, system: &SystemName, timeouts: Timeouts) -> Result<()> {
     let lock = node.state.lock()?;
     journal::recover(node, &lock)?;
     let record = node.state.installed(system)?;
-    session::sweep(node, &lock, system, patience)?;
+    session::sweep(node, &lock, system, timeouts)?;
     if let Some(session) = session::read(node, system)? {
         return Err(
             Error::failed(format!("{system} is running in the session {}", session.id))
@@ -22,7 +20,7 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patien
         );
     }
     for generation in &record.generations {
-        if let Some(id) = collect::holders(node, &record, generation)?.first() {
+        if let Some(id) = holders(node, &record, generation)?.first() {
             let number = generation.number;
             let what = format!("generation {number} of {system} is in use by {id}");
             return Err(Error::new(Kind::Busy, what).hint(format!(
@@ -31,25 +29,14 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, patience: session::Patien
         }
     }
     node.schroot.check(system)?;
-    record.target.keeper().inspect(&Desk::of(node, system), 0)?;
-    let mut pending = Pending {
-        schema: SCHEMA,
-        operation: Operation::Uninstall,
-        phase: Phase::Writing,
-        system: system.clone(),
-        target: record.target.clone(),
-        made_path: false,
-        generation: 0,
-        before: Some(record),
-        after: None,
-        started: now(),
-    };
-    journal::write(node, &lock, &pending)?;
+    record.target.driver().inspect(&node.context(system), 0)?;
+    let mut entry = JournalEntry::begin(Operation::Uninstall, &record, Some(&record), None);
+    journal::write(node, &lock, &entry)?;
     let allowed = node.hooks.before("uninstall", system, node.observer);
     if allowed.is_ok() {
-        pending.phase = Phase::Committing;
-        journal::write(node, &lock, &pending)?;
-        journal::dismantle(node, &lock, &pending)?;
+        entry.phase = Phase::Committing;
+        journal::write(node, &lock, &entry)?;
+        journal::remove_system(node, &lock, &entry)?;
     }
     journal::clear(node, &lock)?;
     let hooks = node.hooks.after("uninstall", system, node.observer);

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use store::manifest::{Run as Service, User};
 
-use super::Session;
-use crate::command::Run;
+use super::record::Session;
 use crate::error::{Error, Result};
-use crate::generation::SystemRecord;
+use crate::host::commands::HostCommand;
 use crate::node::Node;
+use crate::state::record::SystemRecord;
 
 /// The app of one generation.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl App {
     /// The start command of the app in a session that has begun, with sockets to listen on passed
     /// as `sd_listen_fds(3)` has it. Only the program itself knows its number, so a shell of the
     /// image says it.
-    pub(super) fn start(&self, session: &Session, sockets: Vec<OwnedFd>) -> Result<Run> {
+    pub(super) fn start(&self, session: &Session, sockets: Vec<OwnedFd>) -> Result<HostCommand> {
         let mut words = Vec::new();
         if !sockets.is_empty() {
             let count = format!("LISTEN_FDS={}", sockets.len());
@@ -71,12 +71,12 @@ impl App {
     }
 
     /// A command of the app in a session that has begun.
-    pub(super) fn enter(&self, session: &Session, command: &[String]) -> Result<Run> {
+    pub(super) fn enter(&self, session: &Session, command: &[String]) -> Result<HostCommand> {
         let setpriv = self.setpriv(&session.root())?;
         Ok(self.words(&session.id, setpriv, command))
     }
 
-    fn words(&self, id: &str, setpriv: Option<&str>, command: &[String]) -> Run {
+    fn words(&self, id: &str, setpriv: Option<&str>, command: &[String]) -> HostCommand {
         let enter = [
             "--run-session",
             "--chroot",
@@ -85,7 +85,7 @@ impl App {
             "root",
             "--directory",
         ];
-        let mut run = Run::new("schroot")
+        let mut run = HostCommand::new("schroot")
             .args(enter)
             .arg(&self.service.directory)
             .arg("--");

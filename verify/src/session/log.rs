@@ -8,9 +8,9 @@ use crate::error::{Context, Result};
 use crate::node::Node;
 use crate::system::SystemName;
 
-/// A log beyond this is set aside; one older one is kept.
+/// The longest log, in bytes; a longer one is set aside, and one older one is kept.
 const LIMIT: u64 = 16 << 20;
-/// The most that an error looks at.
+/// The most bytes that an error message looks at.
 const END: u64 = 64 << 10;
 
 /// Opens the log to be written to; also says how long it is now.

@@ -11,10 +11,10 @@
 use std::fs;
 use std::path::Path;
 
-use super::Session;
-use crate::command::Run;
+use super::record::Session;
+use crate::host::commands::HostCommand;
 
-/// Is there if systemd runs this machine: `sd_booted(3)`.
+/// The directory that is there if systemd runs this machine: `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
 
 /// The unit of a session's processes.
@@ -30,7 +30,7 @@ impl Scope {
         Self::named(session, &session.id)
     }
 
-    /// A further one, for a command that may leave processes behind.
+    /// A further scope, for a command that may leave processes behind.
     pub(super) fn beside(session: &Session) -> Option<Self> {
         let nanos = std::time::UNIX_EPOCH
             .elapsed()
@@ -46,10 +46,10 @@ impl Scope {
         Path::new(BOOTED).is_dir().then_some(scope)
     }
 
-    /// The same program, in the scope.
-    pub(super) fn around(&self, run: Run) -> Run {
+    /// Puts a command into the scope: the program itself, once it is started.
+    pub(super) fn around(&self, run: HostCommand) -> HostCommand {
         let Self { unit, system } = self;
-        run.by([
+        run.wrapped_by([
             "systemd-run",
             "--scope",
             "--collect",
@@ -84,7 +84,7 @@ mod tests {
             unit: "imgnode-web-1-a.scope".to_owned(),
             system: "web".to_owned(),
         };
-        let shown = format!("{:?}", scope.around(Run::new("schroot").arg("x")));
+        let shown = format!("{:?}", scope.around(HostCommand::new("schroot").arg("x")));
         for part in [
             "[\"systemd-run\", \"--scope\"",
             "\"--unit=imgnode-web-1-a.scope\", \"--description=App of the imgnode system web\"",

@@ -12,11 +12,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{How, Session, log, read};
-use crate::command::last_lines;
+use super::record::{Session, StartOptions, read};
+use super::{log, processes};
 use crate::error::{Error, Result};
+use crate::host::commands::last_lines;
 use crate::node::Node;
-use crate::process;
 use crate::state::Lock;
 
 /// Lines of the log that an error repeats.
@@ -28,82 +28,86 @@ pub struct Watch {
     handles: Vec<OwnedFd>,
 }
 
-/// What a look shows.
+/// What a watched session is seen to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// The session runs.
+pub enum WatchState {
+    /// The session runs on.
     Same,
-    /// Another session runs now, and is watched from here on.
-    Other,
-    /// Nothing runs. Only [`Watch::judge`] knows what that means.
-    Nothing,
+    /// Another session of the system runs now, and is watched from here on.
+    Replaced,
+    /// Nothing runs. Only [`Watch::outcome`] knows what that means.
+    Gone,
 }
 
 /// What became of a system.
 #[derive(Debug)]
-pub enum Fate {
-    /// It runs.
-    Runs(Look),
+pub enum Outcome {
+    /// The system runs.
+    Runs(WatchState),
     /// Somebody stopped it.
     Stopped,
-    /// It ended without being told to.
+    /// The system ended without being told to.
     Died(Error),
 }
 
 impl Watch {
     /// Begins to watch a session that runs.
     pub fn new(session: Session) -> Self {
-        let handles = process::first(&session.root());
+        let handles = processes::first(&session.root());
         Self { session, handles }
     }
 
-    /// The session.
+    /// The session that is watched.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// What to wait for: it can be read when a process has ended.
+    /// Descriptors to wait for: one can be read when its process has ended.
     pub fn handles(&self) -> &[OwnedFd] {
         &self.handles
     }
 
-    /// Looks how it is.
-    pub fn look(&mut self, node: &Node<'_>) -> Result<Look> {
+    /// Looks whether the session runs on.
+    pub fn check(&mut self, node: &Node<'_>) -> Result<WatchState> {
         let Some(current) = read(node, &self.session.system)? else {
-            return Ok(Look::Nothing);
+            return Ok(WatchState::Gone);
         };
         let same = current.id == self.session.id;
         if same && !self.handles.is_empty() && !one_ended(&self.handles) {
-            return Ok(Look::Same);
+            return Ok(WatchState::Same);
         }
-        let handles = process::first(&current.root());
+        let handles = processes::first(&current.root());
         if handles.is_empty() {
-            return Ok(Look::Nothing);
+            return Ok(WatchState::Gone);
         }
         *self = Self {
             session: current,
             handles,
         };
-        Ok(if same { Look::Same } else { Look::Other })
+        Ok(if same {
+            WatchState::Same
+        } else {
+            WatchState::Replaced
+        })
     }
 
-    /// Says what became of it, while nobody can change that.
-    pub fn judge(&mut self, node: &Node<'_>, _: &Lock) -> Result<Fate> {
-        let look = self.look(node)?;
+    /// Says what became of the system, while nobody can change that.
+    pub fn outcome(&mut self, node: &Node<'_>, _: &Lock) -> Result<Outcome> {
+        let state = self.check(node)?;
         let system = &self.session.system;
-        if look != Look::Nothing {
-            return Ok(Fate::Runs(look));
+        if state != WatchState::Gone {
+            return Ok(Outcome::Runs(state));
         }
         // What was stopped may be uninstalled before we look.
-        if How::remembered(node, system)?.stopped || node.state.system(system)?.is_none() {
-            return Ok(Fate::Stopped);
+        if StartOptions::remembered(node, system)?.stopped || node.state.system(system)?.is_none() {
+            return Ok(Outcome::Stopped);
         }
         let mut error = Error::failed(format!("{system} died"))
             .cause(format!("no process of {} is left", self.session.id));
         for line in last_lines(&log::since(node, system, 0), LINES) {
             error = error.cause(line);
         }
-        Ok(Fate::Died(error.hint(format!("imgnode logs {system}"))))
+        Ok(Outcome::Died(error.hint(format!("imgnode logs {system}"))))
     }
 }
 

@@ -6,10 +6,10 @@ use std::process::Output;
 
 use crate::support::Farm;
 use serde_json::Value;
+use servers::weed::{READER, WRITER, Weed};
 use store::delta_writer;
 use store::tuf::Environment;
 use store::{ClientOptions, WritableStore};
-use servers::weed::{READER, WRITER, Weed};
 
 const REPOSITORY: &str = "s3://images/farm";
 

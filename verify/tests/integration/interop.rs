@@ -15,12 +15,12 @@ use store::attest::{self, Kind};
 use store::chunk::ChunkRef;
 use store::digest::{Blake3, Sha256};
 use store::json;
-use store::tuf::{Environment, Signers, RoleKeys, RootChange, KeyGroup};
 use store::keys::{KeyFile, Signer};
 use store::manifest::{LayoutRef, Manifest, SCHEMA};
 use store::name::EnvName;
+use store::tuf::{Environment, KeyGroup, RoleKeys, RootChange, Signers};
 use store::{LocalReader, WritableStore};
-use verify::tuf::Client;
+use verify::trust::tuf::Client;
 
 const TUF: &str = "tuf==7.0.1";
 

@@ -2,12 +2,12 @@
 
 mod binary;
 mod bucket;
-mod drift;
 mod full;
 mod generations;
 mod handover;
 mod interop;
 mod killed;
+mod local_changes;
 mod node;
 mod service;
 mod support;

@@ -64,7 +64,13 @@ fn delta(farm: &Farm) -> DeltaInfo {
         let image = releases[releases.len() - back].image;
         store.store().manifest(&image).unwrap()
     };
-    let made = delta_writer::publish(store.store(), store.backend(), &newest(2), &newest(1), &|_| ());
+    let made = delta_writer::publish(
+        store.store(),
+        store.backend(),
+        &newest(2),
+        &newest(1),
+        &|_| (),
+    );
     made.unwrap().pair
 }
 

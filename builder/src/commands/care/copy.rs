@@ -3,7 +3,7 @@
 use serde::Serialize;
 use store::copy::{Copied, Copier, Plan, Stage};
 use store::tuf::Environment;
-use store::{EnvName, ImageId, StoreUrl, Store, WritableStore};
+use store::{EnvName, ImageId, Store, StoreUrl, WritableStore};
 
 use super::{failed, sized_inputs_of};
 use crate::args::CopyArgs;

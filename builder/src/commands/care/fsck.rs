@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use serde::Serialize;
-use store::maintenance::{self, Progress, AffectedImage, Quarantined, Report};
 use store::copy::{Repaired, repair};
+use store::maintenance::{self, AffectedImage, Progress, Quarantined, Report};
 
 use super::{copy, failed, inputs_of, sized_inputs_of, survey};
 use crate::args::FsckArgs;
@@ -92,7 +92,8 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
     let mut repaired = Repaired::default();
     if let Some(other) = other.filter(|_| needs_repair(&report)) {
         let store = open_store(settings)?;
-        moved = maintenance::quarantine(&report, store.backend()).map_err(|e| failed(what(), &e))?;
+        moved =
+            maintenance::quarantine(&report, store.backend()).map_err(|e| failed(what(), &e))?;
         let mut phase = ui.phase("repair");
         let mut watch = |stage| phase.copying(stage);
         repaired = repair(&report, &other, &store, &sized_inputs_of, &mut watch)
@@ -107,7 +108,8 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         ));
     } else if args.quarantine && !report.damage.is_empty() {
         let store = open_store(settings)?;
-        moved = maintenance::quarantine(&report, store.backend()).map_err(|e| failed(what(), &e))?;
+        moved =
+            maintenance::quarantine(&report, store.backend()).map_err(|e| failed(what(), &e))?;
     }
     if ui.is_json() {
         ui.result_json(&shown(&report, &moved, &repaired, args.quick));

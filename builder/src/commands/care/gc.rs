@@ -1,7 +1,7 @@
 //! `imgbuild store gc`
 
 use serde::Serialize;
-use store::maintenance::{Collector, Removed, Plan, Policy, Stage};
+use store::maintenance::{Collector, Plan, Policy, Removed, Stage};
 
 use super::{failed, inputs_of, reasons, survey};
 use crate::args::GcArgs;
@@ -77,9 +77,10 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
         (plan, None)
     };
     phase.finish(&format!("{} images are kept", plan.kept.len()));
-    let frees = done
-        .as_ref()
-        .map_or(plan.bytes_to_free(), store::maintenance::Collected::bytes_freed);
+    let frees = done.as_ref().map_or(
+        plan.bytes_to_free(),
+        store::maintenance::Collected::bytes_freed,
+    );
     let objects: &[Removed] = done.as_ref().map_or(&plan.objects, |done| &done.removed);
     if ui.is_json() {
         ui.result_json(&Shown {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use store::maintenance::KeepReason;
-use store::{ImageId, Sha256, Store, ListableBackend};
+use store::{ImageId, ListableBackend, Sha256, Store};
 
 use crate::args::{StoreArgs, StoreCommand};
 use crate::error::{Error, ErrorKind, Result};

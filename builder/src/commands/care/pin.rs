@@ -14,7 +14,8 @@ pub(super) fn pin(args: &PinArgs, settings: &Settings, ui: &mut Ui) -> Result<()
     let manifest = find::image(&survey(settings)?.0, &args.image)?;
     let store = open_store(settings)?;
     let what = || format!("cannot pin {}", manifest.image);
-    maintenance::pin(store.backend(), &manifest.image, &args.reason).map_err(|e| failed(what(), &e))?;
+    maintenance::pin(store.backend(), &manifest.image, &args.reason)
+        .map_err(|e| failed(what(), &e))?;
     ui.note(&format!("{} stays until it is unpinned", manifest.name));
     ui.result(&manifest.image.to_string());
     Ok(())
@@ -24,7 +25,8 @@ pub(super) fn unpin(args: &UnpinArgs, settings: &Settings, ui: &mut Ui) -> Resul
     let manifest = find::image(&survey(settings)?.0, &args.image)?;
     let store = open_store(settings)?;
     let what = || format!("cannot unpin {}", manifest.image);
-    let was = maintenance::unpin(store.backend(), &manifest.image).map_err(|e| failed(what(), &e))?;
+    let was =
+        maintenance::unpin(store.backend(), &manifest.image).map_err(|e| failed(what(), &e))?;
     if !was {
         return Err(Error::failed(format!("{} is not pinned", manifest.image))
             .hint("`imgbuild store stats` shows what is"));

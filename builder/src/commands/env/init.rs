@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use store::EnvName;
-use store::tuf::{Environment, RootDraft, KeySet, Lifetimes, KeyGroup};
 use store::keys::{KeyFile, PublicKey, Signer as _};
+use store::tuf::{Environment, KeyGroup, KeySet, Lifetimes, RootDraft};
 
 use super::{environment, report};
 use crate::args::{Days, EnvInitArgs};

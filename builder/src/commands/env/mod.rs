@@ -7,7 +7,7 @@ mod status;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use store::tuf::{Action, LogEntry, Environment, KeyGroup};
+use store::tuf::{Action, Environment, KeyGroup, LogEntry};
 use store::{EnvName, Sha256, WritableStore};
 
 use super::promote::keyring;
@@ -79,8 +79,8 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         let what = || format!("cannot renew the signatures of {name}");
         let now = Timestamp::now();
         let renewed = if args.all {
-            let opened =
-                keyring.of_environment(&env, &[KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online])?;
+            let opened = keyring
+                .of_environment(&env, &[KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online])?;
             let hands = opened.hands(&env)?;
             env.refresh_all(hands, now)
         } else {

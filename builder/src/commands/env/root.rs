@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use store::tuf::{Environment, Proposal, RootChange, KeyGroup, paths};
+use store::tuf::{Environment, KeyGroup, Proposal, RootChange, paths};
 use store::{Sha256, WritableStore};
 
 use super::{environment, init, open, report};

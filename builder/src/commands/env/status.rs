@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use store::tuf::{Environment, Release, KeyGroup};
 use store::keys::PublicKey;
+use store::tuf::{Environment, KeyGroup, Release};
 use store::{EnvName, Store};
 
 use super::environment;

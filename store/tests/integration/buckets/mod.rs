@@ -8,10 +8,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use store::maintenance::{Collector, Policy, fsck};
-use store::{Blake3, ClientOptions, ErrorKind, Manifest, Sha256, Store, StoreUrl, WritableStore};
 use crate::support::*;
 use servers::weed::{READER, WRITER, Weed};
+use store::maintenance::{Collector, Policy, fsck};
+use store::{Blake3, ClientOptions, ErrorKind, Manifest, Sha256, Store, StoreUrl, WritableStore};
 
 fn access(variables: &[(&str, String)]) -> ClientOptions {
     let read = |name: &str| {
@@ -25,7 +25,9 @@ fn access(variables: &[(&str, String)]) -> ClientOptions {
 }
 
 fn place(prefix: &str) -> StoreUrl {
-    format!("s3://{}/{prefix}", servers::weed::BUCKET).parse().unwrap()
+    format!("s3://{}/{prefix}", servers::weed::BUCKET)
+        .parse()
+        .unwrap()
 }
 
 /// A server and a directory for caches.

@@ -13,8 +13,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use store::tuf::{Environment, RoleKeys};
 use store::manifest::{Health, Manifest, Run, SCHEMA, User};
+use store::tuf::{Environment, RoleKeys};
 use store::{EnvName, Sha256, WritableStore};
 
 pub(crate) const EPOCH: u64 = 1_600_000_000;

@@ -1,0 +1,49 @@
+//! What several commands report in the same way.
+
+use ::verify::session::Handover;
+use ::verify::system::SystemName;
+
+use super::ui::Ui;
+
+/// The version of every JSON document on stdout.
+pub(crate) const JSON_SCHEMA: u32 = 1;
+
+/// Notes what became of a session that ran when another generation became active.
+pub(crate) fn note_handover(ui: &Ui, system: &SystemName, handover: &Handover) {
+    match handover {
+        Handover::NotRunning => ui.note(&format!("next: imgnode start {system}")),
+        Handover::Same => {}
+        Handover::Kept(session) => ui.note(&format!(
+            "the session {} keeps generation {}; next: imgnode stop {system} && imgnode start {system}",
+            session.id, session.generation
+        )),
+        Handover::Moved { session, old, left } => {
+            ui.note(&format!(
+                "generation {} has the traffic, in the session {}",
+                session.generation, session.id
+            ));
+            for process in left {
+                ui.note(&format!(
+                    "in the old session {}, process {} goes on: {}",
+                    old.id, process.pid, process.command
+                ));
+            }
+            if !left.is_empty() {
+                ui.note("the next command ends that session when they have ended");
+            }
+        }
+    }
+}
+
+/// Seconds since 1970 as people write them.
+pub(crate) fn time(seconds: u64) -> String {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| seconds.to_string(), |time| time.to_string())
+}
+
+/// Bytes in megabytes, with one decimal.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}

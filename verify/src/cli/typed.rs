@@ -1,0 +1,328 @@
+//! What was typed: the command line as clap sees it. Nothing in it was looked at.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const ABOUT: &str = "Installs, verifies and runs signed images on this node";
+
+const EXAMPLES: &str = "\
+Examples:
+  imgnode init --env dev --repo /srv/store --root dev.root.json
+  imgnode install fanery-node --as MyProject --target dir:/srv/images
+  imgnode start MyProject
+  imgnode status
+  imgnode reload MyProject
+  imgnode stop MyProject
+  imgnode upgrade MyProject
+  imgnode rollback MyProject
+  imgnode gc --keep 1
+
+Exit codes:
+  0 done   1 failed   2 wrong usage   3 verification failed or refused   75 busy, try later";
+
+/// The command line as typed.
+#[derive(Debug, Parser)]
+#[command(name = "imgnode", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct LowArgs {
+    /// Directory that holds what this node remembers
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "IMGNODE_STATE",
+        default_value = "/var/lib/imgnode"
+    )]
+    pub(crate) state: PathBuf,
+    /// Show each command of the host that is run
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: LowCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LowCommand {
+    /// Make this node follow an environment
+    ///
+    /// Trusts the root metadata in FILE, which must have reached this node in a way that nobody
+    /// could tamper with, and reads the environment's metadata once. A node follows one environment.
+    /// Given another address of the same one, it keeps its trust, and FILE is not read.
+    #[command(
+        after_help = "Example:\n  imgnode init --env prod --repo /srv/store --root prod.root.json"
+    )]
+    Init {
+        /// Environment whose releases this node runs
+        #[arg(long, value_name = "ENV")]
+        env: String,
+        /// Store that holds them: an absolute path, or the URL of a web server's folder or a bucket
+        #[arg(long, value_name = "PATH|URL")]
+        repo: String,
+        /// Root metadata of the environment, as it was handed to you
+        #[arg(long, value_name = "FILE")]
+        root: PathBuf,
+        /// Forget whom this node followed before; installed systems stay
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Install the newest release of an image and make it the active generation
+    ///
+    /// Fetches the environment's metadata, verifies signatures and every byte, writes the tree into
+    /// a fresh directory, checks the finished tree against what was signed, registers it with
+    /// schroot, and only then switches. Sessions that run keep the generation they began with. If
+    /// anything fails or is interrupted, nothing has changed.
+    ///
+    /// Executables in /etc/imgnode/hooks.d/pre-install run before the first byte is written, those
+    /// in /etc/imgnode/hooks.d/post-install afterwards, whatever happened.
+    #[command(
+        after_help = "Example:\n  imgnode install fanery-node --as MyProject --target dir:/srv/images"
+    )]
+    Install {
+        /// Name of the image in the environment
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Name of the system on this node [default: NAME]
+        #[arg(long = "as", value_name = "SYSTEM")]
+        system: Option<String>,
+        /// Where generations are kept [default for an installed system: where it is]
+        ///
+        /// dir:PATH                            directories; sessions get an overlay
+        /// btrfs:PATH                          subvolumes, the next a snapshot of the one before
+        /// lvm:VG/LV:SIZE[:xfs|ext4[:SNAP]]    a volume each; a session is a snapshot of size SNAP
+        /// lvm-thin:VG/POOL:SIZE[:xfs|ext4]    thin volumes, the next a snapshot of the one before
+        // The brackets are for readers of the help.
+        #[allow(rustdoc::broken_intra_doc_links)]
+        #[arg(long, value_name = "TARGET", verbatim_doc_comment)]
+        target: Option<String>,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Install the newest release of an installed system's image
+    ///
+    /// As install does, into the same target. What the active generation has already is taken from
+    /// there, compared with its digest, and only the rest is fetched.
+    ///
+    /// A system that was started with --listen goes over to the new generation without losing a
+    /// request: the new one is started and asked whether it works, then it gets the traffic, then
+    /// the old one answers what it has and stops. One that does not work never gets traffic; the old
+    /// one goes on and stays active. Other sessions keep the generation they began with.
+    #[command(after_help = "Example:\n  imgnode upgrade MyProject")]
+    Upgrade {
+        /// Name of the system
+        system: String,
+        /// Write the newest release anew if it is installed: without what was changed in place
+        #[arg(long)]
+        again: bool,
+        #[command(flatten)]
+        traffic: LowTraffic,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Make another installed generation the active one
+    ///
+    /// One rename; nothing is fetched or written. The environment is asked first which releases may
+    /// still run; where it cannot be reached, what it said last counts. A generation whose image was
+    /// revoked, or whose release is older than the oldest allowed one, stays barred. A system that
+    /// was started with --listen goes over without losing a request, as in upgrade.
+    #[command(after_help = "Example:\n  imgnode switch MyProject 3")]
+    Switch {
+        /// Name of the system
+        system: String,
+        /// Number of the generation; `imgnode status` lists them
+        generation: u64,
+        #[command(flatten)]
+        traffic: LowTraffic,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Go back to the generation that was active before
+    #[command(after_help = "Example:\n  imgnode rollback MyProject")]
+    Rollback {
+        /// Name of the system
+        system: String,
+        #[command(flatten)]
+        traffic: LowTraffic,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Remove old generations
+    ///
+    /// The active generation, the previous one and those that a session uses always stay, and of
+    /// the others the newest N.
+    #[command(after_help = "Example:\n  imgnode gc MyProject --keep 1")]
+    Gc {
+        /// Only this system
+        system: Option<String>,
+        /// How many of the generations that nothing needs stay
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        keep: usize,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Install an exported tarball, carried by hand, on a logical volume
+    ///
+    /// TARBALL is what `imgbuild export -o` wrote; its manifest and signature must lie beside it.
+    /// Nothing is written before signature, manifest and every byte of the tarball are verified with
+    /// the keys of the environment that this node follows. The words are those of the script of the
+    /// same name that this replaces. A system that is installed already gets a further generation.
+    #[command(
+        after_help = "Example:\n  imgnode build-schroot MyProject-node.tar.xz MyProject vg0 web 10G xfs"
+    )]
+    BuildSchroot {
+        /// The exported file: .tar, .tar.zst or .tar.xz (needs xz)
+        tarball: PathBuf,
+        /// Name of the system on this node
+        system: String,
+        /// Volume group
+        vg: String,
+        /// Logical volume to make in it
+        lv: String,
+        /// Size of the volume, as in 10G
+        size: String,
+        /// File system on it: xfs or ext4
+        #[arg(default_value = "xfs")]
+        fstype: String,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Start a system in a schroot session
+    ///
+    /// Runs the start command of the image, as the user it names, detached from this terminal, and
+    /// returns when the app has stayed alive for a moment, and works if the image says how to find
+    /// out. Its output goes to `imgnode logs SYSTEM`.
+    ///
+    /// With --listen the app gets sockets that listen already, by the protocol of systemd,
+    /// which gunicorn and many others know. Another generation can then take over while requests
+    /// come in. Addresses and words are remembered: without any, they are those of the last start.
+    #[command(
+        after_help = "Examples:\n  imgnode start MyProject --listen 0.0.0.0:8000\n  imgnode start MyProject -- --log-level debug"
+    )]
+    Start {
+        /// Name of the system
+        system: String,
+        /// Where it listens, as 0.0.0.0:8000; repeatable
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Vec<SocketAddr>,
+        /// Words added to the start command
+        #[arg(last = true, value_name = "ARGS")]
+        words: Vec<String>,
+        /// Seconds the app must stay alive
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+        settle: f64,
+    },
+    /// Run a system in the foreground, for a service manager
+    ///
+    /// Starts it as start does, or takes on the session that runs already, tells its manager that it is
+    /// ready, as `sd_notify(3)` has it, and stays. It follows the system from one generation to another, whoever
+    /// upgrades or switches. When somebody stops the system it ends with 0; when the app dies it says
+    /// so, with the last lines of its log, and ends with 1.
+    ///
+    /// SIGTERM and SIGINT stop the system, SIGHUP tells it to reload. While another imgnode is at
+    /// work, run waits.
+    #[command(
+        after_help = "Examples:\n  imgnode run MyProject --listen 0.0.0.0:8000\n  imgnode run MyProject -- --log-level debug\n  systemctl enable --now imgnode@MyProject        # the unit that does it"
+    )]
+    Run {
+        /// Name of the system
+        system: String,
+        /// Where it listens, as 0.0.0.0:8000; repeatable, or separated by commas
+        #[arg(
+            long,
+            value_name = "ADDRESS",
+            env = "IMGNODE_LISTEN",
+            value_delimiter = ','
+        )]
+        listen: Vec<String>,
+        /// Words added to the start command
+        #[arg(last = true, value_name = "ARGS")]
+        words: Vec<String>,
+        /// Seconds the app must stay alive before it counts as ready
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+        settle: f64,
+        /// Seconds the app may take to stop, or to reload; what has not stopped then is killed
+        #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+        timeout: f64,
+    },
+    /// Stop a system and end its session
+    ///
+    /// Runs the stop command of the image and waits until the last process has ended. Processes that
+    /// will not are named, and the session stays (exit code 75).
+    #[command(after_help = "Example:\n  imgnode stop MyProject --timeout 120")]
+    Stop {
+        /// Kill what does not end in time, and say what that was
+        #[arg(long)]
+        force: bool,
+        /// Name of the system
+        system: String,
+        /// Seconds the app may take to stop
+        #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+        timeout: f64,
+    },
+    /// Tell a running system to reload
+    #[command(after_help = "Example:\n  imgnode reload MyProject")]
+    Reload {
+        /// Name of the system
+        system: String,
+        /// Seconds the reload command may take
+        #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+        timeout: f64,
+    },
+    /// Show what is installed and what runs
+    #[command(after_help = "Examples:\n  imgnode status\n  imgnode status MyProject --json")]
+    Status {
+        /// Only this system
+        system: Option<String>,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Compare an installed tree with the layout that was signed
+    ///
+    /// Names each file that differs, how, and the package it belongs to. Exit code 3 when any does.
+    /// Reads the signed layout from the store; the tree is not changed.
+    #[command(after_help = "Example:\n  imgnode verify MyProject")]
+    Verify {
+        /// Name of the system
+        system: String,
+        /// Another generation than the active one
+        #[arg(long, value_name = "N")]
+        generation: Option<u64>,
+        #[command(flatten)]
+        output: LowOutput,
+    },
+    /// Print what the processes of a system wrote
+    #[command(after_help = "Example:\n  imgnode logs MyProject -n 100")]
+    Logs {
+        /// Name of the system
+        system: String,
+        /// Only the last N lines
+        #[arg(long, short = 'n', value_name = "N")]
+        lines: Option<usize>,
+    },
+    /// Remove a system that does not run, with all its generations
+    #[command(after_help = "Example:\n  imgnode stop MyProject && imgnode uninstall MyProject")]
+    Uninstall {
+        /// Name of the system
+        system: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LowTraffic {
+    /// Leave a session that runs on the generation it has
+    #[arg(long)]
+    pub(crate) keep_session: bool,
+    /// Seconds the old generation may take to answer what it has
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    pub(crate) timeout: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LowOutput {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,73 @@
+//! Pointing the chroot of a system at another of its generations, under a journal.
+
+use super::journal::{self, JournalEntry, Operation, Phase};
+use super::local_changes;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::node::Node;
+use crate::state::Lock;
+use crate::state::record::SystemRecord;
+
+/// Makes another generation the active one, without asking whether it may run.
+pub(super) fn activate(
+    node: &Node<'_>,
+    lock: &Lock,
+    before: &SystemRecord,
+    number: u64,
+) -> Result<SystemRecord> {
+    become_active(node, lock, before, before.switched(number))
+}
+
+/// Switches back from a generation that did not work, as if it had never been active: the previous
+/// one is the one that was so before.
+pub(super) fn give_up(
+    node: &Node<'_>,
+    lock: &Lock,
+    failed: &SystemRecord,
+    before: &SystemRecord,
+) -> Result<SystemRecord> {
+    let after = SystemRecord {
+        active: before.active,
+        previous: before.previous,
+        ..failed.clone()
+    };
+    become_active(node, lock, failed, after)
+}
+
+fn become_active(
+    node: &Node<'_>,
+    lock: &Lock,
+    before: &SystemRecord,
+    after: SystemRecord,
+) -> Result<SystemRecord> {
+    let (system, number) = (&before.system, after.active);
+    let context = node.context(system);
+    if !before.target.driver().exists(&context, number)? {
+        let place = before.target.driver().location(system, number);
+        return Err(Error::failed(format!(
+            "generation {number} of {system} is not at {} any more",
+            place.display()
+        ))
+        .hint(format!("imgnode upgrade {system}")));
+    }
+    node.schroot.check(system)?;
+    let consequence = "it becomes active as it is now";
+    local_changes::note(node, before, number, consequence);
+    let mut entry = JournalEntry::begin(Operation::Switch, before, Some(before), Some(&after));
+    journal::write(node, lock, &entry)?;
+    let hooks = node.hooks.before("switch", system, node.observer);
+    let done = hooks.and_then(|()| {
+        entry.phase = Phase::Committing;
+        journal::write(node, lock, &entry)?;
+        node.observer.event(Event::Phase(&format!(
+            "switching {system} to generation {number}"
+        )));
+        journal::commit(node, lock, &entry)
+    });
+    if done.is_err() {
+        journal::undo(node, lock, &mut entry)?;
+    }
+    journal::clear(node, lock)?;
+    let hooks = node.hooks.after("switch", system, node.observer);
+    done.and(hooks).map(|()| after)
+}

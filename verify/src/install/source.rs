@@ -1,0 +1,99 @@
+//! A verified release, and where its content comes from.
+
+use store::{Image, Store};
+
+use super::fetch::{self, FetchPlan, TransferStats};
+use super::tarball::Tarball;
+use crate::error::{Error, Result};
+use crate::node::Node;
+use crate::state::record::SystemRecord;
+use crate::state::{Lock, NodeConfig};
+use crate::storage::Staging;
+use crate::trust::{self, VerifiedRelease, allowed};
+
+/// A verified release with its content.
+pub(super) struct Source {
+    /// The release and its signed manifest.
+    pub(super) release: VerifiedRelease,
+    content: Content,
+}
+
+/// Where the content is.
+enum Content {
+    /// In the store of this node, which is opened when a new generation is planned.
+    Store(Option<Store>),
+    /// In a tarball that was carried here.
+    Tarball(Box<Tarball>),
+}
+
+impl Source {
+    /// Verifies an exported tarball. Nothing is written.
+    pub(super) fn tarball(
+        node: &Node<'_>,
+        config: &NodeConfig,
+        path: &std::path::Path,
+    ) -> Result<Self> {
+        let (tarball, release) = Tarball::verify(node, config, path)?;
+        Ok(Self {
+            release,
+            content: Content::Tarball(Box::new(tarball)),
+        })
+    }
+
+    /// Verifies the newest release of an image in the environment.
+    pub(super) fn environment(
+        node: &Node<'_>,
+        lock: &Lock,
+        config: &NodeConfig,
+        name: &store::name::ImageName,
+    ) -> Result<Self> {
+        let environment = trust::refresh(node, config)?;
+        // What it says of the generations that are here counts, whatever becomes of the new one.
+        allowed::remember(node, lock, config, &environment)?;
+        Ok(Self {
+            release: environment.newest_release(name)?,
+            content: Content::Store(None),
+        })
+    }
+
+    /// Whether the release is the environment's newest one.
+    pub(super) fn is_environment(&self) -> bool {
+        matches!(self.content, Content::Store(_))
+    }
+
+    /// Plans how the content comes here; `None` for a tarball, which is here.
+    pub(super) fn plan_fetch(
+        &mut self,
+        node: &Node<'_>,
+        config: &NodeConfig,
+        before: Option<&SystemRecord>,
+    ) -> Result<Option<FetchPlan>> {
+        let Content::Store(opened) = &mut self.content else {
+            return Ok(None);
+        };
+        let store = opened.insert(node.store(config)?);
+        FetchPlan::choose(node, store, &self.release.manifest, before).map(Some)
+    }
+
+    /// Fills a staging tree with the content. Where it came from a store, its image comes with it.
+    pub(super) fn fill(
+        self,
+        node: &Node<'_>,
+        before: Option<&SystemRecord>,
+        plan: Option<&FetchPlan>,
+        staging: &Staging,
+    ) -> Result<(TransferStats, Option<Image>)> {
+        let manifest = &self.release.manifest;
+        match (self.content, plan) {
+            (Content::Tarball(tarball), _) => {
+                let stats = tarball.unpack(node, manifest, staging)?;
+                Ok((stats, None))
+            }
+            (Content::Store(Some(store)), Some(plan)) => {
+                let (stats, image) = fetch::fetch(node, &store, manifest, before, plan, staging)?;
+                Ok((stats, Some(image)))
+            }
+            (Content::Store(_), _) => Err(Error::failed("the plan does not say what to fetch")),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The running session goes over to the generation that has become active, or the generation that
+//! was active before becomes so again.
+
+use super::activate::{activate, give_up};
+use crate::error::Result;
+use crate::node::Node;
+use crate::session::{self, Handover, Timeouts};
+use crate::state::Lock;
+use crate::state::record::SystemRecord;
+
+/// Lets a session of the active generation take over from the one that runs. `before` is the record
+/// in which another generation was active. One that does not work is given up: the generation before
+/// it becomes the active one again, and goes on.
+pub(super) fn take_over(
+    node: &Node<'_>,
+    lock: &Lock,
+    before: Option<&SystemRecord>,
+    record: &SystemRecord,
+    timeouts: Option<Timeouts>,
+) -> Result<Handover> {
+    let system = &record.system;
+    let Some(timeouts) = timeouts else {
+        return Ok(match session::read(node, system)? {
+            Some(session) if session.generation != record.active => Handover::Kept(session),
+            Some(_) => Handover::Same,
+            None => Handover::NotRunning,
+        });
+    };
+    let error = match session::hand_over(node, lock, record, timeouts) {
+        Ok(done) => return Ok(done),
+        Err(error) => error,
+    };
+    let Some(session) = session::read(node, system)? else {
+        return Err(error);
+    };
+    let back = before.map_or(session.generation, |before| before.active);
+    // What failed after the traffic had moved takes nothing back.
+    if back == record.active || session.generation == record.active {
+        return Err(error);
+    }
+    let error = error.under(format!("{system} stays on generation {back}"));
+    let given_up = match before {
+        Some(before) => give_up(node, lock, record, before),
+        None => activate(node, lock, record, back),
+    };
+    let record = match given_up {
+        Ok(record) => record,
+        Err(also) => return Err(error.cause(format!("and cannot go back: {also}"))),
+    };
+    if !session.processes().is_empty() {
+        return Err(error);
+    }
+    // It died meanwhile. Its session is swept by the start.
+    match session::start(node, lock, &record, &session.options(), timeouts) {
+        Ok(_) => Err(error.cause(format!("generation {back} had died, and was started again"))),
+        Err(also) => Err(error
+            .cause(format!(
+                "generation {back} had died, and does not start: {also}"
+            ))
+            .cause(format!("nothing of {system} runs now"))),
+    }
+}

@@ -1,0 +1,174 @@
+//! The processes of a session.
+//!
+//! A process belongs to a session when its root directory is the session's mount point, as schroot's
+//! own `15killprocs` sees it, or below that: servers lock themselves in with chroot(2). A process is
+//! signalled through a pidfd that was opened before its root was looked at, so a number that the
+//! kernel gave to somebody else in between is never hit.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::Serialize;
+
+/// A process as the operator knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// The number of the process.
+    pub pid: i32,
+    /// The command line, cut to a readable length.
+    pub command: String,
+}
+
+/// The processes whose root is `root` or below it, by number.
+pub fn inside(root: &Path) -> Vec<Process> {
+    let mut found: Vec<Process> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| lives_in(*pid, root))
+        .map(|pid| Process {
+            pid,
+            command: command_of(pid),
+        })
+        .collect();
+    found.sort_by_key(|process| process.pid);
+    found
+}
+
+fn lives_in(pid: i32, root: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|found| found.starts_with(root))
+        && !is_zombie(pid)
+}
+
+fn is_zombie(pid: i32) -> bool {
+    // "PID (NAME) STATE ...", and the name may hold parentheses.
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'))
+    })
+}
+
+fn command_of(pid: i32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line
+        .split(|byte| *byte == 0)
+        .map(String::from_utf8_lossy)
+        .collect();
+    let text: String = words
+        .join(" ")
+        .trim_end()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(120)
+        .collect();
+    if text.is_empty() {
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    } else {
+        text
+    }
+}
+
+/// Sends a signal to every process of a session; says which were there.
+pub fn signal_all(root: &Path, signal: Signal) -> Vec<Process> {
+    let mut reached = inside(root);
+    reached.retain(|process| send(process, root, signal));
+    reached
+}
+
+fn send(process: &Process, root: &Path, signal: Signal) -> bool {
+    open(process, root).is_some_and(|handle| pidfd_send_signal(&handle, signal).is_ok())
+}
+
+/// A pidfd of a process of a session, if it is that still.
+fn open(process: &Process, root: &Path) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(process.pid)?;
+    let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    lives_in(process.pid, root).then_some(handle)
+}
+
+/// The process that began another, or that it was left to.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(1)?.parse().ok()
+}
+
+/// Sends a signal to the first processes of a session. Says which were there.
+pub fn signal_first(root: &Path, signal: Signal) -> Vec<Process> {
+    let mut first = find_first(root);
+    first.retain(|process| send(process, root, signal));
+    first
+}
+
+/// Pidfds of the first processes of a session.
+pub fn first(root: &Path) -> Vec<OwnedFd> {
+    let first = find_first(root);
+    first.iter().filter_map(|one| open(one, root)).collect()
+}
+
+/// Those processes of a session that no other of its processes began: what `start` became.
+fn find_first(root: &Path) -> Vec<Process> {
+    let all = inside(root);
+    let began = |process: &Process| {
+        let parent = parent_of(process.pid);
+        !all.iter().any(|other| Some(other.pid) == parent)
+    };
+    all.iter().filter(|one| began(one)).cloned().collect()
+}
+
+/// Waits until a session has no process left, at most `timeout`; says which remain.
+pub fn wait_empty(root: &Path, timeout: Duration) -> Vec<Process> {
+    let until = Instant::now() + timeout;
+    loop {
+        let left = inside(root);
+        if left.is_empty() || Instant::now() >= until {
+            return left;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Ends every process of a session: asks with SIGTERM, then, after `timeout`, kills. Says which
+/// were killed.
+pub fn end_all(root: &Path, timeout: Duration) -> Vec<Process> {
+    signal_all(root, Signal::TERM);
+    let mut killed = Vec::new();
+    let mut left = wait_empty(root, timeout);
+    // A process that forks while it is killed needs another round; a few are enough for any that
+    // does not do it on purpose, and schroot reports what still holds the mount.
+    for _ in 0..10 {
+        if left.is_empty() {
+            break;
+        }
+        killed.extend(signal_all(root, Signal::KILL));
+        left = wait_empty(root, Duration::from_millis(500));
+    }
+    killed.dedup();
+    killed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_live_in_our_own_root() {
+        let root = fs::read_link("/proc/self/root").unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(inside(&root).iter().any(|process| process.pid == me));
+        assert!(inside(Path::new("/nonexistent")).is_empty());
+    }
+
+    #[test]
+    fn an_empty_session_needs_no_waiting() {
+        assert!(end_all(Path::new("/nonexistent"), Duration::from_secs(60)).is_empty());
+    }
+}

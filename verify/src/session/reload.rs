@@ -1,0 +1,67 @@
+//! Telling an app to reload.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use super::app::App;
+use super::processes;
+use super::record::{Session, Timeouts, running};
+use super::scope::Scope;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::node::Node;
+use crate::state::record::SystemRecord;
+
+/// Tells the app to reload.
+pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Result<Session> {
+    let session = running(node, &record.system)?;
+    let app = App::load(node, record, session.generation)?;
+    show_local_changes(node, record, session.generation);
+    if app.service.reload.is_empty() {
+        processes::signal_first(&session.root(), Signal::HUP);
+    } else {
+        let run = app.enter(&session, &app.service.reload)?;
+        // It may begin what goes on.
+        let run = match Scope::beside(&session) {
+            Some(scope) => scope.around(run),
+            None => run,
+        };
+        run.timeout(timeouts.command)
+            .run(node.observer)
+            .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;
+    }
+    if session.processes().is_empty() {
+        return Err(
+            Error::failed(format!("{} did not survive its reload", record.system))
+                .hint(format!("imgnode logs {}", record.system)),
+        );
+    }
+    Ok(session)
+}
+
+/// Lets a session see what was changed in place in its generation, and says so. An overlay goes on
+/// with the files that it knows by name, and no program can make it forget one; the kernel forgets
+/// all names that nobody uses, when it is told to (`drop_caches` of proc(5)). What the app has open
+/// stays.
+fn show_local_changes(node: &Node<'_>, record: &SystemRecord, number: u64) {
+    let keys = record.target.driver().chroot(&record.system, number);
+    let (true, Some(generation)) = (
+        keys.iter().any(|(key, _)| *key == "union-type"),
+        record.generation(number),
+    ) else {
+        return;
+    };
+    let Ok(Some(changes)) = node.local_changes(record, generation) else {
+        return;
+    };
+    let what = match fs::write("/proc/sys/vm/drop_caches", "2") {
+        Ok(()) => "what the app keeps open it sees as it was".to_owned(),
+        Err(error) => format!("the app may not see that, for the kernel keeps its names ({error})"),
+    };
+    let system = &record.system;
+    node.observer.event(Event::Note(&format!(
+        "generation {number} of {system} was changed in place ({changes}); \
+         {what} until it is stopped and started"
+    )));
+}

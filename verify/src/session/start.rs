@@ -1,0 +1,235 @@
+//! Beginning a session and starting the app in it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::app::App;
+use super::record::{Session, StartOptions, Timeouts, is_mounted, read};
+use super::scope::Scope;
+use super::sockets::Listener;
+use super::stop::end;
+use super::sweep::sweep;
+use super::traffic::cannot_listen;
+use super::{health, log};
+use crate::atomic_file::{self, SCHEMA};
+use crate::error::{Context, Error, Result};
+use crate::host::commands::{HostCommand, describe, has_ended, last_lines};
+use crate::host::schroot::schroot;
+use crate::node::Node;
+use crate::state::record::SystemRecord;
+use crate::state::{Lock, now};
+
+/// How long the first process of a session may take to appear.
+const APPEAR: Duration = Duration::from_secs(20);
+
+/// Begins a session and starts the app in it.
+pub fn start(
+    node: &Node<'_>,
+    lock: &Lock,
+    record: &SystemRecord,
+    options: &StartOptions,
+    timeouts: Timeouts,
+) -> Result<Session> {
+    let generation = record.active();
+    let app = App::load(node, record, generation.number)?;
+    if app.service.start.is_empty() {
+        return Err(Error::usage(format!(
+            "the image of {} has no start command",
+            record.system
+        )));
+    }
+    sweep(node, lock, &record.system, timeouts)?;
+    if let Some(session) = read(node, &record.system)? {
+        let pids: Vec<_> = session
+            .processes()
+            .iter()
+            .map(|process| process.pid.to_string())
+            .collect();
+        return Err(
+            Error::failed(format!("{} is already running", record.system))
+                .cause(format!(
+                    "session {}, processes {}",
+                    session.id,
+                    pids.join(" ")
+                ))
+                .hint(format!(
+                    "imgnode stop {}, or imgnode reload {}",
+                    record.system, record.system
+                )),
+        );
+    }
+    let mut listeners = Vec::new();
+    for address in &options.listen {
+        let listener = Listener::open(*address, &options.listen);
+        listeners.push(listener.map_err(|error| cannot_listen(*address, &error))?);
+    }
+    let session = prepare(node, record, options.clone())?;
+    atomic_file::write_json(&node.state.session_file(&record.system), &session)?;
+    let started = bring_up(node, &session, &app, &listeners, timeouts);
+    if let Err(error) = started {
+        end(node, &session, timeouts)?;
+        return Err(error);
+    }
+    atomic_file::write_json(&node.state.start_file(&record.system), &session.options())?;
+    Ok(session)
+}
+
+/// A session of the active generation that is not begun yet.
+pub(super) fn prepare(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    options: StartOptions,
+) -> Result<Session> {
+    let generation = record.active();
+    if node.schroot.registered(&record.system)?.as_deref() != Some(&generation.directory) {
+        return Err(Error::refused(format!(
+            "the chroot {} does not point at generation {}",
+            record.system, generation.number
+        ))
+        .cause(format!(
+            "{} was changed by somebody else",
+            node.schroot.file(&record.system).display()
+        ))
+        .hint("install the system again"));
+    }
+    Ok(Session {
+        schema: SCHEMA,
+        system: record.system.clone(),
+        id: fresh_id(record),
+        generation: generation.number,
+        started: now(),
+        listen: options.listen,
+        words: options.words,
+    })
+}
+
+/// Begins a session, starts the app in it, and waits until it works.
+pub(super) fn bring_up(
+    node: &Node<'_>,
+    session: &Session,
+    app: &App,
+    listeners: &[Listener],
+    timeouts: Timeouts,
+) -> Result<()> {
+    begin(node, session)?;
+    let share = |listener: &Listener| listener.socket.try_clone();
+    let sockets = listeners.iter().map(share).collect::<std::io::Result<_>>();
+    let sockets = sockets.context(|| "cannot share a socket")?;
+    let run = app.start(session, sockets)?;
+    launch(node, session, run, timeouts)?;
+    health::wait(node, session, app, listeners)
+}
+
+/// Lets schroot begin a session.
+fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
+    let chroot = format!("chroot:{}", session.system);
+    schroot([
+        "--begin-session",
+        "--session-name",
+        &session.id,
+        "--chroot",
+        &chroot,
+    ])
+    .run(node.observer)
+    .map_err(|error| {
+        error.under(format!(
+            "schroot cannot begin a session of {}",
+            session.system
+        ))
+    })?;
+    if is_mounted(&session.root())? {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "schroot began the session {} but mounted nothing at {}",
+        session.id,
+        session.root().display()
+    )))
+}
+
+/// Starts the app in a session that has begun, and waits until it has stayed alive for a moment.
+fn launch(node: &Node<'_>, session: &Session, run: HostCommand, timeouts: Timeouts) -> Result<()> {
+    let (log, offset) = log::open(node, &session.system)?;
+    let scope = Scope::of(session);
+    let run = match &scope {
+        Some(scope) => scope.around(run),
+        None => run,
+    };
+    let mut child = run.detach(&log, node.observer)?;
+    let mut placed = false;
+    let begun = Instant::now();
+    let mut seen: Option<Instant> = None;
+    loop {
+        node.check_cancelled()?;
+        let ended = has_ended(&child).context(|| "cannot wait for schroot")?;
+        // As long as it was not waited for, the kernel says where it was.
+        placed = placed || scope.as_ref().is_none_or(|scope| scope.holds(child.id()));
+        let ended = if ended {
+            child.try_wait().context(|| "cannot wait for schroot")?
+        } else {
+            None
+        };
+        let alive = !session.processes().is_empty();
+        if alive {
+            seen.get_or_insert_with(Instant::now);
+        }
+        let dead = match ended {
+            Some(status) if !status.success() => Some(describe(status)),
+            // A command that put itself into the background and left something behind is fine.
+            Some(_) if !alive => Some("ended at once".to_owned()),
+            None if seen.is_none() && begun.elapsed() > APPEAR => {
+                Some("did not come to life".to_owned())
+            }
+            None if seen.is_some() && !alive && begun.elapsed() > APPEAR => {
+                Some("has no process".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(how) = dead {
+            let _ = child.kill();
+            let _ = child.wait();
+            let system = &session.system;
+            let mut error = Error::failed(if placed {
+                format!("the app of {system} {how}")
+            } else {
+                format!("systemd gives the app of {system} no scope: systemd-run {how}")
+            });
+            for line in last_lines(&log::since(node, &session.system, offset), 10) {
+                error = error.cause(line);
+            }
+            return Err(error.hint(format!("imgnode logs {}", session.system)));
+        }
+        if seen.is_some_and(|since| since.elapsed() >= timeouts.settle) {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(25));
+    }
+}
+
+/// A new identifier, `SYSTEM-GENERATION-TIME`, cut to what schroot allows.
+fn fresh_id(record: &SystemRecord) -> String {
+    let nanos = std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_nanos());
+    let unique = format!("-{}-{:x}", record.active, nanos % (1 << 48));
+    let name = record.system.as_str();
+    format!("{}{unique}", &name[..name.len().min(64 - unique.len())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::record::tests::sample;
+    use crate::system::SystemName;
+
+    #[test]
+    fn identifiers_are_distinct_and_fit_schroot() {
+        let record = sample("dir:/srv/images", &"x".repeat(64), 3);
+        let (one, two) = (fresh_id(&record), fresh_id(&record));
+        assert_ne!(one, two);
+        assert!(
+            one.len() <= 64 && one.parse::<SystemName>().is_ok(),
+            "{one}"
+        );
+    }
+}

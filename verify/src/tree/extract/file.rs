@@ -1,0 +1,150 @@
+//! One file or directory of the tree: its content, then what is said about it.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, flistxattr,
+    fremovexattr, fsetxattr, fstat, futimens, ioctl_ficlone, lsetxattr, utimensat,
+};
+use rustix::io::Errno;
+use store::canonical_tar::{self, Entry};
+
+/// A directory that gets its owner, mode and time at the end.
+pub(super) struct Directory {
+    pub(super) entry: Entry,
+    /// Whether this extraction made it, so that it has nothing of an earlier one.
+    pub(super) fresh: bool,
+    /// Whether it was there already, but for its time, which changes with what is in it.
+    pub(super) kept: bool,
+}
+
+/// The file whose content is arriving.
+pub(super) struct Open {
+    pub(super) entry: Entry,
+    pub(super) file: File,
+    pub(super) missing: u64,
+    pub(super) shared: Option<Shared>,
+}
+
+/// Content that was found in another file from its first byte on, and is not written yet: perhaps
+/// all of that file is wanted.
+pub(super) struct Shared {
+    pub(super) source: Arc<File>,
+    pub(super) upto: u64,
+}
+
+impl Open {
+    /// Writes what was put off.
+    pub(super) fn write_shared(&mut self) -> std::io::Result<()> {
+        let Some(Shared { source, upto }) = self.shared.take() else {
+            return Ok(());
+        };
+        let mut buffer = vec![0; store::chunk::MAX];
+        let mut offset = 0;
+        while offset < upto {
+            let len =
+                usize::try_from(upto - offset).map_or(buffer.len(), |rest| rest.min(buffer.len()));
+            source.read_exact_at(&mut buffer[..len], offset)?;
+            self.file.write_all(&buffer[..len])?;
+            offset += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Shares the blocks of the other file if it is this file, all of it.
+    pub(super) fn share(&mut self) -> std::io::Result<()> {
+        let whole = |shared: &Shared| {
+            let len = shared.source.metadata().map_or(0, |found| found.len());
+            shared.upto == self.entry.size() && len == shared.upto
+        };
+        if self.shared.as_ref().is_some_and(whole)
+            && let Some(shared) = &self.shared
+            && ioctl_ficlone(&self.file, &*shared.source).is_ok()
+        {
+            self.shared = None;
+        }
+        self.write_shared()
+    }
+}
+
+impl Directory {
+    /// Sets what the image says about the directory.
+    pub(super) fn finish(&self, fd: &OwnedFd) -> Result<(), Errno> {
+        if self.kept {
+            let time = i64::try_from(self.entry.mtime).unwrap_or(i64::MAX);
+            return if fstat(fd)?.st_mtime == time {
+                Ok(())
+            } else {
+                futimens(fd, &times(&self.entry))
+            };
+        }
+        if !self.fresh {
+            remove_attributes(fd)?;
+        }
+        finish_open(fd, &self.entry)
+    }
+}
+
+fn remove_attributes(fd: &OwnedFd) -> Result<(), Errno> {
+    let mut names = vec![0; 64 << 10];
+    let length = match flistxattr(fd, &mut names[..]) {
+        Err(Errno::NOTSUP) => return Ok(()),
+        length => length?,
+    };
+    let names = names[..length].split(|byte| *byte == 0);
+    for name in names.filter(|name| !name.is_empty() && !canonical_tar::is_host_xattr(name)) {
+        fremovexattr(fd, name)?;
+    }
+    Ok(())
+}
+
+pub(super) fn finish_open(fd: impl AsFd, entry: &Entry) -> Result<(), Errno> {
+    let fd = fd.as_fd();
+    fchown(
+        fd,
+        Some(Uid::from_raw(entry.uid)),
+        Some(Gid::from_raw(entry.gid)),
+    )?;
+    for (name, value) in &entry.xattrs {
+        fsetxattr(fd, name.as_slice(), value, XattrFlags::CREATE)?;
+    }
+    fchmod(fd, Mode::from_raw_mode(entry.mode))?;
+    futimens(fd, &times(entry))
+}
+
+pub(super) fn finish_symlink(parent: impl AsFd, name: &[u8], entry: &Entry) -> Result<(), Errno> {
+    let parent = parent.as_fd();
+    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+    chownat(
+        parent,
+        name,
+        Some(uid),
+        Some(gid),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?;
+    for (attribute, value) in &entry.xattrs {
+        // A link has no descriptor that takes attributes; its parent's has a name in /proc.
+        let path = [
+            format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(),
+            name,
+        ]
+        .concat();
+        lsetxattr(path, attribute.as_slice(), value, XattrFlags::CREATE)?;
+    }
+    utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn times(entry: &Entry) -> Timestamps {
+    let time = Timespec {
+        tv_sec: i64::try_from(entry.mtime).unwrap_or(i64::MAX),
+        tv_nsec: 0,
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}

@@ -1,0 +1,364 @@
+//! Writing an image's tree.
+//!
+//! What arrives is a sequence of entries in canonical order, each followed by its content, already
+//! verified by digest. It was signed, and it is still treated as if an enemy had written it, because
+//! a signature says who made a tree and not that it is harmless:
+//!
+//! - The destination is a fresh, empty, private directory. Nothing in it existed before, so nothing
+//!   is ever replaced, opened for a second time or followed: creation is exclusive, parents are
+//!   resolved beneath the root without symbolic links (see `openat`).
+//! - A hard link is made only to a regular file that this extraction wrote, and changes neither its
+//!   owner nor its mode.
+//! - Owner, extended attributes, mode and time are set in this order, because a change of owner
+//!   clears set-id bits and capabilities; on open files, or without following links.
+//! - Directories stay 0700 and ours until everything below them is written; then they get what the
+//!   image says, deepest first. Neither the umask nor the parent's set-group-id bit matters.
+//! - Modes with set-id bits and extended attributes that the manifest does not list are refused
+//!   before anything is created for them.
+//!
+//! Over the copy of an earlier generation ([`Extractor::over`]) the same holds for every entry that
+//! is not there already, exactly; only directories stay, and get what the image says at the end.
+
+mod file;
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, openat, statat, symlinkat};
+use rustix::io::Errno;
+use store::canonical_tar::{self, Entry, Kind};
+
+use self::file::{Directory, Open, Shared, finish_open, finish_symlink};
+use super::openat::{self, Parents};
+use crate::error::{Error, Result};
+
+/// A check that refuses privileged entries which the manifest's `privileges` does not list.
+pub type Privilege<'a> = &'a dyn Fn(&Entry) -> Result<()>;
+
+/// A writer of one tree.
+pub struct Extractor<'a> {
+    parents: Parents,
+    privilege: Privilege<'a>,
+    directories: Vec<Directory>,
+    current: Current,
+    /// For an extraction over a copy: which entries are there already.
+    keep: Option<std::vec::IntoIter<bool>>,
+}
+
+/// What the content that arrives belongs to.
+enum Current {
+    Nothing,
+    /// A file that is there already.
+    Kept,
+    File(Box<Open>),
+}
+
+impl<'a> Extractor<'a> {
+    /// A writer into the empty directory `root`.
+    pub fn new(root: OwnedFd, privilege: Privilege<'a>) -> Self {
+        Self {
+            parents: Parents::new(root),
+            privilege,
+            directories: Vec::new(),
+            current: Current::Nothing,
+            keep: None,
+        }
+    }
+
+    /// A writer into a copy of an earlier tree, from which everything was taken away that the new
+    /// one does not have; `keep` says which entries are there already.
+    pub fn over(root: OwnedFd, privilege: Privilege<'a>, keep: Vec<bool>) -> Self {
+        Self {
+            keep: Some(keep.into_iter()),
+            ..Self::new(root, privilege)
+        }
+    }
+
+    /// Takes the next entry.
+    pub fn entry(&mut self, entry: &Entry) -> Result<()> {
+        self.close_file()?;
+        (self.privilege)(entry)?;
+        let over = self.keep.is_some();
+        let kept = self.keep.as_mut().and_then(Iterator::next).unwrap_or(false);
+        if entry.path.is_empty() {
+            return self.root(entry, kept);
+        }
+        if kept && entry.kind != Kind::Directory {
+            self.current = Current::Kept;
+            return Ok(());
+        }
+        let Some((parent, name)) = openat::split(&entry.path) else {
+            return Err(hostile(entry, "its name is not a name"));
+        };
+        let parent = self
+            .parents
+            .get(parent)
+            .map_err(|errno| parent_error(entry, errno))?;
+        match &entry.kind {
+            Kind::Directory => {
+                let made = match mkdirat(parent, name, Mode::RWXU) {
+                    Err(Errno::EXIST) if over => confirm_directory(parent, name).map(|()| false),
+                    made => made.map(|()| true),
+                };
+                let fresh = made.map_err(|errno| create_error(entry, errno))?;
+                self.directories.push(Directory {
+                    entry: entry.clone(),
+                    fresh,
+                    kept,
+                });
+                Ok(())
+            }
+            Kind::File { size } => {
+                let flags = OFlags::WRONLY
+                    | OFlags::CREATE
+                    | OFlags::EXCL
+                    | OFlags::NOFOLLOW
+                    | OFlags::CLOEXEC;
+                let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
+                    .map_err(|errno| create_error(entry, errno))?;
+                self.current = Current::File(Box::new(Open {
+                    entry: entry.clone(),
+                    file: file.into(),
+                    missing: *size,
+                    shared: None,
+                }));
+                Ok(())
+            }
+            Kind::Symlink { target } => {
+                symlinkat(target.as_slice(), parent, name)
+                    .map_err(|errno| create_error(entry, errno))?;
+                finish_symlink(parent.as_fd(), name, entry).map_err(|errno| set_error(entry, errno))
+            }
+            Kind::Hardlink { target } => {
+                let parent = parent.try_clone_to_owned().map_err(|error| {
+                    Error::failed("cannot keep a directory open").source(&error)
+                })?;
+                self.hard_link(entry, &parent, name, target)
+            }
+        }
+    }
+
+    /// Takes the next bytes of the last entry's content.
+    pub fn content(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(open) = self.arrived(bytes.len() as u64)? else {
+            return Ok(());
+        };
+        let written = open
+            .write_shared()
+            .and_then(|()| open.file.write_all(bytes));
+        written.map_err(|error| io_error(&open.entry, &error))
+    }
+
+    /// Takes the next bytes, which are also those of `source` from `offset` on: if it turns out that
+    /// all of that file is wanted, its blocks are shared instead of copied.
+    pub fn content_of(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> Result<()> {
+        let len = bytes.len() as u64;
+        let Some(open) = self.arrived(len)? else {
+            return Ok(());
+        };
+        let before = open.entry.size() - open.missing - len;
+        match &mut open.shared {
+            Some(shared) if Arc::ptr_eq(&shared.source, source) && shared.upto == offset => {
+                shared.upto += len;
+                return Ok(());
+            }
+            None if before == 0 && offset == 0 => {
+                open.shared = Some(Shared {
+                    source: Arc::clone(source),
+                    upto: len,
+                });
+                return Ok(());
+            }
+            _ => {}
+        }
+        let written = open
+            .write_shared()
+            .and_then(|()| open.file.write_all(bytes));
+        written.map_err(|error| io_error(&open.entry, &error))
+    }
+
+    /// Whether the last entry is a file that is there already, so that its content is not needed.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.current, Current::Kept)
+    }
+
+    /// The file that `len` bytes of content belong to; nothing when it is there already.
+    fn arrived(&mut self, len: u64) -> Result<Option<&mut Open>> {
+        let open = match &mut self.current {
+            Current::File(open) => open,
+            Current::Kept => return Ok(None),
+            Current::Nothing => {
+                return Err(Error::refused(
+                    "the image has content that belongs to no file",
+                ));
+            }
+        };
+        let Some(missing) = open.missing.checked_sub(len) else {
+            return Err(hostile(
+                &open.entry,
+                "it has more content than its size says",
+            ));
+        };
+        open.missing = missing;
+        Ok(Some(open))
+    }
+
+    /// Ends the tree: directories get their owners, modes and times.
+    pub fn finish(mut self) -> Result<OwnedFd> {
+        self.close_file()?;
+        // Children come after their parents, so backwards is deepest first.
+        while let Some(directory) = self.directories.pop() {
+            let entry = &directory.entry;
+            let opened = openat::open_directory(self.parents.root(), &entry.path, OFlags::RDONLY);
+            opened
+                .and_then(|fd| directory.finish(&fd))
+                .map_err(|errno| set_error(entry, errno))?;
+        }
+        self.parents
+            .root()
+            .try_clone_to_owned()
+            .map_err(|error| Error::failed("cannot keep the new tree open").source(&error))
+    }
+
+    fn root(&mut self, entry: &Entry, kept: bool) -> Result<()> {
+        if entry.kind != Kind::Directory || !self.directories.is_empty() {
+            return Err(hostile(entry, "the root is not one directory"));
+        }
+        self.directories.push(Directory {
+            entry: entry.clone(),
+            fresh: self.keep.is_none(),
+            kept,
+        });
+        Ok(())
+    }
+
+    fn close_file(&mut self) -> Result<()> {
+        let Current::File(mut open) = std::mem::replace(&mut self.current, Current::Nothing) else {
+            return Ok(());
+        };
+        if open.missing > 0 {
+            return Err(hostile(
+                &open.entry,
+                &format!("its content lacks {} bytes", open.missing),
+            ));
+        }
+        open.share()
+            .map_err(|error| io_error(&open.entry, &error))?;
+        finish_open(&open.file, &open.entry).map_err(|errno| set_error(&open.entry, errno))
+    }
+
+    fn hard_link(
+        &mut self,
+        entry: &Entry,
+        parent: &OwnedFd,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<()> {
+        let Some((target_parent, target_name)) = openat::split(target) else {
+            return Err(hostile(
+                entry,
+                "it is a hard link to something that is no name",
+            ));
+        };
+        let from = self
+            .parents
+            .get(target_parent)
+            .map_err(|errno| parent_error(entry, errno))?;
+        let found = statat(from, target_name, AtFlags::SYMLINK_NOFOLLOW);
+        match found.map(|found| FileType::from_raw_mode(found.st_mode)) {
+            Ok(FileType::RegularFile) => {}
+            Ok(_) => {
+                return Err(hostile(
+                    entry,
+                    "it is a hard link to something that is not a regular file",
+                ));
+            }
+            Err(Errno::NOENT) => {
+                return Err(hostile(
+                    entry,
+                    "it is a hard link to a file that the image has not",
+                ));
+            }
+            Err(errno) => return Err(create_error(entry, errno)),
+        }
+        linkat(from, target_name, parent, name, AtFlags::empty())
+            .map_err(|errno| create_error(entry, errno))
+    }
+}
+
+/// Whether a name is a directory and no link to one.
+fn confirm_directory(parent: impl AsFd, name: &[u8]) -> Result<(), Errno> {
+    let found = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+        Ok(())
+    } else {
+        Err(Errno::EXIST)
+    }
+}
+
+fn io_error(entry: &Entry, error: &std::io::Error) -> Error {
+    write_error(entry, Errno::from_io_error(error).unwrap_or(Errno::IO))
+}
+
+fn hostile(entry: &Entry, why: &str) -> Error {
+    Error::refused(format!(
+        "the image cannot be unpacked safely: {}",
+        canonical_tar::display(&entry.path)
+    ))
+    .cause(why)
+}
+
+fn parent_error(entry: &Entry, errno: Errno) -> Error {
+    match errno {
+        Errno::LOOP | Errno::XDEV => hostile(
+            entry,
+            "its path leads through a symbolic link or out of the tree",
+        ),
+        Errno::NOENT => hostile(entry, "its directory is not in the image"),
+        Errno::NOTDIR => hostile(
+            entry,
+            "its path leads through something that is not a directory",
+        ),
+        errno => write_error(entry, errno),
+    }
+}
+
+fn create_error(entry: &Entry, errno: Errno) -> Error {
+    match errno {
+        Errno::EXIST => hostile(entry, "the path comes twice"),
+        Errno::NAMETOOLONG => hostile(entry, "its name is too long"),
+        errno => write_error(entry, errno),
+    }
+}
+
+fn set_error(entry: &Entry, errno: Errno) -> Error {
+    let error = Error::failed(format!(
+        "cannot set owner, mode or attributes of {}",
+        canonical_tar::display(&entry.path)
+    ))
+    .source(&errno);
+    match errno {
+        Errno::PERM => error.hint("imgnode needs root with CAP_CHOWN, CAP_FOWNER and CAP_SETFCAP"),
+        Errno::OPNOTSUPP => error
+            .hint("the target's file system has no extended attributes; choose another --target"),
+        _ => error,
+    }
+}
+
+fn write_error(entry: &Entry, errno: Errno) -> Error {
+    let error = Error::failed(format!(
+        "cannot write {}",
+        canonical_tar::display(&entry.path)
+    ))
+    .source(&errno);
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => error.hint("make room, or choose another --target"),
+        Errno::NOSYS => error.hint("imgnode needs Linux 5.6 or newer (openat2)"),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! What a node believes: the environment's signed metadata, and what follows from it.
+//!
+//! ```text
+//! allowed       which of the installed generations may run, by the environment's newest word
+//! environment   an environment refreshed a moment ago: its newest release, what it allows
+//! root          the root of trust: begun from a file, its keys, forgotten
+//! tuf           the TUF client: metadata fetched, verified and kept
+//! ```
+//! The clock is read in `environment` and `root` and nowhere deeper. The environment's files lie
+//! below `env/NAME/` of the same store that holds the images.
+
+pub mod allowed;
+mod environment;
+mod root;
+pub mod tuf;
+
+pub use self::environment::{Environment, NotAllowed, refresh, refresh_if_reachable};
+pub use self::root::{follow, forget, is_there, last_refresh, targets_keys};
+pub use self::tuf::VerifiedRelease;

@@ -1,0 +1,172 @@
+//! From trusted metadata to one manifest.
+
+use store::digest::{ImageId, Sha256};
+use store::manifest::{MAX_BYTES, Manifest};
+use store::name::{EnvName, ImageName};
+use store::tuf::{ReleaseCustom, Verdict, paths};
+
+use super::core::{Core, Target};
+use super::error::{Error, ErrorKind, Result};
+use super::repository::Repository;
+use super::workflow::Trusted;
+
+/// A release whose manifest is what the environment signed for.
+#[derive(Clone, Debug)]
+pub struct VerifiedRelease {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The number of the release.
+    pub seq: u64,
+    /// The image.
+    pub image: ImageId,
+    /// The oldest release that a node may go back to.
+    pub min_seq: u64,
+    /// The manifest as it was signed, byte for byte.
+    pub json: Vec<u8>,
+}
+
+/// Finds release `seq` of `name`, or the newest, and asks the newest release of
+/// that name whether it may run.
+pub(super) fn find(
+    trusted: &Trusted,
+    env: &EnvName,
+    name: &ImageName,
+    seq: Option<u64>,
+) -> Result<(u64, Target, ReleaseCustom)> {
+    let core = &*trusted.core;
+    let seqs = core.target_names().into_iter().filter_map(|target| {
+        let (found, seq) = paths::parse_target_name(target)?;
+        (found == *name).then_some(seq)
+    });
+    let newest = seqs.max().ok_or_else(|| {
+        Error::new(
+            ErrorKind::NoRelease,
+            format!("no image called {name} is released in {env}"),
+        )
+    })?;
+    // The versions of TUF guard the files; this guards the meaning: whoever
+    // holds a targets key cannot take a name back to an earlier release.
+    let seen = trusted
+        .floor
+        .seq
+        .get(name.as_str())
+        .copied()
+        .unwrap_or_default();
+    if newest < seen {
+        let text = format!(
+            "the newest release of {name} in {env} is {newest}, and {seen} was seen before"
+        );
+        return Err(Error::new(ErrorKind::Rollback, text));
+    }
+    let (_, governing) = read(core, env, name, newest)?;
+    let seq = seq.unwrap_or(newest);
+    let (target, custom) = read(core, env, name, seq)?;
+    match governing.allows(&custom.image, seq) {
+        Verdict::Allowed => Ok((seq, target, custom)),
+        Verdict::Revoked => {
+            let text = format!(
+                "release {seq} of {name} ({}) was revoked in {env}",
+                custom.image
+            );
+            Err(Error::new(ErrorKind::Revoked, text).with_hint(
+                "it takes a newer release, or one that is on the node and was not revoked",
+            ))
+        }
+        Verdict::TooOld => {
+            let text = format!(
+                "release {seq} of {name} is older than {env} allows: {} is the oldest",
+                governing.min_seq
+            );
+            Err(Error::new(ErrorKind::TooOld, text))
+        }
+    }
+}
+
+fn read(
+    core: &dyn Core,
+    env: &EnvName,
+    name: &ImageName,
+    seq: u64,
+) -> Result<(Target, ReleaseCustom)> {
+    let target = core.target(&paths::target_name(name, seq)).ok_or_else(|| {
+        let text = format!("there is no release {seq} of {name} in {env}");
+        Error::new(ErrorKind::NoRelease, text)
+    })?;
+    let wrong = |why: &dyn std::fmt::Display| contradiction(name, seq, why);
+    let custom: ReleaseCustom =
+        serde_json::from_value(target.custom.clone()).map_err(|e| wrong(&e))?;
+    if custom.env != *env {
+        let text = format!(
+            "release {seq} of {name} was signed for {}, not for {env}",
+            custom.env
+        );
+        return Err(Error::new(ErrorKind::Environment, text));
+    }
+    if custom.seq != seq {
+        return Err(wrong(&format_args!(
+            "it calls itself release {}",
+            custom.seq
+        )));
+    }
+    Ok((target, custom))
+}
+
+/// TUF 5.7: fetches the manifest of a release, no byte more than was signed
+/// for, and believes it once length, hash and content agree.
+pub(super) fn fetch(
+    repository: &dyn Repository,
+    name: &ImageName,
+    (seq, target, custom): (u64, Target, ReleaseCustom),
+) -> Result<VerifiedRelease> {
+    let wrong = |why: &dyn std::fmt::Display| contradiction(name, seq, why);
+    let what = format!("the manifest of release {seq} of {name}");
+    if target.length > MAX_BYTES {
+        let text = format!("{what} has more than the {MAX_BYTES} bytes that it may have");
+        return Err(Error::new(ErrorKind::TooLarge, text));
+    }
+    let expected = target
+        .sha256
+        .as_deref()
+        .and_then(|hex| Sha256::from_hex(hex).ok());
+    let expected = expected.ok_or_else(|| wrong(&"it has no sha256"))?;
+    // 5.7.3: consistent snapshots put the hash before the file's name.
+    let path = format!("{name}/{}.{seq}.json", expected.hex());
+    let json = repository.target(&path, target.length)?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Missing,
+            format!("{what} is missing from the store"),
+        )
+    })?;
+    if json.len() as u64 != target.length || Sha256::of(&json) != expected {
+        let text = format!("{what} is not the file that was signed for");
+        return Err(Error::new(ErrorKind::Mismatch, text)
+            .with_hint("the store is damaged or was changed; fetch from another copy of it"));
+    }
+    let manifest = Manifest::from_json(&json).map_err(|e| {
+        Error::new(ErrorKind::Release, format!("{what} cannot be read")).with_source(e)
+    })?;
+    if manifest.name != *name {
+        return Err(wrong(&format_args!("its manifest is of {}", manifest.name)));
+    }
+    if manifest.image != custom.image {
+        return Err(wrong(&format_args!(
+            "its manifest names {}, not {}",
+            manifest.image, custom.image
+        )));
+    }
+    if manifest.arch != custom.arch || manifest.size != custom.size {
+        return Err(wrong(&"its manifest has another architecture or size"));
+    }
+    Ok(VerifiedRelease {
+        image: manifest.image,
+        manifest,
+        seq,
+        min_seq: custom.min_seq,
+        json,
+    })
+}
+
+fn contradiction(name: &ImageName, seq: u64, why: &dyn std::fmt::Display) -> Error {
+    let text = format!("release {seq} of {name} contradicts itself: {why}");
+    Error::new(ErrorKind::Release, text)
+}
