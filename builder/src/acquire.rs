@@ -52,7 +52,7 @@ impl Failure {
     /// Whether a connection stood and then broke: a method that has no reason
     /// to give, and would try again, was cut off.
     pub fn is_cut(&self) -> bool {
-        self.started && self.transient || self.reason.is_none() && self.transient
+        self.transient && (self.started || self.reason.is_none())
     }
 }
 

@@ -239,10 +239,9 @@ fn explain(lost: &[&Deb], first: &Deb, lacks: &Lacks) -> Error {
     // apt reports on each; bytes that are others weigh more than those that are not there.
     let of = |why: Why| lost.iter().find(|deb| lacks.of(deb) == Some(why));
     let found = [Why::Unlike, Why::Absent, Why::Other].into_iter();
-    let found = found.filter(|_| !lacks.failure.is_ended());
+    let mut found = found.filter(|_| !lacks.failure.is_ended());
     let (why, deb) = found
-        .filter_map(|why| Some((why, *of(why)?)))
-        .next()
+        .find_map(|why| Some((why, *of(why)?)))
         .unwrap_or((Why::Other, first));
     let about = |line: &&String| acquire::decoded(line).contains(&acquire::decoded(&deb.path));
     let complaints = lacks.said.iter().filter(|line| line.starts_with("E: "));

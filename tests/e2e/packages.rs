@@ -1,12 +1,13 @@
 //! The Debian packages on a machine that has nothing but Debian: installed by apt with what they
 //! depend on, used, removed, purged; and what is left is what docs/packages.md says.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tests::archive::{architecture, sources};
 use tests::binaries::{Ran, imgbuild, imgnode, repository, run};
@@ -30,35 +31,82 @@ const LEFT: [&str; 6] = [
 /// when this process is.
 struct Machine {
     root: PathBuf,
-    // Ours is the other end of its standard input.
-    _holder: Child,
-    pid: String,
+    /// Reads a line of words, runs them, answers with their exit code.
+    holder: Child,
+    answers: RefCell<BufReader<ChildStdout>>,
+    talk: PathBuf,
 }
+
+/// A shell that stays in the namespaces and runs there what it is told. Nobody enters them from
+/// outside: in a plain chroot whoever does that leaves the chroot (setns(2)).
+const HOLDER: &str = r#"mount -t proc proc /proc
+    mount -t tmpfs -o mode=755,size=3g tmpfs "$1"
+    echo ready
+    while read -r directory; do
+        code=0
+        sh "$directory/run" </dev/null >"$directory/out" 2>"$directory/err" || code=$?
+        echo $code
+    done"#;
 
 impl Machine {
     fn new(dir: &Path) -> Self {
         let root = dir.join("root");
+        let talk = dir.join("talk");
         fs::create_dir(&root).unwrap();
-        let script = "mount -t tmpfs -o mode=755,size=3g tmpfs \"$1\"
-            read pid rest < /proc/self/stat && echo \"$pid\" && exec cat";
+        fs::create_dir(&talk).unwrap();
         let mut holder = Command::new("unshare")
             .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-ec"])
-            .args([script, "sh"])
+            .args([HOLDER, "sh"])
             .arg(&root)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("unshare is there");
-        let mut pid = String::new();
-        let out = holder.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut pid).unwrap();
+        let mut answers = BufReader::new(holder.stdout.take().unwrap());
+        let mut ready = String::new();
+        answers.read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n");
         let machine = Self {
             root,
-            _holder: holder,
-            pid: pid.trim().to_owned(),
+            holder,
+            answers: RefCell::new(answers),
+            talk,
         };
         machine.bootstrap(dir);
         machine
+    }
+
+    /// Runs words beside the root, with these variables set.
+    fn run(&self, words: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let mut script = String::new();
+        // What the tests are run with is not what a user has.
+        for name in [
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "TMPDIR",
+            "CARGO_TARGET_DIR",
+        ] {
+            let _ = writeln!(script, "unset {name}");
+        }
+        for (name, value) in variables {
+            let _ = writeln!(script, "export {name}={}", quoted(value));
+        }
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        let _ = writeln!(script, "exec {}", words.join(" "));
+        fs::write(self.talk.join("run"), script).unwrap();
+        let mut stdin = self.holder.stdin.as_ref().unwrap();
+        writeln!(stdin, "{}", self.talk.display()).unwrap();
+        let mut code = String::new();
+        self.answers.borrow_mut().read_line(&mut code).unwrap();
+        let read = |name: &str| {
+            let bytes = fs::read(self.talk.join(name)).unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Ran {
+            stdout: read("out"),
+            stderr: read("err"),
+            code: code.trim().parse().expect("the shell answers with a code"),
+        }
     }
 
     /// A minimal Debian of this machine's suite: programs built here run there.
@@ -88,7 +136,7 @@ impl Machine {
             words.push(path.to_str().unwrap().to_owned());
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        Ran::of(&mut self.enter(&words)).expect(0);
+        self.run(&words, &[]).expect(0);
         let root = self.root.display();
         let prepare = format!(
             "mount -t proc proc {root}/proc; mount --rbind /dev {root}/dev
@@ -99,40 +147,24 @@ impl Machine {
             printf '#!/bin/sh\\nexit 101\\n' > {root}/usr/sbin/policy-rc.d
             chmod 755 {root}/usr/sbin/policy-rc.d"
         );
-        Ran::of(&mut self.enter(&["sh", "-ec", &prepare])).expect(0);
-    }
-
-    fn enter(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command
-            .args(["--target", &self.pid, "--mount", "--pid"])
-            .args(words)
-            .stdin(Stdio::null());
-        command
+        self.run(&["sh", "-ec", &prepare], &[]).expect(0);
     }
 
     /// Runs a script of a shell there and shows both.
     fn say(&self, script: &str) -> Ran {
         let root = self.root.to_str().unwrap();
-        let mut command = self.enter(&["chroot", root, "bash", "-ec", script]);
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .env("HOME", "/root")
-            .env("LC_ALL", "C.UTF-8")
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            );
-        // What the tests are run with is not what a user has.
-        for name in [
-            "SSL_CERT_FILE",
-            "SSL_CERT_DIR",
-            "TMPDIR",
-            "CARGO_TARGET_DIR",
-        ] {
-            command.env_remove(name);
-        }
-        let ran = Ran::of(&mut command);
+        let ran = self.run(
+            &["chroot", root, "bash", "-ec", script],
+            &[
+                ("DEBIAN_FRONTEND", "noninteractive"),
+                ("HOME", "/root"),
+                ("LC_ALL", "C.UTF-8"),
+                (
+                    "PATH",
+                    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                ),
+            ],
+        );
         println!("# {script}\n{}{}", ran.stdout, ran.stderr);
         ran
     }
@@ -140,7 +172,7 @@ impl Machine {
     fn hand_over(&self, file: &Path, path: &str) {
         let to = format!("{}{path}", self.root.display());
         let words = ["cp", "--", file.to_str().unwrap(), &to];
-        Ran::of(&mut self.enter(&words)).expect(0);
+        self.run(&words, &[]).expect(0);
     }
 
     /// Every path there, without what installing anything changes.
@@ -149,9 +181,16 @@ impl Machine {
             -o -path /var/log -o -path /var/cache/apt -o -path /var/cache/man -o -path /var/lib/apt \
             -o -path /var/lib/dpkg \\) -prune -o -print";
         let root = self.root.to_str().unwrap();
-        let found = Ran::of(&mut self.enter(&["chroot", root, "sh", "-c", script])).expect(0);
+        let found = self
+            .run(&["chroot", root, "sh", "-c", script], &[])
+            .expect(0);
         found.stdout.lines().map(str::to_owned).collect()
     }
+}
+
+/// A word of sh(1) that means this text.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn suite() -> String {
@@ -162,12 +201,23 @@ fn suite() -> String {
     name.expect("this is a Debian machine").to_owned()
 }
 
+/// How the programs in the packages are compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Build {
+    /// As `tests/run` has done already.
+    ForTests,
+    /// As people get them.
+    Release,
+}
+
 /// Makes both packages; their files.
-fn build(out: &Path) -> [PathBuf; 2] {
-    // The same builds as everywhere in these tests, so there is nothing left to compile.
+fn build(out: &Path, how: Build) -> [PathBuf; 2] {
     let target = imgbuild().parent().and_then(Path::parent).unwrap();
     assert!(imgnode().starts_with(target));
     let mut command = Command::new(repository().join("tests/package"));
+    if how == Build::ForTests {
+        command.arg("--built");
+    }
     command.arg(out).env("CARGO_TARGET_DIR", target);
     let built = Ran::of(&mut command).expect(0);
     let version = env!("CARGO_PKG_VERSION");
@@ -178,14 +228,65 @@ fn build(out: &Path) -> [PathBuf; 2] {
     })
 }
 
+/// Needs no dynamic loader: nothing of a node but its kernel.
+fn assert_static(program: &Path) {
+    let bytes = fs::read(program).unwrap();
+    // Segments of the type PT_INTERP name a dynamic loader (elf(5)).
+    let count = u16::from_le_bytes([bytes[56], bytes[57]]) as usize;
+    let table = usize::try_from(u64::from_le_bytes(bytes[32..40].try_into().unwrap())).unwrap();
+    let kinds: Vec<u8> = (0..count).map(|index| bytes[table + index * 56]).collect();
+    assert!(kinds.contains(&1), "not an ELF program");
+    assert!(!kinds.contains(&3), "it needs a dynamic loader");
+}
+
+#[test]
+fn the_node_program_is_static() {
+    assert_static(imgnode());
+}
+
+mod soak {
+    use super::*;
+
+    /// The most that the node program may have, in bytes.
+    const LARGEST: u64 = 8 << 20;
+
+    #[test]
+    fn both_packages_as_they_are_released() {
+        let scratch = scratch();
+        let debs = build(scratch.path(), Build::Release);
+        let unpacked = scratch.path().join("unpacked");
+        Ran::of(
+            Command::new("dpkg-deb")
+                .arg("-x")
+                .args([&debs[0], &unpacked]),
+        )
+        .expect(0);
+        let program = unpacked.join("usr/bin/imgnode");
+        assert_static(&program);
+        let size = fs::metadata(&program).unwrap().len();
+        println!("imgnode has {size} bytes");
+        assert!(size <= LARGEST, "{size} bytes");
+        from_apt_to_purge(Build::Release);
+    }
+}
+
 #[test]
 fn both_packages_from_apt_to_purge() {
+    from_apt_to_purge(Build::ForTests);
+}
+
+fn from_apt_to_purge(how: Build) {
     let scratch = scratch();
     let dir = scratch.path();
-    let debs = build(&dir.join("one"));
-    for (one, two) in debs.iter().zip(build(&dir.join("two"))) {
+    let debs = build(&dir.join("one"), how);
+    for (one, two) in debs.iter().zip(build(&dir.join("two"), how)) {
         let same = fs::read(one).unwrap() == fs::read(&two).unwrap();
-        assert!(same, "two builds differ: diffoscope {one:?} {two:?}");
+        assert!(
+            same,
+            "two builds differ: diffoscope {} {}",
+            one.display(),
+            two.display()
+        );
     }
 
     let machine = Machine::new(dir);

@@ -36,8 +36,8 @@ pub(crate) struct Test {
 
 /// Tests that are expected to take long before any run has said so: those begin first.
 const LONG: [(&str, f64); 14] = [
-    ("e2e::vm", 900.0),
-    ("e2e::fanery", 800.0),
+    ("::soak::", 1000.0),
+    ("e2e::vm", 400.0),
     ("e2e::packages", 200.0),
     ("e2e::same_bytes", 150.0),
     ("e2e::rebuild", 120.0),
@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
 
     let jobs = options
         .jobs
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |count| count.get() + 1));
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |count| 2 * count.get()));
     let scratch = Scratch::new()?;
     println!("{} tests, {jobs} at a time", tests.len());
     let begun = Instant::now();
@@ -167,8 +167,13 @@ fn list(
     Ok(())
 }
 
+/// Tests in modules of the name `soak` take hours, and run in that tier or when they are named.
 fn wanted(test: &Test, names: &[String]) -> bool {
-    names.is_empty() || names.iter().any(|name| test.id.contains(name.as_str()))
+    let soak = std::env::var_os("IMGBUILD_SOAK").is_some();
+    if names.is_empty() {
+        return soak || !test.id.contains("::soak::");
+    }
+    names.iter().any(|name| test.id.contains(name.as_str()))
 }
 
 /// How many of the places a test takes: an emulated machine keeps two processors busy.

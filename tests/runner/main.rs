@@ -46,7 +46,7 @@ pub(crate) struct Options {
     /// Leave out the tests of this package.
     #[arg(long, value_name = "PACKAGE")]
     exclude: Vec<String>,
-    /// How many tests run at once; by default one more than there are CPUs.
+    /// How many tests run at once; by default two for each CPU.
     #[arg(long)]
     jobs: Option<usize>,
     /// Say how long something took that came before: `NAME=SECONDS`.

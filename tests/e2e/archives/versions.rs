@@ -54,11 +54,11 @@ impl Root {
             make.arg(suite)
                 .arg(path)
                 .arg(format!("deb {mirror} {suite} main"));
-            let made = Ran::of(&mut make);
+            let ran = Ran::of(&mut make);
             assert_eq!(
-                made.code, 0,
+                ran.code, 0,
                 "this machine's archive does not give the apt of {suite}:\n{}",
-                made.stderr
+                ran.stderr
             );
         });
         Self { suite, path }

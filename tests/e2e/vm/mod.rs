@@ -1,18 +1,14 @@
 //! The node on real volumes, in a virtual machine: every kind of them, full ones, and the power goes.
 //!
-//! An ordinary run pulls the plug once. The soak tier does so twenty times:
-//!
-//! ```sh
-//! IMGBUILD_SOAK=1 cargo test -p tests --test vm -- --nocapture
-//! ```
+//! An ordinary run lets two systems live on volumes and pulls the plug once. The soak tier does so
+//! twenty times, and runs the suite of every kind of target and what happens when volumes fill up.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tests::binaries::{imgbuild, imgnode};
@@ -21,9 +17,6 @@ use tests::vm::{Disks, Machine};
 
 /// An emulated machine is slow, and more so beside others.
 const PATIENCE: Duration = Duration::from_secs(1500);
-
-/// Two processors are not enough for three machines.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// A job: a script of this directory, the node program, and what else there is.
 fn job(script: &str) -> tempfile::TempDir {
@@ -63,30 +56,6 @@ fn targets_program() -> PathBuf {
     PathBuf::from(program.expect("run this test by tests/run, which knows the other programs"))
 }
 
-#[test]
-fn every_kind_of_volume() {
-    let program = targets_program();
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let job = job(include_str!("kinds.sh"));
-    fs::copy(program, job.path().join("targets")).unwrap();
-    let machine = Machine::new("kinds", Disks::Fast);
-    let said = machine.boot(job.path()).end(PATIENCE);
-    assert!(said.contains("1 passed"), "{said}");
-}
-
-#[test]
-fn a_pool_that_fills_up() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let job = job(include_str!("full.sh"));
-    plant(job.path(), 2, 300);
-    let machine = Machine::new("full", Disks::Fast);
-    let said = machine.boot(job.path()).end(PATIENCE);
-    let errors = said.lines().filter(|line| line.starts_with("error: "));
-    for error in errors {
-        println!("{error}");
-    }
-}
-
 /// How often the plug is pulled.
 fn rounds() -> usize {
     if std::env::var_os("IMGBUILD_SOAK").is_some() {
@@ -96,23 +65,23 @@ fn rounds() -> usize {
     }
 }
 
+/// The acts of a life, which `power.sh` announces.
+const ACTS: u64 = 6;
+/// No act is much longer, emulated and alone.
+const LONGEST_ACT: Duration = Duration::from_secs(10);
+
 #[test]
 fn the_power_goes() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let job = job(include_str!("power.sh"));
-    plant(job.path(), rounds() + 3, 60);
+    plant(job.path(), rounds() + 2, 60);
     let machine = Machine::new("power", Disks::Honest);
     let mut random = u64::from(std::process::id()) << 20 | 1;
-    let mut next = |below: f64| {
+    let mut next = || {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        #[allow(clippy::cast_precision_loss)] // any fraction will do
-        let fraction = (random % 10_000) as f64 / 10_000.0;
-        Duration::from_secs_f64(fraction * below)
+        random
     };
-    // Seconds from the first act to the last; the first life is for finding out.
-    let mut length = None;
     let (mut inside, mut pending) = (0, 0);
     for life in 0..=rounds() {
         let mut boot = machine.boot(job.path());
@@ -122,34 +91,24 @@ fn the_power_goes() {
         let (before, after) = said.split_once("\nsettled\n").unwrap();
         pending += usize::from(interrupted(before));
         assert_settled(after, life);
-        let begun = Instant::now();
-        if let Some(length) = length {
-            let moment = next(length);
-            std::thread::sleep(moment);
-            let said = boot.cut();
-            inside += usize::from(!said.contains("\nacts end "));
-            println!(
-                "life {life}: cut {:.1} s after the first act began, {}",
-                moment.as_secs_f64(),
-                said.lines().last().unwrap_or_default()
-            );
-        } else {
+        if life == rounds() {
+            // After all cuts everything still works.
             boot.wait_for("\nacts end ", PATIENCE);
-            length = Some(begun.elapsed().as_secs_f64());
-            println!(
-                "life {life}: all acts in {:.1} s",
-                begun.elapsed().as_secs_f64()
-            );
             boot.cut();
+            break;
         }
+        let act = next() % ACTS + 1;
+        boot.wait_for(&format!("\nact {act}\n"), PATIENCE);
+        // Any moment will do.
+        let moment = LONGEST_ACT / 1000 * u32::try_from(next() % 1000).unwrap();
+        std::thread::sleep(moment);
+        let said = boot.cut();
+        inside += usize::from(!said.contains("\nacts end "));
+        println!(
+            "life {life}: cut {:.1} s after act {act} began",
+            moment.as_secs_f64()
+        );
     }
-    // What the last cut left.
-    let mut boot = machine.boot(job.path());
-    boot.wait_for("\nacts begin ", PATIENCE);
-    let said = boot.cut();
-    let (before, after) = said.split_once("\nsettled\n").unwrap();
-    pending += usize::from(interrupted(before));
-    assert_settled(after, rounds() + 1);
     println!(
         "{inside} of {} cuts came before the last act ended, {pending} left a journal",
         rounds()
@@ -184,5 +143,31 @@ fn assert_settled(said: &str, round: usize) {
     assert_eq!(volumes, known, "life {round}: {said}");
     for (what, wanted) in [("mounts", "0"), ("sessions", ""), ("journal", "")] {
         assert_eq!(line(what), wanted, "life {round}: {what}: {said}");
+    }
+}
+
+mod soak {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_volume() {
+        let program = targets_program();
+        let job = job(include_str!("kinds.sh"));
+        fs::copy(program, job.path().join("targets")).unwrap();
+        let machine = Machine::new("kinds", Disks::Fast);
+        let said = machine.boot(job.path()).end(PATIENCE);
+        assert!(said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    fn a_pool_that_fills_up() {
+        let job = job(include_str!("full.sh"));
+        plant(job.path(), 2, 300);
+        let machine = Machine::new("full", Disks::Fast);
+        let said = machine.boot(job.path()).end(PATIENCE);
+        let errors = said.lines().filter(|line| line.starts_with("error: "));
+        for error in errors {
+            println!("{error}");
+        }
     }
 }

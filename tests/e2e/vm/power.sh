@@ -59,11 +59,17 @@ case $((lives % 2)) in
     1) third=lvm-thin:web/pool:400M:xfs ;;
 esac
 echo "acts begin $(cut -d' ' -f1 /proc/uptime)"
-imgnode upgrade Plain
-imgnode install web --as Third --target "$third"
-imgnode upgrade Thin
-imgnode rollback Plain
-imgnode gc --keep 0
-imgnode uninstall Third
+act=0
+act() {
+    act=$((act + 1))
+    echo "act $act"
+    "$@"
+}
+act imgnode upgrade Plain
+act imgnode install web --as Third --target "$third"
+act imgnode upgrade Thin
+act imgnode rollback Plain
+act imgnode gc --keep 0
+act imgnode uninstall Third
 echo "acts end $(cut -d' ' -f1 /proc/uptime)"
 sleep 600

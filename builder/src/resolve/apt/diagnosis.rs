@@ -138,14 +138,17 @@ impl Apt<'_> {
             // It did not arrive for another reason, such as the connection.
             return Ok(None);
         }
-        let site = self.archives.site(&suite.0)?;
+        let address = self.archives.site(&suite.0)?;
         let arrived = |name: &str| {
             let outcome = report.of(&format!("{base}{name}"));
             matches!(outcome, Some(Outcome::Done(_)))
         };
-        let bring = |name: &str| match arrived(name) {
-            true => self.bring(&format!("{site}{base}{name}")),
-            false => Ok(None),
+        let bring = |name: &str| {
+            if arrived(name) {
+                self.bring(&format!("{address}{base}{name}"))
+            } else {
+                Ok(None)
+            }
         };
         let signed = match bring("InRelease")? {
             Some(bytes) => Signed::Inline(bytes),
@@ -246,12 +249,11 @@ impl Apt<'_> {
             Some(404 | 410) => Some(&ABSENT),
             Some(300..=399) => Some(&REDIRECTS),
             Some(500..) => Some(&OUT_OF_ORDER),
-            Some(_) => None,
             None if failure.is("RedirectionLoop") => Some(&REDIRECTS),
             None if failure.is("MaximumSizeExceeded") => Some(&UNLIKE),
             None if failure.is_cut() => Some(&CUT),
             None if failure.reason.is_none() && self.is_redirected(url)? => Some(&REDIRECTS),
-            None => None,
+            _ => None,
         })
     }
 
@@ -300,7 +302,7 @@ impl Apt<'_> {
 }
 
 /// The failures that made apt give up, without those it expects on the way:
-/// InRelease before Release, no Release.gpg beside it.
+/// `InRelease` before `Release`, no `Release.gpg` beside it.
 fn decisive<'r>(report: &'r Report, base: &str) -> Vec<(&'r str, &'r Failure)> {
     let of = |name: &str| report.of(&format!("{base}{name}"));
     let inline = matches!(of("InRelease"), Some(Outcome::Done(_)));

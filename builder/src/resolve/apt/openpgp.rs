@@ -1,4 +1,4 @@
-//! As much of OpenPGP as tells why a signature is not accepted (RFC 9580).
+//! As much of `OpenPGP` as tells why a signature is not accepted (RFC 9580).
 //!
 //! Nothing is verified here: gpgv or sqv does that. What only one of them says
 //! so that a program can read it is looked up in the packets: who signed, and

@@ -80,10 +80,11 @@ impl Apt<'_> {
             Some(suite) if !failure.is_ended() => self.diagnose(suite, &report)?,
             _ => None,
         };
-        let site = suite.and_then(|suite| self.archives.site(&suite.0).ok());
-        let shown = match failure.is_ended() {
-            true => Vec::new(),
-            false => evidence(&said, found.as_ref(), site.as_deref()),
+        let address = suite.and_then(|suite| self.archives.site(&suite.0).ok());
+        let shown = if failure.is_ended() {
+            Vec::new()
+        } else {
+            evidence(&said, found.as_ref(), address.as_deref())
         };
         Err(explain(whose, found.as_ref(), &shown, Some(&failure)))
     }

@@ -114,7 +114,7 @@ pub(super) fn verify(signed: &Signed, keyring: &Path, dir: &Path, now: u64) -> R
     }
 }
 
-/// What gpgv's status lines say (GnuPG, doc/DETAILS).
+/// What gpgv's status lines say (`GnuPG`, doc/DETAILS).
 fn by_status(lines: &[String]) -> Verdict {
     let status = |words: &[&str]| {
         let mut status = lines.iter().filter_map(|l| l.strip_prefix("[GNUPG:] "));
@@ -168,15 +168,14 @@ fn by_exit(
     if accepted {
         return Ok(Verdict::Good);
     }
-    Ok(Verdict::Foreign(match known.first() {
-        Some(id) => format!("the signature by {id} is not of these bytes"),
-        None => {
-            let ids: Vec<&str> = signatures
-                .iter()
-                .filter_map(openpgp::Signature::issuer)
-                .collect();
-            format!("it is signed by {}", ids.join(", "))
-        }
+    Ok(Verdict::Foreign(if let Some(id) = known.first() {
+        format!("the signature by {id} is not of these bytes")
+    } else {
+        let ids: Vec<&str> = signatures
+            .iter()
+            .filter_map(openpgp::Signature::issuer)
+            .collect();
+        format!("it is signed by {}", ids.join(", "))
     }))
 }
 
