@@ -1,8 +1,6 @@
-//! The node runs as root on every machine of the farm: what is linked into it is a decision, and so
-//! is that it needs nothing of the machine.
+//! The node runs as root on every machine of the farm: what is linked into it is a decision.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Command;
 
 /// Every package that may be linked into imgnode. A new one needs a reason in its commit.
