@@ -172,6 +172,18 @@ pub struct Running {
 }
 
 impl Running {
+    /// Waits until something is so while it runs.
+    #[track_caller]
+    pub fn wait_until(&mut self, what: &str, mut so: impl FnMut() -> bool) {
+        wait_for(what, || {
+            let ended = self.child.try_wait().expect("it is our child");
+            so() || {
+                assert!(ended.is_none(), "it ended too early: {what}");
+                false
+            }
+        });
+    }
+
     /// Sends it a signal, as kill(1) names it.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();

@@ -17,11 +17,19 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Prints a line about it, if it is worth one.
+    /// Prints a line about it, if it is worth one; of a failed one all that it said.
     pub(crate) fn announce(&self, done: usize, of: usize) {
-        if !self.passed || self.seconds > NOTABLE {
-            let word = if self.passed { "ok  " } else { "FAIL" };
-            println!("[{done}/{of}] {word} {} {:.1} s", self.id, self.seconds);
+        let at = format!("[{done}/{of}]");
+        if !self.passed {
+            println!(
+                "\n== failed: {} {at} {:.1} s\n{}\nrepeat it alone: tests/run '{}'\n",
+                self.id,
+                self.seconds,
+                self.output.trim_end(),
+                self.id
+            );
+        } else if self.seconds > NOTABLE {
+            println!("{at} ok {} {:.1} s", self.id, self.seconds);
         }
     }
 }
@@ -53,10 +61,6 @@ impl Report {
     pub(crate) fn print(&self) -> bool {
         let mut failed: Vec<&Outcome> = self.outcomes.iter().filter(|o| !o.passed).collect();
         failed.sort_by(|a, b| a.id.cmp(&b.id));
-        for outcome in &failed {
-            println!("\n== failed: {}\n{}", outcome.id, outcome.output.trim_end());
-            println!("repeat it alone: tests/run '{}'", outcome.id);
-        }
         println!("\n== the slowest tests");
         let mut slowest: Vec<&Outcome> = self.outcomes.iter().collect();
         slowest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
@@ -73,7 +77,7 @@ impl Report {
         let passed = self.outcomes.len() - failed.len();
         println!("\n{passed} tests passed, {} failed", failed.len());
         for outcome in &failed {
-            println!("failed: {}", outcome.id);
+            println!("failed, see above: {}", outcome.id);
         }
         failed.is_empty()
     }

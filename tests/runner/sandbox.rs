@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// Short: sockets are made below it, and their paths have 108 bytes at most (unix(7)).
 const PREFIX: &str = "imgbuild-";
@@ -17,6 +17,8 @@ const LOCK: &str = "run.lock";
 pub(crate) struct Scratch {
     path: PathBuf,
     _lock: File,
+    /// Removes the directory when we are gone, however we end; ours is the other end of its input.
+    janitor: Child,
 }
 
 impl Scratch {
@@ -46,7 +48,21 @@ impl Scratch {
         for (part, mode) in [("", 0o755), ("tmp", 0o1777)] {
             fs::set_permissions(path.join(part), fs::Permissions::from_mode(mode))?;
         }
-        Ok(Self { path, _lock: lock })
+        let janitor = Command::new("setsid")
+            .args([
+                "sh",
+                "-c",
+                "trap '' INT TERM HUP; cat; rm -rf -- \"$1\"",
+                "sh",
+            ])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()?;
+        Ok(Self {
+            path,
+            _lock: lock,
+            janitor,
+        })
     }
 
     /// The command that runs words in namespaces of their own. They end with it, and it with us.
@@ -68,7 +84,8 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        remove(&self.path);
+        drop(self.janitor.stdin.take());
+        let _ = self.janitor.wait();
     }
 }
 
