@@ -167,13 +167,16 @@ fn list(
     Ok(())
 }
 
-/// Tests in modules of the name `soak` take hours, and run in that tier or when they are named.
+/// Tests in modules of the name `soak` take hours: they run in that tier, or when a name says so.
 fn wanted(test: &Test, names: &[String]) -> bool {
     let soak = std::env::var_os("IMGBUILD_SOAK").is_some();
-    if names.is_empty() {
-        return soak || !test.id.contains("::soak::");
+    let now = |name: &str| soak || name.contains("soak") || !test.id.contains("::soak::");
+    match names {
+        [] => now(""),
+        names => names
+            .iter()
+            .any(|name| test.id.contains(name.as_str()) && now(name)),
     }
-    names.iter().any(|name| test.id.contains(name.as_str()))
 }
 
 /// How many of the places a test takes: an emulated machine keeps two processors busy.

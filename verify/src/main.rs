@@ -1,6 +1,6 @@
 //! `imgnode`: installs, verifies and runs signed images on a node.
 //!
-//! What was typed becomes [`args::LowArgs`], what it means becomes [`args::HiArgs`], and one `match`
+//! What was typed becomes `LowArgs`, what it means becomes [`args::HiArgs`], and one `match`
 //! picks the command. Each command is a file in `commands`; all that is printed goes through
 //! [`ui::Ui`].
 

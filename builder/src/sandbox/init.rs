@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::IsTerminal as _;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
@@ -289,6 +290,11 @@ fn inside_tree(argv: &[String], user: &str, directory: &str, sandbox: &Sandbox) 
     process.args(fence::inner(&sandbox.root).into_iter().flatten());
     if user != "root" {
         process.args(["runuser", "-u", user, "--"]);
+    }
+    if !std::io::stdin().is_terminal() {
+        // Opened in the tree: the descriptor that we have shows a path of the host, where the
+        // host is a chroot itself.
+        process.args(["sh", "-c", "exec \"$@\" </dev/null", "sh"]);
     }
     process.args(["env", "-i"]);
     process.args(
