@@ -58,14 +58,15 @@ pub fn copy(from: &Path, to: &Path) {
     Ran::of(&mut copy).expect(0);
 }
 
-/// Copies a store, or the work directory of builds. What is large and named by its content is
-/// linked. The rest is copied: a lock that is shared would make tests wait for each other.
+/// Copies a store, or the work directory of builds. Objects of a store are linked. The rest is
+/// copied: a lock that is shared would make tests wait for each other, and a link to a file of a
+/// layer changes its ctime, which packing takes for a change of the file.
 #[track_caller]
 pub fn copy_places(from: &Path, to: &Path) {
     fs::create_dir(to).expect("it is new");
     for entry in fs::read_dir(from).expect("it is there").flatten() {
         let name = entry.file_name();
-        let named_by_content = ["inputs", "packs", "layers", "controls"];
+        let named_by_content = ["inputs", "packs"];
         if named_by_content.iter().any(|linked| name == *linked) {
             link_copy(&entry.path(), &to.join(name));
         } else {

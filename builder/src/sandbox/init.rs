@@ -7,7 +7,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::IsTerminal as _;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
@@ -291,7 +290,7 @@ fn inside_tree(argv: &[String], user: &str, directory: &str, sandbox: &Sandbox) 
     if user != "root" {
         process.args(["runuser", "-u", user, "--"]);
     }
-    if !std::io::stdin().is_terminal() {
+    if stdin_is_null() {
         // Opened in the tree: the descriptor that we have shows a path of the host, where the
         // host is a chroot itself.
         process.args(["sh", "-c", "exec \"$@\" </dev/null", "sh"]);
@@ -305,6 +304,15 @@ fn inside_tree(argv: &[String], user: &str, directory: &str, sandbox: &Sandbox) 
     );
     process.args(argv);
     process
+}
+
+/// Whether standard input is the null device, which is character device 1:3 (null(4)).
+fn stdin_is_null() -> bool {
+    let stat = rustix::fs::fstat(std::io::stdin());
+    stat.is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == makedev(1, 3)
+    })
 }
 
 /// A process of the host with what the sandbox's set-up needs and no more.

@@ -7,7 +7,6 @@
 mod packages;
 mod secrets;
 mod upgrades;
-mod versions;
 
 use std::collections::BTreeSet;
 use std::fs;
