@@ -96,16 +96,15 @@ pub(super) fn verify(signed: &Signed, keyring: &Path, dir: &Path, now: u64) -> R
             .arg(&message),
         Verifier::Sqv => {
             let tool = Tool::new("sqv").arg("--keyring").arg(&ring);
-            match &signature {
-                Some(signature) => tool.arg("--signature-file").arg(signature),
-                None => {
-                    // It writes what was signed, and never over a file that is there.
-                    let authenticated = dir.join("verify.out");
-                    let _ = fs::remove_file(&authenticated);
-                    tool.arg("--cleartext").arg("--output").arg(authenticated)
-                }
-            }
-            .arg(&message)
+            let tool = if let Some(signature) = &signature {
+                tool.arg("--signature-file").arg(signature)
+            } else {
+                // It writes what was signed, and never over a file that is there.
+                let authenticated = dir.join("verify.out");
+                let _ = fs::remove_file(&authenticated);
+                tool.arg("--cleartext").arg("--output").arg(authenticated)
+            };
+            tool.arg(&message)
         }
     };
     let mut lines = Vec::new();
