@@ -1,6 +1,6 @@
 //! Writes the manual pages and completions of imgbuild; see `pages`.
 
-use builder::args::LowArgs;
+use builder::cli::args::LowArgs;
 use clap::CommandFactory;
 use pages::Manual;
 

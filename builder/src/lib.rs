@@ -1,72 +1,64 @@
-//! From a recipe to an image.
+//! From a recipe to an image: the library behind `imgbuild`.
 //!
-//! The modules read like the flow of a build:
+//! Each module uses only those that stand below it:
 //!
 //! ```text
-//! recipe ─▶ locking ─▶ lock ─▶ steps ─▶ runner ─▶ tree ─▶ image
-//!           │ resolve                   │ layers          │ leak
-//!           │ fetch                     │ sandbox         └ store
-//!           └ host                      └ mirror
+//! cli          what was typed -> requests; results -> what is shown
+//! rebuild      an image -> built again from what the store retained, and compared
+//! build        a recipe -> a released image
+//! plan         what a build will do: nothing, take an image from a cache, or run these steps
+//! transfer     images from and for other tools: import, export
+//! release      signing: attestations, approvals, promotion from environment to environment
+//! inspect      what images are made of and how they differ
+//! lock         a recipe -> a lock that fits it, with every input retained
+//! caches       other builders' stores: inputs and finished images from there
+//! pack         a finished tree -> an image in the store
+//! run          steps -> layers
+//! mirror       a Debian archive of retained packages, for debootstrap and apt in the sandbox
+//! steps        a recipe and its lock -> units of work, as plain data
+//! work_dir     the work directory, taken by one build of a recipe at a time
+//! layers       results of steps, as stacked overlayfs layers
+//! sandbox      one command in namespaces of its own, without network
+//! stores       stores opened, copied, and searched for what a person means by IMAGE
+//! recipe       what a person writes about an image
+//! lockfile     the file that names every input of an image by its digest
+//! tree         a finished tree, read from outside
+//! settings     where things are: flags, then environment, then defaults
+//! host         this machine: archives, index, proxies, programs
+//! ui           what is shown, to people and as JSON
+//! atomic_file  files that are there whole or not at all
+//! process      programs of this machine, run with a clean environment
+//! interrupt    Ctrl-C and the other signals that end a run
+//! error        what can go wrong: a sentence, its reason, a hint, an exit code
 //! ```
 //!
-//! [`recipe`] is what a person writes. [`locking`] brings the [`lock`], which
-//! names every input, up to date: [`resolve`] asks real apt, pip and git,
-//! [`fetch`] brings the bytes. [`steps`] turns both into units of work with
-//! content keys; the [`runner`] runs them in a [`sandbox`] and keeps their
-//! results as [`layers`]. [`image`] packs the finished tree into the store and
-//! releases it. [`mod@build`] is the whole of it.
-//!
-//! [`cache`] is what builders share: inputs and finished images are taken from other
-//! stores before a mirror is asked or anything is built.
-//!
-//! [`mod@import`] takes in what other tools made, [`mod@export`] makes files that they
-//! understand.
-//!
-//! [`find`] knows what a person means by an image, [`compare`] what two of them
-//! do not have in common, [`sbom`] what one is made of, [`logs`]
-//! what its steps printed.
-//!
-//! [`keyring`] has the keys of people and machines, [`mod@attest`] what they say about
-//! an image, [`promote`] the way from one environment to the next, and [`ceremony`] how
-//! several people sign one change.
-//!
-//! The library prints only through [`ui`] and reads the environment only
-//! through [`settings`].
+//! The library prints only through [`ui`] and reads the environment only through
+//! [`settings`].
 
-pub mod acquire;
-pub mod args;
-pub mod attest;
+pub mod atomic_file;
 pub mod build;
-pub mod cache;
-pub mod ceremony;
-pub mod commands;
-pub mod compare;
+pub mod caches;
+pub mod cli;
 pub mod error;
-pub mod export;
-pub mod fetch;
-pub mod find;
 pub mod host;
-pub mod image;
-pub mod import;
+pub mod inspect;
 pub mod interrupt;
-pub mod keyring;
 pub mod layers;
-pub mod leak;
 pub mod lock;
-pub mod locking;
-pub mod logs;
+pub mod lockfile;
 pub mod mirror;
+pub mod pack;
+pub mod plan;
 pub mod process;
-pub mod promote;
 pub mod rebuild;
 pub mod recipe;
-pub mod resolve;
-pub mod runner;
+pub mod release;
+pub mod run;
 pub mod sandbox;
-pub mod sbom;
 pub mod settings;
 pub mod steps;
+pub mod stores;
+pub mod transfer;
 pub mod tree;
 pub mod ui;
-pub mod watch;
-pub mod whole;
+pub mod work_dir;

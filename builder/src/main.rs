@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use builder::args::LowArgs;
+use builder::cli::args::LowArgs;
+use builder::cli::commands;
 use builder::error::{Error, ErrorKind, Result};
+use builder::interrupt;
 use builder::sandbox;
 use builder::settings::{Given, Settings};
 use builder::ui::{self, Ui};
-use builder::{commands, interrupt};
 use clap::Parser;
 
 fn main() -> ExitCode {

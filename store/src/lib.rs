@@ -4,7 +4,7 @@
 //! keeps the image as chunks that it shares with every other image:
 //!
 //! ```text
-//! tree --canon--> canonical tar --chunk--> chunks --pack--> packs + indexes
+//! tree ---------> canonical tar --chunk--> chunks --pack--> packs + indexes
 //!                      |                      |
 //!                   ImageId <--expands-- layout (headers and chunk references)
 //!                      |
@@ -16,9 +16,42 @@
 //! adds [`WritableStore`], which images are published into. The feature `http`
 //! adds stores on web servers, the feature `s3` those in buckets.
 //!
-//! Each format has a page of its own in [`format`](mod@format).
-
-// The order of the flow: a module uses only what stands after it.
+//! Each format has a page of its own in [`format`](mod@format). Each module uses only
+//! those that stand below it:
+//!
+//! ```text
+//! format         the formats, one page each
+//! fuzz           private parsers, for the fuzz targets
+//! copy           images, copied from one store to another
+//! maintenance    what is in a store, what nobody needs, what is damaged
+//! attest         what people and machines say about an image, signed
+//! export         what is signed about an exported image
+//! tuf            environments: which images are released where, and who says so
+//! delta_writer   deltas, written
+//! writer         images and what belongs to them, published into a store
+//! store          a store, read
+//! image          an image, read
+//! catalogue      which images a store has, for readers who cannot list it
+//! delta          what a machine that has one image lacks of another
+//! hint           in which packs an image's chunks are, for readers who cannot list
+//! build_log      what the steps of a build printed
+//! cache          what a reader keeps of a store on a network
+//! layout         an image with its content replaced by chunk references
+//! pack           packs and their indexes: how chunks lie in files
+//! manifest       all that is known about an image, as JSON
+//! foreign_tar    any tar, on its way to a canonical tar
+//! canonical_tar  the one byte stream that a tree maps to
+//! chunker        where content is cut into chunks
+//! chunk          the unit of storage, and references to it
+//! backend        where the objects of a store are: directories, web servers, buckets
+//! dsse           signed envelopes
+//! keys           public and private keys
+//! json           JSON, read strictly and written canonically
+//! parallel       a parallel map
+//! name           names of images and environments
+//! digest         digests that know which function made them
+//! error          what can go wrong: one sentence and one kind
+//! ```
 
 #[cfg(doc)]
 pub mod format;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use builder::lock::Lock;
+use builder::lockfile::Lock;
 use builder::recipe::Recipe;
 
 pub(crate) fn run(bytes: &[u8]) {

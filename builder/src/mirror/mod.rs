@@ -20,15 +20,12 @@ use store::digest::Sha256;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::interrupt;
 use crate::layers::remove;
-use crate::lock::{Lock, Stage};
+use crate::lockfile::{Lock, Stage};
 use crate::process::Tool;
-use crate::steps::{Form, Mirror, mirror_path};
+use crate::steps::{Form, Mirror, TARBALL, mirror_path};
 
 /// Where control files are remembered, below the work directory.
 pub(crate) const CONTROLS: &str = "controls";
-
-/// The tarball's name in the directory.
-pub(crate) const TARBALL: &str = "bootstrap.tar";
 
 /// Makes what a step is handed, in `dir`.
 pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Path) -> Result<()> {

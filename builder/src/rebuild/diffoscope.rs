@@ -11,8 +11,8 @@ use serde::Serialize;
 use store::ReplayEvent;
 use store::canonical_tar::{Kind as EntryKind, display};
 
-use crate::compare::{Change, Kind, Report, Side};
 use crate::error::{Context, Error, Result};
+use crate::inspect::compare::{Change, Kind, Report, Side};
 use crate::layers::remove;
 use crate::process::{Output, PATH, Tool};
 

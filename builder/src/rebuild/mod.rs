@@ -19,17 +19,17 @@ use std::time::{Duration, Instant};
 
 use store::{Inputs, Manifest, Sha256, Store, WritableStore};
 
-use crate::build::{Making, Workplace, open_store, prepare_host, require_root};
-use crate::compare::{self, Report, Side, compare};
+use crate::build::{ImageMaker, prepare, require_root};
 use crate::error::{Context, Error, Result};
-use crate::find;
 use crate::host;
-use crate::import;
+use crate::inspect::compare::{self, Report, Side, compare};
 use crate::layers::remove;
-use crate::lock::Lock;
+use crate::lockfile::{ImportRecord, Lock};
 use crate::recipe::Recipe;
 use crate::settings::Settings;
+use crate::stores::{self, find};
 use crate::ui::Ui;
+use crate::work_dir::WorkDir;
 
 pub use diffoscope::Opinion;
 
@@ -56,18 +56,18 @@ pub struct Verdict {
 /// Builds the image that `text` means again. With `keep`, what was made stays.
 pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Result<Verdict> {
     let started = Instant::now();
-    let store = find::open(settings)?;
+    let store = stores::open(settings)?;
     let manifest = find::image(&store, text)?;
     require_root()?;
     // Open for as long as its inputs are needed.
     let here = match settings.place.directory() {
-        Some(_) => Some(open_store(settings)?),
+        Some(_) => Some(stores::open_to_write(settings)?),
         None => None,
     };
 
     let mut settings = settings.clone();
     settings.work = place(&settings, &manifest);
-    let workplace = Workplace::take(&settings.work, manifest.name.as_str())?;
+    let work = WorkDir::take(&settings.work, manifest.name.as_str())?;
     let other = settings.work.join("store");
     remove(&other)?;
     let into = WritableStore::open_or_create(&other)
@@ -80,21 +80,21 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
     let lock = lock(&manifest, &inputs)?;
     same_architecture(&lock)?;
     complete(&manifest, &lock, &inputs)?;
-    prepare_host(&recipe, false, ui)?;
+    prepare(&recipe, false, ui)?;
     ui.note(&format!(
         "rebuilding {} as {}",
         manifest.image, manifest.name
     ));
-    let making = Making {
+    let maker = ImageMaker {
         recipe: &recipe,
         path: Path::new("the retained recipe"),
         lock: &lock,
         inputs: &inputs,
-        place: &workplace,
+        work: &work,
         settings: &settings,
         into: &into,
     };
-    let rebuilt = making.varied(ui)?;
+    let rebuilt = maker.make_varied(ui)?;
     let mut verdict = Verdict {
         differences: None,
         opinions: Vec::new(),
@@ -114,7 +114,7 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
             manifest: &verdict.rebuilt,
         };
         let report = compare(old, new, true)?;
-        let scratch = workplace.scratch.join("diffoscope");
+        let scratch = work.scratch.join("diffoscope");
         verdict.opinions = diffoscope::ask(&report, old, new, &scratch)?;
         phase.finish(&format!("{} entries differ", report.totals.found()));
         verdict.differences = Some(report);
@@ -162,7 +162,7 @@ fn place(settings: &Settings, manifest: &Manifest) -> PathBuf {
 
 fn recipe(manifest: &Manifest, inputs: &Inputs) -> Result<Recipe> {
     let json = retained(inputs, &manifest.recipe, manifest, "recipe")?;
-    if import::Record::is(&json) {
+    if ImportRecord::is(&json) {
         return Err(Error::failed(format!(
             "{} was imported: there is no recipe to build it from",
             manifest.image

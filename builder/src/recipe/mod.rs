@@ -26,6 +26,7 @@
 //! keys and spelled-out defaults are gone, so that its
 //! [canonical form](Recipe::canonical_json) can serve as the key of a step.
 
+mod apt;
 mod beside;
 mod check;
 mod error;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Content, HANDED, Locals, PARENTS, Phase, Step, parents_owner};
 use crate::error::Result;
-use crate::lock::LocalKind;
+use crate::lockfile::LocalKind;
 use crate::process::quote;
 use crate::recipe::{FileKind, Recipe};
 

@@ -20,7 +20,7 @@ use serde::Serialize;
 use store::digest::Sha256;
 
 use crate::error::{Error, Result};
-use crate::lock::{LocalFile, Lock, Stage};
+use crate::lockfile::{LocalFile, Lock, Stage};
 use crate::process::PATH;
 use crate::recipe::{Recipe, Run, Test};
 
@@ -305,6 +305,9 @@ pub(crate) fn parents_owner(recipe: &Recipe, path: &std::path::Path) -> String {
     let owner = homes.max_by_key(|u| u.home.as_str().len());
     owner.map_or_else(|| "0:0".to_owned(), |u| format!("{}:{}", u.uid, u.gid))
 }
+
+/// The tarball's name in the directory.
+pub(crate) const TARBALL: &str = "bootstrap.tar";
 
 /// Where the local archive appears inside a sandbox.
 pub(crate) fn mirror_path() -> PathBuf {

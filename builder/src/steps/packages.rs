@@ -5,12 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Content, Form, HANDED, Mirror, Phase, Step, mirror_path};
-use crate::lock::{Lock, Stage};
-use crate::mirror::TARBALL;
+use super::{Content, Form, HANDED, Mirror, Phase, Step, TARBALL, mirror_path};
+use crate::lockfile::{Lock, Stage};
 use crate::process::quote;
 use crate::recipe::{Packages, Recipe};
-use crate::resolve::apt::packages_of;
 
 /// After debootstrap: no service starts during the build, no mirror is named,
 /// and `localhost` has one, which Debian leaves to its installer.
@@ -73,7 +71,7 @@ pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
 }
 
 pub(super) fn groups(recipe: &Recipe, lock: &Lock) -> Vec<Step> {
-    let groups = packages_of(recipe);
+    let groups = recipe.package_groups();
     (1u32..)
         .zip(&groups)
         .map(|(n, group)| install(group, n, lock))

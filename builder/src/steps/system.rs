@@ -6,7 +6,6 @@ use super::{Content, HANDED, Locals, PARENTS, Phase, Step};
 use crate::error::Result;
 use crate::process::quote;
 use crate::recipe::Recipe;
-use crate::resolve::apt;
 
 pub(super) fn settings(recipe: &Recipe, epoch: u64) -> Vec<Step> {
     let mut step = Step::new(Phase::Configure, "locale and time zone", epoch);
@@ -53,7 +52,7 @@ pub(super) fn settings(recipe: &Recipe, epoch: u64) -> Vec<Step> {
 
 /// What the recipe says to apt, for apt in the image.
 pub(super) fn preferences(recipe: &Recipe, epoch: u64) -> Option<Step> {
-    let text = apt::preferences(recipe);
+    let text = recipe.apt_preferences();
     if text.trim().is_empty() {
         return None;
     }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::{Content, HANDED, Locals, PARENTS, Phase, Step, user_environment};
 use crate::error::{Error, Result};
-use crate::lock::Python;
+use crate::lockfile::Python;
 use crate::process::quote;
 use crate::recipe::{Recipe, Virtualenv};
 

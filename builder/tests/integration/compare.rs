@@ -7,7 +7,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use builder::compare::{Change, FileChange, How, Kind, Owner, Report, Side, compare, show};
+use builder::inspect::compare::{
+    Change, FileChange, How, Kind, Owner, Report, Side, compare, show,
+};
 use store::manifest::{Package, Run, User, Wheel};
 use store::{Manifest, Sha256, WritableStore};
 

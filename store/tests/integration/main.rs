@@ -13,7 +13,6 @@ mod faults;
 mod golden;
 mod imports;
 mod memory;
-mod order;
 mod stores;
 mod support;
 mod trees;

@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 
 use self::table::{Action, Row, rows};
 use super::{Content, HANDED, Phase, Step};
-use crate::lock::Lock;
+use crate::lockfile::Lock;
 use crate::recipe::{Recipe, TreeGlob};
 
 /// `matching LIST`: of the tree's paths, those that match a line of a handed

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use builder::lock::Lock;
-use builder::locking::{packages_from, virtualenv_from};
+use builder::lock::{packages_from, virtualenv_from};
+use builder::lockfile::Lock;
 use builder::recipe::{Recipe, Shape};
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use builder::lock::{Deb, LocalFile, LocalKind, Lock, Stage};
+use builder::lockfile::{Deb, LocalFile, LocalKind, Lock, Stage};
 use serde_json::Value;
 use store::Sha256;
 

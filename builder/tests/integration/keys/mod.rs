@@ -13,9 +13,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use builder::layers::Layers;
-use builder::lock::{Git, LocalFile, LocalKind, Lock};
+use builder::lockfile::{Git, LocalFile, LocalKind, Lock};
 use builder::recipe::Recipe;
-use builder::runner::{self, Planned};
+use builder::run::{PlannedStep, plan_steps};
 use builder::steps;
 use serde_json::Value;
 use store::Sha256;
@@ -108,14 +108,14 @@ fn lock() -> Lock {
     lock
 }
 
-fn planned(recipe: &Recipe, lock: &Lock) -> Vec<Planned> {
+fn planned(recipe: &Recipe, lock: &Lock) -> Vec<PlannedStep> {
     let nowhere = tempfile::tempdir().unwrap();
     let layers = Layers::look(nowhere.path()).unwrap();
-    runner::plan(steps::all(recipe, lock).unwrap(), &layers).unwrap()
+    plan_steps(steps::all(recipe, lock).unwrap(), &layers).unwrap()
 }
 
 /// A step's name without what it counts.
-fn role(step: &Planned) -> String {
+fn role(step: &PlannedStep) -> String {
     let name = &step.step.name;
     match name.split_once(" (") {
         Some((role, _)) => role.to_owned(),
@@ -124,13 +124,13 @@ fn role(step: &Planned) -> String {
 }
 
 /// The steps themselves, by role, whatever comes before them.
-fn by_role(planned: &[Planned]) -> BTreeMap<String, Value> {
-    let json = |p: &Planned| serde_json::to_value(&p.step).unwrap();
+fn by_role(planned: &[PlannedStep]) -> BTreeMap<String, Value> {
+    let json = |p: &PlannedStep| serde_json::to_value(&p.step).unwrap();
     planned.iter().map(|p| (role(p), json(p))).collect()
 }
 
 /// The steps that are not the same, and those that only one side has.
-fn changed(old: &[Planned], new: &[Planned]) -> BTreeSet<String> {
+fn changed(old: &[PlannedStep], new: &[PlannedStep]) -> BTreeSet<String> {
     let (old, new) = (by_role(old), by_role(new));
     let all: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     all.into_iter()
@@ -142,7 +142,7 @@ fn changed(old: &[Planned], new: &[Planned]) -> BTreeSet<String> {
 /// Keys change from the first changed step on, and not before; tests are not part
 /// of the tree and change alone.
 #[track_caller]
-fn assert_keys_follow(old: &[Planned], new: &[Planned], what: &str) {
+fn assert_keys_follow(old: &[PlannedStep], new: &[PlannedStep], what: &str) {
     let (mut below_changed, mut tests) = (false, 0);
     for (old, new) in old.iter().zip(new) {
         let same =

@@ -1,0 +1,156 @@
+//! `imgbuild [build] RECIPE...`
+
+use serde::Serialize;
+
+use super::load_recipe;
+use crate::build::{BuildRequest, Origin, Outcome, build};
+use crate::caches::Shared;
+use crate::cli::args::BuildArgs;
+use crate::error::{Error, Result};
+use crate::lock::Strictness;
+use crate::settings::Settings;
+use crate::stores::{self, FIRST_ENVIRONMENT};
+use crate::ui::{self, Ui};
+use store::StoreUrl;
+
+/// What `--json` says at the end of a build.
+#[derive(Serialize)]
+struct Built<'a> {
+    schema: u32,
+    event: &'static str,
+    name: &'a str,
+    image: String,
+    sha256: String,
+    size: u64,
+    entries: u64,
+    environment: Option<&'static str>,
+    seq: Option<u64>,
+    varied: bool,
+    up_to_date: bool,
+    /// Whether it was built elsewhere and taken from a cache.
+    taken: bool,
+    seconds: f64,
+    phases: Vec<(String, f64)>,
+}
+
+pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let request = BuildRequest {
+        strictness: Strictness {
+            locked: args.locked,
+            frozen: args.frozen,
+            offline: args.offline,
+        },
+        setup: args.setup,
+        vary: args.vary,
+        shared: shared(args, settings, ui)?,
+    };
+    for recipe in &args.recipes {
+        let loaded = load_recipe(recipe)?;
+        let outcome = build(&loaded, recipe, settings, &request, ui)?;
+        report(&outcome, settings, ui);
+    }
+    Ok(())
+}
+
+/// The addresses of caches as typed. What must not be shown of them is hidden from here on.
+pub(super) fn caches(typed: &[String], settings: &Settings, ui: &mut Ui) -> Result<Vec<StoreUrl>> {
+    let typed = typed.iter().filter(|text| !text.is_empty());
+    let urls: Vec<StoreUrl> = typed
+        .map(|text| stores::parse_url(text))
+        .collect::<Result<_>>()?;
+    for url in &urls {
+        ui.hide(settings.secrets_of(url));
+    }
+    Ok(urls)
+}
+
+fn shared(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<Shared> {
+    if args.push && args.caches.is_empty() {
+        return Err(
+            Error::usage("--push puts things into caches, and there is none")
+                .hint("name one with --cache"),
+        );
+    }
+    let urls = caches(&args.caches, settings, ui)?;
+    if args.push && urls.iter().all(|url| matches!(url, StoreUrl::Web(_))) {
+        return Err(Error::usage("--push needs a cache that can be written")
+            .hint("a web server can only be read: name the store's directory or bucket"));
+    }
+    Ok(Shared {
+        urls,
+        trust: args.trust.clone(),
+        push: args.push,
+    })
+}
+
+fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
+    let Outcome {
+        manifest,
+        seq,
+        origin,
+        took,
+    } = outcome;
+    if ui.is_json() {
+        ui.result_json(&Built {
+            schema: ui::SCHEMA,
+            event: "built",
+            name: manifest.name.as_ref(),
+            image: manifest.image.to_string(),
+            sha256: manifest.sha256.to_string(),
+            size: manifest.size,
+            entries: manifest.entries,
+            environment: seq.map(|_| FIRST_ENVIRONMENT),
+            seq: *seq,
+            varied: seq.is_none(),
+            up_to_date: *origin == Origin::UpToDate,
+            taken: *origin == Origin::Taken,
+            seconds: took.as_secs_f64(),
+            phases: ui
+                .phases()
+                .iter()
+                .map(|(n, d)| (n.clone(), d.as_secs_f64()))
+                .collect(),
+        });
+        return;
+    }
+    let (name, env) = (&manifest.name, FIRST_ENVIRONMENT);
+    let Some(seq) = seq else {
+        ui.note(&format!(
+            "{name}: built in a varied world in {:.1} s; {} in {} entries; not released",
+            took.as_secs_f64(),
+            ui::size(manifest.size),
+            manifest.entries
+        ));
+        ui.result(&manifest.image.to_string());
+        return;
+    };
+    let state = match origin {
+        Origin::UpToDate => "up to date, nothing to do",
+        Origin::Taken => "taken from a cache",
+        Origin::Built => "built",
+    };
+    ui.note(&format!(
+        "{name}: {state} in {:.1} s; {} in {} entries; release {env}/{name}/{seq}",
+        took.as_secs_f64(),
+        ui::size(manifest.size),
+        manifest.entries
+    ));
+    ui.result(&manifest.image.to_string());
+    if *origin == Origin::UpToDate {
+        return;
+    }
+    let store = &settings.place;
+    let root = if let Some(store) = store.directory() {
+        format!("{}/env/{env}/metadata/1.root.json", store.display())
+    } else {
+        ui.note(&format!(
+            "next: imgbuild env root save {env} --store {store}"
+        ));
+        format!("{env}.root.json")
+    };
+    ui.note(&format!(
+        "next, on a node:\n  \
+         imgnode init --env {env} --repo {store} --root {root}\n  \
+         imgnode install {name} --as SYSTEM --target dir:/srv/imgnode"
+    ));
+}

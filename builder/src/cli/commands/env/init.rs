@@ -1,0 +1,144 @@
+//! `imgbuild env init ENV`
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use store::EnvName;
+use store::keys::{KeyFile, PublicKey, Signer as _};
+use store::tuf::{Environment, KeyGroup, KeySet, Lifetimes, RootDraft};
+
+use super::{environment, report};
+use crate::cli::args::{Days, EnvInitArgs};
+use crate::cli::commands::promote::keyring;
+use crate::error::{Context, Error, Result};
+use crate::release::attest;
+use crate::release::ceremony::{self, failed, short};
+use crate::release::keyring::{self, Keyring, Passphrase, new_passphrase};
+use crate::settings::Settings;
+use crate::stores;
+use crate::ui::{self, Ui};
+
+pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let name = environment(&args.env)?;
+    let store = stores::open_to_write(settings)?;
+    let what = || format!("cannot make the environment {name}");
+    if Environment::exists(&store, &name).context(what)? {
+        return Err(Error::failed(format!(
+            "there is an environment {name} in this store already"
+        ))
+        .hint(format!("imgbuild env status {name}")));
+    }
+    let policy = args.policy.as_deref().map(attest::policy).transpose()?;
+    let keyring = keyring(&args.signing, settings)?;
+    let group = |seat: KeyGroup, typed: &[String], threshold: u64| -> Result<KeySet> {
+        let keys = if typed.is_empty() {
+            vec![own_key(&name, seat, args, settings, ui)?]
+        } else {
+            typed
+                .iter()
+                .map(|text| keyring.public(text))
+                .collect::<Result<_>>()?
+        };
+        Ok(KeySet { keys, threshold })
+    };
+    let founding = RootDraft {
+        root: group(KeyGroup::Root, &args.root, args.root_threshold)?,
+        targets: group(KeyGroup::Targets, &args.targets, args.targets_threshold)?,
+        online: group(KeyGroup::Online, &args.online, 1)?,
+        lifetimes: lifetimes(&args.days, Lifetimes::default()),
+        policy,
+    };
+    let mut proposal = Environment::draft_init(&name, &founding, Timestamp::now())
+        .map_err(|e| failed(what(), &e))?;
+    let review = ceremony::sign(&mut proposal, None, &keyring, false)?;
+    summary(&founding, &keyring, ui);
+    let file = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{name}-root-1.json")));
+    let outcome = ceremony::settle(&proposal, &review, None, &store, &keyring, &file)?;
+    report(
+        &outcome,
+        &format!("the environment {name}"),
+        "imgbuild env root sign",
+        ui,
+    );
+    if let Ok(env) = Environment::open(&store, &name) {
+        if ui.is_json() {
+            ui.result_json(&serde_json::json!({
+                "schema": ui::SCHEMA, "event": "made", "environment": name,
+                "root": env.fingerprint().to_string(),
+            }));
+        } else {
+            ui.result(&env.fingerprint().to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Two lines: who decides, who releases.
+fn summary(founding: &RootDraft, keyring: &Keyring, ui: &Ui) {
+    let names = |holders: &KeySet| {
+        let names = holders.keys.iter().map(|key| called(key, keyring));
+        format!(
+            "{} of {}: {}",
+            holders.threshold,
+            holders.keys.len(),
+            names.collect::<Vec<_>>().join(", ")
+        )
+    };
+    let days = founding.lifetimes;
+    ui.note(&format!(
+        "keys and policy are decided by {} (every {} days at the latest; keep these keys elsewhere)",
+        names(&founding.root),
+        days.root
+    ));
+    ui.note(&format!(
+        "releases are signed by {} (every {} days), snapshots and timestamps by {} (a timer: \
+         imgbuild env refresh)",
+        names(&founding.targets),
+        days.targets,
+        names(&founding.online)
+    ));
+}
+
+fn called(key: &PublicKey, keyring: &Keyring) -> String {
+    keyring.name_of(key).unwrap_or_else(|| short(key))
+}
+
+/// The key that a group gets which was named none.
+fn own_key(
+    name: &EnvName,
+    seat: KeyGroup,
+    args: &EnvInitArgs,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<PublicKey> {
+    let called = format!("{name}.{}", seat.name());
+    let file = KeyFile::at(settings.keys.join(format!("{called}.pem")));
+    if file.exists() {
+        return file.public().map_err(|e| keyring::failed(&e));
+    }
+    let pair = if args.plain || seat == KeyGroup::Online {
+        file.create()
+    } else {
+        let from = Passphrase::find(args.signing.secret.passphrase_file.as_ref(), settings)?;
+        file.create_encrypted(&new_passphrase(&from, &called)?)
+    };
+    let pair = pair.map_err(|e| keyring::failed(&e))?;
+    ui.note(&format!(
+        "made the key {called} in {}",
+        settings.keys.display()
+    ));
+    Ok(pair.public())
+}
+
+/// What was typed, on top of what there is.
+pub(super) fn lifetimes(days: &Days, present: Lifetimes) -> Lifetimes {
+    Lifetimes {
+        root: days.root_days.unwrap_or(present.root),
+        targets: days.targets_days.unwrap_or(present.targets),
+        snapshot: days.snapshot_days.unwrap_or(present.snapshot),
+        timestamp: days.timestamp_days.unwrap_or(present.timestamp),
+    }
+}

@@ -1,0 +1,195 @@
+//! `imgbuild env ...`: making, watching and changing environments
+
+mod init;
+mod root;
+mod status;
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use store::tuf::{Action, Environment, KeyGroup, LogEntry};
+use store::{EnvName, Sha256, WritableStore};
+
+use super::promote::keyring;
+use crate::cli::args::{
+    EnvArgs, EnvCommand, EnvLogArgs, EnvRefreshArgs, EnvRootCommand, EnvTrustArgs,
+};
+use crate::error::{Error, Result};
+use crate::release::ceremony::{self, Outcome, failed};
+use crate::release::keyring::{Keyring, Passphrase};
+use crate::settings::Settings;
+use crate::stores;
+use crate::ui::{self, Ui};
+
+pub(super) fn run(args: &EnvArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    match &args.command {
+        EnvCommand::Init(args) => init::run(args, settings, ui),
+        EnvCommand::Status(args) => status::run(args.env.as_deref(), settings, ui),
+        EnvCommand::Refresh(args) => refresh(args, settings, ui),
+        EnvCommand::RotateKey(args) => root::rotate(args, settings, ui),
+        EnvCommand::Log(args) => log(args, settings, ui),
+        EnvCommand::Trust(args) => trust(args, settings, ui),
+        EnvCommand::Root(args) => match &args.command {
+            EnvRootCommand::Propose(args) => root::propose(args, settings, ui),
+            EnvRootCommand::Sign(args) => root::sign(args, settings, ui),
+            EnvRootCommand::Publish(args) => root::publish(args, settings, ui),
+            EnvRootCommand::Save(args) => root::save(args, settings, ui),
+        },
+    }
+}
+
+/// A name that a person typed.
+pub(super) fn environment(name: &str) -> Result<EnvName> {
+    name.parse().map_err(|e| {
+        Error::usage(format!("`{}` is no environment", name.escape_default())).because(&e)
+    })
+}
+
+/// An environment of a store.
+pub(super) fn open<'s>(store: &'s WritableStore, name: &EnvName) -> Result<Environment<'s>> {
+    Environment::open(store, name)
+        .map_err(|e| failed(format!("cannot read the environment {name}"), &e))
+}
+
+/// Says what became of a change, and what is next.
+pub(super) fn report(outcome: &Outcome, what: &str, sign: &str, ui: &Ui) {
+    match outcome {
+        Outcome::Published => ui.note(&format!("{what}: published")),
+        Outcome::AlreadyPublished => ui.note(&format!("{what}: was published already")),
+        Outcome::Waiting { file, complete } => {
+            let shown = file.display();
+            ui.note(&if *complete {
+                format!(
+                    "{what} has all signatures; where the online key is: \
+                     imgbuild env root publish {shown}"
+                )
+            } else {
+                format!("{what} waits for more signatures; next: {sign} {shown}")
+            });
+        }
+    }
+}
+
+fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open_to_write(settings)?;
+    let keyring = keyring(&args.signing, settings)?;
+    for name in &args.envs {
+        let name = environment(name)?;
+        let mut env = open(&store, &name)?;
+        keyring.admit(&env)?;
+        let what = || format!("cannot renew the signatures of {name}");
+        let now = Timestamp::now();
+        let renewed = if args.all {
+            let opened = keyring
+                .of_environment(&env, &[KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online])?;
+            let hands = opened.hands(&env)?;
+            env.refresh_all(hands, now)
+        } else {
+            let opened = keyring.of_environment(&env, &[KeyGroup::Online])?;
+            env.refresh_online(&opened.all(), now)
+        };
+        let renewed = renewed.map_err(|e| failed(what(), &e))?;
+        let roles = [
+            ("root", renewed.root),
+            ("targets", renewed.targets),
+            ("snapshot", renewed.snapshot),
+            ("timestamp", renewed.timestamp),
+        ];
+        let signed: Vec<_> = roles
+            .iter()
+            .filter(|(_, new)| *new)
+            .map(|(role, _)| *role)
+            .collect();
+        let said = if signed.is_empty() {
+            "nothing is due".to_owned()
+        } else {
+            format!("signed {} anew", signed.join(" and "))
+        };
+        ui.note(&format!("{name}: {said}"));
+        for line in status::warnings(&env, now) {
+            ui.note(&format!("warning: {line}"));
+        }
+        if ui.is_json() {
+            ui.result_json(&serde_json::json!({
+                "schema": ui::SCHEMA, "event": "refreshed", "environment": name, "signed": signed,
+            }));
+        }
+    }
+    Ok(())
+}
+
+fn trust(args: &EnvTrustArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open(settings)?;
+    let name = environment(&args.env)?;
+    let wanted: Sha256 = args
+        .fingerprint
+        .parse()
+        .map_err(|e| Error::usage("this is no digest of a root").because(&e))?;
+    let env = Environment::open(&store, &name)
+        .map_err(|e| failed(format!("cannot read the environment {name}"), &e))?;
+    if env.fingerprint() != wanted {
+        let text = format!("{name} in this store is another environment");
+        return Err(Error::new(crate::error::ErrorKind::Refused, text)
+            .detail(format!("its first root is {}", env.fingerprint()))
+            .hint("do not sign anything for it before you know why"));
+    }
+    Keyring::new(settings, Passphrase::Terminal, None).vouch(&name, &wanted)?;
+    ui.note(&format!(
+        "{name} is vouched for in {}",
+        settings.keys.display()
+    ));
+    Ok(())
+}
+
+fn log(args: &EnvLogArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open(settings)?;
+    let name = environment(&args.env)?;
+    let what = || format!("cannot read the log of {name}");
+    let env = Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
+    let entries = env.log(args.most).map_err(|e| failed(what(), &e))?;
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    for entry in &entries {
+        let signers = env
+            .targets_signers(entry.targets)
+            .map_err(|e| failed(what(), &e))?;
+        if ui.is_json() {
+            let ids: Vec<_> = signers.iter().map(store::keys::PublicKey::id).collect();
+            ui.result_json(&serde_json::json!({
+                "schema": ui::SCHEMA, "entry": entry, "signers": ids,
+            }));
+            continue;
+        }
+        let names: Vec<_> = signers
+            .iter()
+            .map(|key| keyring.name_of(key).unwrap_or_else(|| ceremony::short(key)))
+            .collect();
+        ui.result(&line(entry, &names.join(", ")));
+    }
+    Ok(())
+}
+
+fn line(entry: &LogEntry, signers: &str) -> String {
+    let act = match entry.act {
+        Action::Release => "release",
+        Action::Promote => "promote",
+        Action::Revoke => "revoke",
+        Action::MinSeq => "min-seq",
+    };
+    let mut text = format!(
+        "{:>4}  {}  {act:<8} {}/{}  {}",
+        entry.number, entry.time, entry.name, entry.seq, entry.image
+    );
+    if let Some(from) = &entry.from {
+        let _ = write!(text, "  from {}/{}", from.env, from.seq);
+    }
+    if let Some(seq) = entry.min_seq {
+        let _ = write!(text, "  not below {seq}");
+    }
+    if let Some(reason) = &entry.reason {
+        let _ = write!(text, "  \"{}\"", reason.escape_default());
+    }
+    if !signers.is_empty() {
+        let _ = write!(text, "  by {signers}");
+    }
+    text
+}

@@ -1,0 +1,231 @@
+//! `imgbuild env rotate-key` and `imgbuild env root propose|sign|publish`
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use store::tuf::{Environment, KeyGroup, Proposal, RootChange, paths};
+use store::{Sha256, WritableStore};
+
+use super::{environment, init, open, report};
+use crate::atomic_file;
+use crate::cli::args::{EnvProposeArgs, EnvRotateArgs, FileArgs, PublishArgs, SaveArgs};
+use crate::cli::commands::promote::keyring;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::release::attest;
+use crate::release::ceremony::{self, failed};
+use crate::release::keyring::Keyring;
+use crate::settings::Settings;
+use crate::stores;
+use crate::ui::{self, Ui};
+
+const SIGN: &str = "imgbuild env root sign";
+
+pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open_to_write(settings)?;
+    let keyring = keyring(&args.signing, settings)?;
+    let mut env = admitted(&args.env, &store, &keyring)?;
+    let (old, new) = (keyring.public(&args.old)?, keyring.public(&args.new)?);
+    let mut change = RootChange::default();
+    for seat in [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online] {
+        let holders = env
+            .key_set(seat)
+            .map_err(|e| failed(format!("cannot read the environment {}", args.env), &e))?;
+        if holders.keys.contains(&old) {
+            change.add.push((Some(seat), new));
+            change.remove.push((Some(seat), old.id()));
+        }
+    }
+    if change.add.is_empty() {
+        return Err(
+            Error::usage(format!("{} is no key of {}", args.old, args.env))
+                .hint(format!("imgbuild env status {} lists them", args.env)),
+        );
+    }
+    let mut proposal = draft(&env, &change)?;
+    let review = ceremony::sign(&mut proposal, Some(&env), &keyring, false)?;
+    ceremony::show(&proposal, &review, &keyring, ui);
+    let file = args.output.clone().unwrap_or(file_name(&env)?);
+    let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
+    report(&outcome, &format!("the new root of {}", args.env), SIGN, ui);
+    Ok(())
+}
+
+pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open_to_write(settings)?;
+    let keyring = keyring(&args.signing, settings)?;
+    let env = admitted(&args.env, &store, &keyring)?;
+    let mut change = RootChange::default();
+    for text in &args.add {
+        let (seat, key) = grouped(text)?;
+        change.add.push((Some(seat), keyring.public(key)?));
+    }
+    for text in &args.remove {
+        let (seat, key) = grouped(text)?;
+        change.remove.push((Some(seat), keyring.public(key)?.id()));
+    }
+    for text in &args.threshold {
+        let (seat, number) = grouped(text)?;
+        let number = number
+            .parse()
+            .map_err(|_| Error::usage(format!("`{number}` is no number of signatures")))?;
+        change.thresholds.push((seat, number));
+    }
+    let days = init::lifetimes(&args.days, env.lifetimes());
+    change.lifetimes = (days != env.lifetimes()).then_some(days);
+    change.policy = match &args.policy {
+        Some(file) => Some(Some(attest::policy(file)?)),
+        None => args.no_policy.then_some(None),
+    };
+    let mut proposal = draft(&env, &change)?;
+    let review = ceremony::sign(&mut proposal, Some(&env), &keyring, false)?;
+    ceremony::show(&proposal, &review, &keyring, ui);
+    let file = args.output.clone().unwrap_or(file_name(&env)?);
+    ceremony::write(&file, &proposal)?;
+    ui.note(&if review.complete() {
+        format!("next: imgbuild env root publish {}", file.display())
+    } else {
+        format!("next, whoever signs: {SIGN} {}", file.display())
+    });
+    ui.result(&file.display().to_string());
+    Ok(())
+}
+
+pub(super) fn sign(args: &FileArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open_to_write(settings)?;
+    let keyring = keyring(&args.signing, settings)?;
+    let mut proposal = ceremony::read(&args.file)?;
+    let env = current(&proposal, &store, &keyring)?;
+    let review = ceremony::sign(&mut proposal, env.as_ref(), &keyring, true)?;
+    ceremony::show(&proposal, &review, &keyring, ui);
+    ceremony::write(&args.file, &proposal)?;
+    let file = args.file.display();
+    ui.note(&if review.complete() {
+        format!("it has all signatures; next: imgbuild env root publish {file}")
+    } else {
+        format!("next, whoever signs: {SIGN} {file}")
+    });
+    if ui.is_json() {
+        ui.result_json(&serde_json::json!({
+            "schema": ui::SCHEMA, "event": "signed", "complete": review.complete(),
+        }));
+    }
+    Ok(())
+}
+
+/// Saves what nodes and builders are given to trust.
+pub(super) fn save(args: &SaveArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open(settings)?;
+    let name = environment(&args.env)?;
+    let what = || format!("cannot read the first root of {name}");
+    let env = Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
+    let file = match &args.output {
+        Some(file) => file.clone(),
+        None => PathBuf::from(format!("{name}.root.json")),
+    };
+    let key = paths::metadata(&name, "1.root.json");
+    let bytes = store.backend().get(&key, 1 << 20).context(what)?;
+    let bytes = bytes.filter(|bytes| Sha256::of(bytes) == env.fingerprint());
+    let bytes = bytes
+        .ok_or_else(|| Error::new(ErrorKind::Refused, what()).detail(format!("{key} changed")))?;
+    atomic_file::write(&file, &bytes)?;
+    let fingerprint = env.fingerprint().to_string();
+    let shown = file.display().to_string();
+    if ui.is_json() {
+        ui.result_json(&serde_json::json!({
+            "schema": ui::SCHEMA, "event": "saved", "environment": name,
+            "file": shown, "root": fingerprint,
+        }));
+        return Ok(());
+    }
+    ui.note(&format!("{shown}: the first root of {name}, {fingerprint}"));
+    ui.result(&shown);
+    Ok(())
+}
+
+pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open_to_write(settings)?;
+    let keyring = keyring(&args.signing, settings)?;
+    let mut files = args.files.iter();
+    let first = files.next().map_or(Path::new(""), PathBuf::as_path);
+    let mut proposal = ceremony::read(first)?;
+    for other in files {
+        proposal
+            .merge(&ceremony::read(other)?)
+            .map_err(|e| failed(format!("cannot take over {}", other.display()), &e))?;
+    }
+    // An interrupted publication of a root leaves what cannot be opened: it is
+    // finished from the file alone.
+    let mut env = Environment::open(&store, &proposal.environment).ok();
+    if let Some(env) = &env {
+        keyring.admit(env)?;
+    }
+    let online = ceremony::online_keys(&proposal, env.as_ref())?;
+    let outcome = ceremony::publish(&proposal, &online, env.as_mut(), &store, &keyring)?;
+    report(
+        &outcome,
+        &format!("the change of {}", proposal.environment),
+        SIGN,
+        ui,
+    );
+    Ok(())
+}
+
+/// The environment that a file would change; none if it makes one.
+fn current<'s>(
+    proposal: &Proposal,
+    store: &'s WritableStore,
+    keyring: &Keyring,
+) -> Result<Option<Environment<'s>>> {
+    let name = &proposal.environment;
+    if !Environment::exists(store, name).context(|| format!("cannot look for {name}"))? {
+        return Ok(None);
+    }
+    let env = open(store, name)?;
+    keyring.admit(&env)?;
+    Ok(Some(env))
+}
+
+fn admitted<'s>(
+    name: &str,
+    store: &'s WritableStore,
+    keyring: &Keyring,
+) -> Result<Environment<'s>> {
+    let env = open(store, &environment(name)?)?;
+    keyring.admit(&env)?;
+    Ok(env)
+}
+
+fn draft(env: &Environment<'_>, change: &RootChange) -> Result<Proposal> {
+    env.draft_root(change, Timestamp::now()).map_err(|e| {
+        failed(
+            format!("the root of {} cannot change like this", env.name()),
+            &e,
+        )
+    })
+}
+
+fn file_name(env: &Environment<'_>) -> Result<PathBuf> {
+    let roles = env
+        .role_keys()
+        .map_err(|e| failed(format!("cannot read the environment {}", env.name()), &e))?;
+    Ok(PathBuf::from(format!(
+        "{}-root-{}.json",
+        env.name(),
+        roles[0].1 + 1
+    )))
+}
+
+/// `GROUP=WHAT`
+fn grouped(text: &str) -> Result<(KeyGroup, &str)> {
+    let wrong = || {
+        Error::usage(format!("`{}` is not GROUP=VALUE", text.escape_default()))
+            .hint("GROUP is root, targets or online")
+    };
+    let (group, value) = text.split_once('=').ok_or_else(wrong)?;
+    let seats = [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online];
+    let seat = seats
+        .into_iter()
+        .find(|seat| seat.name() == group)
+        .ok_or_else(wrong)?;
+    Ok((seat, value))
+}

@@ -1,0 +1,254 @@
+//! `imgbuild env status [ENV]`
+
+use jiff::Timestamp;
+use serde::Serialize;
+use store::keys::PublicKey;
+use store::tuf::{Environment, KeyGroup, Release};
+use store::{EnvName, Store};
+
+use super::environment;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::release::ceremony::failed;
+use crate::release::keyring::{Keyring, Passphrase};
+use crate::settings::Settings;
+use crate::stores;
+use crate::ui::{self, Ui};
+
+#[derive(Serialize)]
+struct Shown {
+    schema: u32,
+    environments: Vec<ShownEnv>,
+}
+
+#[derive(Serialize)]
+struct ShownEnv {
+    environment: EnvName,
+    /// The digest of the first root.
+    fingerprint: String,
+    roles: Vec<ShownRole>,
+    releases: Vec<ShownRelease>,
+    policy: Vec<String>,
+    /// Whether a role has run out.
+    expired: bool,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ShownRole {
+    role: &'static str,
+    version: u64,
+    expires: String,
+    days_left: i64,
+    threshold: u64,
+    keys: Vec<ShownKey>,
+}
+
+#[derive(Serialize)]
+struct ShownKey {
+    id: String,
+    /// What it is called here.
+    name: Option<String>,
+    signed: bool,
+}
+
+#[derive(Serialize)]
+struct ShownRelease {
+    name: String,
+    seq: u64,
+    image: String,
+    min_seq: u64,
+    revoked: Vec<String>,
+    /// How many releases of that name there are.
+    releases: usize,
+}
+
+pub(super) fn run(env: Option<&str>, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open(settings)?;
+    let names = match env {
+        Some(name) => vec![environment(name)?],
+        None => names(&store)?,
+    };
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    let mut environments = Vec::new();
+    for name in names {
+        let what = || format!("cannot read the environment {name}");
+        let env = Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
+        environments.push(look(&env, &keyring)?);
+    }
+    let out = |env: &ShownEnv| env.expired.then(|| env.environment.to_string());
+    let out: Vec<_> = environments.iter().filter_map(out).collect();
+    if ui.is_json() {
+        ui.result_json(&Shown {
+            schema: ui::SCHEMA,
+            environments,
+        });
+    } else {
+        for env in environments {
+            show(&env, ui);
+        }
+    }
+    if out.is_empty() {
+        return Ok(());
+    }
+    let text = format!("metadata of {} ran out: nodes refuse it", out.join(", "));
+    Err(Error::new(ErrorKind::Refused, text).hint("the warnings name the command that renews it"))
+}
+
+/// The environments of a store that can be listed.
+fn names(store: &Store) -> Result<Vec<EnvName>> {
+    let failed = || "cannot list the environments".to_owned();
+    let listed = store
+        .backend()
+        .list("env/")
+        .context(failed)?
+        .ok_or_else(|| {
+            crate::error::Error::usage("this store cannot list its environments")
+                .hint("name one: imgbuild env status ENV")
+        })?;
+    let mut names = Vec::new();
+    for key in listed {
+        let name = key.trim_start_matches("env/").trim_end_matches('/');
+        if let Ok(name) = name.parse::<EnvName>()
+            && Environment::exists(store, &name).context(failed)?
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
+    let what = || format!("cannot read the environment {}", env.name());
+    let now = Timestamp::now();
+    let mut roles = Vec::new();
+    let signers = env.role_keys().map_err(|e| failed(what(), &e))?;
+    for ((role, version, signed), (_, expires)) in signers.into_iter().zip(env.expiries()) {
+        let seat = match role {
+            "root" => KeyGroup::Root,
+            "targets" => KeyGroup::Targets,
+            _ => KeyGroup::Online,
+        };
+        let holders = env.key_set(seat).map_err(|e| failed(what(), &e))?;
+        let key = |key: &PublicKey| ShownKey {
+            id: key.id(),
+            name: keyring.name_of(key),
+            signed: signed.contains(key),
+        };
+        roles.push(ShownRole {
+            role,
+            version,
+            expires: expires.to_string(),
+            days_left: expires.duration_since(now).as_hours().div_euclid(24),
+            threshold: holders.threshold,
+            keys: holders.keys.iter().map(key).collect(),
+        });
+    }
+    let all = env.releases().map_err(|e| failed(what(), &e))?;
+    let last = |release: &&Release| {
+        !all.iter()
+            .any(|other| other.name == release.name && other.seq > release.seq)
+    };
+    let releases = all.iter().filter(last).map(|release| ShownRelease {
+        name: release.name.to_string(),
+        seq: release.seq,
+        image: release.image.to_string(),
+        min_seq: release.custom.min_seq,
+        revoked: release
+            .custom
+            .revoked
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        releases: all
+            .iter()
+            .filter(|other| other.name == release.name)
+            .count(),
+    });
+    Ok(ShownEnv {
+        environment: env.name().clone(),
+        fingerprint: env.fingerprint().to_string(),
+        roles,
+        releases: releases.collect(),
+        policy: env
+            .policy()
+            .map(store::tuf::Policy::sentences)
+            .unwrap_or_default(),
+        expired: env.expiries().iter().any(|(_, expires)| *expires <= now),
+        warnings: warnings(env, now),
+    })
+}
+
+/// What runs out soon, or has: in the last third of its time.
+pub(super) fn warnings(env: &Environment<'_>, now: Timestamp) -> Vec<String> {
+    let days = env.lifetimes();
+    let mut lines = Vec::new();
+    for (role, expires) in env.expiries() {
+        let (life, command) = match role {
+            "root" => (days.root, "env root propose, sign and publish"),
+            "targets" => (days.targets, "env refresh --all, or the next release"),
+            "snapshot" => (days.snapshot, "env refresh"),
+            _ => (days.timestamp, "env refresh"),
+        };
+        let left = expires.duration_since(now).as_hours();
+        if left <= 0 {
+            lines.push(format!(
+                "{role} of {} ran out at {expires}: nodes refuse it; imgbuild {command}",
+                env.name()
+            ));
+        } else if left < 8 * i64::from(life) {
+            lines.push(format!(
+                "{role} of {} runs out in {} days: imgbuild {command}",
+                env.name(),
+                left / 24
+            ));
+        }
+    }
+    lines
+}
+
+fn show(env: &ShownEnv, ui: &Ui) {
+    ui.result(&format!(
+        "{}  first root {}",
+        env.environment, env.fingerprint
+    ));
+    for role in &env.roles {
+        let keys = role.keys.iter().map(|key| {
+            let name = key.name.clone().unwrap_or_else(|| key.id[..16].to_owned());
+            if key.signed {
+                format!("{name} (signed)")
+            } else {
+                name
+            }
+        });
+        ui.result(&format!(
+            "  {:<10} {:>4}  {}, {} days left  {} of {}: {}",
+            role.role,
+            role.version,
+            role.expires,
+            role.days_left,
+            role.threshold,
+            role.keys.len(),
+            keys.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    for line in &env.policy {
+        ui.result(&format!("  policy     {line}"));
+    }
+    for release in &env.releases {
+        let floor = if release.min_seq > 1 {
+            format!("  not below {}", release.min_seq)
+        } else {
+            String::new()
+        };
+        ui.result(&format!(
+            "  release    {}/{}  {}{floor}",
+            release.name, release.seq, release.image
+        ));
+        for image in &release.revoked {
+            ui.result(&format!("  revoked    {}  {image}", release.name));
+        }
+    }
+    for line in &env.warnings {
+        ui.note(&format!("warning: {line}"));
+    }
+}

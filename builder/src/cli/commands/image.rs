@@ -1,0 +1,297 @@
+//! `imgbuild list` and `imgbuild show IMAGE`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use store::{Manifest, Store};
+
+use super::maintenance;
+use crate::cli::args::ShowArgs;
+use crate::error::{Error, Result};
+use crate::inspect::sbom;
+use crate::release::keyring::{Keyring, Passphrase};
+use crate::settings::Settings;
+use crate::stores;
+use crate::stores::find;
+use crate::ui::{self, Ui};
+
+#[derive(Serialize)]
+struct Shown {
+    schema: u32,
+    images: Vec<ShownImage>,
+}
+
+#[derive(Serialize)]
+struct ShownImage {
+    name: String,
+    image: String,
+    size: u64,
+    suite: String,
+    architecture: String,
+    epoch: u64,
+    /// When it was published here, in seconds since 1970; 0 when not known.
+    published: u64,
+    /// `ENV/NAME SEQ`, the last of each.
+    released: Vec<String>,
+    /// The reason; null when it is not pinned.
+    pinned: Option<String>,
+}
+
+pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let store = stores::open(settings)?;
+    let unreadable = |e: store::Error| {
+        let failed = Error::failed("cannot list the images").because(&e);
+        match e.own_hint() {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    };
+    let listed = store.images().map_err(unreadable)?;
+    let here: BTreeMap<_, _> = listed.iter().map(|l| (l.image, l.published)).collect();
+    let mut names: BTreeSet<_> = listed.into_iter().map(|l| (l.name, l.image)).collect();
+    // One image may have been released under several names.
+    let released = find::released_names(&store).into_iter();
+    names.extend(
+        released
+            .map(|r| (r.name, r.image))
+            .filter(|r| here.contains_key(&r.1)),
+    );
+    let wanted = maintenance::wanted(settings).unwrap_or_else(|error| {
+        ui.note(&format!(
+            "where images are released cannot be told: {error}"
+        ));
+        BTreeMap::new()
+    });
+    let mut images = Vec::new();
+    for (name, image) in names {
+        let manifest = store.manifest(&image).map_err(unreadable)?;
+        images.push(ShownImage {
+            name: name.to_string(),
+            image: manifest.image.to_string(),
+            size: manifest.size,
+            suite: manifest.suite,
+            architecture: manifest.arch,
+            epoch: manifest.epoch,
+            published: here.get(&image).copied().unwrap_or(0),
+            released: maintenance::releases(wanted.get(&image)),
+            pinned: maintenance::pinned(wanted.get(&image)),
+        });
+    }
+    images.sort_by(|a, b| (&a.name, a.epoch, &a.image).cmp(&(&b.name, b.epoch, &b.image)));
+    if ui.is_json() {
+        ui.result_json(&Shown {
+            schema: ui::SCHEMA,
+            images,
+        });
+        return Ok(());
+    }
+    let now = jiff::Timestamp::now().as_second();
+    for image in images {
+        let mut notes = image.released;
+        notes.extend(image.pinned.map(|reason| match &*reason {
+            "" => "pinned".to_owned(),
+            _ => format!("pinned: {reason}"),
+        }));
+        ui.result(
+            format!(
+                "{:<20} {}  {:>9}  {} {}  {:>8}  {}",
+                image.name,
+                image.image,
+                ui::size(image.size),
+                image.suite,
+                image.architecture,
+                age(now, image.published),
+                notes.join(", ")
+            )
+            .trim_end(),
+        );
+    }
+    Ok(())
+}
+
+/// How long ago something was, in the largest unit of which there are two.
+fn age(now: i64, then: u64) -> String {
+    let Some(seconds) = i64::try_from(then).ok().filter(|then| *then > 0) else {
+        return "?".to_owned();
+    };
+    let seconds = (now - seconds).max(0);
+    for (unit, length) in [("d", 24 * 60 * 60), ("h", 60 * 60), ("min", 60)] {
+        if seconds >= 2 * length {
+            return format!("{} {unit}", seconds / length);
+        }
+    }
+    format!("{seconds} s")
+}
+
+pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let store = stores::open(settings)?;
+    let manifest = find::image(&store, &args.image)?;
+    if args.sbom {
+        let bill = sbom::cyclonedx(&manifest, &find::lock(&store, &manifest)?)?;
+        ui.result(&format!("{bill:#}"));
+        return Ok(());
+    }
+    if args.attestations {
+        return attestations(&store, &manifest, settings, ui);
+    }
+    if ui.is_json() {
+        ui.result(String::from_utf8_lossy(&manifest.to_json()).trim_end());
+        return Ok(());
+    }
+    let line = |name: &str, value: String| ui.result(&format!("{name:<14} {value}"));
+    line("name", manifest.name.to_string());
+    line("image", manifest.image.to_string());
+    line("sha256", manifest.sha256.to_string());
+    line(
+        "size",
+        format!("{} ({} bytes)", ui::size(manifest.size), manifest.size),
+    );
+    line("entries", manifest.entries.to_string());
+    line("suite", format!("{} {}", manifest.suite, manifest.arch));
+    line("builder", manifest.builder.clone());
+    line("recipe", manifest.recipe.to_string());
+    line("lock", manifest.lock.to_string());
+    if let Some(run) = &manifest.run {
+        line(
+            "start",
+            format!("{} (as {})", run.start.join(" "), run.user),
+        );
+    }
+    for wheel in &manifest.wheels {
+        line(
+            "wheel",
+            format!("{} {} in {}", wheel.name, wheel.version, wheel.virtualenv),
+        );
+    }
+    for file in &manifest.setuid {
+        line(
+            "setuid",
+            format!("{:04o} {}:{} {}", file.mode, file.uid, file.gid, file.path),
+        );
+    }
+    for attribute in &manifest.xattrs {
+        line("xattr", format!("{} on {}", attribute.name, attribute.path));
+    }
+    for package in &manifest.packages {
+        line(
+            "package",
+            format!("{} {} {}", package.name, package.version, package.arch),
+        );
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Said {
+    schema: u32,
+    attestations: Vec<SaidOne>,
+}
+
+#[derive(Serialize)]
+struct SaidOne {
+    /// Where it is in the store.
+    key: String,
+    /// `built`, `tested`, `rebuilt`, `approved`; null for others.
+    kind: Option<&'static str>,
+    predicate_type: String,
+    predicate: serde_json::Value,
+    /// What verified keys of this keyring are called.
+    signers: Vec<String>,
+    /// Ids of keys that it says have signed it.
+    claimed: Vec<String>,
+}
+
+/// What is said about an image. A signature is verified where its key is known here.
+fn attestations(store: &Store, manifest: &Manifest, settings: &Settings, ui: &Ui) -> Result<()> {
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    let known: Vec<_> = keyring
+        .entries()?
+        .into_iter()
+        .filter_map(|entry| Some((entry.name, entry.public.ok()?)))
+        .collect();
+    let keys: Vec<_> = known.iter().map(|(_, key)| *key).collect();
+    let mut odd = |key: &str, e: &store::Error| {
+        ui.note(&format!(
+            "warning: the attestation {key} is passed over: {e}"
+        ));
+    };
+    let found = store::attest::of_image(store.backend(), manifest, &mut odd).map_err(|e| {
+        let failed = Error::failed("cannot read what is said about the image").because(&e);
+        match e.own_hint() {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    })?;
+    let said: Vec<_> = found
+        .into_iter()
+        .map(|one| {
+            let good = one.signers(&keys);
+            let names = known.iter().filter(|(_, key)| good.contains(key));
+            SaidOne {
+                kind: one.kind.map(store::attest::Kind::name),
+                signers: names.map(|(name, _)| name.clone()).collect(),
+                claimed: one.claimed_key_ids().map(str::to_owned).collect(),
+                key: one.key,
+                predicate_type: one.predicate_type,
+                predicate: one.predicate,
+            }
+        })
+        .collect();
+    if ui.is_json() {
+        ui.result_json(&Said {
+            schema: ui::SCHEMA,
+            attestations: said,
+        });
+        return Ok(());
+    }
+    for one in said {
+        let by = if one.signers.is_empty() {
+            let ids = one
+                .claimed
+                .iter()
+                .map(|id| id.chars().take(16).collect::<String>());
+            let ids: Vec<_> = ids.collect();
+            format!(
+                "by a key that is not known here, {}",
+                ids.join(", ").escape_default()
+            )
+        } else {
+            format!("by {}", one.signers.join(", "))
+        };
+        let text = |name: &str| one.predicate.get(name).and_then(serde_json::Value::as_str);
+        let mut about = String::new();
+        for name in ["result", "environment", "time", "comment"] {
+            if let Some(value) = text(name) {
+                let _ = write!(about, "  {name}: {}", value.escape_default());
+            }
+        }
+        let what = one.kind.map_or_else(
+            || one.predicate_type.escape_default().to_string(),
+            str::to_owned,
+        );
+        ui.result(&format!("{what:<10} {by}{about}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::age;
+
+    #[test]
+    fn ages_are_short() {
+        let now = 10_000_000;
+        for (then, shown) in [
+            (0, "?"),
+            (9_999_999, "1 s"),
+            (9_999_881, "119 s"),
+            (9_999_880, "2 min"),
+            (9_990_000, "2 h"),
+            (9_800_000, "2 d"),
+            (10_000_100, "0 s"),
+        ] {
+            assert_eq!(age(now, then), shown, "{then}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `imgbuild lock RECIPE`
+
+use super::load_recipe;
+use crate::build::{prepare, require_root};
+use crate::caches::{Caches, Shared};
+use crate::cli::args::LockArgs;
+use crate::error::Result;
+use crate::lock::{LockRequest, Strictness, Upgrade};
+use crate::lockfile::Lock;
+use crate::settings::Settings;
+use crate::stores;
+use crate::ui::Ui;
+use crate::work_dir::WorkDir;
+
+pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let recipe = load_recipe(&args.recipe)?;
+    require_root()?;
+    let store = stores::open_to_write(settings)?;
+    let nearby = stores::open_nearby(&store)?;
+    let near = nearby.as_ref().unwrap_or(&store);
+    let shared = Shared {
+        urls: super::build::caches(&args.caches, settings, ui)?,
+        ..Shared::default()
+    };
+    let caches = Caches::new(&shared, false, &store, near, settings)?;
+    prepare(&recipe, args.setup, ui)?;
+    let work = WorkDir::take(&settings.work, recipe.name.as_str())?;
+    let path = Lock::path_for(&args.recipe);
+    let old = Lock::load(&path)?;
+    let request = LockRequest {
+        recipe: &recipe,
+        path: &args.recipe,
+        settings,
+        inputs: &near.inputs(),
+        caches: Some(&caches),
+        work: &work,
+        strictness: Strictness::default(),
+        upgrade: Upgrade::typed(&args.upgrade),
+    };
+    let new = request.run(old.as_ref(), ui)?;
+    caches.retain(new.sized_inputs(), ui)?;
+    if old.as_ref() == Some(&new) {
+        let state = if args.upgrade.is_empty() {
+            "fits the recipe"
+        } else {
+            "has the newest that the recipe and the archives allow"
+        };
+        ui.note(&format!("{} {state}", path.display()));
+    }
+    ui.result(&path.display().to_string());
+    Ok(())
+}

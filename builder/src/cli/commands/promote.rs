@@ -1,0 +1,298 @@
+//! `imgbuild promote`, `imgbuild revoke` and `imgbuild approve`
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use store::tuf::{Environment, Proposal};
+use store::{EnvName, Store, WritableStore};
+
+use super::env::{environment, open, report};
+use crate::cli::args::{ApproveArgs, PromoteArgs, RevokeArgs, Signing};
+use crate::error::{Context, Error, Result};
+use crate::inspect::compare::Report;
+use crate::release::attest;
+use crate::release::ceremony::{self, Outcome};
+use crate::release::keyring::{Keyring, Passphrase};
+use crate::release::promote;
+use crate::settings::{Given, Settings};
+use crate::stores;
+use crate::stores::FIRST_ENVIRONMENT;
+use crate::stores::find;
+use crate::ui::{self, Ui};
+
+/// What `--json` says at the end.
+#[derive(Serialize)]
+struct Promoted<'a> {
+    schema: u32,
+    event: &'static str,
+    environment: String,
+    name: String,
+    image: String,
+    seq: u64,
+    /// Whether nodes see it.
+    published: bool,
+    /// The file that waits for signatures.
+    file: Option<String>,
+    differences: Option<&'a Report>,
+}
+
+pub(super) fn keyring(signing: &Signing, settings: &Settings) -> Result<Keyring> {
+    let passphrase = Passphrase::find(signing.secret.passphrase_file.as_ref(), settings)?;
+    Ok(Keyring::new(settings, passphrase, signing.key.clone()))
+}
+
+pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let store = stores::open_to_write(settings)?;
+    let keyring = keyring(&args.signing, settings)?;
+    if let Some(file) = &args.sign {
+        return sign(file, args.dry_run, &store, &keyring, ui);
+    }
+    let (Some(image), Some(to)) = (&args.image, &args.to) else {
+        return Err(Error::usage("IMAGE and --to ENV are missing"));
+    };
+    let to = environment(to)?;
+    let of_image = image.split_once('/').map(|(env, _)| env);
+    let from = args
+        .from
+        .as_deref()
+        .or(of_image)
+        .unwrap_or(FIRST_ENVIRONMENT);
+    let from = environment(from)?;
+    if from == to {
+        return Err(Error::usage(format!("{image} is in {to} already")));
+    }
+    let elsewhere = source_store(args, settings)?;
+    let source = elsewhere.as_ref().unwrap_or(store.store());
+    let origin = Environment::open(source, &from)
+        .map_err(|e| ceremony::failed(format!("cannot read the environment {from}"), &e))?;
+    keyring.admit(&origin)?;
+    let found = promote::source(source, image, &from)?;
+    let mut env = open(&store, &to)?;
+    keyring.admit(&env)?;
+    let manifest = &found.manifest;
+    ui.note(&format!(
+        "{} {} of {from} is {}",
+        manifest.name, found.source.seq, manifest.image
+    ));
+    if let Some(policy) = env.policy() {
+        let mut stores = vec![store.store()];
+        stores.extend(elsewhere.as_ref());
+        let checked = promote::check(manifest, &to, policy, &stores, &keyring, ui)?;
+        checked.refuse(manifest, &to)?;
+        ui.note(&format!("the policy of {to} is met"));
+    }
+    let Some((mut proposal, release)) = promote::draft(&found, &env, args.min_seq)? else {
+        ui.note(&format!(
+            "{} is the newest release of {to} already",
+            manifest.name
+        ));
+        ui.result(&manifest.image.to_string());
+        return Ok(());
+    };
+    let compared = match &elsewhere {
+        Some(_) if args.dry_run => true,
+        Some(source) => promote::copy(manifest, source, &store, ui)?,
+        None => false,
+    };
+    if !compared {
+        promote::verify(manifest, &store, ui)?;
+    }
+    let differences = promote::differences(manifest, source, &env, &store, ui)?;
+    if args.dry_run {
+        ui.note("nothing was signed");
+        return Ok(());
+    }
+    promote::deltas(manifest, &env, &store, args.deltas, ui)?;
+    let review = ceremony::sign(&mut proposal, Some(&env), &keyring, false)?;
+    ceremony::show(&proposal, &review, &keyring, ui);
+    let file = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{to}-{}-{}.json", release.name, release.seq)));
+    let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
+    if ui.is_json() {
+        let (published, file) = match &outcome {
+            Outcome::Waiting { file, .. } => (false, Some(file.display().to_string())),
+            _ => (true, None),
+        };
+        ui.result_json(&Promoted {
+            schema: ui::SCHEMA,
+            event: "promoted",
+            environment: to.to_string(),
+            name: release.name.to_string(),
+            image: release.image.to_string(),
+            seq: release.seq,
+            published,
+            file,
+            differences: differences.as_ref(),
+        });
+        return Ok(());
+    }
+    let what = format!("release {to}/{}/{}", release.name, release.seq);
+    report(&outcome, &what, "imgbuild promote --sign", ui);
+    ui.result(&release.image.to_string());
+    Ok(())
+}
+
+/// The store that an image comes from, if that is not the destination.
+fn source_store(args: &PromoteArgs, settings: &Settings) -> Result<Option<Store>> {
+    let variable = settings.variable("IMGBUILD_STORE").map(PathBuf::from);
+    let source = args.source.clone().or(variable);
+    let Some(source) = source else {
+        return Ok(None);
+    };
+    let given = Given {
+        store: Some(source),
+        work: Some(settings.work.clone()),
+        keys: Some(settings.keys.clone()),
+        archives: Vec::new(),
+        environment: settings.environment().clone(),
+    };
+    let other = Settings::resolve(given, rustix::process::geteuid().is_root())?;
+    if other.place == settings.place {
+        return Ok(None);
+    }
+    stores::open(&other).map(Some)
+}
+
+/// Signs what somebody else has proposed, after the same checks.
+fn sign(
+    file: &Path,
+    dry_run: bool,
+    store: &WritableStore,
+    keyring: &Keyring,
+    ui: &mut Ui,
+) -> Result<()> {
+    let mut proposal = ceremony::read(file)?;
+    if proposal.changes_root() {
+        return Err(Error::usage(format!("{} changes a root", file.display()))
+            .hint(format!("imgbuild env root sign {}", file.display())));
+    }
+    let mut env = open(store, &proposal.environment)?;
+    keyring.admit(&env)?;
+    let name = env.name().clone();
+    let review = env
+        .review(&proposal)
+        .map_err(|e| ceremony::failed(format!("{} is refused", file.display()), &e))?;
+    for manifest in &review.releases {
+        if let Some(policy) = env.policy() {
+            let checked = promote::check(manifest, &name, policy, &[store.store()], keyring, ui)?;
+            checked.refuse(manifest, &name)?;
+        }
+        promote::verify(manifest, store, ui)?;
+        promote::differences(manifest, store.store(), &env, store, ui)?;
+    }
+    if dry_run {
+        ceremony::show(&proposal, &review, keyring, ui);
+        return Ok(());
+    }
+    let review = ceremony::sign(&mut proposal, Some(&env), keyring, !review.complete())?;
+    ceremony::show(&proposal, &review, keyring, ui);
+    let outcome = ceremony::settle(&proposal, &review, Some(&mut env), store, keyring, file)?;
+    report(
+        &outcome,
+        &format!("the change of {name}"),
+        "imgbuild promote --sign",
+        ui,
+    );
+    Ok(())
+}
+
+pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let store = stores::open_to_write(settings)?;
+    let keyring = keyring(&args.signing, settings)?;
+    let name = environment(&args.env)?;
+    let mut env = open(&store, &name)?;
+    keyring.admit(&env)?;
+    let image = revoked_image(&args.image, &name, &env, &store)?;
+    let mut proposal: Proposal = env
+        .draft_revocation(&image, &args.reason, args.min_seq, jiff::Timestamp::now())
+        .map_err(|e| ceremony::failed(format!("cannot revoke {image} in {name}"), &e))?;
+    let review = ceremony::sign(&mut proposal, Some(&env), &keyring, false)?;
+    ceremony::show(&proposal, &review, &keyring, ui);
+    let file = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{name}-revoke-{}.json", &image.hex()[..16])));
+    let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
+    report(&outcome, "the revocation", "imgbuild promote --sign", ui);
+    if ui.is_json() {
+        ui.result_json(&serde_json::json!({
+            "schema": ui::SCHEMA, "event": "revoked", "environment": name,
+            "image": image.to_string(),
+            "published": !matches!(outcome, Outcome::Waiting { .. }),
+        }));
+    } else {
+        ui.result(&image.to_string());
+    }
+    Ok(())
+}
+
+/// The image to be revoked: one that is released there, whether or not the store
+/// still has it.
+fn revoked_image(
+    text: &str,
+    name: &EnvName,
+    env: &Environment<'_>,
+    store: &WritableStore,
+) -> Result<store::ImageId> {
+    let releases = env
+        .releases()
+        .map_err(|e| ceremony::failed(format!("cannot read the releases of {name}"), &e))?;
+    let bare = text.strip_prefix(&format!("{name}/")).unwrap_or(text);
+    if let Some(release) = releases.iter().rev().find(|r| r.name.as_str() == bare) {
+        return Ok(release.image);
+    }
+    let digits = bare.strip_prefix("blake3:").unwrap_or(bare);
+    let mut found: Vec<_> = releases
+        .iter()
+        .filter(|r| digits.len() >= 8 && r.image.hex().starts_with(digits))
+        .map(|r| r.image)
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    match &*found {
+        [image] => Ok(*image),
+        [] => Ok(find::image(store.store(), text)?.image),
+        _ => Err(Error::usage(format!(
+            "more than one image of {name} begins with {digits}"
+        ))),
+    }
+}
+
+pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open_to_write(settings)?;
+    let env = environment(&args.env)?;
+    let passphrase = Passphrase::find(args.secret.passphrase_file.as_ref(), settings)?;
+    let keyring = Keyring::new(settings, passphrase, None);
+    let manifest = find::image(store.store(), &args.image)?;
+    let entry = keyring.entry(&args.key)?;
+    if let Ok(true) = Environment::exists(&store, &env) {
+        counts(&open(&store, &env)?, &entry.public, ui);
+    }
+    let key = keyring.open_entry(&entry)?;
+    store
+        .hold_image(&manifest.image)
+        .context(|| format!("cannot hold {}", manifest.image))?;
+    let at = attest::approval(&manifest, &env, args.comment.as_deref(), &*key, &store)?;
+    ui.note(&format!(
+        "{} approves of {} for {env}",
+        args.key, manifest.name
+    ));
+    ui.result(&at);
+    Ok(())
+}
+
+/// Says when nobody will listen to an approval.
+fn counts(env: &Environment<'_>, key: &Result<store::keys::PublicKey, String>, ui: &Ui) {
+    let listed = env.policy().is_some_and(|policy| {
+        let hex = key.as_ref().map(store::keys::PublicKey::hex);
+        policy.approvals.is_some() && policy.keys.values().any(|known| hex.as_ref() == Ok(known))
+    });
+    if !listed {
+        ui.note(&format!(
+            "warning: the policy of {} does not ask this key for approvals",
+            env.name()
+        ));
+    }
+}

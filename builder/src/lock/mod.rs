@@ -1,0 +1,242 @@
+//! Brings the lock of a recipe up to date: resolves what changed, no more.
+
+pub mod acquire;
+pub mod fetch;
+mod origin;
+mod packages;
+mod python;
+pub mod resolve;
+mod upgrade;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use store::{Inputs, Sha256};
+
+use crate::caches::Caches;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lock::resolve::local;
+use crate::lockfile::{self, Changes, Lock};
+use crate::recipe::Recipe;
+use crate::settings::Settings;
+use crate::ui::{self, Ui};
+use crate::work_dir::WorkDir;
+
+pub use origin::{packages_from, virtualenv_from};
+pub use upgrade::Upgrade;
+
+/// How strictly a build sticks to what is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strictness {
+    /// The lock must fit the recipe as it is.
+    pub locked: bool,
+    /// Besides, everything must be in the store.
+    pub frozen: bool,
+    /// The network is not used at all.
+    pub offline: bool,
+}
+
+/// Everything that locking works with.
+pub struct LockRequest<'a> {
+    /// The recipe and where it lies.
+    pub recipe: &'a Recipe,
+    /// Its path.
+    pub path: &'a Path,
+    /// Places and addresses.
+    pub settings: &'a Settings,
+    /// Retained inputs.
+    pub inputs: &'a Inputs,
+    /// Other stores that may have them.
+    pub caches: Option<&'a Caches<'a>>,
+    /// Step results and a directory of this build alone.
+    pub work: &'a WorkDir,
+    /// What is allowed.
+    pub strictness: Strictness,
+    /// What to take anew although the lock has it.
+    pub upgrade: Upgrade,
+}
+
+/// Which parts of a lock no longer fit.
+struct Stale {
+    packages: bool,
+    virtualenvs: BTreeSet<String>,
+    files: bool,
+}
+
+impl LockRequest<'_> {
+    fn beside(&self) -> &Path {
+        beside(self.path)
+    }
+
+    /// The lock that fits the recipe, with every input in the store.
+    pub fn run(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Lock> {
+        self.upgrade.check(old)?;
+        let files = local::read(self.recipe, self.beside(), None)?;
+        let packages_from = packages_from(self.recipe, &files);
+        let virtualenvs_from: BTreeMap<String, Sha256> = self
+            .recipe
+            .virtualenvs
+            .iter()
+            .map(|v| {
+                Ok((
+                    v.path.to_string(),
+                    virtualenv_from(v, self.beside(), &files)?,
+                ))
+            })
+            .collect::<Result<_>>()?;
+
+        let mut stale = match old {
+            None => Stale {
+                packages: true,
+                virtualenvs: virtualenvs_from.keys().cloned().collect(),
+                files: true,
+            },
+            Some(lock) => {
+                let changed = |path: &&String| {
+                    self.upgrade.concerns_virtualenv(lock, path)
+                        || lock.virtualenvs_from.get(*path) != virtualenvs_from.get(*path)
+                };
+                Stale {
+                    packages: self.upgrade.concerns_packages(lock)
+                        || lock.packages_from != packages_from,
+                    virtualenvs: virtualenvs_from.keys().filter(changed).cloned().collect(),
+                    files: lock.files != files,
+                }
+            }
+        };
+        let gone = old.is_some_and(|l| l.virtualenvs_from.len() != virtualenvs_from.len());
+        let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
+        if !fits {
+            self.allow_change(&stale, old.is_some(), ui)?;
+        }
+        if stale.files || !self.has_files(&files) {
+            local::read(self.recipe, self.beside(), Some(self.inputs))?;
+        }
+
+        let mut lock = match old {
+            Some(lock) if !stale.packages => lock.clone(),
+            _ => self.resolve_packages(packages_from, old, ui)?,
+        };
+        if old.is_some_and(|old| python::interpreters(old) != python::interpreters(&lock)) {
+            stale.virtualenvs.extend(virtualenvs_from.keys().cloned());
+        }
+        lock.files.clone_from(&files);
+        lock.sort();
+        self.ask_caches(&lock, ui)?;
+        self.fetch_debs(&lock, ui)?;
+        self.resolve_virtualenvs(&mut lock, old, &stale, virtualenvs_from, ui)?;
+        lock.sort();
+        self.ask_caches(&lock, ui)?;
+        self.fetch_python(&lock, ui)?;
+        self.check_sizes(&lock)?;
+        // A lock from before there were names stays as it is while it fits.
+        if !fits || old.is_none_or(|old| !old.names.is_empty()) {
+            lock.seal();
+        }
+
+        let path = Lock::path_for(self.path);
+        if old != Some(&lock) {
+            report(&Changes::between(old, &lock), old.is_some(), ui);
+            lock.save(&path)?;
+            ui.note(&format!("wrote {}", path.display()));
+        }
+        Ok(lock)
+    }
+
+    fn allow_change(&self, stale: &Stale, exists: bool, ui: &Ui) -> Result<()> {
+        let mut parts = Vec::new();
+        if stale.packages {
+            parts.push("packages".to_owned());
+        }
+        parts.extend(stale.virtualenvs.iter().map(|v| format!("virtualenv {v}")));
+        if stale.files {
+            parts.push("files beside the recipe".to_owned());
+        }
+        let lock = Lock::path_for(self.path);
+        if self.strictness.locked || self.strictness.frozen {
+            let what = if exists {
+                format!("{} does not fit the recipe any more", lock.display())
+            } else {
+                format!("there is no {}", lock.display())
+            };
+            let mut error = Error::new(ErrorKind::Refused, what);
+            if exists {
+                error = error.detail(format!("changed since: {}", parts.join(", ")));
+            }
+            return Err(error.hint("run `imgbuild lock`, look at the difference, and commit it"));
+        }
+        if self.strictness.offline && (stale.packages || !stale.virtualenvs.is_empty()) {
+            return Err(
+                Error::failed("resolving needs the network, which --offline forbids")
+                    .detail(format!("to resolve: {}", parts.join(", "))),
+            );
+        }
+        if exists && self.upgrade == Upgrade::Nothing {
+            ui.note(&format!(
+                "the recipe changed: resolving {}",
+                parts.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes from the caches what the store lacks and they have.
+    fn ask_caches(&self, lock: &Lock, ui: &mut Ui) -> Result<()> {
+        match self.caches {
+            Some(caches) => caches.inputs(lock.sized_inputs(), ui),
+            None => Ok(()),
+        }
+    }
+
+    fn has_files(&self, files: &[lockfile::LocalFile]) -> bool {
+        files.iter().all(|f| self.inputs.has(&f.sha256))
+    }
+
+    fn allow_fetch(&self, count: usize, example: &str) -> Result<()> {
+        let Strictness {
+            frozen, offline, ..
+        } = self.strictness;
+        if !frozen && !offline {
+            return Ok(());
+        }
+        let flag = if frozen { "--frozen" } else { "--offline" };
+        Err(Error::new(
+            ErrorKind::Refused,
+            format!("the store lacks {count} locked inputs, and {flag} forbids fetching"),
+        )
+        .detail(format!("for example {example}"))
+        .hint("run the build once without that flag, or use a store that retains them"))
+    }
+}
+
+/// The directory in which a recipe lies.
+pub fn beside(recipe: &Path) -> &Path {
+    recipe
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Says what differs from the lock before, line by line, and what it weighs.
+fn report(found: &Changes, existed: bool, ui: &Ui) {
+    if existed {
+        for change in &found.changes {
+            ui.note(&format!("  {change}"));
+        }
+    }
+    let (added, removed, changed) = found.counts();
+    if added + removed + changed == 0 {
+        ui.note("no input changed");
+        return;
+    }
+    let (before, after) = (found.bytes_before, found.bytes_after);
+    let difference = if after >= before {
+        format!("+{}", ui::size(after - before))
+    } else {
+        format!("-{}", ui::size(before - after))
+    };
+    ui.note(&format!(
+        "inputs: {added} added, {removed} removed, {changed} changed; {} in all ({difference})",
+        ui::size(after)
+    ));
+}

@@ -1,0 +1,220 @@
+//! The Python distributions of a lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use store::Sha256;
+
+use super::{LockRequest, Stale};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layers::remove;
+use crate::lock::resolve::git;
+use crate::lock::resolve::python::Pip;
+use crate::lockfile::{self, Lock};
+use crate::recipe::Virtualenv;
+use crate::run::{self, Runner};
+use crate::steps;
+use crate::tree::unpack;
+use crate::ui::{self, Ui};
+
+impl LockRequest<'_> {
+    /// Makes the packages' layers and lends their pip to `work`.
+    fn with_pip<T>(
+        &self,
+        lock: &Lock,
+        ui: &mut Ui,
+        work: impl FnOnce(&Pip<'_>, &mut Ui) -> Result<T>,
+    ) -> Result<T> {
+        let planned = run::plan_steps(steps::foundation(self.recipe, lock), &self.work.layers)?;
+        self.work.keep_layers(&run::all_keys(&planned))?;
+        let runner = Runner {
+            layers: &self.work.layers,
+            work: &self.settings.work,
+            scratch: &self.work.scratch.join("run"),
+            lock,
+            inputs: self.inputs,
+            recipe: self.path,
+            vary: false,
+        };
+        runner.run(&planned, ui)?;
+        let pip = Pip {
+            layers: &self.work.layers,
+            keys: &run::tree_layers(&planned),
+            scratch: self.work.scratch.join("pip"),
+            settings: &self.settings.pip,
+            beside: self.beside(),
+            inputs: self.inputs,
+        };
+        let result = work(&pip, ui);
+        remove(&self.work.scratch.join("pip"))?;
+        result
+    }
+
+    pub(super) fn resolve_virtualenvs(
+        &self,
+        lock: &mut Lock,
+        old: Option<&Lock>,
+        stale: &Stale,
+        virtualenvs_from: BTreeMap<String, Sha256>,
+        ui: &mut Ui,
+    ) -> Result<()> {
+        lock.python.clear();
+        lock.git.clear();
+        for virtualenv in &self.recipe.virtualenvs {
+            let path = virtualenv.path.to_string();
+            let old_python = || {
+                let all = old.into_iter().flat_map(|old| &old.python);
+                all.filter(|p| p.virtualenv == path)
+            };
+            if !stale.virtualenvs.contains(&path) {
+                lock.python.extend(old_python().cloned());
+                let git = old.into_iter().flat_map(|old| &old.git);
+                let own = git.filter(|g| g.virtualenv == path);
+                lock.git.extend(own.cloned());
+                continue;
+            }
+            let kept: Vec<lockfile::Python> = old_python()
+                .filter(|p| !self.upgrade.takes(&p.name))
+                .cloned()
+                .collect();
+            let variable = |name: &str| self.settings.variable(name);
+            for (index, source) in virtualenv.git.iter().enumerate() {
+                lock.git
+                    .push(git::resolve(source, &path, index, &variable, self.inputs)?);
+            }
+            let sources = self.unpack_sources(virtualenv, lock)?;
+            let found = self.with_pip(lock, ui, |pip, ui| {
+                let mut phase = ui.phase("resolve python");
+                let found =
+                    pip.resolve(virtualenv, &sources, &kept, &mut |line| phase.output(line))?;
+                let bytes: u64 = found.iter().map(|p| p.size).sum();
+                phase.finish(&format!("{} files, {}", found.len(), ui::size(bytes)));
+                Ok(found)
+            })?;
+            lock.python.extend(found);
+        }
+        lock.virtualenvs_from = virtualenvs_from;
+        remove(&self.work.scratch.join("sources"))
+    }
+
+    /// The trees of a virtualenv's local and Git packages.
+    fn unpack_sources(&self, virtualenv: &Virtualenv, lock: &Lock) -> Result<Vec<PathBuf>> {
+        let dir = self.work.scratch.join("sources");
+        remove(&dir)?;
+        let locals = virtualenv.local.iter().filter_map(|local| {
+            lock.files
+                .iter()
+                .find(|f| f.path == local.as_str())
+                .map(|f| (f.sha256, None))
+        });
+        let gits = lock
+            .git
+            .iter()
+            .filter(|g| g.virtualenv == virtualenv.path.as_str())
+            .map(|g| {
+                let below = virtualenv
+                    .git
+                    .get(g.index)
+                    .and_then(|s| s.subdirectory.as_ref());
+                (g.sha256, below.map(|b| PathBuf::from(b.as_str())))
+            });
+        let mut sources = Vec::new();
+        for (index, (digest, below)) in locals.chain(gits).enumerate() {
+            let path = dir.join(index.to_string());
+            unpack(&self.inputs.path(&digest), &path)?;
+            sources.push(below.map_or(path.clone(), |b| path.join(b)));
+        }
+        Ok(sources)
+    }
+
+    /// Fetches locked Python files that the store lacks.
+    pub(super) fn fetch_python(&self, lock: &Lock, ui: &mut Ui) -> Result<()> {
+        let missing: Vec<&lockfile::Python> = lock
+            .python
+            .iter()
+            .filter(|p| !self.inputs.has(&p.sha256))
+            .collect();
+        let lost_git = lock
+            .git
+            .iter()
+            .filter(|g| !self.inputs.has(&g.sha256))
+            .count();
+        if missing.is_empty() && lost_git == 0 {
+            return Ok(());
+        }
+        let example = missing.first().map_or("a Git source", |p| p.file.as_str());
+        self.allow_fetch(missing.len() + lost_git, example)?;
+        for git in lock.git.iter().filter(|g| !self.inputs.has(&g.sha256)) {
+            self.fetch_git(git)?;
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.with_pip(lock, ui, |pip, ui| {
+            let mut phase = ui.phase("fetch python");
+            for virtualenv in &self.recipe.virtualenvs {
+                let own: Vec<&lockfile::Python> = missing
+                    .iter()
+                    .copied()
+                    .filter(|p| p.virtualenv == virtualenv.path.as_str())
+                    .collect();
+                if !own.is_empty() {
+                    pip.fetch(virtualenv, &own, &mut |line| phase.output(line))?;
+                }
+            }
+            phase.finish(&format!("{} files", missing.len()));
+            Ok(())
+        })
+    }
+
+    fn fetch_git(&self, locked: &lockfile::Git) -> Result<()> {
+        let source = self
+            .recipe
+            .virtualenvs
+            .iter()
+            .find(|v| v.path.as_str() == locked.virtualenv)
+            .and_then(|v| v.git.get(locked.index))
+            .ok_or_else(|| Error::failed("the lock names a Git source that the recipe lacks"))?;
+        let variable = |name: &str| self.settings.variable(name);
+        let found = git::resolve(
+            source,
+            &locked.virtualenv,
+            locked.index,
+            &variable,
+            self.inputs,
+        )?;
+        if found.sha256 == locked.sha256 {
+            return Ok(());
+        }
+        let mut error = Error::new(
+            ErrorKind::Refused,
+            format!(
+                "{} at {} is not what the lock names",
+                source.url, locked.reference
+            ),
+        );
+        if found.commit != locked.commit {
+            error = error.detail(format!(
+                "locked commit {}, now {}",
+                locked.commit, found.commit
+            ));
+        }
+        Err(error.hint("a tag that moved: look at it, then run `imgbuild lock --upgrade`"))
+    }
+}
+
+/// The interpreters that a lock installs, by minor version: what a locked wheel
+/// fits to.
+pub(super) fn interpreters(lock: &Lock) -> BTreeSet<&str> {
+    let minor = |name: &&str| {
+        name.strip_prefix("python").is_some_and(|version| {
+            let mut parts = version.splitn(2, '.');
+            let number = |part: Option<&str>| {
+                part.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+            };
+            number(parts.next()) && number(parts.next())
+        })
+    };
+    let names = lock.debs.iter().map(|deb| deb.name.as_str());
+    names.filter(minor).collect()
+}

@@ -1,0 +1,435 @@
+//! The lock: every input of a build, by name, version, size and digest.
+//!
+//! `NAME.lock` lies beside the recipe and is committed with it. It is TOML,
+//! sorted, one table an input, so that an upgrade of one package is a diff of a
+//! few lines. It names no host, path or credential of any machine.
+//!
+//! Each part of it carries the digest of the recipe's sections it was resolved
+//! from; when those change, that part alone is resolved again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use store::digest::Sha256;
+
+use crate::atomic_file;
+use crate::error::{Context, Error, Result};
+
+mod changes;
+mod import_record;
+mod names;
+mod retained;
+
+pub use changes::{Change, Changes};
+pub use import_record::ImportRecord;
+pub(crate) use import_record::{ImportKind, SCHEMA as IMPORT_SCHEMA};
+pub(crate) use retained::{inputs_of, sized_inputs_of};
+
+/// The format's version; another one is refused.
+pub const VERSION: u32 = 1;
+/// No lock is larger; a bound before work.
+pub const MAX_SIZE: u64 = 64 << 20;
+
+/// All inputs of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// [`VERSION`].
+    pub version: u32,
+    /// `SOURCE_DATE_EPOCH` of the build, seconds since 1970: the newest Release
+    /// when everything was last resolved afresh.
+    pub epoch: u64,
+    /// Debian architecture.
+    pub architecture: String,
+    /// Program and version that bootstraps.
+    pub bootstrapper: String,
+    /// Digest of the recipe's sections that name Debian packages.
+    pub packages_from: Sha256,
+    /// Digest of what ranks versions: the suite and apt's preferences. While it
+    /// stands, locked versions stay when packages come or go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferences_from: Option<Sha256>,
+    /// Digest of each virtualenv's sections, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub virtualenvs_from: BTreeMap<String, Sha256>,
+    /// The names of all packages by stage, and of all distributions by
+    /// virtualenv: an entry below that got lost is noticed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
+    /// The verified Release files.
+    #[serde(default, rename = "release")]
+    pub releases: Vec<Release>,
+    /// Debian packages.
+    #[serde(default, rename = "deb")]
+    pub debs: Vec<Deb>,
+    /// Python distributions.
+    #[serde(default, rename = "python", skip_serializing_if = "Vec::is_empty")]
+    pub python: Vec<Python>,
+    /// Git commits.
+    #[serde(default, rename = "git", skip_serializing_if = "Vec::is_empty")]
+    pub git: Vec<Git>,
+    /// Files and directories beside the recipe.
+    #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<LocalFile>,
+}
+
+/// A Release file whose signature was checked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// The archive as the recipe names it.
+    pub archive: String,
+    /// The suite as the recipe names it.
+    pub suite: String,
+    /// Its `Date`, seconds since 1970.
+    pub date: u64,
+    /// Digest of the signed file.
+    pub sha256: Sha256,
+}
+
+/// When in the build a Debian package is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Unpacked first, before dpkg itself works.
+    Required,
+    /// The rest of the bootstrap.
+    Base,
+    /// With the n-th `[[packages]]` of the recipe, from 1.
+    #[serde(untagged)]
+    Packages(u32),
+}
+
+/// A Debian package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deb {
+    /// Package name.
+    pub name: String,
+    /// Debian version.
+    pub version: String,
+    /// Architecture or `all`.
+    pub architecture: String,
+    /// When it is installed.
+    pub stage: Stage,
+    /// The archive that has it; none for a file beside the recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+    /// Path in the archive, or beside the recipe.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Digest.
+    pub sha256: Sha256,
+}
+
+/// A wheel or source distribution.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Python {
+    /// The virtualenv that it is for.
+    pub virtualenv: String,
+    /// Normalised project name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// File name.
+    pub file: String,
+    /// Needed only to build others; not installed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub build_only: bool,
+    /// Bytes.
+    pub size: u64,
+    /// Digest.
+    pub sha256: Sha256,
+}
+
+/// A commit of a Git repository, retained as a tar archive of its tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Git {
+    /// The virtualenv that it is for.
+    pub virtualenv: String,
+    /// Position among that virtualenv's Git sources, from 0.
+    pub index: usize,
+    /// Tag or commit as the recipe has it.
+    pub reference: String,
+    /// The commit, 40 hex digits.
+    pub commit: String,
+    /// Bytes of the tar archive.
+    pub size: u64,
+    /// Digest of the tar archive.
+    pub sha256: Sha256,
+}
+
+/// A file or directory beside the recipe.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalFile {
+    /// Path relative to the recipe.
+    pub path: String,
+    /// What it is.
+    pub kind: LocalKind,
+    /// Bytes of the file, or of the directory's tar archive.
+    pub size: u64,
+    /// Digest of the file, or of the directory's tar archive.
+    pub sha256: Sha256,
+}
+
+/// What lies at a path beside the recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocalKind {
+    /// A plain file.
+    File,
+    /// A file that its owner may execute.
+    Executable,
+    /// A directory.
+    Directory,
+}
+
+impl Lock {
+    /// Where the lock of a recipe lies: `fanery.toml` has `fanery.lock`.
+    pub fn path_for(recipe: &Path) -> PathBuf {
+        recipe.with_extension("lock")
+    }
+
+    /// Reads a lock; `None` when there is none.
+    pub fn load(path: &Path) -> Result<Option<Self>> {
+        let text = match fs::metadata(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Ok(meta) if meta.len() > MAX_SIZE => {
+                return Err(Error::failed(format!(
+                    "{} is too large for a lock",
+                    path.display()
+                )));
+            }
+            _ => fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?,
+        };
+        Self::parse(&text).map(Some).map_err(|e| {
+            let first = e.to_string();
+            Error::usage(format!("{} is not a valid lock", path.display()))
+                .detail(first)
+                .hint("restore it from version control, or remove it to resolve afresh")
+        })
+    }
+
+    /// Parses the text of a lock.
+    pub fn parse(text: &str) -> Result<Self> {
+        let lock: Self = toml::from_str(text).map_err(|e| {
+            let line = e
+                .span()
+                .map_or(0, |s| text[..s.start].matches('\n').count() + 1);
+            Error::usage(format!("line {line}: {}", e.message()))
+        })?;
+        if lock.version != VERSION {
+            return Err(Error::usage(format!(
+                "it has version {}, this imgbuild knows version {VERSION}",
+                lock.version
+            )));
+        }
+        lock.check()?;
+        lock.check_names()?;
+        Ok(lock)
+    }
+
+    /// Names that become paths or arguments must look like names.
+    fn check(&self) -> Result<()> {
+        let refuse = |what: &str, name: &str| {
+            Err(Error::usage(format!(
+                "`{}` is no {what}",
+                name.escape_default()
+            )))
+        };
+        for deb in &self.debs {
+            if !is_word(&deb.name) {
+                return refuse("package name", &deb.name);
+            }
+            if !is_word(&deb.version) || !is_word(&deb.architecture) {
+                return refuse("version or architecture", &deb.version);
+            }
+            if !is_relative(&deb.path) {
+                return refuse("relative path", &deb.path);
+            }
+        }
+        for python in &self.python {
+            if !is_word(&python.file) || !is_word(&python.name) || !is_word(&python.version) {
+                return refuse("file of a Python distribution", &python.file);
+            }
+        }
+        for file in &self.files {
+            if !is_relative(&file.path) {
+                return refuse("relative path", &file.path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sorts every list; the text depends on the content alone.
+    pub fn sort(&mut self) {
+        self.releases.sort();
+        self.debs
+            .sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
+        self.python.sort();
+        self.git.sort();
+        self.files.sort();
+    }
+
+    /// The text of the lock.
+    pub fn to_text(&self) -> Result<String> {
+        let body = toml::to_string(self).context(|| "cannot write the lock".into())?;
+        Ok(format!(
+            "# Every input of the image; written by imgbuild, committed by you.\n{body}"
+        ))
+    }
+
+    /// The digest that manifests record.
+    pub fn digest(&self) -> Result<Sha256> {
+        Ok(Sha256::of(self.to_text()?.as_bytes()))
+    }
+
+    /// Writes the lock whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        atomic_file::write(path, self.to_text()?.as_bytes())
+    }
+
+    /// All inputs that the store retains for this lock.
+    pub fn inputs(&self) -> impl Iterator<Item = &Sha256> {
+        let debs = self.debs.iter().map(|deb| &deb.sha256);
+        let python = self.python.iter().map(|python| &python.sha256);
+        let git = self.git.iter().map(|git| &git.sha256);
+        let files = self.files.iter().map(|file| &file.sha256);
+        debs.chain(python).chain(git).chain(files)
+    }
+
+    /// The same, with their bytes.
+    pub fn sized_inputs(&self) -> impl Iterator<Item = (Sha256, u64)> {
+        let debs = self.debs.iter().map(|deb| (deb.sha256, deb.size));
+        let python = self.python.iter().map(|file| (file.sha256, file.size));
+        let git = self.git.iter().map(|git| (git.sha256, git.size));
+        let files = self.files.iter().map(|file| (file.sha256, file.size));
+        debs.chain(python).chain(git).chain(files)
+    }
+
+    /// The Debian packages installed up to and with a stage.
+    pub fn debs_until(&self, stage: Stage) -> impl Iterator<Item = &Deb> {
+        self.debs.iter().filter(move |deb| deb.stage <= stage)
+    }
+}
+
+/// Letters, digits and the punctuation of Debian and Python names; nothing that
+/// could be an option, a directory or a second word.
+pub(crate) fn is_word(text: &str) -> bool {
+    let first = text.as_bytes().first();
+    first.is_some_and(u8::is_ascii_alphanumeric)
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.:~_!%".contains(&b))
+}
+
+/// A path below something, without words that a shell or a list would split.
+pub(crate) fn is_relative(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('/')
+        && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !text
+            .bytes()
+            .any(|b| b.is_ascii_control() || b == b' ' || b == b'\'' || b == b'"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Lock {
+        let deb = |name: &str, stage| Deb {
+            name: name.into(),
+            version: "1:2.3-4+deb11u1".into(),
+            architecture: "amd64".into(),
+            stage,
+            archive: Some("debian".into()),
+            path: format!("pool/main/{name}_2.3.deb"),
+            size: 7,
+            sha256: Sha256::of(name.as_bytes()),
+        };
+        Lock {
+            version: VERSION,
+            epoch: 1_700_000_000,
+            architecture: "amd64".into(),
+            bootstrapper: "debootstrap 1".into(),
+            packages_from: Sha256::of(b"x"),
+            preferences_from: None,
+            virtualenvs_from: BTreeMap::new(),
+            names: BTreeMap::new(),
+            releases: Vec::new(),
+            debs: vec![
+                deb("zlib1g", Stage::Packages(1)),
+                deb("apt", Stage::Base),
+                deb("dpkg", Stage::Required),
+            ],
+            python: Vec::new(),
+            git: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn text_round_trips_and_is_sorted() {
+        let mut lock = sample();
+        lock.sort();
+        let text = lock.to_text().unwrap();
+        assert!(text.find("\"apt\"").unwrap() < text.find("\"zlib1g\"").unwrap());
+        assert_eq!(Lock::parse(&text).unwrap(), lock);
+        let until: Vec<_> = lock
+            .debs_until(Stage::Base)
+            .map(|d| d.name.as_str())
+            .collect();
+        assert_eq!(until, ["apt", "dpkg"]);
+    }
+
+    #[test]
+    fn an_entry_that_got_lost_is_named() {
+        let mut lock = sample();
+        lock.seal();
+        let refusal = |lock: &Lock| Lock::parse(&lock.to_text().unwrap()).unwrap_err();
+        assert_eq!(Lock::parse(&lock.to_text().unwrap()).unwrap(), lock);
+        let mut less = lock.clone();
+        less.debs.remove(1);
+        let error = refusal(&less).to_string();
+        assert_eq!(error, "the entry of `apt` is missing from `base`");
+        let mut moved = lock.clone();
+        moved.debs[0].stage = Stage::Base;
+        let error = refusal(&moved).to_string();
+        assert_eq!(
+            error,
+            "the entry of `zlib1g` belongs to `packages 1`, not to `base`"
+        );
+        let mut more = lock.clone();
+        more.debs[2].name = "gpkd".into();
+        more.debs.push(lock.debs[2].clone());
+        let error = refusal(&more).to_string();
+        assert_eq!(
+            error,
+            "the entry of `gpkd` in `required` was not written by imgbuild"
+        );
+    }
+
+    #[test]
+    fn injected_names_and_foreign_versions_are_refused() {
+        for (from, to, what) in [
+            ("name = \"apt\"", "name = \"../apt\"", "package name"),
+            ("name = \"apt\"", "name = \"a b\"", "package name"),
+            ("name = \"apt\"", "name = \"-o\"", "package name"),
+            ("pool/main/apt_2.3.deb", "pool/../../apt", "relative path"),
+            ("version = 1\n", "version = 2\n", "version 2"),
+            ("epoch", "apoch", "unknown field"),
+        ] {
+            let text = sample().to_text().unwrap();
+            assert!(text.contains(from), "{text}");
+            let error = Lock::parse(&text.replace(from, to)).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The inputs that the lock of an image names, read from the retained text.
+
+use store::Sha256;
+
+use super::{ImportRecord, Lock};
+
+/// The inputs that a retained lock names.
+pub(crate) fn inputs_of(lock: &[u8]) -> std::result::Result<Vec<Sha256>, String> {
+    // An imported image has a record in place of a lock, and no inputs.
+    if ImportRecord::is(lock) {
+        return Ok(Vec::new());
+    }
+    let text = std::str::from_utf8(lock).map_err(|error| error.to_string())?;
+    let lock = Lock::parse(text).map_err(|error| error.to_string())?;
+    Ok(lock.inputs().copied().collect())
+}
+
+/// The same, with their sizes.
+pub(crate) fn sized_inputs_of(lock: &[u8]) -> std::result::Result<Vec<(Sha256, u64)>, String> {
+    if ImportRecord::is(lock) {
+        return Ok(Vec::new());
+    }
+    let text = std::str::from_utf8(lock).map_err(|error| error.to_string())?;
+    let lock = Lock::parse(text).map_err(|error| error.to_string())?;
+    Ok(lock.sized_inputs().collect())
+}

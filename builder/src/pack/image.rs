@@ -1,0 +1,156 @@
+//! From a finished tree to a released image.
+//!
+//! The tree passes the leak gate, is packed into the store as its canonical
+//! tar, described by a manifest and signed into the dev environment, which is
+//! made with its keys on first use.
+
+use std::path::Path;
+
+use store::manifest::{Health, Manifest, Run};
+use store::{Progress, Sha256, WritableStore};
+
+use crate::error::{Context, Error, Result};
+use crate::lockfile::Lock;
+use crate::pack::leak;
+use crate::recipe::Recipe;
+use crate::settings::Settings;
+use crate::tree::Tree;
+use crate::ui::{self, Ui, Unit};
+
+/// What this program calls itself in manifests.
+pub const BUILDER: &str = concat!("imgbuild ", env!("CARGO_PKG_VERSION"));
+
+/// Packs the tree at `root`; returns its manifest.
+pub fn pack(
+    recipe: &Recipe,
+    lock: &Lock,
+    root: &Path,
+    store: &WritableStore,
+    settings: &Settings,
+    ui: &mut Ui,
+) -> Result<Manifest> {
+    let tree = Tree::open(root)?;
+    let gate = ui.phase("leak gate");
+    let scanned = leak::check(root, &leak::patterns(settings)?)?;
+    gate.finish(&format!("{scanned} files"));
+
+    let phase = std::sync::Mutex::new(ui.phase("pack"));
+    let total = std::sync::atomic::AtomicU64::new(0);
+    let progress = |event: Progress| {
+        use std::sync::atomic::Ordering::Relaxed;
+        let Ok(mut phase) = phase.lock() else { return };
+        match event {
+            Progress::Scanned { bytes, .. } => total.store(bytes, Relaxed),
+            Progress::Read { bytes } => phase.progress(bytes, total.load(Relaxed), Unit::Bytes),
+            _ => {}
+        }
+    };
+    let published = store
+        .publish_tree(root, lock.epoch, &progress)
+        .context(|| "cannot pack the tree into the store".into())?;
+    let phase = phase
+        .into_inner()
+        .map_err(|_| Error::failed("a worker thread died"))?;
+    let mut wheels = Vec::new();
+    for virtualenv in &recipe.virtualenvs {
+        wheels.extend(tree.wheels(virtualenv.path.as_str())?);
+    }
+    let strings =
+        |words: &[crate::recipe::Argument]| words.iter().map(ToString::to_string).collect();
+    let manifest = Manifest {
+        schema: store::manifest::SCHEMA,
+        name: recipe
+            .name
+            .as_str()
+            .parse()
+            .context(|| format!("`{}` is no image name", recipe.name))?,
+        image: published.image,
+        sha256: published.sha256,
+        size: published.size,
+        entries: published.entries,
+        layout: published.layout,
+        arch: lock.architecture.clone(),
+        suite: recipe.bootstrap.suite.to_string(),
+        epoch: lock.epoch,
+        packages: tree.packages()?,
+        wheels,
+        users: tree.users()?,
+        setuid: published.setuid,
+        xattrs: published.xattrs,
+        recipe: Sha256::of(&recipe.canonical_json()),
+        lock: lock.digest()?,
+        builder: BUILDER.to_owned(),
+        run: recipe.service.as_ref().map(|service| Run {
+            user: service.user.to_string(),
+            directory: service.directory.to_string(),
+            start: strings(&service.start),
+            stop: strings(&service.stop),
+            reload: strings(&service.reload),
+            environment: service.environment.clone(),
+            health: service.health.as_ref().map(|health| Health {
+                http: health
+                    .http
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+                headers: health.headers.iter().map(ToString::to_string).collect(),
+                command: strings(&health.command),
+                within: health.within.duration().as_secs(),
+                timeout: health.timeout.duration().as_secs(),
+            }),
+        }),
+    };
+    retain(recipe, lock, store)?;
+    describe(&manifest, store)?;
+    phase.finish(&format!(
+        "{} in {} entries, {} new in the store",
+        ui::size(published.size),
+        published.entries,
+        ui::size(published.written)
+    ));
+    Ok(manifest)
+}
+
+/// Keeps recipe and lock among the inputs, under the digests that the manifest
+/// records: whoever has the image can say what it was made of, and make it again
+/// ([`mod@crate::rebuild`]).
+fn retain(recipe: &Recipe, lock: &Lock, store: &WritableStore) -> Result<()> {
+    let inputs = store.inputs();
+    for (text, what) in [
+        (recipe.canonical_json(), "recipe"),
+        (lock.to_text()?.into_bytes(), "lock"),
+    ] {
+        inputs
+            .insert(&mut text.as_slice(), None)
+            .context(|| format!("cannot keep the {what} in the store"))?;
+    }
+    Ok(())
+}
+
+/// Makes the image visible in the store. Another recipe, or this one before a
+/// change that left the tree alone, may have described the same image already:
+/// that description stays, and ours is the one that is released.
+pub(crate) fn describe(manifest: &Manifest, store: &WritableStore) -> Result<()> {
+    if store.store().manifest(&manifest.image).is_ok() {
+        return Ok(());
+    }
+    store
+        .put_manifest(manifest)
+        .context(|| "cannot write the manifest".into())
+}
+
+/// The manifest that an earlier build of the same key made, if the store has
+/// the whole image.
+pub fn remembered(file: &Path, store: &WritableStore) -> Result<Option<Manifest>> {
+    let Ok(json) = std::fs::read(file) else {
+        return Ok(None);
+    };
+    let Ok(manifest) = Manifest::from_json(&json) else {
+        return Ok(None);
+    };
+    let whole = store
+        .store()
+        .has_image_objects(&manifest)
+        .context(|| "cannot look into the store".into())?;
+    Ok(whole.then_some(manifest))
+}

@@ -1,0 +1,191 @@
+//! What is known of an image, compared with what an environment asks.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use store::attest::{self, Attestation, Kind};
+use store::keys::PublicKey;
+use store::tuf::{Claim, Environment, Facts, Policy, Violation};
+use store::{EnvName, Manifest, Store};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::release::keyring::Keyring;
+use crate::ui::Ui;
+
+/// What came of a comparison.
+#[derive(Debug)]
+pub struct Checked {
+    /// What is known.
+    pub facts: Facts,
+    /// What is not met.
+    pub unmet: Vec<Violation>,
+}
+
+/// Compares an image with the policy of an environment. Attestations and releases are
+/// looked for in all `stores`.
+pub fn check(
+    manifest: &Manifest,
+    env: &EnvName,
+    policy: &Policy,
+    stores: &[&Store],
+    keyring: &Keyring,
+    ui: &Ui,
+) -> Result<Checked> {
+    let mut facts = Facts {
+        words: words(manifest, env, policy, stores, ui),
+        age_days: age_days(manifest),
+        suite: manifest.suite.clone(),
+        setuid: manifest
+            .setuid
+            .iter()
+            .map(|file| file.path.clone())
+            .collect(),
+        released: BTreeSet::new(),
+    };
+    for name in &policy.from {
+        for store in stores {
+            if has_released(store, name, manifest, keyring)? {
+                facts.released.insert(name.clone());
+            }
+        }
+    }
+    let unmet = policy.violations(&facts);
+    Ok(Checked { facts, unmet })
+}
+
+fn age_days(manifest: &Manifest) -> u64 {
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+    now.saturating_sub(manifest.epoch) / (24 * 60 * 60)
+}
+
+fn words(
+    manifest: &Manifest,
+    env: &EnvName,
+    policy: &Policy,
+    stores: &[&Store],
+    ui: &Ui,
+) -> Vec<(Claim, PublicKey)> {
+    let keys: Vec<PublicKey> = policy
+        .keys
+        .values()
+        .filter_map(|hex| hex.parse().ok())
+        .collect();
+    let mut words = Vec::new();
+    for store in stores {
+        let mut odd = |key: &str, e: &store::Error| {
+            ui.note(&format!(
+                "warning: the attestation {key} is passed over: {e}"
+            ));
+        };
+        match attest::of_image(store.backend(), manifest, &mut odd) {
+            Ok(found) => words.extend(found.iter().flat_map(|said| spoken(said, env, &keys))),
+            Err(e) => ui.note(&format!("warning: {e}")),
+        }
+    }
+    words
+}
+
+fn spoken(said: &Attestation, env: &EnvName, keys: &[PublicKey]) -> Vec<(Claim, PublicKey)> {
+    let word = match said.kind {
+        Some(Kind::Provenance) => Claim::Built,
+        Some(Kind::TestResult) => Claim::Tested,
+        Some(Kind::Rebuild) => Claim::Rebuilt,
+        Some(Kind::Approval) => Claim::Approved,
+        None => return Vec::new(),
+    };
+    if !said.applies_to(env) {
+        return Vec::new();
+    }
+    said.signers(keys)
+        .into_iter()
+        .map(|key| (word, key))
+        .collect()
+}
+
+/// Whether an environment that was vouched for has the image released, and has not
+/// revoked it.
+fn has_released(
+    store: &Store,
+    name: &EnvName,
+    manifest: &Manifest,
+    keyring: &Keyring,
+) -> Result<bool> {
+    let Ok(true) = Environment::exists(store, name) else {
+        return Ok(false);
+    };
+    let what = || format!("cannot read the environment {name}");
+    let env = Environment::open(store, name).map_err(|e| super::failed(what(), &e))?;
+    keyring.admit(&env)?;
+    let releases = env.releases().map_err(|e| super::failed(what(), &e))?;
+    let revoked = releases
+        .iter()
+        .any(|r| r.custom.revoked.contains(&manifest.image));
+    Ok(!revoked && releases.iter().any(|r| r.image == manifest.image))
+}
+
+impl Checked {
+    /// An error that names each unmet point and what would meet it, if there is one.
+    pub fn refuse(&self, manifest: &Manifest, env: &EnvName) -> Result<()> {
+        if self.unmet.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{} does not meet the policy of {env}", manifest.name);
+        let mut error = Error::new(ErrorKind::Refused, what);
+        for point in &self.unmet {
+            error = error.detail(sentence(point, manifest, env));
+        }
+        Err(error.hint(format!(
+            "imgbuild show {} --attestations shows what is said about it",
+            short(manifest)
+        )))
+    }
+}
+
+fn short(manifest: &Manifest) -> String {
+    manifest.image.hex()[..16].to_owned()
+}
+
+fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
+    let image = short(manifest);
+    match point {
+        Violation::Words {
+            word,
+            needed,
+            given,
+            missing,
+        } => {
+            let mut text = format!("{}: {} of {needed}", word.point(), given.len());
+            if !given.is_empty() {
+                let _ = write!(text, ", by {}", given.join(", "));
+            }
+            let who = missing.join(" or ");
+            let command = match word {
+                Claim::Built => "imgbuild RECIPE".to_owned(),
+                Claim::Tested => "imgbuild RECIPE, with `[[test]]` in it".to_owned(),
+                Claim::Rebuilt => format!("imgbuild rebuild {image} --attest"),
+                Claim::Approved => format!("imgbuild approve {image} --for {env} --key NAME"),
+            };
+            let _ = write!(text, "; wanted of {who}: {command}");
+            text
+        }
+        Violation::Age { days, most } => format!(
+            "age: its packages are {days} days old, at most {most} are allowed: \
+             imgbuild lock RECIPE --upgrade, then build"
+        ),
+        Violation::Suite { suite, allowed } => {
+            format!("suite: it is {suite}, allowed is {}", allowed.join(", "))
+        }
+        Violation::Setuid(paths) => format!(
+            "setuid: it must not have {}: remove the bit in the recipe, then build",
+            paths.join(", ")
+        ),
+        Violation::From(envs) => {
+            let names: Vec<_> = envs.iter().map(ToString::to_string).collect();
+            format!(
+                "from: it is not released in {}: imgbuild promote {image} --to {}",
+                names.join(" or "),
+                names[0]
+            )
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! From one environment to the next: the same bytes, signed once more.
+//!
+//! ```text
+//! source release ─▶ policy ─▶ every byte at the destination ─▶ what changes ─▶ proposal
+//!                   │ attestations, age, suite, setuid
+//! ```
+//!
+//! Nothing is rebuilt, compressed or renamed.
+
+mod facts;
+
+use std::sync::{Mutex, PoisonError};
+
+use store::attest;
+use store::copy::Copier;
+use store::delta_writer::{self, Progress};
+use store::tuf::{Environment, PromotedFrom, Proposal, Release, ReleaseOrigin};
+use store::{EnvName, ImageId, Manifest, Store, WritableStore};
+
+pub use self::facts::{Checked, check};
+use crate::error::{Context, Error, Result};
+use crate::inspect::compare::{self, How, Side, compare};
+use crate::release::ceremony::failed;
+use crate::stores::find;
+use crate::ui::{self, Ui, Unit};
+
+/// Where an image comes from.
+pub struct From {
+    /// The manifest as it was released there.
+    pub manifest: Manifest,
+    /// The release.
+    pub source: PromotedFrom,
+}
+
+/// Finds the release that `text` means in an environment.
+pub fn source(store: &Store, text: &str, from: &EnvName) -> Result<From> {
+    // A name means the newest release there, a digest the image.
+    let named = format!("{from}/{text}");
+    let is_name = !text.contains('/') && find::image(store, &named).is_ok();
+    let text = if is_name { &named } else { text };
+    let manifest = find::image(store, text)?;
+    let released = find::released_in(store, from, &manifest)?;
+    Ok(From {
+        source: PromotedFrom {
+            env: from.clone(),
+            seq: released.seq,
+        },
+        manifest: released.manifest,
+    })
+}
+
+/// Brings an image, and what is said about it, along to the destination. True if its
+/// bytes came just now: they were compared on arrival.
+pub fn copy(
+    manifest: &Manifest,
+    source: &Store,
+    store: &WritableStore,
+    ui: &mut Ui,
+) -> Result<bool> {
+    let (from, to) = (source.backend().describe(), store.backend().describe());
+    let what = || format!("cannot copy {} from {from} to {to}", manifest.image);
+    let mut phase = ui.phase("copy");
+    let copied = Copier::new(source)
+        .with_manifest(manifest.clone())
+        .run(&[manifest.image], store, &mut |stage| {
+            phase.copying(stage);
+        })
+        .context(what)?;
+    if let Some((_, why)) = copied.failed.first() {
+        return Err(
+            Error::new(crate::error::ErrorKind::Refused, what()).hint(format!(
+                "{why}; `imgbuild store fsck` there says what is damaged"
+            )),
+        );
+    }
+    phase.finish(&format!(
+        "{} moved from {from}, the destination had the rest",
+        ui::size(copied.moved)
+    ));
+    let mut odd = |key: &str, e: &store::Error| {
+        ui.note(&format!(
+            "warning: the attestation {key} is passed over: {e}"
+        ));
+    };
+    // Where the source cannot list, the copy found none.
+    let said = attest::of_image(source.backend(), manifest, &mut odd).context(what)?;
+    for attestation in said {
+        attest::put(store.backend(), manifest, attestation.envelope()).context(what)?;
+    }
+    Ok(!copied.images.is_empty())
+}
+
+fn missing(manifest: &Manifest) -> Error {
+    Error::failed(format!("the destination does not have {}", manifest.image))
+}
+
+/// Compares every byte of an image at the destination with its manifest.
+pub fn verify(manifest: &Manifest, store: &WritableStore, ui: &mut Ui) -> Result<()> {
+    let phase = ui.phase("verify");
+    // From here on no collector takes it away.
+    let here = store
+        .hold_image(&manifest.image)
+        .context(|| format!("cannot hold {}", manifest.image))?;
+    if !here {
+        return Err(missing(manifest).hint("copy it there first: imgbuild store copy --help"));
+    }
+    store.store().verify_image(manifest).map_err(|e| {
+        let what = format!("the destination's copy of {} is damaged", manifest.image);
+        Error::new(crate::error::ErrorKind::Refused, what)
+            .because(&e)
+            .hint("nothing was signed; `imgbuild store fsck` says what is damaged")
+    })?;
+    phase.finish(&format!(
+        "{} compared with every digest",
+        ui::size(manifest.size)
+    ));
+    Ok(())
+}
+
+/// Shows what is different from what the destination runs now. `new` has the image,
+/// `store` what runs.
+pub fn differences(
+    manifest: &Manifest,
+    new: &Store,
+    env: &Environment<'_>,
+    store: &WritableStore,
+    ui: &Ui,
+) -> Result<Option<compare::Report>> {
+    let releases = env
+        .releases()
+        .map_err(|e| failed(format!("cannot read the releases of {}", env.name()), &e))?;
+    let present = releases
+        .iter()
+        .rev()
+        .find(|release| release.name == manifest.name);
+    let Some(present) = present else {
+        ui.note(&format!("{} is new in {}", manifest.name, env.name()));
+        return Ok(None);
+    };
+    let text = present.image.to_string();
+    // What is gone cannot be compared, and must not be in the way of what comes.
+    let Ok(old) = find::image(store.store(), &text) else {
+        ui.note(&format!(
+            "{} runs {text}, which this store does not have",
+            env.name()
+        ));
+        return Ok(None);
+    };
+    let side = |store, manifest| Side { store, manifest };
+    let report = compare(side(store.store(), &old), side(new, manifest), false)?;
+    ui.note(&format!(
+        "what changes in {}, from release {}:",
+        env.name(),
+        present.seq
+    ));
+    compare::show(&report, How::default(), &mut |line| {
+        ui.note(&format!("  {line}"));
+    });
+    Ok(Some(report))
+}
+
+/// Makes deltas to an image from the newest `count` releases of its name, for the nodes
+/// that run them. They are an extra: what goes wrong is a warning.
+pub fn deltas(
+    manifest: &Manifest,
+    env: &Environment<'_>,
+    store: &WritableStore,
+    count: usize,
+    ui: &mut Ui,
+) -> Result<()> {
+    let releases = env
+        .releases()
+        .map_err(|e| failed(format!("cannot read the releases of {}", env.name()), &e))?;
+    let mut olds: Vec<ImageId> = Vec::new();
+    for release in releases.iter().rev() {
+        let other = release.name == manifest.name && release.image != manifest.image;
+        if other && olds.len() < count && !olds.contains(&release.image) {
+            olds.push(release.image);
+        }
+    }
+    for old in olds {
+        // Gone, or made by an earlier attempt.
+        let Ok(old) = find::image(store.store(), &old.to_string()) else {
+            continue;
+        };
+        if matches!(
+            store.store().delta(&old.image, &manifest.image),
+            Ok(Some(_))
+        ) {
+            continue;
+        }
+        let phase = Mutex::new(ui.phase("delta"));
+        let progress = |progress: Progress| {
+            if let Ok(mut phase) = phase.lock() {
+                phase.progress(progress.done, progress.total, Unit::Bytes);
+            }
+        };
+        let made = delta_writer::publish(store.store(), store.backend(), &old, manifest, &progress);
+        let phase = phase.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match made {
+            Ok(made) => phase.finish(&format!(
+                "{} from {}, in place of {} of packs",
+                ui::size(made.pair.size),
+                &old.image.hex()[..16],
+                ui::size(made.pair.packs)
+            )),
+            Err(e) => {
+                phase.finish("none");
+                ui.note(&format!(
+                    "warning: no delta from {}: {e}; nodes take packs",
+                    old.image
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Drafts the release. `None` if it is the newest one already.
+pub fn draft(
+    from: &From,
+    env: &Environment<'_>,
+    min_seq: Option<u64>,
+) -> Result<Option<(Proposal, Release)>> {
+    let origin = ReleaseOrigin {
+        from: Some(from.source.clone()),
+        min_seq,
+    };
+    env.draft_release(&from.manifest, &origin, jiff::Timestamp::now())
+        .map_err(|e| {
+            failed(
+                format!("cannot release {} in {}", from.manifest.name, env.name()),
+                &e,
+            )
+        })
+}

@@ -1,0 +1,92 @@
+//! An image, released into an environment.
+//!
+//! The first environment, `dev`, is made with its keys on first use.
+
+use store::tuf::{Environment, KeyGroup, RoleKeys};
+use store::{EnvName, Manifest, Sha256, WritableStore};
+
+use super::ceremony;
+use super::keyring::{Keyring, Passphrase};
+use crate::error::{Context, Error, Result};
+use crate::settings::Settings;
+use crate::stores::FIRST_ENVIRONMENT;
+use crate::ui::Ui;
+
+/// Signs an image into the first environment; returns the release's number.
+pub fn release(
+    manifest: &Manifest,
+    store: &WritableStore,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<u64> {
+    let env: EnvName = FIRST_ENVIRONMENT
+        .parse()
+        .context(|| "bad name of an environment".into())?;
+    release_into(&env, manifest, store, settings, ui)
+}
+
+/// Signs an image into an environment; returns the release's number. Only the
+/// first environment is made when it is not there.
+pub fn release_into(
+    env: &EnvName,
+    manifest: &Manifest,
+    store: &WritableStore,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<u64> {
+    let now = jiff::Timestamp::now();
+    let failed = || format!("cannot release into the environment {env}");
+    let exists = Environment::exists(store, env).context(failed)?;
+    let mut seats = vec![KeyGroup::Targets, KeyGroup::Online];
+    if env.as_str() == FIRST_ENVIRONMENT {
+        // Nobody is asked for a passphrase here, and its root may be renewed as well.
+        seats.push(KeyGroup::Root);
+        if !exists {
+            let keys = RoleKeys::load_or_generate(&settings.keys, env).context(failed)?;
+            Environment::init(store, env, &keys, now).context(failed)?;
+            ui.note(&format!(
+                "made the environment `{env}` in {} and its keys in {}",
+                store.backend().describe(),
+                settings.keys.display()
+            ));
+        }
+    }
+    let mut environment = Environment::open(store, env).context(failed)?;
+    let keyring = Keyring::new(settings, Passphrase::find(None, settings)?, None);
+    let opened = keyring.of_environment(&environment, &seats)?;
+    let hands = opened.hands(&environment)?;
+    if hands.targets.is_empty() || hands.online.is_empty() {
+        return Err(Error::failed(failed())
+            .detail("the keys that sign its releases are not here")
+            .hint(format!(
+                "the environment's keys belong in {}; name another place with --keys DIR",
+                settings.keys.display()
+            )));
+    }
+    let release = environment
+        .release(manifest, hands, now)
+        .map_err(|e| ceremony::failed(failed(), &e))?;
+    Ok(release.seq)
+}
+
+/// The number of the newest release of the name, if that is this manifest.
+pub fn is_released(manifest: &Manifest, store: &WritableStore) -> Result<Option<u64>> {
+    let env: EnvName = FIRST_ENVIRONMENT
+        .parse()
+        .context(|| "bad name of an environment".into())?;
+    let failed = || format!("cannot read the environment {env}");
+    if !Environment::exists(store, &env).context(failed)? {
+        return Ok(None);
+    }
+    let releases = Environment::open(store, &env)
+        .and_then(|e| e.releases())
+        .context(failed)?;
+    let newest = releases
+        .iter()
+        .filter(|r| r.name == manifest.name)
+        .max_by_key(|r| r.seq);
+    // Targets are named by the digest of the manifest (consistent snapshots).
+    let digest = Sha256::of(&manifest.to_json()).hex();
+    let same = newest.filter(|r| r.image == manifest.image && r.target_path.contains(&digest));
+    Ok(same.map(|r| r.seq))
+}

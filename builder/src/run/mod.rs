@@ -1,0 +1,305 @@
+//! Runs steps, each on top of the layers of those before it.
+
+mod planned;
+
+use std::fs;
+use std::path::Path;
+
+use store::Inputs;
+
+pub use self::planned::{PlannedStep, phase_name, plan_steps, tree_layers};
+pub(crate) use self::planned::{all_keys, tests_of};
+use crate::error::{Context, Error, Result};
+use crate::layers::{Building, Key, Layers, remove};
+use crate::lockfile::{Lock, Stage};
+use crate::mirror;
+use crate::process::Output;
+use crate::sandbox::{Bind, Command, Failure, Sandbox};
+use crate::steps::{Content, Phase, Step};
+use crate::tree::{Tree, log_line, unpack};
+use crate::ui::{Ui, Unit};
+
+/// What steps run with.
+pub struct Runner<'a> {
+    /// The layers of the work directory.
+    pub layers: &'a Layers,
+    /// The work directory.
+    pub work: &'a Path,
+    /// A directory of this build alone.
+    pub scratch: &'a Path,
+    /// The lock.
+    pub lock: &'a Lock,
+    /// Its retained inputs.
+    pub inputs: &'a Inputs,
+    /// The recipe's path, for hints.
+    pub recipe: &'a Path,
+    /// Whether the steps run in a varied world; then only on layers that did.
+    pub vary: bool,
+}
+
+impl Runner<'_> {
+    /// Runs what is not done yet.
+    pub fn run(&self, planned: &[PlannedStep], ui: &mut Ui) -> Result<()> {
+        for phase in [
+            Phase::Bootstrap,
+            Phase::Packages,
+            Phase::Configure,
+            Phase::Virtualenvs,
+            Phase::Run,
+            Phase::Finish,
+            Phase::Test,
+        ] {
+            let steps: Vec<&PlannedStep> =
+                planned.iter().filter(|p| p.step.phase == phase).collect();
+            self.run_phase(phase, &steps, ui)?;
+        }
+        Ok(())
+    }
+
+    fn run_phase(&self, phase: Phase, steps: &[&PlannedStep], ui: &mut Ui) -> Result<()> {
+        let due: Vec<&&PlannedStep> = steps
+            .iter()
+            .filter(|p| !self.layers.is_done(&p.key))
+            .collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let cached = steps.len() - due.len();
+        let mut shown = ui.phase(phase_name(phase));
+        for (index, planned) in due.iter().enumerate() {
+            if steps.len() > 1 {
+                shown.progress((cached + index) as u64, steps.len() as u64, Unit::Steps);
+            }
+            shown.output(&planned.step.name);
+            let total = planned.step.packages();
+            let mut configured = 0;
+            self.run_step(planned, &mut |line| {
+                if total > 0 && is_configured(line) {
+                    configured = total.min(configured + 1);
+                    shown.progress(configured, total, Unit::Packages);
+                }
+                shown.output(line);
+            })?;
+        }
+        let done = match (due.len(), cached) {
+            (1, 0) => due[0].step.name.clone(),
+            (ran, 0) => format!("{ran} steps"),
+            (1, cached) => format!("1 step, {cached} from the cache"),
+            (ran, cached) => format!("{ran} steps, {cached} from the cache"),
+        };
+        shown.finish(&done);
+        Ok(())
+    }
+
+    fn run_step(&self, planned: &PlannedStep, listen: &mut dyn FnMut(&str)) -> Result<()> {
+        let PlannedStep {
+            step, key, below, ..
+        } = planned;
+        let mut waiting = || listen("another build is making the same step: waiting for it");
+        let Some(building) = self.layers.begin(key, below, &mut waiting)? else {
+            return Ok(());
+        };
+        let mut log = building.create_log()?;
+        let binds = self.hand(step)?;
+        let root = building.root().to_owned();
+        let mut failure = None;
+        if !step.host.is_empty() {
+            let argv = step
+                .host
+                .iter()
+                .map(|a| a.replace("@ROOT@", &root.display().to_string()));
+            let command = Command::Host {
+                argv: argv.collect(),
+            };
+            failure = self
+                .execute(step, &building, &binds, command, &mut log, listen)?
+                .err();
+        }
+        if failure.is_none() {
+            let command = Command::Chroot {
+                argv: vec![
+                    "sh".into(),
+                    "-eu".into(),
+                    format!("{}/script", crate::steps::HANDED),
+                ],
+                user: step.user.clone(),
+                directory: step.directory.clone(),
+            };
+            failure = self
+                .execute(step, &building, &binds, command, &mut log, listen)?
+                .err();
+        }
+        if let Some(failure) = failure {
+            append_bootstrap_log(&root, &mut log);
+            return Err(self.explain(step, key, failure));
+        }
+        self.check_packages(step, &root)?;
+        building.finish(self.layers, &step.name)?;
+        if step.is_test() {
+            remove(&self.layers.changes(key))?;
+        }
+        remove(self.scratch)
+    }
+
+    /// Lays out what a step is handed; returns what its sandbox must bind.
+    pub fn hand(&self, step: &Step) -> Result<Vec<Bind>> {
+        let dir = self.scratch.join("step");
+        remove(&dir)?;
+        make_dir(&dir)?;
+        put(&dir.join("script"), &step.script)?;
+        for item in &step.handed {
+            let path = dir.join(&item.name);
+            if let Some(parent) = path.parent() {
+                make_dir(parent)?;
+            }
+            match &item.content {
+                Content::Text(text) => put(&path, text)?,
+                Content::Input(digest) => {
+                    // A copy: the step may be run by a user who cannot read the store.
+                    fs::copy(self.inputs.path(digest), &path)
+                        .context(|| format!("cannot hand in {}", item.name))?;
+                    readable(&path)?;
+                }
+                Content::Tree(digest) => unpack(&self.inputs.path(digest), &path)?,
+            }
+        }
+        let mut binds = vec![Bind {
+            source: dir,
+            name: "step".into(),
+            writable: false,
+        }];
+        if let Some(wanted) = &step.mirror {
+            let dir = self.scratch.join("mirror");
+            mirror::make(
+                wanted,
+                self.lock,
+                self.inputs,
+                &self.work.join(mirror::CONTROLS),
+                &dir,
+            )?;
+            binds.push(Bind {
+                source: dir,
+                name: "mirror".into(),
+                writable: false,
+            });
+        }
+        Ok(binds)
+    }
+
+    /// After packages were installed, they are those of the lock.
+    fn check_packages(&self, step: &Step, root: &Path) -> Result<()> {
+        let Some(mirror) = &step.mirror else {
+            return Ok(());
+        };
+        let until = mirror.debs.iter().map(|d| d.1).max().unwrap_or(Stage::Base);
+        for package in Tree::open(root)?.packages()? {
+            let known = self.lock.debs_until(until).any(|d| {
+                d.name == package.name
+                    && d.version == package.version
+                    && d.architecture == package.arch
+            });
+            if !known {
+                return Err(Error::failed(format!(
+                    "{} {} was installed, which the lock does not name",
+                    package.name, package.version
+                ))
+                .hint("this should not happen: please report it with the step's log"));
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(
+        &self,
+        step: &Step,
+        building: &Building,
+        binds: &[Bind],
+        command: Command,
+        log: &mut fs::File,
+        listen: &mut dyn FnMut(&str),
+    ) -> Result<std::result::Result<(), Failure>> {
+        let sandbox = Sandbox {
+            root: building.root().to_owned(),
+            binds: binds.to_vec(),
+            environment: step.environment.clone(),
+            network: false,
+            vary: self.vary,
+            command,
+        };
+        sandbox.run(
+            step.timeout,
+            Output {
+                log: Some(log),
+                listen,
+            },
+        )
+    }
+
+    fn explain(&self, step: &Step, key: &Key, failure: Failure) -> Error {
+        let reached = failure.reached().join(", ");
+        let cause = failure.into_error();
+        let mut error = Error::failed(format!("the step `{}` failed", step.name));
+        error = error.detail(cause.to_string());
+        for line in cause.causes() {
+            error = error.detail(format!("| {line}"));
+        }
+        let mut advice = String::new();
+        if !reached.is_empty() {
+            error = error.detail(format!("it tried to reach {reached}"));
+            advice.push_str(
+                "steps have no network: what one needs is a package, a requirement, a git \
+                 source or a file of the recipe; ",
+            );
+        }
+        let tree = self.layers.changes(key);
+        if let Some(layer) = tree.parent().filter(|dir| is_full(dir)) {
+            error = error.detail(format!("no space is left in {}", layer.display()));
+            advice.push_str("make room there, or choose another place with --work DIR; ");
+        }
+        error = error.detail(format!("log:  {}", self.layers.log(key).display()));
+        error = error.detail(format!("tree: {}", tree.display()));
+        if self.vary {
+            return error.hint("the varied world is described in `imgbuild build --help`");
+        }
+        error.hint(format!(
+            "{advice}look inside with `imgbuild shell {}`; the next build resumes at this step",
+            self.recipe.display()
+        ))
+    }
+}
+
+/// Whether nothing more can be written there.
+fn is_full(dir: &Path) -> bool {
+    // Less than this helps nobody, and some file systems never reach zero.
+    const NOTHING: u64 = 1 << 20;
+    let stat = rustix::fs::statvfs(dir);
+    stat.is_ok_and(|s| s.f_bavail * s.f_frsize < NOTHING || s.f_files > 0 && s.f_favail == 0)
+}
+
+/// Whether dpkg or debootstrap says that a package is done.
+fn is_configured(line: &str) -> bool {
+    line.starts_with("Setting up ") || line.starts_with("I: Configuring ")
+}
+
+/// debootstrap keeps what went wrong to itself.
+fn append_bootstrap_log(root: &Path, log: &mut fs::File) {
+    let Ok(tree) = Tree::open(root) else { return };
+    if let Ok(Some(text)) = tree.read("debootstrap/debootstrap.log") {
+        log_line(log, "--- debootstrap.log:");
+        log_line(log, &text);
+    }
+}
+
+fn readable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+        .context(|| format!("cannot hand in {}", path.display()))
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).context(|| format!("cannot make {}", path.display()))
+}
+
+fn put(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).context(|| format!("cannot write {}", path.display()))
+}

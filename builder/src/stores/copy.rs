@@ -1,0 +1,26 @@
+//! Copying, shown.
+
+use store::copy::{Copied, Copier};
+use store::{ImageId, WritableStore};
+
+use crate::ui::{self, Ui};
+
+/// Copies, shown as one phase.
+pub(crate) fn copy(
+    copier: &Copier<'_>,
+    images: &[ImageId],
+    to: &WritableStore,
+    ui: &mut Ui,
+) -> store::Result<Copied> {
+    let mut phase = ui.phase("copy");
+    let outcome = copier.run(images, to, &mut |stage| phase.copying(stage))?;
+    phase.finish(&format!(
+        "{} images, {} in {} packs, {} inputs of {}",
+        outcome.images.len(),
+        ui::size(outcome.written),
+        outcome.packs.len(),
+        outcome.inputs,
+        ui::size(outcome.inputs_bytes)
+    ));
+    Ok(outcome)
+}

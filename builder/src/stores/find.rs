@@ -1,0 +1,203 @@
+//! What a person means by IMAGE: a digest, `NAME`, or `ENV/NAME`.
+//!
+//! A name means its newest release, and where nothing was released the newest
+//! image of that name. That is not the same: when two recipes make the same tree,
+//! it is one image with the first one's manifest, and only its releases know the
+//! second name.
+
+use store::keys::PublicKey;
+use store::tuf::{Environment, Guard, MetadataStore, Release};
+use store::{EnvName, ImageName, Manifest, Store};
+
+use super::FIRST_ENVIRONMENT;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::lockfile::{self, ImportRecord, Lock};
+
+/// The manifest of the image that `text` means.
+pub fn image(store: &Store, text: &str) -> Result<Manifest> {
+    let missing = |e: &(dyn std::error::Error + 'static)| {
+        let hint = e
+            .downcast_ref::<store::Error>()
+            .and_then(store::Error::own_hint);
+        Error::failed(format!(
+            "the store has no image `{}`",
+            text.escape_default()
+        ))
+        .because(e)
+        .hint(hint.unwrap_or("`imgbuild list` shows them"))
+    };
+    if let Some((env, name)) = text.split_once('/') {
+        let env: EnvName = env.parse().map_err(|e| missing(&e))?;
+        let name: ImageName = name.parse().map_err(|e| missing(&e))?;
+        let newest = releases(store, &env)?.into_iter().rfind(|r| r.name == name);
+        let release = newest.ok_or_else(|| {
+            Error::failed(format!("nothing called `{name}` is released in {env}"))
+                .hint("`imgbuild list` shows the images")
+        })?;
+        return released(store, &release);
+    }
+    if let Ok(name) = text.parse::<ImageName>()
+        && let Some(release) = newest(store, &name)
+    {
+        return released(store, &release);
+    }
+    let image = store.resolve(text).map_err(|e| missing(&e))?;
+    store
+        .manifest(&image)
+        .context(|| "cannot read the image's manifest".into())
+}
+
+/// The lock that an image was built from, as the store keeps it.
+pub fn lock(store: &Store, manifest: &Manifest) -> Result<Lock> {
+    let failed = || format!("cannot read the lock of {}", manifest.image);
+    let found = store
+        .input(&manifest.lock, lockfile::MAX_SIZE)
+        .context(failed)?;
+    let text = found.ok_or_else(|| {
+        Error::failed(format!(
+            "the lock of {} is not in the store: {} is missing",
+            manifest.image, manifest.lock
+        ))
+        .hint("build its recipe once more with `--vary`: that retains it")
+    })?;
+    if ImportRecord::is(&text) {
+        return Err(Error::failed(format!(
+            "{} was imported: there is no lock that says what it is made of",
+            manifest.image
+        ))
+        .hint("its manifest names its packages: imgbuild show IMAGE"));
+    }
+    let text = String::from_utf8(text).context(failed)?;
+    Lock::parse(&text).map_err(|e| Error::failed(failed()).because(&e))
+}
+
+/// Every name and image of the first environment's releases, oldest first. None
+/// when there is no such environment, or none that can be believed: the images
+/// are there all the same.
+pub fn released_names(store: &Store) -> Vec<Release> {
+    let env = FIRST_ENVIRONMENT.parse().ok();
+    env.and_then(|env| releases(store, &env).ok())
+        .unwrap_or_default()
+}
+
+fn newest(store: &Store, name: &ImageName) -> Option<Release> {
+    let all = released_names(store).into_iter();
+    all.filter(|r| r.name == *name).max_by_key(|r| r.seq)
+}
+
+/// The manifest as it was released: a later one may tell another start command
+/// of the same image.
+fn released(store: &Store, release: &Release) -> Result<Manifest> {
+    released_json(store, release).map(|(manifest, _)| manifest)
+}
+
+fn released_json(store: &Store, release: &Release) -> Result<(Manifest, Vec<u8>)> {
+    let failed = || format!("cannot read release {} of {}", release.seq, release.name);
+    let json = store
+        .backend()
+        .get(&release.target_path, store::manifest::MAX_BYTES)
+        .context(failed)?
+        .ok_or_else(|| {
+            Error::failed(failed()).detail(format!(
+                "{} is missing from {}",
+                release.target_path,
+                store.backend().describe()
+            ))
+        })?;
+    let manifest = Manifest::from_json(&json).context(failed)?;
+    if manifest.image != release.image {
+        let other = format!("{} describes {}", release.target_path, manifest.image);
+        return Err(Error::failed(failed()).detail(other));
+    }
+    Ok((manifest, json))
+}
+
+/// A release of an image, byte for byte.
+pub struct Released {
+    /// What the image is called there.
+    pub name: ImageName,
+    /// The number of the release.
+    pub seq: u64,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The same, as it was signed.
+    pub json: Vec<u8>,
+}
+
+/// The newest release of an image in an environment, under the manifest's name if
+/// there is one. An image that was revoked there is refused.
+pub fn released_in(store: &Store, env: &EnvName, manifest: &Manifest) -> Result<Released> {
+    let all = releases(store, env)?;
+    let of_image = all.iter().filter(|r| r.image == manifest.image);
+    let release = of_image
+        .max_by_key(|r| (r.name == manifest.name, r.seq))
+        .ok_or_else(|| {
+            Error::failed(format!("{} is not released in {env}", manifest.image)).hint(
+                "name the environment with --env ENV, or leave -o out: standard output is \
+                 not signed",
+            )
+        })?;
+    let newest = all
+        .iter()
+        .filter(|r| r.name == release.name)
+        .max_by_key(|r| r.seq)
+        .unwrap_or(release);
+    if newest.custom.revoked.contains(&release.image) {
+        let what = format!("{} was revoked in {env}", release.image);
+        return Err(Error::new(ErrorKind::Refused, what)
+            .hint("export an image that mends what the revocation was for"));
+    }
+    let (manifest, json) = released_json(store, release)?;
+    Ok(Released {
+        name: release.name.clone(),
+        seq: release.seq,
+        manifest,
+        json,
+    })
+}
+
+/// The keys that sign releases in an environment, and how many it takes.
+pub fn targets_keys(store: &Store, env: &EnvName) -> Result<(Vec<PublicKey>, u64)> {
+    let shelf = ReadOnly(store);
+    let keys = Environment::open(&shelf, env).and_then(|e| e.targets_keys());
+    keys.context(|| format!("cannot read the environment {env}"))
+}
+
+fn releases(store: &Store, env: &EnvName) -> Result<Vec<Release>> {
+    let shelf = ReadOnly(store);
+    Environment::open(&shelf, env)
+        .and_then(|e| e.releases())
+        .map_err(|e| {
+            let error = Error::failed(format!("cannot read the environment {env}")).because(&e);
+            match e.hint() {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })
+}
+
+/// A store of which environments are only read.
+struct ReadOnly<'s>(&'s Store);
+
+impl MetadataStore for ReadOnly<'_> {
+    fn read(&self, key: &str, limit: u64) -> store::Result<Option<Vec<u8>>> {
+        self.0.backend().get(key, limit)
+    }
+
+    fn invalidate(&self, key: &str) -> bool {
+        self.0.backend().invalidate(key, 0..u64::MAX)
+    }
+
+    fn replace(&self, key: &str, _: &[u8]) -> store::Result<()> {
+        Err(read_only(key))
+    }
+
+    fn lock(&self) -> store::Result<Guard> {
+        Err(read_only("environments"))
+    }
+}
+
+fn read_only(what: &str) -> store::Error {
+    let text = format!("{what} cannot be written: the store was opened to read it");
+    store::Error::new(store::ErrorKind::ReadOnly, text)
+}

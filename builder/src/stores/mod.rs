@@ -1,0 +1,100 @@
+//! Stores, opened and copied with the words of the command line.
+//!
+//! ```text
+//! copy  images from one store to another, shown as one phase
+//! find  what a person means by IMAGE
+//! ```
+
+pub mod copy;
+pub mod find;
+
+use store::{Store, StoreUrl, WritableStore};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::settings::Settings;
+
+/// The environment that a build releases into.
+pub const FIRST_ENVIRONMENT: &str = "dev";
+
+/// Opens the store to read it.
+pub fn open(settings: &Settings) -> Result<Store> {
+    open_at(&settings.place, settings)
+}
+
+/// Opens another store to read it.
+pub fn open_at(place: &StoreUrl, settings: &Settings) -> Result<Store> {
+    let failed = |e: store::Error| {
+        Error::failed(format!("cannot read the store {place}"))
+            .because(&e)
+            .hint(e.own_hint().unwrap_or(
+                "name the store with --store PATH or --store URL, or build an image first",
+            ))
+    };
+    let backend = place.open(&settings.access).map_err(failed)?;
+    Store::open(backend).map_err(failed)
+}
+
+/// Opens the store, or makes it.
+pub fn open_to_write(settings: &Settings) -> Result<WritableStore> {
+    let cache = settings.work.join("inputs");
+    WritableStore::open(&settings.place, &settings.access, &cache).map_err(|e| {
+        Error::failed(format!("cannot open the store {}", settings.place))
+            .because(&e)
+            .hint(
+                e.own_hint()
+                    .unwrap_or("choose another one with --store PATH"),
+            )
+    })
+}
+
+/// The store of this machine in which inputs are files, if `store` is elsewhere.
+pub fn open_nearby(store: &WritableStore) -> Result<Option<WritableStore>> {
+    store
+        .local_inputs()
+        .context(|| "cannot keep the store's inputs here".into())
+}
+
+/// A store as it was typed.
+pub(crate) fn parse_url(text: &str) -> Result<StoreUrl> {
+    let place: StoreUrl = text.parse().map_err(|error: store::Error| {
+        let usage = Error::usage("the store cannot be used").because(&error);
+        match error.own_hint() {
+            Some(hint) => usage.hint(hint),
+            None => usage,
+        }
+    })?;
+    match place.directory() {
+        // Two spellings of one directory are one store.
+        Some(path) => Ok(StoreUrl::Directory(
+            path.canonicalize()
+                .or_else(|_| std::path::absolute(path))
+                .context(|| format!("{} is no usable path", path.display()))?,
+        )),
+        None => Ok(place),
+    }
+}
+
+/// The destination, made if it is not there.
+pub(crate) fn destination(place: &StoreUrl, settings: &Settings) -> Result<WritableStore> {
+    if matches!(place, StoreUrl::Web(_)) {
+        return Err(Error::usage(format!("{place} can only be read"))
+            .hint("copy to a directory or a bucket, or where the store is one"));
+    }
+    let cache = settings.work.join("inputs");
+    WritableStore::open(place, &settings.access, &cache)
+        .map_err(|error| failed(format!("cannot open the store {place}"), &error))
+}
+
+/// An error of the store, with the exit code that it deserves.
+pub(crate) fn failed(what: impl Into<String>, error: &store::Error) -> Error {
+    let kind = match error.kind() {
+        store::ErrorKind::Busy => ErrorKind::Busy,
+        store::ErrorKind::Corrupt | store::ErrorKind::Missing => ErrorKind::Refused,
+        _ => ErrorKind::Failed,
+    };
+    let failed = Error::new(kind, what).because(error);
+    match error.hint() {
+        Some(hint) => failed.hint(hint),
+        None => failed,
+    }
+}

@@ -1,0 +1,240 @@
+//! A root filesystem that another tool made, as an image.
+//!
+//! What comes in, a directory or a tar of any dialect, becomes a canonical tar in
+//! the store (`store::foreign_tar` says how), is described by a manifest whose facts are
+//! read from the stored image itself, and is signed like an image that was built.
+//! So the same tree has the same digest and the same facts, whichever way it came.
+//!
+//! An imported image has no recipe and no lock. In their places the manifest names
+//! a retained [`ImportRecord`]: what came in, and what was changed about it.
+
+mod archive;
+mod facts;
+
+use std::path::Path;
+
+use store::canonical_tar::Changes;
+use store::{EnvName, ImageName, Manifest, Progress, Published, WritableStore};
+
+pub use self::archive::Archive;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::lockfile::{IMPORT_SCHEMA, ImportKind, ImportRecord};
+use crate::pack::image;
+use crate::release::attest;
+use crate::release::publish;
+use crate::settings::Settings;
+use crate::stores;
+use crate::ui::{self, Phase, Ui, Unit};
+
+/// What is asked of an import.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// A directory, an archive, or `-` for standard input.
+    pub from: &'a Path,
+    /// What the image is called.
+    pub name: ImageName,
+    /// Where it is released.
+    pub environments: Vec<EnvName>,
+    /// The suite, if it is not to be read from `/etc/os-release`.
+    pub suite: Option<String>,
+    /// The architecture, if it is not to be read from the tree.
+    pub arch: Option<String>,
+    /// No time in the image is later, in seconds since 1970.
+    pub epoch: Option<u64>,
+}
+
+/// What an import came to.
+#[derive(Debug)]
+pub struct Imported {
+    /// The image.
+    pub manifest: Manifest,
+    /// Each environment, and the number of the release there.
+    pub releases: Vec<(EnvName, u64)>,
+    /// What is not as it came in.
+    pub changes: Changes,
+}
+
+/// Imports one tree.
+pub fn import(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<Imported> {
+    let began = jiff::Timestamp::now();
+    let store = stores::open_to_write(settings)?;
+    let (published, changes, kind) = if wanted.from.is_dir() {
+        let (published, changes) = directory(wanted, &store, ui)?;
+        (published, changes, ImportKind::Directory)
+    } else {
+        let (published, changes) = tar(wanted, &store, ui)?;
+        (published, changes, ImportKind::Tar)
+    };
+    let record = ImportRecord {
+        schema: IMPORT_SCHEMA,
+        imported: kind,
+        epoch: wanted.epoch,
+        changes: changes.clone(),
+    };
+    let manifest = describe(wanted, &published, &record, &store, ui)?;
+    attest::imported(&manifest, began, settings, &store)?;
+    let mut releases = Vec::new();
+    for env in &wanted.environments {
+        let seq = publish::release_into(env, &manifest, &store, settings, ui)?;
+        releases.push((env.clone(), seq));
+    }
+    Ok(Imported {
+        manifest,
+        releases,
+        changes,
+    })
+}
+
+fn directory(
+    wanted: &Wanted<'_>,
+    store: &WritableStore,
+    ui: &mut Ui,
+) -> Result<(Published, Changes)> {
+    let pack = Pack::begin(ui);
+    let done = store
+        .publish_foreign_tree(wanted.from, wanted.epoch, &|event| pack.show(event))
+        .map_err(|e| refused(&e, wanted.from))?;
+    pack.finish(&done.0)?;
+    Ok(done)
+}
+
+fn tar(wanted: &Wanted<'_>, store: &WritableStore, ui: &mut Ui) -> Result<(Published, Changes)> {
+    let mut archive = Archive::open(wanted.from)?;
+    let mut phase = ui.phase("read the archive");
+    let read = archive.with_input(
+        &mut |done, total| phase.progress(done, total, Unit::Bytes),
+        |input| store.read_tar(input, wanted.epoch),
+    );
+    let tar = read.map_err(|e| refused(&e, wanted.from))?;
+    phase.finish(archive.kind());
+    let pack = Pack::begin(ui);
+    let published = store
+        .publish_tar(&tar, &|event| pack.show(event))
+        .map_err(|e| refused(&e, wanted.from))?;
+    pack.finish(&published)?;
+    Ok((published, tar.changes().clone()))
+}
+
+/// The phase in which the store packs.
+struct Pack<'u> {
+    phase: std::sync::Mutex<Phase<'u>>,
+    total: std::sync::atomic::AtomicU64,
+}
+
+impl<'u> Pack<'u> {
+    fn begin(ui: &'u mut Ui) -> Self {
+        Self {
+            phase: std::sync::Mutex::new(ui.phase("pack")),
+            total: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    fn show(&self, event: Progress) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let Ok(mut phase) = self.phase.lock() else {
+            return;
+        };
+        match event {
+            Progress::Scanned { bytes, .. } => self.total.store(bytes, Relaxed),
+            Progress::Read { bytes } => {
+                phase.progress(bytes, self.total.load(Relaxed), Unit::Bytes);
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self, published: &Published) -> Result<()> {
+        let phase = self.phase.into_inner();
+        let phase = phase.map_err(|_| Error::failed("a worker thread died"))?;
+        phase.finish(&format!(
+            "{} in {} entries, {} new in the store",
+            ui::size(published.size),
+            published.entries,
+            ui::size(published.written)
+        ));
+        Ok(())
+    }
+}
+
+/// Writes record and manifest.
+fn describe(
+    wanted: &Wanted<'_>,
+    published: &Published,
+    record: &ImportRecord,
+    store: &WritableStore,
+    ui: &mut Ui,
+) -> Result<Manifest> {
+    let phase = ui.phase("describe");
+    let mut text =
+        serde_json::to_vec(record).context(|| "cannot write the record of the import".into())?;
+    text.push(b'\n');
+    let (record, _) = store
+        .inputs()
+        .insert(&mut text.as_slice(), None)
+        .context(|| "cannot keep the record of the import in the store".into())?;
+    let mut manifest = Manifest {
+        schema: store::manifest::SCHEMA,
+        name: wanted.name.clone(),
+        image: published.image,
+        sha256: published.sha256,
+        size: published.size,
+        entries: published.entries,
+        layout: published.layout.clone(),
+        arch: String::new(),
+        suite: String::new(),
+        epoch: wanted.epoch.unwrap_or(published.newest),
+        packages: Vec::new(),
+        wheels: Vec::new(),
+        users: Vec::new(),
+        setuid: published.setuid.clone(),
+        xattrs: published.xattrs.clone(),
+        recipe: record,
+        lock: record,
+        builder: concat!("imgbuild ", env!("CARGO_PKG_VERSION")).to_owned(),
+        run: None,
+    };
+    let unreadable = || format!("cannot read back the image {}", manifest.image);
+    let stored = store.store().image(&manifest).context(unreadable)?;
+    let facts = facts::Facts::of(&stored).context(unreadable)?;
+    manifest.arch = wanted.arch.clone().or(facts.arch).ok_or_else(|| {
+        Error::failed("the tree does not tell its architecture")
+            .detail("it has neither a dpkg database nor a /bin/sh")
+            .hint("name it: --arch amd64")
+    })?;
+    manifest.suite = wanted
+        .suite
+        .clone()
+        .or(facts.suite)
+        .unwrap_or_else(|| "unknown".into());
+    manifest.packages = facts.packages;
+    manifest.wheels = facts.wheels;
+    manifest.users = facts.users;
+    image::describe(&manifest, store)?;
+    phase.finish(&format!(
+        "{} packages, {} Python distributions, {} setuid files",
+        manifest.packages.len(),
+        manifest.wheels.len(),
+        manifest.setuid.len()
+    ));
+    Ok(manifest)
+}
+
+/// What the store says about a tree or archive, with what helps.
+fn refused(error: &store::Error, from: &Path) -> Error {
+    use store::ErrorKind as Is;
+    let what = format!("cannot import {}", from.display());
+    match error.kind() {
+        Is::NotCanonical => Error::new(ErrorKind::Refused, what).because(error).hint(
+            "nothing was imported; look at the entry with `tar -tvf`, and pack the tree anew \
+             if the archive is your own",
+        ),
+        Is::Changed => Error::failed(what)
+            .because(error)
+            .hint("import it when nobody writes to it"),
+        Is::Full => Error::failed(what)
+            .because(error)
+            .hint("make room, or name a store on another disk with --store PATH"),
+        Is::Busy => Error::new(ErrorKind::Busy, what).because(error),
+        _ => Error::failed(what).because(error),
+    }
+}
