@@ -61,7 +61,7 @@ pub struct Caches<'a> {
     near: &'a WritableStore,
     settings: &'a Settings,
     roots: Vec<TrustedRoot>,
-    caches: RefCell<Vec<Cache>>,
+    stores: RefCell<Vec<Cache>>,
 }
 
 /// One cache. One that failed is not asked again.
@@ -115,13 +115,13 @@ impl<'a> Caches<'a> {
             made_by_push: shared.push && url.directory().is_some_and(is_unused),
             store: None,
         });
-        let caches = RefCell::new(caches.collect());
+        let stores = RefCell::new(caches.collect());
         Ok(Self {
             into,
             near,
             settings,
             roots,
-            caches,
+            stores,
         })
     }
 
@@ -129,7 +129,7 @@ impl<'a> Caches<'a> {
     /// elsewhere, then as far as the caches have them.
     pub fn inputs(&self, wanted: impl Iterator<Item = (Sha256, u64)>, ui: &mut Ui) -> Result<()> {
         let elsewhere = self.into.directory().is_none();
-        if self.caches.borrow().is_empty() && !elsewhere {
+        if self.stores.borrow().is_empty() && !elsewhere {
             return Ok(());
         }
         let inputs = self.near.inputs();
@@ -251,13 +251,11 @@ impl<'a> Caches<'a> {
                 .with_manifest(image.manifest.clone())
                 .with_inputs(&sized_inputs_of);
             let outcome = copy(&copier, &[image.manifest.image], self.into, ui)?;
-            match outcome.failed.into_iter().next() {
-                Some((_, why)) => Err(store::Error::new(store::ErrorKind::Corrupt, why)),
-                None => {
-                    came = true;
-                    Ok(())
-                }
+            if let Some((_, why)) = outcome.failed.into_iter().next() {
+                return Err(store::Error::new(store::ErrorKind::Corrupt, why));
             }
+            came = true;
+            Ok(())
         })?;
         Ok(came)
     }
@@ -268,7 +266,7 @@ impl<'a> Caches<'a> {
         ui: &mut Ui,
         mut ask: impl FnMut(&StoreUrl, &Store, &mut Ui) -> store::Result<()>,
     ) -> Result<()> {
-        let mut caches = self.caches.borrow_mut();
+        let mut caches = self.stores.borrow_mut();
         let mut failed = None;
         caches.retain_mut(|cache| {
             if failed.is_some() {

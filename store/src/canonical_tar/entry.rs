@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 
 /// Attributes that a kernel puts on files by itself. They say how a tree was
-/// mounted or labelled on some machine, not what an image is.
-const HOST_XATTRS: [&[u8]; 5] = [
+/// mounted, kept or labelled on some machine, not what an image is.
+const HOST_XATTRS: [&[u8]; 11] = [
     b"trusted.overlay.",
     b"user.overlay.",
     b"security.selinux",
     b"security.ima",
     b"security.evm",
+    // XFS lists its ACLs a second time; other file systems have their own forms of them.
+    b"trusted.SGI_ACL_",
+    b"system.nfs4_",
+    b"system.cifs_",
+    b"system.ntfs_",
+    b"system.richacl",
+    b"btrfs.",
 ];
 
 /// Whether an extended attribute is a kernel's own and so not in any image: a scan

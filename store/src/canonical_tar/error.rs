@@ -132,7 +132,7 @@ impl ErrorKind {
             Self::UnknownPax => "a PAX record of this name is not allowed",
             Self::SizeConflict => "PAX and ustar state different sizes",
             Self::Xattr => "an extended attribute has a name or size that cannot be stored",
-            Self::Range => "a mode, time or size is out of range",
+            Self::Range => "a mode, owner, time or size is out of range",
             Self::Padding => "the content is not padded with zeros",
             Self::NotCanonical => "the header is not in its canonical form",
         }

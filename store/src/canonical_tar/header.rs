@@ -116,6 +116,10 @@ fn check(entry: &Entry) -> Result<(), ErrorKind> {
     if entry.mode > 0o7777 || (symlink && entry.mode != 0o777) {
         return Err(ErrorKind::Range);
     }
+    // To chown(2) it means "as it is".
+    if entry.uid == u32::MAX || entry.gid == u32::MAX {
+        return Err(ErrorKind::Range);
+    }
     if entry.mtime > MAX_OCTAL_12 || entry.size() > MAX_SIZE {
         return Err(ErrorKind::Range);
     }

@@ -21,6 +21,8 @@ mod display;
 mod entry;
 mod error;
 mod header;
+#[cfg(feature = "write")]
+mod installable;
 mod parse;
 mod path;
 mod pax;
@@ -39,6 +41,8 @@ pub use self::error::{Error, ErrorKind};
 pub use self::header::encode;
 #[cfg(feature = "write")]
 pub(crate) use self::header::is_xattr_name;
+#[cfg(feature = "write")]
+pub(crate) use self::installable::is_installable;
 pub use self::path::{MAX_DEPTH, MAX_PATH};
 pub use self::reader::{Content, Reader};
 #[cfg(feature = "write")]

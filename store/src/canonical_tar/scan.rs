@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::changes::{Change, Changes};
 use super::path::MAX_DEPTH;
-use super::{Entry, Error, ErrorKind, Kind, MAX_ENTRIES, xattr};
+use super::{Entry, Error, ErrorKind, Kind, MAX_ENTRIES, is_installable, xattr};
 use crate::error::{Error as StoreError, Result};
 
 /// An entry of a tree, and how to notice that its file changed since.
@@ -163,18 +163,22 @@ impl Scanner<'_> {
         };
         let mut xattrs = xattr::read(path, &mut self.buffer).map_err(|error| gone(path, error))?;
         let mtime = (meta.mtime(), meta.mtime_nsec() != 0);
-        let mtime = match &mut self.changes {
-            Some(changes) => {
-                xattrs.retain(|xattr, _| {
-                    let keep = super::is_xattr_name(xattr);
-                    if !keep {
-                        changes.add(Change::Xattr, &name);
-                    }
-                    keep
-                });
-                changes.time(mtime, self.epoch, &name)
-            }
-            None => Changes::default().time(mtime, self.epoch, &name),
+        let installable = |(xattr, value): (&Vec<u8>, &Vec<u8>)| {
+            super::is_xattr_name(xattr) && is_installable(xattr, value, &kind, mode)
+        };
+        let mtime = if let Some(changes) = &mut self.changes {
+            xattrs.retain(|xattr, value| {
+                let keep = installable((xattr, value));
+                if !keep {
+                    changes.add(Change::Xattr, &name);
+                }
+                keep
+            });
+            changes.time(mtime, self.epoch, &name)
+        } else if xattrs.iter().all(installable) {
+            Changes::default().time(mtime, self.epoch, &name)
+        } else {
+            return Err(Error::on(ErrorKind::Xattr, &name).into());
         };
         let entry = Entry {
             path: name,

@@ -257,10 +257,18 @@ impl Tree {
             };
             let mtime = changes.time((node.mtime, node.fraction), epoch, path);
             let symlink = matches!(kind, Kind::Symlink { .. });
+            let mode = if symlink { 0o777 } else { node.mode };
+            xattrs.retain(|name, value| {
+                let keep = canonical_tar::is_installable(name, value, &kind, mode);
+                if !keep {
+                    changes.add(Change::Xattr, path);
+                }
+                keep
+            });
             let entry = Entry {
                 path: path.to_vec(),
                 kind,
-                mode: if symlink { 0o777 } else { node.mode },
+                mode,
                 uid: node.uid,
                 gid: node.gid,
                 mtime,

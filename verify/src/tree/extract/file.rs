@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -16,8 +16,6 @@ use store::canonical_tar::{self, Entry};
 /// A directory that gets its owner, mode and time at the end.
 pub(super) struct Directory {
     pub(super) entry: Entry,
-    /// Whether this extraction made it, so that it has nothing of an earlier one.
-    pub(super) fresh: bool,
     /// Whether it was there already, but for its time, which changes with what is in it.
     pub(super) kept: bool,
 }
@@ -82,22 +80,27 @@ impl Directory {
                 futimens(fd, &times(&self.entry))
             };
         }
-        if !self.fresh {
-            remove_attributes(fd)?;
-        }
         finish_open(fd, &self.entry)
     }
 }
 
-fn remove_attributes(fd: &OwnedFd) -> Result<(), Errno> {
-    let mut names = vec![0; 64 << 10];
-    let length = match flistxattr(fd, &mut names[..]) {
-        Err(Errno::NOTSUP) => return Ok(()),
-        length => length?,
+/// Removes what the entry does not have: attributes of an earlier file, and access control
+/// lists that a new file inherits from its directory (acl(5)).
+fn remove_other_attributes(fd: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
+    let mut names = vec![0; 1 << 10];
+    let length = loop {
+        match flistxattr(fd, &mut names[..]) {
+            Err(Errno::NOTSUP) | Ok(0) => return Ok(()),
+            // The kernel's own limit is 64 KiB.
+            Err(Errno::RANGE) if names.len() < 64 << 10 => names.resize(64 << 10, 0),
+            length => break length?,
+        }
     };
     let names = names[..length].split(|byte| *byte == 0);
     for name in names.filter(|name| !name.is_empty() && !canonical_tar::is_host_xattr(name)) {
-        fremovexattr(fd, name)?;
+        if !entry.xattrs.contains_key(name) {
+            fremovexattr(fd, name)?;
+        }
     }
     Ok(())
 }
@@ -109,8 +112,9 @@ pub(super) fn finish_open(fd: impl AsFd, entry: &Entry) -> Result<(), Errno> {
         Some(Uid::from_raw(entry.uid)),
         Some(Gid::from_raw(entry.gid)),
     )?;
+    remove_other_attributes(fd, entry)?;
     for (name, value) in &entry.xattrs {
-        fsetxattr(fd, name.as_slice(), value, XattrFlags::CREATE)?;
+        fsetxattr(fd, name.as_slice(), value, XattrFlags::empty())?;
     }
     fchmod(fd, Mode::from_raw_mode(entry.mode))?;
     futimens(fd, &times(entry))

@@ -99,13 +99,12 @@ impl<'a> Extractor<'a> {
         match &entry.kind {
             Kind::Directory => {
                 let made = match mkdirat(parent, name, Mode::RWXU) {
-                    Err(Errno::EXIST) if over => confirm_directory(parent, name).map(|()| false),
-                    made => made.map(|()| true),
+                    Err(Errno::EXIST) if over => confirm_directory(parent, name),
+                    made => made,
                 };
-                let fresh = made.map_err(|errno| create_error(entry, errno))?;
+                made.map_err(|errno| create_error(entry, errno))?;
                 self.directories.push(Directory {
                     entry: entry.clone(),
-                    fresh,
                     kept,
                 });
                 Ok(())
@@ -228,7 +227,6 @@ impl<'a> Extractor<'a> {
         }
         self.directories.push(Directory {
             entry: entry.clone(),
-            fresh: self.keep.is_none(),
             kept,
         });
         Ok(())

@@ -362,3 +362,53 @@ fn set_id_bits_and_attributes_survive_the_change_of_owner() {
         rustix::fs::getxattr(place.tree().join("su"), "user.note", &mut value[..]).unwrap();
     assert_eq!(&value[..length], b"kept");
 }
+
+#[test]
+fn what_a_directory_hands_down_is_no_part_of_the_tree() {
+    let place = Place::new();
+    let tree = place.tree();
+    // user::rwx user:1000:rwx group::r-x mask::rwx other::r-x, in the kernel's form (acl(5)).
+    let mut acl = vec![2, 0, 0, 0];
+    for (tag, permissions, id) in [
+        (1_u16, 7_u16, u32::MAX),
+        (2, 7, 1000),
+        (4, 5, u32::MAX),
+        (0x10, 7, u32::MAX),
+        (0x20, 5, u32::MAX),
+    ] {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(id.to_le_bytes());
+    }
+    let default = "system.posix_acl_default";
+    let set = |path: &Path| {
+        rustix::fs::setxattr(path, default, &acl, rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    set(&tree);
+    fs::create_dir(tree.join("kept")).unwrap();
+    let mut kept = directory("kept", 0o755);
+    kept.xattrs.insert(default.as_bytes().to_vec(), acl.clone());
+    let root = File::open(&tree).unwrap().into();
+    let mut extractor = Extractor::over(root, &|_| Ok(()), vec![false; 6]);
+    for entry in [
+        directory("", 0o755),
+        directory("kept", 0o755),
+        file("kept/f", 0),
+        directory("new", 0o755),
+        file("new/f", 0),
+    ] {
+        let entry = if entry.path == b"kept" { &kept } else { &entry };
+        extractor.entry(entry).unwrap();
+    }
+    extractor.finish().unwrap();
+    let names = |path: &str| {
+        let mut buffer = [0; 4096];
+        let length = rustix::fs::listxattr(tree.join(path), &mut buffer[..]).unwrap();
+        let names = String::from_utf8(buffer[..length].to_vec()).unwrap();
+        names.trim_end_matches('\0').to_owned()
+    };
+    assert_eq!(names("kept"), default);
+    for path in ["", "kept/f", "new", "new/f"] {
+        assert_eq!(names(path), "", "{path}");
+    }
+}
