@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Apt;
 use super::index::parse_date;
 use super::openpgp;
+use super::settings::Suite;
 use super::verify::{Signed, Verdict, verify};
 use crate::error::{ErrorKind, Result};
 use crate::lock::acquire::{Failure, Outcome, REPORT, Report};
@@ -121,13 +122,10 @@ impl Finding {
     }
 }
 
-/// Archive, suite, components, keyring.
-pub(super) type Suite = (String, String, String, String);
-
 impl Apt<'_> {
     /// Looks for what is wrong after apt could not read a suite.
     pub(super) fn diagnose(&self, suite: &Suite, report: &Report) -> Result<Option<Finding>> {
-        let base = format!("/dists/{}/", suite.1);
+        let base = format!("/dists/{}/", suite.suite);
         let decisive = decisive(report, &base);
         for (url, failure) in &decisive {
             if let Some(meaning) = self.transport(url, failure)? {
@@ -138,7 +136,7 @@ impl Apt<'_> {
             // It did not arrive for another reason, such as the connection.
             return Ok(None);
         }
-        let address = self.archives.site(&suite.0)?;
+        let address = self.archives.site(&suite.archive)?;
         let arrived = |name: &str| {
             let outcome = report.of(&format!("{base}{name}"));
             matches!(outcome, Some(Outcome::Done(_)))
@@ -200,7 +198,7 @@ impl Apt<'_> {
     fn weigh(&self, suite: &Suite, signed: &Signed) -> Result<Option<Finding>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_secs());
-        let keyring = &suite.3;
+        let keyring = &suite.keyring;
         match verify(signed, Path::new(keyring), &self.dir, now)? {
             Verdict::Good => {}
             Verdict::Expired(why) => return Ok(Some(Finding::new(&KEY_EXPIRED, why))),
@@ -228,7 +226,7 @@ impl Apt<'_> {
                 format!("Date: {date}"),
             )));
         }
-        let mut components = suite.2.split(' ').filter(|word| !word.is_empty());
+        let mut components = suite.components.split(' ').filter(|word| !word.is_empty());
         let lacking = components.find(|component| !release.has(component));
         Ok(lacking.map(|component| {
             let known = release.fields.get("Components").cloned();
