@@ -139,6 +139,7 @@ fn package(deb: &Deb, suite: &str, installed: bool) -> Value {
         escape(suite)
     );
     let purl = deb.archive.as_ref().map(|archive| {
+        let archive = archive.split('@').next().unwrap_or(archive);
         // Debian's archives are several, the vendor is one.
         let vendor = if archive == "debian" || archive.starts_with("debian-") {
             "debian"

@@ -174,9 +174,11 @@ fn preferences_from(recipe: &Recipe) -> Sha256 {
 /// Whether the recipe still has every suite that the lock was resolved from.
 fn suites_stand(recipe: &Recipe, lock: &Lock) -> bool {
     lock.releases.iter().all(|release| {
-        let own = release.archive == "debian" && release.suite == recipe.bootstrap.suite.as_str();
+        let bootstrap = &recipe.bootstrap;
+        let own = release.archive == bootstrap.archive_name()
+            && release.suite == bootstrap.suite.as_str();
         own || recipe.sources.iter().any(|source| {
-            source.archive.as_str() == release.archive && source.suite.as_str() == release.suite
+            source.archive_name() == release.archive && source.suite.as_str() == release.suite
         })
     })
 }

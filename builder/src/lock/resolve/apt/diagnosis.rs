@@ -10,6 +10,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use store::Sha256;
+
 use super::Apt;
 use super::index::parse_date;
 use super::openpgp;
@@ -50,7 +52,13 @@ const REDIRECTS: Meaning = Meaning {
 };
 const EXPIRED: Meaning = Meaning {
     what: "has expired",
-    hint: "check this machine's clock, or use a mirror that is up to date",
+    hint: "check this machine's clock, or use a mirror that is up to date; an archive that shall \
+           stay as it was gets a `snapshot` or `release` in the recipe",
+    kind: ErrorKind::Refused,
+};
+const NOT_DATED: Meaning = Meaning {
+    what: "is newer than the snapshot that the recipe names",
+    hint: "check this machine's address for dated archives: @SNAPSHOTID@ stands for the date in it",
     kind: ErrorKind::Refused,
 };
 const KEY_EXPIRED: Meaning = Meaning {
@@ -214,11 +222,22 @@ impl Apt<'_> {
             }
         }
         let release = Release::parse(signed);
-        if let Some((until, _)) = release.time("Valid-Until").filter(|(_, at)| *at < now) {
+        let until = release.time("Valid-Until").filter(|(_, at)| *at < now);
+        if let Some((until, _)) = until.filter(|_| !suite.is_fixed()) {
+            let found = match signed {
+                Signed::Inline(bytes) | Signed::Detached(bytes, _) => Sha256::of(bytes),
+            };
             return Ok(Some(Finding::new(
                 &EXPIRED,
-                format!("Valid-Until: {until}"),
+                format!(
+                    "Valid-Until: {until}; its Release file is sha256:{}",
+                    found.hex()
+                ),
             )));
+        }
+        let newer = |at: u64| suite.snapshot.is_some_and(|snapshot| at > snapshot);
+        if let Some((date, _)) = release.time("Date").filter(|(_, at)| newer(*at)) {
+            return Ok(Some(Finding::new(&NOT_DATED, format!("Date: {date}"))));
         }
         if let Some((date, _)) = release.time("Date").filter(|(_, at)| *at > now + SKEW) {
             return Ok(Some(Finding::new(

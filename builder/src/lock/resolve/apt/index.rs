@@ -50,6 +50,16 @@ impl Index {
         }
     }
 
+    /// The field Priority by name, as it stands.
+    pub(super) fn priorities(&self) -> BTreeMap<&str, &str> {
+        let found = self.0.iter().filter_map(|(id, candidates)| {
+            let mut lines = candidates.first()?.stanza.lines();
+            let priority = lines.find_map(|line| line.strip_prefix("Priority:"))?;
+            Some((id.0.as_str(), priority))
+        });
+        found.collect()
+    }
+
     /// All files of this name, version and architecture.
     pub(super) fn of(&self, id: &Id) -> &[Candidate] {
         self.0.get(id).map_or(&[], Vec::as_slice)
@@ -152,11 +162,25 @@ impl Apt<'_> {
                     suite.suite
                 )));
             };
+            let sha256 = Sha256::of(&bytes);
+            if let Some(wanted) = suite.release.filter(|wanted| *wanted != sha256) {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!(
+                        "the suite {} of the archive `{}` has another Release file than the \
+                         recipe names",
+                        suite.suite, suite.archive
+                    ),
+                )
+                .detail(format!("it has sha256:{}", sha256.hex()))
+                .detail(format!("the recipe says sha256:{}", wanted.hex()))
+                .hint("change `release` in the recipe, or use a mirror that still has that one"));
+            }
             releases.push(Release {
                 archive: suite.archive,
                 suite: suite.suite,
                 date,
-                sha256: Sha256::of(&bytes),
+                sha256,
             });
         }
         Ok(releases)

@@ -18,7 +18,7 @@ use super::stages::{Installed, State};
 use super::{Apt, Plan};
 use crate::error::Result;
 use crate::lockfile::{Deb, Stage};
-use crate::recipe::Packages;
+use crate::recipe::{PackageSpec, Packages};
 
 /// Above every priority that lets an archive or a recipe prefer a newer version.
 const PRIORITY: u32 = 1001;
@@ -88,13 +88,25 @@ impl Keep {
         })
     }
 
-    /// The index of the retained packages.
-    pub(super) fn index(&self, apt: &Apt<'_>) -> String {
+    /// The index of the retained packages. How important one is decides about its
+    /// stage; that says the archive, and not always the package itself.
+    pub(super) fn index(&self, apt: &Apt<'_>, archives: &Index) -> String {
+        let important = archives.priorities();
         let mut packages = String::new();
         for Locked { deb, control, .. } in self.usable(apt) {
-            if let Some(control) = control {
-                let _ = write!(packages, "{}\n\n", stanza(deb, control));
+            let Some(control) = control else { continue };
+            for line in stanza(deb, control).lines() {
+                let own = line.strip_prefix("Priority:");
+                match own.and_then(|_| important.get(deb.name.as_str())) {
+                    Some(priority) => {
+                        let _ = writeln!(packages, "Priority:{priority}");
+                    }
+                    None => {
+                        let _ = writeln!(packages, "{line}");
+                    }
+                }
             }
+            packages.push('\n');
         }
         packages
     }
@@ -164,7 +176,14 @@ impl Apt<'_> {
         };
         for group in groups {
             let local = self.local_debs(group, index)?;
-            let specs = group.install.iter().filter(|spec| !purged(spec.name()));
+            // A version that the lock has in some stage needs no room in the last.
+            let known = |spec: &PackageSpec| {
+                let versions = pins.0.get(spec.name());
+                let mut versions = versions.into_iter().flat_map(BTreeMap::values);
+                versions.any(|version| Some(version.as_str()) == spec.version())
+            };
+            let specs = group.install.iter();
+            let specs = specs.filter(|spec| !purged(spec.name()) && !known(spec));
             let (fixed, free): (Vec<_>, Vec<_>) = specs.partition(|s| s.version().is_some());
             let words = |specs: Vec<_>| specs.into_iter().map(ToString::to_string);
             let fixed: Vec<String> = words(fixed).chain(local).collect();

@@ -117,7 +117,7 @@ impl<'a> Apt<'a> {
         self.update(listen)?;
         let releases = self.releases()?;
         let mut index = self.index()?;
-        let retained = keep.map(|keep| keep.index(self));
+        let retained = keep.map(|keep| keep.index(self, &index));
         self.identify(retained.as_deref())?;
         let pins = match keep {
             Some(keep) => self.pin(keep, &groups, &mut index, listen)?,
@@ -205,7 +205,7 @@ impl<'a> Apt<'a> {
         let (ended, stdout) = self
             .tool()
             .args(["--quiet", how, "--yes", "--allow-downgrades"])
-            .args(["-o", &self.indexes()])
+            .args(["-o", &self.indexes(), "-o", "Acquire::ForceHash=sha256"])
             .args(options)
             .args([verb, "--"])
             .args(names)

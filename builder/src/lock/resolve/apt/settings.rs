@@ -10,10 +10,12 @@ use std::fmt::Write as _;
 
 use std::fs;
 
+use store::Sha256;
+
 use super::Apt;
 use super::index::file_name;
 use crate::error::{Context, Error, Result};
-use crate::recipe;
+use crate::recipe::{self, Moment};
 
 /// The keyring of the distribution.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -38,6 +40,17 @@ pub(super) struct Suite {
     pub(super) components: String,
     /// The file with its key.
     pub(super) keyring: String,
+    /// The moment of which it must be, seconds since 1970.
+    pub(super) snapshot: Option<u64>,
+    /// The digest that its Release file must have.
+    pub(super) release: Option<Sha256>,
+}
+
+impl Suite {
+    /// Whether it is meant to stay as it is, so that it does not expire.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.snapshot.is_some() || self.release.is_some()
+    }
 }
 
 impl Apt<'_> {
@@ -65,10 +78,12 @@ impl Apt<'_> {
         let bootstrap = &self.recipe.bootstrap;
         let mut suites = vec![Suite {
             source: BOOTSTRAP.to_owned(),
-            archive: "debian".to_owned(),
+            archive: bootstrap.archive_name(),
             suite: bootstrap.suite.to_string(),
             components: join(&bootstrap.components),
             keyring: KEYRING.to_owned(),
+            snapshot: bootstrap.snapshot.as_ref().map(Moment::seconds),
+            release: bootstrap.release.as_ref().and_then(digest),
         }];
         for source in &self.recipe.sources {
             let key = source
@@ -77,10 +92,12 @@ impl Apt<'_> {
                 .map(|k| self.beside.join(k.as_path()).display().to_string());
             suites.push(Suite {
                 source: source.name.to_string(),
-                archive: source.archive.to_string(),
+                archive: source.archive_name(),
                 suite: source.suite.to_string(),
                 components: join(&source.components),
                 keyring: key.unwrap_or_else(|| KEYRING.to_owned()),
+                snapshot: source.snapshot.as_ref().map(Moment::seconds),
+                release: source.release.as_ref().and_then(digest),
             });
         }
         suites
@@ -88,8 +105,13 @@ impl Apt<'_> {
 
     /// The line that names a suite to apt where it really is.
     pub(super) fn line(&self, suite: &Suite) -> Result<String> {
+        let dates = if suite.is_fixed() {
+            " check-valid-until=no"
+        } else {
+            ""
+        };
         Ok(format!(
-            "deb [arch={} signed-by={}] {} {} {}\n",
+            "deb [arch={} signed-by={}{dates}] {} {} {}\n",
             self.architecture,
             suite.keyring,
             self.archives.site(&suite.archive)?,
@@ -176,6 +198,10 @@ impl Apt<'_> {
             self.dir.join(name).display()
         ))
     }
+}
+
+fn digest(text: &recipe::Digest) -> Option<Sha256> {
+    Sha256::from_hex(text.as_str().strip_prefix("sha256:")?).ok()
 }
 
 /// A pin for all that a source has.
