@@ -283,6 +283,9 @@ fn record_with(
         previous: before.map(|before| before.active),
         newest: number,
         generations,
+        access: before
+            .map(|before| before.access.clone())
+            .unwrap_or_default(),
     }
 }
 
