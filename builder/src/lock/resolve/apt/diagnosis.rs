@@ -133,7 +133,7 @@ impl Finding {
 impl Apt<'_> {
     /// Looks for what is wrong after apt could not read a suite.
     pub(super) fn diagnose(&self, suite: &Suite, report: &Report) -> Result<Option<Finding>> {
-        let base = format!("/dists/{}/", suite.suite);
+        let base = format!("/dists/{}/", suite.name);
         let decisive = decisive(report, &base);
         for (url, failure) in &decisive {
             if let Some(meaning) = self.transport(url, failure)? {

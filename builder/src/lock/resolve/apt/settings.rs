@@ -35,7 +35,7 @@ pub(super) struct Suite {
     /// The archive, as the lock names it.
     pub(super) archive: String,
     /// The suite or pocket.
-    pub(super) suite: String,
+    pub(super) name: String,
     /// Its components.
     pub(super) components: String,
     /// The file with its key.
@@ -79,7 +79,7 @@ impl Apt<'_> {
         let mut suites = vec![Suite {
             source: BOOTSTRAP.to_owned(),
             archive: bootstrap.archive_name(),
-            suite: bootstrap.suite.to_string(),
+            name: bootstrap.suite.to_string(),
             components: join(&bootstrap.components),
             keyring: KEYRING.to_owned(),
             snapshot: bootstrap.snapshot.as_ref().map(Moment::seconds),
@@ -93,7 +93,7 @@ impl Apt<'_> {
             suites.push(Suite {
                 source: source.name.to_string(),
                 archive: source.archive_name(),
-                suite: source.suite.to_string(),
+                name: source.suite.to_string(),
                 components: join(&source.components),
                 keyring: key.unwrap_or_else(|| KEYRING.to_owned()),
                 snapshot: source.snapshot.as_ref().map(Moment::seconds),
@@ -115,7 +115,7 @@ impl Apt<'_> {
             self.architecture,
             suite.keyring,
             self.archives.site(&suite.archive)?,
-            suite.suite,
+            suite.name,
             suite.components
         ))
     }
@@ -139,7 +139,7 @@ impl Apt<'_> {
         for suite in self.suites() {
             let Suite {
                 source,
-                suite: pocket,
+                name: pocket,
                 components,
                 ..
             } = &suite;
@@ -189,7 +189,7 @@ impl Apt<'_> {
     /// The option that prefers the sources of a suite, as `apt-get -t` does.
     pub(super) fn target(&self, wanted: &recipe::Suite) -> Result<String> {
         let suites = self.suites();
-        let sources = suites.iter().filter(|s| s.suite == wanted.as_str());
+        let sources = suites.iter().filter(|s| s.name == wanted.as_str());
         let text: String = sources.map(|s| pin(&s.source, TARGET)).collect();
         let name = format!("target-{wanted}");
         self.write(&name, &text)?;
@@ -209,7 +209,7 @@ fn pin(source: &str, priority: impl std::fmt::Display) -> String {
     format!("\n\nPackage: *\nPin: origin \"{source}\"\nPin-Priority: {priority}\n")
 }
 
-/// The host that a line of apt_preferences(5) pins.
+/// The host that a line of `apt_preferences(5)` pins.
 fn origin(line: &str) -> Option<&str> {
     let (field, value) = line.split_once(':')?;
     let (kind, host) = value.trim().split_once(char::is_whitespace)?;
