@@ -211,7 +211,7 @@ impl Apt<'_> {
             Verdict::Good => {}
             Verdict::Expired(why) => return Ok(Some(Finding::new(&KEY_EXPIRED, why))),
             Verdict::Foreign(why) => {
-                let why = format!("{why}; the key that it should be is in {keyring}");
+                let why = format!("{why}; the key that it should be is in {}", suite.key);
                 return Ok(Some(Finding::new(&FOREIGN, why)));
             }
             Verdict::Unsigned => {
