@@ -2,6 +2,7 @@
 //! written by several at once, also over a network that does its worst.
 
 mod faults;
+mod lies;
 
 use std::fs;
 use std::path::Path;
