@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The suite of every such archive.
 pub const SUITE: &str = "stable";
+const NAMES: &str = "Origin: Test\nLabel: Test\nSuite: stable\nCodename: stable\n";
 
 /// A signing key and the directory in which gpg keeps it.
 ///
@@ -96,6 +97,8 @@ pub struct Release<'a> {
     pub valid_until: Option<i64>,
     /// Whether the digests are those of the indexes.
     pub fits: bool,
+    /// How the archive calls itself and its suite: lines of the Release file.
+    pub names: &'a str,
 }
 
 impl<'a> Release<'a> {
@@ -106,6 +109,7 @@ impl<'a> Release<'a> {
             date: -3600,
             valid_until: None,
             fits: true,
+            names: NAMES,
         }
     }
 }
@@ -200,10 +204,7 @@ impl Archive {
         } else {
             self.stanzas.replace("Version: 1.0", "Version: 0.9")
         };
-        let mut text = format!(
-            "Origin: Test\nLabel: Test\nSuite: {SUITE}\nCodename: {SUITE}\nDate: {}\n",
-            date(release.date)
-        );
+        let mut text = format!("{}Date: {}\n", release.names, date(release.date));
         if let Some(until) = release.valid_until {
             let _ = writeln!(text, "Valid-Until: {}", date(until));
         }

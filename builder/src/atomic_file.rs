@@ -58,12 +58,7 @@ mod tests {
         std::os::unix::fs::symlink("file", &link).unwrap();
         let socket = directory.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        for other in [
-            &link,
-            &socket,
-            &directory.path().to_owned(),
-            Path::new("/dev/null"),
-        ] {
+        for other in [&link, &socket, directory.path(), Path::new("/dev/null")] {
             let before = other.symlink_metadata().unwrap().file_type();
             let error = write(other, b"three").unwrap_err();
             assert!(error.to_string().contains("not a plain file"), "{error}");

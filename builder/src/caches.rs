@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use store::copy::{Copier, copy_held_inputs, copy_inputs};
-use store::tuf::{ENVIRONMENT_FIELD, Environment, Release};
+use store::tuf::{ENVIRONMENT_FIELD, Environment, Release, revoked_images};
 use store::{EnvName, Manifest, Sha256, Store, StoreUrl, WritableStore};
 
 use crate::error::{Context, Error, Result};
@@ -353,12 +353,9 @@ fn signed(
         Ok(releases) => releases,
         Err(error) => return refuse(error.to_string()),
     };
+    let revoked = revoked_images(&releases);
     releases.retain(|release| release.name.as_str() == recipe.name.as_str());
     releases.sort_by_key(|release| std::cmp::Reverse(release.seq));
-    let Some(newest) = releases.first() else {
-        return Ok(None);
-    };
-    let revoked = newest.custom.revoked.clone();
     for release in releases.iter().take(MOST_RELEASES) {
         let json = store
             .backend()

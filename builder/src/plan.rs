@@ -30,6 +30,8 @@ pub enum Plan {
         manifest: Manifest,
         /// The number of its newest release in the first environment.
         seq: u64,
+        /// The steps that made it.
+        steps: Vec<PlannedStep>,
     },
     /// A cache has the image, released by a trusted environment.
     Take {
@@ -84,7 +86,11 @@ impl Plan {
         if let Some(manifest) = built
             && let Some(seq) = publish::is_released(&manifest, store)?
         {
-            return Ok(Self::UpToDate { manifest, seq });
+            return Ok(Self::UpToDate {
+                manifest,
+                seq,
+                steps,
+            });
         }
         Ok(match caches.find(recipe, lock, ui)? {
             Some(image) => Self::Take { image, steps },

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use store::{ClientOptions, StoreUrl};
 
 use crate::error::{Error, Result};
-use crate::host::{Archives, Network, PipSettings, credentials};
+use crate::host::{Archives, MOMENT, Network, PipSettings, credentials};
 
 /// What the command line and the environment say about places.
 #[derive(Clone, Debug, Default)]
@@ -179,15 +179,31 @@ fn named_archives(
         {
             named.insert(archive.to_lowercase().replace('_', "-"), value.clone());
         }
+        if let Some(archive) = name.strip_prefix("IMGBUILD_SNAPSHOT_")
+            && !value.is_empty()
+        {
+            named.insert(
+                archive.to_lowercase().replace('_', "-") + "@",
+                value.clone(),
+            );
+        }
     }
     for flag in flags {
         let Some((name, url)) = flag.split_once('=') else {
             return Err(Error::usage(format!("--archive {flag} is not NAME=URL"))
                 .hint("for example --archive debian=http://mirror.example/debian"));
         };
-        named.insert(name.to_owned(), url.to_owned());
+        let dated = if url.contains(MOMENT) { "@" } else { "" };
+        named.insert(format!("{name}{dated}"), url.to_owned());
     }
     for (name, url) in &named {
+        if name.ends_with('@') != url.contains(MOMENT) {
+            return Err(Error::usage(format!(
+                "the address `{}` has {MOMENT} where none belongs, or lacks it",
+                name.trim_end_matches('@')
+            ))
+            .hint("IMGBUILD_SNAPSHOT_NAME is the address of dated archives, IMGBUILD_ARCHIVE_NAME the other"));
+        }
         if !(url.contains("://") || url.starts_with("file:/")) || url.contains(char::is_whitespace)
         {
             return Err(
@@ -243,6 +259,10 @@ mod tests {
             settings.archives.url("my-own").unwrap(),
             "http://flag.example/y"
         );
+        given.archives = vec!["my-own=http://then.example/@SNAPSHOTID@".into()];
+        let settings = Settings::resolve(given.clone(), true).unwrap();
+        let then = settings.archives.url("my-own@20260901T000000Z").unwrap();
+        assert_eq!(then, "http://then.example/20260901T000000Z");
         given.archives = vec!["nonsense".into()];
         assert!(Settings::resolve(given, true).is_err());
     }

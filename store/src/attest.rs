@@ -28,6 +28,9 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// The type of every statement.
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 
+/// The subject that is the manifest. No image has that name: it has a blank.
+const MANIFEST: &str = "imgbuild manifest";
+
 /// More attestations of one image are not read.
 const MOST: usize = 1000;
 
@@ -93,6 +96,7 @@ struct Subject {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Digests {
+    #[serde(skip_serializing_if = "Option::is_none")]
     blake3: Option<String>,
     sha256: Option<String>,
 }
@@ -109,6 +113,8 @@ pub struct Attestation {
     pub predicate_type: String,
     /// What it says.
     pub predicate: Value,
+    /// The manifests that it is about, besides the image's bytes.
+    manifests: Vec<Sha256>,
     envelope: Envelope,
 }
 
@@ -126,6 +132,12 @@ impl Attestation {
     /// The envelope, as it was signed.
     pub fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    /// Whether it is about this manifest, and not about the bytes alone: a manifest says what
+    /// is started in them, and as whom.
+    pub fn covers(&self, manifest: &Manifest) -> bool {
+        self.manifests.contains(&Sha256::of(&manifest.to_json()))
     }
 
     /// Whether it says what its kind is there to say, for an environment: a test
@@ -146,13 +158,22 @@ impl Attestation {
 pub fn statement(kind: Kind, manifest: &Manifest, predicate: Value) -> Result<Envelope> {
     let statement = Statement {
         kind: STATEMENT_TYPE.to_owned(),
-        subject: vec![Subject {
-            name: manifest.name.to_string(),
-            digest: Digests {
-                blake3: Some(manifest.image.hex()),
-                sha256: Some(manifest.sha256.hex()),
+        subject: vec![
+            Subject {
+                name: manifest.name.to_string(),
+                digest: Digests {
+                    blake3: Some(manifest.image.hex()),
+                    sha256: Some(manifest.sha256.hex()),
+                },
             },
-        }],
+            Subject {
+                name: MANIFEST.to_owned(),
+                digest: Digests {
+                    blake3: None,
+                    sha256: Some(Sha256::of(&manifest.to_json()).hex()),
+                },
+            },
+        ],
         predicate_type: kind.predicate_type().to_owned(),
         predicate,
     };
@@ -189,15 +210,24 @@ fn read(key: String, bytes: &[u8], manifest: &Manifest) -> Result<Attestation> {
         // The one that every reader of statements knows.
         blake3 && *sha256 == Some(manifest.sha256.hex())
     };
-    if statement.subject.is_empty() || !statement.subject.iter().all(about) {
+    let (manifests, images): (Vec<&Subject>, Vec<&Subject>) = statement
+        .subject
+        .iter()
+        .partition(|subject| subject.name == MANIFEST);
+    if images.is_empty() || !images.into_iter().all(about) {
         return Err(wrong(&"it is about something else than this image"));
     }
+    let manifests = manifests
+        .into_iter()
+        .filter_map(|subject| Sha256::from_hex(subject.digest.sha256.as_deref()?).ok())
+        .collect();
     Ok(Attestation {
         kind: Kind::ALL
             .into_iter()
             .find(|kind| kind.predicate_type() == statement.predicate_type),
         predicate_type: statement.predicate_type,
         predicate: statement.predicate,
+        manifests,
         key,
         envelope,
     })

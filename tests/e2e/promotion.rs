@@ -575,3 +575,52 @@ fn a_signer_elsewhere() {
         says(&wrong, &["did not sign", why]);
     }
 }
+
+/// What was approved is what is started, and not only the bytes; what is revoked is bytes.
+#[test]
+fn an_approval_is_of_a_manifest_and_a_revocation_of_bytes() {
+    let team = Team::new();
+    let tree = team.tree("one", "1.0");
+    let image = team.import(&tree);
+    let ann = team.key("ann", "ann");
+    let policy = format!("approvals = {{ keys = [\"ann\"] }}\n[keys]\nann = \"{ann}\"\n");
+    fs::write(team.path("policy.toml"), policy).unwrap();
+    let init = ["env", "init", "prod", "--plain", "--policy", "policy.toml"];
+    team.run("ann", &init).expect(0);
+    let approve = ["approve", "dev/web", "--for", "prod", "--key", "ann"];
+    team.run("ann", &approve).expect(0);
+    // The same bytes, described otherwise.
+    let words = [
+        "import",
+        tree.to_str().unwrap(),
+        "--name",
+        "other",
+        "--arch",
+        "amd64",
+    ];
+    let same = team.run("ann", &words).expect(0).stdout;
+    assert_eq!(same.trim(), image);
+    let refused = team
+        .run("ann", &["promote", "dev/other", "--to", "prod"])
+        .expect(3);
+    says(&refused, &["does not count", "what this one starts"]);
+    let said = team
+        .run("ann", &["show", "dev/other", "--attestations"])
+        .expect(0)
+        .stdout;
+    assert!(
+        said.contains("(of the bytes, not of what is started)"),
+        "{said}"
+    );
+    team.run("ann", &["promote", "dev/web", "--to", "prod"])
+        .expect(0);
+
+    let revoke = ["revoke", &image, "--in", "prod", "--reason", "a hole"];
+    team.run("ann", &revoke).expect(0);
+    let approve = ["approve", "dev/other", "--for", "prod", "--key", "ann"];
+    team.run("ann", &approve).expect(0);
+    let refused = team
+        .run("ann", &["promote", "dev/other", "--to", "prod"])
+        .expect(3);
+    says(&refused, &["was revoked in prod"]);
+}

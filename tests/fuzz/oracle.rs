@@ -17,6 +17,8 @@ pub(crate) fn entry(entry: &Entry) -> bool {
     link && rooted
         && path(&entry.path)
         && entry.mode <= 0o7777
+        && entry.uid != u32::MAX
+        && entry.gid != u32::MAX
         && entry.mtime < 8_u64.pow(11)
         && entry.xattrs.keys().all(|name| attribute(name))
 }
@@ -74,12 +76,18 @@ fn path(path: &[u8]) -> bool {
 }
 
 fn attribute(name: &[u8]) -> bool {
-    let kernel: [&[u8]; 5] = [
+    let kernel: [&[u8]; 11] = [
         b"trusted.overlay.",
         b"user.overlay.",
         b"security.selinux",
         b"security.ima",
         b"security.evm",
+        b"trusted.SGI_ACL_",
+        b"system.nfs4_",
+        b"system.cifs_",
+        b"system.ntfs_",
+        b"system.richacl",
+        b"btrfs.",
     ];
     (1..=255).contains(&name.len())
         && name.iter().all(|byte| (b'!'..=b'~').contains(byte))

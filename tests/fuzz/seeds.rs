@@ -47,7 +47,7 @@ fn trees() -> Vec<Vec<Entry>> {
         target: b"usr/bin".to_vec(),
     };
     let mut far = file(&"n".repeat(250), 1);
-    (far.uid, far.gid) = (3_000_000, u32::MAX);
+    (far.uid, far.gid) = (3_000_000, u32::MAX - 1);
     let deep = format!("{}/f", ["d".repeat(60), "e".repeat(60)].join("/"));
     let long = Kind::Symlink {
         target: vec![b't'; 150],

@@ -107,7 +107,20 @@ pub fn build(
     }
     loop {
         match site.plan(old.as_ref(), ui)? {
-            Plan::UpToDate { manifest, seq } => {
+            Plan::UpToDate {
+                manifest,
+                seq,
+                steps,
+            } => {
+                if let Some(lock) = &old {
+                    attest::built_before(
+                        &manifest,
+                        lock,
+                        &run::tests_of(&steps),
+                        settings,
+                        &store,
+                    )?;
+                }
                 return Ok(outcome((manifest, Some(seq), Origin::UpToDate)));
             }
             Plan::Take { image, steps } => {

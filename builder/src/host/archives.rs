@@ -3,6 +3,8 @@
 //! A recipe names an archive (`debian`, `debian-security`, or one of its own);
 //! the address comes from `--archive NAME=URL`, the variable
 //! `IMGBUILD_ARCHIVE_NAME`, or the machine's own apt sources, in this order.
+//! An address in which `@SNAPSHOTID@` stands, as in apt's own settings, is for the
+//! archive at some moment: `debian@20260901T000000Z`.
 //! See sources.list(5) for both file formats.
 
 use std::collections::BTreeMap;
@@ -11,7 +13,11 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// The addresses by archive name, without a trailing slash.
+/// What stands for the moment in the address of a dated archive.
+pub(crate) const MOMENT: &str = "@SNAPSHOTID@";
+
+/// The addresses by archive name, without a trailing slash; those for dated
+/// archives by that name with an `@`.
 #[derive(Clone, Debug, Default)]
 pub struct Archives {
     known: BTreeMap<String, String>,
@@ -87,8 +93,22 @@ impl Archives {
     }
 
     /// The address of an archive.
-    pub fn url(&self, name: &str) -> Result<&str> {
-        self.known.get(name).map(String::as_str).ok_or_else(|| {
+    pub fn url(&self, name: &str) -> Result<String> {
+        if let Some((archive, moment)) = name.split_once('@') {
+            let template = self.known.get(&format!("{archive}@"));
+            return match template {
+                Some(template) => Ok(template.replace(MOMENT, moment)),
+                None => Err(Error::failed(format!(
+                    "this machine knows no address for the archive `{archive}` of former days"
+                ))
+                .hint(format!(
+                    "name one in which {MOMENT} stands for {moment}: --archive \
+                     {archive}=URL, or the variable {}",
+                    variable(archive).replacen("ARCHIVE", "SNAPSHOT", 1)
+                ))),
+            };
+        }
+        self.known.get(name).cloned().ok_or_else(|| {
             Error::failed(format!(
                 "this machine knows no address for the archive `{name}`"
             ))
@@ -102,12 +122,19 @@ impl Archives {
     /// The address of an archive without credentials; `netrc` has them.
     pub fn site(&self, name: &str) -> Result<String> {
         let url = self.url(name)?;
-        Ok(without_credentials(url).map_or_else(|| url.to_owned(), |found| found.0))
+        Ok(without_credentials(&url).map_or(url, |found| found.0))
     }
 
     /// The credentials of the addresses, as `apt_auth.conf(5)` has them.
     pub(super) fn netrc(&self) -> String {
-        let known = self.known.values().filter_map(|u| without_credentials(u));
+        // What stands before the moment is the same on all days.
+        let fixed = |url: &String| {
+            url.split(MOMENT)
+                .next()
+                .map(|url| url.trim_end_matches('/').to_owned())
+        };
+        let known = self.known.values().filter_map(fixed);
+        let known = known.filter_map(|url| without_credentials(&url));
         known
             .map(|(site, user, password)| {
                 format!("machine {site}/ login {user} password {password}\n")
@@ -342,6 +369,34 @@ mod tests {
         );
         let secrets = ["me:p%40ss%2Fword", "p%40ss%2Fword", "p@ss/word"];
         assert_eq!(archives.secrets(), secrets);
+    }
+
+    #[test]
+    fn dated_archives_have_addresses_of_their_own() {
+        let named = BTreeMap::from([
+            ("debian".to_owned(), "http://now.example/debian".to_owned()),
+            (
+                "debian@".to_owned(),
+                "http://me:secret@then.example/debian/@SNAPSHOTID@/".to_owned(),
+            ),
+        ]);
+        let etc = tempfile::tempdir().unwrap();
+        let archives = Archives::read(etc.path(), &named).unwrap();
+        assert_eq!(
+            archives.site("debian@20260901T000000Z").unwrap(),
+            "http://then.example/debian/20260901T000000Z"
+        );
+        assert_eq!(
+            archives.site("debian").unwrap(),
+            "http://now.example/debian"
+        );
+        assert_eq!(
+            archives.netrc(),
+            "machine http://then.example/debian/ login me password secret\n"
+        );
+        assert_eq!(archives.hosts(), ["now.example", "then.example"]);
+        let error = archives.url("ours@20260901T000000Z").unwrap_err();
+        assert!(error.advice().unwrap().contains("IMGBUILD_SNAPSHOT_OURS"));
     }
 
     #[test]

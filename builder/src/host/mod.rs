@@ -9,7 +9,7 @@ mod python;
 mod tools;
 
 pub use archives::Archives;
-pub(crate) use archives::credentials;
+pub(crate) use archives::{MOMENT, credentials};
 pub use network::{Network, acquire_settings};
 pub use python::PipSettings;
 pub use tools::{Missing, Tools, architecture, locate};

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use store::{Blake3, Manifest};
 
 use crate::error::{Error, Result};
-use crate::lockfile::{Deb, Lock, Python, Stage};
+use crate::lockfile::{Deb, Lock, Python};
 
 /// The reference of the image itself within the document.
 const IMAGE: &str = "image";
@@ -29,13 +29,23 @@ pub fn cyclonedx(manifest: &Manifest, lock: &Lock) -> Result<Value> {
         .iter()
         .map(|p| (p.name.as_str(), p.version.as_str(), p.arch.as_str()))
         .collect();
+    let (mut listed, mut names) = (BTreeSet::new(), BTreeSet::new());
     for deb in &lock.debs {
         let id = (
             deb.name.as_str(),
             deb.version.as_str(),
             deb.architecture.as_str(),
         );
-        components.push(package(deb, &manifest.suite, installed.contains(&id)));
+        // One that is removed and comes back has two entries.
+        if !listed.insert(id) {
+            continue;
+        }
+        let mut component = package(deb, &manifest.suite, installed.contains(&id));
+        if !names.insert((id.0, id.2)) {
+            // A later stage brings another version.
+            component["bom-ref"] = format!("deb:{}:{}:{}", id.0, id.2, id.1).into();
+        }
+        components.push(component);
     }
     let mut seen = BTreeSet::new();
     for python in &lock.python {
@@ -129,6 +139,7 @@ fn package(deb: &Deb, suite: &str, installed: bool) -> Value {
         escape(suite)
     );
     let purl = deb.archive.as_ref().map(|archive| {
+        let archive = archive.split('@').next().unwrap_or(archive);
         // Debian's archives are several, the vendor is one.
         let vendor = if archive == "debian" || archive.starts_with("debian-") {
             "debian"
@@ -141,11 +152,6 @@ fn package(deb: &Deb, suite: &str, installed: bool) -> Value {
             escape(&deb.version)
         )
     });
-    let stage = match deb.stage {
-        Stage::Required => "required".to_owned(),
-        Stage::Base => "base".to_owned(),
-        Stage::Packages(number) => format!("packages {number}"),
-    };
     let mut component = json!({
         "type": "library",
         "bom-ref": format!("deb:{}:{}", deb.name, deb.architecture),
@@ -153,7 +159,7 @@ fn package(deb: &Deb, suite: &str, installed: bool) -> Value {
         "version": deb.version,
         "scope": scope(installed),
         "hashes": [sha256(&deb.sha256)],
-        "properties": [property("stage", &stage)],
+        "properties": [property("stage", &deb.stage.to_string())],
     });
     if let Some(purl) = purl {
         component["purl"] = purl.into();
@@ -248,6 +254,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lockfile::Stage;
 
     #[test]
     fn names_and_versions_become_package_urls() {

@@ -8,6 +8,7 @@
 //! [`crate::lock::acquire`].
 //! Python files come through the tree's pip, see [`crate::lock::resolve::python`].
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -37,9 +38,10 @@ const ATTEMPTS: u32 = 2;
 
 /// What the store lacks of the lock's Debian packages.
 pub fn missing_debs<'l>(lock: &'l Lock, inputs: &Inputs) -> Vec<&'l Deb> {
+    let mut seen = BTreeSet::new();
     lock.debs
         .iter()
-        .filter(|deb| !inputs.has(&deb.sha256))
+        .filter(|deb| !inputs.has(&deb.sha256) && seen.insert(deb.sha256))
         .collect()
 }
 

@@ -135,7 +135,9 @@ impl LockRequest<'_> {
         }
 
         let path = Lock::path_for(self.path);
-        if old != Some(&lock) {
+        // What was asked not to change is not even sorted.
+        let may_write = !self.strictness.locked && !self.strictness.frozen;
+        if old != Some(&lock) && may_write {
             report(&Changes::between(old, &lock), old.is_some(), ui);
             lock.save(&path)?;
             ui.note(&format!("wrote {}", path.display()));

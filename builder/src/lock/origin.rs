@@ -27,7 +27,7 @@ pub fn packages_from(recipe: &Recipe, files: &[LocalFile]) -> Sha256 {
 }
 
 /// What decides about the Python distributions of a virtualenv. The app's own
-/// sources do not, except by what they need to be built.
+/// sources do not, except by what says what they need.
 pub fn virtualenv_from(
     virtualenv: &Virtualenv,
     beside: &Path,
@@ -43,14 +43,38 @@ pub fn virtualenv_from(
         parts.push(format!("{:?}", found.map(|f| f.sha256)).into_bytes());
     }
     for local in &virtualenv.local {
-        let path = beside.join(local.as_path()).join("pyproject.toml");
-        match std::fs::read(&path) {
-            Ok(text) => parts.push(text),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => parts.push(Vec::new()),
-            Err(e) => {
-                return Err(Error::failed(format!("cannot read {}", path.display())).because(&e));
+        let tree = beside.join(local.as_path());
+        let project = read(&tree.join("pyproject.toml"))?;
+        let said = project.as_deref().is_some_and(says_dependencies);
+        parts.push(project.unwrap_or_default());
+        if !said {
+            for name in ["setup.py", "setup.cfg", "requirements.txt"] {
+                parts.extend(read(&tree.join(name))?);
             }
         }
     }
     Ok(Sha256::of(&parts.join(&b'\n')))
+}
+
+/// A file, if it is there.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::failed(format!("cannot read {}", path.display())).because(&e)),
+    }
+}
+
+/// Whether a `pyproject.toml` itself says what its project depends on (PEP 621).
+fn says_dependencies(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let table: Option<toml::Table> = text.parse().ok();
+    let project = table.as_ref().and_then(|table| table.get("project"));
+    let dynamic = project.and_then(|project| project.get("dynamic"));
+    let names = dynamic.and_then(toml::Value::as_array);
+    let is_dynamic = names.is_some_and(|names| {
+        let mut names = names.iter();
+        names.any(|name| name.as_str() == Some("dependencies"))
+    });
+    project.is_some() && !is_dynamic
 }

@@ -9,7 +9,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host;
 use crate::layers::remove;
 use crate::lock::fetch;
-use crate::lock::resolve::apt::{Apt, Keep};
+use crate::lock::resolve::apt::{Apt, Keep, Locked};
 use crate::lockfile::{self, Lock};
 use crate::mirror;
 use crate::process::Tool;
@@ -79,6 +79,7 @@ impl LockRequest<'_> {
             virtualenvs_from: std::collections::BTreeMap::new(),
             names: std::collections::BTreeMap::new(),
             releases: resolution.releases,
+            removed: resolution.removed,
             debs: resolution.debs,
             python: Vec::new(),
             git: Vec::new(),
@@ -100,14 +101,14 @@ impl LockRequest<'_> {
         )?;
         let controls: std::collections::BTreeMap<_, _> =
             digests.into_iter().zip(controls).collect();
-        let debs = lock.debs.iter().cloned();
+        let last = lock.debs_after();
+        let debs = lock.debs.iter().map(|deb| Locked {
+            control: controls.get(&deb.sha256).cloned(),
+            is_last: last.contains(&deb),
+            deb: deb.clone(),
+        });
         Ok(Keep {
-            debs: debs
-                .map(|deb| {
-                    let control = controls.get(&deb.sha256).cloned();
-                    (deb, control)
-                })
-                .collect(),
+            debs: debs.collect(),
             upgrade: self.upgrade.names().cloned().unwrap_or_default(),
         })
     }
@@ -173,9 +174,11 @@ fn preferences_from(recipe: &Recipe) -> Sha256 {
 /// Whether the recipe still has every suite that the lock was resolved from.
 fn suites_stand(recipe: &Recipe, lock: &Lock) -> bool {
     lock.releases.iter().all(|release| {
-        let own = release.archive == "debian" && release.suite == recipe.bootstrap.suite.as_str();
+        let bootstrap = &recipe.bootstrap;
+        let own = release.archive == bootstrap.archive_name()
+            && release.suite == bootstrap.suite.as_str();
         own || recipe.sources.iter().any(|source| {
-            source.archive.as_str() == release.archive && source.suite.as_str() == release.suite
+            source.archive_name() == release.archive && source.suite.as_str() == release.suite
         })
     })
 }

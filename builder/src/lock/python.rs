@@ -9,7 +9,7 @@ use super::{LockRequest, Stale};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::remove;
 use crate::lock::resolve::git;
-use crate::lock::resolve::python::Pip;
+use crate::lock::resolve::python::{Pip, Sources};
 use crate::lockfile::{self, Lock};
 use crate::recipe::Virtualenv;
 use crate::run::{self, Runner};
@@ -98,7 +98,7 @@ impl LockRequest<'_> {
     }
 
     /// The trees of a virtualenv's local and Git packages.
-    fn unpack_sources(&self, virtualenv: &Virtualenv, lock: &Lock) -> Result<Vec<PathBuf>> {
+    fn unpack_sources(&self, virtualenv: &Virtualenv, lock: &Lock) -> Result<Sources> {
         let dir = self.work.scratch.join("sources");
         remove(&dir)?;
         let locals = virtualenv.local.iter().filter_map(|local| {
@@ -118,13 +118,13 @@ impl LockRequest<'_> {
                     .and_then(|s| s.subdirectory.as_ref());
                 (g.sha256, below.map(|b| PathBuf::from(b.as_str())))
             });
-        let mut sources = Vec::new();
+        let mut paths = Vec::new();
         for (index, (digest, below)) in locals.chain(gits).enumerate() {
-            let path = dir.join(index.to_string());
-            unpack(&self.inputs.path(&digest), &path)?;
-            sources.push(below.map_or(path.clone(), |b| path.join(b)));
+            let path = PathBuf::from(index.to_string());
+            unpack(&self.inputs.path(&digest), &dir.join(&path))?;
+            paths.push(below.map_or(path.clone(), |b| path.join(b)));
         }
-        Ok(sources)
+        Ok(Sources { dir, paths })
     }
 
     /// Fetches locked Python files that the store lacks.

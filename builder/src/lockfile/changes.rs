@@ -97,8 +97,15 @@ impl fmt::Display for Change {
 fn inputs(lock: &Lock) -> Inputs {
     let mut inputs = Inputs::new();
     for deb in &lock.debs {
+        // A name has one entry for each stage that installs it.
+        let mut of_name = lock.debs.iter().filter(|other| other.name == deb.name);
+        let name = if of_name.any(|other| other.stage < deb.stage) {
+            format!("{} ({})", deb.name, deb.stage)
+        } else {
+            deb.name.clone()
+        };
         let about = (deb.version.clone(), deb.size, deb.sha256.hex());
-        inputs.insert(("deb", deb.name.clone()), about);
+        inputs.insert(("deb", name), about);
     }
     for python in &lock.python {
         let only = if python.build_only {
@@ -158,6 +165,7 @@ mod tests {
             preferences_from: None,
             virtualenvs_from: BTreeMap::new(),
             names: BTreeMap::new(),
+            removed: BTreeMap::new(),
             releases: Vec::new(),
             debs: debs.iter().map(deb).collect(),
             python: Vec::new(),

@@ -7,7 +7,8 @@
 //! Each part of it carries the digest of the recipe's sections it was resolved
 //! from; when those change, that part alone is resolved again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use crate::atomic_file;
 use crate::error::{Context, Error, Result};
 
 mod changes;
+mod conflict;
 mod import_record;
 mod names;
 mod retained;
@@ -58,6 +60,9 @@ pub struct Lock {
     /// virtualenv: an entry below that got lost is noticed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<String, String>,
+    /// What each stage removes of the stages before it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removed: BTreeMap<String, String>,
     /// The verified Release files.
     #[serde(default, rename = "release")]
     pub releases: Vec<Release>,
@@ -100,6 +105,16 @@ pub enum Stage {
     /// With the n-th `[[packages]]` of the recipe, from 1.
     #[serde(untagged)]
     Packages(u32),
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Required => f.write_str("required"),
+            Self::Base => f.write_str("base"),
+            Self::Packages(number) => write!(f, "packages {number}"),
+        }
+    }
 }
 
 /// A Debian package.
@@ -218,6 +233,7 @@ impl Lock {
 
     /// Parses the text of a lock.
     pub fn parse(text: &str) -> Result<Self> {
+        conflict::check_markers(text)?;
         let lock: Self = toml::from_str(text).map_err(|e| {
             let line = e
                 .span()
@@ -231,6 +247,7 @@ impl Lock {
             )));
         }
         lock.check()?;
+        conflict::check_entries(&lock, text)?;
         lock.check_names()?;
         Ok(lock)
     }
@@ -264,14 +281,25 @@ impl Lock {
                 return refuse("relative path", &file.path);
             }
         }
+        for (place, names) in &self.removed {
+            let number = place.strip_prefix("packages ").map(str::parse::<u32>);
+            if !matches!(number, Some(Ok(1..))) {
+                return refuse("stage that removes", place);
+            }
+            if let Some(name) = names.split(' ').find(|name| !is_word(name)) {
+                return refuse("package name", name);
+            }
+        }
         Ok(())
     }
 
     /// Sorts every list; the text depends on the content alone.
     pub fn sort(&mut self) {
         self.releases.sort();
-        self.debs
-            .sort_by(|a, b| (&a.name, &a.architecture).cmp(&(&b.name, &b.architecture)));
+        self.debs.sort_by(|a, b| {
+            let key = |deb: &Deb| (deb.name.clone(), deb.architecture.clone(), deb.stage);
+            key(a).cmp(&key(b))
+        });
         self.python.sort();
         self.git.sort();
         self.files.sort();
@@ -313,9 +341,55 @@ impl Lock {
         debs.chain(python).chain(git).chain(files)
     }
 
-    /// The Debian packages installed up to and with a stage.
-    pub fn debs_until(&self, stage: Stage) -> impl Iterator<Item = &Deb> {
-        self.debs.iter().filter(move |deb| deb.stage <= stage)
+    /// The Debian packages that are there when a stage begins, and those that it
+    /// installs in their place or besides.
+    pub fn debs_at(&self, stage: Stage) -> Vec<&Deb> {
+        let mut last: BTreeMap<&str, Stage> = BTreeMap::new();
+        for deb in self.debs.iter().filter(|deb| deb.stage <= stage) {
+            let known = last.entry(&deb.name).or_insert(deb.stage);
+            *known = deb.stage.max(*known);
+        }
+        let removed = self.removals();
+        let is_there = |deb: &&Deb| {
+            let gone =
+                |(at, name): &(Stage, &str)| *name == deb.name && deb.stage <= *at && *at < stage;
+            last.get(deb.name.as_str()) == Some(&deb.stage) && !removed.iter().any(gone)
+        };
+        self.debs.iter().filter(is_there).collect()
+    }
+
+    /// The Debian packages that are there after the last stage.
+    pub fn debs_after(&self) -> Vec<&Deb> {
+        self.debs_at(Stage::Packages(u32::MAX))
+    }
+
+    /// What is removed, with the stage that does.
+    fn removals(&self) -> Vec<(Stage, &str)> {
+        self.removed
+            .iter()
+            .flat_map(|(place, names)| {
+                let number = place.strip_prefix("packages ").and_then(|n| n.parse().ok());
+                let stage = Stage::Packages(number.unwrap_or(0));
+                names.split(' ').map(move |name| (stage, name))
+            })
+            .collect()
+    }
+
+    /// Whether a stage removes a package again that it or an earlier one installs.
+    pub fn removes(&self, stage: Stage, name: &str) -> bool {
+        self.removals().contains(&(stage, name))
+    }
+
+    /// Whether a stage replaces or brings back what an earlier one installed.
+    pub fn replaces(&self, stage: Stage) -> bool {
+        let before: BTreeSet<&str> = self
+            .debs
+            .iter()
+            .filter(|deb| deb.stage < stage)
+            .map(|deb| deb.name.as_str())
+            .collect();
+        let mut own = self.debs.iter().filter(|deb| deb.stage == stage);
+        own.any(|deb| before.contains(deb.name.as_str()))
     }
 }
 
@@ -363,6 +437,7 @@ mod tests {
             preferences_from: None,
             virtualenvs_from: BTreeMap::new(),
             names: BTreeMap::new(),
+            removed: BTreeMap::new(),
             releases: Vec::new(),
             debs: vec![
                 deb("zlib1g", Stage::Packages(1)),
@@ -382,10 +457,8 @@ mod tests {
         let text = lock.to_text().unwrap();
         assert!(text.find("\"apt\"").unwrap() < text.find("\"zlib1g\"").unwrap());
         assert_eq!(Lock::parse(&text).unwrap(), lock);
-        let until: Vec<_> = lock
-            .debs_until(Stage::Base)
-            .map(|d| d.name.as_str())
-            .collect();
+        let until = lock.debs_at(Stage::Base);
+        let until: Vec<_> = until.iter().map(|d| d.name.as_str()).collect();
         assert_eq!(until, ["apt", "dpkg"]);
     }
 
@@ -414,6 +487,73 @@ mod tests {
             error,
             "the entry of `gpkd` in `required` was not written by imgbuild"
         );
+    }
+
+    #[test]
+    fn what_a_merge_leaves_is_named_with_its_lines() {
+        let mut lock = sample();
+        lock.debs[1].stage = Stage::Packages(1);
+        lock.debs.push(Deb {
+            version: "3".into(),
+            ..lock.debs[0].clone()
+        });
+        lock.sort();
+        let text = lock.to_text().unwrap();
+        let of = |version: &str| {
+            let own = format!("name = \"zlib1g\"\nversion = \"{version}\"");
+            text[..text.find(&own).unwrap()].matches('\n').count()
+        };
+        let (one, two) = (of("1:2.3-4+deb11u1"), of("3"));
+        assert_eq!(
+            Lock::parse(&text).unwrap_err().to_string(),
+            format!(
+                "it has two entries for the package `zlib1g` in `packages 1`: 1:2.3-4+deb11u1 \
+                 (line {one}) and 3 (line {two})"
+            )
+        );
+        let other = lock.debs.iter_mut().find(|d| d.version == "3").unwrap();
+        other.stage = Stage::Packages(2);
+        let text = lock.to_text().unwrap();
+        assert_eq!(Lock::parse(&text).unwrap(), lock);
+        for marker in ["<<<<<<< ours", "=======", ">>>>>>> theirs"] {
+            let marked = text.replacen("[[deb]]", &format!("{marker}\n[[deb]]"), 1);
+            let error = Lock::parse(&marked).unwrap_err().to_string();
+            assert!(error.contains("a merge was not finished here"), "{error}");
+            assert!(error.contains(marker), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_stage_has_what_the_ones_before_left() {
+        let mut lock = sample();
+        let deb = |name: &str, version: &str, stage| Deb {
+            name: name.into(),
+            version: version.into(),
+            stage,
+            ..lock.debs[0].clone()
+        };
+        lock.debs = vec![
+            deb("libc6", "1", Stage::Required),
+            deb("libc6", "2", Stage::Packages(2)),
+            deb("mta", "1", Stage::Packages(1)),
+            deb("mta", "1", Stage::Packages(3)),
+        ];
+        lock.removed = BTreeMap::from([("packages 2".to_owned(), "mta".to_owned())]);
+        let at = |stage| -> Vec<(&str, &str)> {
+            let debs = lock.debs_at(stage).into_iter();
+            debs.map(|d| (d.name.as_str(), d.version.as_str()))
+                .collect()
+        };
+        assert_eq!(at(Stage::Base), [("libc6", "1")]);
+        assert_eq!(at(Stage::Packages(1)), [("libc6", "1"), ("mta", "1")]);
+        // The stage that removes it still knows it.
+        assert_eq!(at(Stage::Packages(2)), [("libc6", "2"), ("mta", "1")]);
+        assert!(lock.removes(Stage::Packages(2), "mta"));
+        assert_eq!(lock.debs_after().len(), 2);
+        lock.debs.pop();
+        assert_eq!(lock.debs_after().len(), 1);
+        let replaces = |n| lock.replaces(Stage::Packages(n));
+        assert_eq!([1, 2, 3].map(replaces), [false, true, false]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Lock, Stage};
+use super::Lock;
 use crate::error::{Error, Result};
 
 impl Lock {
@@ -57,12 +57,10 @@ impl Lock {
     fn entries(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut entries: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for deb in &self.debs {
-            let place = match deb.stage {
-                Stage::Required => "required".to_owned(),
-                Stage::Base => "base".to_owned(),
-                Stage::Packages(n) => format!("packages {n}"),
-            };
-            entries.entry(place).or_default().insert(deb.name.clone());
+            entries
+                .entry(deb.stage.to_string())
+                .or_default()
+                .insert(deb.name.clone());
         }
         for python in &self.python {
             let place = entries.entry(python.virtualenv.clone()).or_default();

@@ -2,7 +2,29 @@
 
 use std::fmt::Write as _;
 
-use super::{PackageSpec, Packages, Recipe};
+use super::{Bootstrap, Moment, PackageSpec, Packages, Recipe, Source};
+
+/// How a lock names an archive as it was at some moment.
+fn dated(archive: &str, snapshot: Option<&Moment>) -> String {
+    match snapshot {
+        Some(moment) => format!("{archive}@{moment}"),
+        None => archive.to_owned(),
+    }
+}
+
+impl Bootstrap {
+    /// The archive, as a lock names it.
+    pub fn archive_name(&self) -> String {
+        dated("debian", self.snapshot.as_ref())
+    }
+}
+
+impl Source {
+    /// The archive, as a lock names it.
+    pub fn archive_name(&self) -> String {
+        dated(self.archive.as_str(), self.snapshot.as_ref())
+    }
+}
 
 impl Recipe {
     /// The recipe's package groups, with those that other sections imply.

@@ -58,8 +58,8 @@ pub use tree::{
 };
 pub use value::{Id, Mode, Owner, Priority, Timeout, Variant};
 pub use word::{
-    Architecture, Beside, Component, Interpreter, Label, Locale, Login, PackageName, PackageSpec,
-    Script, Suite, TimeZone, Title, TreeGlob, TreePath, Unfit,
+    Architecture, Beside, Component, Digest, Interpreter, Label, Locale, Login, Moment,
+    PackageName, PackageSpec, Script, Suite, TimeZone, Title, TreeGlob, TreePath, Unfit,
 };
 
 use error::Fault;

@@ -56,12 +56,13 @@ section! {
         ///
         /// Example: `environment = { CFLAGS = "-fgnu89-inline" }`
         environment: BTreeMap<String, String> = "environment" optional;
-        /// Python packages in directories beside the recipe, installed last and
-        /// without looking for what they require.
+        /// Python packages in directories beside the recipe, installed last. What
+        /// they depend on is locked and installed like the requirements.
         ///
         /// Example: `local = ["files/myproject"]`
         local: Vec<Beside> = "local" optional;
-        /// Python packages from Git repositories, at a tag or a commit.
+        /// Python packages from Git repositories, at a tag or a commit, with what
+        /// they depend on.
         ///
         /// Example: `git = [{ url = "https://git.example.org/MyProject.git", tag = "v0.0.1" }]`
         git: Vec<Git> = "git" optional;

@@ -3,8 +3,8 @@
 use super::section::section;
 use super::value::{Id, Mode, Owner, Priority, Variant};
 use super::word::{
-    Architecture, Beside, Component, Label, Locale, Login, PackageName, PackageSpec, Script, Suite,
-    TimeZone, TreePath,
+    Architecture, Beside, Component, Digest, Label, Locale, Login, Moment, PackageName,
+    PackageSpec, Script, Suite, TimeZone, TreePath,
 };
 
 section! {
@@ -37,6 +37,15 @@ section! {
         ///
         /// Example: `exclude = ["nano"]`
         exclude: Vec<PackageName> = "exclude" optional;
+        /// Take the archive as it was then, from the machine's address for dated
+        /// archives; its `Valid-Until` is not asked for.
+        ///
+        /// Example: `snapshot = "20260901T000000Z"`
+        snapshot: Option<Moment> = "snapshot" optional;
+        /// Take no other Release file than this; its `Valid-Until` is not asked for.
+        ///
+        /// Example: `release = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+        release: Option<Digest> = "release" optional;
     }
 }
 
@@ -65,10 +74,19 @@ section! {
         ///
         /// Example: `key = "files/archive.asc"`
         key: Option<Beside> = "key" optional;
-        /// apt's pin priority for everything in it.
+        /// apt's pin priority for everything in it, and for nothing else.
         ///
         /// Example: `priority = 100`
         priority: Option<Priority> = "priority" optional;
+        /// Take the archive as it was then, from the machine's address for dated
+        /// archives; its `Valid-Until` is not asked for.
+        ///
+        /// Example: `snapshot = "20260901T000000Z"`
+        snapshot: Option<Moment> = "snapshot" optional;
+        /// Take no other Release file than this; its `Valid-Until` is not asked for.
+        ///
+        /// Example: `release = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+        release: Option<Digest> = "release" optional;
     }
 }
 
@@ -76,6 +94,7 @@ section! {
     /// Settings of apt in the tree.
     pub struct Apt "[apt]" {
         /// What to put into apt's preferences: pins in `apt_preferences(5)` form.
+        /// While locking, `Pin: origin NAME` is a [[source]] of that name.
         ///
         /// Example: `preferences = "Package: git\nPin: release n=bullseye-backports\nPin-Priority: 990"`
         preferences: Option<Script> = "preferences" optional;

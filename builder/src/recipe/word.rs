@@ -147,6 +147,16 @@ word! {
     /// A short name of something in the recipe or on the machine, such as an archive.
     pub struct Label: "a short name", "a list of short names",
         "lower-case letters, digits and `-`, such as `debian-security`", label;
+    /// A moment, as dated archives name it: `20260901T000000Z`.
+    pub struct Moment: "a date and time", "a list of dates",
+        "year, month, day, hours, minutes and seconds of UTC, such as `20260901T000000Z`",
+        |text| fits(moment(text).is_some());
+    /// A SHA-256 with its name.
+    pub struct Digest: "a digest", "a list of digests",
+        "`sha256:` and 64 hexadecimal digits",
+        |text| fits(text.strip_prefix("sha256:").is_some_and(|hex| {
+            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        }));
     /// A component of an archive: `main`, `contrib`, `non-free-firmware`.
     pub struct Component: "a component of an archive", "a list of components",
         "lower-case letters, digits, `-` and `/`, such as `main`",
@@ -237,6 +247,22 @@ impl PackageName {
     pub fn name(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
     }
+}
+
+impl Moment {
+    /// Seconds since 1970.
+    pub fn seconds(&self) -> u64 {
+        moment(&self.0).unwrap_or_default()
+    }
+}
+
+fn moment(text: &str) -> Option<u64> {
+    if text.len() != "20260901T000000Z".len() {
+        return None;
+    }
+    let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
+    let time = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    u64::try_from(time.timestamp().as_second()).ok()
 }
 
 impl PackageSpec {

@@ -87,6 +87,35 @@ pub fn built(
     Ok(())
 }
 
+/// Says of an image that was built here before what [`built`] says, if nothing that this
+/// builder's key has signed covers its manifest: as of images that an older version built.
+pub fn built_before(
+    manifest: &Manifest,
+    lock: &Lock,
+    tests: &[String],
+    settings: &Settings,
+    store: &WritableStore,
+) -> Result<()> {
+    let key = builder_key(settings)?.public();
+    let failed = || format!("cannot read what is attested of {}", manifest.image);
+    let said = attest::of_image(store.backend(), manifest, &mut |_, _| {}).context(failed)?;
+    let covered = said
+        .iter()
+        .filter(|one| one.kind == Some(Kind::Provenance) && one.covers(manifest))
+        .any(|one| !one.signers(&[key]).is_empty());
+    if covered {
+        return Ok(());
+    }
+    built(
+        manifest,
+        lock,
+        tests,
+        jiff::Timestamp::now(),
+        settings,
+        store,
+    )
+}
+
 fn run_details(started: jiff::Timestamp, key: &str) -> Value {
     json!({
         "builder": { "id": format!("urn:imgbuild:key:{key}"), "version": { "imgbuild": env!("CARGO_PKG_VERSION") } },

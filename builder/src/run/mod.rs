@@ -5,13 +5,13 @@ mod planned;
 use std::fs;
 use std::path::Path;
 
-use store::Inputs;
+use store::{Inputs, manifest::Package};
 
 pub use self::planned::{PlannedStep, phase_name, plan_steps, tree_layers};
 pub(crate) use self::planned::{all_keys, tests_of};
 use crate::error::{Context, Error, Result};
 use crate::layers::{Building, Key, Layers, remove};
-use crate::lockfile::{Lock, Stage};
+use crate::lockfile::{Deb, Lock, Stage};
 use crate::mirror;
 use crate::process::Output;
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
@@ -192,21 +192,32 @@ impl Runner<'_> {
             return Ok(());
         };
         let until = mirror.debs.iter().map(|d| d.1).max().unwrap_or(Stage::Base);
-        for package in Tree::open(root)?.packages()? {
-            let known = self.lock.debs_until(until).any(|d| {
-                d.name == package.name
-                    && d.version == package.version
-                    && d.architecture == package.arch
-            });
-            if !known {
-                return Err(Error::failed(format!(
-                    "{} {} was installed, which the lock does not name",
-                    package.name, package.version
-                ))
-                .hint("this should not happen: please report it with the step's log"));
-            }
-        }
-        Ok(())
+        let debs = self.lock.debs_at(until).into_iter();
+        let locked: Vec<&Deb> = debs
+            .filter(|deb| !self.lock.removes(until, &deb.name))
+            .collect();
+        let installed = Tree::open(root)?.packages()?;
+        let is = |deb: &Deb, package: &Package| {
+            deb.name == package.name
+                && deb.version == package.version
+                && deb.architecture == package.arch
+        };
+        let other = installed.iter().find(|p| !locked.iter().any(|d| is(d, p)));
+        let lacking = locked.iter().find(|deb| {
+            deb.stage == until && mirror.is_complete && !installed.iter().any(|p| is(deb, p))
+        });
+        let what = match (other, lacking) {
+            (Some(p), _) => format!("{} {} was installed, which", p.name, p.version),
+            (None, Some(d)) => format!("{} {} was not installed, which", d.name, d.version),
+            (None, None) => return Ok(()),
+        };
+        let does = if other.is_some() {
+            "the lock does not name then"
+        } else {
+            "the lock names"
+        };
+        Err(Error::failed(format!("{what} {does}"))
+            .hint("this should not happen: please report it with the step's log"))
     }
 
     fn execute(

@@ -110,6 +110,9 @@ pub struct Mirror {
     pub suite: String,
     /// Each package's digest and stage.
     pub debs: Vec<(Sha256, Stage)>,
+    /// Whether the lock says all that becomes of the packages of the last stage.
+    #[serde(skip)]
+    pub is_complete: bool,
 }
 
 /// How a step takes its packages.

@@ -41,6 +41,11 @@ export APT_CONFIG=/run/apt/apt.conf
 apt-get -q update
 "#;
 
+const NO_PREFERENCES: &str = "Dir::Etc::preferences \"/dev/null\";";
+const PREFERENCES: &str = "Dir::Etc::preferences \"/run/imgbuild/step/preferences\";";
+/// The version that the lock has, also where an older one is.
+const AS_LOCKED: &str = "Package: *\nPin: release o=imgbuild\nPin-Priority: 1001\n";
+
 pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
     let mut step = Step::new(Phase::Bootstrap, "bootstrap", lock.epoch);
     let suite = &recipe.bootstrap.suite;
@@ -63,9 +68,11 @@ pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
         form: Form::Tarball,
         suite: suite.to_string(),
         debs: lock
-            .debs_until(Stage::Base)
+            .debs_at(Stage::Base)
+            .into_iter()
             .map(|d| (d.sha256, d.stage))
             .collect(),
+        is_complete: false,
     });
     step
 }
@@ -88,6 +95,13 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
         lock.epoch,
     );
     let mut script = APT.to_owned();
+    // apt upgrades what must follow by itself; it goes back only when told.
+    let mut downgrades = "";
+    if lock.replaces(stage) {
+        script = script.replacen(NO_PREFERENCES, PREFERENCES, 1);
+        step.hand("preferences", Content::Text(AS_LOCKED.into()));
+        downgrades = " --allow-downgrades";
+    }
     let recommends = if group.recommends { "" } else { "no-" };
     let local = lock
         .debs
@@ -103,7 +117,7 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
     if !wanted.is_empty() {
         let _ = writeln!(
             script,
-            "apt-get -q --{recommends}install-recommends install -- {}",
+            "apt-get -q --{recommends}install-recommends{downgrades} install -- {}",
             wanted.join(" ")
         );
     }
@@ -134,9 +148,11 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
         form: Form::Archive,
         suite: SUITE.into(),
         debs: lock
-            .debs_until(stage)
+            .debs_at(stage)
+            .into_iter()
             .map(|d| (d.sha256, d.stage))
             .collect(),
+        is_complete: lock.replaces(stage) || lock.removed.contains_key(&stage.to_string()),
     });
     step
 }

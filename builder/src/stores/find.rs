@@ -6,7 +6,7 @@
 //! second name.
 
 use store::keys::PublicKey;
-use store::tuf::{Environment, Guard, MetadataStore, Release};
+use store::tuf::{Environment, Guard, MetadataStore, Release, revoked_images};
 use store::{EnvName, ImageName, Manifest, Store};
 
 use super::FIRST_ENVIRONMENT;
@@ -137,12 +137,7 @@ pub fn released_in(store: &Store, env: &EnvName, manifest: &Manifest) -> Result<
                  not signed",
             )
         })?;
-    let newest = all
-        .iter()
-        .filter(|r| r.name == release.name)
-        .max_by_key(|r| r.seq)
-        .unwrap_or(release);
-    if newest.custom.revoked.contains(&release.image) {
+    if revoked_images(&all).contains(&release.image) {
         let what = format!("{} was revoked in {env}", release.image);
         return Err(Error::new(ErrorKind::Refused, what)
             .hint("export an image that mends what the revocation was for"));

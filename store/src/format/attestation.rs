@@ -10,11 +10,15 @@
 //!
 //! ```json
 //! {"_type": "https://in-toto.io/Statement/v1",
-//!  "subject": [{"name": "web", "digest": {"blake3": "HEX", "sha256": "HEX"}}],
+//!  "subject": [{"name": "web", "digest": {"blake3": "HEX", "sha256": "HEX"}},
+//!              {"name": "imgbuild manifest", "digest": {"sha256": "HEX"}}],
 //!  "predicateType": "...", "predicate": {...}}
 //! ```
 //!
-//! Both digests are of the canonical tar. The kinds:
+//! Both digests of the first subject are of the canonical tar, that of the second is of the
+//! manifest's JSON. The manifest says what is started, as whom, how it is asked whether it
+//! works: an attestation without it, as older versions wrote them, covers the bytes alone and
+//! meets no policy. The kinds:
 //!
 //! | `predicateType` | says | made by |
 //! |---|---|---|
@@ -50,6 +54,7 @@
 //!
 //! - an envelope of more than 1 MiB, one that is not DSSE, a duplicate key;
 //! - another type of payload or statement, a number that is no integer;
-//! - a subject with another digest than the image's, or without its sha256.
+//! - a subject that is not `imgbuild manifest` with another digest than the image's, or
+//!   without its sha256.
 //!
 //! What it refuses it passes over: one bad file must not silence the others.

@@ -30,7 +30,7 @@
 //! |---|---|
 //! | name, prefix | the path. If it has at most 100 bytes, prefix is empty; else it is split at the first slash that leaves at most 100 and at least 1 bytes for name, if prefix then has at most 155; else name has the first 100 bytes and PAX has `path` |
 //! | mode | the twelve permission bits; 0777 for a symlink |
-//! | uid, gid | up to 2097151; beyond, 0 here and the number in PAX |
+//! | uid, gid | up to 2097151; beyond, 0 here and the number in PAX; at most 4294967294 |
 //! | size | up to 8589934591 for a file; beyond, 0 here and `size` in PAX; 0 for all else |
 //! | mtime | whole seconds since 1970, at most the image's epoch; earlier is 0 |
 //! | typeflag | `0` file, `1` hard link, `2` symlink, `5` directory, `x` PAX |
@@ -48,9 +48,12 @@
 //! attribute, sorted by the bytes of their keys, at most 1 MiB together.
 //!
 //! Extended attributes are the image's own: `security.capability`, `user.*`, ACLs
-//! and others. Not among them are those that the build host's kernel sets,
-//! `trusted.overlay.*`, `user.overlay.*`, `security.selinux`, `security.ima`,
-//! `security.evm`. A name is 1 to 255 printable ASCII characters without `=` and
+//! and others. Not among them are those that the build host's kernel sets or keeps for one
+//! kind of file system: `trusted.overlay.*`, `user.overlay.*`, `security.selinux`,
+//! `security.ima`, `security.evm`, `trusted.SGI_ACL_*`, `system.nfs4_*`, `system.cifs_*`,
+//! `system.ntfs_*`, `system.richacl`, `btrfs.*`. A writer takes no attribute in either that a
+//! kernel would give back changed: an ACL that says no more than the mode, or something else
+//! (acl(5)), `user.*` on a symlink, other namespaces. A name is 1 to 255 printable ASCII characters without `=` and
 //! `%`, which readers disagree about. A scan leaves the kernel's own out; a tar that
 //! has one is refused, because a node's kernel would believe it.
 //!

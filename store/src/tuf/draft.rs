@@ -12,6 +12,7 @@ use super::metadata::{
     CommonFields, DraftFile, Hashes, Key, Role as _, RoleEntry, Root, Target, Targets,
 };
 use super::proposal::Proposal;
+use super::release::revoked_images;
 use super::roles::{KeyGroup, KeySet};
 use super::{Environment, Lifetimes, Policy, Release, ReleaseCustom, paths};
 use crate::digest::ImageId;
@@ -193,7 +194,7 @@ impl Environment<'_> {
             None => (1, 1, Vec::new()),
             Some((last, _)) => (last.seq + 1, last.custom.min_seq, last.custom.revoked),
         };
-        if revoked.contains(&manifest.image) {
+        if revoked_images(&self.releases()?).contains(&manifest.image) {
             let text = format!(
                 "{} was revoked in {} and is not released again",
                 manifest.image, self.name

@@ -4,6 +4,8 @@
 //! node must know before it believes a manifest, under the same signature as
 //! the manifest's hash.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::ImageId;
@@ -52,8 +54,8 @@ pub struct ReleaseCustom {
     pub min_seq: u64,
     /// The size of the canonical tar.
     pub size: u64,
-    /// Images of this name that must no longer run. Only the newest release of
-    /// a name is asked; every new release takes the list over.
+    /// Images that must no longer run in this environment, under any name. Only
+    /// the newest release of a name is asked; every new release takes the list over.
     pub revoked: Vec<ImageId>,
 }
 
@@ -69,6 +71,20 @@ impl ReleaseCustom {
             Verdict::Allowed
         }
     }
+}
+
+/// Images that must no longer run, whatever they are called: what the newest release of each
+/// name revokes holds for the whole environment.
+pub fn revoked_images(releases: &[Release]) -> BTreeSet<ImageId> {
+    let mut newest: BTreeMap<&ImageName, &Release> = BTreeMap::new();
+    for release in releases {
+        let known = newest.entry(&release.name).or_insert(release);
+        if known.seq < release.seq {
+            *known = release;
+        }
+    }
+    let revoked = newest.values().flat_map(|release| &release.custom.revoked);
+    revoked.copied().collect()
 }
 
 /// What the newest release says about another one.

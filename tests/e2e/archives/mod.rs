@@ -6,6 +6,7 @@
 
 mod packages;
 mod secrets;
+mod stages;
 mod upgrades;
 
 use std::collections::BTreeSet;

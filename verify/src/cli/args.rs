@@ -103,6 +103,11 @@ pub(crate) enum Mode {
         system: SystemName,
         lines: Option<usize>,
     },
+    Access {
+        system: SystemName,
+        users: Option<Vec<String>>,
+        root_users: Option<Vec<String>>,
+    },
     Uninstall {
         system: SystemName,
     },
@@ -341,6 +346,15 @@ impl Mode {
             LowCommand::Logs { system, lines } => Self::Logs {
                 system: system.parse()?,
                 lines,
+            },
+            LowCommand::Access {
+                system,
+                users,
+                root_users,
+            } => Self::Access {
+                system: system.parse()?,
+                users,
+                root_users,
             },
             LowCommand::Uninstall { system } => Self::Uninstall {
                 system: system.parse()?,

@@ -302,6 +302,22 @@ pub(crate) enum LowCommand {
         #[arg(long, short = 'n', value_name = "N")]
         lines: Option<usize>,
     },
+    /// Show or set who of this host may enter a system's sessions besides root
+    ///
+    /// Users and root of an image are its own: a user of the host is not let in because the image
+    /// has one of that name. Nobody but root may change a generation. Without an option it shows
+    /// who may.
+    #[command(after_help = "Example:\n  imgnode access MyProject --users anna,bert")]
+    Access {
+        /// Name of the system
+        system: String,
+        /// Users who may begin sessions, instead of those who could before
+        #[arg(long, value_name = "USER", value_delimiter = ',', num_args = 0..)]
+        users: Option<Vec<String>>,
+        /// Users who may begin sessions as root of the chroot, instead of those who could before
+        #[arg(long, value_name = "USER", value_delimiter = ',', num_args = 0..)]
+        root_users: Option<Vec<String>>,
+    },
     /// Remove a system that does not run, with all its generations
     #[command(after_help = "Example:\n  imgnode stop MyProject && imgnode uninstall MyProject")]
     Uninstall {

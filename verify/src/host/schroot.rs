@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use store::ImageId;
 
 use super::commands::HostCommand;
@@ -72,8 +73,30 @@ pub struct Chroot {
     pub description: String,
     /// The keys of schroot.conf(5) that the target asks for: `type` and what belongs to it.
     pub keys: Vec<(&'static str, String)>,
-    /// The user that may begin sessions, and that the app runs as.
-    pub user: String,
+    /// Who may enter it besides root.
+    pub access: Access,
+}
+
+/// Users of the host who may enter a chroot besides root.
+///
+/// Names of the host and of the image have nothing to do with each other, so nobody is let in
+/// because the image has a user of that name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// Those who may begin sessions, as themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
+    /// Those who may begin sessions as root of the chroot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub root_users: Vec<String>,
+}
+
+impl Access {
+    /// Whether only root may.
+    pub fn is_root_only(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// schroot's configuration directory.
@@ -324,7 +347,7 @@ impl Chroot {
             image,
             description,
             keys,
-            user,
+            access,
         } = self;
         let mut text = String::new();
         // Writing to a String cannot fail.
@@ -339,8 +362,15 @@ impl Chroot {
             let _ = writeln!(text, "{key}={value}");
         }
         let _ = writeln!(text, "profile=imgnode/{system}");
-        for key in ["users", "root-users", "source-root-users"] {
-            let _ = writeln!(text, "{key}={user}");
+        for (key, more) in [("users", &access.users), ("root-users", &access.root_users)] {
+            let names: Vec<&str> = std::iter::once("root")
+                .chain(more.iter().map(String::as_str))
+                .collect();
+            let _ = writeln!(text, "{key}={}", names.join(","));
+        }
+        // Only root writes into a generation.
+        for key in ["source-users", "source-root-users"] {
+            let _ = writeln!(text, "{key}=root");
         }
         text
     }
@@ -362,7 +392,10 @@ mod tests {
                 ("union-type", "overlay".to_owned()),
                 ("directory", "/srv/images/MyProject/2".to_owned()),
             ],
-            user: "operador".to_owned(),
+            access: Access {
+                users: vec!["anna".to_owned()],
+                root_users: Vec::new(),
+            },
         }
     }
 
@@ -387,9 +420,10 @@ mod tests {
              union-type=overlay\n\
              directory=/srv/images/MyProject/2\n\
              profile=imgnode/MyProject\n\
-             users=operador\n\
-             root-users=operador\n\
-             source-root-users=operador\n"
+             users=root,anna\n\
+             root-users=root\n\
+             source-users=root\n\
+             source-root-users=root\n"
         );
     }
 

@@ -21,6 +21,7 @@
 //! switch         another generation becomes the active one
 //! takeover       a session that runs goes over, or the generation before becomes active again
 //! activate       the chroot points at another generation
+//! access         who of the host may enter a system's sessions
 //! uninstall      a system goes with all its generations
 //! gc             old generations go
 //! verify         a generation is compared with what was signed
@@ -33,6 +34,7 @@
 //! local_changes  what was changed in place is said
 //! ```
 
+mod access;
 mod activate;
 mod fetch;
 mod gc;
@@ -47,6 +49,7 @@ mod tarball;
 mod uninstall;
 mod verify;
 
+pub use self::access::{access, set_access};
 use self::activate::activate;
 pub use self::fetch::{FetchMethod, FetchPlan, TransferStats};
 pub use self::gc::{GcReport, gc};

@@ -308,6 +308,9 @@ fn record_with(
         newest: number,
         generations,
         failed: before.and_then(|before| before.failed.clone()),
+        access: before
+            .map(|before| before.access.clone())
+            .unwrap_or_default(),
     }
 }
 

@@ -47,7 +47,7 @@ pub fn stop(
             // Both waits together are as long as was asked for.
             let last = timeouts.end / 4;
             let first = Timeouts {
-                end: timeouts.end - last,
+                end: timeouts.end * 3 / 4,
                 ..timeouts
             };
             ask_to_stop(node, record, &session, first)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use store::digest::Blake3;
 use store::name::{EnvName, ImageName};
 
-use crate::host::schroot::Chroot;
+use crate::host::schroot::{Access, Chroot};
 use crate::storage::Target;
 use crate::system::SystemName;
 
@@ -38,6 +38,9 @@ pub struct SystemRecord {
     /// The newest release that was given up because it did not work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedRelease>,
+    /// Users of the host who may enter its sessions besides root.
+    #[serde(default, skip_serializing_if = "Access::is_root_only")]
+    pub access: Access,
 }
 
 /// A release that was started and did not work.
@@ -159,7 +162,7 @@ impl SystemRecord {
                 active.number, active.seq, active.environment
             ),
             keys: self.target.driver().chroot(system, active.number),
-            user: active.user.clone(),
+            access: self.access.clone(),
         }
     }
 
@@ -227,6 +230,7 @@ pub(crate) mod tests {
             active,
             generations,
             failed: None,
+            access: Access::default(),
             target,
             system,
         }
@@ -264,7 +268,8 @@ pub(crate) mod tests {
     fn the_chroot_shows_the_active_generation() {
         let chroot = sample("dir:/srv/images", "MyProject", 2).chroot();
         assert_eq!(chroot.description, "web, generation 2, release 2 of dev");
-        assert_eq!((chroot.generation, &*chroot.user), (2, "operador"));
+        assert_eq!(chroot.generation, 2);
+        assert!(chroot.access.is_root_only());
         let directory = ("directory", "/srv/images/MyProject/2".to_owned());
         assert!(chroot.keys.contains(&directory));
     }

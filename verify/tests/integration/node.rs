@@ -568,3 +568,38 @@ fn what_the_caller_has_open_is_not_the_apps() {
     assert!(free, "the app holds it");
     farm.close();
 }
+
+#[test]
+fn only_root_enters_a_system_until_the_operator_lets_others_in() {
+    let farm = Farm::new("access");
+    farm.install();
+    let lines = || -> Vec<String> {
+        let text = fs::read_to_string(farm.chroot_file()).unwrap();
+        let users = text.lines().filter(|line| line.contains("users="));
+        users.map(str::to_owned).collect()
+    };
+    let root_only = [
+        "users=root",
+        "root-users=root",
+        "source-users=root",
+        "source-root-users=root",
+    ];
+    assert_eq!(lines(), root_only);
+    let said = farm.ok(&["access", &farm.system, "--users", "anna,bert"]);
+    assert!(said.contains("root anna bert"), "{said}");
+    let opened = [
+        "users=root,anna,bert",
+        "root-users=root",
+        "source-users=root",
+        "source-root-users=root",
+    ];
+    assert_eq!(lines(), opened);
+    // The next generation is entered by the same.
+    farm.release(2);
+    farm.ok(&["upgrade", &farm.system]);
+    assert_eq!(lines(), opened);
+    farm.fails(&["access", &farm.system, "--root-users", "a\nb"], 2);
+    assert_eq!(lines(), opened);
+    farm.ok(&["access", &farm.system, "--users"]);
+    assert_eq!(lines(), root_only);
+}

@@ -200,6 +200,8 @@ struct SaidOne {
     signers: Vec<String>,
     /// Ids of keys that it says have signed it.
     claimed: Vec<String>,
+    /// Whether it is about this manifest, and not about the bytes alone.
+    covers_manifest: bool,
 }
 
 /// What is said about an image. A signature is verified where its key is known here.
@@ -229,6 +231,7 @@ fn attestations(store: &Store, manifest: &Manifest, settings: &Settings, ui: &Ui
             let good = one.signers(&keys);
             let names = known.iter().filter(|(_, key)| good.contains(key));
             SaidOne {
+                covers_manifest: one.covers(manifest),
                 kind: one.kind.map(store::attest::Kind::name),
                 signers: names.map(|(name, _)| name.clone()).collect(),
                 claimed: one.claimed_key_ids().map(str::to_owned).collect(),
@@ -270,6 +273,9 @@ fn attestations(store: &Store, manifest: &Manifest, settings: &Settings, ui: &Ui
             || one.predicate_type.escape_default().to_string(),
             str::to_owned,
         );
+        if !one.covers_manifest {
+            about.push_str("  (of the bytes, not of what is started)");
+        }
         ui.result(&format!("{what:<10} {by}{about}"));
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use store::attest::{self, Attestation, Kind};
 use store::keys::PublicKey;
-use store::tuf::{Claim, Environment, Facts, Policy, Violation};
+use store::tuf::{Claim, Environment, Facts, Policy, Violation, revoked_images};
 use store::{EnvName, Manifest, Store};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -55,7 +55,9 @@ pub fn check(
 
 fn age_days(manifest: &Manifest) -> u64 {
     let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
-    now.saturating_sub(manifest.epoch) / (24 * 60 * 60)
+    // Times of files can be anything: what claims to be from the future is not young.
+    now.checked_sub(manifest.epoch)
+        .map_or(u64::MAX, |age| age / (24 * 60 * 60))
 }
 
 fn words(
@@ -78,7 +80,22 @@ fn words(
             ));
         };
         match attest::of_image(store.backend(), manifest, &mut odd) {
-            Ok(found) => words.extend(found.iter().flat_map(|said| spoken(said, env, &keys))),
+            Ok(found) => {
+                for said in &found {
+                    let spoken = spoken(said, env, &keys);
+                    if said.covers(manifest) {
+                        words.extend(spoken);
+                    } else if !spoken.is_empty() {
+                        ui.note(&format!(
+                            "warning: the attestation {} that it was {} does not count: it is \
+                             about the bytes, or about another manifest of them, and not about \
+                             what this one starts",
+                            said.key,
+                            said.kind.map_or("known", Kind::name)
+                        ));
+                    }
+                }
+            }
             Err(e) => ui.note(&format!("warning: {e}")),
         }
     }
@@ -117,9 +134,7 @@ fn has_released(
     let env = Environment::open(store, name).map_err(|e| super::failed(what(), &e))?;
     keyring.admit(&env)?;
     let releases = env.releases().map_err(|e| super::failed(what(), &e))?;
-    let revoked = releases
-        .iter()
-        .any(|r| r.custom.revoked.contains(&manifest.image));
+    let revoked = revoked_images(&releases).contains(&manifest.image);
     Ok(!revoked && releases.iter().any(|r| r.image == manifest.image))
 }
 

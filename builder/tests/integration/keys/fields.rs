@@ -23,6 +23,8 @@ architecture = "amd64"
 components = ["main"]
 include = ["locales"]
 exclude = ["nano"]
+snapshot = "20260901T000000Z"
+release = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
 
 [[source]]
 name = "ours"
@@ -31,6 +33,8 @@ suite = "ours-suite"
 components = ["main"]
 key = "one.txt"
 priority = 100
+snapshot = "20260902T000000Z"
+release = "sha256:2222222222222222222222222222222222222222222222222222222222222222"
 
 [[source]]
 name = "spare"
@@ -166,6 +170,10 @@ const ROWS: &[Row] = &[
     ("bootstrap.components", ("[\"main\"]\ninclude", "[\"main\", \"contrib\"]\ninclude"), &[], &[Packages]),
     ("bootstrap.include", ("[\"locales\"]", "[\"locales\", \"less\"]"), &[], &[Packages]),
     ("bootstrap.exclude", ("[\"nano\"]", "[\"vim\"]"), &[], &[Packages]),
+    ("bootstrap.snapshot", ("20260901T000000Z", "20250901T000000Z"), &[], &[Packages]),
+    ("bootstrap.release", ("sha256:11", "sha256:12"), &[], &[Packages]),
+    ("source.snapshot", ("20260902T000000Z", "20250902T000000Z"), &[], &[Packages]),
+    ("source.release", ("sha256:22", "sha256:21"), &[], &[Packages]),
     ("source.name", ("name = \"ours\"", "name = \"new\""), &[], &[Packages]),
     ("source.archive", ("archive = \"ours\"", "archive = \"new\""), &[], &[Packages]),
     ("source.suite", ("suite = \"ours-suite\"", "suite = \"new\""), &["apt preferences"], &[Packages]),

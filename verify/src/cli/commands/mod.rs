@@ -5,6 +5,7 @@
 //! install    install, upgrade, build-schroot: a release becomes the active generation
 //! switch     switch, rollback: another generation becomes the active one
 //! gc         old generations go
+//! access     who of the host may enter a system's sessions
 //! uninstall  a system goes
 //! run        a system in the foreground, for a service manager
 //! sessions   start, stop, reload
@@ -13,6 +14,7 @@
 //! logs       what the processes of a system wrote
 //! ```
 
+mod access;
 mod gc;
 mod init;
 mod install;
@@ -124,6 +126,11 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
             json,
         } => verify::run(&node, ui, &system, generation, json),
         Mode::Logs { system, lines } => logs::run(&node, ui, &system, lines),
+        Mode::Access {
+            system,
+            users,
+            root_users,
+        } => access::run(&node, ui, &system, users, root_users),
         Mode::Uninstall { system } => uninstall::run(&node, ui, &system),
     }
 }

@@ -1,5 +1,7 @@
 //! From trusted metadata to one manifest.
 
+use std::collections::BTreeMap;
+
 use store::digest::{ImageId, Sha256};
 use store::manifest::{MAX_BYTES, Manifest};
 use store::name::{EnvName, ImageName};
@@ -61,7 +63,11 @@ pub(super) fn find(
     let (_, governing) = read(core, env, name, newest)?;
     let seq = seq.unwrap_or(newest);
     let (target, custom) = read(core, env, name, seq)?;
-    match governing.allows(&custom.image, seq) {
+    let mut verdict = governing.allows(&custom.image, seq);
+    if verdict == Verdict::Allowed && is_revoked_elsewhere(core, env, &custom.image)? {
+        verdict = Verdict::Revoked;
+    }
+    match verdict {
         Verdict::Allowed => Ok((seq, target, custom)),
         Verdict::Revoked => {
             let text = format!(
@@ -80,6 +86,25 @@ pub(super) fn find(
             Err(Error::new(ErrorKind::TooOld, text))
         }
     }
+}
+
+/// Whether the newest release of any name revokes the image: bytes that must not run must not
+/// run under another name.
+fn is_revoked_elsewhere(core: &dyn Core, env: &EnvName, image: &ImageId) -> Result<bool> {
+    let mut newest: BTreeMap<ImageName, u64> = BTreeMap::new();
+    for target in core.target_names() {
+        if let Some((name, seq)) = paths::parse_target_name(target) {
+            let known = newest.entry(name).or_default();
+            *known = seq.max(*known);
+        }
+    }
+    for (name, seq) in newest {
+        let (_, custom) = read(core, env, &name, seq)?;
+        if custom.revoked.contains(image) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn read(

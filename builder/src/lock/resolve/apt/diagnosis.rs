@@ -10,9 +10,12 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use store::Sha256;
+
 use super::Apt;
 use super::index::parse_date;
 use super::openpgp;
+use super::settings::Suite;
 use super::verify::{Signed, Verdict, verify};
 use crate::error::{ErrorKind, Result};
 use crate::lock::acquire::{Failure, Outcome, REPORT, Report};
@@ -49,7 +52,13 @@ const REDIRECTS: Meaning = Meaning {
 };
 const EXPIRED: Meaning = Meaning {
     what: "has expired",
-    hint: "check this machine's clock, or use a mirror that is up to date",
+    hint: "check this machine's clock, or use a mirror that is up to date; an archive that shall \
+           stay as it was gets a `snapshot` or `release` in the recipe",
+    kind: ErrorKind::Refused,
+};
+const NOT_DATED: Meaning = Meaning {
+    what: "is newer than the snapshot that the recipe names",
+    hint: "check this machine's address for dated archives: @SNAPSHOTID@ stands for the date in it",
     kind: ErrorKind::Refused,
 };
 const KEY_EXPIRED: Meaning = Meaning {
@@ -121,13 +130,10 @@ impl Finding {
     }
 }
 
-/// Archive, suite, components, keyring.
-pub(super) type Suite = (String, String, String, String);
-
 impl Apt<'_> {
     /// Looks for what is wrong after apt could not read a suite.
     pub(super) fn diagnose(&self, suite: &Suite, report: &Report) -> Result<Option<Finding>> {
-        let base = format!("/dists/{}/", suite.1);
+        let base = format!("/dists/{}/", suite.suite);
         let decisive = decisive(report, &base);
         for (url, failure) in &decisive {
             if let Some(meaning) = self.transport(url, failure)? {
@@ -138,7 +144,7 @@ impl Apt<'_> {
             // It did not arrive for another reason, such as the connection.
             return Ok(None);
         }
-        let address = self.archives.site(&suite.0)?;
+        let address = self.archives.site(&suite.archive)?;
         let arrived = |name: &str| {
             let outcome = report.of(&format!("{base}{name}"));
             matches!(outcome, Some(Outcome::Done(_)))
@@ -200,7 +206,7 @@ impl Apt<'_> {
     fn weigh(&self, suite: &Suite, signed: &Signed) -> Result<Option<Finding>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_secs());
-        let keyring = &suite.3;
+        let keyring = &suite.keyring;
         match verify(signed, Path::new(keyring), &self.dir, now)? {
             Verdict::Good => {}
             Verdict::Expired(why) => return Ok(Some(Finding::new(&KEY_EXPIRED, why))),
@@ -216,11 +222,22 @@ impl Apt<'_> {
             }
         }
         let release = Release::parse(signed);
-        if let Some((until, _)) = release.time("Valid-Until").filter(|(_, at)| *at < now) {
+        let until = release.time("Valid-Until").filter(|(_, at)| *at < now);
+        if let Some((until, _)) = until.filter(|_| !suite.is_fixed()) {
+            let found = match signed {
+                Signed::Inline(bytes) | Signed::Detached(bytes, _) => Sha256::of(bytes),
+            };
             return Ok(Some(Finding::new(
                 &EXPIRED,
-                format!("Valid-Until: {until}"),
+                format!(
+                    "Valid-Until: {until}; its Release file is sha256:{}",
+                    found.hex()
+                ),
             )));
+        }
+        let newer = |at: u64| suite.snapshot.is_some_and(|snapshot| at > snapshot);
+        if let Some((date, _)) = release.time("Date").filter(|(_, at)| newer(*at)) {
+            return Ok(Some(Finding::new(&NOT_DATED, format!("Date: {date}"))));
         }
         if let Some((date, _)) = release.time("Date").filter(|(_, at)| *at > now + SKEW) {
             return Ok(Some(Finding::new(
@@ -228,7 +245,7 @@ impl Apt<'_> {
                 format!("Date: {date}"),
             )));
         }
-        let mut components = suite.2.split(' ').filter(|word| !word.is_empty());
+        let mut components = suite.components.split(' ').filter(|word| !word.is_empty());
         let lacking = components.find(|component| !release.has(component));
         Ok(lacking.map(|component| {
             let known = release.fields.get("Components").cloned();

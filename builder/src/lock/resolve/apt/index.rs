@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use store::digest::Sha256;
 
 use super::Apt;
+use super::settings::Suite;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::lockfile::{self, Release};
 use crate::process::Tool;
@@ -35,14 +36,92 @@ pub(super) struct Candidate {
 /// (name, version, architecture)
 pub(super) type Id = (String, String, String);
 
+/// What the archives have, and what lies beside the recipe: one name, version and
+/// architecture can be several files.
+#[derive(Default)]
+pub(super) struct Index(BTreeMap<Id, Vec<Candidate>>);
+
+impl Index {
+    /// Learns of a package; the same bytes count once.
+    pub(super) fn add(&mut self, id: Id, candidate: Candidate) {
+        let known = self.0.entry(id).or_default();
+        if !known.iter().any(|k| k.sha256 == candidate.sha256) {
+            known.push(candidate);
+        }
+    }
+
+    /// The field Priority by name, as it stands.
+    pub(super) fn priorities(&self) -> BTreeMap<&str, &str> {
+        let found = self.0.iter().filter_map(|(id, candidates)| {
+            let mut lines = candidates.first()?.stanza.lines();
+            let priority = lines.find_map(|line| line.strip_prefix("Priority:"))?;
+            Some((id.0.as_str(), priority))
+        });
+        found.collect()
+    }
+
+    /// All files of this name, version and architecture.
+    pub(super) fn of(&self, id: &Id) -> &[Candidate] {
+        self.0.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The file that apt chose, if something can be made of it; `bytes` are the
+    /// addresses and digests that apt names, where it could be several.
+    pub(super) fn chosen(&self, id: &Id, bytes: &str) -> Result<&Candidate> {
+        let found = match self.of(id) {
+            [only] => Some(only),
+            several => {
+                let named = |c: &&Candidate| bytes.contains(&c.sha256.hex());
+                // A file beside the recipe has no address.
+                let beside = |c: &&Candidate| c.archive.is_none();
+                several.iter().find(named).or(several.iter().find(beside))
+            }
+        };
+        let found = found.ok_or_else(|| {
+            Error::failed(format!(
+                "apt chose {} {}, which no index of the recipe has",
+                id.0, id.1
+            ))
+            .hint("the archive may have changed in between: run the command again")
+        })?;
+        let Some(defect) = &found.defect else {
+            return Ok(found);
+        };
+        let what = format!("the index's entry of {} {} cannot be used", id.0, id.1);
+        Err(Error::new(ErrorKind::Refused, what)
+            .detail(defect.clone())
+            .hint("tell whoever runs that archive, or choose another version of the package"))
+    }
+
+    /// The first of the words for apt whose package, or whose version of it, no
+    /// index has: `name`, `name=version`, `name-`.
+    pub(super) fn unknown(&self, wanted: &[String]) -> Option<String> {
+        // Paths of files and patterns of apt name nothing.
+        let mut named = wanted.iter().filter(|word| !word.starts_with(['/', '?']));
+        named.find_map(|word| {
+            let (name, version) = match word.split_once('=') {
+                Some((name, version)) => (name, Some(version)),
+                None => (word.strip_suffix('-').unwrap_or(word), None),
+            };
+            let name = name.split(':').next().unwrap_or(name);
+            let mut of_name = self.0.keys().filter(|id| id.0 == name).peekable();
+            let is_known = of_name.peek().is_some();
+            match version {
+                Some(version) if is_known => {
+                    (!of_name.any(|id| id.1 == version)).then(|| format!("{version} of {name}"))
+                }
+                None if is_known || self.0.values().flatten().any(|c| provides(c, name)) => None,
+                _ => Some(name.to_owned()),
+            }
+        })
+    }
+}
+
 impl Apt<'_> {
     /// The files that apt keeps of a suite, by the ending of their names.
-    pub(super) fn lists(
-        &self,
-        suite: &(String, String, String, String),
-    ) -> Result<Vec<(String, PathBuf)>> {
-        let url = self.archives.site(&suite.0)?;
-        let prefix = file_name(&format!("{url}/dists/{}/", suite.1));
+    pub(super) fn lists(&self, suite: &Suite) -> Result<Vec<(String, PathBuf)>> {
+        let url = self.archives.site(&suite.archive)?;
+        let prefix = file_name(&format!("{url}/dists/{}/", suite.suite));
         let lists = self.dir.join("lists");
         let unreadable = || format!("cannot read {}", lists.display());
         let mut found = Vec::new();
@@ -67,7 +146,7 @@ impl Apt<'_> {
             let Some((_, path)) = file else {
                 return Err(Error::failed(format!(
                     "apt kept no Release file of the suite {}",
-                    suite.1
+                    suite.suite
                 ))
                 .hint("check the address of the archive: its path must not redirect elsewhere"));
             };
@@ -80,22 +159,36 @@ impl Apt<'_> {
             let Some(date) = date else {
                 return Err(Error::failed(format!(
                     "the Release file of {} has no Date",
-                    suite.1
+                    suite.suite
                 )));
             };
+            let sha256 = Sha256::of(&bytes);
+            if let Some(wanted) = suite.release.filter(|wanted| *wanted != sha256) {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!(
+                        "the suite {} of the archive `{}` has another Release file than the \
+                         recipe names",
+                        suite.suite, suite.archive
+                    ),
+                )
+                .detail(format!("it has sha256:{}", sha256.hex()))
+                .detail(format!("the recipe says sha256:{}", wanted.hex()))
+                .hint("change `release` in the recipe, or use a mirror that still has that one"));
+            }
             releases.push(Release {
-                archive: suite.0,
-                suite: suite.1,
+                archive: suite.archive,
+                suite: suite.suite,
                 date,
-                sha256: Sha256::of(&bytes),
+                sha256,
             });
         }
         Ok(releases)
     }
 
     /// Every package of the indexes that apt verified.
-    pub(super) fn index(&self) -> Result<BTreeMap<Id, Candidate>> {
-        let mut index = BTreeMap::new();
+    pub(super) fn index(&self) -> Result<Index> {
+        let mut index = Index::default();
         for suite in self.suites() {
             for (name, path) in self.lists(&suite)? {
                 if !name.ends_with("_Packages") {
@@ -103,7 +196,10 @@ impl Apt<'_> {
                 }
                 let text = fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
                 let text = String::from_utf8_lossy(&text);
-                let of = format!("in the suite {} of the archive `{}`", suite.1, suite.0);
+                let of = format!(
+                    "in the suite {} of the archive `{}`",
+                    suite.suite, suite.archive
+                );
                 for stanza in text.split("\n\n").filter(|s| !s.trim().is_empty()) {
                     let (id, mut candidate) =
                         parse_stanza(stanza.trim_end()).map_err(|defect| {
@@ -114,55 +210,14 @@ impl Apt<'_> {
                             .detail(defect)
                             .hint("tell whoever runs that archive, or drop its [[source]]")
                         })?;
-                    candidate.archive = Some(suite.0.clone());
+                    candidate.archive = Some(suite.archive.clone());
                     candidate.defect = candidate.defect.map(|defect| format!("{defect} {of}"));
-                    index.entry(id).or_insert(candidate);
+                    index.add(id, candidate);
                 }
             }
         }
         Ok(index)
     }
-}
-
-/// The package that apt chose, if something can be made of it.
-pub(super) fn chosen<'i>(index: &'i BTreeMap<Id, Candidate>, id: &Id) -> Result<&'i Candidate> {
-    let found = index.get(id).ok_or_else(|| {
-        Error::failed(format!(
-            "apt chose {} {}, which no index of the recipe has",
-            id.0, id.1
-        ))
-        .hint("the archive may have changed in between: run the command again")
-    })?;
-    let Some(defect) = &found.defect else {
-        return Ok(found);
-    };
-    let what = format!("the index's entry of {} {} cannot be used", id.0, id.1);
-    Err(Error::new(ErrorKind::Refused, what)
-        .detail(defect.clone())
-        .hint("tell whoever runs that archive, or choose another version of the package"))
-}
-
-/// The first of the words for apt whose package, or whose version of it, no
-/// index has: `name`, `name=version`, `name-`.
-pub(super) fn unknown(index: &BTreeMap<Id, Candidate>, wanted: &[String]) -> Option<String> {
-    // Paths of files and patterns of apt name nothing.
-    let mut named = wanted.iter().filter(|word| !word.starts_with(['/', '?']));
-    named.find_map(|word| {
-        let (name, version) = match word.split_once('=') {
-            Some((name, version)) => (name, Some(version)),
-            None => (word.strip_suffix('-').unwrap_or(word), None),
-        };
-        let name = name.split(':').next().unwrap_or(name);
-        let mut of_name = index.keys().filter(|id| id.0 == name).peekable();
-        let is_known = of_name.peek().is_some();
-        match version {
-            Some(version) if is_known => {
-                (!of_name.any(|id| id.1 == version)).then(|| format!("{version} of {name}"))
-            }
-            None if is_known || index.values().any(|c| provides(c, name)) => None,
-            _ => Some(name.to_owned()),
-        }
-    })
 }
 
 /// Whether a package provides a virtual one (Debian Policy 7.5).
@@ -328,8 +383,9 @@ mod tests {
             ("SHA256: 0", "SHA256: x", "SHA256"),
         ] {
             let (id, candidate) = parse_stanza(&GOOD.replacen(from, to, 1)).unwrap();
-            let index = BTreeMap::from([(id.clone(), candidate)]);
-            let error = chosen(&index, &id).err().unwrap();
+            let mut index = Index::default();
+            index.add(id.clone(), candidate);
+            let error = index.chosen(&id, "").err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Refused);
             assert!(error.causes()[0].contains(field), "{:?}", error.causes());
         }
@@ -338,10 +394,12 @@ mod tests {
     #[test]
     fn names_that_no_index_has_are_found() {
         let stanza = GOOD.replacen("Size", "Provides: mta, tool-api (= 1)\nSize", 1);
-        let index = BTreeMap::from([parse_stanza(&stanza).unwrap()]);
+        let (id, candidate) = parse_stanza(&stanza).unwrap();
+        let mut index = Index::default();
+        index.add(id, candidate);
         let unknown = |words: &[&str]| {
             let words: Vec<String> = words.iter().map(ToString::to_string).collect();
-            unknown(&index, &words)
+            index.unknown(&words)
         };
         let fine = [
             "/a/b.deb",

@@ -13,41 +13,102 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::index::{Candidate, Id};
+use super::index::{Candidate, Index};
+use super::stages::{Installed, State};
 use super::{Apt, Plan};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::lockfile::{Deb, Stage};
-use crate::recipe::Packages;
+use crate::recipe::{PackageSpec, Packages};
 
 /// Above every priority that lets an archive or a recipe prefer a newer version.
 const PRIORITY: u32 = 1001;
-/// The directory of the archive of retained packages.
-const RETAINED: &str = "retained";
 
 /// What an older lock has, and what of it may move.
 pub struct Keep {
-    /// Locked packages with their control files, where the store retains them.
-    pub debs: Vec<(Deb, Option<String>)>,
+    /// Locked packages.
+    pub debs: Vec<Locked>,
     /// Names of packages to upgrade.
     pub upgrade: BTreeSet<String>,
 }
 
-/// Installed packages by name, with the stage that brings them.
-type Installed = BTreeMap<String, (Id, Stage)>;
+/// A locked package.
+pub struct Locked {
+    /// The entry of the lock.
+    pub deb: Deb,
+    /// Its control file, where the store retains it.
+    pub control: Option<String>,
+    /// Whether it is still installed after the last stage.
+    pub is_last: bool,
+}
+
+/// The versions that stay: of each name, with the stage that installs it.
+#[derive(Default)]
+pub(super) struct Pins(BTreeMap<String, BTreeMap<Stage, String>>);
+
+impl Pins {
+    /// Whether a stage has another version than the last one.
+    pub(super) fn differ(&self) -> bool {
+        self.0.values().any(|versions| versions.len() > 1)
+    }
+
+    /// Pins what is there in a stage, and what comes later as it comes; without
+    /// a stage, what is there in the end.
+    pub(super) fn write(&self, apt: &Apt<'_>, stage: Option<Stage>) -> Result<()> {
+        let mut text = String::new();
+        for (name, versions) in &self.0 {
+            let before = stage.and_then(|stage| versions.range(..=stage).next_back());
+            let version = match (stage, before) {
+                (_, Some((_, version))) => Some(version),
+                (Some(_), None) => versions.values().next(),
+                (None, None) => versions.values().next_back(),
+            };
+            if let Some(version) = version {
+                let _ = write!(
+                    text,
+                    "Package: {name}\nPin: version {version}\nPin-Priority: {PRIORITY}\n\n"
+                );
+            }
+        }
+        apt.write("preferences.d/2-locked", &text)
+    }
+}
 
 impl Keep {
     /// The part of it that the recipe's archives still can have given.
-    fn usable(&self, apt: &Apt<'_>) -> impl Iterator<Item = &(Deb, Option<String>)> {
+    fn usable(&self, apt: &Apt<'_>) -> impl Iterator<Item = &Locked> {
         let suites = apt.suites();
-        self.debs.iter().filter(move |(deb, _)| {
+        self.debs.iter().filter(move |locked| {
             // A file beside the recipe is what it is now.
-            let Some(archive) = &deb.archive else {
+            let Some(archive) = &locked.deb.archive else {
                 return false;
             };
-            suites.iter().any(|(name, _, components, _)| {
-                name == archive && in_components(&deb.path, components)
+            suites.iter().any(|suite| {
+                suite.archive == *archive && in_components(&locked.deb.path, &suite.components)
             })
         })
+    }
+
+    /// The index of the retained packages. How important one is decides about its
+    /// stage; that says the archive, and not always the package itself.
+    pub(super) fn index(&self, apt: &Apt<'_>, archives: &Index) -> String {
+        let important = archives.priorities();
+        let mut packages = String::new();
+        for Locked { deb, control, .. } in self.usable(apt) {
+            let Some(control) = control else { continue };
+            for line in stanza(deb, control).lines() {
+                let own = line.strip_prefix("Priority:");
+                match own.and_then(|_| important.get(deb.name.as_str())) {
+                    Some(priority) => {
+                        let _ = writeln!(packages, "Priority:{priority}");
+                    }
+                    None => {
+                        let _ = writeln!(packages, "{line}");
+                    }
+                }
+            }
+            packages.push('\n');
+        }
+        packages
     }
 }
 
@@ -63,133 +124,135 @@ fn in_components(path: &str, components: &str) -> bool {
 }
 
 impl Apt<'_> {
-    /// Offers the retained packages; before apt reads the archives.
-    pub(super) fn offer(&self, keep: &Keep) -> Result<()> {
-        let mut packages = String::new();
-        for (deb, control) in keep.usable(self) {
-            if let Some(control) = control {
-                let _ = write!(packages, "{}\n\n", stanza(deb, control));
-            }
-        }
-        let dir = self.dir.join(RETAINED);
-        std::fs::create_dir_all(&dir).context(|| format!("cannot make {}", dir.display()))?;
-        self.write(&format!("{RETAINED}/Packages"), &packages)?;
-        self.write(&format!("{RETAINED}/Release"), "Origin: imgbuild\n")?;
-        let sources = format!(
-            "{}deb [trusted=yes] file:{} ./\n",
-            self.sources()?,
-            dir.display()
-        );
-        self.write("sources.list", &sources)
-    }
-
-    /// Pins what stays, at versions that fit what is new; the index learns of
-    /// the packages that only the store has.
+    /// Versions of what stays that fit what is new; the index learns of the
+    /// packages that only the store has.
     pub(super) fn pin(
         &self,
         keep: &Keep,
         groups: &[Packages],
-        index: &mut BTreeMap<Id, Candidate>,
+        index: &mut Index,
         listen: &mut dyn FnMut(&str),
-    ) -> Result<()> {
+    ) -> Result<Pins> {
         listen("fitting the changes into what is locked");
-        let mut installed = Installed::new();
-        for (deb, control) in keep.usable(self) {
+        let mut state = State::new();
+        let mut pins = Pins::default();
+        for locked in keep.usable(self) {
+            let deb = &locked.deb;
             let id = (
                 deb.name.clone(),
                 deb.version.clone(),
                 deb.architecture.clone(),
             );
-            if let Some(control) = control {
-                index.insert(id.clone(), candidate(deb, control));
+            if let Some(control) = &locked.control {
+                index.add(id.clone(), candidate(deb, control));
             }
-            if index.contains_key(&id) {
-                installed.insert(deb.name.clone(), (id, deb.stage));
-            }
-        }
-        let locked: BTreeSet<String> = installed.keys().cloned().collect();
-        self.write_status(&installed, index)?;
-        self.fit(
-            &mut installed,
-            &["--no-upgrade".into()],
-            &self.base(),
-            index,
-        )?;
-        for group in groups {
-            let fixed: Vec<String> = group
-                .install
-                .iter()
-                .filter(|spec| spec.version().is_some())
-                .map(ToString::to_string)
-                .chain(self.local_debs(group, index)?)
-                .collect();
-            let free = group.install.iter().filter(|s| s.version().is_none());
-            let free: Vec<String> = free.map(ToString::to_string).collect();
-            let mut options = group_options(group);
-            self.fit(&mut installed, &options, &fixed, index)?;
-            options.push("--no-upgrade".into());
-            self.fit(&mut installed, &options, &free, index)?;
-        }
-        for name in &keep.upgrade {
-            let Some((_, stage)) = installed.get(name) else {
+            let of_name = index.of(&id);
+            let same = of_name.iter().find(|found| found.sha256 == deb.sha256);
+            let Some(found) = same.or(of_name.first()).cloned() else {
                 continue;
             };
-            let options = match stage {
-                Stage::Packages(n) => groups.get(*n as usize - 1).map(group_options),
+            let versions = pins.0.entry(deb.name.clone()).or_default();
+            versions.insert(deb.stage, deb.version.clone());
+            if locked.is_last {
+                let package = Installed {
+                    id,
+                    found,
+                    stage: deb.stage,
+                    is_held: false,
+                };
+                state.insert(deb.name.clone(), package);
+            }
+        }
+        let before: BTreeMap<String, String> = state
+            .iter()
+            .map(|(name, package)| (name.clone(), package.id.1.clone()))
+            .collect();
+        self.write_status(&state)?;
+        self.fit(&mut state, &["--no-upgrade".into()], &self.base(), index)?;
+        // What a later group purges is not there in the end.
+        let purged = |name: &str| {
+            let mut purged = groups.iter().flat_map(|group| &group.purge);
+            purged.any(|purged| purged.name() == name)
+        };
+        for group in groups {
+            let local = self.local_debs(group, index)?;
+            // A version that the lock has in some stage needs no room in the last.
+            let known = |spec: &PackageSpec| {
+                let versions = pins.0.get(spec.name());
+                let mut versions = versions.into_iter().flat_map(BTreeMap::values);
+                versions.any(|version| Some(version.as_str()) == spec.version())
+            };
+            let specs = group.install.iter();
+            let specs = specs.filter(|spec| !purged(spec.name()) && !known(spec));
+            let (fixed, free): (Vec<_>, Vec<_>) = specs.partition(|s| s.version().is_some());
+            let words = |specs: Vec<_>| specs.into_iter().map(ToString::to_string);
+            let fixed: Vec<String> = words(fixed).chain(local).collect();
+            let free: Vec<String> = words(free).collect();
+            let mut options = self.group_options(group)?;
+            self.fit(&mut state, &options, &fixed, index)?;
+            options.push("--no-upgrade".into());
+            self.fit(&mut state, &options, &free, index)?;
+        }
+        for name in &keep.upgrade {
+            let Some(package) = state.get(name) else {
+                continue;
+            };
+            let options = match package.stage {
+                Stage::Packages(n) => groups
+                    .get(n as usize - 1)
+                    .map(|group| self.group_options(group))
+                    .transpose()?,
                 Stage::Required | Stage::Base => None,
             };
             let options = options.unwrap_or_else(|| vec!["--no-install-recommends".into()]);
-            self.fit(&mut installed, &options, std::slice::from_ref(name), index)?;
+            self.fit(&mut state, &options, std::slice::from_ref(name), index)?;
         }
-        let mut text = self.preferences();
-        for (name, ((_, version, _), _)) in &installed {
-            if locked.contains(name) {
-                let _ = write!(
-                    text,
-                    "\n\nPackage: {name}\nPin: version {version}\nPin-Priority: {PRIORITY}\n"
-                );
+        for (name, version) in before {
+            let now = state.get(&name).map(|package| package.id.1.clone());
+            if now.as_ref() == Some(&version) && !keep.upgrade.contains(&name) {
+                continue;
+            }
+            // The stages before the last keep their own, unless that was named.
+            let versions = pins.0.entry(name.clone()).or_default();
+            let last = versions.pop_last().map(|(stage, _)| stage);
+            if keep.upgrade.contains(&name) {
+                versions.clear();
+            }
+            if let (Some(stage), Some(version)) = (last, now) {
+                versions.insert(stage, version);
             }
         }
-        self.write("preferences", &text)
+        Ok(pins)
     }
 
     /// Installs on what is installed; whatever has to give way does.
     fn fit(
         &self,
-        installed: &mut Installed,
+        state: &mut State,
         options: &[String],
         wanted: &[String],
-        index: &BTreeMap<Id, Candidate>,
+        index: &Index,
     ) -> Result<()> {
         if wanted.is_empty() {
             return Ok(());
         }
         let Plan { install, remove } = self.plan(options, wanted, index)?;
-        for id in install {
+        for (id, found) in install {
             // The stage is only of interest where there was one.
-            let stage = installed
-                .get(&id.0)
-                .map_or(Stage::Base, |(_, stage)| *stage);
-            installed.insert(id.0.clone(), (id, stage));
+            let before = state.get(&id.0).map(|package| package.stage);
+            let package = Installed {
+                id: id.clone(),
+                found,
+                stage: before.unwrap_or(Stage::Base),
+                is_held: false,
+            };
+            state.insert(id.0, package);
         }
         for name in remove {
-            installed.remove(&name);
+            state.remove(&name);
         }
-        self.write_status(installed, index)
+        self.write_status(state)
     }
-}
-
-/// The options of one `[[packages]]`.
-pub(super) fn group_options(group: &Packages) -> Vec<String> {
-    let mut options = vec![if group.recommends {
-        "--install-recommends".to_owned()
-    } else {
-        "--no-install-recommends".to_owned()
-    }];
-    if let Some(release) = &group.target_release {
-        options.extend(["--target-release".to_owned(), release.to_string()]);
-    }
-    options
 }
 
 /// A retained package as an index describes it, under the path it once had.

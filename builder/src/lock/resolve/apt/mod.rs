@@ -4,7 +4,7 @@
 //! machine's proxies, nothing else of its configuration. It checks the Release
 //! signatures against the distribution's keyring. Each stage is simulated
 //! (`--simulate`) on a status file in which the stages before it count as
-//! installed; so one apt call a stage tells the exact set, and a backport or a
+//! installed (see [`stages`]); so one apt call a stage tells the exact set, and a
 //! security update takes part from the start instead of as an upgrade later.
 
 mod diagnosis;
@@ -12,32 +12,35 @@ mod index;
 mod keep;
 mod openpgp;
 mod settings;
+mod stages;
 mod update;
 mod verify;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 use crate::host::{Archives, Network};
-use crate::lockfile::{Deb, Release, Stage};
+use crate::lockfile::{Deb, Release};
 use crate::process::{Tool, last_lines};
 use crate::recipe::{Packages, Recipe, Variant};
 
-use index::{Candidate, Id, local_candidate};
+use index::{Candidate, Id, Index, local_candidate};
+use stages::{Stages, State};
 
-use keep::group_options;
-
-pub use keep::Keep;
+pub use keep::{Keep, Locked};
 
 /// What apt decided.
 #[derive(Debug)]
 pub struct Resolution {
     /// The verified Release files.
     pub releases: Vec<Release>,
-    /// Every package.
+    /// Every package of each stage.
     pub debs: Vec<Deb>,
+    /// What each stage removes of those before it.
+    pub removed: BTreeMap<String, String>,
 }
 
 impl Resolution {
@@ -49,7 +52,7 @@ impl Resolution {
 
 /// What one simulated installation does.
 struct Plan {
-    install: Vec<Id>,
+    install: Vec<(Id, Candidate)>,
     remove: Vec<String>,
 }
 
@@ -101,68 +104,40 @@ impl<'a> Apt<'a> {
             "apt.conf",
             &apt.configuration(&network.lend(archives, dir)?),
         )?;
-        apt.write("sources.list", &apt.sources()?)?;
-        apt.write("preferences", &apt.preferences())?;
-        apt.write("status", "")?;
+        apt.write("preferences.d/1-recipe", &apt.preferences()?)?;
+        for empty in ["target", "status"] {
+            apt.write(empty, "")?;
+        }
         Ok(apt)
     }
 
     /// Resolves every stage of the recipe, around what is to be kept.
     pub fn resolve(&self, keep: Option<&Keep>, listen: &mut dyn FnMut(&str)) -> Result<Resolution> {
         let groups = self.recipe.package_groups();
-        if let Some(keep) = keep {
-            self.offer(keep)?;
-        }
         self.update(listen)?;
         let releases = self.releases()?;
         let mut index = self.index()?;
-        if let Some(keep) = keep {
-            self.pin(keep, &groups, &mut index, listen)?;
-        }
-        let mut installed: BTreeMap<String, (Id, Stage)> = BTreeMap::new();
-        self.write_status(&installed, &index)?;
-
+        let retained = keep.map(|keep| keep.index(self, &index));
+        self.identify(retained.as_deref())?;
+        let pins = match keep {
+            Some(keep) => self.pin(keep, &groups, &mut index, listen)?,
+            None => keep::Pins::default(),
+        };
+        let mut stages = Stages::new(self, pins)?;
         listen("resolving the bootstrap");
         let mut required = vec!["?priority(required)".to_owned()];
         required.extend(self.bootstrap_quirks());
-        let plain = ["--no-install-recommends".to_owned()];
-        self.simulate(&required, &plain, Stage::Required, &mut installed, &index)?;
-        self.write_status(&installed, &index)?;
-        self.simulate(&self.base(), &plain, Stage::Base, &mut installed, &index)?;
-        self.write_status(&installed, &index)?;
-
-        for (stage, group) in (1u32..).zip(&groups) {
-            listen(&format!("resolving packages {stage}"));
-            let mut wanted: Vec<String> = group.install.iter().map(ToString::to_string).collect();
-            wanted.extend(self.local_debs(group, &mut index)?);
-            if !wanted.is_empty() {
-                let stage = Stage::Packages(stage);
-                self.simulate(
-                    &wanted,
-                    &group_options(group),
-                    stage,
-                    &mut installed,
-                    &index,
-                )?;
-                self.write_status(&installed, &index)?;
-            }
+        stages.bootstrap(&required, &self.base(), &index)?;
+        for (number, group) in (1u32..).zip(&groups) {
+            listen(&format!("resolving packages {number}"));
+            let local = self.local_debs(group, &mut index)?;
+            stages.group(number, group, local, &index)?;
         }
-
-        let mut debs = Vec::new();
-        for (id, stage) in installed.values() {
-            let found = index::chosen(&index, id)?;
-            debs.push(Deb {
-                name: id.0.clone(),
-                version: id.1.clone(),
-                architecture: id.2.clone(),
-                stage: *stage,
-                archive: found.archive.clone(),
-                path: found.path.clone(),
-                size: found.size,
-                sha256: found.sha256,
-            });
-        }
-        Ok(Resolution { releases, debs })
+        Ok(Resolution {
+            releases,
+            debs: stages.debs,
+            removed: stages.removed,
+        })
     }
 
     /// What the bootstrap has besides the required packages.
@@ -181,17 +156,13 @@ impl<'a> Apt<'a> {
 
     /// A group's packages beside the recipe, as apt takes them; the index
     /// learns of them.
-    fn local_debs(
-        &self,
-        group: &Packages,
-        index: &mut BTreeMap<Id, Candidate>,
-    ) -> Result<Vec<String>> {
+    fn local_debs(&self, group: &Packages, index: &mut Index) -> Result<Vec<String>> {
         let mut wanted = Vec::new();
         for local in &group.debs {
             let path = self.beside.join(local.as_path());
             let (id, candidate) = local_candidate(&path, local.as_str())?;
             wanted.push(path.display().to_string());
-            index.insert(id, candidate);
+            index.add(id, candidate);
         }
         Ok(wanted)
     }
@@ -216,61 +187,61 @@ impl<'a> Apt<'a> {
             .env("TZ", "UTC")
     }
 
-    /// Simulates an installation; what apt would do, or why it cannot.
-    fn ask(&self, options: &[String], wanted: &[String]) -> Result<Answer> {
+    /// The options of one `[[packages]]`.
+    fn group_options(&self, group: &Packages) -> Result<Vec<String>> {
+        let mut options = vec![if group.recommends {
+            "--install-recommends".to_owned()
+        } else {
+            "--no-install-recommends".to_owned()
+        }];
+        if let Some(release) = &group.target_release {
+            options.extend(["-o".to_owned(), self.target(release)?]);
+        }
+        Ok(options)
+    }
+
+    /// Asks apt what it would do; its answer, or why it cannot.
+    fn ask(&self, how: &str, options: &[String], verb: &str, names: &[String]) -> Result<Answer> {
         let (ended, stdout) = self
             .tool()
-            .args(["--quiet", "--simulate", "--yes"])
+            .args(["--quiet", how, "--yes", "--allow-downgrades"])
+            .args(["-o", &self.indexes(), "-o", "Acquire::ForceHash=sha256"])
             .args(options)
-            .args(["install", "--"])
-            .args(wanted)
+            .args([verb, "--"])
+            .args(names)
             .capture()?;
         let Err(failure) = ended else {
             return Ok(Ok(String::from_utf8_lossy(&stdout).into_owned()));
         };
-        // Reasons stand on either stream, between lines about progress.
+        // apt explains itself on one stream and sums up on the other.
         let reasons = last_lines(&stdout).into_iter();
-        let reasons = reasons.filter(|line| line.starts_with(char::is_whitespace));
+        let reasons = reasons.filter(|line| !line.ends_with("..."));
         Ok(Err(reasons.chain(failure.tail().iter().cloned()).collect()))
     }
 
-    /// Adds what one installation would unpack.
-    fn simulate(
-        &self,
-        wanted: &[String],
-        options: &[String],
-        stage: Stage,
-        installed: &mut BTreeMap<String, (Id, Stage)>,
-        index: &BTreeMap<Id, Candidate>,
-    ) -> Result<()> {
-        let Plan { install, remove } = self.plan(options, wanted, index)?;
-        if let Some(name) = remove.first() {
-            return Err(
-                Error::failed(format!("installing would remove the package `{name}`"))
-                    .detail(format!("in the stage that installs {}", wanted.join(" ")))
-                    .hint("list it under `exclude` of [bootstrap], or drop what conflicts with it"),
-            );
-        }
-        for id in install {
-            installed.insert(id.0.clone(), (id, stage));
-        }
-        Ok(())
-    }
-
     /// What apt would do to install something.
-    fn plan(
-        &self,
-        options: &[String],
-        wanted: &[String],
-        index: &BTreeMap<Id, Candidate>,
-    ) -> Result<Plan> {
-        match self.ask(options, wanted)? {
-            Ok(text) => Ok(Plan {
-                install: text.lines().filter_map(parse_inst).collect(),
-                remove: text.lines().filter_map(parse_remv).collect(),
-            }),
-            Err(reasons) => Err(self.explain_unresolved(options, wanted, index, &reasons)?),
-        }
+    fn plan(&self, options: &[String], wanted: &[String], index: &Index) -> Result<Plan> {
+        let text = match self.ask("--simulate", options, "install", wanted)? {
+            Ok(text) => text,
+            Err(reasons) => return Err(self.explain_unresolved(options, wanted, index, &reasons)?),
+        };
+        let remove = text.lines().filter_map(parse_remv).collect();
+        let ids: Vec<Id> = text.lines().filter_map(parse_inst).collect();
+        // Archives may have other bytes under one name and version.
+        let bytes = if ids.iter().any(|id| index.of(id).len() > 1) {
+            let answer = self.ask("--print-uris", options, "install", wanted)?;
+            answer.unwrap_or_default().to_ascii_lowercase()
+        } else {
+            String::new()
+        };
+        let install = ids
+            .into_iter()
+            .map(|id| {
+                let found = index.chosen(&id, &bytes)?.clone();
+                Ok((id, found))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Plan { install, remove })
     }
 
     /// Why something cannot be installed: by the indexes, and by what apt does
@@ -279,10 +250,10 @@ impl<'a> Apt<'a> {
         &self,
         options: &[String],
         wanted: &[String],
-        index: &BTreeMap<Id, Candidate>,
+        index: &Index,
         reasons: &[String],
     ) -> Result<Error> {
-        let mut explained = if let Some(name) = index::unknown(index, wanted) {
+        let mut explained = if let Some(name) = index.unknown(wanted) {
             Error::failed(format!("no archive of the recipe has the package `{name}`"))
                 .hint("check its name, or add the [[source]] that has it")
         } else if self.removes_essential(options, wanted)? {
@@ -290,8 +261,8 @@ impl<'a> Apt<'a> {
                 .hint("every Debian has the essential packages: do not list them under `exclude`")
         } else {
             Error::failed("apt finds no way to install the recipe's packages").hint(
-                "read apt's reasons above: a pinned version or a missing [[source]] is the \
-                 usual cause",
+                "read apt's reasons above: a pinned version, a missing [[source]] or a virtual \
+                 package of which one must be named is the usual cause",
             )
         };
         for line in reasons {
@@ -304,20 +275,16 @@ impl<'a> Apt<'a> {
     fn removes_essential(&self, options: &[String], wanted: &[String]) -> Result<bool> {
         let mut options = options.to_vec();
         options.push("--allow-remove-essential".to_owned());
-        Ok(self.ask(&options, wanted)?.is_ok())
+        Ok(self.ask("--simulate", &options, "install", wanted)?.is_ok())
     }
 
-    /// Pretends that all of `installed` is installed.
-    fn write_status(
-        &self,
-        installed: &BTreeMap<String, (Id, Stage)>,
-        index: &BTreeMap<Id, Candidate>,
-    ) -> Result<()> {
+    /// Pretends that this is what is installed.
+    fn write_status(&self, state: &State) -> Result<()> {
         let mut text = String::new();
-        for (id, _) in installed.values() {
-            let found = index::chosen(index, id)?;
-            text.push_str(&found.stanza);
-            text.push_str("\nStatus: install ok installed\n\n");
+        for package in state.values() {
+            text.push_str(&package.found.stanza);
+            let wish = if package.is_held { "hold" } else { "install" };
+            let _ = write!(text, "\nStatus: {wish} ok installed\n\n");
         }
         self.write("status", &text)
     }
@@ -333,9 +300,9 @@ fn parse_inst(line: &str) -> Option<Id> {
     Some((name.to_owned(), version.to_owned(), architecture.to_owned()))
 }
 
-/// `Remv name [version] …`
+/// `Remv name [version] …`, or `Purg` with its configuration
 fn parse_remv(line: &str) -> Option<String> {
-    let rest = line.strip_prefix("Remv ")?;
+    let rest = line.strip_prefix("Remv ").or(line.strip_prefix("Purg "))?;
     let name = rest.split([' ', ':']).next()?;
     Some(name.to_owned())
 }

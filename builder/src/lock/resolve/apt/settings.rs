@@ -1,12 +1,57 @@
 //! What apt is told: its directories, the recipe's archives, their priorities.
+//!
+//! apt cannot pin an archive by more than its Release file says, and two archives
+//! may say the same. So once the archives are verified, apt decides among their
+//! indexes under addresses whose hosts are the names of the recipe's sources,
+//! and a pin by `origin` is for that source alone, whatever its Release file
+//! says or lacks.
 
 use std::fmt::Write as _;
 
+use std::fs;
+
+use store::Sha256;
+
 use super::Apt;
-use crate::error::Result;
+use super::index::file_name;
+use crate::error::{Context, Error, Result};
+use crate::recipe::{self, Moment};
 
 /// The keyring of the distribution.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The bootstrap's archive, as a host; no source of a recipe has a dot.
+const BOOTSTRAP: &str = "imgbuild.bootstrap";
+/// The archive of retained packages, as a host.
+const RETAINED: &str = "imgbuild.retained";
+/// Where apt finds the indexes among which it decides.
+const INDEXES: &str = "indexes";
+/// The priority that `apt-get -t` gives.
+const TARGET: u32 = 990;
+
+/// A suite of an archive, as the recipe names it.
+pub(super) struct Suite {
+    /// The host by which pins know it.
+    pub(super) source: String,
+    /// The archive, as the lock names it.
+    pub(super) archive: String,
+    /// The suite or pocket.
+    pub(super) suite: String,
+    /// Its components.
+    pub(super) components: String,
+    /// The file with its key.
+    pub(super) keyring: String,
+    /// The moment of which it must be, seconds since 1970.
+    pub(super) snapshot: Option<u64>,
+    /// The digest that its Release file must have.
+    pub(super) release: Option<Sha256>,
+}
+
+impl Suite {
+    /// Whether it is meant to stay as it is, so that it does not expire.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.snapshot.is_some() || self.release.is_some()
+    }
+}
 
 impl Apt<'_> {
     pub(super) fn configuration(&self, network: &str) -> String {
@@ -14,7 +59,7 @@ impl Apt<'_> {
         format!(
             "Dir \"{dir}\";\nDir::Etc \"{dir}\";\nDir::Etc::main \"/dev/null\";\n\
              Dir::Etc::parts \"{dir}/empty\";\nDir::Etc::sourcelist \"{dir}/sources.list\";\n\
-             Dir::Etc::sourceparts \"{dir}/empty\";\nDir::Etc::preferences \"{dir}/preferences\";\n\
+             Dir::Etc::sourceparts \"{dir}/empty\";\nDir::Etc::preferences \"{dir}/target\";\n\
              Dir::Etc::preferencesparts \"{dir}/preferences.d\";\n\
              Dir::Etc::trusted \"/dev/null\";\nDir::Etc::trustedparts \"{dir}/empty\";\n\
              Dir::State \"{dir}\";\nDir::State::lists \"{dir}/lists\";\n\
@@ -28,46 +73,148 @@ impl Apt<'_> {
         )
     }
 
-    /// Every archive of the recipe: (archive, suite, components, keyring).
-    pub(super) fn suites(&self) -> Vec<(String, String, String, String)> {
+    /// Every archive of the recipe.
+    pub(super) fn suites(&self) -> Vec<Suite> {
         let bootstrap = &self.recipe.bootstrap;
-        let mut suites = vec![(
-            "debian".to_owned(),
-            bootstrap.suite.to_string(),
-            join(&bootstrap.components),
-            KEYRING.to_owned(),
-        )];
+        let mut suites = vec![Suite {
+            source: BOOTSTRAP.to_owned(),
+            archive: bootstrap.archive_name(),
+            suite: bootstrap.suite.to_string(),
+            components: join(&bootstrap.components),
+            keyring: KEYRING.to_owned(),
+            snapshot: bootstrap.snapshot.as_ref().map(Moment::seconds),
+            release: bootstrap.release.as_ref().and_then(digest),
+        }];
         for source in &self.recipe.sources {
             let key = source
                 .key
                 .as_ref()
                 .map(|k| self.beside.join(k.as_path()).display().to_string());
-            suites.push((
-                source.archive.to_string(),
-                source.suite.to_string(),
-                join(&source.components),
-                key.unwrap_or_else(|| KEYRING.to_owned()),
-            ));
+            suites.push(Suite {
+                source: source.name.to_string(),
+                archive: source.archive_name(),
+                suite: source.suite.to_string(),
+                components: join(&source.components),
+                keyring: key.unwrap_or_else(|| KEYRING.to_owned()),
+                snapshot: source.snapshot.as_ref().map(Moment::seconds),
+                release: source.release.as_ref().and_then(digest),
+            });
         }
         suites
     }
 
-    pub(super) fn sources(&self) -> Result<String> {
-        let mut text = String::new();
-        for (archive, suite, components, key) in self.suites() {
-            let url = self.archives.site(&archive)?;
-            let arch = self.architecture;
+    /// The line that names a suite to apt where it really is.
+    pub(super) fn line(&self, suite: &Suite) -> Result<String> {
+        let dates = if suite.is_fixed() {
+            " check-valid-until=no"
+        } else {
+            ""
+        };
+        Ok(format!(
+            "deb [arch={} signed-by={}{dates}] {} {} {}\n",
+            self.architecture,
+            suite.keyring,
+            self.archives.site(&suite.archive)?,
+            suite.suite,
+            suite.components
+        ))
+    }
+
+    /// Gives apt the verified indexes by the names of the recipe's sources,
+    /// before them those of the retained packages.
+    pub(super) fn identify(&self, retained: Option<&str>) -> Result<()> {
+        let dir = self.dir.join(INDEXES);
+        let partial = dir.join("partial");
+        fs::create_dir_all(&partial).context(|| format!("cannot make {}", partial.display()))?;
+        let arch = self.architecture;
+        let mut lines = String::new();
+        if let Some(packages) = retained {
+            self.write(&format!("{INDEXES}/{RETAINED}_._Packages"), packages)?;
+            self.write(
+                &format!("{INDEXES}/{RETAINED}_._Release"),
+                "Origin: imgbuild\n",
+            )?;
+            let _ = writeln!(lines, "deb [arch={arch} trusted=yes] http://{RETAINED} ./");
+        }
+        for suite in self.suites() {
+            let Suite {
+                source,
+                suite: pocket,
+                components,
+                ..
+            } = &suite;
+            for (rest, path) in self.lists(&suite)? {
+                let name = file_name(&format!("{source}/dists/{pocket}/")) + &rest;
+                let to = dir.join(name);
+                let failed = || format!("cannot write {}", to.display());
+                fs::hard_link(&path, &to).context(failed)?;
+            }
             let _ = writeln!(
-                text,
-                "deb [arch={arch} signed-by={key}] {url} {suite} {components}"
+                lines,
+                "deb [arch={arch} trusted=yes] http://{source} {pocket} {components}"
             );
+        }
+        self.write("sources.list", &lines)
+    }
+
+    /// The option for the indexes of [`Self::identify`].
+    pub(super) fn indexes(&self) -> String {
+        format!("Dir::State::lists={}", self.dir.join(INDEXES).display())
+    }
+
+    /// The recipe's pins; those for a source are for it alone.
+    pub(super) fn preferences(&self) -> Result<String> {
+        let own = self.recipe.apt.preferences.as_ref();
+        let mut text = own.map(ToString::to_string).unwrap_or_default();
+        if let Some(host) = text.lines().filter_map(origin).find(|host| {
+            let mut sources = self.recipe.sources.iter();
+            !sources.any(|source| source.name.as_str() == *host)
+        }) {
+            return Err(Error::usage(format!(
+                "the recipe's preferences pin the origin `{host}`, and no [[source]] has that name"
+            ))
+            .hint(
+                "a recipe knows archives by the names of its sources, not by hosts: write \
+                 `Pin: origin NAME`, or give the source a `priority`",
+            ));
+        }
+        for source in &self.recipe.sources {
+            if let Some(priority) = source.priority {
+                text.push_str(&pin(source.name.as_str(), priority));
+            }
         }
         Ok(text)
     }
 
-    pub(super) fn preferences(&self) -> String {
-        self.recipe.apt_preferences()
+    /// The option that prefers the sources of a suite, as `apt-get -t` does.
+    pub(super) fn target(&self, wanted: &recipe::Suite) -> Result<String> {
+        let suites = self.suites();
+        let sources = suites.iter().filter(|s| s.suite == wanted.as_str());
+        let text: String = sources.map(|s| pin(&s.source, TARGET)).collect();
+        let name = format!("target-{wanted}");
+        self.write(&name, &text)?;
+        Ok(format!(
+            "Dir::Etc::preferences={}",
+            self.dir.join(name).display()
+        ))
     }
+}
+
+fn digest(text: &recipe::Digest) -> Option<Sha256> {
+    Sha256::from_hex(text.as_str().strip_prefix("sha256:")?).ok()
+}
+
+/// A pin for all that a source has.
+fn pin(source: &str, priority: impl std::fmt::Display) -> String {
+    format!("\n\nPackage: *\nPin: origin \"{source}\"\nPin-Priority: {priority}\n")
+}
+
+/// The host that a line of apt_preferences(5) pins.
+fn origin(line: &str) -> Option<&str> {
+    let (field, value) = line.split_once(':')?;
+    let (kind, host) = value.trim().split_once(char::is_whitespace)?;
+    let is_pin = field.trim().eq_ignore_ascii_case("pin") && kind == "origin";
+    is_pin.then(|| host.trim().trim_matches('"'))
 }
 
 pub(super) fn join<T: ToString>(words: &[T]) -> String {

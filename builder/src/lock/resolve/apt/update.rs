@@ -1,11 +1,10 @@
 //! The archives' indexes, brought and verified by apt, and what is shown when
 //! apt will not have them.
 
-use std::fs;
-
 use super::Apt;
-use super::diagnosis::{Finding, Suite};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::diagnosis::Finding;
+use super::settings::Suite;
+use crate::error::{Error, ErrorKind, Result};
 use crate::lock::acquire::{REPORT, Report};
 use crate::process::watch::Watch;
 use crate::process::{Output, ToolFailure};
@@ -17,31 +16,19 @@ impl Apt<'_> {
     /// Reads one archive after the other, so that what goes wrong is known to be
     /// the fault of that one; the recipe's own, which are small, before Debian's.
     pub(super) fn update(&self, listen: &mut dyn FnMut(&str)) -> Result<()> {
-        let path = self.dir.join("sources.list");
-        let sources =
-            fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
-        let suites = self.suites();
-        for (index, line) in sources.lines().enumerate().collect::<Vec<_>>().iter().rev() {
-            let suite = suites.get(*index);
-            let whose = match suite {
-                Some((archive, suite, ..)) => {
-                    format!("the suite {suite} of the archive `{archive}`")
-                }
-                None => "the index of the retained packages".to_owned(),
-            };
+        for suite in self.suites().iter().rev() {
+            let whose = format!(
+                "the suite {} of the archive `{}`",
+                suite.suite, suite.archive
+            );
             listen(&format!("reading {whose}"));
-            self.write("one.list", &format!("{line}\n"))?;
+            self.write("one.list", &self.line(suite)?)?;
             self.update_one(&whose, suite, listen)?;
         }
         Ok(())
     }
 
-    fn update_one(
-        &self,
-        whose: &str,
-        suite: Option<&Suite>,
-        listen: &mut dyn FnMut(&str),
-    ) -> Result<()> {
+    fn update_one(&self, whose: &str, suite: &Suite, listen: &mut dyn FnMut(&str)) -> Result<()> {
         let lists = self.dir.join("lists");
         let one = format!(
             "Dir::Etc::sourcelist={}",
@@ -66,21 +53,18 @@ impl Apt<'_> {
                 },
             })?;
         let Err(failure) = ran else {
-            return match suite
-                .map(|suite| self.recheck(suite))
-                .transpose()?
-                .flatten()
-            {
+            return match self.recheck(suite)? {
                 Some(found) => Err(explain(whose, Some(&found), &[], None)),
                 None => Ok(()),
             };
         };
-        let found = match suite {
-            // It was ended, and what came before need not be the reason.
-            Some(suite) if !failure.is_ended() => self.diagnose(suite, &report)?,
-            _ => None,
+        // If it was ended, what came before need not be the reason.
+        let found = if failure.is_ended() {
+            None
+        } else {
+            self.diagnose(suite, &report)?
         };
-        let address = suite.and_then(|suite| self.archives.site(&suite.0).ok());
+        let address = self.archives.site(&suite.archive).ok();
         let shown = if failure.is_ended() {
             Vec::new()
         } else {

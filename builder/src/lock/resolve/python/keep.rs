@@ -8,15 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 use store::Inputs;
 
 use super::normalise;
-use crate::error::{Context, Error, Result};
+use crate::error::Error;
 use crate::lockfile::Python;
-use crate::mirror::link_or_copy;
 
 /// Where pip finds the retained files.
 pub(super) const RETAINED: &str = "/run/imgbuild/pip/retained";
@@ -30,10 +27,15 @@ pub(super) struct Kept<'a> {
 impl<'a> Kept<'a> {
     /// Of a virtualenv's lock, what is installed or what only builds others.
     /// What `requirements` want in exactly another version is let go at once.
+    /// Of a name that has several versions, for builds that need different ones, none is kept.
     pub(super) fn new(locked: &'a [Python], build_only: bool, requirements: &str) -> Self {
-        let mut by_name: BTreeMap<&str, &Python> = locked
-            .iter()
-            .filter(|p| p.build_only == build_only)
+        let of_kind = || locked.iter().filter(|p| p.build_only == build_only);
+        let single = |one: &&Python| {
+            let mut others = of_kind().filter(|p| p.name == one.name);
+            others.all(|other| other.version == one.version)
+        };
+        let mut by_name: BTreeMap<&str, &Python> = of_kind()
+            .filter(single)
             .map(|p| (p.name.as_str(), p))
             .collect();
         for line in requirements.lines() {
@@ -60,13 +62,14 @@ impl<'a> Kept<'a> {
         })
     }
 
-    /// Lays the retained files where pip looks for them first.
-    pub(super) fn lay_out(&self, inputs: &Inputs, dir: &Path) -> Result<()> {
-        fs::create_dir_all(dir).context(|| format!("cannot make {}", dir.display()))?;
-        for python in self.by_name.values().filter(|p| inputs.has(&p.sha256)) {
-            link_or_copy(&inputs.path(&python.sha256), &dir.join(&python.file))?;
-        }
-        Ok(())
+    /// Their files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &'a Python> {
+        self.by_name.values().copied()
+    }
+
+    /// Lets go of all.
+    pub(super) fn clear(&mut self) {
+        self.by_name.clear();
     }
 
     /// Lets go of what pip names as being in the way; false when it names

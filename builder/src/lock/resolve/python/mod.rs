@@ -3,10 +3,13 @@
 //! In a scratch layer on top of the finished packages, with the network and
 //! this machine's index settings lent to it, pip downloads what a virtualenv
 //! needs. The files are the result: each is kept in the store and locked by its
-//! digest. Source distributions are looked at for what building them needs
-//! (PEP 518), which is locked as well. The layer is thrown away.
+//! digest. Local directories and Git sources take part: what they depend on is decided
+//! with everything else. What building each source needs is asked of its `pyproject.toml`
+//! and of its build backend (PEP 517, 518), and locked as well: a set for each source,
+//! as pip builds each in an environment of its own. The layer is thrown away.
 
 mod keep;
+mod project;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -21,18 +24,17 @@ use crate::error::{Context, Error, Result};
 use crate::host::PipSettings;
 use crate::layers::{Key, Layers, remove};
 use crate::lockfile::Python;
+use crate::mirror::link_or_copy;
 use crate::process::{Output, quote};
 use crate::recipe::Virtualenv;
 use crate::sandbox::{Bind, Command, Sandbox};
 use crate::steps::{CREATE_VIRTUALENV, base_environment};
 
 use keep::{Kept, RETAINED};
+use project::Build;
 
 /// How long pip may take for one virtualenv.
 const TIMEOUT: Duration = Duration::from_secs(1800);
-/// What building needs when a source does not say (PEP 518).
-const DEFAULT_BUILD: [&str; 2] = ["setuptools>=40.8.0", "wheel"];
-
 /// Writes the `pyproject.toml` of each source archive beside it.
 const READ_SOURCES: &str = r#"
 import os, sys, tarfile, zipfile
@@ -55,6 +57,10 @@ for name in sorted(os.listdir(out)):
         f.write(text or b"")
 "#;
 
+/// Downloads what building each source needs.
+const BUILD_SETS: &str = include_str!("build_sets.py");
+/// Where the sandbox has the trees of local and Git packages.
+const SOURCES: &str = "/run/imgbuild/sources";
 /// Asks the indexes themselves, after pip failed.
 const ASK_INDEX: &str = include_str!("ask_index.py");
 /// Where its answers go, among what is written about source archives.
@@ -77,13 +83,12 @@ pub struct Pip<'a> {
 }
 
 impl Pip<'_> {
-    /// Decides and keeps everything that one virtualenv needs. `sources` are
-    /// the unpacked trees of its local and Git packages; `locked` is what an
-    /// older lock has for it and what stays unless something is in its way.
+    /// Decides and keeps everything that one virtualenv needs. `locked` is what an older
+    /// lock has for it and what stays unless something is in its way.
     pub fn resolve(
         &self,
         virtualenv: &Virtualenv,
-        sources: &[PathBuf],
+        sources: &Sources,
         locked: &[Python],
         listen: &mut dyn FnMut(&str),
     ) -> Result<Vec<Python>> {
@@ -97,32 +102,39 @@ impl Pip<'_> {
             let _ = writeln!(constraints, "{line}");
         }
         constraints.push_str(&self.read_files(&virtualenv.constraints_files)?);
+        let mut builds = Vec::new();
+        for path in &sources.paths {
+            let file = sources.dir.join(path).join("pyproject.toml");
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let place = format!("{SOURCES}/{}", path.display());
+            builds.push(Build::read(&text, &place)?);
+        }
         let mut found = Vec::new();
-        let mut build: BTreeSet<String> = BTreeSet::new();
-        if !requirements.trim().is_empty() {
-            let wanted = Wanted {
-                requirements: &requirements,
-                constraints: &constraints,
-                build_only: false,
-            };
-            let out = self.decide(virtualenv, &wanted, locked, listen)?;
-            for (text, name) in &out.sources {
-                build.extend(build_requirements(text, name)?);
+        if !requirements.trim().is_empty() || !builds.is_empty() {
+            for build in &builds {
+                let _ = writeln!(requirements, "{}", build.source);
             }
-            found.extend(out.found);
+            let decided = self.decide(
+                virtualenv,
+                sources,
+                &requirements,
+                &constraints,
+                locked,
+                listen,
+            )?;
+            for (text, name) in &decided.sources {
+                if decided.found.iter().any(|python| python.file == *name) {
+                    builds.push(Build::read(text, &format!("{RETAINED}/{name}"))?);
+                }
+            }
+            found.extend(decided.found);
+            if decided.other_file {
+                // What a locked source needs to be built is what was locked for it.
+                found.extend(locked.iter().filter(|p| p.build_only).cloned());
+            }
         }
-        for source in sources {
-            let path = source.join("pyproject.toml");
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            build.extend(build_requirements(&text, &source.display().to_string())?);
-        }
-        if !build.is_empty() && !is_python2(virtualenv) {
-            let wanted = Wanted {
-                requirements: &build.into_iter().fold(String::new(), |t, l| t + &l + "\n"),
-                constraints: "",
-                build_only: true,
-            };
-            found.extend(self.decide(virtualenv, &wanted, locked, listen)?.found);
+        if !builds.is_empty() && !is_python2(virtualenv) {
+            found.extend(self.build_sets(virtualenv, sources, &builds, &found, locked, listen)?);
         }
         // What is installed anyway also serves for building.
         let mut seen = BTreeSet::new();
@@ -134,29 +146,33 @@ impl Pip<'_> {
     fn decide(
         &self,
         virtualenv: &Virtualenv,
-        wanted: &Wanted<'_>,
+        sources: &Sources,
+        wanted: &str,
+        constraints: &str,
         locked: &[Python],
         listen: &mut dyn FnMut(&str),
     ) -> Result<Decided> {
-        let mut kept = Kept::new(locked, wanted.build_only, wanted.requirements);
-        let mut options =
-            "-r /run/imgbuild/pip/requirements.txt -c /run/imgbuild/pip/constraints.txt".to_owned();
-        if wanted.build_only {
-            options.insert_str(0, "--only-binary=:all: ");
-        }
+        let mut kept = Kept::new(locked, false, wanted);
         let out = loop {
             let mut requirements = String::new();
             if !kept.is_empty() {
                 // A line of the file, so that the machine's own links stay.
                 let _ = writeln!(requirements, "--find-links {RETAINED}");
             }
-            requirements.push_str(wanted.requirements);
-            let constraints = format!("{}\n{}", wanted.constraints, kept.constraints());
-            let files = BTreeMap::from([
-                ("requirements.txt", requirements),
-                ("constraints.txt", constraints),
-            ]);
-            match self.download(virtualenv, &files, &kept, &options, listen) {
+            requirements.push_str(wanted);
+            let constraints = format!("{constraints}\n{}", kept.constraints());
+            let run = PipRun {
+                files: BTreeMap::from([
+                    ("requirements.txt", requirements),
+                    ("constraints.txt", constraints),
+                ]),
+                retained: kept.files().collect(),
+                sources: Some(sources),
+                script: download(
+                    "-r /run/imgbuild/pip/requirements.txt -c /run/imgbuild/pip/constraints.txt",
+                ),
+            };
+            match self.run(virtualenv, &run, listen) {
                 Ok(out) => break out,
                 Err(error) if kept.give_way(&error) => {
                     listen("a locked version is in the way: asking pip again without it");
@@ -164,7 +180,7 @@ impl Pip<'_> {
                 Err(error) => return Err(error),
             }
         };
-        let mut found = self.keep(virtualenv, &out.files, wanted.build_only)?;
+        let mut found = self.keep(virtualenv, &out.files, false)?;
         let mut other_file = false;
         for python in &mut found {
             if let Some(same) = kept.same(python, self.inputs) {
@@ -172,15 +188,55 @@ impl Pip<'_> {
                 python.clone_from(same);
             }
         }
-        if other_file {
-            // The index now offers other files of locked versions; what the
-            // locked ones need to be built is what was locked for them.
-            found.extend(locked.iter().filter(|p| p.build_only).cloned());
-        }
         Ok(Decided {
             found,
+            other_file,
             sources: out.sources,
         })
+    }
+
+    /// What building each source needs, each set decided by itself. Locked versions stay
+    /// where there is one of a name and nothing wants another.
+    fn build_sets(
+        &self,
+        virtualenv: &Virtualenv,
+        sources: &Sources,
+        builds: &[Build],
+        found: &[Python],
+        locked: &[Python],
+        listen: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Python>> {
+        let spec = serde_json::to_string(builds).context(|| "cannot describe sources".into())?;
+        let mut kept = Kept::new(locked, true, "");
+        loop {
+            let is_archive =
+                |one: &&Python| Path::new(&one.file).extension() != Some("whl".as_ref());
+            let archives = found.iter().filter(is_archive);
+            let constraints = kept.constraints();
+            let run = PipRun {
+                files: BTreeMap::from([
+                    ("sets.json", spec.clone()),
+                    ("sets.py", BUILD_SETS.to_owned()),
+                    ("constraints.txt", constraints),
+                    ("requirements.txt", String::new()),
+                ]),
+                retained: kept.files().chain(archives).collect(),
+                sources: Some(sources),
+                script: format!(
+                    "/tmp/imgbuild/bin/python /run/imgbuild/pip/sets.py \
+                     /run/imgbuild/pip/sets.json /run/imgbuild/out /tmp/imgbuild-tree \
+                     --find-links {RETAINED} -c /run/imgbuild/pip/constraints.txt"
+                ),
+            };
+            match self.run(virtualenv, &run, listen) {
+                Ok(out) => return self.keep(virtualenv, &out.files, true),
+                Err(_) if !kept.is_empty() => {
+                    listen("what building needs has changed: asking pip afresh");
+                    kept.clear();
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Fetches locked files that the store lacks.
@@ -199,10 +255,13 @@ impl Pip<'_> {
                 python.name, python.version
             );
         }
-        let files = BTreeMap::from([("requirements.txt", requirements)]);
-        let options = "--no-deps --require-hashes -r /run/imgbuild/pip/requirements.txt";
-        let none = Kept::new(&[], false, "");
-        let out = self.download(virtualenv, &files, &none, options, listen)?;
+        let run = PipRun {
+            files: BTreeMap::from([("requirements.txt", requirements)]),
+            retained: Vec::new(),
+            sources: None,
+            script: download("--no-deps --require-hashes -r /run/imgbuild/pip/requirements.txt"),
+        };
+        let out = self.run(virtualenv, &run, listen)?;
         let kept = self.keep(virtualenv, &out.files, false)?;
         for python in missing {
             if !kept.iter().any(|k| k.sha256 == python.sha256) {
@@ -228,12 +287,10 @@ impl Pip<'_> {
         Ok(text)
     }
 
-    fn download(
+    fn run(
         &self,
         virtualenv: &Virtualenv,
-        files: &BTreeMap<&str, String>,
-        kept: &Kept<'_>,
-        options: &str,
+        run: &PipRun<'_>,
         listen: &mut dyn FnMut(&str),
     ) -> Result<Downloads> {
         let lent = self.scratch.join("pip");
@@ -247,12 +304,12 @@ impl Pip<'_> {
         environment.extend(virtualenv.environment.clone());
         self.settings.lend(&lent)?;
         environment.insert("PIP_NO_CACHE_DIR".into(), "1".into());
-        for (name, text) in files {
+        for (name, text) in &run.files {
             put(&lent.join(name), text)?;
         }
         put(&lent.join("sources.py"), READ_SOURCES)?;
         put(&lent.join("ask_index.py"), ASK_INDEX)?;
-        kept.lay_out(self.inputs, &lent.join("retained"))?;
+        self.lay_out(&run.retained, &lent.join("retained"))?;
         let mounted = self
             .layers
             .scratch(&self.scratch.join("layer"), self.keys)?;
@@ -264,25 +321,30 @@ impl Pip<'_> {
         let script = format!(
             "{CREATE_VIRTUALENV}\n. /run/imgbuild/pip/environment\n\
              create_virtualenv {} /tmp/imgbuild {site}\n\
-             /tmp/imgbuild/bin/python -m pip download --disable-pip-version-check \
-             -d /run/imgbuild/out {options} || {{ code=$?; /tmp/imgbuild/bin/python \
+             {{ {} ; }} || {{ code=$?; /tmp/imgbuild/bin/python \
              /run/imgbuild/pip/ask_index.py /run/imgbuild/pip/requirements.txt \
              /run/imgbuild/meta/{FACTS} >/dev/null 2>&1 || :; exit $code; }}\n\
              /tmp/imgbuild/bin/python /run/imgbuild/pip/sources.py /run/imgbuild/out /run/imgbuild/meta\n",
             quote(virtualenv.python.as_str()),
+            run.script
         );
         let bind = |source: &Path, name: &str, writable| Bind {
             source: source.to_owned(),
             name: name.into(),
             writable,
         };
+        let mut binds = vec![
+            bind(&lent, "pip", false),
+            bind(&out, "out", true),
+            bind(&meta, "meta", true),
+        ];
+        if let Some(sources) = run.sources.filter(|sources| !sources.paths.is_empty()) {
+            // Backends write into what they build.
+            binds.push(bind(&sources.dir, "sources", true));
+        }
         let sandbox = Sandbox {
             root: mounted.root().to_owned(),
-            binds: vec![
-                bind(&lent, "pip", false),
-                bind(&out, "out", true),
-                bind(&meta, "meta", true),
-            ],
+            binds,
             environment,
             network: true,
             vary: false,
@@ -299,6 +361,15 @@ impl Pip<'_> {
         })?;
         drop(mounted);
         Downloads::read(&out, &meta)
+    }
+
+    /// Lays retained files where pip looks for them first.
+    fn lay_out(&self, files: &[&Python], dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir).context(|| format!("cannot make {}", dir.display()))?;
+        for python in files.iter().filter(|p| self.inputs.has(&p.sha256)) {
+            link_or_copy(&self.inputs.path(&python.sha256), &dir.join(&python.file))?;
+        }
+        Ok(())
     }
 
     /// Keeps downloaded files in the store and names them as the lock does.
@@ -340,16 +411,38 @@ impl Pip<'_> {
     }
 }
 
-/// What pip is asked for.
-struct Wanted<'a> {
-    requirements: &'a str,
-    constraints: &'a str,
-    build_only: bool,
+/// The unpacked trees of a virtualenv's local and Git packages.
+pub struct Sources {
+    /// The directory that they are in.
+    pub dir: PathBuf,
+    /// Where each package is, below it.
+    pub paths: Vec<PathBuf>,
+}
+
+/// One run of pip in the tree.
+struct PipRun<'a> {
+    /// Files that are lent to it, by name.
+    files: BTreeMap<&'a str, String>,
+    /// Retained files that pip may take.
+    retained: Vec<&'a Python>,
+    sources: Option<&'a Sources>,
+    /// What the shell runs.
+    script: String,
+}
+
+/// The command that downloads what `options` say.
+fn download(options: &str) -> String {
+    format!(
+        "/tmp/imgbuild/bin/python -m pip download --disable-pip-version-check \
+         -d /run/imgbuild/out {options}"
+    )
 }
 
 /// What it decided.
 struct Decided {
     found: Vec<Python>,
+    /// Whether the index has other files of locked versions by now.
+    other_file: bool,
     sources: Vec<(String, String)>,
 }
 
@@ -403,24 +496,6 @@ fn is_python2(virtualenv: &Virtualenv) -> bool {
         .rsplit('/')
         .next()
         .is_some_and(|n| n.starts_with("python2"))
-}
-
-/// `build-system.requires` of a pyproject.toml, or the default.
-fn build_requirements(text: &str, source: &str) -> Result<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Project {
-        #[serde(rename = "build-system")]
-        build: Option<Build>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Build {
-        requires: Option<Vec<String>>,
-    }
-    let project: Project = toml::from_str(text).map_err(|e| {
-        Error::failed(format!("the pyproject.toml of {source} is not TOML")).detail(e.message())
-    })?;
-    let requires = project.build.and_then(|b| b.requires);
-    Ok(requires.unwrap_or_else(|| DEFAULT_BUILD.map(str::to_owned).to_vec()))
 }
 
 /// Project and version from the name of a wheel or source archive.
@@ -513,13 +588,5 @@ mod tests {
         }
         assert_eq!(split_name("README"), None);
         assert_eq!(split_name("noversion.tar.gz"), None);
-    }
-
-    #[test]
-    fn build_requirements_have_a_default() {
-        assert_eq!(build_requirements("", "x").unwrap().len(), 2);
-        let text = "[build-system]\nrequires = [\"hatchling\"]\n";
-        assert_eq!(build_requirements(text, "x").unwrap(), ["hatchling"]);
-        assert!(build_requirements("[", "x").is_err());
     }
 }

@@ -197,6 +197,26 @@ fn the_newest_release_speaks_for_the_others() {
 }
 
 #[test]
+fn what_is_revoked_under_one_name_runs_under_no_other() {
+    let bytes = manifest("a", "1").image;
+    let mut forge = Forge::new();
+    for (name, seq, content) in [("a", 1, "1"), ("a", 2, "2"), ("b", 1, "1")] {
+        release(&mut forge, &manifest(name, content), seq, &|target| {
+            if (name, seq) == ("a", 2) {
+                target["custom"]["revoked"] = json!([bytes]);
+            }
+        });
+    }
+    forge.publish(STRAIGHT);
+    let mut node = Node::following(&forge);
+    let e = node
+        .client()
+        .release(&forge.files, &"b".parse().unwrap())
+        .unwrap_err();
+    assert_eq!((e.kind(), e.class().exit_code()), (ErrorKind::Revoked, 3));
+}
+
+#[test]
 fn releases_that_contradict_themselves() {
     type Case = (&'static str, Value, ErrorKind);
     let cases: [Case; 8] = [

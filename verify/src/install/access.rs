@@ -1,0 +1,60 @@
+//! Who of the host may enter a system's sessions.
+
+use super::journal;
+use crate::error::{Error, Result};
+use crate::host::schroot::Access;
+use crate::node::Node;
+use crate::state::record::SystemRecord;
+use crate::system::SystemName;
+
+/// Lets these users of the host in, besides root, and nobody else any more.
+pub fn set_access(node: &Node<'_>, system: &SystemName, access: Access) -> Result<()> {
+    for user in access.users.iter().chain(&access.root_users) {
+        check_name(user)?;
+    }
+    let lock = node.state.lock()?;
+    journal::recover(node, &lock)?;
+    let record = SystemRecord {
+        access,
+        ..node.state.installed(system)?
+    };
+    // The record decides: what a kill leaves undone, the next command writes.
+    node.state.set_system(&lock, system, Some(&record))?;
+    node.schroot.register(&record.chroot(), node.observer)
+}
+
+/// Who may enter, as it was set.
+pub fn access(node: &Node<'_>, system: &SystemName) -> Result<Access> {
+    Ok(node.state.installed(system)?.access)
+}
+
+/// A name as useradd(8) takes it: nothing that ends a line or a list of schroot.conf(5).
+fn check_name(user: &str) -> Result<()> {
+    let first = user.bytes().next();
+    let rest = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    if user.len() <= 32
+        && first.is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && user.bytes().all(rest)
+    {
+        return Ok(());
+    }
+    Err(
+        Error::usage(format!("`{}` is no user name", user.escape_default()))
+            .hint("names of users of this host, for example --users anna,bert"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_add_lines_or_users() {
+        for good in ["anna", "_apt", "www-data", "a.b"] {
+            check_name(good).unwrap();
+        }
+        for bad in ["", "a,b", "a b", "-a", "a\nroot-users=b", "1st"] {
+            assert_eq!(check_name(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+}
