@@ -227,11 +227,8 @@ pub(super) fn about_images(
     }
     for object in backend.list_all(IMAGES)? {
         match of(&object.key, IMAGES, ".json") {
-            Some(image) if !hinted.contains(&image) => damaged(
-                report,
-                Hint::key(&image),
-                "it is missing, and readers that cannot list need it".into(),
-            ),
+            // Readers that cannot list need it; publishing the image again writes it.
+            Some(image) if !hinted.contains(&image) => report.strays.push(Hint::key(&image)),
             Some(_) => {}
             None => report.foreign.push(object.key),
         }
