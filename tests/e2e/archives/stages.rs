@@ -52,7 +52,8 @@ fn pinned(place: &Place, version: &str, names: &str, priority: i32) -> [String; 
     let mut found = entries(place, "pinned", "media-types");
     assert_eq!(found.len(), 1);
     let mut found = found.remove(0);
-    found[3] = if found[3] == own { "own" } else { "theirs" }.to_owned();
+    let whose = if found[3] == own { "own" } else { "theirs" };
+    whose.clone_into(&mut found[3]);
     found
 }
 
