@@ -364,6 +364,11 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", escape(text));
 }
 
+/// Whether a person types the commands and reads what they say.
+pub fn somebody_is_there() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 /// Enough of a line for the live display.
 fn shorten(line: &str) -> String {
     line.chars().filter(|c| !is_hidden(*c)).take(60).collect()

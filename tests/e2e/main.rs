@@ -2,6 +2,7 @@
 
 mod archives;
 mod build;
+mod ceremonies;
 mod conformance;
 mod diff;
 mod hermetic;

@@ -12,35 +12,41 @@ use serde_json::Value;
 use tests::binaries::{Ran, imgbuild};
 use tests::fixtures::scratch;
 
-struct Team {
+pub(crate) struct Team {
     dir: tempfile::TempDir,
+    /// The same for every command: the same tree is the same bytes.
+    epoch: String,
 }
 
 impl Team {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = scratch();
-        Self { dir }
+        let epoch = epoch();
+        Self { dir, epoch }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Runs a command as somebody who has keys of their own.
-    fn run(&self, who: &str, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, who: &str, arguments: &[&str]) -> Ran {
+        Ran::of(self.command(who).args(arguments))
+    }
+
+    pub(crate) fn command(&self, who: &str) -> Command {
         let mut command = Command::new(imgbuild());
         command
             .current_dir(self.dir.path())
             .env("IMGBUILD_STORE", self.path("store"))
             .env("IMGBUILD_WORK", self.path("work"))
             .env("IMGBUILD_KEYS", self.path(who))
-            .env("SOURCE_DATE_EPOCH", epoch())
-            .args(arguments);
-        Ran::of(&mut command)
+            .env("SOURCE_DATE_EPOCH", &self.epoch);
+        command
     }
 
     /// Makes a key and returns its public half.
-    fn key(&self, who: &str, name: &str) -> String {
+    pub(crate) fn key(&self, who: &str, name: &str) -> String {
         let made = self.run(who, &["key", "new", name, "--plain"]).expect(0);
         made.stdout.trim().to_owned()
     }
@@ -59,7 +65,7 @@ impl Team {
     }
 
     /// A root filesystem of one package, in this version.
-    fn tree(&self, name: &str, version: &str) -> PathBuf {
+    pub(crate) fn tree(&self, name: &str, version: &str) -> PathBuf {
         let tree = self.path(name);
         fs::create_dir_all(tree.join("etc")).unwrap();
         fs::create_dir_all(tree.join("var/lib/dpkg")).unwrap();
@@ -73,7 +79,7 @@ impl Team {
         tree
     }
 
-    fn import(&self, tree: &Path) -> String {
+    pub(crate) fn import(&self, tree: &Path) -> String {
         let tree = tree.to_str().unwrap();
         let words = ["import", tree, "--name", "web", "--arch", "amd64"];
         self.run("ann", &words).expect(0).stdout.trim().to_owned()
@@ -88,7 +94,7 @@ fn epoch() -> String {
     (now.as_secs() - 86_400).to_string()
 }
 
-fn says(ran: &Ran, words: &[&str]) {
+pub(crate) fn says(ran: &Ran, words: &[&str]) {
     for word in words {
         assert!(
             ran.stderr.contains(word),
@@ -527,10 +533,11 @@ fn a_passphrase_on_a_terminal() {
     assert!(!said.contains("open up"), "{said}");
     let image = team.import(&team.tree("one", "1.0"));
     let approve = format!("approve {image} --for prod --key ann");
-    let (code, said) = typed(&approve, &[("key ann: ", "open up\n")]);
+    let yes = ("[y/N] ", "y\n");
+    let (code, said) = typed(&approve, &[yes, ("key ann: ", "open up\n")]);
     assert_eq!(code, 0, "{said}");
     assert!(!said.contains("open up"), "{said}");
-    let (code, said) = typed(&approve, &[("key ann: ", "open it\n")]);
+    let (code, said) = typed(&approve, &[yes, ("key ann: ", "open it\n")]);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("the passphrase does not open it"), "{said}");
 }

@@ -12,8 +12,8 @@ use store::tuf::{Environment, KeyGroup, Proposal, RequiredSignatures, Review};
 
 use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::release::keyring::Keyring;
-use crate::ui::Ui;
+use crate::release::keyring::{self, Keyring, Names};
+use crate::ui::{self, Ui};
 
 /// What became of a change.
 #[derive(Debug)]
@@ -60,48 +60,52 @@ pub fn write(path: &Path, proposal: &Proposal) -> Result<()> {
     atomic_file::write(path, &bytes)
 }
 
-/// Shows what a change would change, to whoever is to sign it.
-pub fn show(proposal: &Proposal, review: &Review, keyring: &Keyring, ui: &Ui) {
+/// How a person consents to a change.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Consent {
+    /// They have, on the command line.
+    pub given: bool,
+    /// They only look.
+    pub show_only: bool,
+}
+
+/// Shows all that a change would change, and who has signed it.
+pub fn show(proposal: &Proposal, review: &Review, names: &Names, ui: &Ui) {
     ui.note(&format!(
         "changes of the environment {}:",
         proposal.environment
     ));
     for line in &review.changes {
-        ui.note(&format!("  {line}"));
+        ui.note(&format!("  {}", names.sentence(line)));
     }
     for line in &review.warnings {
-        ui.note(&format!("  warning: {line}"));
+        ui.note(&format!("  warning: {}", names.sentence(line)));
     }
+    show_needs(review, names, ui);
+}
+
+fn show_needs(review: &Review, names: &Names, ui: &Ui) {
     for need in &review.needs {
-        ui.note(&format!("  {}", sentence(need, keyring)));
+        ui.note(&format!("  {}", sentence(need, names)));
     }
 }
 
-fn sentence(need: &RequiredSignatures, keyring: &Keyring) -> String {
-    let called = |key: &PublicKey| match keyring.name_of(key) {
-        Some(name) => format!("{name} ({})", short(key)),
-        None => short(key),
-    };
-    let names = |signed: bool| {
+fn sentence(need: &RequiredSignatures, names: &Names) -> String {
+    let who = |signed: bool| {
         let keys = need.keys.iter().filter(|(_, has)| *has == signed);
-        keys.map(|(key, _)| called(key))
+        keys.map(|(key, _)| names.full(key))
             .collect::<Vec<_>>()
             .join(", ")
     };
     let have = need.keys.iter().filter(|(_, signed)| *signed).count();
     let mut text = format!("signed as {}: {have} of {}", need.role, need.threshold);
     if have > 0 {
-        let _ = write!(text, ", by {}", names(true));
+        let _ = write!(text, ", by {}", who(true));
     }
     if need.missing() > 0 {
-        let _ = write!(text, "; could sign: {}", names(false));
+        let _ = write!(text, "; could sign: {}", who(false));
     }
     text
-}
-
-/// Enough of a key's id to tell it from others.
-pub fn short(key: &PublicKey) -> String {
-    key.id()[..16].to_owned()
 }
 
 /// Everybody who could sign a change.
@@ -110,31 +114,69 @@ fn signers(review: &Review) -> Vec<PublicKey> {
     keys.map(|(key, _)| *key).collect()
 }
 
-/// Signs with the keys in hand that count. Where there is none, that is an error only
-/// if somebody `must` sign.
+/// Compares a change with the environment, as it is before anybody here signs.
+fn review(proposal: &Proposal, env: Option<&Environment<'_>>) -> Result<Review> {
+    let what = || format!("cannot sign the change of {}", proposal.environment);
+    let review = match env {
+        Some(env) => env.review(proposal),
+        None => Environment::review_init(proposal),
+    };
+    review.map_err(|e| failed(what(), &e))
+}
+
+/// Shows a change, asks the person at the terminal, and only then opens the keys in hand
+/// that count and signs with them. Where there is no such key, that is an error only if
+/// somebody `must` sign. `None` if the change was only to be shown.
 pub fn sign(
     proposal: &mut Proposal,
     env: Option<&Environment<'_>>,
     keyring: &Keyring,
     must: bool,
-) -> Result<Review> {
-    let what = || format!("cannot sign the change of {}", proposal.environment);
-    let before = match env {
-        Some(env) => env.review(proposal),
-        None => Environment::review_init(proposal),
-    };
-    let before = before.map_err(|e| failed(what(), &e))?;
-    let opened = keyring.open(&signers(&before))?;
-    let keys = opened.all();
-    if keys.is_empty() && !must {
-        return Ok(before);
+    consent: Consent,
+    ui: &Ui,
+) -> Result<Option<Review>> {
+    let before = review(proposal, env)?;
+    let names = keyring.names(env.and_then(Environment::policy))?;
+    show(proposal, &before, &names, ui);
+    if consent.show_only {
+        ui.note("nothing was signed");
+        return Ok(None);
     }
-    let what = what();
+    let wanted = signers(&before);
+    let mut here = Vec::new();
+    for key in &wanted {
+        if keyring.would_open(key)? && !here.contains(key) {
+            here.push(*key);
+        }
+    }
+    if here.is_empty() && !must {
+        return Ok(Some(before));
+    }
+    if !here.is_empty() {
+        let with: Vec<_> = here.iter().map(|key| names.short(key)).collect();
+        ask(&format!("sign this with {}?", with.join(", ")), consent, ui)?;
+    }
+    let what = format!("cannot sign the change of {}", proposal.environment);
+    let opened = keyring.open(&wanted)?;
+    let keys = opened.all();
     let after = match env {
         Some(env) => env.sign(proposal, &keys),
         None => Environment::sign_init(proposal, &keys),
     };
-    after.map_err(|e| failed(what, &e))
+    let after = after.map_err(|e| failed(what, &e))?;
+    show_needs(&after, &names, ui);
+    Ok(Some(after))
+}
+
+/// Asks the person at the terminal, if there is one and they have not consented yet.
+pub fn ask(question: &str, consent: Consent, ui: &Ui) -> Result<()> {
+    if consent.given || ui.is_json() || !ui::somebody_is_there() {
+        return Ok(());
+    }
+    if keyring::confirm(question)? {
+        return Ok(());
+    }
+    Err(Error::failed("nothing was signed: the answer was not yes"))
 }
 
 /// Publishes a change if it is complete and the online key is here, else leaves it in

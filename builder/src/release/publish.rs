@@ -53,6 +53,7 @@ pub fn release_into(
     }
     let mut environment = Environment::open(store, env).context(failed)?;
     let keyring = Keyring::new(settings, Passphrase::find(None, settings)?, None);
+    super::promote::meets(manifest, &environment, store, &keyring, ui)?;
     let opened = keyring.of_environment(&environment, &seats)?;
     let hands = opened.hands(&environment)?;
     if hands.targets.is_empty() || hands.online.is_empty() {

@@ -1,4 +1,4 @@
-//! What a person means by IMAGE: a digest, `NAME`, or `ENV/NAME`.
+//! What a person means by IMAGE: a digest, `NAME`, `ENV/NAME`, or `ENV/NAME/SEQ`.
 //!
 //! A name means its newest release, and where nothing was released the newest
 //! image of that name. That is not the same: when two recipes make the same tree,
@@ -6,7 +6,7 @@
 //! second name.
 
 use store::keys::PublicKey;
-use store::tuf::{Environment, Guard, MetadataStore, Release, revoked_images};
+use store::tuf::{Environment, Guard, MetadataStore, Policy, Release, revoked_images};
 use store::{EnvName, ImageName, Manifest, Store};
 
 use super::FIRST_ENVIRONMENT;
@@ -28,13 +28,7 @@ pub fn image(store: &Store, text: &str) -> Result<Manifest> {
     };
     if let Some((env, name)) = text.split_once('/') {
         let env: EnvName = env.parse().map_err(|e| missing(&e))?;
-        let name: ImageName = name.parse().map_err(|e| missing(&e))?;
-        let newest = releases(store, &env)?.into_iter().rfind(|r| r.name == name);
-        let release = newest.ok_or_else(|| {
-            Error::failed(format!("nothing called `{name}` is released in {env}"))
-                .hint("`imgbuild list` shows the images")
-        })?;
-        return released(store, &release);
+        return released(store, &release(store, &env, name)?);
     }
     if let Ok(name) = text.parse::<ImageName>()
         && let Some(release) = newest(store, &name)
@@ -45,6 +39,119 @@ pub fn image(store: &Store, text: &str) -> Result<Manifest> {
     store
         .manifest(&image)
         .context(|| "cannot read the image's manifest".into())
+}
+
+/// The release that `NAME` or `NAME/SEQ` means in an environment.
+pub fn release(store: &Store, env: &EnvName, text: &str) -> Result<Release> {
+    let shown = text.escape_default();
+    let (name, seq) = match text.split_once('/') {
+        Some((name, seq)) => (name, Some(seq)),
+        None => (text, None),
+    };
+    let name: ImageName = name
+        .parse()
+        .map_err(|e| Error::usage(format!("`{shown}` is no name of a release")).because(&e))?;
+    let number = |text: &str| {
+        let wrong = || Error::usage(format!("`{shown}` is not NAME/SEQ")).hint("as in dev/web/7");
+        text.parse::<u64>().map_err(|_| wrong())
+    };
+    let seq = seq.map(number).transpose()?;
+    let all = releases(store, env)?;
+    let fits = |r: &&Release| r.name == name && seq.is_none_or(|seq| r.seq == seq);
+    let found = all.iter().filter(fits).max_by_key(|r| r.seq).cloned();
+    found.ok_or_else(|| {
+        Error::failed(format!("nothing called `{shown}` is released in {env}"))
+            .hint("`imgbuild list` shows the images")
+    })
+}
+
+/// The image that `text` means, for somebody who signs for it: a name that means
+/// different things in different environments is refused.
+pub fn the_one(store: &Store, text: &str) -> Result<Manifest> {
+    if text.contains('/') {
+        return image(store, text);
+    }
+    let Ok(name) = text.parse::<ImageName>() else {
+        return image(store, text);
+    };
+    let mut choices = Vec::new();
+    for env in environments(store)? {
+        let all = releases(store, &env)?;
+        let of_name = all.into_iter().filter(|r| r.name == name);
+        if let Some(release) = of_name.max_by_key(|r| r.seq) {
+            choices.push((format!("{env}/{name}/{}", release.seq), release));
+        }
+    }
+    let target = |release: &Release| {
+        let path = &release.target_path;
+        // The file is called by the digest of the manifest.
+        path.rsplit('/')
+            .next()
+            .unwrap_or(path)
+            .split('.')
+            .next()
+            .map(str::to_owned)
+    };
+    let Some((_, first)) = choices.first() else {
+        return image(store, text);
+    };
+    if choices
+        .iter()
+        .all(|(_, other)| target(other) == target(first))
+    {
+        return released(store, first);
+    }
+    let mut error = Error::usage(format!(
+        "`{name}` is not the same image in every environment"
+    ));
+    for (shown, release) in &choices {
+        error = error.detail(format!("{shown} is {}", release.image));
+    }
+    Err(error.hint(format!("name the one that you mean, as {}", choices[0].0)))
+}
+
+/// Where an image is released with this manifest, as `ENV/NAME/SEQ`.
+pub fn releases_of(store: &Store, manifest: &Manifest) -> Result<Vec<String>> {
+    let digest = store::Sha256::of(&manifest.to_json()).hex();
+    let mut found = Vec::new();
+    for env in environments(store)? {
+        let all = releases(store, &env)?;
+        let same = all.iter().filter(|r| r.image == manifest.image);
+        found.extend(same.map(|r| {
+            let other = if r.target_path.contains(&digest) {
+                ""
+            } else {
+                ", with another manifest"
+            };
+            format!("{env}/{}/{}{other}", r.name, r.seq)
+        }));
+    }
+    Ok(found)
+}
+
+/// The policies of the environments of a store, for the names that they give to keys.
+/// Environments that cannot be read have none.
+pub fn policies(store: &Store) -> Vec<Policy> {
+    let shelf = ReadOnly(store);
+    let opened = environments(store).unwrap_or_default().into_iter();
+    let opened = opened.filter_map(|name| Environment::open(&shelf, &name).ok());
+    opened.filter_map(|env| env.policy().cloned()).collect()
+}
+
+/// The environments of a store; none where it cannot list them.
+fn environments(store: &Store) -> Result<Vec<EnvName>> {
+    let failed = || "cannot list the environments".to_owned();
+    let listed = store.backend().list("env/").context(failed)?;
+    let mut names = Vec::new();
+    for key in listed.unwrap_or_default() {
+        let name = key.trim_start_matches("env/").trim_end_matches('/');
+        if let Ok(name) = name.parse::<EnvName>()
+            && Environment::exists(&ReadOnly(store), &name).context(failed)?
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// The lock that an image was built from, as the store keeps it.

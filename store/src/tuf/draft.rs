@@ -6,10 +6,10 @@ use jiff::Timestamp as Time;
 use serde_json::Map;
 
 use super::error::{Error, ErrorKind, Result};
-use super::lifetimes::expiry;
+use super::lifetimes::{expiry, forward};
 use super::log::{Action, LogEntry, MAX_REASON, PromotedFrom};
 use super::metadata::{
-    CommonFields, DraftFile, Hashes, Key, Role as _, RoleEntry, Root, Target, Targets,
+    CommonFields, DraftFile, Hashes, Key, Role as _, RoleEntry, Root, Target, Targets, next_version,
 };
 use super::proposal::Proposal;
 use super::release::revoked_images;
@@ -134,7 +134,7 @@ impl Environment<'_> {
                 found |= entry.keyids.len() != before;
             }
             if !found {
-                let text = format!("{id} is no such key of {}", self.name);
+                let text = format!("the key with the id {id} is none of {}", self.name);
                 return Err(Error::new(ErrorKind::WrongKey, text)
                     .with_hint(format!("imgbuild env status {} lists them", self.name)));
             }
@@ -160,14 +160,16 @@ impl Environment<'_> {
             .flat_map(|entry| entry.keyids.clone())
             .collect();
         root.keys.retain(|id, _| used.contains(id));
-        root.head =
-            CommonFields::new::<Root>(old.head.version + 1, expiry(now, root.lifetimes.root)?);
+        root.head = CommonFields::new::<Root>(
+            next_version(old.head.version)?,
+            expiry(now, root.lifetimes.root)?,
+        );
         root.check()?;
 
         let mut proposal = Proposal::new(self.name.clone());
         if self.current.targets.check(&root).is_err() {
             let mut targets = self.current.targets.signed.clone();
-            let version = targets.head.version + 1;
+            let version = next_version(targets.head.version)?;
             targets.head =
                 CommonFields::new::<Targets>(version, expiry(now, root.lifetimes.targets)?);
             proposal.targets = Some(DraftFile::of(&targets)?);
@@ -192,7 +194,11 @@ impl Environment<'_> {
             .is_some_and(|(_, target)| target.hashes == hashes);
         let (seq, mut min_seq, revoked) = match newest {
             None => (1, 1, Vec::new()),
-            Some((last, _)) => (last.seq + 1, last.custom.min_seq, last.custom.revoked),
+            Some((last, _)) => (
+                next_version(last.seq)?,
+                last.custom.min_seq,
+                last.custom.revoked,
+            ),
         };
         if revoked_images(&self.releases()?).contains(&manifest.image) {
             let text = format!(
@@ -318,8 +324,13 @@ impl Environment<'_> {
     /// The next targets, with what is added to the log.
     fn propose(&self, mut targets: Targets, entries: Vec<LogEntry>, now: Time) -> Result<Proposal> {
         let days = self.lifetimes();
-        let version = targets.head.version + 1;
-        targets.head = CommonFields::new::<Targets>(version, expiry(now, days.targets)?);
+        let version = next_version(targets.head.version)?;
+        let expires = expiry(now, days.targets)?;
+        // The timestamp's lifetime is that of the root in force; that of targets may have
+        // been shortened since they were signed.
+        let timestamp = self.current.timestamp.signed.head.expires;
+        forward("timestamp", timestamp, expiry(now, days.timestamp)?, now)?;
+        targets.head = CommonFields::new::<Targets>(version, expires);
         let mut proposal = Proposal::new(self.name.clone());
         for entry in entries {
             let (text, head) = entry.chain(targets.log, version)?;

@@ -170,14 +170,43 @@ impl<'s> Environment<'s> {
         )
     }
 
-    /// The keys that signed a version of targets, if it is still there and they are
-    /// still listed.
-    pub fn targets_signers(&self, version: u64) -> Result<Vec<PublicKey>> {
-        let file = format!("{version}.targets.json");
-        let Some(bytes) = read(self.store, &self.name, &file)? else {
-            return Ok(Vec::new());
-        };
-        SignedFile::<Targets>::read(&bytes, &file)?.signers(&self.current.root.signed)
+    /// The keys that signed for each of these entries of the log: each is judged by the
+    /// newest root whose keys make its targets good, for keys come and go. None where its
+    /// targets are gone or are not those that brought the entry.
+    pub fn log_signers(&self, entries: &[LogEntry]) -> Result<Vec<Vec<PublicKey>>> {
+        let roots = self.roots()?;
+        entries
+            .iter()
+            .map(|entry| {
+                let file = format!("{}.targets.json", entry.targets);
+                let Some(bytes) = read(self.store, &self.name, &file)? else {
+                    return Ok(Vec::new());
+                };
+                let targets = SignedFile::<Targets>::read(&bytes, &file)?;
+                let brought = targets
+                    .signed
+                    .log
+                    .is_some_and(|end| end.length >= entry.number);
+                let good = |root: &&Root| targets.check(root).is_ok();
+                match roots.iter().rev().find(good) {
+                    Some(root) if brought => targets.signers(root),
+                    _ => Ok(Vec::new()),
+                }
+            })
+            .collect()
+    }
+
+    /// Every root from the first one to that in force, each of which the one before it
+    /// leads to.
+    fn roots(&self) -> Result<Vec<Root>> {
+        let newest = self.current.root.signed.head().version;
+        let mut roots = Vec::new();
+        for version in 1..=newest {
+            let file = format!("{version}.root.json");
+            let root = SignedFile::<Root>::read(&expect(self.store, &self.name, &file)?, &file)?;
+            roots.push(root.signed);
+        }
+        Ok(roots)
     }
 
     /// Refuses keys that are not this environment's, and an environment that

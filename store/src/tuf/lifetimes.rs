@@ -107,6 +107,23 @@ pub(super) fn expiry(now: Time, days: u32) -> Result<Expires> {
     })
 }
 
+/// Refuses a signature that would run out before the one that it replaces: this machine's
+/// clock is behind, and nodes would take good metadata for metadata that has run out.
+pub(super) fn forward(what: &str, old: Expires, new: Expires, now: Time) -> Result<()> {
+    /// Clocks of machines that work together differ by less.
+    const SKEW: SignedDuration = SignedDuration::from_hours(1);
+    if old.time().duration_since(new.time()) <= SKEW {
+        return Ok(());
+    }
+    let text = format!(
+        "the clock of this machine says {}, and the {what} that it would replace was signed \
+         later: it runs out at {old}, the new one at {new}",
+        Expires::at(now)
+    );
+    Err(Error::new(ErrorKind::Range, text)
+        .with_hint("set the clock; if it is right, replace the key that signed with a wrong one"))
+}
+
 /// Whether it is time to renew a signature: less than a third of its life is
 /// left. A timer that runs once a day never comes too late, and a release that
 /// follows another one soon leaves all that is fresh alone.

@@ -49,6 +49,15 @@ impl CommonFields {
     }
 }
 
+/// The number after a version or a release's. A number from a file can be anything.
+pub(super) fn next_version(last: u64) -> Result<u64> {
+    last.checked_add(1).ok_or_else(|| {
+        let text = format!("no number comes after {last}, which somebody has signed");
+        Error::new(ErrorKind::Range, text)
+            .with_hint("whose key signed that can be asked: imgbuild env status, env log")
+    })
+}
+
 /// One of the four kinds of file.
 pub(super) trait Role: Serialize + DeserializeOwned {
     const TYPE: &'static str;

@@ -62,8 +62,24 @@ pub struct Quorum {
     #[serde(default = "one")]
     pub count: u32,
     /// The names of the keys that count, from [`Policy::keys`]; all of those when empty.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeSet::is_empty",
+        deserialize_with = "somebody"
+    )]
     pub keys: BTreeSet<String>,
+}
+
+/// Names that count. A list that names nobody is no way to write that all do.
+fn somebody<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<BTreeSet<String>, D::Error> {
+    let names = BTreeSet::deserialize(from)?;
+    if names.is_empty() {
+        let text = "`keys = []` names nobody: list names, or leave `keys` out where all count";
+        return Err(serde::de::Error::custom(text));
+    }
+    Ok(names)
 }
 
 fn schema() -> u32 {

@@ -10,13 +10,15 @@ use super::compare_and_swap::CompareAndSwap;
 use super::draft::RootDraft;
 use super::environment::{Current, read, write};
 use super::error::{Error, ErrorKind, Result};
-use super::lifetimes::{due, expiry};
-use super::metadata::{CommonFields, MetaFile, Root, Snapshot, Targets, Timestamp, seal};
+use super::lifetimes::{due, expiry, forward};
+use super::metadata::{
+    CommonFields, MetaFile, Root, Snapshot, Targets, Timestamp, next_version, seal,
+};
 use super::proposal::Proposal;
 use super::review::review;
 use super::roles::{KeySet, RoleKeys};
 use super::{Environment, Lifetimes, MetadataStore, paths};
-use crate::keys::Signer;
+use crate::keys::{PublicKey, Signer};
 use crate::name::EnvName;
 
 impl<'s> Environment<'s> {
@@ -76,6 +78,15 @@ impl<'s> Environment<'s> {
         now: Time,
     ) -> Result<bool> {
         let _lock = lock(self.store)?;
+        if !proposal.changes_root() {
+            // Whoever compared the change with a policy read it in this root.
+            let root = Current::read(self.store, &self.name)?.root_bytes;
+            if root != self.current.root_bytes {
+                let text = format!("the root of {} has changed meanwhile", self.name);
+                return Err(Error::new(ErrorKind::Stale, text)
+                    .with_hint("nothing of this change counts: run the command again"));
+            }
+        }
         let new = publish(self.store, &self.name, proposal, online, now)?;
         self.current = Current::read(self.store, &self.name)?;
         Ok(new)
@@ -131,7 +142,7 @@ pub(super) fn publish(
     for need in &review.needs {
         if need.missing() > 0 {
             let waiting = need.keys.iter().filter(|(_, signed)| !signed);
-            let waiting: Vec<_> = waiting.map(|(key, _)| key.id()).collect();
+            let waiting: Vec<_> = waiting.map(|(key, _)| key.hex()).collect();
             let text = format!(
                 "the change has {} of {} signatures as {}",
                 need.threshold - need.missing(),
@@ -213,6 +224,11 @@ fn is_done(store: &dyn MetadataStore, name: &EnvName, proposal: &Proposal) -> Re
     Ok(root && targets)
 }
 
+fn hex(keys: &[PublicKey]) -> String {
+    let keys: Vec<_> = keys.iter().map(PublicKey::hex).collect();
+    keys.join(", ")
+}
+
 fn put(store: &dyn MetadataStore, key: &str, bytes: &[u8]) -> Result<()> {
     store
         .replace(key, bytes)
@@ -231,13 +247,13 @@ pub(super) fn online_keys<'k>(
         let fits = |key: &&&dyn Signer| entry.keyids.contains(&key.public().id());
         let fitting: Vec<_> = keys.iter().filter(fits).copied().collect();
         if fitting.is_empty() {
-            let in_hand: Vec<_> = keys.iter().map(|key| key.public().id()).collect();
+            let in_hand: Vec<_> = keys.iter().map(|key| key.public().hex()).collect();
             let text = match &*in_hand {
                 [] => format!("there is no key in hand that signs {role} files of {name}"),
                 ids => format!("key {} is not a {role} key of {name}", ids.join(", ")),
             };
             return Err(Error::new(ErrorKind::WrongKey, text)
-                .with_hint(format!("its keys are {}", entry.keyids.join(", "))));
+                .with_hint(format!("its keys are {}", hex(&root.keys_of(role)?))));
         }
         if (fitting.len() as u64) < entry.threshold {
             let text = format!(
@@ -280,7 +296,7 @@ impl Changed<'_> {
         if self.targets.is_none() && !is_due && !self.must {
             return Ok(None);
         }
-        let version = old.map_or(0, |old| old.head.version) + 1;
+        let version = next_version(old.map_or(0, |old| old.head.version))?;
         let head = CommonFields::new::<Snapshot>(version, expiry(self.now, days)?);
         let mut snapshot = match old {
             Some(old) => Snapshot {
@@ -318,8 +334,13 @@ impl Changed<'_> {
         if snapshot.is_none() && !is_due && !self.must {
             return Ok(false);
         }
-        let version = old.map_or(0, |old| old.head.version) + 1;
-        let head = CommonFields::new::<Timestamp>(version, expiry(self.now, days)?);
+        let version = next_version(old.map_or(0, |old| old.head.version))?;
+        let expires = expiry(self.now, days)?;
+        // A new root may have other lifetimes, or mend what a stolen key has signed.
+        if let Some(old) = old.filter(|_| !self.must) {
+            forward("timestamp", old.head.expires, expires, self.now)?;
+        }
+        let head = CommonFields::new::<Timestamp>(version, expires);
         let mut timestamp = match old {
             Some(old) => Timestamp {
                 head,

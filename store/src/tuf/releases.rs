@@ -7,7 +7,7 @@ use super::draft::ReleaseOrigin;
 use super::environment::{Current, write};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{due, expiry};
-use super::metadata::{CommonFields, MetaFile, Root, Target, Targets, seal};
+use super::metadata::{CommonFields, MetaFile, Root, Target, Targets, next_version, seal};
 use super::publish::{Changed, lock, publish};
 use super::roles::Signers;
 use super::{Environment, MetadataStore, Release, ReleaseCustom, paths};
@@ -170,7 +170,7 @@ impl Environment<'_> {
         {
             return Ok(false);
         }
-        let version = root.head.version + 1;
+        let version = next_version(root.head.version)?;
         let mut root = root.clone();
         root.head = CommonFields::new::<Root>(version, expiry(now, days.root)?);
         let bytes = seal(&root, &keys.root)?;
@@ -201,7 +201,7 @@ impl Environment<'_> {
         let targets = &current.targets.signed;
         let pin = match keys {
             Some(keys) if due(now, targets.head.expires, days.targets) => {
-                let version = targets.head.version + 1;
+                let version = next_version(targets.head.version)?;
                 let mut targets = targets.clone();
                 targets.head = CommonFields::new::<Targets>(version, expiry(now, days.targets)?);
                 let bytes = seal(&targets, &keys.targets)?;

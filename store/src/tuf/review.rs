@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::environment::Current;
 use super::error::{Error, ErrorKind, Result};
 use super::log::{LogEntry, LogHead};
-use super::metadata::{Hashes, Root, SignedFile, Targets};
+use super::metadata::{Hashes, Root, SignedFile, Targets, next_version};
 use super::proposal::{Proposal, RequiredSignatures};
 use super::{Environment, ReleaseCustom, paths};
 use crate::keys::{PublicKey, Signer};
@@ -69,11 +69,11 @@ fn sign(
     let root = current.map(|current| &current.root.signed);
     if proposal.add(root, keys)? == 0 {
         let wanted = before.needs.iter().map(|need| {
-            let ids: Vec<_> = need.keys.iter().map(|(key, _)| key.id()).collect();
+            let ids: Vec<_> = need.keys.iter().map(|(key, _)| key.hex()).collect();
             format!("{} by {} of {}", need.role, need.threshold, ids.join(", "))
         });
         let wanted: Vec<_> = wanted.collect();
-        let in_hand: Vec<_> = keys.iter().map(|key| key.public().id()).collect();
+        let in_hand: Vec<_> = keys.iter().map(|key| key.public().hex()).collect();
         let text = match &*in_hand {
             [] => "there is no key in hand to sign this with".to_owned(),
             ids => format!("no key in hand counts for this change: {}", ids.join(", ")),
@@ -122,7 +122,7 @@ pub(super) fn review(
     let old_root = current.map(|current| &current.root.signed);
     let next_root = proposal.next_root()?;
     if let Some(next) = &next_root {
-        let version = old_root.map_or(1, |old| old.head.version + 1);
+        let version = next_version(old_root.map_or(0, |old| old.head.version))?;
         if next.signed.head.version != version {
             return Err(stale("root", next.signed.head.version, version));
         }
@@ -144,7 +144,7 @@ pub(super) fn review(
     }
     if let Some(next) = proposal.next_targets()? {
         let old = current.map(|current| &current.targets);
-        let version = old.map_or(1, |old| old.signed.head.version + 1);
+        let version = next_version(old.map_or(0, |old| old.signed.head.version))?;
         if next.signed.head.version != version {
             return Err(stale("targets", next.signed.head.version, version));
         }
@@ -178,7 +178,7 @@ fn roots(old: Option<&Root>, new: &Root, review: &mut Review) {
     ] {
         let keys = |root: &Root| -> BTreeSet<String> {
             let keys = root.keys_of(role).unwrap_or_default();
-            keys.iter().map(PublicKey::id).collect()
+            keys.iter().map(PublicKey::hex).collect()
         };
         let (before, after) = (old.map(keys).unwrap_or_default(), keys(new));
         let threshold = |root: &Root| root.role(role).map_or(0, |entry| entry.threshold);
@@ -191,16 +191,16 @@ fn roots(old: Option<&Root>, new: &Root, review: &mut Review) {
                     .keys_of("timestamp")
                     .unwrap_or_default()
                     .iter()
-                    .map(PublicKey::id)
+                    .map(PublicKey::hex)
                     .collect()
         {
             continue;
         }
-        for id in after.difference(&before) {
-            changes.push(format!("{group}: key {id} is added"));
+        for key in after.difference(&before) {
+            changes.push(format!("{group}: key {key} is added"));
         }
-        for id in before.difference(&after) {
-            changes.push(format!("{group}: key {id} is removed"));
+        for key in before.difference(&after) {
+            changes.push(format!("{group}: key {key} is removed"));
         }
         if was != Some(is) {
             changes.push(match was {

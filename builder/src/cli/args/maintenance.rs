@@ -42,14 +42,14 @@ about. `waste` are bytes in packs that no image needs.";
 
 const PIN_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME. A pin keeps the image that NAME means now, not the name.
+ENV/NAME[/SEQ]. A pin keeps the image that NAME means now, not the name.
 
 Example: imgbuild store pin prod/fanery-node --reason 'audit of 2026'";
 
 const COPY_HELP: &str = "\
 FROM and TO are stores: PATH, or a URL; TO is made if it is an empty directory.
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME, in FROM. Without IMAGE and --env, everything that FROM lists is copied.
+ENV/NAME[/SEQ], in FROM. Without IMAGE and --env, everything that FROM lists is copied.
 
 Only what TO lacks is moved, compressed as it is: frames of packs, inputs, logs,
 attestations. Every chunk is hashed when it comes, and every image is expanded at TO

@@ -9,7 +9,7 @@ pub use self::maintenance::{
     CopyArgs, FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs,
 };
 pub use self::trust::{
-    ApproveArgs, Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs,
+    ApproveArgs, Consenting, Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs,
     EnvRefreshArgs, EnvRootArgs, EnvRootCommand, EnvRotateArgs, EnvStatusArgs, EnvTrustArgs,
     FileArgs, KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs, PromoteArgs, PublishArgs, RevokeArgs,
     SaveArgs, Secret, Signing,
@@ -49,7 +49,7 @@ Example: imgbuild recipes/fanery.toml --cache https://images.example/ --trust de
 
 const REBUILD_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME. Recipe, lock and every input come from the store; there is no network.
+ENV/NAME[/SEQ]. Recipe, lock and every input come from the store; there is no network.
 The build runs in a varied world (`imgbuild build --help`) and in a directory
 below --work that is removed afterwards.
 
@@ -64,18 +64,18 @@ Example: imgbuild rebuild dev/fanery-node --attest";
 
 const IMAGE_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME.";
+ENV/NAME[/SEQ].";
 
 const LOG_HELP: &str = "\
 RECIPE is a file; its logs are those of the last attempt on this machine, failed
 or not. IMAGE is a digest, its first 8 or more hex digits, NAME (its newest
-release) or ENV/NAME; its log comes from the store.
+release) or ENV/NAME[/SEQ]; its log comes from the store.
 
 Example: imgbuild log dev/fanery-node 4";
 
 const DELTA_HELP: &str = "\
 FROM and TO are digests, their first 8 or more hex digits, NAME (its newest
-release) or ENV/NAME. The delta holds the content that TO has and FROM has not,
+release) or ENV/NAME[/SEQ]. The delta holds the content that TO has and FROM has not,
 compressed against what it resembles in FROM. Whatever comes out is verified like any
 content, and what does not come out is fetched from packs. It can be removed at any
 time, and `store gc` does so when one of the two images goes. `imgnode upgrade` takes
@@ -106,7 +106,7 @@ Examples: imgbuild import root.tar.zst --name base
 
 const EXPORT_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME. The tar is the image: its blake3 is the image's name. The compressed
+ENV/NAME[/SEQ]. The tar is the image: its blake3 is the image's name. The compressed
 forms are the same bytes on every machine, whatever its number of cores, as long
 as imgbuild brings the same encoders. Any tar(1) unpacks them.
 
@@ -123,7 +123,7 @@ Examples: imgbuild export fanery-node -o fanery-node.tar.zst
 
 const DIFF_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME. Nothing is unpacked: the images' layouts are compared.
+ENV/NAME[/SEQ]. Nothing is unpacked: the images' layouts are compared.
 
 The exit code is 0 whether or not they differ; with --exit-code it is 3 when
 they do.

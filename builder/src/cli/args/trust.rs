@@ -59,7 +59,7 @@ is printed with the one that `imgbuild env init` printed to those who made it.
 Example: imgbuild env root save prod --store s3://images/team";
 
 const PROMOTE_HELP: &str = "\
-IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME.
+IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME[/SEQ].
 
 Checks the release that it comes from, the policy of the environment and every byte in
 the destination; shows which packages change; signs; publishes. Nothing is built or
@@ -80,7 +80,7 @@ Warns of what is in the last third of its time. Exit code 3: something has run o
 nodes refuse it.";
 
 const REVOKE_HELP: &str = "\
-IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME. Nodes that follow
+IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME[/SEQ]. Nodes that follow
 ENV do not start or install it any more, under any name; it cannot be promoted there
 again.
 
@@ -156,6 +156,17 @@ pub struct Signing {
     pub secret: Secret,
 }
 
+/// How a person consents to what is signed.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Consenting {
+    /// Show all that would be signed, and sign nothing
+    #[arg(long, visible_alias = "dry-run", conflicts_with = "yes")]
+    pub show: bool,
+    /// Do not ask at the terminal before signing
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
 /// `env`.
 #[derive(Args, Debug)]
 pub struct EnvArgs {
@@ -219,6 +230,9 @@ pub struct EnvInitArgs {
     /// File that waits for more signatures
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,
@@ -287,6 +301,9 @@ pub struct EnvRotateArgs {
     /// File that waits for more signatures
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,
@@ -387,6 +404,9 @@ pub struct EnvProposeArgs {
     /// The file [default: ENV-root-VERSION.json]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,
@@ -401,6 +421,9 @@ pub struct FileArgs {
     /// The file
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,
@@ -415,6 +438,9 @@ pub struct PublishArgs {
     /// The file, or copies of it that were signed apart
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,
@@ -460,12 +486,12 @@ pub struct PromoteArgs {
         hide_env = true
     )]
     pub deltas: usize,
-    /// Check and show, change nothing
-    #[arg(long)]
-    pub dry_run: bool,
     /// File that waits for more signatures [default: ENV-NAME-SEQ.json]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,
@@ -493,6 +519,9 @@ pub struct RevokeArgs {
     /// File that waits for more signatures
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,
@@ -516,6 +545,9 @@ pub struct ApproveArgs {
     /// What there is to say about it; it is public
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// Where passphrases come from.
     #[command(flatten)]
     pub secret: Secret,

@@ -198,6 +198,8 @@ struct SaidOne {
     predicate: serde_json::Value,
     /// What verified keys of this keyring are called.
     signers: Vec<String>,
+    /// Their public halves.
+    public: Vec<String>,
     /// Ids of keys that it says have signed it.
     claimed: Vec<String>,
     /// Whether it is about this manifest, and not about the bytes alone.
@@ -207,12 +209,11 @@ struct SaidOne {
 /// What is said about an image. A signature is verified where its key is known here.
 fn attestations(store: &Store, manifest: &Manifest, settings: &Settings, ui: &Ui) -> Result<()> {
     let keyring = Keyring::new(settings, Passphrase::Terminal, None);
-    let known: Vec<_> = keyring
-        .entries()?
-        .into_iter()
-        .filter_map(|entry| Some((entry.name, entry.public.ok()?)))
-        .collect();
-    let keys: Vec<_> = known.iter().map(|(_, key)| *key).collect();
+    let mut names = keyring.names(None)?;
+    for policy in find::policies(store) {
+        names = names.with(Some(&policy));
+    }
+    let keys = names.keys();
     let mut odd = |key: &str, e: &store::Error| {
         ui.note(&format!(
             "warning: the attestation {key} is passed over: {e}"
@@ -229,11 +230,11 @@ fn attestations(store: &Store, manifest: &Manifest, settings: &Settings, ui: &Ui
         .into_iter()
         .map(|one| {
             let good = one.signers(&keys);
-            let names = known.iter().filter(|(_, key)| good.contains(key));
             SaidOne {
                 covers_manifest: one.covers(manifest),
                 kind: one.kind.map(store::attest::Kind::name),
-                signers: names.map(|(name, _)| name.clone()).collect(),
+                signers: good.iter().map(|key| names.short(key)).collect(),
+                public: good.iter().map(store::keys::PublicKey::hex).collect(),
                 claimed: one.claimed_key_ids().map(str::to_owned).collect(),
                 key: one.key,
                 predicate_type: one.predicate_type,

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use store::tuf::{Environment, Proposal};
+use store::tuf::{Environment, Proposal, Release};
 use store::{EnvName, Store, WritableStore};
 
 use super::env::{environment, open, report};
-use crate::cli::args::{ApproveArgs, PromoteArgs, RevokeArgs, Signing};
+use crate::cli::args::{ApproveArgs, Consenting, PromoteArgs, RevokeArgs, Signing};
 use crate::error::{Context, Error, Result};
 use crate::inspect::compare::Report;
 use crate::release::attest;
-use crate::release::ceremony::{self, Outcome};
+use crate::release::ceremony::{self, Consent, Outcome};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::release::promote;
 use crate::settings::{Given, Settings};
@@ -41,11 +41,18 @@ pub(super) fn keyring(signing: &Signing, settings: &Settings) -> Result<Keyring>
     Ok(Keyring::new(settings, passphrase, signing.key.clone()))
 }
 
+pub(super) fn consent(args: Consenting) -> Consent {
+    Consent {
+        given: args.yes,
+        show_only: args.show,
+    }
+}
+
 pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let store = stores::open_to_write(settings)?;
     let keyring = keyring(&args.signing, settings)?;
     if let Some(file) = &args.sign {
-        return sign(file, args.dry_run, &store, &keyring, ui);
+        return sign(file, consent(args.consenting), &store, &keyring, ui);
     }
     let (Some(image), Some(to)) = (&args.image, &args.to) else {
         return Err(Error::usage("IMAGE and --to ENV are missing"));
@@ -90,7 +97,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         return Ok(());
     };
     let compared = match &elsewhere {
-        Some(_) if args.dry_run => true,
+        Some(_) if args.consenting.show => true,
         Some(source) => promote::copy(manifest, source, &store, ui)?,
         None => false,
     };
@@ -98,13 +105,12 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         promote::verify(manifest, &store, ui)?;
     }
     let differences = promote::differences(manifest, source, &env, &store, ui)?;
-    if args.dry_run {
-        ui.note("nothing was signed");
+    let consent = consent(args.consenting);
+    let signed = ceremony::sign(&mut proposal, Some(&env), &keyring, false, consent, ui)?;
+    let Some(review) = signed else {
         return Ok(());
-    }
+    };
     promote::deltas(manifest, &env, &store, args.deltas, ui)?;
-    let review = ceremony::sign(&mut proposal, Some(&env), &keyring, false)?;
-    ceremony::show(&proposal, &review, &keyring, ui);
     let file = args
         .output
         .clone()
@@ -158,7 +164,7 @@ fn source_store(args: &PromoteArgs, settings: &Settings) -> Result<Option<Store>
 /// Signs what somebody else has proposed, after the same checks.
 fn sign(
     file: &Path,
-    dry_run: bool,
+    consent: Consent,
     store: &WritableStore,
     keyring: &Keyring,
     ui: &mut Ui,
@@ -175,19 +181,15 @@ fn sign(
         .review(&proposal)
         .map_err(|e| ceremony::failed(format!("{} is refused", file.display()), &e))?;
     for manifest in &review.releases {
-        if let Some(policy) = env.policy() {
-            let checked = promote::check(manifest, &name, policy, &[store.store()], keyring, ui)?;
-            checked.refuse(manifest, &name)?;
-        }
+        promote::meets(manifest, &env, store, keyring, ui)?;
         promote::verify(manifest, store, ui)?;
         promote::differences(manifest, store.store(), &env, store, ui)?;
     }
-    if dry_run {
-        ceremony::show(&proposal, &review, keyring, ui);
+    let must = !review.complete();
+    let signed = ceremony::sign(&mut proposal, Some(&env), keyring, must, consent, ui)?;
+    let Some(review) = signed else {
         return Ok(());
-    }
-    let review = ceremony::sign(&mut proposal, Some(&env), keyring, !review.complete())?;
-    ceremony::show(&proposal, &review, keyring, ui);
+    };
     let outcome = ceremony::settle(&proposal, &review, Some(&mut env), store, keyring, file)?;
     report(
         &outcome,
@@ -208,8 +210,11 @@ pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Res
     let mut proposal: Proposal = env
         .draft_revocation(&image, &args.reason, args.min_seq, jiff::Timestamp::now())
         .map_err(|e| ceremony::failed(format!("cannot revoke {image} in {name}"), &e))?;
-    let review = ceremony::sign(&mut proposal, Some(&env), &keyring, false)?;
-    ceremony::show(&proposal, &review, &keyring, ui);
+    let consent = consent(args.consenting);
+    let signed = ceremony::sign(&mut proposal, Some(&env), &keyring, false, consent, ui)?;
+    let Some(review) = signed else {
+        return Ok(());
+    };
     let file = args
         .output
         .clone()
@@ -240,7 +245,9 @@ fn revoked_image(
         .releases()
         .map_err(|e| ceremony::failed(format!("cannot read the releases of {name}"), &e))?;
     let bare = text.strip_prefix(&format!("{name}/")).unwrap_or(text);
-    if let Some(release) = releases.iter().rev().find(|r| r.name.as_str() == bare) {
+    // The newest of that name, or that number.
+    let means = |r: &&Release| r.name.as_str() == bare || format!("{}/{}", r.name, r.seq) == bare;
+    if let Some(release) = releases.iter().filter(means).max_by_key(|r| r.seq) {
         return Ok(release.image);
     }
     let digits = bare.strip_prefix("blake3:").unwrap_or(bare);
@@ -265,11 +272,36 @@ pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Resul
     let env = environment(&args.env)?;
     let passphrase = Passphrase::find(args.secret.passphrase_file.as_ref(), settings)?;
     let keyring = Keyring::new(settings, passphrase, None);
-    let manifest = find::image(store.store(), &args.image)?;
+    let manifest = find::the_one(store.store(), &args.image)?;
     let entry = keyring.entry(&args.key)?;
-    if let Ok(true) = Environment::exists(&store, &env) {
-        counts(&open(&store, &env)?, &entry.public, ui);
+    ui.note(&format!("{} {}", manifest.name, manifest.image));
+    for release in find::releases_of(store.store(), &manifest)? {
+        ui.note(&format!("  released as {release}"));
     }
+    if let Some(run) = &manifest.run {
+        ui.note(&format!(
+            "  starts as {}: {}",
+            run.user,
+            run.start.join(" ")
+        ));
+    }
+    if let Ok(true) = Environment::exists(&store, &env) {
+        let env = open(&store, &env)?;
+        promote::differences(&manifest, store.store(), &env, &store, ui)?;
+        counts(&env, &entry.public, ui);
+    }
+    let consent = consent(args.consenting);
+    if consent.show_only {
+        ui.note("nothing was signed");
+        return Ok(());
+    }
+    let public = entry.public.as_ref().map(store::keys::PublicKey::hex);
+    let with = format!("{} {}", args.key, public.unwrap_or_default());
+    ceremony::ask(
+        &format!("approve of this for {env} with {with}?"),
+        consent,
+        ui,
+    )?;
     let key = keyring.open_entry(&entry)?;
     store
         .hold_image(&manifest.image)

@@ -12,6 +12,7 @@
 //! types a passphrase for a key that has nothing to say.
 
 mod external;
+mod names;
 mod passphrase;
 
 use std::fs;
@@ -19,11 +20,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use store::keys::{KeyFile, PublicKey, Signer};
-use store::tuf::{Environment, KeyGroup, KeySet, Signers};
+use store::tuf::{Environment, KeyGroup, KeySet, Policy, Signers};
 use store::{EnvName, Sha256};
 
 use self::external::External;
-pub use self::passphrase::{Passphrase, new_passphrase};
+pub use self::names::Names;
+pub use self::passphrase::{Passphrase, confirm, new_passphrase};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::settings::Settings;
 
@@ -208,6 +210,18 @@ impl Keyring {
         })
     }
 
+    /// Whether a private key is here, and is the one that a person chose if they did.
+    pub fn would_open(&self, key: &PublicKey) -> Result<bool> {
+        if let Some(name) = &self.only {
+            // A name that is not there is a mistake, and not a key less.
+            self.entry(name)?;
+        }
+        Ok(self.entries()?.iter().any(|entry| {
+            entry.public.as_ref() == Ok(key)
+                && self.only.as_ref().is_none_or(|only| *only == entry.name)
+        }))
+    }
+
     /// Whether a private key is here.
     pub fn has(&self, key: &PublicKey) -> Result<bool> {
         Ok(self
@@ -216,13 +230,26 @@ impl Keyring {
             .any(|entry| entry.public.as_ref() == Ok(key)))
     }
 
-    /// What a key is called here.
-    pub fn name_of(&self, key: &PublicKey) -> Option<String> {
-        let entries = self.entries().ok()?;
-        let found = entries
-            .into_iter()
-            .find(|entry| entry.public.as_ref() == Ok(key));
-        found.map(|entry| entry.name)
+    /// What keys are called: here, and in a policy.
+    pub fn names(&self, policy: Option<&Policy>) -> Result<Names> {
+        let mut names = Names::default();
+        for entry in self.entries()? {
+            if let Ok(key) = entry.public {
+                names.add(key, &entry.name);
+            }
+        }
+        // Public halves of other people's keys.
+        for item in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let path = item.path();
+            let is_public = path.extension().is_some_and(|kind| kind == "pub");
+            if let (true, Some(name)) = (is_public, path.file_stem().and_then(|s| s.to_str()))
+                && let Ok(pem) = fs::read_to_string(&path)
+                && let Ok(key) = PublicKey::from_pem(&pem)
+            {
+                names.add(key, name);
+            }
+        }
+        Ok(names.with(policy))
     }
 
     /// Opens those of the wanted keys that are here.

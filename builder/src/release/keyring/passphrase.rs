@@ -114,17 +114,29 @@ fn first_line(file: File) -> std::io::Result<String> {
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
+/// Asks a question on the terminal; whether the answer is yes.
+pub fn confirm(question: &str) -> Result<bool> {
+    let answer = converse(&format!("{question} [y/N] "), true)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
+}
+
 /// Asks on the terminal, which does not show what is typed.
 fn ask(prompt: &str) -> Result<String> {
+    converse(prompt, false)
+}
+
+fn converse(prompt: &str, echo: bool) -> Result<String> {
     let mut terminal = OpenOptions::new()
         .read(true)
         .write(true)
         .open("/dev/tty")
-        .context(|| "there is no terminal to ask for a passphrase".into())?;
-    let failed = || "cannot ask for a passphrase".to_owned();
+        .context(|| "there is no terminal to ask on".into())?;
+    let failed = || "cannot ask on the terminal".to_owned();
     let shown = tcgetattr(&terminal).context(failed)?;
     let mut hidden = shown.clone();
-    hidden.local_modes &= !LocalModes::ECHO;
+    if !echo {
+        hidden.local_modes &= !LocalModes::ECHO;
+    }
     tcsetattr(&terminal, OptionalActions::Flush, &hidden).context(failed)?;
     // Shown again whatever happens.
     let _echo = Echo(terminal.try_clone().context(failed)?, shown);
@@ -134,7 +146,9 @@ fn ask(prompt: &str) -> Result<String> {
         interrupt::check()?;
     }
     let word = first_line(terminal.try_clone().context(failed)?).context(failed)?;
-    let _ = writeln!(terminal);
+    if !echo {
+        let _ = writeln!(terminal);
+    }
     Ok(word)
 }
 

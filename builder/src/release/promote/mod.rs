@@ -21,6 +21,7 @@ pub use self::facts::{Checked, check};
 use crate::error::{Context, Error, Result};
 use crate::inspect::compare::{self, How, Side, compare};
 use crate::release::ceremony::failed;
+use crate::release::keyring::Keyring;
 use crate::stores::find;
 use crate::ui::{self, Ui, Unit};
 
@@ -32,6 +33,22 @@ pub struct From {
     pub source: PromotedFrom,
 }
 
+/// Refuses what does not meet the policy in force of an environment, by what its store
+/// has.
+pub fn meets(
+    manifest: &Manifest,
+    env: &Environment<'_>,
+    store: &WritableStore,
+    keyring: &Keyring,
+    ui: &Ui,
+) -> Result<()> {
+    let Some(policy) = env.policy() else {
+        return Ok(());
+    };
+    let checked = check(manifest, env.name(), policy, &[store.store()], keyring, ui)?;
+    checked.refuse(manifest, env.name())
+}
+
 /// Finds the release that `text` means in an environment.
 pub fn source(store: &Store, text: &str, from: &EnvName) -> Result<From> {
     // A name means the newest release there, a digest the image.
@@ -39,7 +56,15 @@ pub fn source(store: &Store, text: &str, from: &EnvName) -> Result<From> {
     let is_name = !text.contains('/') && find::image(store, &named).is_ok();
     let text = if is_name { &named } else { text };
     let manifest = find::image(store, text)?;
-    let released = find::released_in(store, from, &manifest)?;
+    // What is revoked is refused here, whichever release is meant.
+    let mut released = find::released_in(store, from, &manifest)?;
+    let own = text
+        .split_once('/')
+        .filter(|(env, _)| *env == from.as_str());
+    if let Some((_, text)) = own {
+        released.seq = find::release(store, from, text)?.seq;
+        released.manifest = manifest;
+    }
     Ok(From {
         source: PromotedFrom {
             env: from.clone(),

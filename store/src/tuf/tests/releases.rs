@@ -143,7 +143,7 @@ fn a_release_that_was_killed_changes_nothing_and_can_be_repeated() {
         let next = manifest("a", &format!("{fuse}"));
         let before = env.releases().unwrap();
         store.fuse.set(Some(fuse));
-        let e = env.release(&next, &keys, time()).unwrap_err();
+        let e = env.release(&next, &keys, days_later(1)).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Store, "after {fuse} writes");
         store.fuse.set(None);
         // Whoever opens it sees the old release and nothing of the new one.
@@ -262,7 +262,7 @@ fn a_change_is_passed_from_hand_to_hand() {
     let mut proposal = Environment::draft_init(&dev(), &draft, time()).unwrap();
     let e = Environment::sign_init(&mut proposal, &[eve]).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::WrongKey);
-    assert!(e.hint().unwrap().contains(&bob.public().id()), "{e}");
+    assert!(e.hint().unwrap().contains(&bob.public().hex()), "{e}");
     let mut copy = proposal.clone();
     assert!(
         !Environment::sign_init(&mut proposal, &[ann])
@@ -289,8 +289,8 @@ fn a_change_is_passed_from_hand_to_hand() {
             (Some(KeyGroup::Targets), eve.public()),
         ],
         remove: vec![
-            (Some(KeyGroup::Online), online.public().id()),
-            (Some(KeyGroup::Targets), bob.public().id()),
+            (Some(KeyGroup::Online), online.public().hex()),
+            (Some(KeyGroup::Targets), bob.public().hex()),
         ],
         ..RootChange::default()
     };

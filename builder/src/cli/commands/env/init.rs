@@ -9,11 +9,11 @@ use store::tuf::{Environment, KeyGroup, KeySet, Lifetimes, RootDraft};
 
 use super::{environment, report};
 use crate::cli::args::{Days, EnvInitArgs};
-use crate::cli::commands::promote::keyring;
+use crate::cli::commands::promote::{consent, keyring};
 use crate::error::{Context, Error, Result};
 use crate::release::attest;
-use crate::release::ceremony::{self, failed, short};
-use crate::release::keyring::{self, Keyring, Passphrase, new_passphrase};
+use crate::release::ceremony::{self, failed};
+use crate::release::keyring::{self, Names, Passphrase, new_passphrase};
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
@@ -50,8 +50,12 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
     };
     let mut proposal = Environment::draft_init(&name, &founding, Timestamp::now())
         .map_err(|e| failed(what(), &e))?;
-    let review = ceremony::sign(&mut proposal, None, &keyring, false)?;
-    summary(&founding, &keyring, ui);
+    summary(&founding, &keyring.names(None)?, ui);
+    let consent = consent(args.consenting);
+    let signed = ceremony::sign(&mut proposal, None, &keyring, false, consent, ui)?;
+    let Some(review) = signed else {
+        return Ok(());
+    };
     let file = args
         .output
         .clone()
@@ -77,9 +81,9 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
 }
 
 /// Two lines: who decides, who releases.
-fn summary(founding: &RootDraft, keyring: &Keyring, ui: &Ui) {
+fn summary(founding: &RootDraft, called: &Names, ui: &Ui) {
     let names = |holders: &KeySet| {
-        let names = holders.keys.iter().map(|key| called(key, keyring));
+        let names = holders.keys.iter().map(|key| called.short(key));
         format!(
             "{} of {}: {}",
             holders.threshold,
@@ -100,10 +104,6 @@ fn summary(founding: &RootDraft, keyring: &Keyring, ui: &Ui) {
         days.targets,
         names(&founding.online)
     ));
-}
-
-fn called(key: &PublicKey, keyring: &Keyring) -> String {
-    keyring.name_of(key).unwrap_or_else(|| short(key))
 }
 
 /// The key that a group gets which was named none.

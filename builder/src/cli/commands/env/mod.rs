@@ -15,7 +15,7 @@ use crate::cli::args::{
     EnvArgs, EnvCommand, EnvLogArgs, EnvRefreshArgs, EnvRootCommand, EnvTrustArgs,
 };
 use crate::error::{Error, Result};
-use crate::release::ceremony::{self, Outcome, failed};
+use crate::release::ceremony::{Outcome, failed};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
@@ -148,22 +148,19 @@ fn log(args: &EnvLogArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let env = Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
     let entries = env.log(args.most).map_err(|e| failed(what(), &e))?;
     let keyring = Keyring::new(settings, Passphrase::Terminal, None);
-    for entry in &entries {
-        let signers = env
-            .targets_signers(entry.targets)
-            .map_err(|e| failed(what(), &e))?;
+    let names = keyring.names(env.policy())?;
+    let signers = env.log_signers(&entries).map_err(|e| failed(what(), &e))?;
+    for (entry, signers) in entries.iter().zip(signers) {
         if ui.is_json() {
             let ids: Vec<_> = signers.iter().map(store::keys::PublicKey::id).collect();
+            let public: Vec<_> = signers.iter().map(store::keys::PublicKey::hex).collect();
             ui.result_json(&serde_json::json!({
-                "schema": ui::SCHEMA, "entry": entry, "signers": ids,
+                "schema": ui::SCHEMA, "entry": entry, "signers": ids, "public": public,
             }));
             continue;
         }
-        let names: Vec<_> = signers
-            .iter()
-            .map(|key| keyring.name_of(key).unwrap_or_else(|| ceremony::short(key)))
-            .collect();
-        ui.result(&line(entry, &names.join(", ")));
+        let signers: Vec<_> = signers.iter().map(|key| names.short(key)).collect();
+        ui.result(&line(entry, &signers.join(", ")));
     }
     Ok(())
 }

@@ -9,11 +9,12 @@ use store::{Sha256, WritableStore};
 use super::{environment, init, open, report};
 use crate::atomic_file;
 use crate::cli::args::{EnvProposeArgs, EnvRotateArgs, FileArgs, PublishArgs, SaveArgs};
-use crate::cli::commands::promote::keyring;
+use crate::cli::commands::promote::{consent, keyring};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::attest;
 use crate::release::ceremony::{self, failed};
 use crate::release::keyring::Keyring;
+use crate::release::promote;
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
@@ -42,8 +43,11 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
         );
     }
     let mut proposal = draft(&env, &change)?;
-    let review = ceremony::sign(&mut proposal, Some(&env), &keyring, false)?;
-    ceremony::show(&proposal, &review, &keyring, ui);
+    let consent = consent(args.consenting);
+    let signed = ceremony::sign(&mut proposal, Some(&env), &keyring, false, consent, ui)?;
+    let Some(review) = signed else {
+        return Ok(());
+    };
     let file = args.output.clone().unwrap_or(file_name(&env)?);
     let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
     report(&outcome, &format!("the new root of {}", args.env), SIGN, ui);
@@ -77,8 +81,11 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
         None => args.no_policy.then_some(None),
     };
     let mut proposal = draft(&env, &change)?;
-    let review = ceremony::sign(&mut proposal, Some(&env), &keyring, false)?;
-    ceremony::show(&proposal, &review, &keyring, ui);
+    let consent = consent(args.consenting);
+    let signed = ceremony::sign(&mut proposal, Some(&env), &keyring, false, consent, ui)?;
+    let Some(review) = signed else {
+        return Ok(());
+    };
     let file = args.output.clone().unwrap_or(file_name(&env)?);
     ceremony::write(&file, &proposal)?;
     ui.note(&if review.complete() {
@@ -95,8 +102,11 @@ pub(super) fn sign(args: &FileArgs, settings: &Settings, ui: &Ui) -> Result<()> 
     let keyring = keyring(&args.signing, settings)?;
     let mut proposal = ceremony::read(&args.file)?;
     let env = current(&proposal, &store, &keyring)?;
-    let review = ceremony::sign(&mut proposal, env.as_ref(), &keyring, true)?;
-    ceremony::show(&proposal, &review, &keyring, ui);
+    let consent = consent(args.consenting);
+    let signed = ceremony::sign(&mut proposal, env.as_ref(), &keyring, true, consent, ui)?;
+    let Some(review) = signed else {
+        return Ok(());
+    };
     ceremony::write(&args.file, &proposal)?;
     let file = args.file.display();
     ui.note(&if review.complete() {
@@ -158,6 +168,28 @@ pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Resul
     let mut env = Environment::open(&store, &proposal.environment).ok();
     if let Some(env) = &env {
         keyring.admit(env)?;
+    }
+    let consent = consent(args.consenting);
+    let reviewed = match &env {
+        Some(env) => env.review(&proposal).ok(),
+        None => Environment::review_init(&proposal).ok(),
+    };
+    // What was published before, or was interrupted, cannot be compared any more.
+    if let Some(review) = reviewed {
+        let names = keyring.names(env.as_ref().and_then(Environment::policy))?;
+        ceremony::show(&proposal, &review, &names, ui);
+        if let Some(env) = &env {
+            for manifest in &review.releases {
+                promote::meets(manifest, env, &store, &keyring, ui)?;
+            }
+        }
+        if !consent.show_only {
+            ceremony::ask("publish this?", consent, ui)?;
+        }
+    }
+    if consent.show_only {
+        ui.note("nothing was signed");
+        return Ok(());
     }
     let online = ceremony::online_keys(&proposal, env.as_ref())?;
     let outcome = ceremony::publish(&proposal, &online, env.as_mut(), &store, &keyring)?;

@@ -46,6 +46,8 @@ struct ShownRole {
 #[derive(Serialize)]
 struct ShownKey {
     id: String,
+    /// Its public half, as `key list` shows it.
+    public: String,
     /// What it is called here.
     name: Option<String>,
     signed: bool,
@@ -118,6 +120,7 @@ fn names(store: &Store) -> Result<Vec<EnvName>> {
 }
 
 fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
+    let names = keyring.names(env.policy())?;
     let what = || format!("cannot read the environment {}", env.name());
     let now = Timestamp::now();
     let mut roles = Vec::new();
@@ -131,7 +134,8 @@ fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
         let holders = env.key_set(seat).map_err(|e| failed(what(), &e))?;
         let key = |key: &PublicKey| ShownKey {
             id: key.id(),
-            name: keyring.name_of(key),
+            public: key.hex(),
+            name: names.of(key).map(str::to_owned),
             signed: signed.contains(key),
         };
         roles.push(ShownRole {
@@ -190,6 +194,14 @@ pub(super) fn warnings(env: &Environment<'_>, now: Timestamp) -> Vec<String> {
             _ => (days.timestamp, "env refresh"),
         };
         let left = expires.duration_since(now).as_hours();
+        // A day more than it can be when it was signed just now.
+        if left > 24 * (i64::from(life) + 1) {
+            lines.push(format!(
+                "{role} of {} runs out at {expires}, later than a signature of {life} days can: \
+                 this clock is behind, or its key was used by somebody else",
+                env.name()
+            ));
+        }
         if left <= 0 {
             lines.push(format!(
                 "{role} of {} ran out at {expires}: nodes refuse it; imgbuild {command}",
@@ -213,22 +225,19 @@ fn show(env: &ShownEnv, ui: &Ui) {
     ));
     for role in &env.roles {
         let keys = role.keys.iter().map(|key| {
-            let name = key.name.clone().unwrap_or_else(|| key.id[..16].to_owned());
-            if key.signed {
-                format!("{name} (signed)")
-            } else {
-                name
-            }
+            let name = key.name.as_deref().unwrap_or("not known here");
+            let signed = if key.signed { "  signed" } else { "" };
+            format!("    {}  {name}{signed}", key.public)
         });
         ui.result(&format!(
-            "  {:<10} {:>4}  {}, {} days left  {} of {}: {}",
+            "  {:<10} {:>4}  {}, {} days left  {} of {}:\n{}",
             role.role,
             role.version,
             role.expires,
             role.days_left,
             role.threshold,
             role.keys.len(),
-            keys.collect::<Vec<_>>().join(", ")
+            keys.collect::<Vec<_>>().join("\n")
         ));
     }
     for line in &env.policy {
