@@ -63,6 +63,11 @@ impl SigningKey {
         self.gpg(&["--armor", "--export"], b"")
     }
 
+    /// A key without its armor.
+    pub fn dearmored(armored: &[u8]) -> Vec<u8> {
+        piped(Command::new("gpg").arg("--dearmor"), armored)
+    }
+
     fn clearsign(&self, text: &str) -> Vec<u8> {
         self.gpg(&["--clearsign", "--output", "-"], text.as_bytes())
     }

@@ -4,11 +4,29 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
+
+/// Refuses a path where something else than a plain file is: a device, a symbolic link, a
+/// socket or a directory is not replaced.
+pub fn check(path: &Path) -> Result<()> {
+    let is = match path.symlink_metadata() {
+        Ok(found) if found.is_file() => return Ok(()),
+        Ok(found) if found.is_symlink() => "a symbolic link",
+        Ok(found) if found.is_dir() => "a directory",
+        Ok(_) => "a device, pipe or socket",
+        // Whatever is wrong, writing says it.
+        Err(_) => return Ok(()),
+    };
+    Err(
+        Error::usage(format!("{} is {is}, not a plain file", path.display()))
+            .hint("name a file that is not there yet, or the file itself"),
+    )
+}
 
 /// Writes a file that everybody may read: whoever is interrupted has the old one or the
-/// new one.
+/// new one. Only a plain file is replaced.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    check(path)?;
     let failed = || format!("cannot write {}", path.display());
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -23,4 +41,29 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.as_file().sync_all().context(failed)?;
     file.persist(path).map_err(|e| e.error).context(failed)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn only_plain_files_are_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        write(&file, b"one").unwrap();
+        write(&file, b"two").unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        let socket = directory.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for other in [&link, &socket, directory.path(), Path::new("/dev/null")] {
+            let before = other.symlink_metadata().unwrap().file_type();
+            let error = write(other, b"three").unwrap_err();
+            assert!(error.to_string().contains("not a plain file"), "{error}");
+            assert_eq!(other.symlink_metadata().unwrap().file_type(), before);
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"two");
+    }
 }

@@ -28,6 +28,9 @@ use crate::sandbox::SPEC;
 /// How often a build looks whether another one has finished a layer.
 const POLL: Duration = Duration::from_millis(200);
 
+/// Attributes in which Linux keeps ACLs; the first is inherited.
+pub(crate) const ACLS: [&str; 2] = ["system.posix_acl_default", "system.posix_acl_access"];
+
 /// The name of a layer: hex digits of its key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(String);
@@ -88,6 +91,7 @@ impl Layers {
         let layers = Self::look(work)?;
         let dir = &layers.dir;
         fs::create_dir_all(dir).context(|| format!("cannot make {}", dir.display()))?;
+        forget_acl(dir)?;
         Ok(layers)
     }
 
@@ -358,13 +362,36 @@ impl Drop for Mounted {
     }
 }
 
-/// Makes a layer's directory. It is the root of the tree as well, whatever the
-/// caller's umask.
+/// Makes a layer's directory. It is the root of the tree as well: whatever the
+/// caller's umask, and whatever a directory gives to what is made in it (ACL,
+/// group, setgid bit).
 fn make_top(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    fs::create_dir_all(path)
-        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
-        .context(|| format!("cannot make {}", path.display()))
+    let failed = || format!("cannot make {}", path.display());
+    fs::create_dir_all(path).context(failed)?;
+    forget_acl(path)?;
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(0), Some(0)).context(failed)?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context(failed)
+}
+
+/// Removes a directory's ACLs (acl(5)), so that nothing made in it inherits one.
+pub(crate) fn forget_acl(path: &Path) -> Result<()> {
+    use rustix::io::Errno;
+    for name in ACLS {
+        match rustix::fs::removexattr(path, name) {
+            // OPNOTSUPP: a file system without ACLs.
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(e) => {
+                return Err(
+                    Error::failed(format!("cannot remove the ACL of {}", path.display()))
+                        .because(&std::io::Error::from(e)),
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 fn write_done(path: &Path, done: &Done) -> Result<()> {
@@ -413,5 +440,58 @@ mod tests {
     #[test]
     fn mount_options_are_escaped() {
         assert_eq!(escape(Path::new("/a:b,c\\d")), "/a\\:b\\,c\\\\d");
+    }
+
+    /// `user::rwx user:1234:rwx group::r-x mask::rwx other::r-x` (acl(5), version 2).
+    fn acl() -> Vec<u8> {
+        let mut bytes = 2u32.to_le_bytes().to_vec();
+        let none = u32::MAX;
+        for (tag, rights, id) in [
+            (1u16, 7u16, none),
+            (2, 7, 1234),
+            (4, 5, none),
+            (16, 7, none),
+            (32, 5, none),
+        ] {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(rights.to_le_bytes());
+            bytes.extend(id.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_layer_inherits_nothing_from_the_work_directory() {
+        use rustix::fs::{XattrFlags, lgetxattr, setxattr};
+        use std::os::unix::fs::PermissionsExt;
+        let work = tempfile::tempdir().unwrap();
+        let work = work.path();
+        fs::set_permissions(work, fs::Permissions::from_mode(0o2775)).unwrap();
+        match setxattr(work, ACLS[0], &acl(), XattrFlags::empty()) {
+            // A file system without ACLs: nothing to inherit.
+            Err(rustix::io::Errno::OPNOTSUPP) => return,
+            other => other.unwrap(),
+        }
+        let inherits = |path: &Path| {
+            let mut bytes = [0; 256];
+            ACLS.iter()
+                .any(|name| lgetxattr(path, *name, &mut bytes[..]).is_ok())
+        };
+        let plain = work.join("plain");
+        fs::create_dir(&plain).unwrap();
+        assert!(inherits(&plain));
+        // A work directory of an earlier version has layers that inherited it.
+        fs::create_dir_all(work.join("layers/old/fs")).unwrap();
+        Layers::open(work).unwrap();
+        for name in ["old", "new"] {
+            let top = work.join("layers").join(name).join("fs");
+            make_top(&top).unwrap();
+            fs::write(top.join("file"), "").unwrap();
+            fs::create_dir(top.join("dir")).unwrap();
+            for path in [&top, &top.join("file"), &top.join("dir")] {
+                assert!(!inherits(path), "{}", path.display());
+                assert_eq!(fs::metadata(path).unwrap().mode() & 0o7000, 0);
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `imgbuild`: what was typed, what it means, what it does.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -20,7 +21,18 @@ fn main() -> ExitCode {
     {
         return sandbox_init(typed.next());
     }
-    let args = LowArgs::parse();
+    let args = match LowArgs::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let text = error.render().to_string();
+            match store::display::escape(&text) {
+                // What was typed may hold what a terminal obeys.
+                Cow::Owned(escaped) => eprint!("{escaped}"),
+                Cow::Borrowed(_) => drop(error.print()),
+            }
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
     let mut ui = Ui::new(args.common().json, args.common().verbose);
     match run(args, &mut ui) {
         Ok(()) => ExitCode::SUCCESS,

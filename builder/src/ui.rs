@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use store::copy::Stage;
+use store::display::{escape, escape_json, is_hidden};
 
 use crate::error::Error;
 
@@ -198,13 +199,13 @@ impl Ui {
     /// Prints a line of the result itself.
     pub fn result(&self, text: &str) {
         // A closed pipe is the reader's business.
-        let _ = writeln!(std::io::stdout(), "{text}");
+        let _ = writeln!(std::io::stdout(), "{}", escape(text));
     }
 
     /// Prints a result as JSON.
     pub fn result_json<T: Serialize>(&self, value: &T) {
         if let Ok(text) = serde_json::to_string(value) {
-            self.result(&text);
+            self.result(&escape_json(&text));
         }
     }
 
@@ -228,6 +229,7 @@ pub fn last_words(error: &Error) {
 }
 
 fn show_error(mode: Mode, color: bool, error: &Error, clean: &dyn Fn(&str) -> String) {
+    let clean = |text: &str| escape(&clean(text)).into_owned();
     let sentence = clean(&error.to_string());
     let causes: Vec<String> = error.causes().iter().map(|c| clean(c)).collect();
     if mode == Mode::Json {
@@ -248,7 +250,7 @@ fn show_error(mode: Mode, color: bool, error: &Error, clean: &dyn Fn(&str) -> St
         let _ = writeln!(text, "  {}", cause.replace('\n', "\n  "));
     }
     if let Some(hint) = error.advice() {
-        let _ = writeln!(text, "{bold}hint:{off} {hint}");
+        let _ = writeln!(text, "{bold}hint:{off} {}", escape(hint));
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
@@ -354,12 +356,12 @@ fn emit(event: Event<'_>) {
         schema: SCHEMA,
         event,
     }) {
-        let _ = writeln!(std::io::stdout(), "{text}");
+        let _ = writeln!(std::io::stdout(), "{}", escape_json(&text));
     }
 }
 
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", escape(text));
 }
 
 /// Whether a person types the commands and reads what they say.
@@ -369,7 +371,7 @@ pub fn somebody_is_there() -> bool {
 
 /// Enough of a line for the live display.
 fn shorten(line: &str) -> String {
-    line.chars().filter(|c| !c.is_control()).take(60).collect()
+    line.chars().filter(|c| !is_hidden(*c)).take(60).collect()
 }
 
 /// How far, how fast and how long still.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layers::{Key, Layers, remove};
+use crate::layers::{Key, Layers, forget_acl, remove};
 
 /// A work directory in which one recipe is built by one build at a time.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ impl WorkDir {
         // What a killed build left.
         remove(&scratch)?;
         fs::create_dir_all(&scratch).map_err(|e| unwritable(work, &e))?;
+        // `cp` in a step takes modes along, and ACLs with them.
+        forget_acl(&scratch)?;
         Ok(Self {
             layers: Layers::open(work)?,
             scratch,

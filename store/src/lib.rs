@@ -124,10 +124,13 @@ pub mod name;
 
 pub mod digest;
 
+pub mod display;
 mod error;
 
 #[cfg(feature = "s3")]
 pub use self::backend::BucketUrl;
+#[cfg(all(feature = "s3", feature = "write"))]
+pub use self::backend::ProbeCheck;
 pub use self::backend::{Backend, LocalReader, ObjectRange, StoreUrl, Traffic};
 #[cfg(feature = "http")]
 pub use self::backend::{ClientOptions, HttpBackend, HttpUrl};

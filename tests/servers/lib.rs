@@ -5,6 +5,7 @@
 // A panic in here is a failed test, as it should be.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod bucket;
 pub mod nginx;
 pub mod proxy;
 pub mod weed;

@@ -34,6 +34,7 @@ pub struct PipSettings {
     variables: BTreeMap<String, String>,
     config: Vec<PathBuf>,
     bundle: Option<PathBuf>,
+    netrc: Option<PathBuf>,
 }
 
 impl PipSettings {
@@ -56,12 +57,7 @@ impl PipSettings {
                 variables.insert(name.to_owned(), value);
             }
         }
-        let mut config = vec![PathBuf::from("/etc/pip.conf")];
-        if let Some(home) = home {
-            config.push(home.join(".pip/pip.conf"));
-            config.push(home.join(".config/pip/pip.conf"));
-        }
-        config.retain(|p| p.is_file());
+        let config = config_files(environment, home);
         let bundle = ["PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"]
             .into_iter()
             .filter_map(environment)
@@ -70,10 +66,15 @@ impl PipSettings {
             ))
             .map(PathBuf::from)
             .find(|p| p.is_file());
+        let netrc = match environment("NETRC") {
+            Some(file) => vec![PathBuf::from(file)],
+            None => home.map_or_else(Vec::new, |h| vec![h.join(".netrc"), h.join("_netrc")]),
+        };
         Self {
             variables,
             config,
             bundle,
+            netrc: netrc.into_iter().find(|p| p.is_file()),
         }
     }
 
@@ -98,6 +99,16 @@ impl PipSettings {
             for name in ["PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"] {
                 environment.insert(name.into(), format!("{INSIDE}/ca.pem"));
             }
+        }
+        let logins = self.logins();
+        if !logins.is_empty() {
+            let mut text = String::new();
+            for (host, login) in &logins {
+                let Login { name, password } = login;
+                let _ = writeln!(text, "machine {host} login {name} password {password}");
+            }
+            put(&dir.join("netrc"), text.as_bytes())?;
+            environment.insert("NETRC".into(), format!("{INSIDE}/netrc"));
         }
         let export =
             |(name, value): (&String, &String)| format!("export {name}={}\n", quote(value));
@@ -126,11 +137,109 @@ impl PipSettings {
                 secrets.extend(credentials(word));
             }
         }
+        secrets.extend(self.logins().into_values().map(|login| login.password));
         secrets.retain(|secret| secret.len() > 4);
         secrets.sort();
         secrets.dedup();
         secrets
     }
+
+    /// What `.netrc` says about the hosts of this machine's indexes. Its other
+    /// entries have no business in a tree where the sources of packages run.
+    fn logins(&self) -> BTreeMap<String, Login> {
+        let Some(file) = &self.netrc else {
+            return BTreeMap::new();
+        };
+        let entries = netrc(&fs::read_to_string(file).unwrap_or_default());
+        let files = self.config.iter().map(fs::read_to_string);
+        let mut texts: Vec<String> = files.map(Result::unwrap_or_default).collect();
+        texts.extend(self.variables.values().cloned());
+        let mut logins = BTreeMap::new();
+        for text in &texts {
+            for word in text.split(|c: char| c.is_whitespace() || c == '=') {
+                let host = host_of(word);
+                // An entry named after the host comes before `default`.
+                let of = |name: Option<&str>| entries.iter().find(|(n, _)| n.as_deref() == name);
+                if let Some(host) = host
+                    && let Some((_, login)) = of(Some(host)).or_else(|| of(None))
+                {
+                    logins.insert(host.to_owned(), login.clone());
+                }
+            }
+        }
+        logins
+    }
+}
+
+/// The files that pip itself would read, the last one wins (pip documentation,
+/// "Configuration"): a file named in `PIP_CONFIG_FILE` takes the place of the
+/// user's own, and `/dev/null` there the place of all.
+fn config_files(environment: &dyn Fn(&str) -> Option<String>, home: Option<&Path>) -> Vec<PathBuf> {
+    let named = environment("PIP_CONFIG_FILE").map(PathBuf::from);
+    if named.as_deref() == Some(Path::new("/dev/null")) {
+        return Vec::new();
+    }
+    let named = named.filter(|file| file.is_file());
+    let set = |name: &str| environment(name).filter(|value| !value.is_empty());
+    let shared = set("XDG_CONFIG_DIRS").unwrap_or_else(|| "/etc/xdg".into());
+    let mut files: Vec<PathBuf> = shared
+        .split(':')
+        .map(|dir| Path::new(dir).join("pip/pip.conf"))
+        .collect();
+    files.push("/etc/pip.conf".into());
+    if named.is_none() {
+        files.extend(home.map(|home| home.join(".pip/pip.conf")));
+        let own = set("XDG_CONFIG_HOME").map(PathBuf::from);
+        let own = own.or_else(|| home.map(|home| home.join(".config")));
+        files.extend(own.map(|dir| dir.join("pip/pip.conf")));
+    }
+    files.extend(named);
+    files.retain(|file| file.is_file());
+    files
+}
+
+/// A name and a password of `.netrc`.
+#[derive(Clone, Debug)]
+struct Login {
+    name: String,
+    password: String,
+}
+
+/// The entries of a `.netrc`, `default` without a name.
+fn netrc(text: &str) -> Vec<(Option<String>, Login)> {
+    let mut entries: Vec<(Option<String>, Login)> = Vec::new();
+    let lines = text.lines().filter(|l| !l.trim_start().starts_with('#'));
+    let mut words = lines.flat_map(str::split_whitespace);
+    while let Some(word) = words.next() {
+        let host = match word {
+            "machine" => words.next().map(str::to_owned),
+            "default" => None,
+            "login" | "user" | "password" => {
+                let value = words.next().unwrap_or_default().trim_matches('"');
+                if let Some((_, login)) = entries.last_mut() {
+                    let field = match word {
+                        "password" => &mut login.password,
+                        _ => &mut login.name,
+                    };
+                    value.clone_into(field);
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        let (name, password) = (String::new(), String::new());
+        entries.push((host, Login { name, password }));
+    }
+    entries.retain(|(_, login)| !login.password.is_empty());
+    entries
+}
+
+/// The host of an address without credentials: those in an address come first.
+fn host_of(address: &str) -> Option<&str> {
+    let (_, rest) = address.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.split(':').next()?;
+    (!authority.contains('@') && !host.is_empty()).then_some(host)
 }
 
 /// pip's files as one: each section once, later files win (pip documentation,
@@ -254,5 +363,61 @@ mod tests {
         assert!(lent.contains("export PIP_CERT=/run/imgbuild/pip/ca.pem\n"));
         let secrets = ["http://u:secret@proxy.example", "secret", "u:secret"];
         assert_eq!(settings.secrets(), secrets);
+    }
+
+    #[test]
+    fn the_files_that_pip_would_read() {
+        let home = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let file = home.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, "[global]\n").unwrap();
+            file
+        };
+        let (shared, own) = (file("shared/pip/pip.conf"), file("own/pip/pip.conf"));
+        let (old, usual) = (file(".pip/pip.conf"), file(".config/pip/pip.conf"));
+        let named = file("named.conf");
+        let files = |variables: &[(&str, &Path)]| {
+            let value = |name: &str| {
+                let found = variables.iter().find(|(n, _)| *n == name);
+                found.map(|(_, value)| value.display().to_string())
+            };
+            let mut files = config_files(&value, Some(home.path()));
+            files.retain(|file| file.starts_with(home.path()));
+            files
+        };
+        let dirs = ("XDG_CONFIG_DIRS", shared.ancestors().nth(2).unwrap());
+        let config = ("XDG_CONFIG_HOME", own.ancestors().nth(2).unwrap());
+        assert_eq!(files(&[]), [old.clone(), usual.clone()]);
+        assert_eq!(files(&[dirs, config]), [shared.clone(), old.clone(), own]);
+        let named_file = ("PIP_CONFIG_FILE", named.as_path());
+        assert_eq!(files(&[dirs, named_file]), [shared.clone(), named.clone()]);
+        let missing = ("PIP_CONFIG_FILE", Path::new("/no/such/file"));
+        assert_eq!(files(&[missing]), [old, usual]);
+        let none = ("PIP_CONFIG_FILE", Path::new("/dev/null"));
+        assert!(files(&[dirs, none]).is_empty());
+    }
+
+    #[test]
+    fn netrc_is_lent_for_the_hosts_of_indexes_only() {
+        let home = tempfile::tempdir().unwrap();
+        let text = "# notes\nmachine index.example\n  login me\n  password hidden-word\n\
+                    machine mail.example login me password other-word\n";
+        fs::write(home.path().join(".netrc"), text).unwrap();
+        let environment = |name: &str| match name {
+            "PIP_CONFIG_FILE" => Some("/dev/null".to_owned()),
+            "PIP_INDEX_URL" => Some("https://index.example:8443/simple".to_owned()),
+            _ => None,
+        };
+        let settings = PipSettings::read(&environment, Some(home.path()));
+        let dir = tempfile::tempdir().unwrap();
+        settings.lend(dir.path()).unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("netrc")).unwrap(),
+            "machine index.example login me password hidden-word\n"
+        );
+        let lent = fs::read_to_string(dir.path().join("environment")).unwrap();
+        assert!(lent.contains("export NETRC=/run/imgbuild/pip/netrc\n"));
+        assert!(settings.secrets().contains(&"hidden-word".to_owned()));
     }
 }

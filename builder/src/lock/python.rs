@@ -79,8 +79,26 @@ impl LockRequest<'_> {
                 .collect();
             let variable = |name: &str| self.settings.variable(name);
             for (index, source) in virtualenv.git.iter().enumerate() {
-                lock.git
-                    .push(git::resolve(source, &path, index, &variable, self.inputs)?);
+                let kept = old.into_iter().flat_map(|old| &old.git).find(|g| {
+                    g.virtualenv == path
+                        && g.url == source.url.as_str()
+                        && g.reference == git::reference(source)
+                        && !self.upgrade.takes(&g.name())
+                });
+                let Some(kept) = kept else {
+                    let found = git::resolve(source, &path, index, &variable, self.inputs)?;
+                    lock.git.push(found);
+                    continue;
+                };
+                let mut kept = kept.clone();
+                kept.index = index;
+                if !self.inputs.has(&kept.sha256) {
+                    self.fetch_git(&kept)?;
+                }
+                if let Some(said) = git::moved(source, &kept, &variable) {
+                    ui.note(&said);
+                }
+                lock.git.push(kept);
             }
             let sources = self.unpack_sources(virtualenv, lock)?;
             let found = self.with_pip(lock, ui, |pip, ui| {
@@ -176,30 +194,19 @@ impl LockRequest<'_> {
             .and_then(|v| v.git.get(locked.index))
             .ok_or_else(|| Error::failed("the lock names a Git source that the recipe lacks"))?;
         let variable = |name: &str| self.settings.variable(name);
-        let found = git::resolve(
-            source,
-            &locked.virtualenv,
-            locked.index,
-            &variable,
-            self.inputs,
-        )?;
-        if found.sha256 == locked.sha256 {
+        let found = git::fetch(source, locked, &variable, self.inputs)?;
+        if found == locked.sha256 {
             return Ok(());
         }
-        let mut error = Error::new(
+        Err(Error::new(
             ErrorKind::Refused,
             format!(
                 "{} at {} is not what the lock names",
                 source.url, locked.reference
             ),
-        );
-        if found.commit != locked.commit {
-            error = error.detail(format!(
-                "locked commit {}, now {}",
-                locked.commit, found.commit
-            ));
-        }
-        Err(error.hint("a tag that moved: look at it, then run `imgbuild lock --upgrade`"))
+        )
+        .detail(format!("locked tree {}, now {found}", locked.sha256))
+        .hint("run `imgbuild lock --upgrade` to lock the tree as this git writes it"))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
-use crate::lockfile::Lock;
+use crate::lockfile::{self, Lock};
 
 /// What `--upgrade` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub enum Upgrade {
     Nothing,
     /// Everything.
     All,
-    /// Debian packages and Python distributions of these names, and what must
-    /// follow them.
+    /// Debian packages, Python distributions and Git sources of these names, and
+    /// what must follow them.
     Only(BTreeSet<String>),
 }
 
@@ -58,7 +58,10 @@ impl Upgrade {
     /// Whether a virtualenv must be resolved for it.
     pub(super) fn concerns_virtualenv(&self, lock: &Lock, path: &str) -> bool {
         let mut own = lock.python.iter().filter(|p| p.virtualenv == path);
-        *self == Self::All || own.any(|p| self.takes(&p.name))
+        let mut sources = lock.git.iter().filter(|g| g.virtualenv == path);
+        *self == Self::All
+            || own.any(|p| self.takes(&p.name))
+            || sources.any(|g| self.takes(&g.name()))
     }
 
     /// Refuses names that the lock does not have.
@@ -72,6 +75,7 @@ impl Upgrade {
                     .hint("run `imgbuild lock RECIPE` without --upgrade first"),
             );
         };
+        let sources: Vec<String> = lock.git.iter().map(lockfile::Git::name).collect();
         for name in names {
             let beside = lock
                 .debs
@@ -88,6 +92,7 @@ impl Upgrade {
             let known = || {
                 let debs = lock.debs.iter().map(|d| d.name.as_str());
                 debs.chain(lock.python.iter().map(|p| p.name.as_str()))
+                    .chain(sources.iter().map(String::as_str))
             };
             if !known().any(|k| only.takes(k)) {
                 return Err(unknown(name, &mut known()));
@@ -103,7 +108,7 @@ fn unknown(name: &str, known: &mut dyn Iterator<Item = &str>) -> Error {
         .min()
         .filter(|(distance, _)| *distance <= 3);
     let error = Error::usage(format!(
-        "the lock names no Debian package and no Python distribution `{name}`"
+        "the lock names no Debian package, Python distribution or Git source `{name}`"
     ));
     match nearest {
         Some((_, near)) => error.hint(format!("did you mean `{near}`?")),

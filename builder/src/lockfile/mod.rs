@@ -169,6 +169,9 @@ pub struct Git {
     pub virtualenv: String,
     /// Position among that virtualenv's Git sources, from 0.
     pub index: usize,
+    /// The repository; locks of older versions lack it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub url: String,
     /// Tag or commit as the recipe has it.
     pub reference: String,
     /// The commit, 40 hex digits.
@@ -177,6 +180,17 @@ pub struct Git {
     pub size: u64,
     /// Digest of the tar archive.
     pub sha256: Sha256,
+}
+
+impl Git {
+    /// What `--upgrade` calls it: the last part of its address, as the name of a
+    /// distribution is written; empty in locks of older versions.
+    pub fn name(&self) -> String {
+        let last = self.url.trim_end_matches('/').rsplit('/').next();
+        let last = last.unwrap_or_default();
+        let last = last.strip_suffix(".git").unwrap_or(last);
+        last.to_lowercase().replace(['_', '.'], "-")
+    }
 }
 
 /// A file or directory beside the recipe.

@@ -45,6 +45,16 @@ pub fn pack(
             _ => {}
         }
     };
+    let users = tree.users()?;
+    if let Some(service) = &recipe.service {
+        let user = service.user.as_str();
+        if !users.iter().any(|known| known.name == user) {
+            return Err(Error::failed(format!(
+                "the tree has no user `{user}`, which `user` of [service] names"
+            ))
+            .hint("make it with [[user]], or install the package that makes it"));
+        }
+    }
     let published = store
         .publish_tree(root, lock.epoch, &progress)
         .context(|| "cannot pack the tree into the store".into())?;
@@ -74,7 +84,7 @@ pub fn pack(
         epoch: lock.epoch,
         packages: tree.packages()?,
         wheels,
-        users: tree.users()?,
+        users,
         setuid: published.setuid,
         xattrs: published.xattrs,
         recipe: Sha256::of(&recipe.canonical_json()),

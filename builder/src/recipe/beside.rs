@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Fault, RecipeError, RecipeErrorKind};
 use super::field::{Spans, nearest};
-use super::requirement::check_file;
+use super::requirement::{check_file, other_tools_lock};
 use super::{Beside, Recipe};
 
 /// No recipe, and no list of requirements, is that long.
@@ -330,6 +330,14 @@ fn requirements(path: &Path, unreadable: impl Fn() -> RecipeError) -> Result<(),
         return Err(unreadable());
     }
     let text = fs::read_to_string(path).map_err(|_| unreadable())?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(hint) = other_tools_lock(&name) {
+        return Err(
+            Fault::new(0..0, format!("{name} is no requirements file of pip"))
+                .hint(hint)
+                .at(path, &text),
+        );
+    }
     check_file(&text).map_err(|bad| {
         Fault::new(bad.span, bad.message)
             .hint(bad.hint.unwrap_or_default())

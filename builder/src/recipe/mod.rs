@@ -194,6 +194,13 @@ fn syntax(error: &toml::de::Error) -> Fault {
 }
 
 impl Recipe {
+    /// Whether it names packages, which may make users and groups.
+    fn installs_packages(&self) -> bool {
+        let mut groups = self.packages.iter();
+        !self.bootstrap.include.is_empty()
+            || groups.any(|group| !group.install.is_empty() || !group.debs.is_empty())
+    }
+
     /// Makes equal what means the same.
     fn normalise(&mut self) {
         let system = &mut self.system;

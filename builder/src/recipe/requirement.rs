@@ -33,6 +33,9 @@ word! {
 
 fn requirement(line: &str) -> Verdict {
     if line.starts_with('-') {
+        if let Some(key) = option_as_key(line) {
+            return Err(key);
+        }
         return Err(
             "pip's options do not belong here: use `requirements-files`, `constraints`, \
              `environment`, or the machine's own settings for an index"
@@ -82,6 +85,42 @@ fn requirement(line: &str) -> Verdict {
         return Ok(());
     }
     versions.split(',').map(str::trim).try_for_each(version)
+}
+
+/// The recipe's key for one of pip's options that names a file or a directory.
+fn option_as_key(line: &str) -> Option<String> {
+    let end = line.find([' ', '\t', '=']).unwrap_or(line.len());
+    let (option, value) = line.split_at(end);
+    let value = value.trim_start_matches([' ', '\t', '=']).trim();
+    let key = match option {
+        _ if value.is_empty() || value.contains("://") => return None,
+        "-r" | "--requirement" => "requirements-files",
+        "-c" | "--constraint" => "constraints-files",
+        "-e" | "--editable" => "local",
+        _ => return None,
+    };
+    Some(format!(
+        "name it in the recipe, with its path from there: {key} = [\"{value}\"]"
+    ))
+}
+
+/// What to do with a lock file of another tool in place of a requirements file.
+pub(crate) fn other_tools_lock(name: &str) -> Option<&'static str> {
+    match name {
+        "poetry.lock" => Some(
+            "export it: poetry export --format requirements.txt --output requirements.txt \
+             (with poetry-plugin-export), and name that file here",
+        ),
+        "uv.lock" => Some(
+            "export it: uv export --frozen --no-emit-project --format requirements-txt \
+             --output-file requirements.txt, and name that file here",
+        ),
+        "Pipfile.lock" => Some("export it: pipenv requirements --hash > requirements.txt"),
+        name if name.starts_with("pylock.") => Some(
+            "let the tool that wrote it write a requirements file with hashes, and name that here",
+        ),
+        _ => None,
+    }
 }
 
 /// One version clause: an operator and a version.
@@ -266,4 +305,32 @@ fn check_options(line: &str, from: usize, start: usize) -> Result<(), BadLine> {
         at += word.len();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_answered_with_the_line_to_write() {
+        for (text, hint) in [
+            ("-r base.txt\n", "requirements-files = [\"base.txt\"]"),
+            ("--constraint=c.txt\n", "constraints-files = [\"c.txt\"]"),
+            ("flask\n-e ./app\n", "local = [\"./app\"]"),
+            (
+                "-e git+https://git.example/a\n",
+                "pip's options do not belong",
+            ),
+        ] {
+            let bad = check_file(text).unwrap_err();
+            assert!(bad.hint.unwrap_or_default().contains(hint), "{text}");
+        }
+        assert!(
+            other_tools_lock("poetry.lock")
+                .unwrap()
+                .contains("poetry export")
+        );
+        assert!(other_tools_lock("pylock.dev.toml").is_some());
+        assert!(other_tools_lock("requirements.txt").is_none());
+    }
 }

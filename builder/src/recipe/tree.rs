@@ -152,6 +152,8 @@ section! {
 
 section! {
     /// A user of the image, with a group of the same name.
+    /// Users that Debian or a package makes, such as `www-data` or `redis`, need no
+    /// section: they own files, run steps and the service as they are.
     pub struct User "[[user]]" {
         /// The login name.
         ///

@@ -217,6 +217,7 @@ pub fn all(recipe: &Recipe, lock: &Lock) -> Result<Vec<Step>> {
     steps.extend(system::settings(recipe, lock.epoch));
     steps.extend(system::preferences(recipe, lock.epoch));
     steps.extend(system::users(recipe, &locals)?);
+    steps.extend(system::owners(recipe, lock.epoch));
     steps.extend(files::files(recipe, &locals)?);
     for virtualenv in &recipe.virtualenvs {
         steps.extend(virtualenv::steps(recipe, virtualenv, &locals)?);

@@ -1,5 +1,6 @@
 //! Locale, time zone and users, without a dialog.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::{Content, HANDED, Locals, PARENTS, Phase, Step};
@@ -104,10 +105,14 @@ pub(super) fn users(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
         };
         let _ = writeln!(
             script,
-            "getent group {gid} >/dev/null || groupadd --gid {gid} {name}\n\
+            "! getent passwd {name} >/dev/null || {{\n\
+             echo 'a package has made the user {raw}: leave out its [[user]], and use it as it is' >&2\n\
+             exit 1; }}\n\
+             getent group {gid} >/dev/null || groupadd --gid {gid} {name}\n\
              parents {home} root:root\n\
              useradd --uid {uid} --gid {gid} --shell {shell} --home-dir {home} --create-home \
              {skeleton}{groups}--comment {comment} --no-log-init {name}",
+            raw = user.name,
             gid = user.gid,
             uid = user.uid,
             shell = quote(user.shell.as_str()),
@@ -115,4 +120,43 @@ pub(super) fn users(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
     }
     step.script = script;
     Ok(Some(step))
+}
+
+/// Looks whether packages made the owners that the recipe names.
+pub(super) fn owners(recipe: &Recipe, epoch: u64) -> Option<Step> {
+    let files = recipe.files.iter().filter_map(|file| {
+        let owner = file.owner.as_ref()?;
+        Some((owner, format!("[[file]] {}", file.path)))
+    });
+    let virtualenvs = recipe.virtualenvs.iter();
+    let virtualenvs = virtualenvs.map(|v| (&v.owner, format!("[[virtualenv]] {}", v.path)));
+    let mut script = String::new();
+    let mut asked = BTreeSet::new();
+    for (owner, section) in files.chain(virtualenvs) {
+        for (database, what, name) in [
+            ("passwd", "user", &owner.user),
+            ("group", "group", &owner.group),
+        ] {
+            let own = recipe.users.iter().any(|user| user.name == *name);
+            if own || name.as_str() == "root" || !asked.insert((database, name)) {
+                continue;
+            }
+            let words = format!(
+                "no package made the {what} `{name}`, which owns {section}: \
+                 correct `owner`, make it with [[user]], or install the package that makes it"
+            );
+            let _ = writeln!(
+                script,
+                "getent {database} {} >/dev/null || {{ echo {} >&2; exit 1; }}",
+                quote(name.as_str()),
+                quote(&words),
+            );
+        }
+    }
+    if script.is_empty() {
+        return None;
+    }
+    let mut step = Step::new(Phase::Configure, "owners", epoch);
+    step.script = script;
+    Some(step)
 }

@@ -64,6 +64,30 @@ fn bad_recipes_say_what_is_wrong_and_where() {
 }
 
 #[test]
+fn users_that_a_package_makes_own_files_and_run_things() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = |packages: &str| {
+        let text = format!(
+            "name = \"x\"\n[bootstrap]\nsuite = \"bookworm\"\n{packages}\n\
+             [[file]]\npath = \"/etc/x\"\ncontent = \"\"\nowner = \"redis:ssl-cert\"\n\
+             [[run]]\nscript = \"true\"\nuser = \"postgres\"\n\
+             [[test]]\nname = \"t\"\ncommand = [\"/bin/true\"]\nuser = \"redis\"\n\
+             [service]\nstart = [\"/bin/true\"]\nuser = \"redis\"\n"
+        );
+        let path = dir.path().join("x.toml");
+        fs::write(&path, text).unwrap();
+        Recipe::load(&path)
+    };
+    load("include = [\"redis-server\"]").unwrap();
+    load("[[packages]]\ninstall = [\"redis-server\"]").unwrap();
+    // Without packages nobody makes them.
+    for nothing in ["", "[[packages]]\npurge = [\"nano\"]"] {
+        let error = load(nothing).unwrap_err().to_string();
+        assert!(error.contains("there is no user `redis`"), "{error}");
+    }
+}
+
+#[test]
 fn no_error_shows_a_secret() {
     let mut seen = 0;
     for path in fixtures("tests/recipe/bad") {

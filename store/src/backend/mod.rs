@@ -52,6 +52,8 @@ pub(crate) use self::readable::get_checked;
 pub use self::readable::{Backend, ObjectRange, Traffic};
 #[cfg(feature = "s3")]
 pub use self::s3::BucketUrl;
+#[cfg(all(feature = "s3", feature = "write"))]
+pub use self::s3::ProbeCheck;
 pub use self::url::StoreUrl;
 #[cfg(feature = "write")]
 pub use self::writable::{

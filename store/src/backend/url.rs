@@ -92,6 +92,26 @@ impl StoreUrl {
             }
         }
     }
+
+    /// Tries what a store needs of the place, with objects of its own that it removes.
+    #[cfg(feature = "s3")]
+    pub fn probe(&self, access: &ClientOptions) -> Result<Vec<s3::ProbeCheck>> {
+        match self {
+            Self::Bucket(location) => s3::S3Backend::open(location, access)?.probe(),
+            Self::Directory(path) => {
+                let fault = super::local::lock::probe(path)?;
+                Ok(vec![s3::ProbeCheck::new(
+                    "locks keep two writers apart",
+                    fault,
+                )])
+            }
+            Self::Web(address) => {
+                let backend = HttpBackend::open(address, access)?;
+                let found = backend.get_range(super::MARKER, 1, 2);
+                Ok(vec![s3::ProbeCheck::new("ranges", found.err())])
+            }
+        }
+    }
 }
 
 impl FromStr for StoreUrl {

@@ -1,7 +1,9 @@
 //! How a path is shown to a person.
 
-/// A path as a person, or a JSON document, sees it: UTF-8 stays, and each control
-/// character, backslash or byte that is not UTF-8 becomes `\xNN`. Two paths never
+use crate::display::is_hidden;
+
+/// A path as a person, or a JSON document, sees it: UTF-8 stays, and each hidden
+/// character ([`is_hidden`]), line break, backslash or byte that is not UTF-8 becomes `\xNN`. Two paths never
 /// look the same.
 pub fn display(path: &[u8]) -> String {
     use std::fmt::Write as _;
@@ -15,7 +17,7 @@ pub fn display(path: &[u8]) -> String {
     };
     for piece in path.utf8_chunks() {
         for char in piece.valid().chars() {
-            if char.is_control() || char == '\\' {
+            if is_hidden(char) || matches!(char, '\n' | '\t' | '\\') {
                 escape(&mut shown, char.encode_utf8(&mut [0; 4]).as_bytes());
             } else {
                 shown.push(char);

@@ -48,11 +48,24 @@ pub(super) enum MemberKind {
     Dropped(Change),
 }
 
+/// The most bytes that headers for the whole archive may leave in force.
+const MAX_GLOBAL: usize = 64 << 10;
+
+/// The most bytes of names, targets, attributes and maps of holes of all members: they
+/// are in memory until the image is packed, and a small archive can state any of them a
+/// million times.
+const MAX_STATED: usize = 256 << 20;
+
+/// The most bytes of holes of all files. They are packed as zeros are.
+const MAX_HOLES: u64 = 256 << 30;
+
 /// Reads members, and remembers what holds for all that follow.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     global: Records,
     entries: u64,
+    stated: usize,
+    holes: u64,
 }
 
 /// What the headers before a member's own say about it.
@@ -118,7 +131,16 @@ impl Members {
                             let why = "a header for the whole archive names or sizes one file";
                             return Err(broken(why, offset));
                         }
+                        self.global.retain(|(known, _)| *known != key);
                         self.global.push((key, value));
+                    }
+                    let bytes = self
+                        .global
+                        .iter()
+                        .map(|(key, value)| key.len() + value.len());
+                    if bytes.sum::<usize>() > MAX_GLOBAL {
+                        let why = "the headers for the whole archive state too much";
+                        return Err(broken(why, offset));
                     }
                 }
                 b'V' => {
@@ -145,10 +167,43 @@ impl Members {
                         size,
                         offset,
                     };
-                    return self.member(&head, before, source, changes).map(Some);
+                    let member = self.member(&head, before, source, changes)?;
+                    self.count(&member)?;
+                    return Ok(Some(member));
                 }
             }
         }
+    }
+
+    /// Adds what a member states to that of all before it; an error if it is too much.
+    fn count(&mut self, member: &Member) -> Result<()> {
+        let mut stated = member.path.len();
+        for (name, value) in &member.xattrs {
+            stated += name.len() + value.len();
+        }
+        match &member.kind {
+            MemberKind::Symlink { target } | MemberKind::Hardlink { target } => {
+                stated += target.len();
+            }
+            MemberKind::File {
+                size,
+                data: Data::Sparse(extents),
+            } => {
+                stated += size_of_val(&**extents);
+                let stored: u64 = extents.iter().map(|extent| extent.len).sum();
+                self.holes = self.holes.saturating_add(size - stored);
+            }
+            _ => {}
+        }
+        self.stated += stated;
+        let fail = |why| Err(refuse(&member.path, why, member.offset));
+        if self.holes > MAX_HOLES {
+            return fail("the holes of files are more than 256 GiB up to here");
+        }
+        if self.stated > MAX_STATED {
+            return fail("names and attributes are more than 256 MiB up to here");
+        }
+        Ok(())
     }
 
     fn member(

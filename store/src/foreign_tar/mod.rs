@@ -95,6 +95,17 @@ impl ForeignTar {
         }
     }
 
+    /// Whether there is nothing but the root.
+    pub fn is_empty(&self) -> bool {
+        self.placed.len() <= 1
+    }
+
+    /// Whether the tree has something at this path.
+    pub fn has(&self, path: &str) -> bool {
+        let mut placed = self.placed.iter();
+        placed.any(|placed| placed.entry.path == path.as_bytes())
+    }
+
     /// What is not as it came in.
     pub fn changes(&self) -> &Changes {
         &self.changes

@@ -482,3 +482,55 @@ fn a_file_that_is_written_to_meanwhile_is_noticed() {
     plain.write_all(b"more").unwrap();
     assert_eq!(loose.unchanged().unwrap_err().kind(), ErrorKind::Changed);
 }
+
+#[test]
+fn what_headers_declare_is_bounded() {
+    let refusal = |parts: Vec<Vec<u8>>| read(&parts).unwrap_err().to_string();
+    // Headers for the whole archive, all at once or one after the other.
+    let value = "x".repeat(40 << 10);
+    let one = |name: &str| pax(b'g', &[(name, &value)]);
+    let many = vec![one("SCHILY.xattr.user.a"), one("SCHILY.xattr.user.b")];
+    let said = refusal([many, vec![file("x", ""), end()]].concat());
+    assert!(said.contains("state too much"), "{said}");
+    // What takes the place of an earlier value is no more than that.
+    let same = vec![one("comment"); 20];
+    assert_eq!(
+        shown(&read(&[same, vec![file("x", ""), end()]].concat()).unwrap()),
+        ["/", "x="]
+    );
+    // Each member its own attributes.
+    let value = "x".repeat(6 << 20);
+    let each = |number: usize| {
+        let attribute = local(&[("SCHILY.xattr.user.a", &value)]);
+        [attribute, file(&format!("f{number}"), "")].concat()
+    };
+    let said = refusal((0..44).map(each).chain([end()]).collect());
+    assert!(said.contains("more than 256 MiB"), "{said}");
+    // A file that is one hole.
+    let hole = |name: &str, size: &str| {
+        let map = [("GNU.sparse.size", size), ("GNU.sparse.map", "0,0")];
+        [local(&map), file(name, "")].concat()
+    };
+    let said = refusal(vec![hole("x", "9223372036854775807"), end()]);
+    assert!(said.contains("more than 256 GiB"), "{said}");
+    let most = (100_u64 << 30).to_string();
+    let said = refusal(vec![
+        hole("x", &most),
+        hole("y", &most),
+        hole("z", &most),
+        end(),
+    ]);
+    assert!(
+        said.contains('z') && said.contains("more than 256 GiB"),
+        "{said}"
+    );
+    let found = ForeignTar::read(
+        TarInput::Stream(&mut &[hole("x", &most), end()].concat()[..]),
+        spool(),
+        None,
+    );
+    assert_eq!(
+        found.unwrap().placed.last().unwrap().entry.size(),
+        100 << 30
+    );
+}

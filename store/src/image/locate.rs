@@ -88,6 +88,13 @@ impl Locations {
         })
     }
 
+    /// All packs that have a chunk.
+    #[cfg(feature = "write")]
+    pub(crate) fn packs_of(&self, chunk: &ChunkRef) -> impl Iterator<Item = &Blake3> {
+        let found = self.search(chunk).iter();
+        found.map(|(number, _)| self.indexes[*number as usize].pack())
+    }
+
     /// The pack of a chunk, if it is in one.
     #[cfg(feature = "write")]
     pub(crate) fn pack_of(&self, chunk: &ChunkRef) -> Option<&Blake3> {

@@ -97,6 +97,11 @@ pub(super) struct Marked {
 }
 
 impl PackReferences {
+    /// The packs that have a chunk.
+    pub(super) fn packs_of(&self, chunk: &ChunkRef) -> Vec<Blake3> {
+        self.locations.packs_of(chunk).copied().collect()
+    }
+
     /// Reads the indexes of a store.
     pub(super) fn read(backend: &dyn ListableBackend) -> Result<Self> {
         let mut pairs: BTreeMap<Blake3, [Option<ObjectMeta>; 2]> = BTreeMap::new();

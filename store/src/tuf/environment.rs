@@ -445,7 +445,7 @@ pub(super) fn read(
         .map_err(|e| Error::store(format!("cannot read {file} of the environment {env}"), e))
 }
 
-fn expect(store: &dyn MetadataStore, env: &EnvName, file: &str) -> Result<Vec<u8>> {
+pub(super) fn expect(store: &dyn MetadataStore, env: &EnvName, file: &str) -> Result<Vec<u8>> {
     read(store, env, file)?.ok_or_else(|| {
         let text = format!("{file} of the environment {env} is missing from the store");
         Error::new(ErrorKind::Malformed, text)

@@ -53,6 +53,9 @@ mod draft;
 mod proposal;
 
 #[cfg(feature = "write")]
+mod check;
+
+#[cfg(feature = "write")]
 mod environment;
 
 #[cfg(feature = "write")]
@@ -86,6 +89,8 @@ mod release;
 #[cfg(all(test, feature = "write"))]
 mod tests;
 
+#[cfg(feature = "write")]
+pub(crate) use self::check::check;
 #[cfg(feature = "write")]
 pub use self::draft::{ReleaseOrigin, RootChange, RootDraft};
 #[cfg(feature = "write")]

@@ -4,6 +4,7 @@
 //! The bootstrap's archive is Debian's own, served from a directory with the
 //! signatures as they are; the faults are in a small archive of the test's own.
 
+mod keys;
 mod packages;
 mod secrets;
 mod stages;
@@ -129,6 +130,21 @@ impl Place {
     fn lock_with(&self, recipe: &str, url: &str) -> Ran {
         let (debian, ours) = (ground().debian(), format!("ours={url}"));
         self.imgbuild(&["lock", recipe, "--archive", &debian, "--archive", &ours])
+    }
+
+    /// The same with a work directory elsewhere, as one may not have blanks in its path.
+    fn lock_at(&self, work: &str, recipe: &str, url: &str) -> Ran {
+        let (debian, ours) = (ground().debian(), format!("ours={url}"));
+        self.imgbuild(&[
+            "lock",
+            recipe,
+            "--work",
+            work,
+            "--archive",
+            &debian,
+            "--archive",
+            &ours,
+        ])
     }
 
     /// Paths and digests of a lock's packages.

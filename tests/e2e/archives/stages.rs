@@ -51,10 +51,9 @@ fn pinned(place: &Place, version: &str, names: &str, priority: i32) -> [String; 
     place.lock_with("pinned.toml", &url).expect(0);
     let mut found = entries(place, "pinned", "media-types");
     assert_eq!(found.len(), 1);
-    let mut found = found.remove(0);
-    let whose = if found[3] == own { "own" } else { "theirs" };
-    whose.clone_into(&mut found[3]);
-    found
+    let [stage, version, archive, digest] = found.remove(0);
+    let whose = if digest == own { "own" } else { "theirs" };
+    [stage, version, archive, whose.to_owned()]
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn only_what_must_move_moves() {
     let said = lock(&place, &new, &["--upgrade=othre"], 2);
     assert_eq!(
         said,
-        "error: the lock names no Debian package and no Python distribution `othre`\n\
+        "error: the lock names no Debian package, Python distribution or Git source `othre`\n\
          hint: did you mean `other`?\n"
     );
     assert_eq!(read(), before);

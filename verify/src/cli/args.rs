@@ -4,6 +4,7 @@
 //! name parsed, every default filled in. A word that cannot mean anything ends here with exit code 2
 //! and the reason.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -156,7 +157,12 @@ fn addresses(listen: &[String]) -> Result<Vec<SocketAddr>> {
 pub(crate) fn parse() -> Result<HiArgs, ExitCode> {
     let low = LowArgs::try_parse().map_err(|error| {
         // Help and version go to stdout with 0, mistakes to stderr with 2.
-        let _ = error.print();
+        let text = error.render().to_string();
+        match store::display::escape(&text) {
+            // What was typed may hold what a terminal obeys.
+            Cow::Owned(escaped) => eprint!("{escaped}"),
+            Cow::Borrowed(_) => drop(error.print()),
+        }
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })?;
     HiArgs::from_low(low).map_err(|error| super::ui::Ui::new(false, false).fail(&error))

@@ -11,7 +11,10 @@ pub(crate) const JSON_SCHEMA: u32 = 1;
 /// Notes what became of a session that ran when another generation became active.
 pub(crate) fn note_handover(ui: &Ui, system: &SystemName, handover: &Handover) {
     match handover {
-        Handover::NotRunning => ui.note(&format!("next: imgnode start {system}")),
+        Handover::NotRunning => ui.note(&format!(
+            "{system} does not run, so nobody asked this generation whether it works; \
+             next: imgnode start {system}"
+        )),
         Handover::Same => {}
         Handover::Kept(session) => ui.note(&format!(
             "the session {} keeps generation {}; next: imgnode stop {system} && imgnode start {system}",

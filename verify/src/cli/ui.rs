@@ -16,6 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use store::display::{escape, escape_json};
 use verify::error::{Error, Kind};
 use verify::event::{Event, Observer};
 use verify::host::commands::join;
@@ -63,7 +64,7 @@ impl Ui {
 
     /// Prints a line of data on stdout. A reader that went away is no failure of ours.
     pub(crate) fn data(&self, line: &str) {
-        if let Err(error) = writeln!(self.stdout.lock(), "{line}")
+        if let Err(error) = writeln!(self.stdout.lock(), "{}", escape(line))
             && error.kind() != io::ErrorKind::BrokenPipe
             && !self.lost.swap(true, Ordering::Relaxed)
         {
@@ -84,7 +85,7 @@ impl Ui {
     /// Prints a value as JSON on stdout.
     pub(crate) fn json(&self, value: &impl serde::Serialize) {
         match serde_json::to_string_pretty(value) {
-            Ok(text) => self.data(&text),
+            Ok(text) => self.data(&escape_json(&text)),
             Err(error) => self.line(&format!("cannot encode the result: {error}")),
         }
     }
@@ -103,7 +104,7 @@ impl Ui {
         } else {
             ("", "")
         };
-        self.line(&format!("{red}error:{plain} {}", error.what()));
+        self.coloured(&format!("{red}error:{plain} {}", escape(error.what())));
         for cause in error.causes() {
             self.line(&format!("  {cause}"));
         }
@@ -117,6 +118,10 @@ impl Ui {
     }
 
     fn line(&self, line: &str) {
+        self.coloured(&escape(line));
+    }
+
+    fn coloured(&self, line: &str) {
         let mut stderr = io::stderr().lock();
         let clear = if self.drawn().take().is_some() {
             "\r\u{1b}[K"

@@ -19,6 +19,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,10 +28,22 @@ use store::ImageId;
 use super::commands::HostCommand;
 use crate::atomic_file;
 use crate::error::{Context, Error, Result};
-use crate::event::Observer;
+use crate::event::{Event, Observer};
 use crate::system::SystemName;
 
 const MARK: &str = "# imgnode system=";
+
+/// How often schroot is asked whether it knows a chroot, and the pause in between.
+const ATTEMPTS: usize = 10;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The files of a profile as they are written.
+const PROFILE: [(&str, &str); 3] = [
+    ("fstab", FSTAB),
+    ("copyfiles", COPYFILES),
+    ("nssdatabases", NSSDATABASES),
+];
+
 const FSTAB: &str = "\
 # What a session sees of the host. Not its /home and not its /tmp.
 /proc     /proc     none  rw,bind  0  0
@@ -177,11 +190,7 @@ impl Schroot {
         self.check(&chroot.system)?;
         let profile = self.profile(&chroot.system);
         atomic_file::create_directory(&profile, 0o755)?;
-        for (name, text) in [
-            ("fstab", FSTAB),
-            ("copyfiles", COPYFILES),
-            ("nssdatabases", NSSDATABASES),
-        ] {
+        for (name, text) in PROFILE {
             let path = profile.join(name);
             if !path.exists() {
                 atomic_file::write(&path, text.as_bytes(), 0o644)?;
@@ -195,16 +204,45 @@ impl Schroot {
         self.confirm(&chroot.system, observer)
     }
 
+    fn remove_profile(&self, system: &SystemName, observer: &dyn Observer) -> Result<()> {
+        let profile = self.profile(system);
+        for (name, text) in PROFILE {
+            let path = profile.join(name);
+            if read(&path)?.is_some_and(|found| found == text.as_bytes()) {
+                atomic_file::remove(&path)?;
+            }
+        }
+        match fs::remove_dir(&profile) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                observer.event(Event::Note(&format!(
+                    "{} stays: somebody changed what is in it",
+                    profile.display()
+                )));
+                Ok(())
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).context(|| format!("cannot remove {}", profile.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn confirm(&self, system: &SystemName, observer: &dyn Observer) -> Result<()> {
-        let listed = schroot(["--list", "--all-chroots"]).run(observer);
-        let listed =
-            listed.map_err(|error| error.under("schroot does not read its configuration"))?;
-        if listed
-            .stdout
-            .lines()
-            .any(|line| line == format!("chroot:{system}"))
-        {
-            return Ok(());
+        let line = format!("chroot:{system}");
+        let mut last = None;
+        // It reads all files, and fails over one that another imgnode is just replacing.
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                thread::sleep(PAUSE);
+            }
+            match schroot(["--list", "--all-chroots"]).run(observer) {
+                Ok(listed) if listed.stdout.lines().any(|listed| listed == line) => return Ok(()),
+                Ok(_) => last = None,
+                Err(error) => last = Some(error),
+            }
+        }
+        if let Some(error) = last {
+            return Err(error.under("schroot does not read its configuration"));
         }
         Err(
             Error::failed(format!("schroot does not know the chroot {system}"))
@@ -212,14 +250,15 @@ impl Schroot {
         )
     }
 
-    /// Removes a system's chroot and profile.
-    pub fn unregister(&self, system: &SystemName) -> Result<()> {
+    /// Removes a system's chroot and profile; files of the profile that somebody changed or added
+    /// stay.
+    pub fn unregister(&self, system: &SystemName, observer: &dyn Observer) -> Result<()> {
         let file = self.file(system);
         let ours = |bytes: Vec<u8>| bytes.starts_with(format!("{MARK}{system} ").as_bytes());
         if read(&file)?.is_none_or(ours) {
             atomic_file::remove(&file)?;
         }
-        atomic_file::remove_tree(&self.profile(system))?;
+        self.remove_profile(system, observer)?;
         match fs::remove_dir(self.etc.join("imgnode")) {
             Err(error)
                 if !matches!(
@@ -340,6 +379,7 @@ impl Chroot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Silent;
 
     fn chroot() -> Chroot {
         Chroot {
@@ -393,8 +433,30 @@ mod tests {
         let web: SystemName = "web".parse().unwrap();
         fs::write(schroot.file(&web), "[web]\ntype=plain\n").unwrap();
         assert_eq!(schroot.check(&web).unwrap_err().exit_code(), 3);
-        schroot.unregister(&web).unwrap();
+        schroot.unregister(&web, &Silent).unwrap();
         assert!(schroot.file(&web).exists());
+    }
+
+    #[test]
+    fn a_profile_that_somebody_changed_stays() {
+        let (directory, schroot) = etc();
+        let web: SystemName = "web".parse().unwrap();
+        let write = |fstab: &str| {
+            let profile = schroot.profile(&web);
+            atomic_file::create_directory(&profile, 0o755).unwrap();
+            for (name, text) in PROFILE {
+                let text = if name == "fstab" { fstab } else { text };
+                fs::write(profile.join(name), text).unwrap();
+            }
+            profile
+        };
+        let profile = write("/srv/data /srv/data none rw,bind 0 0\n");
+        schroot.unregister(&web, &Silent).unwrap();
+        assert!(profile.join("fstab").exists() && !profile.join("copyfiles").exists());
+        let profile = write(FSTAB);
+        schroot.unregister(&web, &Silent).unwrap();
+        assert!(!profile.exists() && !directory.path().join("imgnode").exists());
+        schroot.unregister(&web, &Silent).unwrap();
     }
 
     #[test]
@@ -430,7 +492,7 @@ mod tests {
             schroot.registered(system).unwrap().unwrap(),
             Path::new("/srv/images/MyProject/2")
         );
-        schroot.unregister(system).unwrap();
+        schroot.unregister(system, &Silent).unwrap();
         assert_eq!(schroot.registered(system).unwrap(), None);
     }
 }

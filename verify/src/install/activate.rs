@@ -8,14 +8,16 @@ use crate::node::Node;
 use crate::state::Lock;
 use crate::state::record::SystemRecord;
 
-/// Makes another generation the active one, without asking whether it may run.
+/// Makes another generation the active one, without asking whether it may run. With `asks` the
+/// journal stays until [`take_over`](super::takeover::take_over) knows whether it works.
 pub(super) fn activate(
     node: &Node<'_>,
     lock: &Lock,
     before: &SystemRecord,
     number: u64,
+    asks: bool,
 ) -> Result<SystemRecord> {
-    become_active(node, lock, before, before.switched(number))
+    become_active(node, lock, before, before.switched(number), asks)
 }
 
 /// Switches back from a generation that did not work, as if it had never been active: the previous
@@ -25,13 +27,10 @@ pub(super) fn give_up(
     lock: &Lock,
     failed: &SystemRecord,
     before: &SystemRecord,
+    why: &str,
 ) -> Result<SystemRecord> {
-    let after = SystemRecord {
-        active: before.active,
-        previous: before.previous,
-        ..failed.clone()
-    };
-    become_active(node, lock, failed, after)
+    let after = failed.given_up(before, why);
+    become_active(node, lock, failed, after, false)
 }
 
 fn become_active(
@@ -39,6 +38,7 @@ fn become_active(
     lock: &Lock,
     before: &SystemRecord,
     after: SystemRecord,
+    asks: bool,
 ) -> Result<SystemRecord> {
     let (system, number) = (&before.system, after.active);
     let context = node.context(system);
@@ -54,6 +54,7 @@ fn become_active(
     let consequence = "it becomes active as it is now";
     local_changes::note(node, before, number, consequence);
     let mut entry = JournalEntry::begin(Operation::Switch, before, Some(before), Some(&after));
+    entry.asks = asks;
     journal::write(node, lock, &entry)?;
     let hooks = node.hooks.before("switch", system, node.observer);
     let done = hooks.and_then(|()| {
@@ -67,7 +68,12 @@ fn become_active(
     if done.is_err() {
         journal::undo(node, lock, &mut entry)?;
     }
-    journal::clear(node, lock)?;
-    let hooks = node.hooks.after("switch", system, node.observer);
+    if !asks || done.is_err() {
+        journal::clear(node, lock)?;
+    }
+    let hooks = journal::hooks_after(node, "switch", system);
+    if hooks.is_err() && asks {
+        journal::clear(node, lock)?;
+    }
     done.and(hooks).map(|()| after)
 }

@@ -1,6 +1,6 @@
 //! Removing old generations.
 //!
-//! What stays: the active one, the previous one, every one that a session uses, whoever began it,
+//! What stays: the active one, the one to go back to, every one that a session uses, whoever began it,
 //! and the newest of the rest, as many as the operator wants.
 
 use super::journal::{self, JournalEntry, Operation, Phase};
@@ -62,7 +62,7 @@ pub fn gc(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Result<Vec
 /// The generations that something depends on.
 fn needed(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<u64>> {
     let mut needed = vec![record.active];
-    needed.extend(record.previous);
+    needed.extend(record.fallback().map(|one| one.number));
     needed.extend(session::read(node, &record.system)?.map(|session| session.generation));
     for generation in &record.generations {
         if !holders(node, record, generation)?.is_empty() {

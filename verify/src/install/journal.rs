@@ -10,6 +10,7 @@
 //! install, committing   tree finished, verified and synced   -> finish; undo if that cannot be done
 //! switch, writing       only hooks have run                  -> nothing to undo
 //! switch, committing    the generation is there              -> finish; else back
+//! either, committing    it is being asked whether it works   -> back, unless it has the traffic
 //! gc                    whatever is left                     -> finish
 //! uninstall, writing    only hooks have run                  -> nothing to undo
 //! uninstall, committing whatever is left                     -> finish
@@ -22,6 +23,7 @@ use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
 use crate::node::Node;
+use crate::session;
 use crate::state::record::SystemRecord;
 use crate::state::{Lock, now};
 use crate::storage::Target;
@@ -75,6 +77,10 @@ pub struct JournalEntry {
     pub after: Option<SystemRecord>,
     /// When it began, in seconds since 1970.
     pub started: u64,
+    /// Whether the generation counts as active only after it was asked whether it works: the session
+    /// of the generation before runs, and a kill in between goes back to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
 }
 
 impl JournalEntry {
@@ -96,6 +102,7 @@ impl JournalEntry {
             before: before.cloned(),
             after: after.cloned(),
             started: now(),
+            asks: false,
         }
     }
 }
@@ -156,7 +163,10 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
         }
         (Operation::Install | Operation::Switch, Phase::Committing) => {
             say(&format!("finishing the interrupted {word} of {system}"));
-            if let Err(error) = commit(node, lock, &left) {
+            if left.asks && !has_answered(node, &left)? {
+                go_back(node, lock, &left)
+                    .context(|| format!("cannot undo the interrupted {word} of {system}"))?;
+            } else if let Err(error) = commit(node, lock, &left) {
                 say(&format!("{error}; undoing it"));
                 undo(node, lock, &mut left)
                     .context(|| format!("cannot undo the interrupted {word} of {system}"))?;
@@ -175,7 +185,7 @@ pub fn recover(node: &Node<'_>, lock: &Lock) -> Result<()> {
     }
     if left.operation != Operation::Gc {
         // Reported by the hooks themselves; a failing one must not keep the journal for ever.
-        let _ = node.hooks.after(word, &system, node.observer);
+        let _ = hooks_after(node, word, &system);
     }
     clear(node, lock)
 }
@@ -195,6 +205,85 @@ pub fn recover_if_possible(node: &Node<'_>, lock: &Lock, must: Option<&SystemNam
             Ok(())
         }
         done => done,
+    }
+}
+
+/// Whether the new generation has the traffic: then it was asked, and works.
+fn has_answered(node: &Node<'_>, left: &JournalEntry) -> Result<bool> {
+    let session = session::read(node, &left.system)?;
+    let after = left.after.as_ref().map(|after| after.active);
+    Ok(session.map(|session| session.generation) == after)
+}
+
+/// Goes back from a generation that nobody knows to work. It stays, and is not active.
+fn go_back(node: &Node<'_>, lock: &Lock, left: &JournalEntry) -> Result<()> {
+    let (Some(before), Some(after)) = (&left.before, &left.after) else {
+        return commit(node, lock, left);
+    };
+    let (system, context) = (&left.system, node.context(&left.system));
+    let record = SystemRecord {
+        active: before.active,
+        previous: before.previous,
+        ..after.clone()
+    };
+    if !left.target.driver().exists(&context, record.active)? {
+        return commit(node, lock, left);
+    }
+    node.schroot.register(&record.chroot(), node.observer)?;
+    node.state.set_system(lock, system, Some(&record))?;
+    node.observer.event(Event::Note(&format!(
+        "generation {} of {system} was not asked to the end whether it works, so generation {} is \
+         the active one; to try again: imgnode switch {system} {0}",
+        after.active, record.active
+    )));
+    Ok(())
+}
+
+/// The hooks afterwards that failed the last time, and what they were called for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailedHooks {
+    /// The version of this file.
+    pub schema: u32,
+    /// The first word that they got.
+    pub act: String,
+    /// What was wrong.
+    pub why: String,
+    /// When they failed, in seconds since 1970.
+    pub since: u64,
+}
+
+/// The hooks of a system that failed and did not succeed since.
+pub fn failed_hooks(node: &Node<'_>, system: &SystemName) -> Result<Option<FailedHooks>> {
+    let path = node.state.hooks_file(system);
+    let failed: Option<FailedHooks> = atomic_file::read_json(&path)?;
+    if let Some(failed) = &failed {
+        check_schema(&path, failed.schema)?;
+    }
+    Ok(failed)
+}
+
+/// Runs the hooks afterwards, and remembers whether they failed.
+pub(super) fn hooks_after(node: &Node<'_>, act: &str, system: &SystemName) -> Result<()> {
+    let path = node.state.hooks_file(system);
+    let Err(error) = node.hooks.after(act, system, node.observer) else {
+        return atomic_file::remove(&path);
+    };
+    let failed = FailedHooks {
+        schema: SCHEMA,
+        act: act.to_owned(),
+        why: error.to_string(),
+        since: now(),
+    };
+    atomic_file::write_json(&path, &failed)?;
+    Err(error.hint("mend the hook and run the command again: it runs until it succeeds"))
+}
+
+/// Runs the hooks afterwards again if they failed the last time.
+pub(super) fn hooks_again(node: &Node<'_>, system: &SystemName) -> Result<()> {
+    match failed_hooks(node, system)? {
+        Some(failed) => hooks_after(node, &failed.act, system),
+        None => Ok(()),
     }
 }
 
@@ -246,7 +335,7 @@ pub(super) fn transaction<T>(
         Ok(_) => Ok(()),
         Err(_) => undo(node, lock, &mut entry),
     };
-    let hooks = node.hooks.after("install", &system, node.observer);
+    let hooks = hooks_after(node, "install", &system);
     if let Err(error) = undone {
         // The journal stays: the next command tries again.
         node.observer.event(Event::Note(&format!(
@@ -254,7 +343,9 @@ pub(super) fn transaction<T>(
         )));
         return done;
     }
-    clear(node, lock)?;
+    if !entry.asks || done.is_err() || hooks.is_err() {
+        clear(node, lock)?;
+    }
     done.and_then(|value| hooks.map(|()| value))
 }
 
@@ -264,7 +355,7 @@ pub fn undo(node: &Node<'_>, lock: &Lock, entry: &mut JournalEntry) -> Result<()
         // From here on there is no way forward: the tree goes away.
         match &entry.before {
             Some(before) => node.schroot.register(&before.chroot(), node.observer)?,
-            None => node.schroot.unregister(&entry.system)?,
+            None => node.schroot.unregister(&entry.system, node.observer)?,
         }
         node.state
             .set_system(lock, &entry.system, entry.before.as_ref())?;
@@ -302,7 +393,7 @@ pub fn remove_generations(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) ->
 /// Removes a system: the chroot first, so that nothing points at what is being removed.
 pub fn remove_system(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) -> Result<()> {
     let system = &entry.system;
-    node.schroot.unregister(system)?;
+    node.schroot.unregister(system, node.observer)?;
     node.state.set_system(lock, system, None)?;
     let (driver, context) = (entry.target.driver(), node.context(system));
     for generation in entry.before.iter().flat_map(|before| &before.generations) {
@@ -314,6 +405,7 @@ pub fn remove_system(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) -> Resu
     atomic_file::remove(&node.state.log_file(system))?;
     atomic_file::remove(&node.state.older_log_file(system))?;
     atomic_file::remove(&node.state.start_file(system))?;
+    atomic_file::remove(&node.state.hooks_file(system))?;
     node.state.forget_manifests(lock)
 }
 
@@ -355,6 +447,7 @@ mod tests {
             before: None,
             after: Some(after),
             started: 0,
+            asks: false,
         }
     }
 
@@ -445,7 +538,8 @@ mod tests {
         node.state
             .set_system(&lock, &system, Some(&record))
             .unwrap();
-        let error = crate::install::activate::activate(&node, &lock, &record, 2).unwrap_err();
+        let error =
+            crate::install::activate::activate(&node, &lock, &record, 2, false).unwrap_err();
         assert_eq!(error.what(), "a pre-install hook failed");
         assert_eq!(node.state.installed(&system).unwrap(), record);
         drop(lock);
@@ -474,5 +568,94 @@ mod tests {
         write(&node, &lock, &left).unwrap();
         let error = recover(&node, &lock).unwrap_err();
         assert!(error.what().contains("journal.json is damaged"), "{error}");
+    }
+
+    /// Two generations that are there; the first is active.
+    fn two(root: &Path, node: &Node<'_>, lock: &Lock) -> SystemRecord {
+        let target = format!("dir:{}", root.join("images").display());
+        let mut record = sample(&target, "web", 2);
+        let context = node.context(&record.system);
+        for number in [1, 2] {
+            let driver = record.target.driver();
+            driver.begin_staging(&context, number, None).unwrap();
+            driver.publish(&context, number).unwrap();
+        }
+        record.active = 1;
+        node.state
+            .set_system(lock, &record.system, Some(&record))
+            .unwrap();
+        fs::write(node.schroot.file(&record.system), record.chroot().render()).unwrap();
+        record
+    }
+
+    #[test]
+    fn a_generation_that_did_not_answer_before_a_kill_is_not_active() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, node) = (directory.path(), node(directory.path()));
+        let lock = node.state.lock().unwrap();
+        let record = two(root, &node, &lock);
+        let system = &record.system;
+        let switched = record.switched(2);
+        let mut left =
+            JournalEntry::begin(Operation::Switch, &record, Some(&record), Some(&switched));
+        left.phase = Phase::Committing;
+        left.asks = true;
+        // Killed while the question was asked, and before that.
+        for committed in [true, false] {
+            write(&node, &lock, &left).unwrap();
+            if committed {
+                node.state
+                    .set_system(&lock, system, Some(&switched))
+                    .unwrap();
+                fs::write(node.schroot.file(system), switched.chroot().render()).unwrap();
+            }
+            assert!(!has_answered(&node, &left).unwrap());
+            // Whether schroot agrees is not this machine's to say.
+            let _ = recover(&node, &lock);
+            let text = fs::read_to_string(node.schroot.file(system)).unwrap();
+            assert!(text.contains("/web/1"), "{text}");
+        }
+        let session = crate::session::Session {
+            schema: SCHEMA,
+            system: system.clone(),
+            id: "web-1".to_owned(),
+            generation: 2,
+            started: 0,
+            listen: Vec::new(),
+            words: Vec::new(),
+        };
+        atomic_file::write_json(&node.state.session_file(system), &session).unwrap();
+        assert!(has_answered(&node, &left).unwrap());
+    }
+
+    #[test]
+    fn hooks_that_failed_run_again_until_they_succeed() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (root, node) = (directory.path(), node(directory.path()));
+        let _lock = node.state.lock().unwrap();
+        let hook = root.join("hooks/post-install/lock");
+        fs::create_dir_all(hook.parent().unwrap()).unwrap();
+        let said = root.join("said");
+        let text = format!(
+            "#!/bin/sh\necho $1 >> {0}\ntest -e {0}.ok\n",
+            said.display()
+        );
+        fs::write(&hook, text).unwrap();
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+        let system = "web".parse().unwrap();
+        assert_eq!(failed_hooks(&node, &system).unwrap(), None);
+        hooks_again(&node, &system).unwrap();
+        assert!(!said.exists());
+        hooks_after(&node, "switch", &system).unwrap_err();
+        let failed = failed_hooks(&node, &system).unwrap().unwrap();
+        assert_eq!(failed.act, "switch");
+        assert!(failed.why.contains("post-install"), "{}", failed.why);
+        hooks_again(&node, &system).unwrap_err();
+        fs::write(root.join("said.ok"), "").unwrap();
+        hooks_again(&node, &system).unwrap();
+        hooks_again(&node, &system).unwrap();
+        assert_eq!(failed_hooks(&node, &system).unwrap(), None);
+        assert_eq!(fs::read_to_string(said).unwrap(), "switch\n".repeat(3));
     }
 }

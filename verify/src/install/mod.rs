@@ -156,6 +156,7 @@ fn carry_out(
         Action::UpToDate(record) => {
             // The record says so; whether schroot agrees is cheap to make sure of.
             node.schroot.register(&record.chroot(), node.observer)?;
+            journal::hooks_again(node, &record.system)?;
             if source.is_environment() {
                 let undo = format!("to undo that: imgnode upgrade {} --again", record.system);
                 local_changes::note(node, record, record.active, &undo);
@@ -163,7 +164,7 @@ fn carry_out(
             Ok((SystemRecord::clone(record), TransferStats::default()))
         }
         Action::Switch(record, number) => {
-            let record = activate(node, lock, record, *number)?;
+            let record = activate(node, lock, record, *number, plan.asks)?;
             Ok((record, TransferStats::default()))
         }
         Action::Write(new) => {

@@ -8,8 +8,10 @@ use store::name::ImageName;
 use super::fetch::FetchPlan;
 use super::journal::{JournalEntry, Operation};
 use super::source::Source;
+use super::takeover::asks;
 use crate::atomic_file::SCHEMA;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::node::Node;
 use crate::session::Timeouts;
 use crate::state::record::{Generation, SystemRecord};
@@ -52,6 +54,8 @@ pub struct InstallPlan {
     pub before: Option<SystemRecord>,
     /// Whether the target directory itself must be made.
     pub made_path: bool,
+    /// Whether the new generation is asked whether it works before it counts as active.
+    pub asks: bool,
     /// What has to be done.
     pub action: Action,
 }
@@ -90,6 +94,7 @@ impl InstallPlan {
         JournalEntry {
             made_path: self.made_path,
             generation: new.number,
+            asks: self.asks,
             ..JournalEntry::begin(Operation::Install, after, before, Some(after))
         }
     }
@@ -137,10 +142,15 @@ pub(super) fn plan(
             fetch,
         }))
     };
+    let asks = match &before {
+        Some(before) => asks(node, before, request.timeouts)?,
+        None => false,
+    };
     Ok(InstallPlan {
         release,
         before,
         made_path,
+        asks,
         action,
     })
 }
@@ -197,6 +207,20 @@ fn use_installed(
     before: &SystemRecord,
     release: &VerifiedRelease,
 ) -> Result<Option<Action>> {
+    let tried = before.failed.as_ref().filter(|failed| {
+        failed.image == release.manifest.image
+            && failed.seq == release.seq
+            && failed.environment == config.environment
+    });
+    if let Some(failed) = tried {
+        let system = &before.system;
+        node.observer.event(Event::Note(&format!(
+            "release {} did not work on this node and is not tried again: {}; \
+             imgnode upgrade {system} --again tries it",
+            failed.seq, failed.why
+        )));
+        return Ok(Some(Action::UpToDate(Box::new(before.clone()))));
+    }
     let same = |one: &&Generation| {
         one.image == release.manifest.image
             && one.seq == release.seq
@@ -283,6 +307,7 @@ fn record_with(
         previous: before.map(|before| before.active),
         newest: number,
         generations,
+        failed: before.and_then(|before| before.failed.clone()),
         access: before
             .map(|before| before.access.clone())
             .unwrap_or_default(),

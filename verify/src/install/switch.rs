@@ -8,9 +8,10 @@
 //! node does not follow any more stay barred.
 
 use super::activate::activate;
-use super::journal;
-use super::takeover::take_over;
+use super::journal::{self, hooks_again};
+use super::takeover::{asks, take_over};
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::node::Node;
 use crate::session::{Handover, Timeouts};
 use crate::state::record::SystemRecord;
@@ -49,11 +50,22 @@ pub fn switch(
     let lock = node.state.lock()?;
     journal::recover(node, &lock)?;
     let before = node.state.installed(system)?;
-    let number = match to {
-        SwitchTo::Number(number) => number,
-        SwitchTo::Previous => before.previous.ok_or_else(|| {
-            Error::usage(format!("{system} has no previous generation")).hint(have(&before))
-        })?,
+    let (before, number) = match to {
+        SwitchTo::Number(number) => (before, number),
+        SwitchTo::Previous => {
+            let previous = before.previous.ok_or_else(|| {
+                Error::usage(format!("{system} has no previous generation")).hint(have(&before))
+            })?;
+            let before = allowed::consult(node, &lock, before)?;
+            let number = before.fallback().map_or(previous, |one| one.number);
+            if number != previous {
+                node.observer.event(Event::Note(&format!(
+                    "generation {previous} of {system} may not run any more, so generation \
+                     {number} is the one to go back to"
+                )));
+            }
+            (before, number)
+        }
     };
     if before.generation(number).is_none() {
         return Err(
@@ -61,6 +73,7 @@ pub fn switch(
         );
     }
     if number == before.active {
+        hooks_again(node, system)?;
         let handover = take_over(node, &lock, None, &before, timeouts)?;
         return Ok(Switched {
             record: before,
@@ -68,7 +81,10 @@ pub fn switch(
             handover,
         });
     }
-    let before = allowed::consult(node, &lock, before)?;
+    let before = match to {
+        SwitchTo::Number(_) => allowed::consult(node, &lock, before)?,
+        SwitchTo::Previous => before,
+    };
     let wanted = before.generation(number);
     if let Some(why) = wanted.and_then(|wanted| wanted.barred.as_ref()) {
         return Err(Error::refused(format!(
@@ -77,7 +93,8 @@ pub fn switch(
         .cause(why.clone())
         .hint(allowed::alternatives(&before)));
     }
-    let record = activate(node, &lock, &before, number)?;
+    let asks = asks(node, &before, timeouts)?;
+    let record = activate(node, &lock, &before, number, asks)?;
     let handover = take_over(node, &lock, Some(&before), &record, timeouts)?;
     Ok(Switched {
         record,

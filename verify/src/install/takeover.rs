@@ -2,16 +2,51 @@
 //! was active before becomes so again.
 
 use super::activate::{activate, give_up};
+use super::journal;
 use crate::error::Result;
 use crate::node::Node;
 use crate::session::{self, Handover, Timeouts};
 use crate::state::Lock;
-use crate::state::record::SystemRecord;
+use crate::state::record::{FailedRelease, SystemRecord};
+
+/// Whether the generation that becomes active is asked first whether it works: a session of the
+/// one before runs, and is to hand over.
+pub(super) fn asks(
+    node: &Node<'_>,
+    before: &SystemRecord,
+    timeouts: Option<Timeouts>,
+) -> Result<bool> {
+    let session = session::read(node, &before.system)?;
+    Ok(timeouts.is_some() && session.is_some_and(|session| !session.listen.is_empty()))
+}
+
+/// Does what [`try_take_over`] does; afterwards the journal of a generation that was to be asked is
+/// over.
+pub(super) fn take_over(
+    node: &Node<'_>,
+    lock: &Lock,
+    before: Option<&SystemRecord>,
+    record: &SystemRecord,
+    timeouts: Option<Timeouts>,
+) -> Result<Handover> {
+    let done = try_take_over(node, lock, before, record, timeouts);
+    journal::clear(node, lock)?;
+    let handover = done?;
+    // What was given up once works now.
+    let works = matches!(handover, Handover::Moved { .. });
+    let mut after = node.state.installed(&record.system)?;
+    let is_active = |failed: &FailedRelease| failed.image == record.active().image;
+    if works && after.failed.as_ref().is_some_and(is_active) {
+        after.failed = None;
+        node.state.set_system(lock, &record.system, Some(&after))?;
+    }
+    Ok(handover)
+}
 
 /// Lets a session of the active generation take over from the one that runs. `before` is the record
 /// in which another generation was active. One that does not work is given up: the generation before
 /// it becomes the active one again, and goes on.
-pub(super) fn take_over(
+fn try_take_over(
     node: &Node<'_>,
     lock: &Lock,
     before: Option<&SystemRecord>,
@@ -40,8 +75,8 @@ pub(super) fn take_over(
     }
     let error = error.under(format!("{system} stays on generation {back}"));
     let given_up = match before {
-        Some(before) => give_up(node, lock, record, before),
-        None => activate(node, lock, record, back),
+        Some(before) => give_up(node, lock, record, before, &error.to_string()),
+        None => activate(node, lock, record, back, false),
     };
     let record = match given_up {
         Ok(record) => record,

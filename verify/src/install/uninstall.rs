@@ -39,6 +39,11 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, timeouts: Timeouts) -> Re
         journal::remove_system(node, &lock, &entry)?;
     }
     journal::clear(node, &lock)?;
-    let hooks = node.hooks.after("uninstall", system, node.observer);
+    let hooks = if allowed.is_ok() {
+        // Of a system that is gone nothing is remembered.
+        node.hooks.after("uninstall", system, node.observer)
+    } else {
+        journal::hooks_after(node, "uninstall", system)
+    };
     allowed.and(hooks)
 }

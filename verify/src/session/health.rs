@@ -31,6 +31,34 @@ pub(super) fn wait(
     app: &App,
     listeners: &[Listener],
 ) -> Result<()> {
+    let to: Vec<_> = listeners.iter().map(Door::Past).collect();
+    wait_at(node, session, app, to.first())
+}
+
+/// Asks a session that has the traffic already, as everybody reaches it.
+pub(super) fn wait_running(node: &Node<'_>, session: &Session, app: &App) -> Result<()> {
+    let to = session.listen.first().copied().map(Door::Traffic);
+    wait_at(node, session, app, to.as_ref())
+}
+
+/// Where a session is asked.
+enum Door<'l> {
+    /// At its own socket, past the traffic.
+    Past(&'l Listener),
+    /// At the address that everybody asks.
+    Traffic(SocketAddr),
+}
+
+impl Door<'_> {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Past(listener) => listener.address,
+            Self::Traffic(address) => *address,
+        }
+    }
+}
+
+fn wait_at(node: &Node<'_>, session: &Session, app: &App, door: Option<&Door<'_>>) -> Result<()> {
     let Some(health) = &app.service.health else {
         return Ok(());
     };
@@ -44,7 +72,7 @@ pub(super) fn wait(
     loop {
         node.check_cancelled()?;
         attempts += 1;
-        let why = match attempt(node, session, app, health, listeners) {
+        let why = match attempt(node, session, app, health, door) {
             Ok(()) => return Ok(()),
             Err(why) => why,
         };
@@ -74,7 +102,7 @@ fn attempt(
     session: &Session,
     app: &App,
     health: &Health,
-    listeners: &[Listener],
+    door: Option<&Door<'_>>,
 ) -> std::result::Result<(), String> {
     let timeout = Duration::from_secs(health.timeout.max(1));
     if health.http.is_empty() {
@@ -89,10 +117,10 @@ fn attempt(
             Err(ended.error().to_string())
         };
     }
-    let Some(listener) = listeners.first() else {
+    let Some(door) = door else {
         return Err("it was started without --listen, so nobody knows where to ask".to_owned());
     };
-    let status = ask(listener, &request(listener, health), timeout);
+    let status = ask(door, &request(door.address(), health), timeout);
     match status.map_err(|error| format!("GET {}: {error}", health.http))? {
         200..=399 => Ok(()),
         status => Err(format!("GET {} answered {status}", health.http)),
@@ -100,7 +128,7 @@ fn attempt(
 }
 
 /// The request that is sent (RFC 9112), each header on one line whatever is in it.
-fn request(listener: &Listener, health: &Health) -> String {
+fn request(address: SocketAddr, health: &Health) -> String {
     let clean = |text: &str| text.replace(['\r', '\n'], " ");
     let mut request = format!("GET {} HTTP/1.0\r\n", clean(&health.http));
     let own = [("User-Agent", "imgnode"), ("Connection", "close")];
@@ -109,7 +137,7 @@ fn request(listener: &Listener, health: &Health) -> String {
     }
     let names_host = |line: &String| line.to_ascii_lowercase().starts_with("host:");
     if !health.headers.iter().any(names_host) {
-        let _ = write!(request, "Host: {}\r\n", listener.address);
+        let _ = write!(request, "Host: {address}\r\n");
     }
     for line in &health.headers {
         let _ = write!(request, "{}\r\n", clean(line));
@@ -118,13 +146,15 @@ fn request(listener: &Listener, health: &Health) -> String {
 }
 
 /// The status that answers a request, from the newer of the sockets of an address.
-fn ask(listener: &Listener, request: &str, timeout: Duration) -> std::io::Result<u16> {
+fn ask(door: &Door<'_>, request: &str, timeout: Duration) -> std::io::Result<u16> {
     let until = Instant::now() + timeout;
-    let to = reachable(listener.address);
+    let to = reachable(door.address());
     let socket = stream(to)?;
     bind(&socket, &SocketAddr::new(to.ip(), 0))?;
     let ours = SocketAddr::try_from(getsockname(&socket)?)?;
-    listener.route(Routing::NewerFrom(ours.port()))?;
+    if let Door::Past(listener) = door {
+        listener.route(Routing::NewerFrom(ours.port()))?;
+    }
     set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
     connect(&socket, &to)?;
     let mut stream = TcpStream::from(socket);
@@ -200,8 +230,8 @@ mod tests {
                 within: 1,
                 timeout: 1,
             };
-            let text = request(&listener, &health);
-            let status = ask(&listener, &text, Duration::from_secs(5));
+            let text = request(address, &health);
+            let status = ask(&Door::Past(&listener), &text, Duration::from_secs(5));
             assert_eq!(
                 status.as_ref().ok(),
                 expected.as_ref(),
@@ -223,7 +253,8 @@ mod tests {
             ..listener
         };
         let begun = Instant::now();
-        assert!(ask(&listener, "GET / HTTP/1.0\r\n\r\n", Duration::from_secs(1)).is_err());
+        let door = Door::Past(&listener);
+        assert!(ask(&door, "GET / HTTP/1.0\r\n\r\n", Duration::from_secs(1)).is_err());
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
 }

@@ -1,10 +1,12 @@
 //! Telling an app to reload.
 
 use std::fs;
+use std::thread;
 
 use rustix::process::Signal;
 
 use super::app::App;
+use super::health;
 use super::processes;
 use super::record::{Session, Timeouts, running};
 use super::scope::Scope;
@@ -31,11 +33,17 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Res
             .run(node.observer)
             .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;
     }
-    if session.processes().is_empty() {
-        return Err(
-            Error::failed(format!("{} did not survive its reload", record.system))
-                .hint(format!("imgnode logs {}", record.system)),
-        );
+    // A server that cannot load what is new may take a moment to end, and answers until then.
+    for _ in 0..2 {
+        thread::sleep(timeouts.settle);
+        node.check_cancelled()?;
+        if session.processes().is_empty() {
+            return Err(
+                Error::failed(format!("{} did not survive its reload", record.system))
+                    .hint(format!("imgnode logs {}", record.system)),
+            );
+        }
+        health::wait_running(node, &session, &app)?;
     }
     Ok(session)
 }

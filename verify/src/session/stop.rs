@@ -44,9 +44,15 @@ pub fn stop(
     let mut stopped = Stopped::default();
     for session in sessions {
         if session.exists(node)? && !session.processes().is_empty() {
-            ask_to_stop(node, record, &session, timeouts)?;
+            // Both waits together are as long as was asked for.
+            let last = timeouts.end / 4;
+            let first = Timeouts {
+                end: timeouts.end * 3 / 4,
+                ..timeouts
+            };
+            ask_to_stop(node, record, &session, first)?;
             processes::signal_all(&session.root(), Signal::TERM);
-            let left = processes::wait_empty(&session.root(), timeouts.end);
+            let left = processes::wait_empty(&session.root(), last);
             if !left.is_empty() && !force {
                 return Err(unwilling(&session, &left));
             }

@@ -11,6 +11,7 @@
 //!   sessions/SYSTEM.json    the running session of a system; see `session`
 //!   ending/SESSION.json     a session that is about to end
 //!   starts/SYSTEM.json      how a system was started last
+//!   hooks/SYSTEM.json       which hooks failed and have to run again
 //!   kept/                   a cache of the store; see [`cache`](super::cache)
 //!   logs/SYSTEM.log         what its processes printed
 //! ```
@@ -104,6 +105,11 @@ impl State {
         self.root.join("starts").join(format!("{system}.json"))
     }
 
+    /// The file that says that hooks of `system` failed.
+    pub fn hooks_file(&self, system: &SystemName) -> PathBuf {
+        self.root.join("hooks").join(format!("{system}.json"))
+    }
+
     /// The log of `system`.
     pub fn log_file(&self, system: &SystemName) -> PathBuf {
         self.root.join("logs").join(format!("{system}.log"))
@@ -166,6 +172,7 @@ impl State {
             "sessions",
             "ending",
             "starts",
+            "hooks",
             "logs",
         ] {
             atomic_file::create_directory(&self.root.join(part), 0o700)?;

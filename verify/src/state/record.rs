@@ -35,9 +35,26 @@ pub struct SystemRecord {
     pub newest: u64,
     /// The generations that are there, by number.
     pub generations: Vec<Generation>,
+    /// The newest release that was given up because it did not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedRelease>,
     /// Users of the host who may enter its sessions besides root.
     #[serde(default, skip_serializing_if = "Access::is_root_only")]
     pub access: Access,
+}
+
+/// A release that was started and did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailedRelease {
+    /// The image.
+    pub image: Blake3,
+    /// The environment that released it.
+    pub environment: EnvName,
+    /// The number of the release there.
+    pub seq: u64,
+    /// What was wrong.
+    pub why: String,
 }
 
 /// One installed version of a system.
@@ -88,6 +105,36 @@ impl SystemRecord {
         self.generations
             .iter()
             .find(|generation| generation.number == number)
+    }
+
+    /// The generation to go back to: the one that was active before, or, where that may not run any
+    /// more, the newest older one that may.
+    pub fn fallback(&self) -> Option<&Generation> {
+        let may = |one: &&Generation| one.barred.is_none() && one.number != self.active;
+        let previous = self.previous.and_then(|number| self.generation(number));
+        previous.filter(may).or_else(|| {
+            self.previous?;
+            let older = |one: &&Generation| one.number < self.active && may(one);
+            self.generations.iter().rev().find(older)
+        })
+    }
+
+    /// The record in which the generation that did not work was never active; `before` is the one
+    /// before that.
+    #[must_use]
+    pub fn given_up(&self, before: &Self, why: &str) -> Self {
+        let active = self.active();
+        Self {
+            active: before.active,
+            previous: before.previous,
+            failed: Some(FailedRelease {
+                image: active.image,
+                environment: active.environment.clone(),
+                seq: active.seq,
+                why: why.to_owned(),
+            }),
+            ..self.clone()
+        }
     }
 
     /// The record with another active generation.
@@ -182,6 +229,7 @@ pub(crate) mod tests {
             newest: active,
             active,
             generations,
+            failed: None,
             access: Access::default(),
             target,
             system,
@@ -198,6 +246,22 @@ pub(crate) mod tests {
         );
         assert_eq!(record.check(&record.system), Ok(()));
         assert_eq!(record.active().number, 3);
+    }
+
+    #[test]
+    fn what_may_not_run_is_not_gone_back_to() {
+        let mut record = sample("dir:/srv/images", "web", 3);
+        assert_eq!(record.fallback(), None);
+        record.previous = Some(2);
+        assert_eq!(record.fallback().unwrap().number, 2);
+        record.generations[1].barred = Some("revoked".to_owned());
+        assert_eq!(record.fallback().unwrap().number, 1);
+        record.generations[0].barred = Some("too old".to_owned());
+        assert_eq!(record.fallback(), None);
+        // Not forward, to what somebody went back from.
+        record.generations[2].barred = None;
+        (record.active, record.previous) = (2, Some(1));
+        assert_eq!(record.fallback(), None);
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Driver for Dir {
                 "not enough space in {}: {bytes} bytes needed, {available} available",
                 place.display()
             ))
-            .hint("make room, or choose another --target"));
+            .hint("make room: imgnode gc removes old generations; a system that is not installed yet can have another --target"));
         }
         // File systems without a fixed number of inodes report none at all.
         if found.f_files > 0 && found.f_favail < inodes {
@@ -183,7 +183,7 @@ impl Driver for Dir {
                 place.display(),
                 found.f_favail
             ))
-            .hint("make room, or choose another --target"));
+            .hint("make room: imgnode gc removes old generations; a system that is not installed yet can have another --target"));
         }
         Ok(())
     }

@@ -41,8 +41,10 @@ pub fn refresh(node: &Node<'_>, config: &NodeConfig) -> Result<Environment> {
     Ok(Environment { client, store })
 }
 
-/// Does what [`refresh`] does; an environment that cannot be reached, or whose metadata has
-/// expired, is no error but gives the reason for that. What is there and wrong is refused.
+/// Does what [`refresh`] does; an environment that cannot be reached, whose metadata has expired,
+/// or whose store answers something else (an error page, nothing, another environment, an older
+/// copy) is no error but gives the reason for that: what is remembered counts. Only this node's own
+/// memory must be sound.
 pub fn refresh_if_reachable(
     node: &Node<'_>,
     config: &NodeConfig,
@@ -54,10 +56,10 @@ pub fn refresh_if_reachable(
     let mut client = open_client(node, config)?;
     match client.refresh(store.backend(), Timestamp::now()) {
         Ok(()) => Ok(Ok(Environment { client, store })),
-        Err(error) if error.kind() == ErrorKind::Expired || error.class() == Kind::Failed => {
-            Ok(Err(error.into()))
+        Err(error) if error.kind() == ErrorKind::Clock || error.class() == Kind::Busy => {
+            Err(error.into())
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Ok(Err(error.into())),
     }
 }
 

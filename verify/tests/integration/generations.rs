@@ -252,3 +252,52 @@ fn going_back_works_when_the_metadata_ran_out() {
     assert_eq!(farm.status()["systems"][0]["generation"], 1);
     farm.close();
 }
+
+#[test]
+fn going_back_works_whatever_the_store_answers() {
+    let farm = Farm::new("nonsense");
+    let system = farm.system.clone();
+    farm.install();
+    let timestamp = farm.path("store/env/dev/metadata/timestamp.json");
+    let older = fs::read(&timestamp).unwrap();
+    farm.release(2);
+    farm.ok(&["upgrade", &system]);
+    let good = fs::read(&timestamp).unwrap();
+    for bad in [&b"<html><body>Please log in"[..], b"", &older] {
+        fs::write(&timestamp, bad).unwrap();
+        let output = farm.run(&["rollback", &system]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("its last word counts"), "{said}");
+        assert_eq!(farm.status()["systems"][0]["generation"], 1);
+        farm.ok(&["switch", &system, "2"]);
+        assert_eq!(farm.status()["systems"][0]["generation"], 2);
+    }
+    fs::write(&timestamp, &good).unwrap();
+    farm.ok(&["rollback", &system]);
+    farm.close();
+}
+
+#[test]
+fn what_rollback_goes_to_is_kept() {
+    let farm = Farm::new("fallback");
+    let system = farm.system.clone();
+    farm.install();
+    for release in [2, 3] {
+        farm.release(release);
+        farm.ok(&["upgrade", &system]);
+    }
+    farm.revoke(2, "CVE-2026-12345");
+    farm.ok(&["upgrade", &system]);
+    farm.ok(&["gc", "--keep", "0"]);
+    let left: Vec<u64> = farm.status()["systems"][0]["generations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["generation"].as_u64().unwrap())
+        .collect();
+    assert_eq!(left, [1, 3]);
+    farm.ok(&["rollback", &system]);
+    assert_eq!(farm.status()["systems"][0]["generation"], 1);
+    farm.close();
+}

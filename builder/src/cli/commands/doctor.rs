@@ -35,7 +35,10 @@ pub(super) fn run(args: &DoctorArgs, settings: &Settings, ui: &mut Ui) -> Result
         phase.finish(&tools.packages().join(" "));
         tools = Tools::look(true);
     }
-    let checks = checks(&tools, settings);
+    let mut checks = checks(&tools, settings);
+    if args.common.store.is_some() {
+        checks.extend(store_checks(settings));
+    }
     let ok = checks.iter().all(|c| c.ok);
     if ui.is_json() {
         ui.result_json(&Report {
@@ -104,6 +107,25 @@ fn checks(tools: &Tools, settings: &Settings) -> Vec<Check> {
     }
     checks.push(overlay());
     checks
+}
+
+/// What the store's place must keep for several writers.
+fn store_checks(settings: &Settings) -> Vec<Check> {
+    let place = &settings.place;
+    let found = place.probe(&settings.access).unwrap_or_else(|error| {
+        vec![store::ProbeCheck {
+            what: "the store can be used",
+            fault: Some(error.to_string()),
+        }]
+    });
+    let check = |found: store::ProbeCheck| Check {
+        what: format!("{place}: {}", found.what),
+        ok: found.fault.is_none(),
+        fix: (found.fault.is_some())
+            .then(|| "only read it; write to a directory or to another server".into()),
+        found: found.fault.unwrap_or_else(|| "yes".into()),
+    };
+    found.into_iter().map(check).collect()
 }
 
 /// Steps are layers of overlayfs(5).

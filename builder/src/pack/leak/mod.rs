@@ -19,6 +19,7 @@ use rayon::prelude::*;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::interrupt;
+use crate::layers::ACLS;
 
 use owned::Owned;
 
@@ -39,6 +40,7 @@ pub fn check(root: &Path, patterns: &[Pattern]) -> Result<u64> {
         automaton,
         overlap: patterns.iter().map(|p| p.bytes.len()).max().unwrap_or(0),
     };
+    inherits_acl(root)?;
     let mut found = Vec::new();
     let files = gate.walk(&mut found)?;
     let hits: Vec<BTreeSet<&str>> = files
@@ -77,6 +79,26 @@ pub fn check(root: &Path, patterns: &[Pattern]) -> Result<u64> {
         error = error.detail(format!("and {} more", found.len() - SHOWN));
     }
     Err(error.hint("remove the file with [clean] remove, or keep the step from writing it"))
+}
+
+/// Refuses a tree that inherited the ACL of a directory of this machine: its top
+/// then has it too, where no package and no step sets one.
+fn inherits_acl(root: &Path) -> Result<()> {
+    // No ACL is longer on the file systems that Debian offers.
+    let mut value = vec![0; 64 << 10];
+    for name in ACLS {
+        if rustix::fs::lgetxattr(root, name, &mut value[..]).is_ok() {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("the image would carry an ACL of this machine: / has {name}"),
+            )
+            .hint(
+                "if no [[run]] of the recipe sets it, an earlier build inherited it from a \
+                 directory around the work directory: build with an empty --work DIR",
+            ));
+        }
+    }
+    Ok(())
 }
 
 struct Gate<'a> {
@@ -185,6 +207,38 @@ mod tests {
                 "the name /etc/of-mirror.example has the archive's host"
             ]
         );
+    }
+
+    #[test]
+    fn an_acl_of_the_machine_is_refused() {
+        let root = tree();
+        let mut acl = 2u32.to_le_bytes().to_vec();
+        for (tag, rights, id) in [
+            (1u16, 7u16, u32::MAX),
+            (2, 7, 1234),
+            (4, 5, u32::MAX),
+            (16, 7, u32::MAX),
+            (32, 5, u32::MAX),
+        ] {
+            acl.extend(tag.to_le_bytes());
+            acl.extend(rights.to_le_bytes());
+            acl.extend(id.to_le_bytes());
+        }
+        let set = |path: &Path, name| {
+            rustix::fs::setxattr(path, name, &acl, rustix::fs::XattrFlags::empty())
+        };
+        // What a recipe sets below the top is its own.
+        if set(&root.path().join("etc"), ACLS[0]) == Err(rustix::io::Errno::OPNOTSUPP) {
+            return;
+        }
+        check(root.path(), &pattern()).unwrap();
+        for name in ACLS {
+            set(root.path(), name).unwrap();
+            let error = check(root.path(), &pattern()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused);
+            crate::layers::forget_acl(root.path()).unwrap();
+        }
+        check(root.path(), &pattern()).unwrap();
     }
 
     #[test]

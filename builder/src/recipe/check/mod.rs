@@ -110,7 +110,7 @@ impl Look<'_> {
                 .users
                 .iter()
                 .any(|user| user.name == owner.group);
-        if known {
+        if known || self.recipe.installs_packages() {
             return Ok(());
         }
         Err(self
@@ -124,12 +124,16 @@ impl Look<'_> {
     fn user(&self, path: &str, user: &Login) -> Result<(), Fault> {
         let known = DEBIAN_USERS.contains(&user.as_str())
             || self.recipe.users.iter().any(|known| known.name == *user);
-        if known {
+        // A package may make it: the build looks when its packages are installed.
+        if known || self.recipe.installs_packages() {
             return Ok(());
         }
         Err(self
             .fault(path, format!("there is no user `{user}`"))
-            .hint(format!("make it with [[user]]{}", self.own_users())))
+            .hint(format!(
+                "make it with [[user]], or install the package that makes it{}",
+                self.own_users()
+            )))
     }
 
     fn own_users(&self) -> String {

@@ -12,6 +12,7 @@ use store::keys::{KeyFile, KeyPair, Signer};
 use store::{EnvName, Sha256};
 use tempfile::NamedTempFile;
 
+use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::settings::Settings;
 use crate::stores::find;
@@ -113,6 +114,7 @@ impl Place {
         }
         for (name, part) in parts {
             let path = self.directory.join(&name);
+            atomic_file::check(&path)?;
             let renamed = part.0.persist(&path).map_err(|e| e.error);
             renamed.context(|| format!("cannot write {}", path.display()))?;
         }

@@ -129,6 +129,12 @@ impl Archive {
 
 impl Kind {
     fn of(begun: &[u8], path: &Path) -> Result<Self> {
+        if let [b'P', b'K', 3 | 5, 4 | 6, ..] = begun {
+            return Err(Error::usage(format!("{} is a zip archive", path.display())).hint(
+                "zip keeps no owners: unpack it with `unzip`, set what is missing, and import the \
+                 directory",
+            ));
+        }
         let (other, program) = match begun {
             [0x1f, 0x8b, ..] => return Ok(Self::Gzip),
             [0xfd, b'7', b'z', b'X', b'Z', 0] => return Ok(Self::Xz),

@@ -14,6 +14,7 @@ mod facts;
 use std::path::Path;
 
 use store::canonical_tar::Changes;
+use store::foreign_tar::ForeignTar;
 use store::{EnvName, ImageName, Manifest, Progress, Published, WritableStore};
 
 pub use self::archive::Archive;
@@ -107,12 +108,33 @@ fn tar(wanted: &Wanted<'_>, store: &WritableStore, ui: &mut Ui) -> Result<(Publi
     );
     let tar = read.map_err(|e| refused(&e, wanted.from))?;
     phase.finish(archive.kind());
+    check_tree(&tar, wanted.from)?;
     let pack = Pack::begin(ui);
     let published = store
         .publish_tar(&tar, &|event| pack.show(event))
         .map_err(|e| refused(&e, wanted.from))?;
     pack.finish(&published)?;
     Ok((published, tar.changes().clone()))
+}
+
+/// Refuses an archive that holds something else than a root filesystem.
+fn check_tree(tar: &ForeignTar, from: &Path) -> Result<()> {
+    let what = format!("cannot import {}", from.display());
+    if tar.is_empty() {
+        return Err(Error::new(ErrorKind::Refused, what)
+            .detail("there is nothing in it: it is empty, or zeros")
+            .hint("make the archive again, and look at it with `tar -tvf`"));
+    }
+    let root = ["bin", "usr", "etc"].iter().any(|path| tar.has(path));
+    let saved = tar.has("oci-layout") || tar.has("repositories");
+    if !root && (saved || (tar.has("manifest.json") && tar.has("blobs"))) {
+        return Err(Error::new(ErrorKind::Refused, what)
+            .detail("it holds the layers of a container image (`docker save`), not a tree")
+            .hint(
+                "docker create IMAGE, then docker export CONTAINER | imgbuild import - --name NAME",
+            ));
+    }
+    Ok(())
 }
 
 /// The phase in which the store packs.
@@ -236,5 +258,48 @@ fn refused(error: &store::Error, from: &Path) -> Error {
             .hint("make room, or name a store on another disk with --store PATH"),
         Is::Busy => Error::new(ErrorKind::Busy, what).because(error),
         _ => Error::failed(what).because(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::foreign_tar::TarInput;
+
+    /// Refuses an archive with empty files of these names, or says nothing.
+    fn check(names: &[&str]) -> Option<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let store = WritableStore::open_or_create(directory.path().join("store")).unwrap();
+        let mut bytes = Vec::new();
+        for name in names {
+            let mut header = [0_u8; 512];
+            header[..name.len()].copy_from_slice(name.as_bytes());
+            header[100..108].copy_from_slice(b"0000644\0");
+            header[156] = b'0';
+            header[148..156].copy_from_slice(b"        ");
+            let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+            header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            bytes.extend(header);
+        }
+        bytes.extend([0; 1024]);
+        let tar = store
+            .read_tar(TarInput::Stream(&mut &bytes[..]), None)
+            .unwrap();
+        let error = check_tree(&tar, Path::new("x.tar")).err()?;
+        Some(format!("{error} {:?} {:?}", error.causes(), error.advice()))
+    }
+
+    #[test]
+    fn what_is_no_tree_is_named() {
+        assert!(check(&[]).unwrap().contains("empty, or zeros"));
+        for saved in [
+            &["manifest.json", "blobs/sha256/00", "oci-layout"][..],
+            &["manifest.json", "repositories", "00/layer.tar"],
+            &["manifest.json", "blobs/sha256/00"],
+        ] {
+            assert!(check(saved).unwrap().contains("docker save"), "{saved:?}");
+        }
+        assert_eq!(check(&["etc/os-release", "manifest.json", "blobs/x"]), None);
+        assert_eq!(check(&["manifest.json"]), None);
     }
 }

@@ -94,6 +94,7 @@ fn lock() -> Lock {
         lock.git.push(Git {
             virtualenv: virtualenv.into(),
             index: 0,
+            url: String::new(),
             reference: "v1".into(),
             commit: "0".repeat(40),
             size: 1,

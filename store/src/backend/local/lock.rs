@@ -17,6 +17,21 @@ pub(crate) struct Lock {
     _file: File,
 }
 
+/// What is wrong with the locks of a directory, tried on a file of its own.
+#[cfg(feature = "s3")]
+pub(crate) fn probe(root: &Path) -> Result<Option<&'static str>> {
+    let failed = |error| Error::io("make a file in", root, error);
+    let file = tempfile::NamedTempFile::new_in(root).map_err(failed)?;
+    let other = file.reopen().map_err(failed)?;
+    if let Err(error) = file.as_file().lock() {
+        return Err(Error::io("lock a file in", root, error));
+    }
+    Ok(other
+        .try_lock()
+        .is_ok()
+        .then_some("locks of this file system do not lock: two writers would meet"))
+}
+
 impl Lock {
     /// Waits for the lock and holds it alone.
     pub(super) fn exclusive(root: &Path, name: &str) -> Result<Self> {

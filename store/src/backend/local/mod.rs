@@ -27,7 +27,7 @@
 #[cfg(feature = "write")]
 mod backend;
 #[cfg(feature = "write")]
-mod lock;
+pub(super) mod lock;
 mod reader;
 #[cfg(feature = "write")]
 mod staging;

@@ -64,6 +64,7 @@ impl S3Backend {
             bucket,
             scratch: access.scratch.clone(),
             patience: access.patience,
+            checked: Mutex::default(),
         });
         if client.prefetch.get(MARKER, 64)?.is_none() {
             let found = client.bucket.list(client.server(), "", false, 200)?;
@@ -94,6 +95,11 @@ impl S3Backend {
         }))
     }
 
+    /// Tries what a store needs of the bucket.
+    pub(crate) fn probe(&self) -> Result<Vec<super::ProbeCheck>> {
+        self.client.probe()
+    }
+
     /// Whether somebody has the lock that `seen` is.
     fn is_taken(&self, seen: &FoundObject) -> bool {
         !LeaseRecord::parse(&seen.bytes).owner.is_empty() && !self.is_late(seen)
@@ -105,6 +111,7 @@ impl S3Backend {
 
     /// Takes a lock if nobody has it.
     fn take(&self, key: &str) -> Result<Option<Arc<Lease>>> {
+        self.client.check_conditions()?;
         let seen = self.client.look(key, lease::MAX_BYTES)?;
         if seen.as_ref().is_some_and(|seen| self.is_taken(seen)) {
             return Ok(None);
@@ -278,10 +285,9 @@ impl ListableBackend for S3Backend {
     fn try_share(&self, name: &str) -> Result<Option<Guard>> {
         check_key(name)?;
         let key = format!("{LOCKS}{name}.shared/{:016x}", lease::random());
-        let shared = match self
-            .renewer
-            .take(&key, std::collections::BTreeSet::new(), None)
-        {
+        let none = std::collections::BTreeSet::new();
+        let checked = self.client.check_conditions();
+        let shared = match checked.and_then(|()| self.renewer.take(&key, none, None)) {
             Ok(shared) => shared.map(|kept| self.guard(kept, OnRelease::Removed)),
             // Who may not write can only look.
             Err(error) if error.kind() == ErrorKind::ReadOnly => Some(Box::new(()) as Guard),
@@ -334,13 +340,13 @@ impl ListableBackend for S3Backend {
 impl WritableBackend for S3Backend {
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         check_key(key)?;
-        self.renewer.check()?;
+        self.check()?;
         self.client.put(key, bytes)
     }
 
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
         check_key(key)?;
-        self.renewer.check()?;
+        self.check()?;
         Ok(self.client.swap(key, bytes, None)?.is_some())
     }
 
@@ -352,7 +358,7 @@ impl WritableBackend for S3Backend {
 
     fn replace(&self, key: &str, bytes: &[u8], seen: &ETag) -> Result<bool> {
         check_key(key)?;
-        self.renewer.check()?;
+        self.check()?;
         Ok(self.client.swap(key, bytes, Some(seen))?.is_some())
     }
 
@@ -367,13 +373,13 @@ impl WritableBackend for S3Backend {
 
     fn remove(&self, key: &str) -> Result<()> {
         check_key(key)?;
-        self.renewer.check()?;
+        self.check()?;
         self.client.delete(key)
     }
 
     fn quarantine(&self, key: &str) -> Result<()> {
         check_key(key)?;
-        self.renewer.check()?;
+        self.check()?;
         let place = self.describe();
         let to = format!("{QUARANTINE}{key}");
         let mut call = Call::new(Method::PUT, &to);
@@ -398,6 +404,7 @@ impl WritableBackend for S3Backend {
         for key in keys {
             check_key(key)?;
         }
+        self.client.check_conditions()?;
         {
             let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
             let new = keys.iter().filter(|key| {
@@ -489,8 +496,10 @@ impl WritableBackend for S3Backend {
 }
 
 impl S3Backend {
-    /// Refuses to go on when others may have taken this writer for dead.
+    /// Refuses to write where conditions are ignored, and when others may have taken this
+    /// writer for dead.
     pub(super) fn check(&self) -> Result<()> {
+        self.client.check_conditions()?;
         self.renewer.check()
     }
 }

@@ -140,6 +140,12 @@ impl Bucket {
         &self.inner.location.prefix
     }
 
+    /// The address of the server, and of the bucket there.
+    #[cfg(feature = "write")]
+    pub(super) fn server(&self) -> &str {
+        self.inner.bucket.base_url().as_str()
+    }
+
     /// An object as the source of a copy. Keys are plain, so nothing is encoded.
     #[cfg(feature = "write")]
     pub(super) fn source(&self, key: &str) -> String {

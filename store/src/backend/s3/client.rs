@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
@@ -29,6 +30,8 @@ pub(super) struct BucketClient {
     pub(super) bucket: Bucket,
     pub(super) scratch: PathBuf,
     pub(super) patience: Duration,
+    /// Whether the bucket is known to keep what writers rely on.
+    pub(super) checked: Mutex<bool>,
 }
 
 /// An object as it was found.
@@ -126,6 +129,7 @@ impl BucketClient {
                     doubt = failed > 0;
                     Ok(None)
                 }
+                StatusCode::NOT_IMPLEMENTED => Err(error::no_conditions(&place)),
                 StatusCode::NOT_FOUND => {
                     doubt = failed > 0;
                     error::no_bucket(&place, response).map_or(Ok(None), Err)

@@ -44,6 +44,18 @@ pub(super) fn no_bucket(place: &str, response: Response) -> Option<RequestError>
     (element(&text, "Code") == Some("NoSuchBucket")).then(|| missing(place))
 }
 
+/// The server says that it does not know conditional writes (501).
+#[cfg(feature = "write")]
+pub(super) fn no_conditions(place: &str) -> RequestError {
+    let text = format!(
+        "{place} cannot be written safely: the server does not know If-Match and If-None-Match"
+    );
+    RequestError::Content(
+        Error::new(ErrorKind::ReadOnly, text)
+            .with_hint("it can be read; write to a directory, or to a server that knows them"),
+    )
+}
+
 fn missing(place: &str) -> RequestError {
     RequestError::Content(
         Error::new(

@@ -27,11 +27,15 @@ mod error;
 #[cfg(feature = "write")]
 mod lease;
 #[cfg(feature = "write")]
+mod probe;
+#[cfg(feature = "write")]
 mod upload;
 mod url;
 
 #[cfg(feature = "write")]
 pub(crate) use self::backend::S3Backend;
+#[cfg(feature = "write")]
+pub use self::probe::ProbeCheck;
 pub use self::url::BucketUrl;
 use crate::backend::client::{ClientOptions, ObjectClient};
 use crate::backend::prefetch::Prefetch;

@@ -56,9 +56,13 @@ pub fn fsck(
             why: why.clone(),
         });
     }
+    objects::about_images(store, backend, &subjects, &census, &mut report)?;
+    objects::foreign(backend, &mut report)?;
     let damaged: BTreeSet<_> = report.damage.iter().map(|d| d.key.clone()).collect();
     let strays = census.strays.iter().map(|object| object.key.clone());
-    report.strays = strays.filter(|key| !damaged.contains(key)).collect();
+    report
+        .strays
+        .extend(strays.filter(|key| !damaged.contains(key)));
     report.images = subjects.len() as u64;
     report.packs.count = census.packs.len() as u64;
     report.packs.bytes = census.packs.iter().map(|pack| pack.file.size).sum();

@@ -4,20 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::Digest as _;
 
+use super::super::references::PackReferences;
 use super::super::roots::{environments, released};
 use super::super::{deltas, pins};
 use super::report::{AffectedImage, Damage, Meter, Report};
 use crate::attest;
 use crate::backend::{ListableBackend, ObjectMeta};
 use crate::build_log::{self, BuildLog};
+use crate::catalogue::{self, Catalogue, ListedImage};
+use crate::chunk::ChunkRef;
 use crate::digest::{ImageId, Sha256};
 use crate::dsse;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
 use crate::manifest::{self, LayoutRef, Manifest};
-use crate::name::ImageName;
+use crate::name::{EnvName, ImageName};
+use crate::pack;
 use crate::parallel;
 use crate::store::{IMAGES, INPUTS, Store};
+use crate::tuf::{self, paths};
 
 /// Bytes that are hashed at once.
 const PIECE: u64 = 1 << 20;
@@ -68,12 +73,27 @@ pub(super) fn subjects(
     }
     for env in environments(backend)? {
         report.environments += 1;
+        let keys = backend.list_all(&paths::home(&env))?;
+        let keys = keys.into_iter().map(|object| object.key).collect();
+        let found = tuf::check(store, &env, &keys);
+        for (key, why) in found.damage {
+            damaged(report, key, why);
+        }
+        report.strays.extend(found.strays);
+        report.foreign.extend(found.foreign);
+        let metadata = paths::metadata(&env, "");
+        let said = |report: &Report| {
+            let mut damage = report.damage.iter();
+            damage.any(|damage| damage.key.starts_with(&metadata))
+        };
         let releases = match released(store, &env) {
             Ok(releases) => releases,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 let why = cause.unwrap_or_else(|| error.to_string());
-                damaged(report, format!("env/{env}"), why);
+                if !said(report) {
+                    damaged(report, format!("env/{env}"), why);
+                }
                 continue;
             }
         };
@@ -94,6 +114,7 @@ pub(super) fn subjects(
                     Ok(None) => format!("it is missing, and {name} is released"),
                     _ => format!("it is not what was signed as {name}"),
                 };
+                report.damage.retain(|damage| damage.key != key);
                 damaged(report, key, why);
             }
             if let Some(subject) = subjects.get_mut(&release.image) {
@@ -101,6 +122,7 @@ pub(super) fn subjects(
             }
         }
     }
+    unnamed(backend, report)?;
     for hurt in &mut report.affected {
         if let Some(subject) = subjects.get(&hurt.image) {
             hurt.name = Some(subject.name.clone());
@@ -108,6 +130,188 @@ pub(super) fn subjects(
         }
     }
     Ok(subjects)
+}
+
+/// Looks for folders of environments without the file that makes them one, and for what
+/// is no environment.
+fn unnamed(backend: &dyn ListableBackend, report: &mut Report) -> Result<()> {
+    let mut folders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for object in backend.list_all("env/")? {
+        match object.key.split('/').nth(1).map(str::parse::<EnvName>) {
+            Some(Ok(name)) if object.key.starts_with(&paths::home(&name)) => {
+                folders
+                    .entry(name.to_string())
+                    .or_default()
+                    .push(object.key);
+            }
+            _ => report.foreign.push(object.key),
+        }
+    }
+    for (name, keys) in folders {
+        let Ok(env) = name.parse::<EnvName>() else {
+            continue;
+        };
+        let timestamp = paths::metadata(&env, "timestamp.json");
+        if keys.contains(&timestamp) {
+            continue;
+        }
+        // The first release makes a second version; until then it may be an attempt at
+        // making an environment that was killed.
+        if keys.contains(&paths::metadata(&env, "2.targets.json")) {
+            damaged(report, timestamp, "it is missing".into());
+        } else {
+            report.strays.extend(keys);
+        }
+    }
+    Ok(())
+}
+
+/// Compares hints, logs and the catalogue with the images that they are about.
+pub(super) fn about_images(
+    store: &Store,
+    backend: &dyn ListableBackend,
+    subjects: &BTreeMap<ImageId, CheckedImage>,
+    census: &PackReferences,
+    report: &mut Report,
+) -> Result<()> {
+    let bad: BTreeSet<String> = report.damage.iter().map(|one| one.key.clone()).collect();
+    let of = |key: &str, folder: &str, end: &str| {
+        let hex = key.strip_prefix(folder)?.strip_suffix(end)?;
+        ImageId::from_hex(hex).ok()
+    };
+    let mut hinted = BTreeSet::new();
+    for object in backend.list_all("hints/")? {
+        let Some(image) = of(&object.key, "hints/", ".json") else {
+            report.foreign.push(object.key);
+            continue;
+        };
+        hinted.insert(image);
+        let Some(subject) = subjects.get(&image) else {
+            report.strays.push(object.key);
+            continue;
+        };
+        if bad.contains(&object.key) {
+            continue;
+        }
+        let hint = backend.get(&object.key, hint::MAX_BYTES)?;
+        let Some(Ok(hint)) = hint.map(|json| Hint::from_json(&json)) else {
+            continue;
+        };
+        let layouts = subject
+            .manifests
+            .iter()
+            .flat_map(|(layout, _)| &layout.chunks);
+        // An image whose chunks are lost is hurt, and said to be.
+        let elsewhere = |chunk: &ChunkRef| {
+            let packs = census.packs_of(chunk);
+            !packs.is_empty() && !packs.iter().any(|pack| hint.packs.contains(pack))
+        };
+        if layouts.into_iter().any(elsewhere) {
+            let why = "it does not name the packs that the image is in";
+            damaged(report, object.key, why.into());
+        }
+    }
+    for subject in subjects.values() {
+        let keys = subject.manifests.iter().map(|(_, key)| key);
+        let (ours, signed): (Vec<_>, Vec<_>) = keys.partition(|key| key.starts_with(IMAGES));
+        for key in ours.into_iter().filter(|_| !signed.is_empty()) {
+            let Some(json) = backend.get(key, manifest::MAX_BYTES)? else {
+                continue;
+            };
+            let digest = Sha256::of(&json).hex();
+            if !signed.iter().any(|key| key.contains(&digest)) {
+                // Another build of the same bytes may say other things about them.
+                report.strays.push(key.clone());
+            }
+        }
+    }
+    for object in backend.list_all(IMAGES)? {
+        match of(&object.key, IMAGES, ".json") {
+            // Readers that cannot list need it; publishing the image again writes it.
+            Some(image) if !hinted.contains(&image) => report.strays.push(Hint::key(&image)),
+            Some(_) => {}
+            None => report.foreign.push(object.key),
+        }
+    }
+    for object in backend.list_all("logs/")? {
+        let Some(image) = of(&object.key, "logs/", ".json.zst") else {
+            report.foreign.push(object.key);
+            continue;
+        };
+        let Some(subject) = subjects.get(&image) else {
+            report.strays.push(object.key);
+            continue;
+        };
+        if bad.contains(&object.key) {
+            continue;
+        }
+        let log = backend.get(&object.key, build_log::MAX_BYTES)?;
+        if let Some(Ok(log)) = log.map(|bytes| BuildLog::decode(&bytes))
+            && log.name != subject.name.as_str()
+        {
+            let why = format!(
+                "it is the log of {}, and the image is {}",
+                log.name, subject.name
+            );
+            damaged(report, object.key, why);
+        }
+    }
+    listed(store, backend, report)
+}
+
+/// Compares the catalogue with the images that are there.
+fn listed(store: &Store, backend: &dyn ListableBackend, report: &mut Report) -> Result<()> {
+    let rows = |images: Vec<ListedImage>| -> BTreeMap<ImageId, (ImageName, u64)> {
+        let rows = images.into_iter();
+        rows.map(|row| (row.image, (row.name, row.published)))
+            .collect()
+    };
+    let right = rows(store.current_catalogue(None, None)?);
+    let key = catalogue::KEY.to_owned();
+    let there = match backend.get(catalogue::KEY, catalogue::MAX_BYTES) {
+        Ok(Some(json)) => match Catalogue::from_json(&json) {
+            Ok(there) => rows(there),
+            Err(error) => {
+                damaged(report, key, error.to_string());
+                return Ok(());
+            }
+        },
+        Ok(None) => BTreeMap::new(),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            damaged(report, key, error.to_string());
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    if there != right {
+        // Of a writer or collector that was killed, or is at work: the next one renews it.
+        report.strays.push(key);
+    }
+    Ok(())
+}
+
+/// Whether a key is one of a folder's own.
+type IsOurs<'f> = &'f dyn Fn(&str) -> bool;
+
+/// Looks in the folders of packs, pins and inputs for what is none.
+pub(super) fn foreign(backend: &dyn ListableBackend, report: &mut Report) -> Result<()> {
+    let is_pack =
+        |key: &str| pack::parse_pack_key(key).is_some() || pack::parse_index_key(key).is_some();
+    let is_input = |key: &str| Sha256::from_hex(&key[INPUTS.len()..]).is_ok();
+    let is_pin = |key: &str| {
+        let hex = key[pins::FOLDER.len()..].strip_suffix(".json");
+        hex.is_some_and(|hex| ImageId::from_hex(hex).is_ok())
+    };
+    let folders: [(&str, IsOurs<'_>); 3] = [
+        (pack::FOLDER, &is_pack),
+        (INPUTS, &is_input),
+        (pins::FOLDER, &is_pin),
+    ];
+    for (folder, is_ours) in folders {
+        let keys = backend.list_all(folder)?.into_iter().map(|one| one.key);
+        report.foreign.extend(keys.filter(|key| !is_ours(key)));
+    }
+    Ok(())
 }
 
 fn add(subjects: &mut BTreeMap<ImageId, CheckedImage>, manifest: &Manifest, key: String) {
@@ -157,7 +361,7 @@ pub(super) fn beside(
         let named = |bytes: Vec<u8>| {
             let digest = Sha256::of(&bytes).hex();
             if key.ends_with(&format!("/{digest}.json")) {
-                return Ok(());
+                return dsse::Envelope::from_json(&bytes).map(drop);
             }
             Err(Error::corrupt(&key, "its digest is not its name"))
         };

@@ -46,6 +46,8 @@ pub struct Report {
     pub unbuildable: Vec<(ImageId, u64)>,
     /// Objects that a killed writer or collector left, harmless.
     pub strays: Vec<String>,
+    /// Objects that are no part of a store.
+    pub foreign: Vec<String>,
     /// Images that were checked.
     pub images: u64,
     /// Packs that were checked.

@@ -2,6 +2,7 @@
 //! written by several at once, also over a network that does its worst.
 
 mod faults;
+mod lies;
 
 use std::fs;
 use std::path::Path;
@@ -104,7 +105,8 @@ fn versions_are_published_pulled_collected_and_checked() {
     read.verify_objects(&second).unwrap();
     assert_eq!(tar(&read, &first), tar(local.store(), &expected));
     println!("requests: {publishing_first} and {publishing_second} to publish, {pulling} to pull");
-    assert!(publishing_first < 60, "{publishing_first}");
+    // The first writer also tries what the bucket keeps.
+    assert!(publishing_first < 60 + 25, "{publishing_first}");
     assert!(publishing_second < 60, "{publishing_second}");
     assert!(pulling < 50, "{pulling}");
     assert_eq!(read.backend().traffic().unwrap().repeated, 0);

@@ -58,6 +58,12 @@ struct System {
     installed: String,
     /// Whether the chroot of this name points at the active generation.
     registered: bool,
+    /// The hooks that failed, and run again with the next install or switch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed_hooks: Option<String>,
+    /// The newest release that was tried and did not work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed_release: Option<FailedRelease>,
     session: Option<Session>,
     /// Sessions that have no traffic any more and end with their last process.
     ending: Vec<Session>,
@@ -79,6 +85,13 @@ struct Generation {
     /// The reason why it may not become active again.
     #[serde(skip_serializing_if = "Option::is_none")]
     barred: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FailedRelease {
+    environment: String,
+    seq: u64,
+    why: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -192,6 +205,12 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
         directory: active.directory.display().to_string(),
         installed: time(active.installed),
         registered: node.schroot.registered(&record.system)?.as_deref() == Some(&active.directory),
+        failed_hooks: journal::failed_hooks(node, &record.system)?.map(|failed| failed.why),
+        failed_release: record.failed.as_ref().map(|failed| FailedRelease {
+            environment: failed.environment.to_string(),
+            seq: failed.seq,
+            why: failed.why.clone(),
+        }),
         session: session.map(describe),
         ending: ending.into_iter().map(describe).collect(),
         generations: generations(record)?,
@@ -261,6 +280,18 @@ fn show(ui: &Ui, report: &Report) {
         ui.data(&format!("  directory  {}", system.directory));
         if !system.registered {
             ui.data("  chroot     does not point at this generation; install again");
+        }
+        if let Some(why) = &system.failed_hooks {
+            ui.data(&format!(
+                "  hooks      {why}; they run again with: imgnode upgrade {}",
+                system.name
+            ));
+        }
+        if let Some(failed) = &system.failed_release {
+            ui.data(&format!(
+                "  failed     release {} of {} did not work: {}",
+                failed.seq, failed.environment, failed.why
+            ));
         }
         match &system.session {
             None => ui.data("  session    none"),

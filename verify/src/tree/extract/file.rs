@@ -1,7 +1,7 @@
 //! One file or directory of the tree: its content, then what is said about it.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub(super) struct Open {
     pub(super) file: File,
     pub(super) missing: u64,
     pub(super) shared: Option<Shared>,
+    pub(super) ends_in_hole: bool,
 }
 
 /// Content that was found in another file from its first byte on, and is not written yet: perhaps
@@ -35,7 +36,30 @@ pub(super) struct Shared {
     pub(super) upto: u64,
 }
 
+/// Zeros of at least this length become a hole.
+const HOLE: usize = 64 << 10;
+
 impl Open {
+    /// Writes the next bytes; many zeros become a hole.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if bytes.len() >= HOLE && bytes.iter().all(|byte| *byte == 0) {
+            let len = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+            self.file.seek(SeekFrom::Current(len))?;
+            self.ends_in_hole = true;
+            return Ok(());
+        }
+        self.ends_in_hole = false;
+        self.file.write_all(bytes)
+    }
+
+    /// Gives the file its length, where its end is a hole.
+    pub(super) fn end(&self) -> std::io::Result<()> {
+        if self.ends_in_hole {
+            self.file.set_len(self.entry.size())?;
+        }
+        Ok(())
+    }
+
     /// Writes what was put off.
     pub(super) fn write_shared(&mut self) -> std::io::Result<()> {
         let Some(Shared { source, upto }) = self.shared.take() else {
@@ -47,7 +71,7 @@ impl Open {
             let len =
                 usize::try_from(upto - offset).map_or(buffer.len(), |rest| rest.min(buffer.len()));
             source.read_exact_at(&mut buffer[..len], offset)?;
-            self.file.write_all(&buffer[..len])?;
+            self.write(&buffer[..len])?;
             offset += len as u64;
         }
         Ok(())

@@ -22,7 +22,6 @@
 mod file;
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -122,6 +121,7 @@ impl<'a> Extractor<'a> {
                     file: file.into(),
                     missing: *size,
                     shared: None,
+                    ends_in_hole: false,
                 }));
                 Ok(())
             }
@@ -144,9 +144,7 @@ impl<'a> Extractor<'a> {
         let Some(open) = self.arrived(bytes.len() as u64)? else {
             return Ok(());
         };
-        let written = open
-            .write_shared()
-            .and_then(|()| open.file.write_all(bytes));
+        let written = open.write_shared().and_then(|()| open.write(bytes));
         written.map_err(|error| io_error(&open.entry, &error))
     }
 
@@ -172,9 +170,7 @@ impl<'a> Extractor<'a> {
             }
             _ => {}
         }
-        let written = open
-            .write_shared()
-            .and_then(|()| open.file.write_all(bytes));
+        let written = open.write_shared().and_then(|()| open.write(bytes));
         written.map_err(|error| io_error(&open.entry, &error))
     }
 
@@ -243,6 +239,7 @@ impl<'a> Extractor<'a> {
             ));
         }
         open.share()
+            .and_then(|()| open.end())
             .map_err(|error| io_error(&open.entry, &error))?;
         finish_open(&open.file, &open.entry).map_err(|errno| set_error(&open.entry, errno))
     }

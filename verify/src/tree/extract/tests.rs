@@ -412,3 +412,36 @@ fn what_a_directory_hands_down_is_no_part_of_the_tree() {
         assert_eq!(names(path), "", "{path}");
     }
 }
+
+#[test]
+fn long_zeros_are_holes_on_the_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = fs::File::open(directory.path()).unwrap().into();
+    let allow = |_: &Entry| Ok(());
+    let mut extractor = Extractor::new(root, &allow);
+    let zeros = vec![0; 256 << 10];
+    extractor.entry(&self::directory("", 0o755)).unwrap();
+    extractor.entry(&file("inside", (16 << 20) + 5)).unwrap();
+    for _ in 0..64 {
+        extractor.content(&zeros).unwrap();
+    }
+    extractor.content(b"at it").unwrap();
+    extractor
+        .entry(&file("to-the-end", (256 << 10) + 1))
+        .unwrap();
+    extractor.content(b"x").unwrap();
+    extractor.content(&zeros).unwrap();
+    extractor.finish().unwrap();
+    let path = directory.path().join("inside");
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(bytes.len(), (16 << 20) + 5);
+    assert!(bytes.ends_with(b"\0at it") && bytes[..16 << 20].iter().all(|byte| *byte == 0));
+    assert!(path.metadata().unwrap().blocks() * 512 < 1 << 20);
+    let path = directory.path().join("to-the-end");
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(
+        (bytes.len(), bytes[0], bytes[1]),
+        ((256 << 10) + 1, b'x', 0)
+    );
+    assert!(path.metadata().unwrap().blocks() * 512 < 128 << 10);
+}

@@ -29,6 +29,7 @@ struct Shown<'a> {
     hurt: Vec<ShownHurt<'a>>,
     unbuildable: Vec<Unbuildable>,
     strays: &'a [String],
+    foreign: &'a [String],
     quarantined: &'a [String],
     restored: &'a [String],
     repaired_images: Vec<String>,
@@ -218,6 +219,7 @@ fn shown<'a>(
         hurt: hurt.collect(),
         unbuildable: unbuildable.collect(),
         strays: &report.strays,
+        foreign: &report.foreign,
         quarantined: &moved.moved,
         restored: &moved.restored,
         repaired_images: repaired.images.iter().map(ToString::to_string).collect(),
@@ -248,9 +250,16 @@ fn show(report: &Report, moved: &Quarantined, ui: &Ui) {
     }
     if !report.strays.is_empty() {
         ui.note(&format!(
-            "{} objects are left of a writer that was killed; `imgbuild store gc` removes them",
+            "{} objects are left of an interrupted command, or nothing vouches for them: the next \
+             publication or `imgbuild store gc` puts them in order",
             report.strays.len()
         ));
+        for key in &report.strays {
+            ui.note(&format!("  {key}"));
+        }
+    }
+    for key in &report.foreign {
+        ui.note(&format!("{key} is no part of a store; nothing reads it"));
     }
     if !report.unbuildable.is_empty() {
         ui.note(&format!(

@@ -133,7 +133,7 @@ impl Finding {
 impl Apt<'_> {
     /// Looks for what is wrong after apt could not read a suite.
     pub(super) fn diagnose(&self, suite: &Suite, report: &Report) -> Result<Option<Finding>> {
-        let base = format!("/dists/{}/", suite.suite);
+        let base = format!("/dists/{}/", suite.name);
         let decisive = decisive(report, &base);
         for (url, failure) in &decisive {
             if let Some(meaning) = self.transport(url, failure)? {
@@ -211,7 +211,7 @@ impl Apt<'_> {
             Verdict::Good => {}
             Verdict::Expired(why) => return Ok(Some(Finding::new(&KEY_EXPIRED, why))),
             Verdict::Foreign(why) => {
-                let why = format!("{why}; the key that it should be is in {keyring}");
+                let why = format!("{why}; the key that it should be is in {}", suite.key);
                 return Ok(Some(Finding::new(&FOREIGN, why)));
             }
             Verdict::Unsigned => {

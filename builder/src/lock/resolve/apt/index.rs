@@ -121,7 +121,7 @@ impl Apt<'_> {
     /// The files that apt keeps of a suite, by the ending of their names.
     pub(super) fn lists(&self, suite: &Suite) -> Result<Vec<(String, PathBuf)>> {
         let url = self.archives.site(&suite.archive)?;
-        let prefix = file_name(&format!("{url}/dists/{}/", suite.suite));
+        let prefix = file_name(&format!("{url}/dists/{}/", suite.name));
         let lists = self.dir.join("lists");
         let unreadable = || format!("cannot read {}", lists.display());
         let mut found = Vec::new();
@@ -146,7 +146,7 @@ impl Apt<'_> {
             let Some((_, path)) = file else {
                 return Err(Error::failed(format!(
                     "apt kept no Release file of the suite {}",
-                    suite.suite
+                    suite.name
                 ))
                 .hint("check the address of the archive: its path must not redirect elsewhere"));
             };
@@ -159,7 +159,7 @@ impl Apt<'_> {
             let Some(date) = date else {
                 return Err(Error::failed(format!(
                     "the Release file of {} has no Date",
-                    suite.suite
+                    suite.name
                 )));
             };
             let sha256 = Sha256::of(&bytes);
@@ -169,7 +169,7 @@ impl Apt<'_> {
                     format!(
                         "the suite {} of the archive `{}` has another Release file than the \
                          recipe names",
-                        suite.suite, suite.archive
+                        suite.name, suite.archive
                     ),
                 )
                 .detail(format!("it has sha256:{}", sha256.hex()))
@@ -178,7 +178,7 @@ impl Apt<'_> {
             }
             releases.push(Release {
                 archive: suite.archive,
-                suite: suite.suite,
+                suite: suite.name,
                 date,
                 sha256,
             });
@@ -198,7 +198,7 @@ impl Apt<'_> {
                 let text = String::from_utf8_lossy(&text);
                 let of = format!(
                     "in the suite {} of the archive `{}`",
-                    suite.suite, suite.archive
+                    suite.name, suite.archive
                 );
                 for stanza in text.split("\n\n").filter(|s| !s.trim().is_empty()) {
                     let (id, mut candidate) =

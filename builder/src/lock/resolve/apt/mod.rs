@@ -100,6 +100,7 @@ impl<'a> Apt<'a> {
             let path = dir.join(sub);
             fs::create_dir_all(&path).context(|| format!("cannot make {}", path.display()))?;
         }
+        apt.copy_keys()?;
         apt.write(
             "apt.conf",
             &apt.configuration(&network.lend(archives, dir)?),

@@ -100,6 +100,23 @@ pub(super) fn keys(keyring: &[u8]) -> BTreeMap<String, Option<u64>> {
         .collect()
 }
 
+/// What a file that should hold public keys holds, if it is something else.
+pub(super) fn not_public_keys(keyring: &[u8]) -> Option<&'static str> {
+    let mut private = false;
+    for (tag, _) in packets(keyring) {
+        match tag {
+            6 => return None,
+            5 => private = true,
+            _ => {}
+        }
+    }
+    Some(match (keyring.is_empty(), private) {
+        (_, true) => "it holds a private key: export the public one",
+        (true, _) => "it holds nothing that OpenPGP knows",
+        (false, _) => "it holds no OpenPGP public key",
+    })
+}
+
 /// The signatures of a detached or cleartext signature, armored or not.
 pub(super) fn signatures(bytes: &[u8]) -> Vec<Signature> {
     let text = String::from_utf8_lossy(bytes);

@@ -7,13 +7,14 @@
 //! says or lacks.
 
 use std::fmt::Write as _;
-
 use std::fs;
+use std::path::PathBuf;
 
 use store::Sha256;
 
 use super::Apt;
 use super::index::file_name;
+use super::openpgp;
 use crate::error::{Context, Error, Result};
 use crate::recipe::{self, Moment};
 
@@ -35,11 +36,13 @@ pub(super) struct Suite {
     /// The archive, as the lock names it.
     pub(super) archive: String,
     /// The suite or pocket.
-    pub(super) suite: String,
+    pub(super) name: String,
     /// Its components.
     pub(super) components: String,
-    /// The file with its key.
+    /// The file with its key, as apt takes it.
     pub(super) keyring: String,
+    /// The same file as people know it.
+    pub(super) key: String,
     /// The moment of which it must be, seconds since 1970.
     pub(super) snapshot: Option<u64>,
     /// The digest that its Release file must have.
@@ -79,28 +82,55 @@ impl Apt<'_> {
         let mut suites = vec![Suite {
             source: BOOTSTRAP.to_owned(),
             archive: bootstrap.archive_name(),
-            suite: bootstrap.suite.to_string(),
+            name: bootstrap.suite.to_string(),
             components: join(&bootstrap.components),
             keyring: KEYRING.to_owned(),
+            key: KEYRING.to_owned(),
             snapshot: bootstrap.snapshot.as_ref().map(Moment::seconds),
             release: bootstrap.release.as_ref().and_then(digest),
         }];
-        for source in &self.recipe.sources {
-            let key = source
-                .key
-                .as_ref()
-                .map(|k| self.beside.join(k.as_path()).display().to_string());
+        for (number, source) in self.recipe.sources.iter().enumerate() {
+            let key = source.key.as_ref();
+            let copy = key.map(|_| self.key_copy(number).display().to_string());
             suites.push(Suite {
                 source: source.name.to_string(),
                 archive: source.archive_name(),
-                suite: source.suite.to_string(),
+                name: source.suite.to_string(),
                 components: join(&source.components),
-                keyring: key.unwrap_or_else(|| KEYRING.to_owned()),
+                keyring: copy.unwrap_or_else(|| KEYRING.to_owned()),
+                key: key.map_or(KEYRING.to_owned(), ToString::to_string),
                 snapshot: source.snapshot.as_ref().map(Moment::seconds),
                 release: source.release.as_ref().and_then(digest),
             });
         }
         suites
+    }
+
+    /// Where the key of a source is copied to.
+    fn key_copy(&self, number: usize) -> PathBuf {
+        self.dir.join(format!("source-{number}.gpg"))
+    }
+
+    /// Copies the recipe's keys to where apt reads them. There they are binary, whatever they
+    /// were and are called, and their path has no blank, at which apt would split it.
+    pub(super) fn copy_keys(&self) -> Result<()> {
+        for (number, source) in self.recipe.sources.iter().enumerate() {
+            let Some(key) = &source.key else { continue };
+            let path = self.beside.join(key.as_path());
+            let bytes = fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
+            let keys = openpgp::unarmored(&bytes);
+            if let Some(why) = openpgp::not_public_keys(&keys) {
+                let source = &source.name;
+                return Err(Error::usage(format!(
+                    "the key {key} of the source `{source}` cannot be used"
+                ))
+                .detail(why)
+                .hint("export the archive's key with `gpg --export KEY > FILE`"));
+            }
+            let copy = self.key_copy(number);
+            fs::write(&copy, keys).context(|| format!("cannot write {}", copy.display()))?;
+        }
+        Ok(())
     }
 
     /// The line that names a suite to apt where it really is.
@@ -115,7 +145,7 @@ impl Apt<'_> {
             self.architecture,
             suite.keyring,
             self.archives.site(&suite.archive)?,
-            suite.suite,
+            suite.name,
             suite.components
         ))
     }
@@ -139,7 +169,7 @@ impl Apt<'_> {
         for suite in self.suites() {
             let Suite {
                 source,
-                suite: pocket,
+                name: pocket,
                 components,
                 ..
             } = &suite;
@@ -189,7 +219,7 @@ impl Apt<'_> {
     /// The option that prefers the sources of a suite, as `apt-get -t` does.
     pub(super) fn target(&self, wanted: &recipe::Suite) -> Result<String> {
         let suites = self.suites();
-        let sources = suites.iter().filter(|s| s.suite == wanted.as_str());
+        let sources = suites.iter().filter(|s| s.name == wanted.as_str());
         let text: String = sources.map(|s| pin(&s.source, TARGET)).collect();
         let name = format!("target-{wanted}");
         self.write(&name, &text)?;
@@ -209,7 +239,7 @@ fn pin(source: &str, priority: impl std::fmt::Display) -> String {
     format!("\n\nPackage: *\nPin: origin \"{source}\"\nPin-Priority: {priority}\n")
 }
 
-/// The host that a line of apt_preferences(5) pins.
+/// The host that a line of `apt_preferences(5)` pins.
 fn origin(line: &str) -> Option<&str> {
     let (field, value) = line.split_once(':')?;
     let (kind, host) = value.trim().split_once(char::is_whitespace)?;

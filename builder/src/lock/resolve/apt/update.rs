@@ -19,7 +19,7 @@ impl Apt<'_> {
         for suite in self.suites().iter().rev() {
             let whose = format!(
                 "the suite {} of the archive `{}`",
-                suite.suite, suite.archive
+                suite.name, suite.archive
             );
             listen(&format!("reading {whose}"));
             self.write("one.list", &self.line(suite)?)?;

@@ -510,7 +510,18 @@ fn split_name(file: &str) -> Option<(String, String)> {
         let (at, _) = stem
             .match_indices('-')
             .rfind(|(i, _)| stem.as_bytes().get(i + 1).is_some_and(u8::is_ascii_digit))?;
-        (stem[..at].to_owned(), stem[at + 1..].to_owned())
+        let (name, version) = (&stem[..at], &stem[at + 1..]);
+        match name.rsplit_once('-') {
+            // `1.0-1` is how PEP 440 lets `1.0.post1` be written.
+            Some((name, release))
+                if version.bytes().all(|b| b.is_ascii_digit())
+                    && release.contains('.')
+                    && release.bytes().all(|b| b.is_ascii_digit() || b == b'.') =>
+            {
+                (name.to_owned(), format!("{release}.post{version}"))
+            }
+            _ => (name.to_owned(), version.to_owned()),
+        }
     };
     (!name.is_empty() && !version.is_empty()).then(|| (normalise(&name), version))
 }
@@ -579,6 +590,8 @@ mod tests {
             ("ujson-1.35.tar.gz", "ujson", "1.35"),
             ("linesman-0.3.2.zip", "linesman", "0.3.2"),
             ("foo-2-bar-1.0rc1.tar.gz", "foo-2-bar", "1.0rc1"),
+            ("postver-1.0-1.tar.gz", "postver", "1.0.post1"),
+            ("foo-2-1.tar.gz", "foo-2", "1"),
         ] {
             assert_eq!(
                 split_name(file),

@@ -1,0 +1,250 @@
+//! Every file of an environment compared with what vouches for it.
+//!
+//! Opening an environment reads what is current. History stands behind that: earlier
+//! versions, which a client that was away walks through, and the log. Each is judged by
+//! the roots there were.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::error::Result;
+use super::log::{LogEntry, LogHead};
+use super::metadata::{MetaFile, Role, Root, SignedFile, Snapshot, Targets, Timestamp};
+use super::metadata_store::LIMIT;
+use super::{Environment, MetadataStore, paths};
+use crate::digest::Sha256;
+use crate::name::EnvName;
+
+/// The findings of a check of one environment.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Keys of what is damaged or missing, and why.
+    pub(crate) damage: BTreeMap<String, String>,
+    /// Keys of what is no part of an environment.
+    pub(crate) foreign: Vec<String>,
+    /// Keys of what an interrupted change may have left.
+    pub(crate) strays: Vec<String>,
+}
+
+struct Check<'s> {
+    store: &'s dyn MetadataStore,
+    name: &'s EnvName,
+    keys: &'s BTreeSet<String>,
+    found: Findings,
+}
+
+/// Checks all files of an environment; `keys` are all that lie below its folder. What the
+/// manifests of current releases say is for others to compare.
+pub(crate) fn check(
+    store: &dyn MetadataStore,
+    name: &EnvName,
+    keys: &BTreeSet<String>,
+) -> Findings {
+    let mut check = Check {
+        store,
+        name,
+        keys,
+        found: Findings::default(),
+    };
+    check.all();
+    check.found
+}
+
+impl Check<'_> {
+    fn all(&mut self) {
+        let mut versions: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+        let (mut logs, mut targets) = (BTreeSet::new(), Vec::new());
+        let home = paths::home(self.name);
+        for key in self.keys {
+            let inner = key.strip_prefix(&home).unwrap_or_default();
+            if let Some(file) = inner.strip_prefix("metadata/") {
+                match file.split_once('.') {
+                    Some((number, role @ ("root.json" | "targets.json" | "snapshot.json")))
+                        if exact(number).is_some() =>
+                    {
+                        versions.entry(role).or_default().extend(exact(number));
+                    }
+                    _ if file == "timestamp.json" => {}
+                    _ => self.found.foreign.push(key.clone()),
+                }
+            } else if let Some(number) = inner
+                .strip_prefix("log/")
+                .and_then(|file| exact(file.strip_suffix(".json")?))
+            {
+                logs.insert(number);
+            } else if let Some((_, file)) = inner
+                .strip_prefix("targets/")
+                .and_then(|rest| rest.split_once('/'))
+                && let Some((digest, seq)) = file
+                    .strip_suffix(".json")
+                    .and_then(|file| file.split_once('.'))
+                && let (Ok(digest), Some(_)) = (Sha256::from_hex(digest), exact(seq))
+            {
+                targets.push((key.clone(), digest));
+            } else {
+                self.found.foreign.push(key.clone());
+            }
+        }
+        let of = |role| versions.get(role).cloned().unwrap_or_default();
+        let roots = self.roots(&of("root.json"));
+        let snapshots = self.role::<Snapshot>(&of("snapshot.json"), &roots);
+        let releases = self.role::<Targets>(&of("targets.json"), &roots);
+        self.timestamp(&roots);
+        for (snapshot, _) in snapshots.values() {
+            self.pinned(snapshot, &releases);
+        }
+        for (key, digest) in targets {
+            match self.store.read(&key, LIMIT) {
+                Ok(Some(bytes)) if Sha256::of(&bytes) != digest => {
+                    self.damaged(key, "its digest is not its name");
+                }
+                Err(error) => self.damaged(key, error),
+                Ok(_) => {}
+            }
+        }
+        let Ok(environment) = Environment::open(self.store, self.name) else {
+            // Said already, or by whoever opens it.
+            return;
+        };
+        let current = &environment.current;
+        let lasts = [
+            ("root.json", current.root.signed.head.version),
+            ("targets.json", current.targets.signed.head.version),
+            ("snapshot.json", current.snapshot.signed.head.version),
+        ];
+        for (role, last) in lasts {
+            let there = of(role);
+            for version in (1..=last).filter(|version| !there.contains(version)) {
+                let key = paths::metadata(self.name, &format!("{version}.{role}"));
+                self.damaged(key, "it is missing");
+            }
+            for version in there.into_iter().filter(|version| *version > last) {
+                let key = paths::metadata(self.name, &format!("{version}.{role}"));
+                self.found.strays.push(key);
+            }
+        }
+        let end = current.targets.signed.log;
+        self.log(end);
+        let length = end.map_or(0, |end| end.length);
+        for number in logs.into_iter().filter(|number| *number > length) {
+            self.found.strays.push(paths::log(self.name, number));
+        }
+    }
+
+    fn damaged(&mut self, key: String, why: impl std::fmt::Display) {
+        let why = why.to_string();
+        self.found.damage.entry(key).or_insert(why);
+    }
+
+    /// The chain of roots, as far as it holds.
+    fn roots(&mut self, versions: &BTreeSet<u64>) -> Vec<Root> {
+        let mut roots: Vec<Root> = Vec::new();
+        for version in versions {
+            let file = format!("{version}.root.json");
+            let read = self.file::<Root>(&file, *version).and_then(|(file, _)| {
+                if let Some(before) = roots.last() {
+                    file.check(before)?;
+                }
+                file.check(&file.signed)?;
+                Ok(file.signed)
+            });
+            match read {
+                Ok(root) => roots.push(root),
+                Err(error) => {
+                    self.damaged(paths::metadata(self.name, &file), error);
+                    break;
+                }
+            }
+        }
+        roots
+    }
+
+    /// All versions of a role's file that one of the roots vouches for.
+    fn role<T: Role>(
+        &mut self,
+        versions: &BTreeSet<u64>,
+        roots: &[Root],
+    ) -> BTreeMap<u64, (T, Vec<u8>)> {
+        let mut good = BTreeMap::new();
+        for version in versions {
+            let file = format!("{version}.{}.json", T::TYPE);
+            match self.trusted::<T>(&file, *version, roots) {
+                Ok(read) => {
+                    good.insert(*version, read);
+                }
+                Err(error) => self.damaged(paths::metadata(self.name, &file), error),
+            }
+        }
+        good
+    }
+
+    fn trusted<T: Role>(&self, file: &str, version: u64, roots: &[Root]) -> Result<(T, Vec<u8>)> {
+        let (read, bytes) = self.file::<T>(file, version)?;
+        let mut last = Ok(());
+        for root in roots.iter().rev() {
+            last = read.check(root);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last.map(|()| (read.signed, bytes))
+    }
+
+    fn file<T: Role>(&self, file: &str, version: u64) -> Result<(SignedFile<T>, Vec<u8>)> {
+        let bytes = super::environment::expect(self.store, self.name, file)?;
+        let read = SignedFile::<T>::read(&bytes, file)?.expect_version(version)?;
+        Ok((read, bytes))
+    }
+
+    /// The one file that has no version in its name.
+    fn timestamp(&mut self, roots: &[Root]) {
+        let file = "timestamp.json";
+        let key = paths::metadata(self.name, file);
+        let read = super::environment::expect(self.store, self.name, file)
+            .and_then(|bytes| SignedFile::<Timestamp>::read(&bytes, file))
+            .and_then(|read| roots.last().map_or(Ok(()), |root| read.check(root)));
+        if let Err(error) = read {
+            self.damaged(key, error);
+        }
+    }
+
+    /// Compares files with the digests in a snapshot.
+    fn pinned(&mut self, snapshot: &Snapshot, releases: &BTreeMap<u64, (Targets, Vec<u8>)>) {
+        let fits = |pin: &MetaFile| {
+            releases
+                .get(&pin.version)
+                .is_none_or(|(_, bytes)| pin.fits(bytes))
+        };
+        if let Some(pin) = snapshot.meta.get("targets.json").filter(|pin| !fits(pin)) {
+            let key = paths::metadata(self.name, &format!("{}.targets.json", pin.version));
+            self.damaged(key, "its digest is not the one that its snapshot names");
+        }
+    }
+
+    /// The log, from its signed end back to the first entry.
+    fn log(&mut self, end: Option<LogHead>) {
+        let mut next = end;
+        while let Some(head) = next {
+            let key = paths::log(self.name, head.length);
+            let text = match self.store.read(&key, LIMIT) {
+                Ok(Some(text)) => text,
+                Ok(None) => return self.damaged(key, "it is missing"),
+                Err(error) => return self.damaged(key, error),
+            };
+            match LogEntry::read(&text, head) {
+                Ok(entry) => {
+                    next = entry.previous.map(|sha256| LogHead {
+                        length: head.length - 1,
+                        sha256,
+                    });
+                }
+                Err(error) => return self.damaged(key, error),
+            }
+        }
+    }
+}
+
+/// A number without anything that another number could be written with.
+fn exact(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (number > 0 && number.to_string() == text).then_some(number)
+}
