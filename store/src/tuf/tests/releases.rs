@@ -289,8 +289,8 @@ fn a_change_is_passed_from_hand_to_hand() {
             (Some(KeyGroup::Targets), eve.public()),
         ],
         remove: vec![
-            (Some(KeyGroup::Online), online.public().hex()),
-            (Some(KeyGroup::Targets), bob.public().hex()),
+            (Some(KeyGroup::Online), online.public().id()),
+            (Some(KeyGroup::Targets), bob.public().id()),
         ],
         ..RootChange::default()
     };
