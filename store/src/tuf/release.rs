@@ -4,6 +4,7 @@
 //! node must know before it believes a manifest, under the same signature as
 //! the manifest's hash.
 
+#[cfg(feature = "write")]
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,7 @@ impl ReleaseCustom {
 
 /// Images that must no longer run, whatever they are called: what the newest release of each
 /// name revokes holds for the whole environment.
+#[cfg(feature = "write")]
 pub fn revoked_images(releases: &[Release]) -> BTreeSet<ImageId> {
     let mut newest: BTreeMap<&ImageName, &Release> = BTreeMap::new();
     for release in releases {

@@ -363,5 +363,4 @@ fn unreachable_source(url: &str, reference: &str, error: &Error) -> Error {
 }
 
 #[cfg(test)]
-#[path = "git_tests.rs"]
 mod tests;

@@ -205,9 +205,9 @@ const ROWS: &[Row] = &[
     ("file.symlink", ("symlink = \"/tmp\"", "symlink = \"/new\""), &["files"], &[]),
     ("file.append", ("append = false", "append = true"), &["files"], &[]),
     ("file.mode", ("\"0600\"", "\"0640\""), &["files"], &[]),
-    ("file.owner", ("owner = \"op\"\n\n[[file]]", "owner = \"op:adm\"\n\n[[file]]"), &["files"], &[]),
+    ("file.owner", ("owner = \"op\"\n\n[[file]]", "owner = \"op:adm\"\n\n[[file]]"), &["files", "owners"], &[]),
     ("virtualenv.path", ("path = \"/home/op/v\"", "path = \"/home/op/new\""), &[AS_OP[0], AS_OP[1], "clean and normalise", "virtualenv /home/op/new", "virtualenv /home/op/new: own packages"], &[Virtualenv]),
-    ("virtualenv.owner", ("owner = \"op\"\npython", "owner = \"op:adm\"\npython"), BOTH_VIRTUALENV, &[Virtualenv]),
+    ("virtualenv.owner", ("owner = \"op\"\npython", "owner = \"op:adm\"\npython"), &["owners", AS_OP[0], AS_OP[1]], &[Virtualenv]),
     ("virtualenv.python", ("\"python3\"", "\"python2\""), &[AS_OP[0]], &[Virtualenv]),
     // It brings a package of its own.
     ("virtualenv.wrapper", ("wrapper = true", "wrapper = false"), &["packages 2", AS_OP[0]], &[Packages, Virtualenv]),

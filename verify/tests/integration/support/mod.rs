@@ -178,11 +178,7 @@ impl Farm {
 
     /// Publishes the tree as it is now and releases it.
     pub(crate) fn release(&self, version: u32) {
-        self.release_at(version, Timestamp::now());
-    }
-
-    /// The same at another time: long ago, its metadata has run out by now.
-    pub(crate) fn release_at(&self, version: u32, now: Timestamp) {
+        let now = Timestamp::now();
         let tree = self.path("tree");
         fs::write(tree.join("etc/version"), version.to_string()).unwrap();
         let store = WritableStore::open_or_create(self.path("store")).unwrap();
