@@ -94,7 +94,7 @@ section! {
     /// Settings of apt in the tree.
     pub struct Apt "[apt]" {
         /// What to put into apt's preferences: pins in `apt_preferences(5)` form.
-        /// While locking, `Pin: origin NAME` is a [[source]] of that name.
+        /// While locking, `Pin: origin NAME` is a source of that name.
         ///
         /// Example: `preferences = "Package: git\nPin: release n=bullseye-backports\nPin-Priority: 990"`
         preferences: Option<Script> = "preferences" optional;

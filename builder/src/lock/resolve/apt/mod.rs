@@ -4,7 +4,7 @@
 //! machine's proxies, nothing else of its configuration. It checks the Release
 //! signatures against the distribution's keyring. Each stage is simulated
 //! (`--simulate`) on a status file in which the stages before it count as
-//! installed (see [`stages`]); so one apt call a stage tells the exact set, and a
+//! installed (see `stages`); so one apt call a stage tells the exact set, and a
 //! security update takes part from the start instead of as an upgrade later.
 
 mod diagnosis;
