@@ -50,6 +50,7 @@
 //! parallel       a parallel map
 //! name           names of images and environments
 //! digest         digests that know which function made them
+//! display        text from outside, as a person may see it
 //! error          what can go wrong: one sentence and one kind
 //! ```
 

@@ -23,7 +23,7 @@ use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
 use crate::node::Node;
-use crate::session;
+use crate::session::{self, Timeouts};
 use crate::state::record::SystemRecord;
 use crate::state::{Lock, now};
 use crate::storage::Target;
@@ -407,6 +407,17 @@ pub fn remove_system(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) -> Resu
     atomic_file::remove(&node.state.start_file(system))?;
     atomic_file::remove(&node.state.hooks_file(system))?;
     node.state.forget_manifests(lock)
+}
+
+/// Whether the generation that becomes active is asked first whether it works: a session of the
+/// one before runs, and is to hand over.
+pub(super) fn asks(
+    node: &Node<'_>,
+    before: &SystemRecord,
+    timeouts: Option<Timeouts>,
+) -> Result<bool> {
+    let session = session::read(node, &before.system)?;
+    Ok(timeouts.is_some() && session.is_some_and(|session| !session.listen.is_empty()))
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@ use store::Blake3;
 use store::name::ImageName;
 
 use super::fetch::FetchPlan;
-use super::journal::{JournalEntry, Operation};
+use super::journal::{JournalEntry, Operation, asks};
 use super::source::Source;
-use super::takeover::asks;
 use crate::atomic_file::SCHEMA;
 use crate::error::{Error, Result};
 use crate::event::Event;

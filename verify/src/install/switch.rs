@@ -8,8 +8,8 @@
 //! node does not follow any more stay barred.
 
 use super::activate::activate;
-use super::journal::{self, hooks_again};
-use super::takeover::{asks, take_over};
+use super::journal::{self, asks, hooks_again};
+use super::takeover::take_over;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::node::Node;

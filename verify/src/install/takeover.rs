@@ -9,17 +9,6 @@ use crate::session::{self, Handover, Timeouts};
 use crate::state::Lock;
 use crate::state::record::{FailedRelease, SystemRecord};
 
-/// Whether the generation that becomes active is asked first whether it works: a session of the
-/// one before runs, and is to hand over.
-pub(super) fn asks(
-    node: &Node<'_>,
-    before: &SystemRecord,
-    timeouts: Option<Timeouts>,
-) -> Result<bool> {
-    let session = session::read(node, &before.system)?;
-    Ok(timeouts.is_some() && session.is_some_and(|session| !session.listen.is_empty()))
-}
-
 /// Does what [`try_take_over`] does; afterwards the journal of a generation that was to be asked is
 /// over.
 pub(super) fn take_over(
