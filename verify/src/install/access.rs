@@ -18,7 +18,8 @@ pub fn set_access(node: &Node<'_>, system: &SystemName, access: Access) -> Resul
         access,
         ..node.state.installed(system)?
     };
-    // The record decides: what a kill leaves undone, the next command writes.
+    // The record decides. A kill between the two leaves the old file until this command, an
+    // install, upgrade or switch writes it again.
     node.state.set_system(&lock, system, Some(&record))?;
     node.schroot.register(&record.chroot(), node.observer)
 }
