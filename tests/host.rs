@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::bench::wait_for;
+
 /// A picture of mounts, schroot sessions and namespaces.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Host {
@@ -32,19 +34,26 @@ impl Host {
         }
     }
 
-    /// Fails the test when something is there that was not there before.
+    /// Fails the test when something is there that was not there before, and stays.
+    ///
+    /// A namespace goes when the kernel has ended the last process in it, which
+    /// may be after the program that made it: that is waited for. Mounts and files
+    /// are ours to remove, and are gone at once.
     #[track_caller]
     pub fn assert_clean_since(&self, before: &Self) {
-        let news = |now: &BTreeSet<String>, then: &BTreeSet<String>| -> Vec<String> {
-            now.difference(then).cloned().collect()
-        };
         let left = [
             news(&self.mounts, &before.mounts),
             news(&self.files, &before.files),
-            news(&self.namespaces, &before.namespaces),
         ];
         assert!(left.iter().all(Vec::is_empty), "left behind: {left:#?}");
+        wait_for("the kernel takes the namespaces down", || {
+            news(&namespaces(), &before.namespaces).is_empty()
+        });
     }
+}
+
+fn news(now: &BTreeSet<String>, then: &BTreeSet<String>) -> Vec<String> {
+    now.difference(then).cloned().collect()
 }
 
 fn walk(path: &Path, into: &mut BTreeSet<String>) {
