@@ -196,7 +196,7 @@ same 'time of an old source' "$(stat -c %Y $site/pack/old.py)" 1000000000
 same 'byte code' "$(cat $site/pack/__pycache__/a.cpython-399.pyc)" "of $site/pack/a.py"
 same 'its owner' "$(stat -c %u:%g $site/pack/__pycache__/a.cpython-399.pyc)" 2002:2009
 gone $site/pack/__pycache__/left.cpython-399.pyc
-same 'how' "$(cut -d' ' -f1-5 /srv/how)" '-m compileall -q --invalidation-mode unchecked-hash'
+same 'how' "$(cut -d' ' -f1-5 /srv/how)" '-m compileall -q --invalidation-mode checked-hash'
 gone /srv/two/both.pyc
 there /srv/two/only.pyc
 check 'no __pycache__ with lines' test -z "$(find /srv/two/__pycache__ -type f)"

@@ -634,6 +634,7 @@ mod tests {
             started: 0,
             listen: Vec::new(),
             words: Vec::new(),
+            main: None,
         };
         atomic_file::write_json(&node.state.session_file(system), &session).unwrap();
         assert!(has_answered(&node, &left).unwrap());

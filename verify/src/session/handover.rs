@@ -68,7 +68,7 @@ pub fn hand_over(
     };
     wait_for_endings(node, system)?;
     let app = App::load(node, record, record.active)?;
-    let new = prepare(node, record, old.options())?;
+    let mut new = prepare(node, record, old.options())?;
     atomic_file::write_json(&node.state.ending_file(&new.id), &new)?;
     let newers = match open(&olders) {
         Ok(newers) => newers,
@@ -77,10 +77,13 @@ pub fn hand_over(
             return Err(error);
         }
     };
-    if let Err(error) = bring_up(node, &new, &app, &newers, timeouts) {
-        // It has no traffic, so nobody waits for it.
-        end(node, &new, timeouts)?;
-        return Err(error);
+    match bring_up(node, &new, &app, &newers, timeouts) {
+        Ok(main) => new.main = main,
+        Err(error) => {
+            // It has no traffic, so nobody waits for it.
+            end(node, &new, timeouts)?;
+            return Err(error);
+        }
     }
     atomic_file::write_json(&node.state.ending_file(&old.id), &old)?;
     atomic_file::write_json(&node.state.start_file(system), &new.options())?;

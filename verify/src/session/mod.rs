@@ -54,5 +54,5 @@ pub use self::record::{Session, StartOptions, Timeouts, adopt, endings, read, ru
 pub use self::reload::reload;
 pub use self::start::start;
 pub use self::stop::{Stopped, stop};
-pub use self::sweep::sweep;
+pub use self::sweep::{end_dead, sweep};
 pub use self::watch::{Outcome, Watch, WatchState};

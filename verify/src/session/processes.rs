@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A process as the operator knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +21,44 @@ pub struct Process {
     pub pid: i32,
     /// The command line, cut to a readable length.
     pub command: String,
+}
+
+/// The process that a session stands and falls with. Numbers come again, so it is known by its time
+/// as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MainProcess {
+    /// The number of the process.
+    pub pid: i32,
+    /// When it began, in clock ticks since the machine did.
+    pub since: u64,
+}
+
+impl MainProcess {
+    /// What `start` became: the process that the program `by` began, as long as that waits for it,
+    /// else the only one that no other of the session began. Where there are several, none is it.
+    pub(super) fn find(root: &Path, by: Option<u32>) -> Option<Self> {
+        let first = find_first(root);
+        let parent = by.and_then(|by| i32::try_from(by).ok());
+        let began = first
+            .iter()
+            .find(|one| parent.is_some() && parent_of(one.pid) == parent);
+        let pid = match (began, first.as_slice()) {
+            (Some(one), _) | (None, [one]) => one.pid,
+            _ => return None,
+        };
+        Some(Self {
+            pid,
+            since: began_at(pid)?,
+        })
+    }
+
+    /// A pidfd of it, while it lives.
+    pub(super) fn open(self, root: &Path) -> Option<OwnedFd> {
+        let handle = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        let same = began_at(self.pid) == Some(self.since);
+        (same && lives_in(self.pid, root)).then_some(handle)
+    }
 }
 
 /// The processes whose root is `root` or below it, by number.
@@ -46,11 +84,19 @@ fn lives_in(pid: i32, root: &Path) -> bool {
 }
 
 fn is_zombie(pid: i32) -> bool {
+    stat(pid, 0).is_some_and(|state| state == "Z")
+}
+
+/// A field of /proc/PID/stat, counted from the state, which is 0.
+fn stat(pid: i32, field: usize) -> Option<String> {
     // "PID (NAME) STATE ...", and the name may hold parentheses.
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit_once(") ")
-            .is_some_and(|(_, rest)| rest.starts_with('Z'))
-    })
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(field).map(str::to_owned)
+}
+
+fn began_at(pid: i32) -> Option<u64> {
+    stat(pid, 19)?.parse().ok()
 }
 
 fn command_of(pid: i32) -> String {
@@ -96,9 +142,7 @@ fn open(process: &Process, root: &Path) -> Option<OwnedFd> {
 
 /// The process that began another, or that it was left to.
 fn parent_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split(' ').nth(1)?.parse().ok()
+    stat(pid, 1)?.parse().ok()
 }
 
 /// Sends a signal to the first processes of a session. Says which were there.
@@ -165,6 +209,19 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(inside(&root).iter().any(|process| process.pid == me));
         assert!(inside(Path::new("/nonexistent")).is_empty());
+    }
+
+    #[test]
+    fn a_process_is_known_by_number_and_time() {
+        let root = fs::read_link("/proc/self/root").unwrap();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let since = began_at(pid).unwrap();
+        assert!(MainProcess { pid, since }.open(&root).is_some());
+        let another = MainProcess {
+            pid,
+            since: since + 1,
+        };
+        assert!(another.open(&root).is_none());
     }
 
     #[test]

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::processes::{self, Process};
+use super::processes::{self, MainProcess, Process};
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
 use crate::host::schroot::sessions;
@@ -36,6 +37,9 @@ pub struct Session {
     /// Words that were added to the start command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<String>,
+    /// The process that it stands and falls with, when that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main: Option<MainProcess>,
 }
 
 /// The options of a start; remembered for the next time.
@@ -112,6 +116,21 @@ impl Session {
         processes::inside(&self.root())
     }
 
+    /// Pidfds of what it stands and falls with: its main process, or where that is not known all
+    /// that no other of its processes began. None when it is dead.
+    pub(super) fn handles(&self) -> Vec<OwnedFd> {
+        let root = self.root();
+        match self.main {
+            Some(main) => main.open(&root).into_iter().collect(),
+            None => processes::first(&root),
+        }
+    }
+
+    /// Whether its main process lives; where that is not known, whether any does.
+    pub fn is_alive(&self) -> bool {
+        !self.handles().is_empty()
+    }
+
     /// Whether schroot knows it and its tree is mounted.
     pub fn exists(&self, node: &Node<'_>) -> Result<bool> {
         let known = sessions(node.observer)?.contains(&self.id);
@@ -158,7 +177,7 @@ pub fn endings(node: &Node<'_>, system: &SystemName) -> Result<Vec<Session>> {
 /// The session of a system in which something runs.
 pub fn running(node: &Node<'_>, system: &SystemName) -> Result<Session> {
     match read(node, system)? {
-        Some(session) if !session.processes().is_empty() => Ok(session),
+        Some(session) if session.is_alive() => Ok(session),
         _ => Err(Error::failed(format!("{system} is not running"))
             .hint(format!("imgnode start {system}"))),
     }

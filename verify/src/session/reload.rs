@@ -7,9 +7,10 @@ use rustix::process::Signal;
 
 use super::app::App;
 use super::health;
-use super::processes;
+use super::processes::{self, MainProcess};
 use super::record::{Session, Timeouts, running};
 use super::scope::Scope;
+use crate::atomic_file;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::node::Node;
@@ -17,7 +18,8 @@ use crate::state::record::SystemRecord;
 
 /// Tells the app to reload.
 pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Result<Session> {
-    let session = running(node, &record.system)?;
+    let mut session = running(node, &record.system)?;
+    let before = session.processes();
     let app = App::load(node, record, session.generation)?;
     show_local_changes(node, record, session.generation);
     if app.service.reload.is_empty() {
@@ -38,14 +40,26 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Res
         thread::sleep(timeouts.settle);
         node.check_cancelled()?;
         if session.processes().is_empty() {
-            return Err(
-                Error::failed(format!("{} did not survive its reload", record.system))
-                    .hint(format!("imgnode logs {}", record.system)),
-            );
+            return Err(did_not_survive(&session));
         }
         health::wait_running(node, &session, &app)?;
     }
+    if !session.is_alive() {
+        // Only what the reload began can have taken its place.
+        let successor = MainProcess::find(&session.root(), None);
+        session.main = successor.filter(|new| before.iter().all(|old| old.pid != new.pid));
+        if session.main.is_none() {
+            return Err(did_not_survive(&session));
+        }
+        atomic_file::write_json(&node.state.session_file(&record.system), &session)?;
+    }
     Ok(session)
+}
+
+fn did_not_survive(session: &Session) -> Error {
+    let system = &session.system;
+    Error::failed(format!("{system} did not survive its reload"))
+        .hint(format!("imgnode logs {system}"))
 }
 
 /// Lets a session see what was changed in place in its generation, and says so. An overlay goes on

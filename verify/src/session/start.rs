@@ -1,14 +1,16 @@
 //! Beginning a session and starting the app in it.
 
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::app::App;
+use super::processes::MainProcess;
 use super::record::{Session, StartOptions, Timeouts, is_mounted, read};
 use super::scope::Scope;
 use super::sockets::Listener;
 use super::stop::end;
-use super::sweep::sweep;
+use super::sweep::{end_dead, sweep};
 use super::traffic::cannot_listen;
 use super::{health, log};
 use crate::atomic_file::{self, SCHEMA};
@@ -39,6 +41,7 @@ pub fn start(
         )));
     }
     sweep(node, lock, &record.system, timeouts)?;
+    end_dead(node, lock, &record.system, timeouts)?;
     if let Some(session) = read(node, &record.system)? {
         let pids: Vec<_> = session
             .processes()
@@ -63,13 +66,16 @@ pub fn start(
         let listener = Listener::open(*address, &options.listen);
         listeners.push(listener.map_err(|error| cannot_listen(*address, &error))?);
     }
-    let session = prepare(node, record, options.clone())?;
+    let mut session = prepare(node, record, options.clone())?;
     atomic_file::write_json(&node.state.session_file(&record.system), &session)?;
-    let started = bring_up(node, &session, &app, &listeners, timeouts);
-    if let Err(error) = started {
-        end(node, &session, timeouts)?;
-        return Err(error);
+    match bring_up(node, &session, &app, &listeners, timeouts) {
+        Ok(main) => session.main = main,
+        Err(error) => {
+            end(node, &session, timeouts)?;
+            return Err(error);
+        }
     }
+    atomic_file::write_json(&node.state.session_file(&record.system), &session)?;
     atomic_file::write_json(&node.state.start_file(&record.system), &session.options())?;
     Ok(session)
 }
@@ -100,24 +106,35 @@ pub(super) fn prepare(
         started: now(),
         listen: options.listen,
         words: options.words,
+        main: None,
     })
 }
 
-/// Begins a session, starts the app in it, and waits until it works.
+/// Begins a session, starts the app in it, and waits until it works. Says which process is the main
+/// one.
 pub(super) fn bring_up(
     node: &Node<'_>,
     session: &Session,
     app: &App,
     listeners: &[Listener],
     timeouts: Timeouts,
-) -> Result<()> {
+) -> Result<Option<MainProcess>> {
     begin(node, session)?;
     let share = |listener: &Listener| listener.socket.try_clone();
     let sockets = listeners.iter().map(share).collect::<std::io::Result<_>>();
     let sockets = sockets.context(|| "cannot share a socket")?;
     let run = app.start(session, sockets)?;
-    launch(node, session, run, timeouts)?;
-    health::wait(node, session, app, listeners)
+    let mut child = launch(node, session, run, timeouts)?;
+    health::wait(node, session, app, listeners)?;
+    let by = match child.try_wait().context(|| "cannot wait for schroot")? {
+        None => Some(child.id()),
+        Some(status) if status.success() => None,
+        Some(status) => {
+            let what = format!("the app of {} {}", session.system, describe(status));
+            return Err(Error::failed(what).hint(format!("imgnode logs {}", session.system)));
+        }
+    };
+    Ok(MainProcess::find(&session.root(), by))
 }
 
 /// Lets schroot begin a session.
@@ -148,7 +165,13 @@ fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
 }
 
 /// Starts the app in a session that has begun, and waits until it has stayed alive for a moment.
-fn launch(node: &Node<'_>, session: &Session, run: HostCommand, timeouts: Timeouts) -> Result<()> {
+/// Returns the schroot that waits for it, unless the app went into the background.
+fn launch(
+    node: &Node<'_>,
+    session: &Session,
+    run: HostCommand,
+    timeouts: Timeouts,
+) -> Result<Child> {
     let (log, offset) = log::open(node, &session.system)?;
     let scope = Scope::of(session);
     let run = match &scope {
@@ -200,7 +223,7 @@ fn launch(node: &Node<'_>, session: &Session, run: HostCommand, timeouts: Timeou
             return Err(error.hint(format!("imgnode logs {}", session.system)));
         }
         if seen.is_some_and(|since| since.elapsed() >= timeouts.settle) {
-            return Ok(());
+            return Ok(child);
         }
         thread::sleep(Duration::from_millis(25));
     }

@@ -29,6 +29,21 @@ pub fn sweep(node: &Node<'_>, lock: &Lock, system: &SystemName, timeouts: Timeou
     end(node, &session, timeouts).map(|_| ())
 }
 
+/// Ends a session whose main process is gone, with whatever is left in it.
+pub fn end_dead(node: &Node<'_>, _: &Lock, system: &SystemName, timeouts: Timeouts) -> Result<()> {
+    let Some(session) = read(node, system)? else {
+        return Ok(());
+    };
+    if session.is_alive() {
+        return Ok(());
+    }
+    let id = &session.id;
+    node.observer.event(Event::Note(&format!(
+        "ending {id}, of which the main process is gone"
+    )));
+    end(node, &session, timeouts).map(|_| ())
+}
+
 /// Ends what an earlier handover left to be ended, if it has ended by itself.
 fn end_old_sessions(
     node: &Node<'_>,

@@ -1,10 +1,10 @@
 //! What becomes of a system that somebody watches: `imgnode run`.
 //!
-//! A session lives as long as one of its processes does. The kernel says when those end that no other
-//! of them began, by their pidfds; whether another session took over is looked up in the session's
+//! A session lives as long as its main process, and where that is not known as long as one of its
+//! processes. The kernel says when it ends, by its pidfd; whether another session took over is looked up in the session's
 //! file. That is all while nothing happens.
 //!
-//! Only the holder of the lock can tell whether a session without processes is dead: whoever hands
+//! Only the holder of the lock can tell whether a session without its main process is dead: whoever hands
 //! over may be about to start it again. That somebody stopped it is noted by [`super::stop`] before
 //! anything is stopped.
 
@@ -12,8 +12,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::log;
 use super::record::{Session, StartOptions, read};
-use super::{log, processes};
 use crate::error::{Error, Result};
 use crate::host::commands::last_lines;
 use crate::node::Node;
@@ -53,7 +53,7 @@ pub enum Outcome {
 impl Watch {
     /// Begins to watch a session that runs.
     pub fn new(session: Session) -> Self {
-        let handles = processes::first(&session.root());
+        let handles = session.handles();
         Self { session, handles }
     }
 
@@ -73,10 +73,10 @@ impl Watch {
             return Ok(WatchState::Gone);
         };
         let same = current.id == self.session.id;
-        if same && !self.handles.is_empty() && !one_ended(&self.handles) {
+        if current == self.session && !self.handles.is_empty() && !one_ended(&self.handles) {
             return Ok(WatchState::Same);
         }
-        let handles = processes::first(&current.root());
+        let handles = current.handles();
         if handles.is_empty() {
             return Ok(WatchState::Gone);
         }
@@ -102,8 +102,11 @@ impl Watch {
         if StartOptions::remembered(node, system)?.stopped || node.state.system(system)?.is_none() {
             return Ok(Outcome::Stopped);
         }
-        let mut error = Error::failed(format!("{system} died"))
-            .cause(format!("no process of {} is left", self.session.id));
+        let (id, left) = (&self.session.id, self.session.processes().len());
+        let mut error = Error::failed(format!("{system} died")).cause(match left {
+            0 => format!("no process of {id} is left"),
+            _ => format!("the main process of {id} ended; {left} others are ended with it"),
+        });
         for line in last_lines(&log::since(node, system, 0), LINES) {
             error = error.cause(line);
         }

@@ -282,6 +282,44 @@ fn an_app_that_dies_is_never_silent() {
 }
 
 #[test]
+fn an_app_whose_main_process_dies_has_died() {
+    let farm = Farm::new("main");
+    let system = farm.system.clone();
+    farm.install();
+    let kill_main = || {
+        let path = farm.path(&format!("state/sessions/{system}.json"));
+        let session: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let pid = i32::try_from(session["main"]["pid"].as_i64().unwrap()).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    };
+    let state = || farm.status()["systems"][0]["session"]["state"].clone();
+    // What it began lives on, and goes with it.
+    let service = Service::begin(&farm, &["--", "family"], None);
+    service.hears("READY=1");
+    service.tell(Signal::HUP);
+    wait_for("the end of the reload", || {
+        service.heard().matches("READY=1").count() == 2
+    });
+    kill_main();
+    let (code, said) = service.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the main process of"), "{said}");
+    assert_eq!(session(&farm), "");
+    // Nobody watches: it is said, not reloaded, and started anew.
+    farm.ok(&["start", &system]);
+    assert_eq!(state(), "running");
+    kill_main();
+    wait_for("its state", || state() == "broken");
+    farm.fails(&["reload", &system], 1);
+    let old = session(&farm);
+    farm.ok(&["start", &system]);
+    assert_eq!(state(), "running");
+    assert_ne!(session(&farm), old);
+    farm.ok(&["stop", &system]);
+    farm.close();
+}
+
+#[test]
 fn an_app_that_somebody_stops_is_stopped() {
     let farm = Farm::new("stopped");
     let system = farm.system.clone();

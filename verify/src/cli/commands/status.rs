@@ -119,6 +119,8 @@ struct Session {
 enum State {
     /// Some of its processes live.
     Running,
+    /// Its main process ended, others live on.
+    Broken,
     /// Nothing lives in it; the next start or stop cleans it up.
     Dead,
 }
@@ -175,8 +177,10 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
         Session {
             state: if processes.is_empty() {
                 State::Dead
-            } else {
+            } else if session.is_alive() {
                 State::Running
+            } else {
+                State::Broken
             },
             id: session.id,
             generation: session.generation,
@@ -312,6 +316,12 @@ fn show(ui: &Ui, report: &Report) {
                     session.id, session.since, session.generation
                 ));
                 ui.data(&format!("  processes  {}", pids.join(" ")));
+                if session.state == State::Broken {
+                    ui.data(&format!(
+                        "  broken     its main process ended; imgnode stop {0}, then start {0}",
+                        system.name
+                    ));
+                }
                 for address in &session.listen {
                     ui.data(&format!("  listens    {address}"));
                 }

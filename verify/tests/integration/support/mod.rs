@@ -29,6 +29,7 @@ case "$1" in
         [ "$1" != quit ] || exit 0
         trap 'echo reloaded' HUP
         trap 'echo stopping; exit 0' TERM
+        [ "$1" != family ] || { sleep 100000 & }
         [ "$1" != stubborn ] || trap '' TERM
         echo $$ > $pidfile
         echo "hello from $USER ($(id -u):$(id -g)) in $PWD, GREETING=$GREETING, words=$*"
