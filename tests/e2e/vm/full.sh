@@ -24,7 +24,7 @@ cat err
 grep -q '^error: ' err
 thin
 [ "$(lvs --noheadings -o lv_name web | tr -d ' ')" = pool ]
-[ ! -e /var/lib/imgnode/journal.json ]
+[ -z "$(ls /var/lib/imgnode/journals)" ]
 [ ! -e /etc/schroot/chroot.d/imgnode-Thin.conf ]
 imgnode status
 
@@ -49,7 +49,7 @@ midway() {
     [ "$code" = 1 ]
     grep '^error: ' err
     lvremove -q -y web/greedy
-    [ ! -e /var/lib/imgnode/journal.json ]
+    [ -z "$(ls /var/lib/imgnode/journals)" ]
 }
 
 # With room for the first generation when it begins, and not later.

@@ -11,7 +11,7 @@ inventory() {
     echo "status $(imgnode status --json | tr -d '\n')"
     echo "mounts $(grep -c -e schroot -e /dev/mapper/web /proc/self/mountinfo)"
     echo "sessions $(schroot --list --all-sessions | tr '\n' ' ')"
-    echo "journal $(ls /var/lib/imgnode/journal.json 2>/dev/null || true)"
+    echo "journal $(ls /var/lib/imgnode/journals/*.json 2>/dev/null || true)"
 }
 
 # The repository as it is after a release; what is in it was written before all lives.

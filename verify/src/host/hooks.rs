@@ -63,6 +63,11 @@ impl Hooks {
         failed.map_or(Ok(()), Err)
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.list("pre-install")?.is_empty() && self.list("post-install")?.is_empty())
+    }
+
     fn call(
         &self,
         hook: &Path,

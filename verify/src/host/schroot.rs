@@ -15,7 +15,7 @@
 //! its files is wrong, so after each change we ask it whether it still reads them.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -187,6 +187,7 @@ impl Schroot {
 
     /// Registers a chroot, or points it at another generation.
     pub fn register(&self, chroot: &Chroot, observer: &dyn Observer) -> Result<()> {
+        let _alone = self.alone()?;
         self.check(&chroot.system)?;
         let profile = self.profile(&chroot.system);
         atomic_file::create_directory(&profile, 0o755)?;
@@ -202,6 +203,19 @@ impl Schroot {
             0o644,
         )?;
         self.confirm(&chroot.system, observer)
+    }
+
+    /// Keeps other imgnodes from changing this configuration until it is dropped: schroot reads all of
+    /// it or nothing.
+    fn alone(&self) -> Result<Option<File>> {
+        let directory = self.etc.join("chroot.d");
+        match File::open(&directory) {
+            // `check` says what is missing.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened
+                .and_then(|file| file.lock().map(|()| Some(file)))
+                .context(|| format!("cannot lock {}", directory.display())),
+        }
     }
 
     fn remove_profile(&self, system: &SystemName, observer: &dyn Observer) -> Result<()> {
@@ -253,6 +267,7 @@ impl Schroot {
     /// Removes a system's chroot and profile; files of the profile that somebody changed or added
     /// stay.
     pub fn unregister(&self, system: &SystemName, observer: &dyn Observer) -> Result<()> {
+        let _alone = self.alone()?;
         let file = self.file(system);
         let ours = |bytes: Vec<u8>| bytes.starts_with(format!("{MARK}{system} ").as_bytes());
         if read(&file)?.is_none_or(ours) {

@@ -12,8 +12,8 @@ pub fn set_access(node: &Node<'_>, system: &SystemName, access: Access) -> Resul
     for user in access.users.iter().chain(&access.root_users) {
         check_name(user)?;
     }
-    let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
+    let lock = node.state.lock(system)?;
+    journal::recover(node, &lock, system)?;
     let record = SystemRecord {
         access,
         ..node.state.installed(system)?

@@ -55,6 +55,7 @@ fn become_active(
     local_changes::note(node, before, number, consequence);
     let mut entry = JournalEntry::begin(Operation::Switch, before, Some(before), Some(&after));
     entry.asks = asks;
+    let _hooks = journal::hold_hooks(node)?;
     journal::write(node, lock, &entry)?;
     let hooks = node.hooks.before("switch", system, node.observer);
     let done = hooks.and_then(|()| {
@@ -69,11 +70,11 @@ fn become_active(
         journal::undo(node, lock, &mut entry)?;
     }
     if !asks || done.is_err() {
-        journal::clear(node, lock)?;
+        journal::clear(node, lock, system)?;
     }
     let hooks = journal::hooks_after(node, "switch", system);
     if hooks.is_err() && asks {
-        journal::clear(node, lock)?;
+        journal::clear(node, lock, system)?;
     }
     done.and(hooks).map(|()| after)
 }

@@ -27,14 +27,23 @@ pub struct GcReport {
 /// Removes old generations of one system or of all; beside those that are needed, the `keep` newest
 /// stay.
 pub fn gc(node: &Node<'_>, only: Option<&SystemName>, keep: usize) -> Result<Vec<GcReport>> {
-    let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
-    let systems = match only {
-        Some(system) => vec![node.state.installed(system)?.system],
-        None => node.state.systems()?,
+    let systems = if let Some(system) = only {
+        vec![node.state.installed(system)?.system]
+    } else {
+        let mut all = node.state.systems()?;
+        all.extend(node.state.journals()?);
+        all.sort();
+        all.dedup();
+        all
     };
     let mut out = Vec::new();
     for system in systems {
+        let lock = node.state.lock(&system)?;
+        journal::recover(node, &lock, &system)?;
+        if node.state.system(&system)?.is_none() {
+            // It was being installed or removed.
+            continue;
+        }
         session::sweep(node, &lock, &system, Timeouts::default())?;
         let before = node.state.installed(&system)?;
         let needed = needed(node, &before)?;
@@ -108,5 +117,5 @@ fn remove(node: &Node<'_>, lock: &Lock, before: &SystemRecord, after: &SystemRec
         before.system
     )));
     journal::remove_generations(node, lock, &entry)?;
-    journal::clear(node, lock)
+    journal::clear(node, lock, &before.system)
 }

@@ -94,8 +94,8 @@ impl Installed {
 
 /// Installs a release and makes it the active generation.
 pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
-    let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
+    let lock = node.state.lock(&request.system)?;
+    journal::recover(node, &lock, &request.system)?;
     let config = node.config()?;
     let mut source = verify_source(node, &lock, &config, request)?;
     let plan = plan(node, &config, request, &mut source)?;
@@ -140,7 +140,7 @@ fn verify_source(
                 "refreshing the environment {}",
                 config.environment
             )));
-            Source::environment(node, lock, config, name)
+            Source::environment(node, lock, &request.system, config, name)
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::node::Node;
 use crate::state::record::SystemRecord;
 use crate::state::{Lock, NodeConfig};
 use crate::storage::Staging;
+use crate::system::SystemName;
 use crate::trust::{self, VerifiedRelease, allowed};
 
 /// A verified release with its content.
@@ -44,12 +45,13 @@ impl Source {
     pub(super) fn environment(
         node: &Node<'_>,
         lock: &Lock,
+        system: &SystemName,
         config: &NodeConfig,
         name: &store::name::ImageName,
     ) -> Result<Self> {
         let environment = trust::refresh(node, config)?;
         // What it says of the generations that are here counts, whatever becomes of the new one.
-        allowed::remember(node, lock, config, &environment)?;
+        allowed::remember(node, lock, system, config, &environment)?;
         Ok(Self {
             release: environment.newest_release(name)?,
             content: Content::Store(None),

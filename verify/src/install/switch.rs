@@ -47,8 +47,8 @@ pub fn switch(
     to: SwitchTo,
     timeouts: Option<Timeouts>,
 ) -> Result<Switched> {
-    let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
+    let lock = node.state.lock(system)?;
+    journal::recover(node, &lock, system)?;
     let before = node.state.installed(system)?;
     let (before, number) = match to {
         SwitchTo::Number(number) => (before, number),

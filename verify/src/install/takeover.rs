@@ -19,7 +19,7 @@ pub(super) fn take_over(
     timeouts: Option<Timeouts>,
 ) -> Result<Handover> {
     let done = try_take_over(node, lock, before, record, timeouts);
-    journal::clear(node, lock)?;
+    journal::clear(node, lock, &record.system)?;
     let handover = done?;
     // What was given up once works now.
     let works = matches!(handover, Handover::Moved { .. });

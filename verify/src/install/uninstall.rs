@@ -9,8 +9,8 @@ use crate::system::SystemName;
 
 /// Removes a system with all its generations.
 pub fn uninstall(node: &Node<'_>, system: &SystemName, timeouts: Timeouts) -> Result<()> {
-    let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
+    let lock = node.state.lock(system)?;
+    journal::recover(node, &lock, system)?;
     let record = node.state.installed(system)?;
     session::sweep(node, &lock, system, timeouts)?;
     if let Some(session) = session::read(node, system)? {
@@ -31,6 +31,7 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, timeouts: Timeouts) -> Re
     node.schroot.check(system)?;
     record.target.driver().inspect(&node.context(system), 0)?;
     let mut entry = JournalEntry::begin(Operation::Uninstall, &record, Some(&record), None);
+    let _hooks = journal::hold_hooks(node)?;
     journal::write(node, &lock, &entry)?;
     let allowed = node.hooks.before("uninstall", system, node.observer);
     if allowed.is_ok() {
@@ -38,7 +39,7 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, timeouts: Timeouts) -> Re
         journal::write(node, &lock, &entry)?;
         journal::remove_system(node, &lock, &entry)?;
     }
-    journal::clear(node, &lock)?;
+    journal::clear(node, &lock, system)?;
     let hooks = if allowed.is_ok() {
         // Of a system that is gone nothing is remembered.
         node.hooks.after("uninstall", system, node.observer)

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! STATE/                    0700, /var/lib/imgnode unless told otherwise
-//!   lock                    flock: one changing operation at a time
+//!   lock                    flock: shared by who works on a system, alone for `init`
+//!   locks/SYSTEM            flock: one changing operation at a time, with its process number
 //!   node.json               environment and repository, written by `init`
 //!   trust/                  the TUF client's metadata
-//!   journal.json            the operation under way; see `journal`
+//!   journals/SYSTEM.json    the operation under way on a system; see `journal`
 //!   systems/SYSTEM.json     the generations of a system; see [`record`](super::record)
 //!   manifests/HEX.json      signed manifests of installed images, by their blake3
 //!   sessions/SYSTEM.json    the running session of a system; see `session`
@@ -15,8 +16,8 @@
 //!   kept/                   a cache of the store; see [`cache`](super::cache)
 //!   logs/SYSTEM.log         what its processes printed
 //! ```
-//! Only the holder of a [`Lock`] changes anything; readers need none, since every file is replaced
-//! whole.
+//! Only the holder of a system's [`Lock`] changes anything of it; readers need none, since every file
+//! is replaced whole. Earlier versions locked `lock` alone, and kept one `journal.json` for all systems.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
@@ -46,10 +47,28 @@ pub struct State {
     root: PathBuf,
 }
 
-/// Proof that this process is the only one that changes the state.
+/// Proof that this process is the only one that changes a system, or all of the state.
 #[derive(Debug)]
 pub struct Lock {
+    // The system's goes first.
+    _own: Option<SystemLock>,
+    _node: File,
+}
+
+/// The lock file of a system. That of a system which is gone, or never was, goes with it.
+#[derive(Debug)]
+struct SystemLock {
     _file: File,
+    path: PathBuf,
+    traces: [PathBuf; 2],
+}
+
+impl Drop for SystemLock {
+    fn drop(&mut self) {
+        if self.traces.iter().all(|trace| !trace.exists()) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// What `init` decided: which environment this node follows, and from where.
@@ -85,8 +104,13 @@ impl State {
         self.root.join("kept")
     }
 
-    /// The journal file.
-    pub fn journal(&self) -> PathBuf {
+    /// The journal file of `system`.
+    pub fn journal(&self, system: &SystemName) -> PathBuf {
+        self.root.join("journals").join(format!("{system}.json"))
+    }
+
+    /// The journal file that earlier versions kept for all systems.
+    pub fn common_journal(&self) -> PathBuf {
         self.root.join("journal.json")
     }
 
@@ -120,35 +144,55 @@ impl State {
         self.root.join("logs").join(format!("{system}.log.1"))
     }
 
-    /// Takes the lock, creating the state directory when it is missing; busy when another has it.
-    pub fn lock(&self) -> Result<Lock> {
+    /// Takes the lock of a system, creating the state directory when it is missing; busy when another
+    /// has it, or the whole node.
+    pub fn lock(&self, system: &SystemName) -> Result<Lock> {
         self.prepare()?;
-        let path = self.root.join("lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .context(|| format!("cannot open {}", path.display()))?;
-        let until = Instant::now() + LOCK_GRACE;
+        let node = open_lock(&self.root.join("lock"))?;
+        let what = || format!("another imgnode is at work in {}", self.root.display());
+        take(&node, Share::Shared, what)?;
+        let path = self.root.join("locks").join(system.as_str());
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Lock { _file: file }),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                    thread::sleep(Duration::from_millis(10));
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let what = format!("another imgnode is at work in {}", self.root.display());
-                    return Err(
-                        Error::new(Kind::Busy, what).hint("run the command again when it is done")
-                    );
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).context(|| format!("cannot lock {}", path.display()));
-                }
+            let file = open_lock(&path)?;
+            take(&file, Share::Alone, || owner(&path, system))?;
+            // Whoever had it may have removed it.
+            let place = fs::metadata(&path).ok().map(|found| found.ino());
+            if place.is_none() || file.metadata().ok().map(|found| found.ino()) != place {
+                continue;
             }
+            // For people alone.
+            let _ = fs::write(&path, format!("{}\n", std::process::id()));
+            let own = SystemLock {
+                _file: file,
+                path,
+                traces: [self.system_file(system), self.journal(system)],
+            };
+            return Ok(Lock {
+                _own: Some(own),
+                _node: node,
+            });
         }
+    }
+
+    /// Takes the lock of the whole node: nobody is at work on any system.
+    pub fn lock_node(&self) -> Result<Lock> {
+        self.prepare()?;
+        let node = open_lock(&self.root.join("lock"))?;
+        let what = || format!("another imgnode is at work in {}", self.root.display());
+        take(&node, Share::Alone, what)?;
+        Ok(Lock {
+            _own: None,
+            _node: node,
+        })
+    }
+
+    /// Takes the lock of those who run hooks.
+    pub fn lock_hooks(&self) -> Result<File> {
+        // No system has such a name.
+        let file = open_lock(&self.root.join("locks/.hooks"))?;
+        let what = || "another imgnode is at work, and its hooks may not meet ours".to_owned();
+        take(&file, Share::Alone, what)?;
+        Ok(file)
     }
 
     fn prepare(&self) -> Result<()> {
@@ -174,6 +218,8 @@ impl State {
             "starts",
             "hooks",
             "logs",
+            "locks",
+            "journals",
         ] {
             atomic_file::create_directory(&self.root.join(part), 0o700)?;
         }
@@ -202,6 +248,11 @@ impl State {
     /// The systems that have a session file, by name.
     pub fn sessions(&self) -> Result<Vec<SystemName>> {
         self.names_in("sessions")
+    }
+
+    /// The systems that have a journal, by name.
+    pub fn journals(&self) -> Result<Vec<SystemName>> {
+        self.names_in("journals")
     }
 
     /// The identifiers of sessions that are about to end.
@@ -288,6 +339,7 @@ impl State {
     /// Keeps a signed manifest; its blake3 is how it is found and checked again.
     pub fn keep_manifest(&self, _: &Lock, json: &[u8]) -> Result<Blake3> {
         let digest = Blake3::of(json);
+        let _alone = self.lock_manifests()?;
         atomic_file::write(&self.manifest_file(digest), json, 0o600)?;
         Ok(digest)
     }
@@ -318,33 +370,108 @@ impl State {
             .join(format!("{}.json", digest.hex()))
     }
 
-    /// Removes manifests that no installed generation names.
-    pub fn forget_manifests(&self, lock: &Lock) -> Result<()> {
-        let mut wanted = Vec::new();
-        for system in self.systems()? {
-            if let Some(record) = self.system(&system)? {
-                wanted.extend(
-                    record
-                        .generations
-                        .iter()
-                        .map(|generation| generation.manifest),
-                );
-            }
-        }
-        let _ = lock;
+    /// Removes manifests that no installed generation names, nor one that an operation on another
+    /// system than `system` is about to install.
+    pub fn forget_manifests(&self, _: &Lock, system: &SystemName) -> Result<()> {
         let directory = self.root.join("manifests");
+        let _alone = self.lock_manifests()?;
+        let mut there = Vec::new();
         let listing =
             fs::read_dir(&directory).context(|| format!("cannot list {}", directory.display()))?;
         for entry in listing {
             let entry = entry.context(|| format!("cannot list {}", directory.display()))?;
-            if !wanted
-                .iter()
-                .any(|digest| self.manifest_file(*digest) == entry.path())
-            {
-                atomic_file::remove(&entry.path())?;
-            }
+            there.push(entry.path());
+        }
+        // Only now: who needs one of those says so before it puts it there.
+        let mut records = Vec::new();
+        for system in self.systems()? {
+            records.extend(self.system(&system)?);
+        }
+        for other in self.journals()?.iter().filter(|other| *other != system) {
+            let journal: Option<Records> = atomic_file::read_json(&self.journal(other))?;
+            let journal = journal.into_iter();
+            records.extend(journal.flat_map(|both| both.before.into_iter().chain(both.after)));
+        }
+        let wanted: Vec<PathBuf> = records
+            .iter()
+            .flat_map(|record| &record.generations)
+            .map(|generation| self.manifest_file(generation.manifest))
+            .collect();
+        for path in there.iter().filter(|path| !wanted.contains(path)) {
+            atomic_file::remove(path)?;
         }
         Ok(())
+    }
+
+    fn lock_manifests(&self) -> Result<File> {
+        let directory = self.root.join("manifests");
+        let file = File::open(&directory).and_then(|file| file.lock().map(|()| file));
+        file.context(|| format!("cannot lock {}", directory.display()))
+    }
+}
+
+/// What a journal says of the records of a system.
+#[derive(Deserialize)]
+struct Records {
+    before: Option<SystemRecord>,
+    after: Option<SystemRecord>,
+}
+
+/// Whether others may hold a lock as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    Shared,
+    Alone,
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .context(|| format!("cannot open {}", path.display()))
+}
+
+fn take(file: &File, share: Share, busy: impl Fn() -> String) -> Result<()> {
+    let until = Instant::now() + LOCK_GRACE;
+    loop {
+        let taken = match share {
+            Share::Shared => file.try_lock_shared(),
+            Share::Alone => file.try_lock(),
+        };
+        match taken {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(
+                    Error::new(Kind::Busy, busy()).hint("run the command again when it is done")
+                );
+            }
+            Err(TryLockError::Error(error)) => return Err(error).context(|| "cannot lock a file"),
+        }
+    }
+}
+
+/// Who is at work on a system, as far as can be seen.
+fn owner(path: &Path, system: &SystemName) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let pid: Option<u32> = text.trim().parse().ok();
+    let line = pid.and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());
+    // Its first word after the program; the others are nobody's business.
+    let act = line.and_then(|line| {
+        let word = line.split(|byte| *byte == 0).nth(1)?.to_owned();
+        let plain = !word.is_empty() && word.iter().all(|b| b.is_ascii_lowercase() || *b == b'-');
+        String::from_utf8(word).ok().filter(|_| plain)
+    });
+    match (pid, act) {
+        (Some(pid), Some(act)) => {
+            format!("another imgnode is at work on {system}: {act}, process {pid}")
+        }
+        _ => format!("another imgnode is at work on {system}"),
     }
 }
 
@@ -363,10 +490,22 @@ mod tests {
     fn the_second_locker_is_told_to_wait() {
         let directory = tempfile::tempdir().unwrap();
         let state = State::new(directory.path().join("state"));
-        let held = state.lock().unwrap();
-        assert_eq!(state.lock().unwrap_err().exit_code(), 75);
+        let [web, other] = ["web", "other"].map(|name| name.parse::<SystemName>().unwrap());
+        let held = state.lock(&web).unwrap();
+        let error = state.lock(&web).unwrap_err();
+        assert_eq!(error.exit_code(), 75);
+        assert!(error.what().contains("at work on web"), "{error}");
+        // Others are none of its business, and all are those of who changes the node.
+        let beside = state.lock(&other).unwrap();
         drop(held);
-        state.lock().unwrap();
+        assert_eq!(state.lock_node().unwrap_err().exit_code(), 75);
+        drop(beside);
+        let all = state.lock_node().unwrap();
+        assert_eq!(state.lock(&web).unwrap_err().exit_code(), 75);
+        drop(all);
+        state.lock(&web).unwrap();
+        // Of systems that are not there no file stays.
+        assert_eq!(fs::read_dir(state.root.join("locks")).unwrap().count(), 0);
     }
 
     #[test]
@@ -376,15 +515,15 @@ mod tests {
         let root = directory.path().join("state");
         fs::create_dir(&root).unwrap();
         fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(State::new(&root).lock().unwrap_err().exit_code(), 3);
+        assert_eq!(State::new(&root).lock_node().unwrap_err().exit_code(), 3);
     }
 
     #[test]
     fn a_damaged_record_stops_us_and_names_its_file() {
         let directory = tempfile::tempdir().unwrap();
         let state = State::new(directory.path().join("state"));
-        let _lock = state.lock().unwrap();
         let system: SystemName = "web".parse().unwrap();
+        let _lock = state.lock(&system).unwrap();
         fs::write(state.system_file(&system), b"{\"schema\":1}").unwrap();
         let error = state.system(&system).unwrap_err();
         assert!(error.to_string().contains("systems/web.json"), "{error}");

@@ -5,11 +5,12 @@
 //! revoked.
 
 use super::environment::{Environment, NotAllowed, refresh_if_reachable};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::node::Node;
 use crate::state::record::{Generation, SystemRecord};
 use crate::state::{Lock, NodeConfig};
+use crate::system::SystemName;
 
 /// Asks the environment which generations of a system may run; where it does not answer, what is
 /// remembered counts.
@@ -33,14 +34,27 @@ pub fn consult(node: &Node<'_>, lock: &Lock, mut record: SystemRecord) -> Result
     Ok(record)
 }
 
-/// Remembers what the environment says of everything that is installed.
+/// Remembers what the environment says of everything that is installed. A system that another command
+/// is at work on hears it the next time.
 pub fn remember(
     node: &Node<'_>,
     lock: &Lock,
+    own: &SystemName,
     config: &NodeConfig,
     environment: &Environment,
 ) -> Result<()> {
     for system in node.state.systems()? {
+        let taken;
+        let lock = if system == *own {
+            lock
+        } else {
+            match node.state.lock(&system) {
+                Ok(other) => taken = other,
+                Err(error) if error.kind() == Kind::Busy => continue,
+                Err(error) => return Err(error),
+            }
+            &taken
+        };
         let Some(mut record) = node.state.system(&system)? else {
             continue;
         };

@@ -1,5 +1,8 @@
 //! An environment whose newest metadata was verified a moment ago.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use store::{ImageId, ImageName, Store};
 
@@ -7,6 +10,9 @@ use super::tuf::{Client, ErrorKind, VerifiedRelease};
 use crate::error::{Error, Kind, Result};
 use crate::node::Node;
 use crate::state::NodeConfig;
+
+/// How long another command may take to refresh the metadata.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An environment and its store, freshly verified.
 pub struct Environment {
@@ -96,7 +102,17 @@ impl Environment {
 
 /// Opens the trusted metadata of this node; refuses that of another environment.
 fn open_client(node: &Node<'_>, config: &NodeConfig) -> Result<Client> {
-    let client = Client::open(&node.state.trust())?;
+    // Another command refreshes it, for another system.
+    let until = Instant::now() + PATIENCE;
+    let client = loop {
+        match Client::open(&node.state.trust()) {
+            Err(error) if error.kind() == ErrorKind::Busy && Instant::now() < until => {
+                node.check_cancelled()?;
+                thread::sleep(Duration::from_millis(50));
+            }
+            opened => break opened?,
+        }
+    };
     if *client.env() != config.environment {
         return Err(Error::refused(format!(
             "{} holds the trust of another environment",

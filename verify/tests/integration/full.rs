@@ -86,7 +86,7 @@ fn a_disk_that_fills_up_midway_undoes_the_install_and_the_upgrade() {
         assert!(said.contains("No space left"), "{said}");
         drop(file);
         fs::remove_file(greedy).unwrap();
-        assert!(!farm.path("state/journal.json").exists());
+        assert!(!farm.journal().exists());
         if upgrade {
             assert_eq!(farm.status()["systems"][0]["generation"], 1);
             farm.ok(&["verify", &system]);

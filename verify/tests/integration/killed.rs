@@ -33,7 +33,7 @@ fn kill_dash_nine_at_any_moment_is_undone_or_finished_by_the_next_command() {
     let count = |least: usize| fs::read_dir(&staged).is_ok_and(|entries| entries.count() >= least);
     let moments: [(&str, &dyn Fn() -> bool); 9] = [
         ("state", &|| farm.path("state/trust").exists()),
-        ("journal", &|| farm.path("state/journal.json").exists()),
+        ("journal", &|| farm.journal().exists()),
         ("home", &|| home.exists()),
         ("staging", &|| home.join(".staging").exists()),
         ("first files", &|| count(1)),
@@ -48,7 +48,7 @@ fn kill_dash_nine_at_any_moment_is_undone_or_finished_by_the_next_command() {
         // Any changing command cleans up first, whatever it then says.
         let said = farm.run(&["stop", &system]).stderr;
         let said = String::from_utf8_lossy(&said);
-        assert!(!farm.path("state/journal.json").exists(), "{name}: {said}");
+        assert!(!farm.journal().exists(), "{name}: {said}");
         assert!(!home.join(".staging").exists(), "{name}");
         if farm.status()["systems"].as_array().unwrap().is_empty() {
             farm.assert_nothing_installed();
@@ -134,7 +134,7 @@ fn assert_settled(farm: &Farm, system: &str, round: &str) {
     found.sort_by_key(|name| name.parse::<u64>().unwrap_or(0));
     assert_eq!(found, numbers, "{round}: {status}");
     assert_eq!(home.exists(), record.is_some(), "{round}");
-    assert!(!farm.path("state/journal.json").exists(), "{round}");
+    assert!(!farm.journal().exists(), "{round}");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn what_cannot_be_undone_keeps_no_other_system_from_running() {
     let target = farm.target();
     farm.ok(&["install", "web", "--as", &other, "--target", &target]);
     farm.release(2);
-    let journal = farm.path("state/journal.json");
+    let journal = farm.journal();
     let mut child = farm.command(&["upgrade", &other]);
     let mut child = child.stderr(Stdio::null()).spawn().unwrap();
     while !journal.exists() && child.try_wait().unwrap().is_none() {

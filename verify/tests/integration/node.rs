@@ -14,6 +14,55 @@ fn log(farm: &Farm) -> String {
 }
 
 #[test]
+fn each_system_has_a_lock_of_its_own() {
+    let farm = Farm::new("locks");
+    let (one, other) = (farm.system.clone(), format!("{}-b", farm.system));
+    farm.install();
+    let target = farm.target();
+    let words = ["install", "web", "--as", &other, "--target", &target];
+    farm.ok(&words);
+    // As if an install of one took its time.
+    let path = farm.path(&format!("state/locks/{one}"));
+    let held = fs::File::create(&path).unwrap();
+    held.lock().unwrap();
+    farm.release(2);
+    farm.ok(&["start", &other]);
+    farm.ok(&["upgrade", &other]);
+    farm.ok(&["stop", &other]);
+    farm.status();
+    let said = farm.fails(&["start", &one], 75);
+    assert!(said.contains(&format!("at work on {one}")), "{said}");
+    farm.fails(&["gc"], 75);
+    drop(held);
+    // Whoever stands in the way is named.
+    let install = farm.command(&["upgrade", &one]).spawn();
+    let mut install = install.unwrap();
+    let mut said = None;
+    while install.try_wait().unwrap().is_none() {
+        let stop = farm.run(&["stop", &one]);
+        if stop.status.code() == Some(75) {
+            said = Some(String::from_utf8(stop.stderr).unwrap());
+        }
+    }
+    let owner = format!("at work on {one}: upgrade, process {}", install.id());
+    assert!(said.is_none_or(|said| said.contains(&owner)));
+    // Both at once, again and again: they share schroot, trust, manifests and the target.
+    for version in 3..6 {
+        farm.release(version);
+        let both = [&one, &other].map(|system| farm.command(&["upgrade", system]).spawn().unwrap());
+        for mut one in both {
+            assert!(one.wait().unwrap().success(), "{version}");
+        }
+    }
+    for system in [&one, &other] {
+        farm.ok(&["gc", system, "--keep", "0"]);
+        farm.ok(&["verify", system]);
+    }
+    farm.ok(&["uninstall", &other]);
+    farm.close();
+}
+
+#[test]
 fn install_start_reload_stop_uninstall() {
     let farm = Farm::new("ordinary");
     let system = farm.system.clone();
@@ -383,9 +432,7 @@ fn the_second_of_two_installs_is_told_to_wait() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for("the first install", || {
-        farm.path("state/journal.json").exists()
-    });
+    wait_for("the first install", || farm.journal().exists());
     // Stopped, so that it cannot be done before the second one looks.
     kill_process(Pid::from_child(&first), Signal::STOP).unwrap();
     let said = farm.fails(&words, 75);

@@ -19,8 +19,8 @@ pub(crate) fn run(
     root: &Path,
     reset: bool,
 ) -> Result<ExitCode> {
-    let lock = node.state.lock()?;
-    journal::recover(node, &lock)?;
+    let lock = node.state.lock_node()?;
+    journal::recover_all(node, &lock)?;
     let moved = |old: &NodeConfig| old.environment == config.environment;
     match node.state.config()?.filter(|_| !reset) {
         None => {}

@@ -141,7 +141,7 @@ impl Service<'_> {
         let Some(lock) = self.lock(true)? else {
             return Ok(None);
         };
-        journal::recover_if_possible(node, &lock, Some(system))?;
+        journal::recover_if_possible(node, &lock, system, true)?;
         let record = node.state.installed(system)?;
         session::sweep(node, &lock, system, self.timeouts)?;
         session::end_dead(node, &lock, system, self.timeouts)?;
@@ -175,7 +175,7 @@ impl Service<'_> {
             if unless_stopped && self.signals.stop() {
                 return Ok(None);
             }
-            match self.node.state.lock() {
+            match self.node.state.lock(self.system) {
                 Err(error) if error.kind() == Kind::Busy => {
                     if !said {
                         self.ui.note("another imgnode is at work; waiting for it");
@@ -261,7 +261,7 @@ impl Service<'_> {
         let Some(lock) = self.lock(false)? else {
             return Ok(ExitCode::FAILURE);
         };
-        journal::recover_if_possible(node, &lock, None)?;
+        journal::recover_if_possible(node, &lock, system, false)?;
         let record = node.state.installed(system)?;
         let nothing =
             session::read(node, system)?.is_none() && session::endings(node, system)?.is_empty();

@@ -21,8 +21,8 @@ pub(crate) fn start(
     words: Vec<String>,
     timeouts: Timeouts,
 ) -> Result<ExitCode> {
-    let lock = node.state.lock()?;
-    journal::recover_if_possible(node, &lock, Some(system))?;
+    let lock = node.state.lock(system)?;
+    journal::recover_if_possible(node, &lock, system, true)?;
     let record = node.state.installed(system)?;
     allowed::may_start(&record)?;
     let options = if listen.is_empty() && words.is_empty() {
@@ -46,8 +46,8 @@ pub(crate) fn stop(
     timeouts: Timeouts,
     force: bool,
 ) -> Result<ExitCode> {
-    let lock = node.state.lock()?;
-    journal::recover_if_possible(node, &lock, None)?;
+    let lock = node.state.lock(system)?;
+    journal::recover_if_possible(node, &lock, system, false)?;
     let record = node.state.installed(system)?;
     let stopped = session::stop(node, &record, timeouts, force)?;
     for process in stopped.killed {
@@ -63,8 +63,8 @@ pub(crate) fn reload(
     system: &SystemName,
     timeouts: Timeouts,
 ) -> Result<ExitCode> {
-    let lock = node.state.lock()?;
-    journal::recover_if_possible(node, &lock, None)?;
+    let lock = node.state.lock(system)?;
+    journal::recover_if_possible(node, &lock, system, false)?;
     let record = node.state.installed(system)?;
     let session = session::reload(node, &record, timeouts)?;
     ui.note(&format!(

@@ -24,7 +24,10 @@ struct Report {
     environment: Option<String>,
     repository: Option<String>,
     metadata: Option<Metadata>,
+    /// The oldest operation that is under way, or was interrupted.
     pending: Option<Pending>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more_pending: Vec<Pending>,
     systems: Vec<System>,
 }
 
@@ -153,6 +156,11 @@ fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
         }
     }
     let refreshed = trust::last_refresh(node)?;
+    let mut pending = journal::unfinished(node)?.into_iter().map(|left| Pending {
+        operation: left.operation,
+        system: left.system.to_string(),
+        since: time(left.started),
+    });
     Ok(Report {
         schema: JSON_SCHEMA,
         environment: config.as_ref().map(|config| config.environment.to_string()),
@@ -161,11 +169,8 @@ fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
             refreshed: time(at),
             age_seconds: now().saturating_sub(at),
         }),
-        pending: journal::unfinished(node)?.map(|pending| Pending {
-            operation: pending.operation,
-            system: pending.system.to_string(),
-            since: time(pending.started),
-        }),
+        pending: pending.next(),
+        more_pending: pending.collect(),
         systems,
     })
 }
@@ -257,7 +262,7 @@ fn show(ui: &Ui, report: &Report) {
             age(metadata.age_seconds)
         ));
     }
-    if let Some(pending) = &report.pending {
+    for pending in report.pending.iter().chain(&report.more_pending) {
         let word = pending.operation.name();
         ui.data(&format!(
             "pending     {word} of {} since {}",

@@ -327,6 +327,11 @@ impl Farm {
         serde_json::from_str(&self.ok(&["status", "--json"])).unwrap()
     }
 
+    /// Where the operation under way is noted.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path(&format!("state/journals/{}.json", self.system))
+    }
+
     pub(crate) fn chroot_file(&self) -> PathBuf {
         PathBuf::from(format!(
             "/etc/schroot/chroot.d/imgnode-{}.conf",
@@ -395,7 +400,7 @@ impl Farm {
                 .unwrap()
                 .collect::<Vec<_>>()
         );
-        assert!(!self.path("state/journal.json").exists());
+        assert!(!self.journal().exists());
         assert_eq!(fs::read_dir(self.path("state/systems")).unwrap().count(), 0);
         assert_eq!(
             fs::read_dir(self.path("state/manifests")).unwrap().count(),
@@ -409,7 +414,9 @@ impl Farm {
         self.ok(&["uninstall", &self.system]);
         self.assert_clean();
         assert!(!self.path("images").join(&self.system).exists());
-        for part in ["systems", "sessions", "ending", "starts", "logs"] {
+        for part in [
+            "systems", "sessions", "ending", "starts", "logs", "journals", "locks",
+        ] {
             let left = fs::read_dir(self.path("state").join(part)).unwrap();
             assert_eq!(left.count(), 0, "{part}");
         }
