@@ -15,8 +15,8 @@ use store::StoreUrl;
 use store::name::{EnvName, ImageName};
 use verify::error::{Error, Result};
 use verify::install::SwitchTo;
-use verify::session::Timeouts;
 use verify::session::sockets;
+use verify::session::{ExecRequest, Timeouts};
 use verify::storage::Target;
 use verify::system::SystemName;
 
@@ -102,6 +102,10 @@ pub(crate) enum Mode {
     Logs {
         system: SystemName,
         lines: Option<usize>,
+    },
+    Exec {
+        system: SystemName,
+        request: ExecRequest,
     },
     Access {
         system: SystemName,
@@ -346,6 +350,24 @@ impl Mode {
             LowCommand::Logs { system, lines } => Self::Logs {
                 system: system.parse()?,
                 lines,
+            },
+            LowCommand::Exec {
+                system,
+                user,
+                fresh,
+                command,
+            } => Self::Exec {
+                system: system.parse()?,
+                request: ExecRequest {
+                    user,
+                    fresh,
+                    // A program at the terminal is to know what kind it is.
+                    environment: std::env::var("TERM")
+                        .map(|term| ("TERM".to_owned(), term))
+                        .into_iter()
+                        .collect(),
+                    command,
+                },
             },
             LowCommand::Access {
                 system,

@@ -302,6 +302,26 @@ pub(crate) enum LowCommand {
         #[arg(long, short = 'n', value_name = "N")]
         lines: Option<usize>,
     },
+    /// Run a command in a system
+    ///
+    /// In the session that runs, beside the app, else in one of its own that ends with the command.
+    /// The users are those of the image, whatever users this machine has. Ends as the command does.
+    #[command(
+        after_help = "Examples:\n  imgnode exec MyProject\n  imgnode exec MyProject --user root -- cat /etc/shadow"
+    )]
+    Exec {
+        /// Name of the system
+        system: String,
+        /// User of the image [default: the one of its service]
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
+        /// Take a session of its own although one runs
+        #[arg(long)]
+        fresh: bool,
+        /// Command and its words [default: the shell of the user]
+        #[arg(last = true, value_name = "CMD")]
+        command: Vec<String>,
+    },
     /// Show or set who of this host may enter a system's sessions besides root
     ///
     /// Users and root of an image are its own: a user of the host is not let in because the image

@@ -182,6 +182,13 @@ impl HostCommand {
             .map_err(|error| detached.cannot_start(&error))
     }
 
+    /// Becomes the program, which has our streams; returns only when it cannot.
+    pub fn become_it(self, observer: &dyn Observer) -> Error {
+        observer.event(Event::Command(&self.words));
+        let error = self.command().stdin(Stdio::inherit()).exec();
+        self.cannot_start(&error)
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! /etc/schroot/chroot.d/imgnode-SYSTEM.conf   the chroot [SYSTEM]; which generation is active
-//! /etc/schroot/imgnode/SYSTEM/fstab           /proc, /sys, /dev; neither /home nor /tmp of the host
+//! /etc/schroot/imgnode/SYSTEM/fstab           /proc, /sys, /dev; nor /home, /tmp, /dev/shm of the host
 //! /etc/schroot/imgnode/SYSTEM/copyfiles       empty: nothing of the host is copied in
 //! /etc/schroot/imgnode/SYSTEM/nssdatabases    empty: the users are those of the image
 //! ```
@@ -45,6 +45,15 @@ const PROFILE: [(&str, &str); 3] = [
 ];
 
 const FSTAB: &str = "\
+# What a session sees of the host. Not its /home, not its /tmp and not its shared memory.
+/proc     /proc     none   rw,bind                         0  0
+/sys      /sys      none   rw,bind                         0  0
+/dev      /dev      none   rw,bind                         0  0
+/dev/pts  /dev/pts  none   rw,bind                         0  0
+shm       /dev/shm  tmpfs  rw,nosuid,nodev,mode=1777       0  0
+";
+/// The same of earlier versions, which is replaced where nobody changed it.
+const OLD_FSTAB: &str = "\
 # What a session sees of the host. Not its /home and not its /tmp.
 /proc     /proc     none  rw,bind  0  0
 /sys      /sys      none  rw,bind  0  0
@@ -193,7 +202,8 @@ impl Schroot {
         atomic_file::create_directory(&profile, 0o755)?;
         for (name, text) in PROFILE {
             let path = profile.join(name);
-            if !path.exists() {
+            let found = read(&path)?;
+            if found.is_none_or(|found| found == OLD_FSTAB.as_bytes()) {
                 atomic_file::write(&path, text.as_bytes(), 0o644)?;
             }
         }
@@ -222,7 +232,8 @@ impl Schroot {
         let profile = self.profile(system);
         for (name, text) in PROFILE {
             let path = profile.join(name);
-            if read(&path)?.is_some_and(|found| found == text.as_bytes()) {
+            let ours = [text, OLD_FSTAB].map(str::as_bytes);
+            if read(&path)?.is_some_and(|found| ours.contains(&&found[..])) {
                 atomic_file::remove(&path)?;
             }
         }

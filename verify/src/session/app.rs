@@ -1,5 +1,6 @@
 //! How an image wants to be run: its manifest's `run`, made into words for schroot.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -10,7 +11,8 @@ use super::record::Session;
 use crate::error::{Error, Result};
 use crate::host::commands::HostCommand;
 use crate::node::Node;
-use crate::state::record::SystemRecord;
+use crate::state::record::{Generation, SystemRecord};
+use crate::system::SystemName;
 
 /// The app of one generation.
 #[derive(Debug)]
@@ -23,11 +25,7 @@ impl App {
     /// Reads the signed manifest of a generation.
     pub(super) fn load(node: &Node<'_>, record: &SystemRecord, number: u64) -> Result<Self> {
         let system = &record.system;
-        let generation = record.generation(number).ok_or_else(|| {
-            Error::failed(format!(
-                "generation {number} of {system} is not installed any more"
-            ))
-        })?;
+        let generation = installed(record, number)?;
         let manifest = node.state.manifest(generation.manifest)?;
         let Some(service) = manifest.run else {
             return Err(Error::usage(format!(
@@ -36,6 +34,57 @@ impl App {
         };
         let user = find_user(&service.user, &manifest.users)?;
         Ok(Self { service, user })
+    }
+
+    /// What a user of the image would run, as the app's own unless another is named.
+    pub(super) fn of_user(
+        node: &Node<'_>,
+        record: &SystemRecord,
+        number: u64,
+        user: Option<&str>,
+    ) -> Result<Self> {
+        let generation = installed(record, number)?;
+        let manifest = node.state.manifest(generation.manifest)?;
+        let mut service = manifest.run.unwrap_or_else(|| Service {
+            user: "root".to_owned(),
+            directory: "/".to_owned(),
+            start: Vec::new(),
+            stop: Vec::new(),
+            reload: Vec::new(),
+            environment: BTreeMap::new(),
+            health: None,
+        });
+        if let Some(user) = user {
+            user.clone_into(&mut service.user);
+        }
+        let user = find_user(&service.user, &manifest.users).map_err(|error| match user {
+            None => error,
+            Some(name) => {
+                let names = manifest.users.iter().map(|user| user.name.as_str());
+                let names = names.collect::<Vec<_>>().join(" ");
+                Error::usage(format!(
+                    "the image of {} has no user `{}`",
+                    record.system,
+                    name.escape_debug()
+                ))
+                .hint(format!("it has: {names}"))
+            }
+        })?;
+        Ok(Self { service, user })
+    }
+
+    /// The same with further variables.
+    pub(super) fn with_environment(mut self, more: &[(String, String)]) -> Self {
+        self.service.environment.extend(more.iter().cloned());
+        self
+    }
+
+    /// The shell of the user.
+    pub(super) fn shell(&self) -> &str {
+        match self.user.shell.as_str() {
+            "" => "/bin/sh",
+            shell => shell,
+        }
     }
 
     /// The program of the image that becomes its user, in the tree of a session; root needs none.
@@ -70,23 +119,32 @@ impl App {
         Ok(self.enter(session, &words)?.sockets(sockets))
     }
 
-    /// A command of the app in a session that has begun.
+    /// A command of the app in a session that has begun, beside what runs in it.
     pub(super) fn enter(&self, session: &Session, command: &[String]) -> Result<HostCommand> {
         let setpriv = self.setpriv(&session.root())?;
-        Ok(self.words(&session.id, setpriv, command))
+        let run = self.words(
+            &["--run-session", "--chroot", &session.id],
+            setpriv,
+            command,
+        );
+        Ok(match session.any_process() {
+            Some(pid) => run.wrapped_by(["nsenter", &format!("--ipc=/proc/{pid}/ns/ipc"), "--"]),
+            None => run,
+        })
     }
 
-    fn words(&self, id: &str, setpriv: Option<&str>, command: &[String]) -> HostCommand {
-        let enter = [
-            "--run-session",
-            "--chroot",
-            id,
-            "--user",
-            "root",
-            "--directory",
-        ];
+    /// A command in a session of its own, which ends with it.
+    pub(super) fn enter_alone(&self, system: &SystemName, command: &[String]) -> HostCommand {
+        let setpriv = (!is_root(&self.user)).then_some("setpriv");
+        let chroot = format!("chroot:{system}");
+        let run = self.words(&["--chroot", &chroot], setpriv, command);
+        with_own_ipc(run)
+    }
+
+    fn words(&self, chroot: &[&str], setpriv: Option<&str>, command: &[String]) -> HostCommand {
         let mut run = HostCommand::new("schroot")
-            .args(enter)
+            .args(chroot.iter().copied())
+            .args(["--user", "root", "--directory"])
             .arg(&self.service.directory)
             .arg("--");
         if let Some(setpriv) = setpriv {
@@ -118,6 +176,21 @@ impl App {
             )
             .args(command)
     }
+}
+
+/// Gives a command queues, semaphores and shared memory of its own: a user of the image may have the
+/// number of one of the host.
+pub(super) fn with_own_ipc(run: HostCommand) -> HostCommand {
+    run.wrapped_by(["unshare", "--ipc", "--"])
+}
+
+fn installed(record: &SystemRecord, number: u64) -> Result<&Generation> {
+    record.generation(number).ok_or_else(|| {
+        Error::failed(format!(
+            "generation {number} of {} is not installed any more",
+            record.system
+        ))
+    })
 }
 
 fn is_root(user: &User) -> bool {
@@ -177,13 +250,13 @@ mod tests {
         let shown = format!(
             "{:?}",
             app("op", 1000).words(
-                "web-1-a",
+                &["--run-session", "--chroot", "web-1-a"],
                 Some("/usr/bin/setpriv"),
                 &["run".to_owned(), "x".to_owned()]
             )
         );
         for part in [
-            "\"--chroot\", \"web-1-a\"",
+            "\"--run-session\", \"--chroot\", \"web-1-a\", \"--user\", \"root\"",
             "\"--directory\", \"/srv\", \"--\", \"/usr/bin/setpriv\"",
             "\"--reuid=1000\", \"--regid=1000\"",
             "\"HOME=/home/op\"",
@@ -193,7 +266,7 @@ mod tests {
         }
         let root = format!(
             "{:?}",
-            app("root", 0).words("web-1-a", None, &["run".to_owned()])
+            app("root", 0).words(&["--chroot", "chroot:web"], None, &["run".to_owned()])
         );
         assert!(!root.contains("setpriv"), "{root}");
     }

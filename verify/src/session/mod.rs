@@ -19,6 +19,7 @@
 //! ```text
 //! watch      what becomes of a session that somebody watches
 //! handover   a session of the active generation takes over from the one that runs
+//! exec       a command of the operator's in a system
 //! start      a session begins, and the app in it
 //! reload     the app is told to reload
 //! sweep      what was left of dead sessions goes
@@ -34,6 +35,7 @@
 //! ```
 
 mod app;
+mod exec;
 mod handover;
 mod health;
 mod log;
@@ -48,6 +50,7 @@ mod sweep;
 mod traffic;
 mod watch;
 
+pub use self::exec::{ExecRequest, exec, joined};
 pub use self::handover::{Handover, hand_over};
 pub use self::log::bound as bound_log;
 pub use self::record::{Session, StartOptions, Timeouts, adopt, endings, read, running};

@@ -126,6 +126,13 @@ impl Session {
         }
     }
 
+    /// A process that lives in it: the main one, if that is known.
+    pub(super) fn any_process(&self) -> Option<i32> {
+        let main = self.main.filter(|main| main.open(&self.root()).is_some());
+        main.map(|main| main.pid)
+            .or_else(|| self.processes().first().map(|one| one.pid))
+    }
+
     /// Whether its main process lives; where that is not known, whether any does.
     pub fn is_alive(&self) -> bool {
         !self.handles().is_empty()

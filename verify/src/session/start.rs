@@ -4,7 +4,7 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::app::App;
+use super::app::{App, with_own_ipc};
 use super::processes::MainProcess;
 use super::record::{Session, StartOptions, Timeouts, is_mounted, read};
 use super::scope::Scope;
@@ -86,6 +86,21 @@ pub(super) fn prepare(
     record: &SystemRecord,
     options: StartOptions,
 ) -> Result<Session> {
+    check_registered(node, record)?;
+    Ok(Session {
+        schema: SCHEMA,
+        system: record.system.clone(),
+        id: fresh_id(record),
+        generation: record.active,
+        started: now(),
+        listen: options.listen,
+        words: options.words,
+        main: None,
+    })
+}
+
+/// Refuses a chroot that somebody pointed elsewhere.
+pub(super) fn check_registered(node: &Node<'_>, record: &SystemRecord) -> Result<()> {
     let generation = record.active();
     if node.schroot.registered(&record.system)?.as_deref() != Some(&generation.directory) {
         return Err(Error::refused(format!(
@@ -98,16 +113,7 @@ pub(super) fn prepare(
         ))
         .hint("install the system again"));
     }
-    Ok(Session {
-        schema: SCHEMA,
-        system: record.system.clone(),
-        id: fresh_id(record),
-        generation: generation.number,
-        started: now(),
-        listen: options.listen,
-        words: options.words,
-        main: None,
-    })
+    Ok(())
 }
 
 /// Begins a session, starts the app in it, and waits until it works. Says which process is the main
@@ -174,6 +180,7 @@ fn launch(
 ) -> Result<Child> {
     let (log, offset) = log::open(node, &session.system)?;
     let scope = Scope::of(session);
+    let run = with_own_ipc(run);
     let run = match &scope {
         Some(scope) => scope.around(run),
         None => run,

@@ -1,8 +1,10 @@
 //! The real `imgnode` on this machine: real schroot, real sessions, real damage.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +13,49 @@ use rustix::process::{Pid, Signal, kill_process};
 
 fn log(farm: &Farm) -> String {
     farm.ok(&["logs", &farm.system])
+}
+
+#[test]
+fn a_command_runs_in_the_session_as_a_user_of_the_image() {
+    let farm = Farm::new("exec");
+    let system = farm.system.clone();
+    farm.install();
+    let exec = |words: &[&str]| farm.ok(&[&["exec", &system], words].concat());
+    // Nothing runs: in a session of its own, of which nothing stays.
+    assert_eq!(exec(&["--", "id", "-u"]), "4242\n");
+    farm.ok(&["start", &system]);
+    assert_eq!(exec(&["--user", "root", "--", "id", "-u"]), "0\n");
+    assert_eq!(exec(&["--", "cat", "/home/op/app.pid"]).lines().count(), 1);
+    let said = exec(&["--", "sh", "-c", "echo $GREETING in $PWD"]);
+    assert_eq!(said, "good day in /home/op\n");
+    farm.fails(&["exec", &system, "--", "sh", "-c", "exit 7"], 7);
+    let said = farm.fails(&["exec", &system, "--user", "web", "--", "id"], 2);
+    assert!(said.contains("it has: op"), "{said}");
+    // Shared memory is the session's, whoever has the same number on the host.
+    let name = format!("/dev/shm/{system}");
+    exec(&["--", "sh", "-c", &format!("echo here > {name}")]);
+    assert_eq!(exec(&["--", "cat", &name]), "here\n");
+    assert!(!Path::new(&name).exists());
+    farm.fails(&["exec", &system, "--fresh", "--", "cat", &name], 1);
+    let mut beside = farm.command(&["exec", &system, "--", "sleep", "1000"]);
+    let mut beside = beside.spawn().unwrap();
+    let mut places = BTreeSet::new();
+    wait_for("the command", || {
+        let status = farm.status();
+        let processes = status["systems"][0]["session"]["processes"].as_array();
+        places = processes
+            .unwrap()
+            .iter()
+            .filter_map(|one| fs::read_link(format!("/proc/{}/ns/ipc", one["pid"])).ok())
+            .collect();
+        let is_there = |one: &serde_json::Value| one["command"] == "sleep 1000";
+        processes.unwrap().iter().any(is_there)
+    });
+    assert_eq!(places.len(), 1, "{places:?}");
+    assert!(!places.contains(&fs::read_link("/proc/self/ns/ipc").unwrap()));
+    farm.ok(&["stop", &system]);
+    beside.wait().unwrap();
+    farm.close();
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! install    install, upgrade, build-schroot: a release becomes the active generation
 //! switch     switch, rollback: another generation becomes the active one
 //! gc         old generations go
+//! exec       a command in a system
 //! access     who of the host may enter a system's sessions
 //! uninstall  a system goes
 //! run        a system in the foreground, for a service manager
@@ -15,6 +16,7 @@
 //! ```
 
 mod access;
+mod exec;
 mod gc;
 mod init;
 mod install;
@@ -126,6 +128,7 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
             json,
         } => verify::run(&node, ui, &system, generation, json),
         Mode::Logs { system, lines } => logs::run(&node, ui, &system, lines),
+        Mode::Exec { system, request } => exec::run(&node, &system, &request),
         Mode::Access {
             system,
             users,
