@@ -55,6 +55,8 @@ pub enum Fault {
     Flip(usize),
     /// The range is not passed on: the server sends everything.
     Whole,
+    /// The range begins so many bytes later than it says.
+    Shift(u64),
     /// As many bytes as these are announced and sent in addition.
     More(Vec<u8>),
     /// A byte now and then.
@@ -188,8 +190,30 @@ fn converse(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     if let Fault::Instead(path) = &fault {
         asked.path.clone_from(path);
     }
+    let mut asked_for = None;
+    if let Fault::Shift(by) = &fault
+        && let Some(range) = asked.headers.iter_mut().find(|(name, _)| name == "range")
+    {
+        let shifted = range.1.strip_prefix("bytes=").and_then(|both| {
+            let (first, last) = both.split_once('-')?;
+            let [first, last] = [first, last].map(|at| at.parse::<u64>().ok());
+            Some((first?, last?))
+        });
+        if let Some((first, last)) = shifted {
+            asked_for = Some(format!("{first}-{last}"));
+            range.1 = format!("bytes={}-{}", first + by, last + by);
+        }
+    }
     let whole = matches!(fault, Fault::Whole);
-    let (head, body) = pass_on(&asked, &sent, whole, shared.server)?;
+    let (mut head, body) = pass_on(&asked, &sent, whole, shared.server)?;
+    if let Some(range) = asked_for
+        && let Some(line) = head
+            .lines()
+            .find(|line| line.starts_with("content-range: "))
+        && let Some((_, size)) = line.rsplit_once('/')
+    {
+        head = head.replace(line, &format!("content-range: bytes {range}/{size}"));
+    }
     let moved = sent.len() + body.as_ref().map_or(0, Vec::len);
     shared.moved.fetch_add(moved as u64, Ordering::SeqCst);
     if matches!(fault, Fault::Lost) {

@@ -12,7 +12,8 @@
 //! | less than 1 KiB/s for as long as the patience lasts | refused |
 //! | 200 where a range was asked for | the whole object is kept on disk while the image is read |
 //! | more bytes than announced, asked for, or allowed | refused |
-//! | content that is not its digest's | asked for once more, past all caches; then refused |
+//! | content that is not its digest's | asked for once more, past all caches; a range that is wrong then too, as a part of the whole object; then refused |
+//! | content that was compressed on the way | asked for once more, past all caches; then refused |
 //! | a redirect to another scheme, in a circle, or the sixth | refused |
 //! | 401, 403, 407, a certificate that is not trusted | refused, with what to do |
 //!

@@ -171,7 +171,7 @@ impl ChunkLocation {
     }
 
     /// A pack's frame as it is stored, every chunk in it verified. One that was hurt on
-    /// its way is fetched once more.
+    /// its way is fetched again: past all caches, then in the whole object.
     #[cfg(feature = "write")]
     pub(crate) fn fetch(&self, backend: &dyn Backend, decoder: &mut Decoder) -> Result<Vec<u8>> {
         let FileOf::Pack(index) = &self.file else {
@@ -181,8 +181,8 @@ impl ChunkLocation {
         Ok(fetch(index, self.frame, backend, decoder)?.0)
     }
 
-    /// Fetches the frame and decodes it, every chunk in it verified. A frame that
-    /// was hurt on its way is fetched once more.
+    /// Fetches the frame and decodes it, every chunk in it verified. A frame that was hurt on its
+    /// way is fetched again.
     pub(crate) fn decode(&self, backend: &dyn Backend, decoder: &mut Decoder) -> Result<Vec<u8>> {
         let index = match &self.file {
             FileOf::Pack(index) => index,
@@ -210,14 +210,27 @@ fn fetch(
             })?;
         Ok::<_, Error>((stored, content))
     };
-    match attempt() {
-        Err(error)
-            if error.kind() == ErrorKind::Corrupt && backend.invalidate(&key, range.clone()) =>
-        {
-            attempt()
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                if !backend.invalidate(&key, range.clone()) {
+                    return Err(far_hint(backend, error));
+                }
+            }
+            other => return other,
         }
-        other => other,
     }
+}
+
+/// The error with what to do where the store, or something on the way to it, may be wrong.
+fn far_hint(backend: &dyn Backend, error: Error) -> Error {
+    if !backend.is_remote() {
+        return error;
+    }
+    error.with_hint(
+        "it came wrong past all caches, and as a whole: run `imgbuild store fsck` where the store \
+         is; if that finds nothing, something on the way changes it",
+    )
 }
 
 /// The bytes of a pack's frame.

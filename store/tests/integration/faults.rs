@@ -150,10 +150,48 @@ fn a_flipped_bit_is_fetched_once_more_past_all_caches() {
             .unwrap_or_else(|error| panic!("{ending}: {error:?}"));
         let asked = proxy.asked();
         let fresh = asked.iter().filter(|asked| {
-            asked.path.ends_with(ending) && asked.header("cache-control") == Some("no-cache")
+            asked.path.ends_with(ending)
+                && asked.header("cache-control") == Some("no-cache, no-transform")
         });
         assert!(fresh.count() > 0, "{ending}: {asked:#?}");
     }
+}
+
+#[test]
+fn ranges_that_a_cache_shifts_are_taken_from_the_whole_object() {
+    let web = Web::new();
+    // One that keeps wrong ranges for ever, and one that says so.
+    let say = "Content-Range: bytes 1-2/3000000\r\n";
+    for fault in [Fault::Shift(16), Fault::Status(206, say.into())] {
+        let proxy = web.behind(move |asked| match asked.start() {
+            Some(_) if asked.path.ends_with(".pack") => fault.clone(),
+            _ => Fault::None,
+        });
+        web.pull(&proxy).unwrap();
+        let packs = proxy.asked();
+        let whole = packs.iter().filter(|asked| asked.start().is_none());
+        let whole = whole.filter(|asked| asked.path.ends_with(".pack")).count();
+        assert!((1..4).contains(&whole), "{packs:#?}");
+    }
+    // Where the whole object is wrong too, the address and what to do are named.
+    let proxy = web.behind(|asked| match asked.path.ends_with(".pack") {
+        true => Fault::Flip(100),
+        false => Fault::None,
+    });
+    let error = web.pull(&proxy).unwrap_err();
+    assert!(error.to_string().contains(&proxy.url()), "{error}");
+    assert!(error.hint().unwrap().contains("on the way"), "{error:?}");
+}
+
+#[test]
+fn what_a_proxy_compresses_is_asked_for_past_it() {
+    let web = Web::new();
+    let proxy = web.behind(|asked| match asked.header("cache-control") {
+        Some("no-transform") => Fault::Status(200, "Content-Encoding: gzip\r\n".into()),
+        _ => Fault::None,
+    });
+    let far = backend(&proxy.url());
+    assert_eq!(far.get(TEXT, 1 << 20).unwrap().unwrap(), web.text());
 }
 
 #[test]

@@ -219,3 +219,39 @@ fn only_known_packages_are_linked_into_the_node() {
         "in the list above, no longer in the node: {gone:?}"
     );
 }
+
+/// Nothing of a service is in a home directory: what the page names is what the units read.
+#[test]
+fn the_units_read_the_credentials_that_the_page_names() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| std::fs::read_to_string(top.join(path)).unwrap();
+    let page = read("docs/packages.md");
+    for (unit, place) in [
+        ("verify/systemd/imgnode@.service", "/etc/imgnode"),
+        ("verify/systemd/imgnode-upgrade@.service", "/etc/imgnode"),
+        ("builder/systemd/imgbuild-refresh@.service", "/etc/imgbuild"),
+    ] {
+        let unit = read(unit);
+        let lines = unit
+            .lines()
+            .filter_map(|line| line.strip_prefix("Environment="));
+        let named: BTreeSet<_> = lines
+            .flat_map(str::split_whitespace)
+            .filter_map(|word| {
+                word.split_once('=')?
+                    .1
+                    .strip_prefix(place)?
+                    .strip_prefix('/')
+            })
+            .collect();
+        assert_eq!(
+            named,
+            BTreeSet::from(["aws-config", "aws-credentials", "netrc"])
+        );
+        assert!(
+            named
+                .iter()
+                .all(|name| page.contains(&format!("| `{name}` |")))
+        );
+    }
+}

@@ -46,17 +46,28 @@ pub(crate) struct RangeRequest<'a> {
     pub(crate) range: Range<u64>,
     /// The longest object that is taken in place of the range.
     pub(crate) limit: u64,
+    pub(crate) caution: Caution,
+}
+
+/// How an object is asked for that came wrong before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Caution {
+    /// It did not.
+    #[default]
+    None,
     /// No cache on the way may answer.
-    pub(crate) fresh: bool,
+    Fresh,
+    /// Nor cut a range out of it: all of it is taken.
+    Whole,
 }
 
 impl<'a> RangeRequest<'a> {
-    pub(crate) fn new(key: &'a str, range: Range<u64>, fresh: bool) -> Self {
+    pub(crate) fn new(key: &'a str, range: Range<u64>, caution: Caution) -> Self {
         Self {
             key,
             range,
             limit: WHOLE_MAX,
-            fresh,
+            caution,
         }
     }
 }
@@ -149,7 +160,7 @@ struct Transfer<'a> {
     range: Option<Range<u64>>,
     /// The longest object that is taken as a whole.
     limit: u64,
-    fresh: bool,
+    caution: Caution,
     /// The next byte that is needed.
     at: u64,
     /// What the object that is being fetched is known by (RFC 9110, 8.8).
@@ -257,9 +268,14 @@ impl ObjectClient {
         if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
             && encoding != "identity"
         {
+            // A cache may have it so.
+            if transfer.caution == Caution::None {
+                transfer.caution = Caution::Fresh;
+                return Err(RequestError::transient("it came compressed once more"));
+            }
             return Err(RequestError::Permanent(
-                "the server sends it compressed once more".into(),
-                Some("let the server send the files of a store as they are"),
+                "the server, or a proxy before it, sends it compressed once more".into(),
+                Some("let it send the files of a store as they are"),
             ));
         }
         match response.status() {
@@ -280,7 +296,7 @@ impl ObjectClient {
             }
             StatusCode::PARTIAL_CONTENT => {
                 let part = content_range(headers).ok_or_else(|| {
-                    RequestError::permanent("the server does not say which bytes it sends")
+                    transfer.odd_range("the server does not say which bytes it sends")
                 })?;
                 transfer.check(&part, &self.origin.describe())?;
                 transfer.validator = validator(headers);
@@ -333,15 +349,23 @@ impl ObjectClient {
             .origin
             .get(&self.client, transfer.key)
             .header(header::ACCEPT_ENCODING, "identity");
-        if transfer.fresh || is_mutable(transfer.key) {
-            request = request.header(header::CACHE_CONTROL, "no-cache");
-        }
+        let old_is_fine = transfer.caution == Caution::None && !is_mutable(transfer.key);
+        let control = if old_is_fine {
+            "no-transform"
+        } else {
+            "no-cache, no-transform"
+        };
+        request = request.header(header::CACHE_CONTROL, control);
         let start = transfer.start();
         if transfer.range.is_none() && transfer.validator.is_none() {
             // What there is could be the beginning of something else.
             transfer.at = 0;
         }
         let range = match &transfer.range {
+            Some(_) if transfer.caution == Caution::Whole => {
+                transfer.at = start;
+                None
+            }
             Some(range) => Some(format!("bytes={}-{}", transfer.at, range.end - 1)),
             None if transfer.at > 0 => Some(format!("bytes={}-", transfer.at)),
             None => None,
@@ -414,12 +438,19 @@ impl Transfer<'_> {
         self.range.as_ref().is_some_and(|range| self.at < range.end)
     }
 
+    /// The fault of a range that is not the one that was asked for: the whole object may be right.
+    fn odd_range(&mut self, why: &str) -> RequestError {
+        if self.range.is_none() || self.caution == Caution::Whole {
+            return RequestError::permanent(why);
+        }
+        self.caution = Caution::Whole;
+        RequestError::transient(why)
+    }
+
     /// Refuses a part that is not the one that was asked for.
-    fn check(&self, part: &Part, place: &str) -> Result<(), RequestError> {
+    fn check(&mut self, part: &Part, place: &str) -> Result<(), RequestError> {
         if part.range.start != self.at || part.range.is_empty() {
-            return Err(RequestError::permanent(
-                "the server sends other bytes than were asked for",
-            ));
+            return Err(self.odd_range("the server sends other bytes than were asked for"));
         }
         if let Some(range) = &self.range {
             if let Some(size) = part.size.filter(|size| *size < range.end) {
@@ -427,9 +458,7 @@ impl Transfer<'_> {
                 return Err(RequestError::Content(short));
             }
             if part.range.end > range.end {
-                return Err(RequestError::permanent(
-                    "the server sends more than it was asked for",
-                ));
+                return Err(self.odd_range("the server sends more than it was asked for"));
             }
         } else if part.size.is_none_or(|size| size > self.limit) || part.range.end > self.limit {
             let why = format_args!("it has more bytes than the {} that it may have", self.limit);
@@ -448,7 +477,7 @@ impl ObjectClient {
             key,
             range: None,
             limit,
-            fresh,
+            caution: if fresh { Caution::Fresh } else { Caution::None },
             at: 0,
             validator: None,
         };
@@ -469,7 +498,7 @@ impl ObjectClient {
             key: ask.key,
             range: Some(ask.range.clone()),
             limit: ask.limit,
-            fresh: ask.fresh,
+            caution: ask.caution,
             at: ask.range.start,
             validator: None,
         };

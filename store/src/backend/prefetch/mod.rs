@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use self::spool::{Lookup, Spool};
-use crate::backend::client::{ObjectClient, RangeReceiver, RangeRequest, WHOLE_MAX};
+use crate::backend::client::{Caution, ObjectClient, RangeReceiver, RangeRequest, WHOLE_MAX};
 use crate::backend::{Backend, ObjectRange, Traffic, check_key};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -68,7 +68,7 @@ impl Drop for Prefetch {
 impl Backend for Prefetch {
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         check_key(key)?;
-        let fresh = self.shared.spool.is_distrusted(key);
+        let fresh = self.shared.spool.caution(key) != Caution::None;
         self.shared.client.whole(key, limit, fresh)
     }
 
@@ -113,8 +113,7 @@ impl Backend for Prefetch {
     }
 
     fn invalidate(&self, key: &str, range: Range<u64>) -> bool {
-        self.shared.spool.forget(key, &range);
-        true
+        self.shared.spool.forget(key, &range)
     }
 
     fn traffic(&self) -> Option<Traffic> {
@@ -127,9 +126,9 @@ impl Shared {
         loop {
             match self.spool.find(key, range, &self.client.describe())? {
                 Lookup::Here(file) => return spool::read(&file, range),
-                Lookup::Nowhere { fresh } => {
+                Lookup::Nowhere(caution) => {
                     let mut sink = Direct::new(&self.spool, key, range);
-                    let ask = RangeRequest::new(key, range.clone(), fresh);
+                    let ask = RangeRequest::new(key, range.clone(), caution);
                     let fetched = self.client.range(&ask, &mut sink);
                     match (fetched, sink) {
                         // Somebody else is about to have all of it.
@@ -153,7 +152,7 @@ impl Shared {
 
     /// Fetches what is planned until nothing is.
     fn work(&self) {
-        while let Some((run, fresh, coming)) = self.spool.next_run() {
+        while let Some((run, caution, coming)) = self.spool.next_run() {
             let mut sink = Ahead {
                 coming,
                 over: &self.over,
@@ -161,7 +160,7 @@ impl Shared {
             };
             let fetched = self
                 .client
-                .range(&RangeRequest::new(&run.key, run.range, fresh), &mut sink);
+                .range(&RangeRequest::new(&run.key, run.range, caution), &mut sink);
             let Ahead { coming, whole, .. } = sink;
             match fetched {
                 Ok(()) if whole => coming.completed(),

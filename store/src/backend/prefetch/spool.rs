@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::coalesce::CoalescedRange;
 use super::ranges::Ranges;
-use crate::backend::client::too_short;
+use crate::backend::client::{Caution, too_short};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that are kept although nobody said that they would be needed.
@@ -29,13 +29,22 @@ pub(super) struct Spool {
 struct State {
     objects: HashMap<String, Object>,
     /// Objects that were not what they should be.
-    distrusted: HashSet<String>,
+    distrusted: HashMap<String, Distrust>,
     planned: VecDeque<CoalescedRange>,
     coming: Vec<Transfer>,
     failed: Vec<(CoalescedRange, Error)>,
     workers: usize,
     unplanned: u64,
     next: u64,
+}
+
+/// What is known of an object that came wrong.
+#[derive(Default)]
+struct Distrust {
+    /// What came wrong once.
+    ranges: HashSet<Range<u64>>,
+    /// Something came wrong again: all of it is asked for, once.
+    whole: bool,
 }
 
 struct Object {
@@ -54,9 +63,7 @@ struct Transfer {
 pub(super) enum Lookup {
     Here(Arc<File>),
     /// Nothing, and nothing is on the way.
-    Nowhere {
-        fresh: bool,
-    },
+    Nowhere(Caution),
 }
 
 /// A transfer under way. When it is dropped, nobody waits for it any more.
@@ -103,8 +110,7 @@ impl Spool {
             if !state.coming.iter().any(|transfer| holds(&transfer.run)) {
                 let planned = state.planned.iter().position(holds);
                 let Some(at) = planned.filter(|_| state.workers > 0) else {
-                    let fresh = state.distrusted.contains(key);
-                    return Ok(Lookup::Nowhere { fresh });
+                    return Ok(Lookup::Nowhere(state.caution(key)));
                 };
                 // It is needed now: it comes next.
                 if let Some(run) = state.planned.remove(at) {
@@ -143,16 +149,16 @@ impl Spool {
     }
 
     /// The next run for a worker, which ends when there is none.
-    pub(super) fn next_run(&self) -> Option<(CoalescedRange, bool, Incoming<'_>)> {
+    pub(super) fn next_run(&self) -> Option<(CoalescedRange, Caution, Incoming<'_>)> {
         let mut state = self.state();
         let Some(run) = state.planned.pop_front() else {
             drop(state);
             self.worker_ends();
             return None;
         };
-        let fresh = state.distrusted.contains(&run.key);
+        let caution = state.caution(&run.key);
         let coming = self.begin(&mut state, run.clone());
-        Some((run, fresh, coming))
+        Some((run, caution, coming))
     }
 
     pub(super) fn worker_ends(&self) {
@@ -190,18 +196,26 @@ impl Spool {
         Some(self.begin(&mut state, run))
     }
 
-    pub(super) fn is_distrusted(&self, key: &str) -> bool {
-        self.state().distrusted.contains(key)
+    pub(super) fn caution(&self, key: &str) -> Caution {
+        self.state().caution(key)
     }
 
-    /// Forgets bytes that were not what they should be.
-    pub(super) fn forget(&self, key: &str, range: &Range<u64>) {
+    /// Forgets bytes that were not what they should be. False when there is no better way to ask for
+    /// them.
+    pub(super) fn forget(&self, key: &str, range: &Range<u64>) -> bool {
         let mut state = self.state();
-        state.distrusted.insert(key.to_owned());
+        let distrust = state.distrusted.entry(key.to_owned()).or_default();
+        if distrust.whole {
+            return false;
+        }
+        // Whoever wanted all of it had all of it.
+        let is_part = range.end != u64::MAX;
+        distrust.whole = !distrust.ranges.insert(range.clone()) && is_part;
         if let Some(object) = state.objects.get_mut(key) {
             object.have.remove(range);
             object.complete = None;
         }
+        true
     }
 
     /// Keeps bytes for whoever needs them next, within reason: if that fails, they
@@ -248,6 +262,14 @@ impl Spool {
 }
 
 impl State {
+    fn caution(&self, key: &str) -> Caution {
+        match self.distrusted.get(key) {
+            None => Caution::None,
+            Some(distrust) if distrust.whole => Caution::Whole,
+            Some(_) => Caution::Fresh,
+        }
+    }
+
     fn whole_is_coming(&self, key: &str) -> bool {
         self.coming
             .iter()
