@@ -26,6 +26,7 @@ open(my $listener, '+<&=', 3) or die "descriptor 3: $!\n";
 my $over = 0;
 $SIG{TERM} = sub { $over = 1 unless $mode eq 'stuck' };
 $SIG{PIPE} = 'IGNORE';
+$SIG{HUP} = sub { $mode = 'sick' } if $mode eq 'turns';
 until ($over) {
     my $ready = '';
     vec($ready, 3, 1) = 1;
@@ -64,7 +65,7 @@ impl Served {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(tree.join("srv/app"), open).unwrap();
         // Half of them are stopped by a signal.
-        farm.signals = name == "sick" || name == "cut";
+        farm.signals = ["sick", "cut", "turns"].contains(&name);
         farm.health = Some(Health {
             http: "/up".to_owned(),
             headers: vec!["X-Asked-By: imgnode".to_owned()],
@@ -240,6 +241,59 @@ fn a_generation_that_does_not_work_never_answers() {
     let answers = clients.end();
     let versions: Vec<&str> = answers.keys().map(String::as_str).collect();
     assert_eq!(versions, ["2", "5"], "{answers:?}");
+    served.close();
+}
+
+#[test]
+fn a_release_that_did_not_work_is_remembered() {
+    let served = Served::new("tried");
+    let (farm, system) = (&served.farm, served.farm.system.clone());
+    served.release(3, "sick");
+    farm.fails(&["upgrade", &system], 1);
+    let failed = farm.status()["systems"][0]["failed_release"].clone();
+    assert_eq!(failed["seq"], 3, "{failed}");
+    assert!(
+        failed["why"].as_str().unwrap().contains("generation 1"),
+        "{failed}"
+    );
+    // The timer tries it no more; who wants to, does.
+    let asked = farm.run(&["upgrade", &system]);
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(
+        said.contains("--again") && !said.contains("asking generation"),
+        "{said}"
+    );
+    assert_eq!(served.generations(), (1, 1));
+    farm.fails(&["upgrade", &system, "--again"], 1);
+    served.release(4, "well");
+    farm.ok(&["upgrade", &system]);
+    assert_eq!(served.get("/").unwrap(), "4");
+    // What does not run is asked by nobody, and that is said.
+    farm.ok(&["stop", &system]);
+    served.release(5, "well");
+    let asked = farm.run(&["upgrade", &system]);
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(asked.status.success(), "{said}");
+    assert!(said.contains("nobody asked this generation"), "{said}");
+    farm.ok(&["start", &system]);
+    assert_eq!(served.get("/").unwrap(), "5");
+    served.close();
+}
+
+#[test]
+fn what_does_not_work_after_a_reload_is_an_error() {
+    let served = Served::new("turns");
+    let system = served.farm.system.clone();
+    served.release(3, "turns");
+    served.farm.ok(&["upgrade", &system]);
+    let said = served.farm.fails(&["reload", &system], 1);
+    assert!(said.contains("GET /up answered 500"), "{said}");
+    // One that a signal ends.
+    served.release(4, "well");
+    served.farm.ok(&["upgrade", &system]);
+    let said = served.farm.fails(&["reload", &system], 1);
+    assert!(said.contains("did not survive its reload"), "{said}");
+    served.farm.ok(&["start", &system]);
     served.close();
 }
 
