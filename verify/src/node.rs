@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use store::{ClientOptions, Store};
+use store::{Backend, ClientOptions, Store};
 
 use crate::error::{self, Error, Result};
 use crate::event::Observer;
@@ -49,12 +49,17 @@ impl Node<'_> {
 
     /// Opens the store of this node. Of a far one the node keeps what it will need again.
     pub fn store(&self, config: &NodeConfig) -> Result<Store> {
-        let access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
-        let store = Store::open(config.repository.open(&access)?)?;
+        let store = Store::open(self.backend(config)?)?;
         if store.backend().is_remote() {
             return Ok(store.with_cache(Arc::new(StoreCache::new(self.state.store_cache()))));
         }
         Ok(store)
+    }
+
+    /// The place where the store of this node is. Nothing of it is asked yet.
+    pub fn backend(&self, config: &NodeConfig) -> Result<Box<dyn Backend>> {
+        let access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
+        Ok(config.repository.open(&access)?)
     }
 
     /// The context in which storage drivers work for a system.

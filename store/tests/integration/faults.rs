@@ -157,6 +157,10 @@ fn a_flipped_bit_is_fetched_once_more_past_all_caches() {
     }
 }
 
+fn is_pack(asked: &Asked) -> bool {
+    asked.path.contains(".pack")
+}
+
 #[test]
 fn ranges_that_a_cache_shifts_are_taken_from_the_whole_object() {
     let web = Web::new();
@@ -164,19 +168,22 @@ fn ranges_that_a_cache_shifts_are_taken_from_the_whole_object() {
     let say = "Content-Range: bytes 1-2/3000000\r\n";
     for fault in [Fault::Shift(16), Fault::Status(206, say.into())] {
         let proxy = web.behind(move |asked| match asked.start() {
-            Some(_) if asked.path.ends_with(".pack") => fault.clone(),
+            Some(_) if is_pack(asked) => fault.clone(),
             _ => Fault::None,
         });
         web.pull(&proxy).unwrap();
         let packs = proxy.asked();
         let whole = packs.iter().filter(|asked| asked.start().is_none());
-        let whole = whole.filter(|asked| asked.path.ends_with(".pack")).count();
+        let whole = whole.filter(|asked| is_pack(asked)).count();
         assert!((1..4).contains(&whole), "{packs:#?}");
     }
     // Where the whole object is wrong too, the address and what to do are named.
-    let proxy = web.behind(|asked| match asked.path.ends_with(".pack") {
-        true => Fault::Flip(100),
-        false => Fault::None,
+    let proxy = web.behind(|asked| {
+        if is_pack(asked) {
+            Fault::Flip(100)
+        } else {
+            Fault::None
+        }
     });
     let error = web.pull(&proxy).unwrap_err();
     assert!(error.to_string().contains(&proxy.url()), "{error}");

@@ -140,7 +140,7 @@ fn verify_source(
                 "refreshing the environment {}",
                 config.environment
             )));
-            Source::environment(node, lock, &request.system, config, name)
+            Source::environment(node, lock, &request.system, config, name, request.again)
         }
     }
 }

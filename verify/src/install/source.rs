@@ -48,12 +48,22 @@ impl Source {
         system: &SystemName,
         config: &NodeConfig,
         name: &store::name::ImageName,
+        again: bool,
     ) -> Result<Self> {
         let environment = trust::refresh(node, config)?;
         // What it says of the generations that are here counts, whatever becomes of the new one.
         allowed::remember(node, lock, system, config, &environment)?;
+        let record = node.state.system(system)?.filter(|_| !again);
+        let known = |seq, image: &store::ImageId| {
+            let mut here = record.iter().flat_map(|record| &record.generations);
+            let here = here.find(|one| {
+                (one.seq, &one.image) == (seq, image) && one.environment == config.environment
+            })?;
+            let (_, json) = node.state.manifest_with_json(here.manifest).ok()?;
+            Some(json)
+        };
         Ok(Self {
-            release: environment.newest_release(name)?,
+            release: environment.newest_release(name, &known)?,
             content: Content::Store(None),
         })
     }

@@ -346,6 +346,12 @@ impl State {
 
     /// Reads back a manifest of [`State::keep_manifest`].
     pub fn manifest(&self, digest: Blake3) -> Result<Manifest> {
+        self.manifest_with_json(digest)
+            .map(|(manifest, _)| manifest)
+    }
+
+    /// Reads back a manifest, also as it was signed.
+    pub fn manifest_with_json(&self, digest: Blake3) -> Result<(Manifest, Vec<u8>)> {
         let path = self.manifest_file(digest);
         let damaged = |why: String| {
             Error::refused(format!(
@@ -361,7 +367,8 @@ impl State {
         if found != digest {
             return Err(damaged(format!("its digest is {found}, not {digest}")));
         }
-        Manifest::from_json(&bytes).map_err(|error| damaged(error.to_string()))
+        let manifest = Manifest::from_json(&bytes).map_err(|error| damaged(error.to_string()))?;
+        Ok((manifest, bytes))
     }
 
     fn manifest_file(&self, digest: Blake3) -> PathBuf {

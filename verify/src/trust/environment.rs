@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use store::{ImageId, ImageName, Store};
+use store::{Backend, ImageId, ImageName};
 
 use super::tuf::{Client, ErrorKind, VerifiedRelease};
 use crate::error::{Error, Kind, Result};
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// An environment and its store, freshly verified.
 pub struct Environment {
     client: Client,
-    store: Store,
+    backend: Box<dyn Backend>,
 }
 
 /// The reason why a release may not run.
@@ -41,10 +41,10 @@ impl NotAllowed {
 
 /// Fetches and verifies the newest metadata of the environment.
 pub fn refresh(node: &Node<'_>, config: &NodeConfig) -> Result<Environment> {
-    let store = node.store(config)?;
+    let backend = node.backend(config)?;
     let mut client = open_client(node, config)?;
-    client.refresh(store.backend(), Timestamp::now())?;
-    Ok(Environment { client, store })
+    client.refresh(&*backend, Timestamp::now())?;
+    Ok(Environment { client, backend })
 }
 
 /// Does what [`refresh`] does; an environment that cannot be reached, whose metadata has expired,
@@ -55,13 +55,13 @@ pub fn refresh_if_reachable(
     node: &Node<'_>,
     config: &NodeConfig,
 ) -> Result<Result<Environment, Error>> {
-    let store = match node.store(config) {
-        Ok(store) => store,
+    let backend = match node.backend(config) {
+        Ok(backend) => backend,
         Err(error) => return Ok(Err(error)),
     };
     let mut client = open_client(node, config)?;
-    match client.refresh(store.backend(), Timestamp::now()) {
-        Ok(()) => Ok(Ok(Environment { client, store })),
+    match client.refresh(&*backend, Timestamp::now()) {
+        Ok(()) => Ok(Ok(Environment { client, backend })),
         Err(error) if error.kind() == ErrorKind::Clock || error.class() == Kind::Busy => {
             Err(error.into())
         }
@@ -70,9 +70,15 @@ pub fn refresh_if_reachable(
 }
 
 impl Environment {
-    /// The newest release of an image, with its verified manifest.
-    pub fn newest_release(&self, name: &ImageName) -> Result<VerifiedRelease> {
-        Ok(self.client.release(self.store.backend(), name)?)
+    /// The newest release of an image, with its verified manifest, which is not fetched if `known` has
+    /// it: that of a release that is here.
+    pub fn newest_release(
+        &self,
+        name: &ImageName,
+        known: &dyn Fn(u64, &ImageId) -> Option<Vec<u8>>,
+    ) -> Result<VerifiedRelease> {
+        let backend = &*self.backend;
+        Ok(self.client.release_or_known(backend, name, known)?)
     }
 
     /// The reason why a release may not run; `None` if it may.

@@ -53,6 +53,22 @@ fn install_and_upgrade_from_a_web_server() {
     }
 }
 
+#[test]
+fn an_upgrade_without_news_costs_two_requests() {
+    let farm = farm("web-news");
+    let server = Nginx::serve(&farm.path("store"), "");
+    farm.ok(&init(&server.url(), &farm).each_ref().map(String::as_str));
+    farm.install();
+    let before = server.log().len();
+    farm.ok(&["upgrade", &farm.system]);
+    // Whether there is a newer root, and whether there is anything new.
+    let log = server.log()[before..].to_vec();
+    assert_eq!(log.len(), 2, "{log:#?}");
+    assert!(log[0].contains("/2.root.json 404"), "{log:#?}");
+    assert!(log[1].contains("/timestamp.json 200"), "{log:#?}");
+    farm.close();
+}
+
 /// Makes the delta between the two newest releases.
 fn delta(farm: &Farm) -> DeltaInfo {
     let store = WritableStore::open_or_create(farm.path("store")).unwrap();
@@ -228,7 +244,8 @@ fn a_network_that_does_its_worst_leaves_the_right_bytes_or_nothing() {
     fs::remove_dir(farm.path("images")).unwrap_or_default();
 
     let liar = Proxy::start(server.port(), |asked| {
-        if asked.start().is_some() {
+        // The whole object as well, which is asked for last.
+        if asked.start().is_some() || asked.path.contains(".pack") {
             Fault::Flip(5000)
         } else {
             Fault::None

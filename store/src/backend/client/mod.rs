@@ -330,9 +330,7 @@ impl ObjectClient {
                     size,
                     range,
                 ))),
-                (Some(_), _) => Err(RequestError::permanent(
-                    "the server has no such bytes of it",
-                )),
+                (Some(_), _) => Err(transfer.odd_range("the server has no such bytes of it")),
                 // It has become shorter since the last attempt.
                 (None, _) => {
                     transfer.at = 0;

@@ -143,17 +143,13 @@ pub(super) fn fetch(
     name: &ImageName,
     (seq, target, custom): (u64, Target, ReleaseCustom),
 ) -> Result<VerifiedRelease> {
-    let wrong = |why: &dyn std::fmt::Display| contradiction(name, seq, why);
     let what = format!("the manifest of release {seq} of {name}");
     if target.length > MAX_BYTES {
         let text = format!("{what} has more than the {MAX_BYTES} bytes that it may have");
         return Err(Error::new(ErrorKind::TooLarge, text));
     }
-    let expected = target
-        .sha256
-        .as_deref()
-        .and_then(|hex| Sha256::from_hex(hex).ok());
-    let expected = expected.ok_or_else(|| wrong(&"it has no sha256"))?;
+    let expected = expected(&target);
+    let expected = expected.ok_or_else(|| contradiction(name, seq, &"it has no sha256"))?;
     // 5.7.3: consistent snapshots put the hash before the file's name.
     let path = format!("{name}/{}.{seq}.json", expected.hex());
     let json = repository.target(&path, target.length)?.ok_or_else(|| {
@@ -162,11 +158,33 @@ pub(super) fn fetch(
             format!("{what} is missing from the store"),
         )
     })?;
-    if json.len() as u64 != target.length || Sha256::of(&json) != expected {
+    if !is_signed(&target, &json) {
         let text = format!("{what} is not the file that was signed for");
         return Err(Error::new(ErrorKind::Mismatch, text)
             .with_hint("the store is damaged or was changed; fetch from another copy of it"));
     }
+    believe(name, seq, &custom, json)
+}
+
+fn expected(target: &Target) -> Option<Sha256> {
+    let hex = target.sha256.as_deref()?;
+    Sha256::from_hex(hex).ok()
+}
+
+/// Whether these bytes are the ones that were signed for.
+pub(super) fn is_signed(target: &Target, json: &[u8]) -> bool {
+    json.len() as u64 == target.length && expected(target) == Some(Sha256::of(json))
+}
+
+/// A manifest that was signed for, if it says the same as the signed metadata.
+pub(super) fn believe(
+    name: &ImageName,
+    seq: u64,
+    custom: &ReleaseCustom,
+    json: Vec<u8>,
+) -> Result<VerifiedRelease> {
+    let wrong = |why: &dyn std::fmt::Display| contradiction(name, seq, why);
+    let what = format!("the manifest of release {seq} of {name}");
     let manifest = Manifest::from_json(&json).map_err(|e| {
         Error::new(ErrorKind::Release, format!("{what} cannot be read")).with_source(e)
     })?;
