@@ -9,6 +9,7 @@ mod packages;
 mod secrets;
 mod stages;
 mod upgrades;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::fs;
