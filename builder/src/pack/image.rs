@@ -12,7 +12,7 @@ use store::{Progress, Sha256, WritableStore};
 use crate::error::{Context, Error, Result};
 use crate::lockfile::Lock;
 use crate::pack::leak;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, variables};
 use crate::settings::Settings;
 use crate::tree::Tree;
 use crate::ui::{self, Ui, Unit};
@@ -96,7 +96,7 @@ pub fn pack(
             start: strings(&service.start),
             stop: strings(&service.stop),
             reload: strings(&service.reload),
-            environment: service.environment.clone(),
+            environment: variables(&service.environment).collect(),
             health: service.health.as_ref().map(|health| Health {
                 http: health
                     .http

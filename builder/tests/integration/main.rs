@@ -9,4 +9,5 @@ mod keys;
 mod recipe;
 mod recipe_property;
 mod reference;
+mod schema;
 mod vary;
