@@ -8,13 +8,12 @@ use super::requirement::{Commit, GitUrl, RefName, Requirement, Subdirectory};
 use super::value::Owner;
 use super::word::{Beside, Interpreter, TreePath, Variable};
 
-/// A Python virtualenv in the tree. Any number, made in the order written,
-/// after packages, users and files. Everything in it is locked with its
-/// hash and installed without network.
+/// A Python virtualenv, created after packages, users and files. Everything in
+/// it is locked with its hash and installed without network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Virtualenv {
-    /// Where it is.
+    /// Its path in the image.
     ///
     /// Example: `path = "/home/operador/.virtualenvs/MyProject"`
     pub path: TreePath,
@@ -52,7 +51,7 @@ pub struct Virtualenv {
     /// Example: `requirements-files = ["files/requirements.txt"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requirements_files: Vec<Beside>,
-    /// Versions for what the requirements bring along, as PEP 508 lines.
+    /// Limits on the versions of dependencies, one PEP 508 line each.
     ///
     /// Example: `constraints = ["urllib3<2"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -62,7 +61,7 @@ pub struct Virtualenv {
     /// Example: `constraints-files = ["files/constraints.txt"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints_files: Vec<Beside>,
-    /// Environment variables for pip and the compilers that it runs.
+    /// Environment variables for pip and the compilers that it calls.
     ///
     /// Example: `environment = { CFLAGS = "-fgnu89-inline" }`
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -85,7 +84,7 @@ pub struct Virtualenv {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Git {
-    /// The repository. Credentials do not belong in it: they would end up
+    /// The repository. Do not put credentials in it: they would end up
     /// in the lock and in the image.
     ///
     /// Example: `url = "https://git.example.org/MyProject.git"`

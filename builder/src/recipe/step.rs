@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::value::Timeout;
 use super::word::{Login, Script, Title, TreeGlob, TreePath, Variable};
 
-/// A free step for what no other section covers. Any number, in order,
-/// after virtualenvs and before tests. Its text is part of its key: it
-/// runs again when it, or anything before it, changes.
+/// A script for what no other section covers. Scripts run in order, after
+/// virtualenvs and before tests. A script runs again when it, or anything
+/// before it, changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Run {
@@ -32,12 +32,12 @@ pub struct Run {
     /// Example: `directory = "/tmp"`
     #[serde(default = "TreePath::root")]
     pub directory: TreePath,
-    /// Environment variables besides the fixed ones.
+    /// Environment variables, in addition to the fixed ones.
     ///
     /// Example: `environment = { MODE = "fast" }`
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<Variable, String>,
-    /// After how long it is ended and has failed. Default: `1h`.
+    /// The time after which it is stopped and counts as failed. Default: `1h`.
     ///
     /// Example: `timeout = "30m"`
     #[serde(default = "Timeout::hour")]
@@ -45,7 +45,7 @@ pub struct Run {
 }
 
 /// A command that must succeed in the finished tree, or no image is made.
-/// What it writes is thrown away.
+/// What it writes is discarded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Test {
@@ -73,19 +73,19 @@ pub struct Test {
     /// Example: `directory = "/home/operador"`
     #[serde(default = "TreePath::tmp")]
     pub directory: TreePath,
-    /// Environment variables besides the fixed ones.
+    /// Environment variables, in addition to the fixed ones.
     ///
     /// Example: `environment = { DEBUG = "1" }`
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<Variable, String>,
-    /// After how long it is ended and has failed. Default: `10m`.
+    /// The time after which it is stopped and counts as failed. Default: `10m`.
     ///
     /// Example: `timeout = "90s"`
     #[serde(default = "Timeout::ten_minutes")]
     pub timeout: Timeout,
 }
 
-/// How a session of the image is run on a node.
+/// How the image's application is run on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Service {
@@ -94,17 +94,17 @@ pub struct Service {
     /// Example: `user = "operador"`
     #[serde(default = "Login::root")]
     pub user: Login,
-    /// Program and arguments; it stays in the foreground.
+    /// Program and arguments. The program must stay in the foreground.
     ///
     /// Example: `start = ["/home/operador/bin/project", "start", "MyProject", "myproject:app"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub start: Vec<Argument>,
-    /// What ends it. Default: SIGTERM to the process that start began.
+    /// The command that stops it. Default: SIGTERM to the process that start began.
     ///
     /// Example: `stop = ["/home/operador/bin/project", "stop", "MyProject"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<Argument>,
-    /// What makes it load its code again without dropping a request.
+    /// The command that makes it reload its code without dropping a request.
     /// Default: SIGHUP to the process that start began.
     ///
     /// Example: `reload = ["/home/operador/bin/project", "reload", "MyProject"]`
@@ -120,32 +120,33 @@ pub struct Service {
     /// Example: `environment = { BIND = "127.0.0.1:8000" }`
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<Variable, String>,
-    /// How a node finds out that it works, before it gets any traffic.
+    /// How a node checks that the service works, before sending it traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
 }
 
-/// How a node finds out that a session works. One that does not never gets
-/// traffic: the generation before it goes on. Either `http` or `command`.
+/// How a node checks that a new session works. If it does not, the session gets
+/// no traffic, and the generation before it stays in use. Give either `http` or
+/// `command`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Health {
-    /// The path of a page that answers with 200 to 399 where the service listens.
+    /// A path that the service must answer with a status from 200 to 399.
     ///
     /// Example: `http = "/version.txt"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<RequestPath>,
-    /// Further headers of the request for that page.
+    /// Additional headers of that request.
     ///
     /// Example: `headers = ["Host: www.example"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<Header>,
-    /// A program and its arguments that succeed in the session, as its user.
+    /// A command that must succeed in the session; it runs as the service's user.
     ///
     /// Example: `command = ["/home/operador/bin/check"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<Argument>,
-    /// It is asked each second, and has failed after so long. Default: `1m`.
+    /// The check is repeated every second, and has failed after this time. Default: `1m`.
     ///
     /// Example: `within = "2m"`
     pub within: Timeout,
@@ -155,7 +156,8 @@ pub struct Health {
     pub timeout: Timeout,
 }
 
-/// What is removed before packing, besides the default list.
+/// What to remove before packing, in addition to the default list
+/// (`docs/normalisation.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Clean {
@@ -165,12 +167,12 @@ pub struct Clean {
     /// Example: `remove = ["/usr/share/doc/**"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<TreeGlob>,
-    /// Paths that stay although the default list removes them.
+    /// Paths to keep although the default list would remove them.
     ///
     /// Example: `keep = ["/var/log/app/**"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<TreeGlob>,
-    /// Whether packages that nothing needs any more are removed. Default: true.
+    /// Whether to remove packages that nothing depends on any more. Default: true.
     ///
     /// Example: `autoremove = false`
     pub autoremove: bool,

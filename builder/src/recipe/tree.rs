@@ -8,7 +8,7 @@ use super::word::{
     PackageSpec, Script, Suite, TimeZone, TreePath,
 };
 
-/// The first tree, made by debootstrap.
+/// The base system, installed by debootstrap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Bootstrap {
@@ -33,7 +33,7 @@ pub struct Bootstrap {
     /// Example: `components = ["main", "contrib"]`
     #[serde(default = "Component::main", skip_serializing_if = "Vec::is_empty")]
     pub components: Vec<Component>,
-    /// Packages that debootstrap installs besides.
+    /// Additional packages that debootstrap installs.
     ///
     /// Example: `include = ["locales"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -43,25 +43,25 @@ pub struct Bootstrap {
     /// Example: `exclude = ["nano"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<PackageName>,
-    /// Take the archive as it was then, from the machine's address for dated
-    /// archives; its `Valid-Until` is not asked for.
+    /// Use the archive as it was at this time, from the address that this machine has
+    /// for dated archives (`docs/archives.md`). `Valid-Until` is not checked.
     ///
     /// Example: `snapshot = "20260901T000000Z"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Moment>,
-    /// Take no other Release file than this; its `Valid-Until` is not asked for.
+    /// Accept only the Release file with this digest. `Valid-Until` is not checked.
     ///
     /// Example: `release = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<Digest>,
 }
 
-/// A further archive for apt. The bootstrap's own is always there. No
-/// addresses: an archive is named here and its mirror on the machine.
+/// An additional archive for apt; that of `[bootstrap]` is always used. A recipe only
+/// names archives; the machine's settings say at which address each is found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Source {
-    /// A name for it within the recipe.
+    /// A name for this source, used only within the recipe.
     ///
     /// Example: `name = "security"`
     pub name: Label,
@@ -71,11 +71,11 @@ pub struct Source {
     /// Example: `archive = "debian-security"`
     #[serde(default = "Label::debian")]
     pub archive: Label,
-    /// Suite or pocket of it.
+    /// Its suite, or a pocket such as `bullseye-security`.
     ///
     /// Example: `suite = "bullseye-security"`
     pub suite: Suite,
-    /// Components of it. Default: `["main"]`.
+    /// Its components. Default: `["main"]`.
     ///
     /// Example: `components = ["main"]`
     #[serde(default = "Component::main", skip_serializing_if = "Vec::is_empty")]
@@ -85,18 +85,18 @@ pub struct Source {
     /// Example: `key = "files/archive.asc"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Beside>,
-    /// apt's pin priority for everything in it, and for nothing else.
+    /// apt's pin priority for the packages of this suite. Without it, apt decides.
     ///
     /// Example: `priority = 100`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
-    /// Take the archive as it was then, from the machine's address for dated
-    /// archives; its `Valid-Until` is not asked for.
+    /// Use the archive as it was at this time, from the address that this machine has
+    /// for dated archives (`docs/archives.md`). `Valid-Until` is not checked.
     ///
     /// Example: `snapshot = "20260901T000000Z"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Moment>,
-    /// Take no other Release file than this; its `Valid-Until` is not asked for.
+    /// Accept only the Release file with this digest. `Valid-Until` is not checked.
     ///
     /// Example: `release = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,24 +107,24 @@ pub struct Source {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Apt {
-    /// What to put into apt's preferences: pins in `apt_preferences(5)` form.
-    /// While locking, `Pin: origin NAME` is a source of that name.
+    /// Pins in the format of `apt_preferences(5)`. `Pin: origin NAME` means the
+    /// `[[source]]` of that name.
     ///
     /// Example: `preferences = "Package: git\nPin: release n=bullseye-backports\nPin-Priority: 990"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preferences: Option<Script>,
 }
 
-/// Packages installed, held and purged together. Any number, in order.
+/// Packages to install, hold and purge in one step. Sections are processed in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Packages {
-    /// Packages to install, perhaps in one version.
+    /// Packages to install; `name=version` asks for one version.
     ///
     /// Example: `install = ["git", "libsodium-dev=1.0.18-1"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub install: Vec<PackageSpec>,
-    /// Whether recommended packages come along. Default: false.
+    /// Whether to install recommended packages too. Default: false.
     ///
     /// Example: `recommends = true`
     pub recommends: bool,
@@ -138,7 +138,7 @@ pub struct Packages {
     /// Example: `debs = ["files/libsodium_1.0.18-1_amd64.deb"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub debs: Vec<Beside>,
-    /// Packages that later upgrades leave alone.
+    /// Packages to hold: later `apt-get upgrade` leaves them alone.
     ///
     /// Example: `hold = ["libsodium23"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -150,7 +150,7 @@ pub struct Packages {
     pub purge: Vec<PackageName>,
 }
 
-/// Language and time, set without any dialog.
+/// Language and time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct System {
@@ -158,8 +158,8 @@ pub struct System {
     ///
     /// Example: `locale = "en_US.UTF-8"`
     pub locale: Locale,
-    /// The locales to generate, besides the default one. `C.UTF-8` needs
-    /// no generating; all others need the package `locales`.
+    /// Locales to generate, in addition to the default one. All but `C.UTF-8`
+    /// need the package `locales`.
     ///
     /// Example: `locales = ["en_US.UTF-8", "it_IT.UTF-8"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -171,8 +171,8 @@ pub struct System {
 }
 
 /// A user of the image, with a group of the same name.
-/// Users that Debian or a package makes, such as `www-data` or `redis`, need no
-/// section: they own files, run steps and the service as they are.
+/// Users that Debian or a package creates, such as `www-data` or `redis`, need no
+/// section: use their names directly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct User {
@@ -199,13 +199,13 @@ pub struct User {
     /// Example: `home = "/home/operador"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub home: Option<TreePath>,
-    /// A directory beside the recipe whose content the home begins with.
+    /// A directory beside the recipe whose content is copied into the new home.
     /// Default: the tree's own /etc/skel.
     ///
     /// Example: `skeleton = "files/skel"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skeleton: Option<Beside>,
-    /// Further groups to be in. They exist in Debian or come with a package.
+    /// Additional groups of the user, which Debian or a package creates.
     ///
     /// Example: `groups = ["adm"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -217,14 +217,14 @@ pub struct User {
     pub comment: Option<Comment>,
 }
 
-/// A file, a directory or a symbolic link put into the tree, after packages
-/// and users and before virtualenvs. Exactly one of `source`, `content`
-/// and `symlink` says what it is. Missing parent directories are made: in
-/// the home of a user they belong to that user, elsewhere to root.
+/// A file, a directory or a symbolic link to create, after packages and users
+/// and before virtualenvs. Give exactly one of `source`, `content` and
+/// `symlink`. Missing parent directories are created: in the home of a user
+/// they belong to that user, elsewhere to root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct File {
-    /// Where it goes.
+    /// Its path in the image.
     ///
     /// Example: `path = "/home/operador/bin/project"`
     pub path: TreePath,
@@ -243,19 +243,18 @@ pub struct File {
     /// Example: `symlink = "/tmp"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub symlink: Option<LinkTarget>,
-    /// Whether to add to the end of an existing file, which is made if
-    /// there is none. Default: false.
+    /// Whether to append to a file that exists; one that does not is created. Default: false.
     ///
     /// Example: `append = true`
     #[serde(default)]
     pub append: bool,
     /// The mode of a file in octal. The files of a directory keep the
-    /// default. Default: 0755 if the source is executable, else 0644; as it is when appending.
+    /// default. Default: 0755 if the source is executable, else 0644; unchanged when appending.
     ///
     /// Example: `mode = "0500"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Who owns it. Default: root:root; as it is when appending.
+    /// Its owner and group. Default: root:root; unchanged when appending.
     ///
     /// Example: `owner = "operador:operador"`
     #[serde(skip_serializing_if = "Option::is_none")]
