@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use store::manifest::{Health, Manifest, Run};
-use store::{Progress, Sha256, WritableStore};
+use store::{Progress, Sha256, Store, WritableStore};
 
 use crate::error::{Context, Error, Result};
 use crate::lockfile::Lock;
@@ -151,7 +151,7 @@ pub(crate) fn describe(manifest: &Manifest, store: &WritableStore) -> Result<()>
 
 /// The manifest that an earlier build of the same key made, if the store has
 /// the whole image.
-pub fn remembered(file: &Path, store: &WritableStore) -> Result<Option<Manifest>> {
+pub fn remembered(file: &Path, store: &Store) -> Result<Option<Manifest>> {
     let Ok(json) = std::fs::read(file) else {
         return Ok(None);
     };
@@ -159,7 +159,6 @@ pub fn remembered(file: &Path, store: &WritableStore) -> Result<Option<Manifest>
         return Ok(None);
     };
     let whole = store
-        .store()
         .has_image_objects(&manifest)
         .context(|| "cannot look into the store".into())?;
     Ok(whole.then_some(manifest))
