@@ -116,7 +116,7 @@ impl<'a> Caches<'a> {
         let others = shared
             .urls
             .iter()
-            .filter(|url| **url != settings.place && (url.directory().is_some() || !offline));
+            .filter(|url| **url != settings.store_url && (url.directory().is_some() || !offline));
         let caches = others.map(|url| Cache {
             url: url.clone(),
             made_by_push: shared.push && url.directory().is_some_and(is_unused),

@@ -55,7 +55,7 @@ pub fn release_into(
     let keyring = Keyring::new(settings, Passphrase::find(None, settings)?, None);
     super::promote::meets(manifest, &environment, store, &keyring, ui)?;
     let opened = keyring.of_environment(&environment, &groups)?;
-    let signers = opened.hands(&environment)?;
+    let signers = opened.signers(&environment)?;
     if signers.targets.is_empty() || signers.online.is_empty() {
         return Err(Error::failed(failed())
             .detail("the keys that sign its releases are not here")

@@ -21,7 +21,7 @@ pub const FIRST_ENVIRONMENT: &str = "dev";
 
 /// Opens the store to read it.
 pub fn open(settings: &Settings) -> Result<Store> {
-    open_at(&settings.place, settings)
+    open_at(&settings.store_url, settings)
 }
 
 /// Opens another store to read it.
@@ -39,7 +39,7 @@ pub fn open_at(url: &StoreUrl, settings: &Settings) -> Result<Store> {
 
 /// Opens the store to read it, if there is one.
 pub fn open_if_made(settings: &Settings) -> Result<Option<Store>> {
-    let url = &settings.place;
+    let url = &settings.store_url;
     match url.directory() {
         Some(directory) if is_unused(directory) => Ok(None),
         Some(_) => open(settings).map(Some),
@@ -56,8 +56,8 @@ pub(crate) fn is_unused(path: &Path) -> bool {
 /// Opens the store, or makes it.
 pub fn open_to_write(settings: &Settings) -> Result<WritableStore> {
     let cache = settings.work.join("inputs");
-    WritableStore::open(&settings.place, &settings.access, &cache).map_err(|e| {
-        Error::failed(format!("cannot open the store {}", settings.place))
+    WritableStore::open(&settings.store_url, &settings.access, &cache).map_err(|e| {
+        Error::failed(format!("cannot open the store {}", settings.store_url))
             .because(&e)
             .hint(
                 e.own_hint()

@@ -152,7 +152,7 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
     if *origin == Origin::UpToDate {
         return;
     }
-    let store = &settings.place;
+    let store = &settings.store_url;
     let root = if let Some(store) = store.directory() {
         format!("{}/env/{env}/metadata/1.root.json", store.display())
     } else {
