@@ -16,7 +16,7 @@ use store::{Inputs, Sha256};
 use crate::caches::Caches;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::resolve::local;
-use crate::lockfile::{self, Changes, Lock};
+use crate::lockfile::{Changes, LocalFile, Lock};
 use crate::recipe::Recipe;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
@@ -56,11 +56,70 @@ pub struct LockRequest<'a> {
     pub upgrade: Upgrade,
 }
 
+/// What a lock was resolved from, as the recipe and its files are now.
+struct LockedFrom {
+    packages: Sha256,
+    virtualenvs: BTreeMap<String, Sha256>,
+}
+
+impl LockedFrom {
+    fn of(recipe: &Recipe, beside: &Path, files: &[LocalFile]) -> Result<Self> {
+        let virtualenvs = recipe.virtualenvs.iter().map(|virtualenv| {
+            let from = virtualenv_from(virtualenv, beside, files)?;
+            Ok((virtualenv.path.to_string(), from))
+        });
+        Ok(Self {
+            virtualenvs: virtualenvs.collect::<Result<_>>()?,
+            packages: packages_from(recipe, files),
+        })
+    }
+}
+
 /// Which parts of a lock no longer fit.
 struct Stale {
     packages: bool,
     virtualenvs: BTreeSet<String>,
     files: bool,
+}
+
+impl Stale {
+    fn of(lock: &Lock, from: &LockedFrom, files: &[LocalFile], upgrade: &Upgrade) -> Self {
+        let changed = |path: &&String| {
+            upgrade.concerns_virtualenv(lock, path)
+                || lock.virtualenvs_from.get(*path) != from.virtualenvs.get(*path)
+        };
+        let virtualenvs = from.virtualenvs.keys();
+        Self {
+            packages: upgrade.concerns_packages(lock) || lock.packages_from != from.packages,
+            virtualenvs: virtualenvs.filter(changed).cloned().collect(),
+            files: lock.files != files,
+        }
+    }
+
+    /// Its parts as people call them.
+    fn parts(&self) -> Vec<String> {
+        let packages = self.packages.then(|| "packages".to_owned());
+        let files = self.files.then(|| "files beside the recipe".to_owned());
+        let virtualenvs = self.virtualenvs.iter();
+        let virtualenvs = virtualenvs.map(|path| format!("virtualenv {path}"));
+        packages
+            .into_iter()
+            .chain(virtualenvs)
+            .chain(files)
+            .collect()
+    }
+}
+
+/// Which parts of its lock no longer fit a recipe, as people call them.
+/// `files` are those beside the recipe as they are now.
+pub fn outdated(
+    recipe: &Recipe,
+    path: &Path,
+    files: &[LocalFile],
+    lock: &Lock,
+) -> Result<Vec<String>> {
+    let from = LockedFrom::of(recipe, beside(path), files)?;
+    Ok(Stale::of(lock, &from, files, &Upgrade::Nothing).parts())
 }
 
 impl LockRequest<'_> {
@@ -72,38 +131,19 @@ impl LockRequest<'_> {
     pub fn run(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Lock> {
         self.upgrade.check(old)?;
         let files = local::read(self.recipe, self.beside(), None)?;
-        let packages_from = packages_from(self.recipe, &files);
-        let virtualenvs_from: BTreeMap<String, Sha256> = self
-            .recipe
-            .virtualenvs
-            .iter()
-            .map(|v| {
-                Ok((
-                    v.path.to_string(),
-                    virtualenv_from(v, self.beside(), &files)?,
-                ))
-            })
-            .collect::<Result<_>>()?;
-
+        let from = LockedFrom::of(self.recipe, self.beside(), &files)?;
         let mut stale = match old {
             None => Stale {
                 packages: true,
-                virtualenvs: virtualenvs_from.keys().cloned().collect(),
+                virtualenvs: from.virtualenvs.keys().cloned().collect(),
                 files: true,
             },
-            Some(lock) => {
-                let changed = |path: &&String| {
-                    self.upgrade.concerns_virtualenv(lock, path)
-                        || lock.virtualenvs_from.get(*path) != virtualenvs_from.get(*path)
-                };
-                Stale {
-                    packages: self.upgrade.concerns_packages(lock)
-                        || lock.packages_from != packages_from,
-                    virtualenvs: virtualenvs_from.keys().filter(changed).cloned().collect(),
-                    files: lock.files != files,
-                }
-            }
+            Some(lock) => Stale::of(lock, &from, &files, &self.upgrade),
         };
+        let LockedFrom {
+            packages: packages_from,
+            virtualenvs: virtualenvs_from,
+        } = from;
         let gone = old.is_some_and(|l| l.virtualenvs_from.len() != virtualenvs_from.len());
         let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
         if !fits {
@@ -135,7 +175,7 @@ impl LockRequest<'_> {
         }
 
         let path = Lock::path_for(self.path);
-        // What was asked not to change is not even sorted.
+        // What was from not to change is not even sorted.
         let may_write = !self.strictness.locked && !self.strictness.frozen;
         if old != Some(&lock) && may_write {
             report(&Changes::between(old, &lock), old.is_some(), ui);
@@ -146,14 +186,7 @@ impl LockRequest<'_> {
     }
 
     fn allow_change(&self, stale: &Stale, exists: bool, ui: &Ui) -> Result<()> {
-        let mut parts = Vec::new();
-        if stale.packages {
-            parts.push("packages".to_owned());
-        }
-        parts.extend(stale.virtualenvs.iter().map(|v| format!("virtualenv {v}")));
-        if stale.files {
-            parts.push("files beside the recipe".to_owned());
-        }
+        let parts = stale.parts();
         let lock = Lock::path_for(self.path);
         if self.strictness.locked || self.strictness.frozen {
             let what = if exists {
@@ -190,7 +223,7 @@ impl LockRequest<'_> {
         }
     }
 
-    fn has_files(&self, files: &[lockfile::LocalFile]) -> bool {
+    fn has_files(&self, files: &[LocalFile]) -> bool {
         files.iter().all(|f| self.inputs.has(&f.sha256))
     }
 

@@ -73,7 +73,12 @@ fn failed(e: store::Error, key: &str, limit: u64, place: &str) -> Error {
         return Error::new(ErrorKind::TooLarge, text);
     }
     let text = format!("cannot fetch {key} from {place}");
-    Error::new(ErrorKind::Transport, text).with_source(e)
+    let hint = e.hint().map(str::to_owned);
+    let error = Error::new(ErrorKind::Transport, text).with_source(e);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
 }
 
 /// Two folders of a web server.

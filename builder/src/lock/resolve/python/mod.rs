@@ -26,7 +26,7 @@ use crate::layers::{Key, Layers, remove};
 use crate::lockfile::Python;
 use crate::mirror::link_or_copy;
 use crate::process::{Output, quote};
-use crate::recipe::Virtualenv;
+use crate::recipe::{Virtualenv, variables};
 use crate::sandbox::{Bind, Command, Sandbox};
 use crate::steps::{CREATE_VIRTUALENV, base_environment};
 
@@ -301,7 +301,7 @@ impl Pip<'_> {
         }
         let mut environment = base_environment(0);
         environment.remove("SOURCE_DATE_EPOCH");
-        environment.extend(virtualenv.environment.clone());
+        environment.extend(variables(&virtualenv.environment));
         self.settings.lend(&lent)?;
         environment.insert("PIP_NO_CACHE_DIR".into(), "1".into());
         for (name, text) in &run.files {
