@@ -415,3 +415,53 @@ fn two_stores_share_their_keys_and_time_runs_out() {
     assert!(said.contains("\"expired\":true"), "{said}");
     assert!(said.contains("metadata of staging ran out"), "{said}");
 }
+
+/// What cannot be is refused before a key is made; a root that is gone is not called absent.
+#[test]
+fn an_environment_is_founded_whole_or_not_at_all() {
+    let bench = Bench::new();
+    let init = ["env", "init", "staging", "--plain", "--store", "one"];
+    for more in [
+        &["--root-threshold", "0"][..],
+        &["--root-threshold", "2"],
+        &["--targets-threshold", "0"],
+    ] {
+        let said = bench.run(&[&init[..], more].concat()).expect(2).stderr;
+        assert!(said.contains(more[0]), "{said}");
+        assert!(!Path::new(&bench.path("keys")).exists(), "{more:?}");
+    }
+    bench.run(&init).expect(0);
+    let root = bench.path("one/env/staging/metadata/1.root.json");
+    fs::remove_file(root).unwrap();
+    let status = ["env", "status", "staging", "--store", "one"];
+    let said = bench.run(&status).stderr;
+    assert!(said.contains("1.root.json"), "{said}");
+    assert!(
+        said.contains("--repair-from") && !said.contains("env init"),
+        "{said}"
+    );
+}
+
+/// What `doctor` finds out about a store has the store's address.
+#[test]
+fn doctor_looks_at_a_store_that_is_named() {
+    let bench = Bench::new();
+    bench
+        .run(&["env", "init", "staging", "--plain", "--store", "one"])
+        .expect(0);
+    let check = |store: &str| {
+        let ran = bench.run(&["doctor", "--json", "--store", store]);
+        let said: serde_json::Value =
+            serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
+        let checks = said["checks"].as_array().unwrap();
+        let about = |check: &&serde_json::Value| {
+            let what = check["what"].as_str().unwrap();
+            what.contains(store)
+        };
+        let mut about = checks.iter().filter(about);
+        about.next().map(|check| check["ok"].clone())
+    };
+    assert_eq!(check("one"), Some(true.into()));
+    // Nobody listens there.
+    assert_eq!(check("http://127.0.0.1:9"), Some(false.into()));
+}

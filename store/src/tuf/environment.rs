@@ -381,6 +381,14 @@ fn newest_root(
     end: Option<u64>,
 ) -> Result<(SignedFile<Root>, Vec<u8>, Sha256)> {
     let Some(mut bytes) = read(store, name, "1.root.json")? else {
+        // What a node asks for first is gone, and all else is there.
+        if read(store, name, "timestamp.json")?.is_some() {
+            let text = format!("1.root.json of the environment {name} is missing from the store");
+            return Err(Error::new(ErrorKind::Missing, text).with_hint(
+                "put it back from another copy: imgbuild store fsck --repair-from STORE; it is also \
+                 the file that nodes were initialised with",
+            ));
+        }
         let text = format!("there is no environment {name} in this store");
         return Err(Error::new(ErrorKind::Missing, text)
             .with_hint(format!("make it: imgbuild env init {name}")));

@@ -29,6 +29,9 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
         .hint(format!("imgbuild env status {name}")));
     }
     let policy = args.policy.as_deref().map(attest::policy).transpose()?;
+    // Before any key is made.
+    check_threshold("root", &args.root, args.root_threshold)?;
+    check_threshold("targets", &args.targets, args.targets_threshold)?;
     let keyring = keyring(&args.signing, settings)?;
     let set = |group: KeyGroup, typed: &[String], threshold: u64| -> Result<KeySet> {
         let keys = if typed.is_empty() {
@@ -78,6 +81,21 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
         }
     }
     Ok(())
+}
+
+/// Refuses a threshold that no set of the keys meets, or every one.
+fn check_threshold(group: &str, keys: &[String], threshold: u64) -> Result<()> {
+    // One is made where none is named.
+    let count = keys.len().max(1) as u64;
+    if (1..=count).contains(&threshold) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "--{group}-threshold {threshold} does not fit {count} {group} keys"
+    ))
+    .hint(format!(
+        "name as many keys with --{group}, and ask for 1 to {count} of them"
+    )))
 }
 
 /// Two lines: who decides, who releases.
