@@ -1,7 +1,7 @@
 //! What an operation does while its journal stands, and how that is taken back.
 
+use super::entry::{JournalEntry, Operation, Phase, clear, write};
 use super::hooks::{hold_hooks, hooks_after};
-use super::{JournalEntry, Operation, Phase, clear, write};
 use crate::atomic_file;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -28,7 +28,7 @@ pub fn commit(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) -> Result<()> 
 
 /// Does `work` under a journal, with the hooks of an install around it. What fails is undone, and
 /// the hooks afterwards run in any case.
-pub(in crate::install) fn transaction<T>(
+pub(crate) fn transaction<T>(
     node: &Node<'_>,
     lock: &Lock,
     mut entry: JournalEntry,

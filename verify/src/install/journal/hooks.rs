@@ -12,7 +12,7 @@ use crate::system::SystemName;
 
 /// Keeps other commands from running hooks until it is dropped: what the hooks of one system lock
 /// may be what another one is writing to. Nothing where there are none.
-pub(in crate::install) fn hold_hooks(node: &Node<'_>) -> Result<Option<File>> {
+pub(crate) fn hold_hooks(node: &Node<'_>) -> Result<Option<File>> {
     if node.hooks.is_empty()? {
         return Ok(None);
     }
@@ -44,11 +44,7 @@ pub fn failed_hooks(node: &Node<'_>, system: &SystemName) -> Result<Option<Faile
 }
 
 /// Runs the hooks afterwards, and remembers whether they failed.
-pub(in crate::install) fn hooks_after(
-    node: &Node<'_>,
-    act: &str,
-    system: &SystemName,
-) -> Result<()> {
+pub(crate) fn hooks_after(node: &Node<'_>, act: &str, system: &SystemName) -> Result<()> {
     let path = node.state.hooks_file(system);
     let Err(error) = node.hooks.after(act, system, node.observer) else {
         return atomic_file::remove(&path);
@@ -64,7 +60,7 @@ pub(in crate::install) fn hooks_after(
 }
 
 /// Runs the hooks afterwards again if they failed the last time.
-pub(in crate::install) fn hooks_again(node: &Node<'_>, system: &SystemName) -> Result<()> {
+pub(crate) fn hooks_again(node: &Node<'_>, system: &SystemName) -> Result<()> {
     match failed_hooks(node, system)? {
         Some(failed) => {
             let _hooks = hold_hooks(node)?;

@@ -1,8 +1,8 @@
 //! Finishing or undoing what a killed process left.
 
 use super::apply::{commit, remove_generations, remove_system, undo};
+use super::entry::{JournalEntry, Operation, Phase, clear, read, unfinished_of};
 use super::hooks::{hold_hooks, hooks_after};
-use super::{JournalEntry, Operation, Phase, clear, read, unfinished_of};
 use crate::atomic_file;
 use crate::error::{Context, Result};
 use crate::event::Event;

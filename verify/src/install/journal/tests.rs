@@ -1,10 +1,14 @@
 use super::recover::has_answered;
 use super::*;
+use crate::atomic_file::{self, SCHEMA};
 use crate::event::Silent;
 use crate::host::hooks::Hooks;
 use crate::host::schroot::Schroot;
-use crate::state::State;
+use crate::node::Node;
+use crate::state::record::SystemRecord;
 use crate::state::record::tests::sample;
+use crate::state::{Lock, State};
+use crate::system::SystemName;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
