@@ -74,7 +74,10 @@ impl Plan {
         let Some(lock) = lock else {
             return Ok(Self::Lock);
         };
-        if lock.files != local::read(recipe, crate::lock::beside(path), None)? {
+        let beside = crate::lock::beside(path);
+        let mut files = local::read(recipe, beside, None)?;
+        local::describe(&mut files, recipe, beside, Some(lock));
+        if lock.files != files {
             return Ok(Self::Lock);
         }
         // The steps name everything that decides about the image.

@@ -6,6 +6,7 @@ mod origin;
 mod packages;
 mod python;
 pub mod resolve;
+mod unfinished;
 mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ use crate::caches::Caches;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::resolve::local;
 use crate::lockfile::{self, Changes, Lock};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Virtualenv};
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
 use crate::work_dir::WorkDir;
@@ -63,6 +64,45 @@ struct Stale {
     files: bool,
 }
 
+impl Stale {
+    /// What no longer fits, in words.
+    fn parts(&self) -> Vec<String> {
+        let packages = self.packages.then(|| "packages".to_owned());
+        let virtualenvs = self.virtualenvs.iter().map(|v| format!("virtualenv {v}"));
+        let files = self.files.then(|| "files beside the recipe".to_owned());
+        packages
+            .into_iter()
+            .chain(virtualenvs)
+            .chain(files)
+            .collect()
+    }
+}
+
+/// What of a lock no longer fits its recipe or the files beside it, in words.
+pub fn stale_parts(recipe: &Recipe, path: &Path, lock: &Lock) -> Result<Vec<String>> {
+    let beside = beside(path);
+    let mut files = local::read(recipe, beside, None)?;
+    local::describe(&mut files, recipe, beside, Some(lock));
+    let mut virtualenvs = virtualenvs_from(recipe, beside, &files)?;
+    virtualenvs.retain(|path, from| lock.virtualenvs_from.get(path) != Some(from));
+    let stale = Stale {
+        packages: lock.packages_from != packages_from(recipe, &files),
+        virtualenvs: virtualenvs.into_keys().collect(),
+        files: lock.files != files,
+    };
+    Ok(stale.parts())
+}
+
+/// What decides about each virtualenv, by path.
+fn virtualenvs_from(
+    recipe: &Recipe,
+    beside: &Path,
+    files: &[lockfile::LocalFile],
+) -> Result<BTreeMap<String, Sha256>> {
+    let from = |v: &Virtualenv| Ok((v.path.to_string(), virtualenv_from(v, beside, files)?));
+    recipe.virtualenvs.iter().map(from).collect()
+}
+
 impl LockRequest<'_> {
     fn beside(&self) -> &Path {
         beside(self.path)
@@ -71,19 +111,10 @@ impl LockRequest<'_> {
     /// The lock that fits the recipe, with every input in the store.
     pub fn run(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Lock> {
         self.upgrade.check(old)?;
-        let files = local::read(self.recipe, self.beside(), None)?;
+        let mut files = local::read(self.recipe, self.beside(), None)?;
+        local::describe(&mut files, self.recipe, self.beside(), old);
         let packages_from = packages_from(self.recipe, &files);
-        let virtualenvs_from: BTreeMap<String, Sha256> = self
-            .recipe
-            .virtualenvs
-            .iter()
-            .map(|v| {
-                Ok((
-                    v.path.to_string(),
-                    virtualenv_from(v, self.beside(), &files)?,
-                ))
-            })
-            .collect::<Result<_>>()?;
+        let virtualenvs_from = virtualenvs_from(self.recipe, self.beside(), &files)?;
 
         let mut stale = match old {
             None => Stale {
@@ -115,7 +146,7 @@ impl LockRequest<'_> {
 
         let mut lock = match old {
             Some(lock) if !stale.packages => lock.clone(),
-            _ => self.resolve_packages(packages_from, old, ui)?,
+            _ => self.resolve_packages_once(packages_from, old, ui)?,
         };
         if old.is_some_and(|old| python::interpreters(old) != python::interpreters(&lock)) {
             stale.virtualenvs.extend(virtualenvs_from.keys().cloned());
@@ -134,6 +165,7 @@ impl LockRequest<'_> {
             lock.seal();
         }
 
+        self.forget_unfinished()?;
         let path = Lock::path_for(self.path);
         // What was asked not to change is not even sorted.
         let may_write = !self.strictness.locked && !self.strictness.frozen;
@@ -146,14 +178,7 @@ impl LockRequest<'_> {
     }
 
     fn allow_change(&self, stale: &Stale, exists: bool, ui: &Ui) -> Result<()> {
-        let mut parts = Vec::new();
-        if stale.packages {
-            parts.push("packages".to_owned());
-        }
-        parts.extend(stale.virtualenvs.iter().map(|v| format!("virtualenv {v}")));
-        if stale.files {
-            parts.push("files beside the recipe".to_owned());
-        }
+        let parts = stale.parts();
         let lock = Lock::path_for(self.path);
         if self.strictness.locked || self.strictness.frozen {
             let what = if exists {

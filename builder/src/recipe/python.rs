@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::requirement::{Commit, GitUrl, RefName, Requirement, Subdirectory};
+use super::requirement::{Commit, Extra, GitUrl, Group, RefName, Requirement, Subdirectory};
 use super::section::section;
 use super::value::Owner;
 use super::word::{Beside, Interpreter, TreePath};
@@ -40,7 +40,8 @@ section! {
         /// Example: `requirements = ["fanery==0.2.5", "gunicorn==19.10.0"]`
         requirements: Vec<Requirement> = "requirements" optional;
         /// Requirement files beside the recipe, in pip's format without
-        /// options other than `--hash`.
+        /// options other than `--hash`, or locks of other tools, which are taken
+        /// as they are: `pylock.toml` (PEP 751) and `uv.lock`.
         ///
         /// Example: `requirements-files = ["files/requirements.txt"]`
         requirements_files: Vec<Beside> = "requirements-files" optional;
@@ -66,6 +67,15 @@ section! {
         ///
         /// Example: `git = [{ url = "https://git.example.org/MyProject.git", tag = "v0.0.1" }]`
         git: Vec<Git> = "git" optional;
+        /// Extras of the packages in `local` and `git` and of the locks in
+        /// `requirements-files`; each must be known to one of them.
+        ///
+        /// Example: `extras = ["postgres"]`
+        extras: Vec<Extra> = "extras" optional;
+        /// Dependency groups (PEP 735) of the same.
+        ///
+        /// Example: `groups = ["production"]`
+        groups: Vec<Group> = "groups" optional;
     }
 }
 

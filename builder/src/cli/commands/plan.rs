@@ -8,6 +8,7 @@ use super::load_recipe;
 use crate::cli::args::RecipeArgs;
 use crate::error::{Error, Result};
 use crate::layers::Layers;
+use crate::lock;
 use crate::lockfile::Lock;
 use crate::run::{self, PlannedStep, phase_name};
 use crate::settings::Settings;
@@ -17,6 +18,9 @@ use crate::ui::{self, Ui};
 #[derive(Serialize)]
 struct Shown<'a> {
     schema: u32,
+    /// What has to be locked again before anything is built.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stale: Vec<String>,
     steps: Vec<ShownStep<'a>>,
 }
 
@@ -49,7 +53,8 @@ pub(super) fn planned(
 }
 
 pub(super) fn run(args: &RecipeArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let (planned, _, _) = planned(&args.recipe, settings)?;
+    let (planned, _, lock) = planned(&args.recipe, settings)?;
+    let changed = lock::stale_parts(&load_recipe(&args.recipe)?, &args.recipe, &lock)?;
     if ui.is_json() {
         let steps = planned.iter().enumerate().map(|(index, p)| ShownStep {
             step: index + 1,
@@ -60,9 +65,16 @@ pub(super) fn run(args: &RecipeArgs, settings: &Settings, ui: &mut Ui) -> Result
         });
         ui.result_json(&Shown {
             schema: ui::SCHEMA,
+            stale: changed,
             steps: steps.collect(),
         });
         return Ok(());
+    }
+    for part in changed {
+        ui.result(&format!(
+            "  -  stale   {:<11}  {part}: changed since it was locked",
+            "lock"
+        ));
     }
     for (index, planned) in planned.iter().enumerate() {
         let state = if planned.cached { "cached" } else { "run" };
