@@ -3,6 +3,7 @@
 //!
 //! Formats: deb-control(5), <https://wiki.debian.org/DebianRepository/Format>.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -14,6 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The suite of every such archive.
 pub const SUITE: &str = "stable";
+/// The keys of Debian's archive.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const NAMES: &str = "Origin: Test\nLabel: Test\nSuite: stable\nCodename: stable\n";
 
 /// A signing key and the directory in which gpg keeps it.
@@ -31,6 +34,19 @@ impl SigningKey {
     /// Makes one, which gpg keeps in that directory.
     pub fn new(home: &Path) -> Self {
         Self::make(home, None, "never")
+    }
+
+    /// Debian's own, as far as this test and its programs can see: its public part
+    /// lies where that of Debian's archive lies.
+    ///
+    /// # Panics
+    /// Outside of the namespaces in which `tests/run` starts each test.
+    pub fn pass_for_debian(keyring: &Path) {
+        let inside = std::env::var_os("IMGBUILD_TEST_FIXTURES").is_some();
+        assert!(inside, "the machine's keyring would be hidden: tests/run");
+        let mut mount = Command::new("mount");
+        mount.arg("--bind").args([keyring, Path::new(KEYRING)]);
+        piped(&mut mount, b"");
     }
 
     /// One that was valid for a month of 2025, in which it signs.
@@ -228,20 +244,45 @@ impl Archive {
     }
 }
 
-/// Brings the signed indexes of a suite from this machine's own archive to
-/// `root`, so that a test can be that archive.
-pub fn copy_signed_indexes(suite: &str, root: &Path) {
+/// Makes `root` an archive with a suite of this machine's own archive, in which
+/// only the packages with these paths are left, signed by another key.
+///
+/// apt reads the whole of Debian for seconds each time.
+pub fn copy_part(suite: &str, paths: &BTreeSet<String>, key: &SigningKey, root: &Path) {
     let url = archive_address("/debian/");
     let dists = root.join("dists").join(suite);
-    let index = format!("main/binary-{}/Packages.xz", architecture());
+    let index = format!("main/binary-{}/Packages", architecture());
     fs::create_dir_all(dists.join(&index).parent().unwrap()).unwrap();
+    let compressed = format!("{index}.xz");
     let mut helper = Command::new("/usr/lib/apt/apt-helper");
     helper.args(["-o", "APT::Sandbox::User=root", "download-file"]);
-    for name in ["InRelease", &index] {
+    for name in ["InRelease", &compressed] {
         helper.arg(format!("{url}dists/{suite}/{name}"));
         helper.arg(dists.join(name)).arg("");
     }
     piped(&mut helper, b"");
+    let compressed = dists.join(compressed);
+    let all = piped(Command::new("xz").arg("-dc").arg(&compressed), b"");
+    fs::remove_file(compressed).unwrap();
+    let all = String::from_utf8(all).unwrap();
+    let left = all.split_inclusive("\n\n").filter(|stanza| {
+        let mut lines = stanza.lines();
+        let path = lines.find_map(|line| line.strip_prefix("Filename: "));
+        path.is_some_and(|path| paths.contains(path))
+    });
+    let left: String = left.collect();
+    fs::write(dists.join(&index), &left).unwrap();
+    // What it says of itself stays: apt, pins and our errors go by it.
+    let signed = fs::read_to_string(dists.join("InRelease")).unwrap();
+    let after_armor = signed.lines().skip_while(|line| !line.is_empty()).skip(1);
+    let said: String = after_armor
+        .take_while(|line| !line.starts_with("MD5Sum:") && !line.starts_with("SHA256:"))
+        .filter(|line| !line.starts_with("Acquire-By-Hash:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let digest = sha256(left.as_bytes());
+    let text = format!("{said}SHA256:\n {digest} {} {index}\n", left.len());
+    fs::write(dists.join("InRelease"), key.clearsign(&text)).unwrap();
 }
 
 /// Debian's archives in this machine's apt sources, as the lines of a `sources.list(5)`.
@@ -251,8 +292,7 @@ pub fn sources() -> String {
     let mut lines: Vec<&str> = known.lines().filter(of_debian).collect();
     lines.sort_unstable();
     lines.dedup();
-    let keyring = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg";
-    let line = |line: &str| format!("deb [{keyring}] {line}\n");
+    let line = |line: &str| format!("deb [signed-by={KEYRING}] {line}\n");
     lines.into_iter().map(line).collect()
 }
 

@@ -33,7 +33,7 @@ use crate::lockfile::{Lock, sized_inputs_of};
 use crate::pack::image;
 use crate::recipe::Recipe;
 use crate::settings::Settings;
-use crate::stores::{self, copy::copy};
+use crate::stores::{self, copy::copy, is_unused};
 use crate::ui::{self, Ui, Unit};
 
 /// Below the keys' directory: roots of environments that are trusted.
@@ -55,10 +55,9 @@ pub struct Shared {
 
 /// The caches of a build; each is opened when the first thing is asked of it.
 pub struct Caches<'a> {
-    /// The store that is built into.
-    into: &'a WritableStore,
-    /// Where inputs are files.
-    near: &'a WritableStore,
+    /// The store that is built into, and the one where inputs are files; none when
+    /// nothing is to be taken.
+    stores_here: Option<(&'a WritableStore, &'a WritableStore)>,
     settings: &'a Settings,
     roots: Vec<TrustedRoot>,
     stores: RefCell<Vec<Cache>>,
@@ -100,16 +99,24 @@ impl<'a> Caches<'a> {
         near: &'a WritableStore,
         settings: &'a Settings,
     ) -> Result<Self> {
+        let caches = Self::to_look(shared, offline, settings)?;
+        Ok(Self {
+            stores_here: Some((into, near)),
+            ..caches
+        })
+    }
+
+    /// The same caches for [`Caches::find`] alone: nothing is taken from them.
+    pub fn to_look(shared: &Shared, offline: bool, settings: &'a Settings) -> Result<Self> {
         let roots = if shared.urls.is_empty() {
             Vec::new()
         } else {
             roots(&shared.trust, &settings.keys)?
         };
-        let others = shared.urls.iter().filter(|url| {
-            **url != settings.place
-                && (url.directory().is_none() || url.directory() != into.directory())
-                && (url.directory().is_some() || !offline)
-        });
+        let others = shared
+            .urls
+            .iter()
+            .filter(|url| **url != settings.store_url && (url.directory().is_some() || !offline));
         let caches = others.map(|url| Cache {
             url: url.clone(),
             made_by_push: shared.push && url.directory().is_some_and(is_unused),
@@ -117,8 +124,7 @@ impl<'a> Caches<'a> {
         });
         let stores = RefCell::new(caches.collect());
         Ok(Self {
-            into,
-            near,
+            stores_here: None,
             settings,
             roots,
             stores,
@@ -128,11 +134,14 @@ impl<'a> Caches<'a> {
     /// Takes what is lacking here of these inputs: from the store itself, if it is
     /// elsewhere, then as far as the caches have them.
     pub fn inputs(&self, wanted: impl Iterator<Item = (Sha256, u64)>, ui: &mut Ui) -> Result<()> {
-        let elsewhere = self.into.directory().is_none();
+        let Some((into, near)) = self.stores_here else {
+            return Ok(());
+        };
+        let elsewhere = into.directory().is_none();
         if self.stores.borrow().is_empty() && !elsewhere {
             return Ok(());
         }
-        let inputs = self.near.inputs();
+        let inputs = near.inputs();
         let lacked = |all: Vec<(Sha256, u64)>| -> Vec<(Sha256, u64)> {
             let all = all.into_iter();
             all.filter(|(digest, _)| !inputs.has(digest)).collect()
@@ -143,7 +152,7 @@ impl<'a> Caches<'a> {
             let mut phase = ui.phase("take inputs");
             let mut done = 0;
             let named = missing.iter().copied();
-            let taken = copy_held_inputs(self.into, self.near, named, &mut |bytes| {
+            let taken = copy_held_inputs(into, near, named, &mut |bytes| {
                 done += bytes;
                 phase.progress(done, total, Unit::Moved);
             })
@@ -163,7 +172,7 @@ impl<'a> Caches<'a> {
             let total = missing.iter().map(|(_, size)| size).sum();
             let mut phase = ui.phase("take inputs");
             let mut done = 0;
-            let taken = copy_inputs(store, self.near, missing.iter().copied(), &mut |bytes| {
+            let taken = copy_inputs(store, near, missing.iter().copied(), &mut |bytes| {
                 done += bytes;
                 phase.progress(done, total, Unit::Moved);
             })?;
@@ -180,14 +189,17 @@ impl<'a> Caches<'a> {
 
     /// Retains inputs in the store, if that is elsewhere.
     pub fn retain(&self, named: impl Iterator<Item = (Sha256, u64)>, ui: &mut Ui) -> Result<()> {
-        if self.into.directory().is_some() {
+        let Some((into, near)) = self.stores_here else {
+            return Ok(());
+        };
+        if into.directory().is_some() {
             return Ok(());
         }
         let named: Vec<(Sha256, u64)> = named.collect();
         let total = named.iter().map(|(_, size)| size).sum();
         let mut phase = ui.phase("retain inputs");
         let mut done = 0;
-        let kept = copy_inputs(self.near.store(), self.into, named, &mut |bytes| {
+        let kept = copy_inputs(near.store(), into, named, &mut |bytes| {
             done += bytes;
             phase.progress(done, total, Unit::Moved);
         })
@@ -242,6 +254,9 @@ impl<'a> Caches<'a> {
     /// Brings an image with its inputs from its cache; says whether it came. A cache that
     /// cannot give what it promised is not asked again.
     pub fn take(&self, image: &CachedImage, ui: &mut Ui) -> Result<bool> {
+        let Some((into, _)) = self.stores_here else {
+            return Ok(false);
+        };
         let mut came = false;
         self.each(ui, |url, store, ui| {
             if *url != image.url {
@@ -250,7 +265,7 @@ impl<'a> Caches<'a> {
             let copier = Copier::new(store)
                 .with_manifest(image.manifest.clone())
                 .with_inputs(&sized_inputs_of);
-            let outcome = copy(&copier, &[image.manifest.image], self.into, ui)?;
+            let outcome = copy(&copier, &[image.manifest.image], into, ui)?;
             if let Some((_, why)) = outcome.failed.into_iter().next() {
                 return Err(store::Error::new(store::ErrorKind::Corrupt, why));
             }
@@ -307,10 +322,6 @@ impl<'a> Caches<'a> {
 
 fn unusable(url: &StoreUrl, why: &str) -> String {
     format!("warning: the cache {url} is not used: {why}")
-}
-
-fn is_unused(path: &Path) -> bool {
-    fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none())
 }
 
 /// The newest release in an environment that `fits`, if the environment is the trusted

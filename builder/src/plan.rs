@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use store::{Manifest, Sha256, WritableStore};
+use store::{Manifest, Sha256, Store};
 
 use crate::caches::{CachedImage, Caches};
 use crate::error::{Context, Result};
@@ -16,14 +16,18 @@ use crate::release::publish;
 use crate::run::{PlannedStep, all_keys, plan_steps};
 use crate::settings::Settings;
 use crate::steps;
+use crate::stores::FIRST_ENVIRONMENT;
 use crate::ui::Ui;
 use crate::work_dir::unwritable;
 
 /// What is to be done for the image of a recipe.
 #[derive(Debug)]
 pub enum Plan {
-    /// There is no lock, or it is of another recipe or of other files: it comes first.
-    Lock,
+    /// There is no lock, or it does not fit the recipe and its files: it comes first.
+    Lock {
+        /// What is wrong with it.
+        why: String,
+    },
     /// The image is in the store and released.
     UpToDate {
         /// The image.
@@ -52,8 +56,8 @@ pub struct Inputs<'a> {
     pub path: &'a Path,
     /// Its lock, if there is one.
     pub lock: Option<&'a Lock>,
-    /// The store that is built into.
-    pub store: &'a WritableStore,
+    /// The store that is built into, if there is one yet.
+    pub store: Option<&'a Store>,
     /// Stores that may have the image already.
     pub caches: &'a Caches<'a>,
     /// The work directory, and where roots that are trusted lie.
@@ -61,7 +65,8 @@ pub struct Inputs<'a> {
 }
 
 impl Plan {
-    /// Looks at the recipe, its lock, the store, the layers of earlier builds and the caches.
+    /// Looks at the recipe, its lock, the store, the layers of earlier builds and the caches,
+    /// and changes none of them.
     pub fn make(inputs: &Inputs<'_>, ui: &mut Ui) -> Result<Self> {
         let Inputs {
             recipe,
@@ -71,22 +76,31 @@ impl Plan {
             caches,
             settings,
         } = *inputs;
+        let locks = |why: String| Ok(Self::Lock { why });
+        let file = Lock::path_for(path);
         let Some(lock) = lock else {
-            return Ok(Self::Lock);
+            return locks(format!("there is no {}", file.display()));
         };
         let beside = crate::lock::beside(path);
         let mut files = local::read(recipe, beside, None)?;
         local::describe(&mut files, recipe, beside, Some(lock));
+        let outdated = crate::lock::outdated(recipe, path, &files, lock)?;
+        let unfit = || {
+            let file = file.display();
+            let parts = outdated.join(", ");
+            format!("{file} does not fit the recipe any more; changed since: {parts}")
+        };
         if lock.files != files {
-            return Ok(Self::Lock);
+            return locks(unfit());
         }
         // The steps name everything that decides about the image.
-        let Ok(steps) = steps::all(recipe, lock) else {
-            return Ok(Self::Lock);
+        let steps = match steps::all(recipe, lock) {
+            Ok(steps) => plan_steps(steps, &Layers::look(&settings.work)?)?,
+            Err(error) => return locks(error.causes().join(": ")),
         };
-        let steps = plan_steps(steps, &Layers::open(&settings.work)?)?;
-        let built = image::remembered(&record_of(&settings.work, &steps, recipe)?, store)?;
-        if let Some(manifest) = built
+        if let Some(store) = store
+            && let Some(manifest) =
+                image::remembered(&record_of(&settings.work, &steps, recipe), store)?
             && let Some(seq) = publish::is_released(&manifest, store)?
         {
             return Ok(Self::UpToDate {
@@ -95,10 +109,62 @@ impl Plan {
                 steps,
             });
         }
-        Ok(match caches.find(recipe, lock, ui)? {
-            Some(image) => Self::Take { image, steps },
-            None => Self::Build(steps),
-        })
+        if let Some(image) = caches.find(recipe, lock, ui)? {
+            return Ok(Self::Take { image, steps });
+        }
+        if !outdated.is_empty() {
+            return locks(unfit());
+        }
+        Ok(Self::Build(steps))
+    }
+
+    /// Its name in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Lock { .. } => "lock",
+            Self::UpToDate { .. } => "up-to-date",
+            Self::Take { .. } => "take",
+            Self::Build(_) => "build",
+        }
+    }
+
+    /// What is to be done, for people.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Lock { .. } => "resolve and lock first".to_owned(),
+            Self::UpToDate { .. } => "nothing to do".to_owned(),
+            Self::Take { image, .. } => format!("take the image from {}", image.url),
+            Self::Build(steps) => {
+                let cached = steps.iter().filter(|step| step.cached).count();
+                format!("run {} steps, {cached} are cached", steps.len() - cached)
+            }
+        }
+    }
+
+    /// Why it is this and not another one, for people.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Lock { why } => why.clone(),
+            Self::UpToDate { manifest, seq, .. } => format!(
+                "release {FIRST_ENVIRONMENT}/{}/{seq} is the image of this recipe and lock",
+                manifest.name
+            ),
+            Self::Take { image, .. } => format!(
+                "its environment {}, which is trusted, has the image of this recipe and lock released",
+                image.env
+            ),
+            Self::Build(_) => format!(
+                "{FIRST_ENVIRONMENT} has not released an image of this recipe and lock, and no cache offers one"
+            ),
+        }
+    }
+
+    /// The steps of the image; none when the lock comes first.
+    pub fn steps(&self) -> &[PlannedStep] {
+        match self {
+            Self::Lock { .. } => &[],
+            Self::UpToDate { steps, .. } | Self::Take { steps, .. } | Self::Build(steps) => steps,
+        }
     }
 }
 
@@ -109,20 +175,22 @@ pub(crate) fn remember(
     recipe: &Recipe,
     manifest: &Manifest,
 ) -> Result<()> {
-    let file = record_of(work, steps, recipe)?;
+    let file = record_of(work, steps, recipe);
+    fs::create_dir_all(work.join(BUILT)).map_err(|e| unwritable(work, &e))?;
     let temporary = file.with_extension("tmp");
     fs::write(&temporary, manifest.to_json())
         .and_then(|()| fs::rename(&temporary, &file))
         .context(|| format!("cannot write {}", file.display()))
 }
 
+/// Below the work directory: images of steps that ran there.
+const BUILT: &str = "built";
+
 /// The file in which the image of these steps is remembered.
-fn record_of(work: &Path, steps: &[PlannedStep], recipe: &Recipe) -> Result<PathBuf> {
-    let dir = work.join("built");
-    fs::create_dir_all(&dir).map_err(|e| unwritable(work, &e))?;
+fn record_of(work: &Path, steps: &[PlannedStep], recipe: &Recipe) -> PathBuf {
     let mut text = recipe.canonical_json();
     for key in all_keys(steps) {
         text.extend(key.as_str().as_bytes());
     }
-    Ok(dir.join(Sha256::of(&text).hex()))
+    work.join(BUILT).join(Sha256::of(&text).hex())
 }

@@ -27,7 +27,7 @@ pub struct Given {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The artifact store, wherever it is.
-    pub place: StoreUrl,
+    pub store_url: StoreUrl,
     /// The artifact store, if it is a directory; else a path that leads nowhere.
     pub store: PathBuf,
     /// How stores on servers are reached.
@@ -85,14 +85,17 @@ impl Settings {
         let etc_apt = Path::new("/etc/apt");
         let archives = Archives::read(etc_apt, &named)?;
         let network = Network::read(&lookup, etc_apt)?;
-        let place = match store.to_str() {
+        let store_url = match store.to_str() {
             Some(text) if text.contains("://") => text.parse().map_err(|e| unusable(&e))?,
             _ => StoreUrl::Directory(absolute(&store)?),
         };
         let access = ClientOptions::from_environment(&lookup).map_err(|e| unusable(&e))?;
         Ok(Self {
-            store: place.directory().map(Path::to_owned).unwrap_or_default(),
-            place,
+            store: store_url
+                .directory()
+                .map(Path::to_owned)
+                .unwrap_or_default(),
+            store_url,
             access,
             work: absolute(&work)?,
             keys: absolute(&keys)?,
@@ -109,22 +112,22 @@ impl Settings {
         let mut secrets = self.pip.secrets();
         secrets.extend(self.archives.secrets());
         secrets.extend_from_slice(self.network.secrets());
-        secrets.extend(credentials(&self.place.with_password()));
+        secrets.extend(credentials(&self.store_url.with_password()));
         secrets.sort();
         secrets.dedup();
         secrets
     }
 
     /// These, and what the address of another store says of that kind.
-    pub fn secrets_of(&self, place: &StoreUrl) -> Vec<String> {
+    pub fn secrets_of(&self, url: &StoreUrl) -> Vec<String> {
         let mut secrets = self.secrets();
-        secrets.extend(credentials(&place.with_password()));
+        secrets.extend(credentials(&url.with_password()));
         secrets
     }
 
     /// Whether the store is on a web server, which neither lists nor takes anything.
     pub fn is_web(&self) -> bool {
-        matches!(self.place, StoreUrl::Web(_))
+        matches!(self.store_url, StoreUrl::Web(_))
     }
 
     /// Fails for a store that no command can change.
@@ -133,7 +136,7 @@ impl Settings {
             return Ok(());
         }
         Err(
-            Error::usage(format!("{} can only be read", self.place)).hint(
+            Error::usage(format!("{} can only be read", self.store_url)).hint(
                 "this command changes a store, or looks at all of it: name the directory that \
              is served, or a bucket, with --store",
             ),

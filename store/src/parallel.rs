@@ -8,14 +8,14 @@ use std::thread;
 const REQUESTS: usize = 8;
 
 /// Calls `work` for each of `items`; the results are in the items' order. With
-/// `far`, it mostly waits for a server.
+/// `remote`, it mostly waits for a server.
 pub(crate) fn each<T: Sync, R: Send>(
     items: &[T],
-    far: bool,
+    remote: bool,
     work: impl Fn(&T) -> R + Sync,
 ) -> Vec<R> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let cores = if far { cores.max(REQUESTS) } else { cores };
+    let cores = if remote { cores.max(REQUESTS) } else { cores };
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(items.len()));
     thread::scope(|scope| {

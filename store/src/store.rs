@@ -48,6 +48,14 @@ impl Store {
         Self::open_shared(backend.into())
     }
 
+    /// Opens the store on a backend, if one was made there.
+    pub fn open_if_made(backend: Box<dyn Backend>) -> Result<Option<Self>> {
+        match backend.get(MARKER, 64)? {
+            Some(_) => Self::open(backend).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Opens the store on a backend that is shared.
     pub fn open_shared(backend: Arc<dyn Backend>) -> Result<Self> {
         let foreign = |why: String| Err(Error::new(ErrorKind::Foreign, why));

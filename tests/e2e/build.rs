@@ -242,6 +242,9 @@ fn one_tree_under_two_names_is_two_releases() {
     assert!(two.stderr.contains("release dev/two/1"), "{}", two.stderr);
     let again = bench.imgbuild(&["--frozen", "two.toml"]).expect(0);
     assert!(again.stderr.contains("two: up to date"), "{}", again.stderr);
+    let plan = bench.imgbuild(&["plan", "two.toml"]).expect(0).stdout;
+    let first = "two: nothing to do: release dev/two/";
+    assert!(plan.starts_with(first), "{plan}");
     // A change that leaves the tree alone is released as well.
     let start = "[service]\nstart = [\"/bin/sleep\", \"9\"]\n";
     let changed = bench.build_step("two", "touch /same", start).expect(0);

@@ -113,10 +113,13 @@ fn what_one_fetched_and_built_the_others_take() {
         ben.copy_of(&ann, name);
     }
     let cached = ["--locked", "web.toml", "--cache", BUCKET];
-    let taken = ben.run(
-        "store",
-        &[&cached[..], &["--trust", "dev.root.json"]].concat(),
-    );
+    let trusted = ["web.toml", "--cache", BUCKET, "--trust", "dev.root.json"];
+    let plan = ben.run("store", &[&["plan"], &trusted[..]].concat()).stdout;
+    let first =
+        format!("web: take the image from {BUCKET}: its environment dev, which is trusted,");
+    assert!(plan.starts_with(&first), "{plan}");
+    assert!(!ben.path("store").exists());
+    let taken = ben.run("store", &[&["--locked"], &trusted[..]].concat());
     assert_eq!(taken.stdout.trim(), image);
     assert!(taken.stderr.contains("released in dev"), "{}", taken.stderr);
     assert!(!ben.path("work/trees").exists() || !taken.stderr.contains("bootstrap"));

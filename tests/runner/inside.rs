@@ -23,6 +23,10 @@ const SESSIONS: [&str; 2] = ["/var/lib/schroot", "/run/schroot"];
 
 /// Runs the words with a machine of their own around them; their exit code, 255 after a signal.
 pub(crate) fn run(scratch: &Path, words: &[OsString]) -> io::Result<u8> {
+    // Started by hand, it would mount on the machine itself.
+    if std::process::id() != 1 {
+        return Err(io::Error::other("there are none: only `run` starts this"));
+    }
     make_private()?;
     mount("proc", "/proc", "proc", MountFlags::empty(), None)?;
     let own = tempfile::tempdir_in(scratch.join("host"))?.keep();

@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,7 +19,6 @@ use crate::sandbox::Scratch;
 struct Program {
     /// `CRATE/TARGET`, such as `store/lib` or `verify/integration`.
     name: String,
-    package: String,
     executable: PathBuf,
     /// The crate's directory, in which cargo runs its tests.
     directory: PathBuf,
@@ -52,6 +52,23 @@ const LONG: [(&str, f64); 14] = [
     ("/integration::", 2.0),
 ];
 
+/// What `--quick` leaves out: what builds images or boots machines, and tests that start servers,
+/// put load on programs or kill them at many moments.
+const NOT_QUICK: [&str; 12] = [
+    "tests/",
+    "fuzz/",
+    "::bucket::",
+    "::buckets::",
+    "::copying::",
+    "::crash::",
+    "::faults::",
+    "::full::",
+    "::handover::",
+    "::killed::",
+    "::service::",
+    "::web::",
+];
+
 /// The bound against hanging: far above what any test takes on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(45 * 60);
 /// The same for the soak tier, whose tests take hours.
@@ -61,7 +78,7 @@ const SOAK_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) fn run(options: &Options) -> io::Result<bool> {
     let mut report = Report::new(&options.phase);
     let messages = fs::read_to_string(&options.messages)?;
-    let programs = programs(&messages, &options.exclude);
+    let programs = programs(&messages);
     let target = target_directory()?;
     let times_file = target.join("tests/seconds.json");
     let times = known_times(&times_file);
@@ -70,6 +87,9 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         list(program, index, &times, &mut tests)?;
     }
     tests.retain(|test| wanted(test, &options.names));
+    if options.quick {
+        tests.retain(|test| !NOT_QUICK.iter().any(|part| test.id.contains(part)));
+    }
     if tests.is_empty() {
         return Err(io::Error::other(format!(
             "no test has a name with {}",
@@ -80,19 +100,17 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
 
     let jobs = options
         .jobs
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |count| 2 * count.get()));
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(3, |count| 3 * count.get()));
     let scratch = Scratch::new()?;
     println!("{} tests, {jobs} at a time", tests.len());
     let begun = Instant::now();
-    let queue = Queue::new(tests.len(), jobs);
+    let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                while let Some(index) = queue.next(|index| weight(&tests[index].id, jobs)) {
-                    let test = &tests[index];
+                while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = run_test(test, &programs, &scratch);
-                    queue.done(weight(&test.id, jobs));
                     let mut results = lock(&results);
                     results.push(outcome);
                     let outcome = results.last().expect("it was just added");
@@ -108,7 +126,7 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
 }
 
 /// The programs in cargo's messages, but for benchmarks.
-fn programs(messages: &str, exclude: &[String]) -> Vec<Program> {
+fn programs(messages: &str) -> Vec<Program> {
     let parsed = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -128,13 +146,10 @@ fn programs(messages: &str, exclude: &[String]) -> Vec<Program> {
         Some(Program {
             name: format!("{package}/{target}"),
             executable: PathBuf::from(text("/executable")?),
-            package,
             directory,
         })
     });
-    programs
-        .filter(|program| !exclude.contains(&program.package))
-        .collect()
+    programs.collect()
 }
 
 /// Adds the tests of a program.
@@ -177,12 +192,6 @@ fn wanted(test: &Test, names: &[String]) -> bool {
             .iter()
             .any(|name| test.id.contains(name.as_str()) && now(name)),
     }
-}
-
-/// How many of the places a test takes: an emulated machine keeps two processors busy.
-fn weight(id: &str, jobs: usize) -> usize {
-    let weight = if id.contains("::vm::") { 2 } else { 1 };
-    weight.min(jobs)
 }
 
 fn run_test(test: &Test, programs: &[Program], scratch: &Scratch) -> Outcome {
@@ -249,46 +258,6 @@ fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>>
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
-    }
-}
-
-/// Which tests have not begun, and how many places are free.
-struct Queue {
-    state: Mutex<(Vec<usize>, usize)>,
-    freed: Condvar,
-}
-
-impl Queue {
-    fn new(tests: usize, places: usize) -> Self {
-        Self {
-            state: Mutex::new(((0..tests).collect(), places)),
-            freed: Condvar::new(),
-        }
-    }
-
-    /// The first test for which there is room; waits for room; none when all have begun.
-    fn next(&self, weight: impl Fn(usize) -> usize) -> Option<usize> {
-        let mut state = lock(&self.state);
-        loop {
-            let (tests, places) = &mut *state;
-            if tests.is_empty() {
-                return None;
-            }
-            if let Some(at) = tests.iter().position(|test| weight(*test) <= *places) {
-                let test = tests.remove(at);
-                *places -= weight(test);
-                return Some(test);
-            }
-            state = self
-                .freed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn done(&self, weight: usize) {
-        lock(&self.state).1 += weight;
-        self.freed.notify_all();
     }
 }
 

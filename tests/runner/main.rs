@@ -43,10 +43,10 @@ pub(crate) struct Options {
     /// What cargo printed: `--message-format json`.
     #[arg(long)]
     messages: PathBuf,
-    /// Leave out the tests of this package.
-    #[arg(long, value_name = "PACKAGE")]
-    exclude: Vec<String>,
-    /// How many tests run at once; by default two for each CPU.
+    /// Leave out what takes long.
+    #[arg(long)]
+    quick: bool,
+    /// How many tests run at once; by default three for each CPU, as many of them wait.
     #[arg(long)]
     jobs: Option<usize>,
     /// Say how long something took that came before: `NAME=SECONDS`.

@@ -129,7 +129,7 @@ pub fn build(
                 }
                 // That cache is out: the next plan does not ask it.
             }
-            Plan::Lock | Plan::Build(_) => return site.build(old.as_ref(), ui).map(outcome),
+            Plan::Lock { .. } | Plan::Build(_) => return site.build(old.as_ref(), ui).map(outcome),
         }
     }
 }
@@ -155,7 +155,7 @@ impl Site<'_> {
             recipe: self.recipe,
             path: self.path,
             lock,
-            store: self.store,
+            store: Some(self.store.store()),
             caches: &self.caches,
             settings: self.settings,
         };

@@ -25,7 +25,7 @@ pub(super) fn push(
     ui: &mut Ui,
 ) {
     for url in &shared.urls {
-        if *url == settings.place
+        if *url == settings.store_url
             || url.directory().is_some() && url.directory() == from.directory()
         {
             continue;

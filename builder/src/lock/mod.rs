@@ -17,8 +17,8 @@ use store::{Inputs, Sha256};
 use crate::caches::Caches;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::resolve::local;
-use crate::lockfile::{self, Changes, Lock};
-use crate::recipe::{Recipe, Virtualenv};
+use crate::lockfile::{Changes, LocalFile, Lock};
+use crate::recipe::Recipe;
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
 use crate::work_dir::WorkDir;
@@ -57,6 +57,25 @@ pub struct LockRequest<'a> {
     pub upgrade: Upgrade,
 }
 
+/// What a lock was resolved from, as the recipe and its files are now.
+struct LockedFrom {
+    packages: Sha256,
+    virtualenvs: BTreeMap<String, Sha256>,
+}
+
+impl LockedFrom {
+    fn of(recipe: &Recipe, beside: &Path, files: &[LocalFile]) -> Result<Self> {
+        let virtualenvs = recipe.virtualenvs.iter().map(|virtualenv| {
+            let from = virtualenv_from(virtualenv, beside, files)?;
+            Ok((virtualenv.path.to_string(), from))
+        });
+        Ok(Self {
+            virtualenvs: virtualenvs.collect::<Result<_>>()?,
+            packages: packages_from(recipe, files),
+        })
+    }
+}
+
 /// Which parts of a lock no longer fit.
 struct Stale {
     packages: bool,
@@ -65,11 +84,25 @@ struct Stale {
 }
 
 impl Stale {
-    /// What no longer fits, in words.
+    fn of(lock: &Lock, from: &LockedFrom, files: &[LocalFile], upgrade: &Upgrade) -> Self {
+        let changed = |path: &&String| {
+            upgrade.concerns_virtualenv(lock, path)
+                || lock.virtualenvs_from.get(*path) != from.virtualenvs.get(*path)
+        };
+        let virtualenvs = from.virtualenvs.keys();
+        Self {
+            packages: upgrade.concerns_packages(lock) || lock.packages_from != from.packages,
+            virtualenvs: virtualenvs.filter(changed).cloned().collect(),
+            files: lock.files != files,
+        }
+    }
+
+    /// Its parts as people call them.
     fn parts(&self) -> Vec<String> {
         let packages = self.packages.then(|| "packages".to_owned());
-        let virtualenvs = self.virtualenvs.iter().map(|v| format!("virtualenv {v}"));
         let files = self.files.then(|| "files beside the recipe".to_owned());
+        let virtualenvs = self.virtualenvs.iter();
+        let virtualenvs = virtualenvs.map(|path| format!("virtualenv {path}"));
         packages
             .into_iter()
             .chain(virtualenvs)
@@ -78,29 +111,16 @@ impl Stale {
     }
 }
 
-/// What of a lock no longer fits its recipe or the files beside it, in words.
-pub fn stale_parts(recipe: &Recipe, path: &Path, lock: &Lock) -> Result<Vec<String>> {
-    let beside = beside(path);
-    let mut files = local::read(recipe, beside, None)?;
-    local::describe(&mut files, recipe, beside, Some(lock));
-    let mut virtualenvs = virtualenvs_from(recipe, beside, &files)?;
-    virtualenvs.retain(|path, from| lock.virtualenvs_from.get(path) != Some(from));
-    let stale = Stale {
-        packages: lock.packages_from != packages_from(recipe, &files),
-        virtualenvs: virtualenvs.into_keys().collect(),
-        files: lock.files != files,
-    };
-    Ok(stale.parts())
-}
-
-/// What decides about each virtualenv, by path.
-fn virtualenvs_from(
+/// Which parts of its lock no longer fit a recipe, as people call them.
+/// `files` are those beside the recipe as they are now.
+pub fn outdated(
     recipe: &Recipe,
-    beside: &Path,
-    files: &[lockfile::LocalFile],
-) -> Result<BTreeMap<String, Sha256>> {
-    let from = |v: &Virtualenv| Ok((v.path.to_string(), virtualenv_from(v, beside, files)?));
-    recipe.virtualenvs.iter().map(from).collect()
+    path: &Path,
+    files: &[LocalFile],
+    lock: &Lock,
+) -> Result<Vec<String>> {
+    let from = LockedFrom::of(recipe, beside(path), files)?;
+    Ok(Stale::of(lock, &from, files, &Upgrade::Nothing).parts())
 }
 
 impl LockRequest<'_> {
@@ -113,28 +133,19 @@ impl LockRequest<'_> {
         self.upgrade.check(old)?;
         let mut files = local::read(self.recipe, self.beside(), None)?;
         local::describe(&mut files, self.recipe, self.beside(), old);
-        let packages_from = packages_from(self.recipe, &files);
-        let virtualenvs_from = virtualenvs_from(self.recipe, self.beside(), &files)?;
-
+        let from = LockedFrom::of(self.recipe, self.beside(), &files)?;
         let mut stale = match old {
             None => Stale {
                 packages: true,
-                virtualenvs: virtualenvs_from.keys().cloned().collect(),
+                virtualenvs: from.virtualenvs.keys().cloned().collect(),
                 files: true,
             },
-            Some(lock) => {
-                let changed = |path: &&String| {
-                    self.upgrade.concerns_virtualenv(lock, path)
-                        || lock.virtualenvs_from.get(*path) != virtualenvs_from.get(*path)
-                };
-                Stale {
-                    packages: self.upgrade.concerns_packages(lock)
-                        || lock.packages_from != packages_from,
-                    virtualenvs: virtualenvs_from.keys().filter(changed).cloned().collect(),
-                    files: lock.files != files,
-                }
-            }
+            Some(lock) => Stale::of(lock, &from, &files, &self.upgrade),
         };
+        let LockedFrom {
+            packages: packages_from,
+            virtualenvs: virtualenvs_from,
+        } = from;
         let gone = old.is_some_and(|l| l.virtualenvs_from.len() != virtualenvs_from.len());
         let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
         if !fits {
@@ -167,7 +178,7 @@ impl LockRequest<'_> {
 
         self.forget_unfinished()?;
         let path = Lock::path_for(self.path);
-        // What was asked not to change is not even sorted.
+        // What was from not to change is not even sorted.
         let may_write = !self.strictness.locked && !self.strictness.frozen;
         if old != Some(&lock) && may_write {
             report(&Changes::between(old, &lock), old.is_some(), ui);
@@ -215,7 +226,7 @@ impl LockRequest<'_> {
         }
     }
 
-    fn has_files(&self, files: &[lockfile::LocalFile]) -> bool {
+    fn has_files(&self, files: &[LocalFile]) -> bool {
         files.iter().all(|f| self.inputs.has(&f.sha256))
     }
 

@@ -7,12 +7,12 @@
 use std::path::Path;
 
 use store::manifest::{Health, Manifest, Run};
-use store::{Progress, Sha256, WritableStore};
+use store::{Progress, Sha256, Store, WritableStore};
 
 use crate::error::{Context, Error, Result};
 use crate::lockfile::Lock;
 use crate::pack::leak;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, variables};
 use crate::settings::Settings;
 use crate::tree::Tree;
 use crate::ui::{self, Ui, Unit};
@@ -96,7 +96,7 @@ pub fn pack(
             start: strings(&service.start),
             stop: strings(&service.stop),
             reload: strings(&service.reload),
-            environment: service.environment.clone(),
+            environment: variables(&service.environment).collect(),
             health: service.health.as_ref().map(|health| Health {
                 http: health
                     .http
@@ -151,7 +151,7 @@ pub(crate) fn describe(manifest: &Manifest, store: &WritableStore) -> Result<()>
 
 /// The manifest that an earlier build of the same key made, if the store has
 /// the whole image.
-pub fn remembered(file: &Path, store: &WritableStore) -> Result<Option<Manifest>> {
+pub fn remembered(file: &Path, store: &Store) -> Result<Option<Manifest>> {
     let Ok(json) = std::fs::read(file) else {
         return Ok(None);
     };
@@ -159,7 +159,6 @@ pub fn remembered(file: &Path, store: &WritableStore) -> Result<Option<Manifest>
         return Ok(None);
     };
     let whole = store
-        .store()
         .has_image_objects(&manifest)
         .context(|| "cannot look into the store".into())?;
     Ok(whole.then_some(manifest))

@@ -60,7 +60,7 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
     let manifest = find::image(&store, text)?;
     require_root()?;
     // Open for as long as its inputs are needed.
-    let here = match settings.place.directory() {
+    let here = match settings.store_url.directory() {
         Some(_) => Some(stores::open_to_write(settings)?),
         None => None,
     };

@@ -33,11 +33,7 @@ impl Recipe {
         if self.virtualenvs.iter().any(|v| v.wrapper) {
             groups.push(Packages {
                 install: vec![PackageSpec::known("virtualenvwrapper")],
-                recommends: false,
-                target_release: None,
-                debs: Vec::new(),
-                hold: Vec::new(),
-                purge: Vec::new(),
+                ..Packages::default()
             });
         }
         groups

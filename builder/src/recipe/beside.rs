@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::error::{Fault, RecipeError, RecipeErrorKind};
-use super::field::{Spans, nearest};
+use super::read::{Spans, nearest};
 use super::requirement::{ForeignLock, check_file, other_tools_lock};
 use super::{Beside, Recipe};
 
@@ -146,7 +146,7 @@ pub(crate) fn read_recipe(path: &Path) -> Result<String, RecipeError> {
 /// Looks at everything that the recipe names.
 pub(crate) fn check(
     recipe: &Recipe,
-    spans: &Spans,
+    spans: &Spans<'_>,
     file: &Path,
     text: &str,
 ) -> Result<(), RecipeError> {
@@ -381,7 +381,7 @@ fn requirements(
 
 /// A directory is copied as it is: nothing can be appended, and one mode does
 /// not fit all of its files.
-fn directory_sources(recipe: &Recipe, spans: &Spans, root: &Path) -> Result<(), Fault> {
+fn directory_sources(recipe: &Recipe, spans: &Spans<'_>, root: &Path) -> Result<(), Fault> {
     for (index, file) in recipe.files.iter().enumerate() {
         let Some(source) = &file.source else { continue };
         if !root.join(source.as_path()).is_dir() {

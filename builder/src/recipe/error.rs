@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A recipe that cannot be used: one sentence, its place in the file with the
+/// A recipe that cannot be used: one sentence, its excerpt in the file with the
 /// line shown, and most often a [`hint`](RecipeError::hint).
 ///
 /// `Display` is the whole of it except the hint, over several lines:
@@ -22,7 +22,7 @@ pub struct RecipeError(Box<Details>);
 struct Details {
     kind: RecipeErrorKind,
     file: PathBuf,
-    place: Option<Place>,
+    excerpt: Option<Excerpt>,
     message: String,
     hint: Option<String>,
     source: Option<std::io::Error>,
@@ -42,14 +42,14 @@ pub enum RecipeErrorKind {
     Beside,
 }
 
-/// A place in a text: what to print for it.
+/// A excerpt in a text: what to print for it.
 #[derive(Debug)]
-struct Place {
+struct Excerpt {
     line: usize,
     column: usize,
     /// The line itself, without its end and without secrets.
     text: String,
-    /// What stands before the place in `text`, as blanks.
+    /// What stands before the excerpt in `text`, as blanks.
     lead: String,
     /// How many characters of it are meant.
     width: usize,
@@ -100,14 +100,14 @@ impl Fault {
     /// Says in which file and on which line of `text` it happened.
     pub(crate) fn at(self, file: &Path, text: &str) -> RecipeError {
         let first = |span: &Range<usize>| {
-            let line = Place::of(text, span).line;
+            let line = Excerpt::of(text, span).line;
             format!("the first one is on line {line}")
         };
         let hint = self.hint.or_else(|| self.earlier.as_ref().map(first));
         RecipeError(Box::new(Details {
             kind: self.kind,
             file: file.to_owned(),
-            place: Some(Place::of(text, &self.span)),
+            excerpt: Some(Excerpt::of(text, &self.span)),
             message: redact(&self.message),
             hint: hint.as_deref().map(redact),
             source: None,
@@ -126,7 +126,7 @@ impl RecipeError {
         RecipeError(Box::new(Details {
             kind: RecipeErrorKind::Unreadable,
             file: file.to_owned(),
-            place: None,
+            excerpt: None,
             message: message.into(),
             hint: hint.map(str::to_owned),
             source,
@@ -146,12 +146,12 @@ impl RecipeError {
     /// Line and column, both counted from 1, columns in characters.
     pub fn position(&self) -> Option<(usize, usize)> {
         self.0
-            .place
+            .excerpt
             .as_ref()
-            .map(|place| (place.line, place.column))
+            .map(|excerpt| (excerpt.line, excerpt.column))
     }
 
-    /// The sentence alone, without place and excerpt.
+    /// The sentence alone, without excerpt and excerpt.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -162,7 +162,7 @@ impl RecipeError {
     }
 }
 
-impl Place {
+impl Excerpt {
     fn of(text: &str, span: &Range<usize>) -> Self {
         let start = floor(text, span.start);
         let end = floor(text, span.end).max(start);
@@ -172,7 +172,7 @@ impl Place {
         let line = &line[..line.find('\n').unwrap_or(line.len())];
         let line = line.strip_suffix('\r').unwrap_or(line);
         let meant = &text[start..end.min(line_start + line.len()).max(start)];
-        Place {
+        Excerpt {
             line: before.matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             text: redact(line),
@@ -223,15 +223,24 @@ fn redact(text: &str) -> String {
 impl fmt::Display for RecipeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.file.display())?;
-        let Some(place) = &self.0.place else {
+        let Some(excerpt) = &self.0.excerpt else {
             return write!(f, ": {}", self.0.message);
         };
-        writeln!(f, ":{}:{}: {}", place.line, place.column, self.0.message)?;
-        let gutter = place.line.to_string();
+        writeln!(
+            f,
+            ":{}:{}: {}",
+            excerpt.line, excerpt.column, self.0.message
+        )?;
+        let gutter = excerpt.line.to_string();
         let margin = " ".repeat(gutter.len());
         writeln!(f, "{margin} |")?;
-        writeln!(f, "{gutter} | {}", place.text)?;
-        write!(f, "{margin} | {}{}", place.lead, "^".repeat(place.width))
+        writeln!(f, "{gutter} | {}", excerpt.text)?;
+        write!(
+            f,
+            "{margin} | {}{}",
+            excerpt.lead,
+            "^".repeat(excerpt.width)
+        )
     }
 }
 

@@ -13,14 +13,14 @@
 //! The way of a recipe through this module:
 //!
 //! ```text
-//! text -> TOML with places (toml) -> sections (section!, Field)
+//! text -> TOML with its places (toml) -> structs (serde, read)
 //!      -> checks between sections (check) -> files beside it (beside)
 //! ```
 //!
-//! All but the last step are pure: [`Recipe::parse`] takes a string. Every key
-//! is defined once, by the `section!` macro, which makes the struct, the
-//! reader, the defaults, the list behind "did you mean" and the reference
-//! ([`Recipe::SHAPE`]) from the same lines.
+//! All but the last step are pure: [`Recipe::parse`] takes a string. The structs are
+//! the schema: `docs/recipe.md` is made of their fields and doc comments, and a key
+//! that is not a field of theirs is refused. A field that another one gives a default
+//! is an `Option` with a method of its name; in a recipe that was read it is there.
 //!
 //! A [`Recipe`] holds no trace of how it was written: comments, the order of
 //! keys and spelled-out defaults are gone, so that its
@@ -30,12 +30,10 @@ mod apt;
 mod beside;
 mod check;
 mod error;
-mod field;
 mod grammar;
 mod python;
-mod reference;
+mod read;
 mod requirement;
-mod section;
 mod step;
 mod tree;
 mod value;
@@ -43,14 +41,11 @@ mod word;
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::name::ImageName;
-use toml::de::DeTable;
 
 pub use error::{RecipeError, RecipeErrorKind};
-pub use field::{Key, Shape};
 pub use python::{Git, Virtualenv};
-pub use reference::reference;
 pub(crate) use requirement::without_comment;
 pub use requirement::{
     Commit, Extra, ForeignLock, GitUrl, Group, RefName, Requirement, Subdirectory,
@@ -62,58 +57,61 @@ pub use tree::{
 pub use value::{Id, Mode, Owner, Priority, Timeout, Variant};
 pub use word::{
     Architecture, Beside, Component, Digest, Interpreter, Label, Locale, Login, Moment,
-    PackageName, PackageSpec, Script, Suite, TimeZone, Title, TreeGlob, TreePath, Unfit,
+    PackageName, PackageSpec, Script, Suite, TimeZone, Title, TreeGlob, TreePath, Unfit, Variable,
 };
 
 use error::Fault;
-use field::{Reader, Spans};
-use section::{Section, section};
+use read::read;
+pub(crate) use step::variables;
 
-section! {
-    /// An image: what it is made of and how it runs.
-    pub struct Recipe "" {
-        /// The name of the image.
-        ///
-        /// Example: `name = "fanery-node"`
-        name: ImageName = "name" required;
-        /// One sentence about it.
-        ///
-        /// Example: `description = "Fanery under gunicorn"`
-        description: Option<Title> = "description" optional;
-        /// The first tree.
-        bootstrap: Bootstrap = "bootstrap" required;
-        /// Further archives for apt.
-        sources: Vec<Source> = "source" optional;
-        /// Settings of apt.
-        apt: Apt = "apt" default(empty()) "nothing";
-        /// Packages, group by group.
-        packages: Vec<Packages> = "packages" optional;
-        /// Language and time.
-        system: System = "system" default(empty()) "C.UTF-8, Etc/UTC";
-        /// Users.
-        users: Vec<User> = "user" optional;
-        /// Files, directories and links.
-        files: Vec<File> = "file" optional;
-        /// Python virtualenvs.
-        virtualenvs: Vec<Virtualenv> = "virtualenv" optional;
-        /// Free steps.
-        runs: Vec<Run> = "run" optional;
-        /// Tests that the finished tree must pass.
-        tests: Vec<Test> = "test" optional;
-        /// How a session is run.
-        service: Option<Service> = "service" optional;
-        /// What is removed before packing.
-        clean: Clean = "clean" default(empty()) "the default list";
-    }
-}
-
-/// A section of which nothing was written and nothing must be.
-fn empty<T: Section>() -> T {
-    let mut reader = Reader::default();
-    match T::from_table(&DeTable::new(), &(0..0), &mut reader) {
-        Ok(section) => section,
-        Err(fault) => unreachable!("a section without required keys: {}", fault.message),
-    }
+/// An image: what it is made of and how it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Recipe {
+    /// The name of the image.
+    ///
+    /// Example: `name = "fanery-node"`
+    pub name: ImageName,
+    /// One sentence about it.
+    ///
+    /// Example: `description = "Fanery under gunicorn"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<Title>,
+    /// The first tree.
+    pub bootstrap: Bootstrap,
+    /// Further archives for apt.
+    #[serde(rename = "source", default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
+    /// Settings of apt. Default: nothing.
+    #[serde(default)]
+    pub apt: Apt,
+    /// Packages, group by group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Packages>,
+    /// Language and time. Default: C.UTF-8, Etc/UTC.
+    #[serde(default)]
+    pub system: System,
+    /// Users.
+    #[serde(rename = "user", default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
+    /// Files, directories and links.
+    #[serde(rename = "file", default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
+    /// Python virtualenvs.
+    #[serde(rename = "virtualenv", default, skip_serializing_if = "Vec::is_empty")]
+    pub virtualenvs: Vec<Virtualenv>,
+    /// Free steps.
+    #[serde(rename = "run", default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Run>,
+    /// Tests that the finished tree must pass.
+    #[serde(rename = "test", default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<Test>,
+    /// How a session is run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
+    /// What is removed before packing. Default: the default list.
+    #[serde(default)]
+    pub clean: Clean,
 }
 
 impl Recipe {
@@ -169,33 +167,6 @@ pub fn canonical_json<T: Serialize>(section: &T) -> Vec<u8> {
     }
 }
 
-/// Text to recipe, with the places of its values.
-fn read(text: &str) -> Result<(Recipe, Spans), Fault> {
-    let table = DeTable::parse(text).map_err(|error| syntax(&error))?;
-    let mut reader = Reader::default();
-    let mut recipe = Recipe::from_table(table.get_ref(), &(0..0), &mut reader)?;
-    let spans = reader.into_spans();
-    check::check(&recipe, &spans)?;
-    recipe.normalise();
-    Ok((recipe, spans))
-}
-
-/// What the TOML parser says, for people.
-fn syntax(error: &toml::de::Error) -> Fault {
-    let message = error.message();
-    let message = message
-        .strip_suffix(", expected nothing")
-        .unwrap_or(message);
-    let hint = match message {
-        "unexpected leading zero" => "a file mode is written in quotes: \"0755\"",
-        "duplicate key" => "a key is given once; further [[sections]] have two brackets",
-        _ => "",
-    };
-    Fault::new(error.span().unwrap_or(0..0), format!("not TOML: {message}"))
-        .kind(RecipeErrorKind::Syntax)
-        .hint(hint)
-}
-
 impl Recipe {
     /// Whether it names packages, which may make users and groups.
     fn installs_packages(&self) -> bool {
@@ -213,6 +184,14 @@ impl Recipe {
         system.locales.dedup();
         for user in &mut self.users {
             user.groups.sort();
+            user.gid = Some(user.gid());
+            user.home = Some(user.home());
+        }
+        for file in self.files.iter_mut().filter(|file| !file.append) {
+            file.owner.get_or_insert_with(Owner::root);
+        }
+        for run in &mut self.runs {
+            run.name = Some(run.name());
         }
     }
 }

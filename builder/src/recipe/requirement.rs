@@ -6,27 +6,27 @@ use super::word::word;
 word! {
     /// One PEP 508 line: a project, perhaps extras, versions and a marker.
     /// Only its outline is checked; pip has the last word.
-    pub struct Requirement: "a requirement", "a list of requirements",
+    pub struct Requirement: "a requirement",
         "a project with versions, such as `gunicorn==23.0.0` or `requests[socks]>=2; python_version < \"4\"`",
         requirement;
     /// The address of a Git repository.
-    pub struct GitUrl: "a Git URL", "a list of Git URLs",
+    pub struct GitUrl: "a Git URL",
         "`https://HOST/PATH`, `ssh://git@HOST/PATH` or `file:///PATH`", git_url;
     /// An extra of a project.
-    pub struct Extra: "an extra", "a list of extras", "a name, such as `postgres`",
+    pub struct Extra: "an extra", "a name, such as `postgres`",
         |text| fits(project(text));
     /// A dependency group of a project.
-    pub struct Group: "a dependency group", "a list of dependency groups",
+    pub struct Group: "a dependency group",
         "a name, such as `production`", |text| fits(project(text));
     /// A tag.
-    pub struct RefName: "a tag", "a list of tags",
+    pub struct RefName: "a tag",
         "the name of a tag, such as `v0.0.1`", ref_name;
     /// A directory inside a repository.
-    pub struct Subdirectory: "a directory in the repository", "a list of directories",
+    pub struct Subdirectory: "a directory in the repository",
         "a relative path that stays in the repository, such as `python`",
         super::grammar::relative;
     /// A commit in full.
-    pub struct Commit: "a commit", "a list of commits",
+    pub struct Commit: "a commit",
         "40 lower-case hexadecimal digits",
         |text| match text.len() {
             _ if !text.bytes().all(|b| b.is_ascii_hexdigit()) => {

@@ -2,161 +2,188 @@
 
 use std::collections::BTreeMap;
 
-use super::section::section;
+use serde::{Deserialize, Serialize};
+
 use super::value::Timeout;
-use super::word::{Login, Script, Title, TreeGlob, TreePath};
+use super::word::{Login, Script, Title, TreeGlob, TreePath, Variable};
 
-section! {
-    /// A free step for what no other section covers. Any number, in order,
-    /// after virtualenvs and before tests. Its text is part of its key: it
-    /// runs again when it, or anything before it, changes.
-    pub struct Run "[[run]]" {
-        /// The commands, for `sh -eu`.
-        ///
-        /// Example: `script = "fc-cache -f"`
-        script: Script = "script" required;
-        /// The name shown while it runs.
-        ///
-        /// Example: `name = "warm the cache"`
-        name: Title = "name" default(first_line(&script)) "the first line of the script";
-        /// Who runs it.
-        ///
-        /// Example: `user = "operador"`
-        user: Login = "user" default(Login::root()) "root";
-        /// The working directory.
-        ///
-        /// Example: `directory = "/tmp"`
-        directory: TreePath = "directory" default(TreePath::known("/")) "/";
-        /// Environment variables besides the fixed ones.
-        ///
-        /// Example: `environment = { MODE = "fast" }`
-        environment: BTreeMap<String, String> = "environment" optional;
-        /// After how long it is ended and has failed.
-        ///
-        /// Example: `timeout = "30m"`
-        timeout: Timeout = "timeout" default(Timeout::seconds(3600)) "1h";
-    }
+/// A script for what no other section covers. Scripts run in order, after
+/// virtualenvs and before tests. A script runs again when it, or anything
+/// before it, changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Run {
+    /// The commands, for `sh -eu`.
+    ///
+    /// Example: `script = "fc-cache -f"`
+    pub script: Script,
+    /// The name shown while it runs. Default: the first line of the script.
+    ///
+    /// Example: `name = "warm the cache"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Title>,
+    /// Who runs it. Default: root.
+    ///
+    /// Example: `user = "operador"`
+    #[serde(default = "Login::root")]
+    pub user: Login,
+    /// The working directory. Default: /.
+    ///
+    /// Example: `directory = "/tmp"`
+    #[serde(default = "TreePath::root")]
+    pub directory: TreePath,
+    /// Environment variables, in addition to the fixed ones.
+    ///
+    /// Example: `environment = { MODE = "fast" }`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<Variable, String>,
+    /// The time after which it is stopped and counts as failed. Default: `1h`.
+    ///
+    /// Example: `timeout = "30m"`
+    #[serde(default = "Timeout::hour")]
+    pub timeout: Timeout,
 }
 
-section! {
-    /// A command that must succeed in the finished tree, or no image is made.
-    /// What it writes is thrown away.
-    pub struct Test "[[test]]" {
-        /// The name shown while it runs.
-        ///
-        /// Example: `name = "the app imports"`
-        name: Title = "name" required;
-        /// Program and arguments. Either this or `script`.
-        ///
-        /// Example: `command = ["/usr/bin/python3", "-c", "import app"]`
-        command: Vec<Argument> = "command" optional;
-        /// Commands for `sh -eu`. Either this or `command`.
-        ///
-        /// Example: `script = "test -x /usr/bin/git"`
-        script: Option<Script> = "script" optional;
-        /// Who runs it.
-        ///
-        /// Example: `user = "operador"`
-        user: Login = "user" default(Login::root()) "root";
-        /// The working directory.
-        ///
-        /// Example: `directory = "/home/operador"`
-        directory: TreePath = "directory" default(TreePath::known("/tmp")) "/tmp";
-        /// Environment variables besides the fixed ones.
-        ///
-        /// Example: `environment = { DEBUG = "1" }`
-        environment: BTreeMap<String, String> = "environment" optional;
-        /// After how long it is ended and has failed.
-        ///
-        /// Example: `timeout = "90s"`
-        timeout: Timeout = "timeout" default(Timeout::seconds(600)) "10m";
-    }
+/// A command that must succeed in the finished tree, or no image is made.
+/// What it writes is discarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Test {
+    /// The name shown while it runs.
+    ///
+    /// Example: `name = "the app imports"`
+    pub name: Title,
+    /// Program and arguments. Either this or `script`.
+    ///
+    /// Example: `command = ["/usr/bin/python3", "-c", "import app"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<Argument>,
+    /// Commands for `sh -eu`. Either this or `command`.
+    ///
+    /// Example: `script = "test -x /usr/bin/git"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script>,
+    /// Who runs it. Default: root.
+    ///
+    /// Example: `user = "operador"`
+    #[serde(default = "Login::root")]
+    pub user: Login,
+    /// The working directory. Default: /tmp.
+    ///
+    /// Example: `directory = "/home/operador"`
+    #[serde(default = "TreePath::tmp")]
+    pub directory: TreePath,
+    /// Environment variables, in addition to the fixed ones.
+    ///
+    /// Example: `environment = { DEBUG = "1" }`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<Variable, String>,
+    /// The time after which it is stopped and counts as failed. Default: `10m`.
+    ///
+    /// Example: `timeout = "90s"`
+    #[serde(default = "Timeout::ten_minutes")]
+    pub timeout: Timeout,
 }
 
-section! {
-    /// How a session of the image is run on a node.
-    pub struct Service "[service]" {
-        /// Who runs it.
-        ///
-        /// Example: `user = "operador"`
-        user: Login = "user" default(Login::root()) "root";
-        /// Program and arguments; it stays in the foreground.
-        ///
-        /// Example: `start = ["/home/operador/bin/project", "start", "MyProject", "myproject:app"]`
-        start: Vec<Argument> = "start" required;
-        /// What ends it.
-        ///
-        /// Example: `stop = ["/home/operador/bin/project", "stop", "MyProject"]`
-        stop: Vec<Argument> = "stop" default(Vec::new()) "SIGTERM to the process that start began";
-        /// What makes it load its code again without dropping a request.
-        ///
-        /// Example: `reload = ["/home/operador/bin/project", "reload", "MyProject"]`
-        reload: Vec<Argument> = "reload" default(Vec::new()) "SIGHUP to the process that start began";
-        /// The working directory.
-        ///
-        /// Example: `directory = "/home/operador"`
-        directory: TreePath = "directory" default(TreePath::known("/")) "/";
-        /// Environment variables for all three.
-        ///
-        /// Example: `environment = { BIND = "127.0.0.1:8000" }`
-        environment: BTreeMap<String, String> = "environment" optional;
-        /// How a node finds out that it works, before it gets any traffic.
-        health: Option<Health> = "health" optional;
-    }
+/// How the image's application is run on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Service {
+    /// Who runs it. Default: root.
+    ///
+    /// Example: `user = "operador"`
+    #[serde(default = "Login::root")]
+    pub user: Login,
+    /// Program and arguments. The program must stay in the foreground.
+    ///
+    /// Example: `start = ["/home/operador/bin/project", "start", "MyProject", "myproject:app"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<Argument>,
+    /// The command that stops it. Default: SIGTERM to the process that start began.
+    ///
+    /// Example: `stop = ["/home/operador/bin/project", "stop", "MyProject"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<Argument>,
+    /// The command that makes it reload its code without dropping a request.
+    /// Default: SIGHUP to the process that start began.
+    ///
+    /// Example: `reload = ["/home/operador/bin/project", "reload", "MyProject"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reload: Vec<Argument>,
+    /// The working directory. Default: /.
+    ///
+    /// Example: `directory = "/home/operador"`
+    #[serde(default = "TreePath::root")]
+    pub directory: TreePath,
+    /// Environment variables for all three.
+    ///
+    /// Example: `environment = { BIND = "127.0.0.1:8000" }`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<Variable, String>,
+    /// How a node checks that the service works, before sending it traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
-section! {
-    /// How a node finds out that a session works. One that does not never gets
-    /// traffic: the generation before it goes on. Either `http` or `command`.
-    pub struct Health "[service.health]" {
-        /// The path of a page that answers with 200 to 399 where the service listens.
-        ///
-        /// Example: `http = "/version.txt"`
-        http: Option<RequestPath> = "http" optional;
-        /// Further headers of the request for that page.
-        ///
-        /// Example: `headers = ["Host: www.example"]`
-        headers: Vec<Header> = "headers" optional;
-        /// A program and its arguments that succeed in the session, as its user.
-        ///
-        /// Example: `command = ["/home/operador/bin/check"]`
-        command: Vec<Argument> = "command" optional;
-        /// It is asked each second, and has failed after so long.
-        ///
-        /// Example: `within = "2m"`
-        within: Timeout = "within" default(Timeout::seconds(60)) "1m";
-        /// How long one attempt may take.
-        ///
-        /// Example: `timeout = "2s"`
-        timeout: Timeout = "timeout" default(Timeout::seconds(5)) "5s";
-    }
+/// How a node checks that a new session works. If it does not, the session gets
+/// no traffic, and the generation before it stays in use. Give either `http` or
+/// `command`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Health {
+    /// A path that the service must answer with a status from 200 to 399.
+    ///
+    /// Example: `http = "/version.txt"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<RequestPath>,
+    /// Additional headers of that request.
+    ///
+    /// Example: `headers = ["Host: www.example"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<Header>,
+    /// A command that must succeed in the session; it runs as the service's user.
+    ///
+    /// Example: `command = ["/home/operador/bin/check"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<Argument>,
+    /// The check is repeated every second, and has failed after this time. Default: `1m`.
+    ///
+    /// Example: `within = "2m"`
+    pub within: Timeout,
+    /// How long one attempt may take. Default: `5s`.
+    ///
+    /// Example: `timeout = "2s"`
+    pub timeout: Timeout,
 }
 
-section! {
-    /// What is removed before packing, besides the default list.
-    pub struct Clean "[clean]" {
-        /// Paths to remove; `*` and `?` match within a name, `**` any number
-        /// of names.
-        ///
-        /// Example: `remove = ["/usr/share/doc/**"]`
-        remove: Vec<TreeGlob> = "remove" optional;
-        /// Paths that stay although the default list removes them.
-        ///
-        /// Example: `keep = ["/var/log/app/**"]`
-        keep: Vec<TreeGlob> = "keep" optional;
-        /// Whether packages that nothing needs any more are removed.
-        ///
-        /// Example: `autoremove = false`
-        autoremove: bool = "autoremove" default(true) "true";
-    }
+/// What to remove before packing, in addition to the default list
+/// (`docs/normalisation.md`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Clean {
+    /// Paths to remove; `*` and `?` match within a name, `**` any number
+    /// of names.
+    ///
+    /// Example: `remove = ["/usr/share/doc/**"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<TreeGlob>,
+    /// Paths to keep although the default list would remove them.
+    ///
+    /// Example: `keep = ["/var/log/app/**"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<TreeGlob>,
+    /// Whether to remove packages that nothing depends on any more. Default: true.
+    ///
+    /// Example: `autoremove = false`
+    pub autoremove: bool,
 }
 
 super::word::word! {
     /// One argument of a command.
-    pub struct Argument: "an argument", "a list of strings: a program and its arguments",
+    pub struct Argument: "an argument",
         "a string without NUL", |text| super::grammar::fits(!text.contains('\0'));
     /// A header of a request (RFC 9112, 5).
-    pub struct Header: "a header", "a list of headers",
+    pub struct Header: "a header",
         "name, colon and value, such as `Host: www.example`",
         |text| super::grammar::fits(text.split_once(": ").is_some_and(|(name, value)| {
             let in_name = |b: u8| b.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&b);
@@ -164,22 +191,59 @@ super::word::word! {
                 && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
         }));
     /// What stands behind the host in a URL: path and query (RFC 9112, 3.2.1).
-    pub struct RequestPath: "the path of a page", "a list of paths of pages",
+    pub struct RequestPath: "the path of a page",
         "a path with its leading `/`, such as `/health?full=1`",
         |text| super::grammar::fits(
             text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
         );
 }
 
-/// The first line of a script that says something.
-fn first_line(script: &Script) -> Title {
-    let lines = || script.as_str().lines().map(str::trim);
-    let line = lines()
-        .find(|line| !line.is_empty() && !line.starts_with('#') && !line.starts_with("set -"))
-        .or_else(|| lines().find(|line| !line.is_empty()))
-        .unwrap_or_default();
-    let shown: String = line.chars().filter(|c| !c.is_control()).take(60).collect();
-    Title::known(shown.trim())
+/// Environment variables as plain names and values.
+pub(crate) fn variables(
+    environment: &BTreeMap<Variable, String>,
+) -> impl Iterator<Item = (String, String)> {
+    let variables = environment.iter();
+    variables.map(|(name, value)| (name.to_string(), value.clone()))
+}
+
+impl Run {
+    /// The name shown while it runs: by default the first line of the script that says something.
+    pub fn name(&self) -> Title {
+        let lines = || self.script.as_str().lines().map(str::trim);
+        let first = || {
+            let line = lines()
+                .find(|line| {
+                    !line.is_empty() && !line.starts_with('#') && !line.starts_with("set -")
+                })
+                .or_else(|| lines().find(|line| !line.is_empty()))
+                .unwrap_or_default();
+            let shown: String = line.chars().filter(|c| !c.is_control()).take(60).collect();
+            Title::known(shown.trim())
+        };
+        self.name.clone().unwrap_or_else(first)
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health {
+            http: None,
+            headers: Vec::new(),
+            command: Vec::new(),
+            within: Timeout::seconds(60),
+            timeout: Timeout::seconds(5),
+        }
+    }
+}
+
+impl Default for Clean {
+    fn default() -> Self {
+        Clean {
+            remove: Vec::new(),
+            keep: Vec::new(),
+            autoremove: true,
+        }
+    }
 }
 
 impl Test {

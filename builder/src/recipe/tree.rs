@@ -1,235 +1,264 @@
 //! The tree before any Python: bootstrap, archives, packages, system, users, files.
 
-use super::section::section;
+use serde::{Deserialize, Serialize};
+
 use super::value::{Id, Mode, Owner, Priority, Variant};
 use super::word::{
     Architecture, Beside, Component, Digest, Label, Locale, Login, Moment, PackageName,
     PackageSpec, Script, Suite, TimeZone, TreePath,
 };
 
-section! {
-    /// The first tree, made by debootstrap.
-    pub struct Bootstrap "[bootstrap]" {
-        /// The Debian suite, by code name.
-        ///
-        /// Example: `suite = "bookworm"`
-        suite: Suite = "suite" required;
-        /// How much debootstrap installs by itself: `minbase` (essential
-        /// packages and apt), `buildd` (and what builds packages) or
-        /// `standard`.
-        ///
-        /// Example: `variant = "minbase"`
-        variant: Variant = "variant" default(Variant::Minbase) "minbase";
-        /// dpkg's name of the architecture.
-        ///
-        /// Example: `architecture = "amd64"`
-        architecture: Architecture = "architecture"
-            default(Architecture::of_this_machine()) "this machine's";
-        /// Components of the archive, also for apt in the tree.
-        ///
-        /// Example: `components = ["main", "contrib"]`
-        components: Vec<Component> = "components" default(Component::main()) "[\"main\"]";
-        /// Packages that debootstrap installs besides.
-        ///
-        /// Example: `include = ["locales"]`
-        include: Vec<PackageName> = "include" optional;
-        /// Packages that debootstrap leaves out.
-        ///
-        /// Example: `exclude = ["nano"]`
-        exclude: Vec<PackageName> = "exclude" optional;
-        /// Take the archive as it was then, from the machine's address for dated
-        /// archives; its `Valid-Until` is not asked for.
-        ///
-        /// Example: `snapshot = "20260901T000000Z"`
-        snapshot: Option<Moment> = "snapshot" optional;
-        /// Take no other Release file than this; its `Valid-Until` is not asked for.
-        ///
-        /// Example: `release = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
-        release: Option<Digest> = "release" optional;
-    }
+/// The base system, installed by debootstrap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Bootstrap {
+    /// The Debian suite, by code name.
+    ///
+    /// Example: `suite = "bookworm"`
+    pub suite: Suite,
+    /// How much debootstrap installs by itself: `minbase` (essential
+    /// packages and apt), `buildd` (and what builds packages) or
+    /// `standard`. Default: minbase.
+    ///
+    /// Example: `variant = "minbase"`
+    #[serde(default)]
+    pub variant: Variant,
+    /// dpkg's name of the architecture. Default: this machine's.
+    ///
+    /// Example: `architecture = "amd64"`
+    #[serde(default = "Architecture::of_this_machine")]
+    pub architecture: Architecture,
+    /// Components of the archive, also for apt in the tree. Default: `["main"]`.
+    ///
+    /// Example: `components = ["main", "contrib"]`
+    #[serde(default = "Component::main", skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<Component>,
+    /// Additional packages that debootstrap installs.
+    ///
+    /// Example: `include = ["locales"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<PackageName>,
+    /// Packages that debootstrap leaves out.
+    ///
+    /// Example: `exclude = ["nano"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<PackageName>,
+    /// Use the archive as it was at this time, from the address that this machine has
+    /// for dated archives (`docs/archives.md`). `Valid-Until` is not checked.
+    ///
+    /// Example: `snapshot = "20260901T000000Z"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Moment>,
+    /// Accept only the Release file with this digest. `Valid-Until` is not checked.
+    ///
+    /// Example: `release = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<Digest>,
 }
 
-section! {
-    /// A further archive for apt. The bootstrap's own is always there. No
-    /// addresses: an archive is named here and its mirror on the machine.
-    pub struct Source "[[source]]" {
-        /// A name for it within the recipe.
-        ///
-        /// Example: `name = "security"`
-        name: Label = "name" required;
-        /// Which archive: `debian`, `debian-security`, or another name whose
-        /// address the machine knows.
-        ///
-        /// Example: `archive = "debian-security"`
-        archive: Label = "archive" default(Label::known("debian")) "debian";
-        /// Suite or pocket of it.
-        ///
-        /// Example: `suite = "bullseye-security"`
-        suite: Suite = "suite" required;
-        /// Components of it.
-        ///
-        /// Example: `components = ["main"]`
-        components: Vec<Component> = "components" default(Component::main()) "[\"main\"]";
-        /// The public key that signs it (`OpenPGP`, armored or not): a file beside the recipe.
-        ///
-        /// Example: `key = "files/archive.asc"`
-        key: Option<Beside> = "key" optional;
-        /// apt's pin priority for everything in it, and for nothing else.
-        ///
-        /// Example: `priority = 100`
-        priority: Option<Priority> = "priority" optional;
-        /// Take the archive as it was then, from the machine's address for dated
-        /// archives; its `Valid-Until` is not asked for.
-        ///
-        /// Example: `snapshot = "20260901T000000Z"`
-        snapshot: Option<Moment> = "snapshot" optional;
-        /// Take no other Release file than this; its `Valid-Until` is not asked for.
-        ///
-        /// Example: `release = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
-        release: Option<Digest> = "release" optional;
-    }
+/// An additional archive for apt; that of `[bootstrap]` is always used. A recipe only
+/// names archives; the machine's settings say at which address each is found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Source {
+    /// A name for this source, used only within the recipe.
+    ///
+    /// Example: `name = "security"`
+    pub name: Label,
+    /// Which archive: `debian`, `debian-security`, or another name whose
+    /// address the machine knows. Default: debian.
+    ///
+    /// Example: `archive = "debian-security"`
+    #[serde(default = "Label::debian")]
+    pub archive: Label,
+    /// Its suite, or a pocket such as `bullseye-security`.
+    ///
+    /// Example: `suite = "bullseye-security"`
+    pub suite: Suite,
+    /// Its components. Default: `["main"]`.
+    ///
+    /// Example: `components = ["main"]`
+    #[serde(default = "Component::main", skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<Component>,
+    /// The public key that signs it (`OpenPGP`, armored or not): a file beside the recipe.
+    ///
+    /// Example: `key = "files/archive.asc"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Beside>,
+    /// apt's pin priority for the packages of this suite. Without it, apt decides.
+    ///
+    /// Example: `priority = 100`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// Use the archive as it was at this time, from the address that this machine has
+    /// for dated archives (`docs/archives.md`). `Valid-Until` is not checked.
+    ///
+    /// Example: `snapshot = "20260901T000000Z"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Moment>,
+    /// Accept only the Release file with this digest. `Valid-Until` is not checked.
+    ///
+    /// Example: `release = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<Digest>,
 }
 
-section! {
-    /// Settings of apt in the tree.
-    pub struct Apt "[apt]" {
-        /// What to put into apt's preferences: pins in `apt_preferences(5)` form.
-        /// While locking, `Pin: origin NAME` is a source of that name.
-        ///
-        /// Example: `preferences = "Package: git\nPin: release n=bullseye-backports\nPin-Priority: 990"`
-        preferences: Option<Script> = "preferences" optional;
-    }
+/// Settings of apt in the tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Apt {
+    /// Pins in the format of `apt_preferences(5)`. `Pin: origin NAME` means the
+    /// `[[source]]` of that name.
+    ///
+    /// Example: `preferences = "Package: git\nPin: release n=bullseye-backports\nPin-Priority: 990"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferences: Option<Script>,
 }
 
-section! {
-    /// Packages installed, held and purged together. Any number, in order.
-    pub struct Packages "[[packages]]" {
-        /// Packages to install, perhaps in one version.
-        ///
-        /// Example: `install = ["git", "libsodium-dev=1.0.18-1"]`
-        install: Vec<PackageSpec> = "install" optional;
-        /// Whether recommended packages come along.
-        ///
-        /// Example: `recommends = true`
-        recommends: bool = "recommends" default(false) "false";
-        /// The suite to prefer for these packages (`apt-get -t`).
-        ///
-        /// Example: `target-release = "bullseye-backports"`
-        target_release: Option<Suite> = "target-release" optional;
-        /// Package files beside the recipe, installed with their dependencies.
-        ///
-        /// Example: `debs = ["files/libsodium_1.0.18-1_amd64.deb"]`
-        debs: Vec<Beside> = "debs" optional;
-        /// Packages that later upgrades leave alone.
-        ///
-        /// Example: `hold = ["libsodium23"]`
-        hold: Vec<PackageName> = "hold" optional;
-        /// Packages to remove with their configuration.
-        ///
-        /// Example: `purge = ["nano"]`
-        purge: Vec<PackageName> = "purge" optional;
-    }
+/// Packages to install, hold and purge in one step. Sections are processed in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Packages {
+    /// Packages to install; `name=version` asks for one version.
+    ///
+    /// Example: `install = ["git", "libsodium-dev=1.0.18-1"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub install: Vec<PackageSpec>,
+    /// Whether to install recommended packages too. Default: false.
+    ///
+    /// Example: `recommends = true`
+    pub recommends: bool,
+    /// The suite to prefer for these packages (`apt-get -t`).
+    ///
+    /// Example: `target-release = "bullseye-backports"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_release: Option<Suite>,
+    /// Package files beside the recipe, installed with their dependencies.
+    ///
+    /// Example: `debs = ["files/libsodium_1.0.18-1_amd64.deb"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub debs: Vec<Beside>,
+    /// Packages to hold: later `apt-get upgrade` leaves them alone.
+    ///
+    /// Example: `hold = ["libsodium23"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hold: Vec<PackageName>,
+    /// Packages to remove with their configuration.
+    ///
+    /// Example: `purge = ["nano"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub purge: Vec<PackageName>,
 }
 
-section! {
-    /// Language and time, set without any dialog.
-    pub struct System "[system]" {
-        /// The default locale (`LANG`).
-        ///
-        /// Example: `locale = "en_US.UTF-8"`
-        locale: Locale = "locale" default(Locale::known("C.UTF-8")) "C.UTF-8";
-        /// The locales to generate, besides the default one. `C.UTF-8` needs
-        /// no generating; all others need the package `locales`.
-        ///
-        /// Example: `locales = ["en_US.UTF-8", "it_IT.UTF-8"]`
-        locales: Vec<Locale> = "locales" optional;
-        /// The time zone.
-        ///
-        /// Example: `timezone = "Europe/Rome"`
-        timezone: TimeZone = "timezone" default(TimeZone::known("Etc/UTC")) "Etc/UTC";
-    }
+/// Language and time zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct System {
+    /// The default locale (`LANG`). Default: C.UTF-8.
+    ///
+    /// Example: `locale = "en_US.UTF-8"`
+    pub locale: Locale,
+    /// Locales to generate, in addition to the default one. All but `C.UTF-8`
+    /// need the package `locales`.
+    ///
+    /// Example: `locales = ["en_US.UTF-8", "it_IT.UTF-8"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub locales: Vec<Locale>,
+    /// The time zone. Default: Etc/UTC.
+    ///
+    /// Example: `timezone = "Europe/Rome"`
+    pub timezone: TimeZone,
 }
 
-section! {
-    /// A user of the image, with a group of the same name.
-    /// Users that Debian or a package makes, such as `www-data` or `redis`, need no
-    /// section: they own files, run steps and the service as they are.
-    pub struct User "[[user]]" {
-        /// The login name.
-        ///
-        /// Example: `name = "operador"`
-        name: Login = "name" required;
-        /// The numeric user id.
-        ///
-        /// Example: `uid = 1000`
-        uid: Id = "uid" required;
-        /// The numeric id of the user's own group.
-        ///
-        /// Example: `gid = 1000`
-        gid: Id = "gid" default(uid) "the uid";
-        /// The login shell.
-        ///
-        /// Example: `shell = "/bin/bash"`
-        shell: TreePath = "shell" default(TreePath::known("/bin/sh")) "/bin/sh";
-        /// The home directory.
-        ///
-        /// Example: `home = "/home/operador"`
-        home: TreePath = "home"
-            default(TreePath::known(&format!("/home/{name}"))) "/home/NAME";
-        /// A directory beside the recipe whose content the home begins with.
-        ///
-        /// Example: `skeleton = "files/skel"`
-        skeleton: Option<Beside> = "skeleton" default(None) "the tree's own /etc/skel";
-        /// Further groups to be in. They exist in Debian or come with a package.
-        ///
-        /// Example: `groups = ["adm"]`
-        groups: Vec<Login> = "groups" optional;
-        /// The full name or purpose (the GECOS field).
-        ///
-        /// Example: `comment = "runs the web application"`
-        comment: Option<Comment> = "comment" optional;
-    }
+/// A user of the image, with a group of the same name.
+/// Users that Debian or a package creates, such as `www-data` or `redis`, need no
+/// section: use their names directly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct User {
+    /// The login name.
+    ///
+    /// Example: `name = "operador"`
+    pub name: Login,
+    /// The numeric user id.
+    ///
+    /// Example: `uid = 1000`
+    pub uid: Id,
+    /// The numeric id of the user's own group. Default: the uid.
+    ///
+    /// Example: `gid = 1000`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<Id>,
+    /// The login shell. Default: /bin/sh.
+    ///
+    /// Example: `shell = "/bin/bash"`
+    #[serde(default = "TreePath::sh")]
+    pub shell: TreePath,
+    /// The home directory. Default: /home/NAME.
+    ///
+    /// Example: `home = "/home/operador"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home: Option<TreePath>,
+    /// A directory beside the recipe whose content is copied into the new home.
+    /// Default: the tree's own /etc/skel.
+    ///
+    /// Example: `skeleton = "files/skel"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skeleton: Option<Beside>,
+    /// Additional groups of the user, which Debian or a package creates.
+    ///
+    /// Example: `groups = ["adm"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Login>,
+    /// The full name or purpose (the GECOS field).
+    ///
+    /// Example: `comment = "runs the web application"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<Comment>,
 }
 
-section! {
-    /// A file, a directory or a symbolic link put into the tree, after packages
-    /// and users and before virtualenvs. Exactly one of `source`, `content`
-    /// and `symlink` says what it is. Missing parent directories are made: in
-    /// the home of a user they belong to that user, elsewhere to root.
-    pub struct File "[[file]]" {
-        /// Where it goes.
-        ///
-        /// Example: `path = "/home/operador/bin/project"`
-        path: TreePath = "path" required;
-        /// A file or directory beside the recipe to copy.
-        ///
-        /// Example: `source = "files/project"`
-        source: Option<Beside> = "source" optional;
-        /// The content itself.
-        ///
-        /// Example: `content = "hello\n"`
-        content: Option<String> = "content" optional;
-        /// What a symbolic link points to.
-        ///
-        /// Example: `symlink = "/tmp"`
-        symlink: Option<LinkTarget> = "symlink" optional;
-        /// Whether to add to the end of an existing file, which is made if
-        /// there is none.
-        ///
-        /// Example: `append = true`
-        append: bool = "append" default(false) "false";
-        /// The mode of a file in octal. The files of a directory keep the
-        /// default.
-        ///
-        /// Example: `mode = "0500"`
-        mode: Option<Mode> = "mode"
-            default(None) "0755 if the source is executable, else 0644; as it is when appending";
-        /// Who owns it.
-        ///
-        /// Example: `owner = "operador:operador"`
-        owner: Option<Owner> = "owner"
-            default((!append).then(Owner::root)) "root:root; as it is when appending";
-    }
+/// A file, a directory or a symbolic link to create, after packages and users
+/// and before virtualenvs. Give exactly one of `source`, `content` and
+/// `symlink`. Missing parent directories are created: in the home of a user
+/// they belong to that user, elsewhere to root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct File {
+    /// Its path in the image.
+    ///
+    /// Example: `path = "/home/operador/bin/project"`
+    pub path: TreePath,
+    /// A file or directory beside the recipe to copy.
+    ///
+    /// Example: `source = "files/project"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Beside>,
+    /// The content itself.
+    ///
+    /// Example: `content = "hello\n"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// What a symbolic link points to.
+    ///
+    /// Example: `symlink = "/tmp"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symlink: Option<LinkTarget>,
+    /// Whether to append to a file that exists; one that does not is created. Default: false.
+    ///
+    /// Example: `append = true`
+    #[serde(default)]
+    pub append: bool,
+    /// The mode of a file in octal. The files of a directory keep the
+    /// default. Default: 0755 if the source is executable, else 0644; unchanged when appending.
+    ///
+    /// Example: `mode = "0500"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Its owner and group. Default: root:root; unchanged when appending.
+    ///
+    /// Example: `owner = "operador:operador"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
 }
 
 /// What a [`File`] is.
@@ -241,6 +270,29 @@ pub enum FileKind<'r> {
     Content(&'r str),
     /// A symbolic link with this target.
     Symlink(&'r LinkTarget),
+}
+
+impl Default for System {
+    fn default() -> Self {
+        System {
+            locale: Locale::known("C.UTF-8"),
+            locales: Vec::new(),
+            timezone: TimeZone::known("Etc/UTC"),
+        }
+    }
+}
+
+impl User {
+    /// The numeric id of the user's own group.
+    pub fn gid(&self) -> Id {
+        self.gid.unwrap_or(self.uid)
+    }
+
+    /// The home directory.
+    pub fn home(&self) -> TreePath {
+        let home = || TreePath::known(&format!("/home/{}", self.name));
+        self.home.clone().unwrap_or_else(home)
+    }
 }
 
 impl File {
@@ -256,13 +308,19 @@ impl File {
 
 super::word::word! {
     /// A GECOS comment.
-    pub struct Comment: "a comment", "a list of comments",
+    pub struct Comment: "a comment",
         "one line without `:` and `,`",
         |text| super::grammar::fits(!text.contains([':', ',']) && !text.contains(char::is_control) && !text.is_empty());
     /// The target of a symbolic link, absolute or relative.
-    pub struct LinkTarget: "a link target", "a list of link targets",
+    pub struct LinkTarget: "a link target",
         "a path, such as `/tmp` or `../share/app`",
         |text| super::grammar::fits(!text.is_empty() && text.len() < 4096 && !text.contains(char::is_control));
+}
+
+impl Label {
+    fn debian() -> Self {
+        Label::known("debian")
+    }
 }
 
 impl Component {

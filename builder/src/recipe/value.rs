@@ -4,13 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
-use toml::Spanned;
-use toml::de::DeValue;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::error::Fault;
-use super::field::{Field, Reader};
-use super::word::{Login, Unfit, string_field};
+use super::read::HINT;
+use super::word::{Login, Unfit, Word};
 
 /// The mode of a file: the twelve low bits, written as an octal string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,13 +27,16 @@ impl FromStr for Mode {
         let octal =
             (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
         let bits = octal.then(|| u32::from_str_radix(text, 8).ok()).flatten();
-        bits.map(Mode).ok_or_else(|| Unfit {
-            value: text.to_owned(),
-            what: "a file mode",
-            shape: "three or four octal digits, such as \"0755\"",
-            hint: text
-                .starts_with("0o")
-                .then(|| "leave out the `o`: it is octal anyway".to_owned()),
+        bits.map(Mode).ok_or_else(|| {
+            let octal = text.starts_with("0o");
+            Unfit::new::<Self>(
+                text,
+                if octal {
+                    "leave out the `o`: it is octal anyway"
+                } else {
+                    ""
+                },
+            )
         })
     }
 }
@@ -44,22 +44,6 @@ impl FromStr for Mode {
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04o}", self.0)
-    }
-}
-
-impl Field for Mode {
-    const TAKES: &'static str = "a file mode";
-    const LIST: &'static str = "a list of file modes";
-
-    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Result<Self, Fault> {
-        let fault = super::word::from_string(value, reader, "a string: a file mode");
-        if let DeValue::Integer(digits) = value.get_ref() {
-            // 0755 is not TOML at all, 755 and 0o755 are: both mean well.
-            return fault.map_err(|fault| {
-                fault.hint(format!("write it in quotes: \"{:0>4}\"", digits.as_str()))
-            });
-        }
-        fault
     }
 }
 
@@ -73,6 +57,14 @@ impl Timeout {
         Timeout(Duration::from_secs(seconds))
     }
 
+    pub(super) fn hour() -> Self {
+        Timeout::seconds(3600)
+    }
+
+    pub(super) fn ten_minutes() -> Self {
+        Timeout::seconds(600)
+    }
+
     /// The time itself.
     pub fn duration(self) -> Duration {
         self.0
@@ -84,28 +76,23 @@ impl FromStr for Timeout {
 
     fn from_str(text: &str) -> Result<Self, Unfit> {
         const LONGEST: u64 = 7 * 24 * 3600;
-        let unfit = |hint: Option<&str>| Unfit {
-            value: text.to_owned(),
-            what: "a time",
-            shape: "a whole number with `s`, `m` or `h`, such as \"90s\", \"30m\" or \"1h\"",
-            hint: hint.map(str::to_owned),
-        };
+        let unfit = |hint: &str| Unfit::new::<Self>(text, hint);
         let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
         let scale = match &text[digits.len()..] {
             "s" => 1,
             "m" => 60,
             "h" => 3600,
-            "" if !digits.is_empty() => return Err(unfit(Some("add the unit: `s`, `m` or `h`"))),
-            _ => return Err(unfit(None)),
+            "" if !digits.is_empty() => return Err(unfit("add the unit: `s`, `m` or `h`")),
+            _ => return Err(unfit("")),
         };
         if !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(unfit(None));
+            return Err(unfit(""));
         }
-        let number: u64 = digits.parse().map_err(|_| unfit(None))?;
+        let number: u64 = digits.parse().map_err(|_| unfit(""))?;
         match number.checked_mul(scale) {
-            Some(0) => Err(unfit(Some("a command needs some time"))),
+            Some(0) => Err(unfit("a command needs some time")),
             Some(seconds) if seconds <= LONGEST => Ok(Timeout::seconds(seconds)),
-            _ => Err(unfit(Some("a week is the longest"))),
+            _ => Err(unfit("a week is the longest")),
         }
     }
 }
@@ -118,24 +105,6 @@ impl fmt::Display for Timeout {
             seconds if seconds % 60 == 0 => write!(f, "{}m", seconds / 60),
             seconds => write!(f, "{seconds}s"),
         }
-    }
-}
-
-impl Field for Timeout {
-    const TAKES: &'static str = "a time";
-    const LIST: &'static str = "a list of times";
-
-    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Result<Self, Fault> {
-        let fault = super::word::from_string(value, reader, "a string: a time such as \"90s\"");
-        if let DeValue::Integer(digits) = value.get_ref() {
-            return fault.map_err(|fault| {
-                fault.hint(format!(
-                    "write it in quotes with its unit: \"{}s\"",
-                    digits.as_str()
-                ))
-            });
-        }
-        fault
     }
 }
 
@@ -166,14 +135,11 @@ impl FromStr for Owner {
         let (user, group) = text.split_once(':').unwrap_or((text, text));
         match (user.parse(), group.parse()) {
             (Ok(user), Ok(group)) => Ok(Owner { user, group }),
-            _ => Err(Unfit {
-                value: text.to_owned(),
-                what: "an owner",
-                shape: "`user` or `user:group`, such as `operador:operador`",
-                hint: text
-                    .contains('.')
-                    .then(|| "user and group are separated by `:`".to_owned()),
-            }),
+            _ if text.contains('.') => Err(Unfit::new::<Self>(
+                text,
+                "user and group are separated by `:`",
+            )),
+            _ => Err(Unfit::new::<Self>(text, "")),
         }
     }
 }
@@ -184,12 +150,11 @@ impl fmt::Display for Owner {
     }
 }
 
-string_field!(Owner, "an owner", "a list of owners");
-
 /// What debootstrap installs by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Variant {
     /// Essential packages and apt.
+    #[default]
     Minbase,
     /// Minbase and build-essential.
     Buildd,
@@ -205,12 +170,7 @@ impl FromStr for Variant {
             "minbase" => Ok(Variant::Minbase),
             "buildd" => Ok(Variant::Buildd),
             "standard" => Ok(Variant::Standard),
-            _ => Err(Unfit {
-                value: text.to_owned(),
-                what: "a variant",
-                shape: "`minbase`, `buildd` or `standard`",
-                hint: None,
-            }),
+            _ => Err(Unfit::new::<Self>(text, "")),
         }
     }
 }
@@ -225,18 +185,32 @@ impl fmt::Display for Variant {
     }
 }
 
-string_field!(Variant, "a variant", "a list of variants");
+macro_rules! text_form {
+    ($($Name:ident: $what:literal, $shape:literal;)*) => {$(
+        impl Word for $Name {
+            const WHAT: &'static str = $what;
+            const SHAPE: &'static str = $shape;
+        }
 
-macro_rules! serialize_as_text {
-    ($($Name:ident)*) => {$(
         impl Serialize for $Name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
+
+        impl<'de> Deserialize<'de> for $Name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                super::read::word(deserializer)
+            }
+        }
     )*};
 }
-serialize_as_text!(Mode Timeout Owner Variant);
+text_form! {
+    Mode: "a file mode", "three or four octal digits, such as \"0755\"";
+    Timeout: "a time", "a whole number with `s`, `m` or `h`, such as \"90s\", \"30m\" or \"1h\"";
+    Owner: "an owner", "`user` or `user:group`, such as `operador:operador`";
+    Variant: "a variant", "`minbase`, `buildd` or `standard`";
+}
 
 /// Defines newtypes over integers within a range.
 macro_rules! number {
@@ -245,8 +219,8 @@ macro_rules! number {
         pub struct $Name:ident($Int:ty): $what:literal, $from:literal..=$to:literal, $why:literal;
     )*) => {$(
         $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[serde(transparent)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "i64", into = "i64")]
         pub struct $Name($Int);
 
         impl $Name {
@@ -262,26 +236,23 @@ macro_rules! number {
             }
         }
 
-        impl Field for $Name {
-            const TAKES: &'static str = $what;
-            const LIST: &'static str = concat!("a list: ", $what);
+        impl From<$Name> for i64 {
+            fn from(number: $Name) -> Self {
+                number.0.into()
+            }
+        }
 
-            fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Result<Self, Fault> {
-                let number = i64::read(value, reader)?;
-                <$Int>::try_from(number)
-                    .ok()
-                    .filter(|number| ($from..=$to).contains(number))
-                    .map($Name)
-                    .ok_or_else(|| {
-                        Fault::new(
-                            value.span(),
-                            format!(
-                                "`{number}` is not {}: expected a whole number from {} to {}",
-                                $what, $from, $to
-                            ),
-                        )
-                        .hint($why)
-                    })
+        impl TryFrom<i64> for $Name {
+            type Error = String;
+
+            fn try_from(number: i64) -> Result<Self, String> {
+                match <$Int>::try_from(number) {
+                    Ok(fits) if ($from..=$to).contains(&fits) => Ok($Name(fits)),
+                    _ => Err(format!(
+                        "`{number}` is not {}: expected a whole number from {} to {}{HINT}{}",
+                        $what, $from, $to, $why
+                    )),
+                }
             }
         }
     )*};

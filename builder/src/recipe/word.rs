@@ -4,8 +4,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use store::name::ImageName;
-
 use super::grammar::{
     beside, fits, interpreter, label, locale, login, lower, lower_digit, made_of, package,
     package_spec, suite, time_zone, tree_glob, tree_path,
@@ -38,12 +36,31 @@ impl fmt::Display for Unfit {
 
 impl std::error::Error for Unfit {}
 
+impl Unfit {
+    pub(super) fn new<T: Word>(text: &str, hint: impl Into<String>) -> Self {
+        Unfit {
+            value: text.to_owned(),
+            what: T::WHAT,
+            shape: T::SHAPE,
+            hint: Some(hint.into()).filter(|hint| !hint.is_empty()),
+        }
+    }
+}
+
+/// A value that is written as a string.
+pub(crate) trait Word: std::str::FromStr<Err = Unfit> {
+    /// What it is: "a suite name".
+    const WHAT: &'static str;
+    /// What such a thing looks like, with an example.
+    const SHAPE: &'static str;
+}
+
 /// Defines newtypes over `String`, each with what it is, what it looks like
 /// and the function that tells.
 macro_rules! word {
     ($(
         $(#[$about:meta])*
-        pub struct $Name:ident: $what:literal, $list:literal, $shape:literal, $check:expr;
+        pub struct $Name:ident: $what:literal, $shape:literal, $check:expr;
     )*) => {$(
         $(#[$about])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -71,12 +88,7 @@ macro_rules! word {
                 let check: fn(&str) -> $crate::recipe::grammar::Verdict = $check;
                 match check(text) {
                     Ok(()) => Ok($Name(text.to_owned())),
-                    Err(hint) => Err($crate::recipe::Unfit {
-                        value: text.to_owned(),
-                        what: $what,
-                        shape: $shape,
-                        hint: Some(hint).filter(|hint| !hint.is_empty()),
-                    }),
+                    Err(hint) => Err($crate::recipe::Unfit::new::<Self>(text, hint)),
                 }
             }
         }
@@ -99,70 +111,43 @@ macro_rules! word {
             }
         }
 
-        $crate::recipe::word::string_field!($Name, $what, $list);
+        impl $crate::recipe::word::Word for $Name {
+            const WHAT: &'static str = $what;
+            const SHAPE: &'static str = $shape;
+        }
+
+        impl<'de> serde::Deserialize<'de> for $Name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                $crate::recipe::read::word(from)
+            }
+        }
     )*};
 }
 pub(crate) use word;
 
-/// Reads a type from a TOML string through its `FromStr` with `Err = Unfit`.
-macro_rules! string_field {
-    ($Name:ty, $what:literal, $list:literal) => {
-        impl $crate::recipe::field::Field for $Name {
-            const TAKES: &'static str = $what;
-            const LIST: &'static str = $list;
-
-            fn read(
-                value: &toml::Spanned<toml::de::DeValue<'_>>,
-                reader: &mut $crate::recipe::field::Reader,
-            ) -> Result<Self, $crate::recipe::error::Fault> {
-                $crate::recipe::word::from_string(value, reader, concat!("a string: ", $what))
-            }
-        }
-    };
-}
-pub(crate) use string_field;
-
-/// Reads a string and parses it.
-pub(crate) fn from_string<T: std::str::FromStr<Err = Unfit>>(
-    value: &toml::Spanned<toml::de::DeValue<'_>>,
-    reader: &super::field::Reader,
-    takes: &str,
-) -> Result<T, super::error::Fault> {
-    let toml::de::DeValue::String(text) = value.get_ref() else {
-        return Err(reader.mismatch(value, takes));
-    };
-    text.parse().map_err(|unfit: Unfit| {
-        let fault = super::error::Fault::new(value.span(), unfit.to_string());
-        match unfit.hint {
-            Some(hint) => fault.hint(hint),
-            None => fault,
-        }
-    })
-}
-
 word! {
     /// A suite or pocket of an archive: `bullseye`, `bullseye-security`.
-    pub struct Suite: "a suite name", "a list of suite names",
+    pub struct Suite: "a suite name",
         "lower-case letters, digits, `.` and `-`, such as `bookworm` or `bullseye-backports`", suite;
     /// A short name of something in the recipe or on the machine, such as an archive.
-    pub struct Label: "a short name", "a list of short names",
+    pub struct Label: "a short name",
         "lower-case letters, digits and `-`, such as `debian-security`", label;
     /// A moment, as dated archives name it: `20260901T000000Z`.
-    pub struct Moment: "a date and time", "a list of dates",
+    pub struct Moment: "a date and time",
         "year, month, day, hours, minutes and seconds of UTC, such as `20260901T000000Z`",
         |text| fits(moment(text).is_some());
     /// A SHA-256 with its name.
-    pub struct Digest: "a digest", "a list of digests",
+    pub struct Digest: "a digest",
         "`sha256:` and 64 hexadecimal digits",
         |text| fits(text.strip_prefix("sha256:").is_some_and(|hex| {
             hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         }));
     /// A component of an archive: `main`, `contrib`, `non-free-firmware`.
-    pub struct Component: "a component of an archive", "a list of components",
+    pub struct Component: "a component of an archive",
         "lower-case letters, digits, `-` and `/`, such as `main`",
         |text| fits(made_of(text, lower, |b| lower_digit(b) || b == b'-' || b == b'/'));
     /// An architecture as dpkg names it: `amd64`, `arm64`.
-    pub struct Architecture: "an architecture", "a list of architectures",
+    pub struct Architecture: "an architecture",
         "dpkg's name for it, such as `amd64` or `arm64`",
         |text| match text {
             "x86_64" | "x86-64" => Err("dpkg calls it `amd64`".to_owned()),
@@ -170,40 +155,44 @@ word! {
             _ => fits(made_of(text, lower, |b| lower_digit(b) || b == b'-')),
         };
     /// A Debian package, `name` or `name:arch`.
-    pub struct PackageName: "a package name", "a list of package names",
+    pub struct PackageName: "a package name",
         "lower-case letters, digits, `+`, `-` and `.`, such as `libffi-dev`", package;
     /// A Debian package to install, `name`, `name:arch` or `name=version`.
-    pub struct PackageSpec: "a package", "a list of packages",
+    pub struct PackageSpec: "a package",
         "`name` or `name=version`, such as `git` or `libsodium-dev=1.0.18-1`", package_spec;
     /// A locale with its character set: `en_US.UTF-8`.
-    pub struct Locale: "a locale", "a list of locales",
+    pub struct Locale: "a locale",
         "language, territory and character set, such as `en_US.UTF-8`, or `C.UTF-8`", locale;
     /// A time zone of the zoneinfo database: `Etc/UTC`, `Europe/Rome`.
-    pub struct TimeZone: "a time zone", "a list of time zones",
+    pub struct TimeZone: "a time zone",
         "area and place, such as `Europe/Rome` or `Etc/UTC`", time_zone;
     /// A login or group name.
-    pub struct Login: "a user name", "a list of user or group names",
+    pub struct Login: "a user name",
         "at most 32 lower-case letters, digits, `_` and `-`, not beginning with a digit, such as `operador`", login;
     /// A Python interpreter in the tree: a command or an absolute path.
-    pub struct Interpreter: "a Python interpreter", "a list of Python interpreters",
+    pub struct Interpreter: "a Python interpreter",
         "a command such as `python2.7` or an absolute path", interpreter;
     /// An absolute, normalised path in the tree.
-    pub struct TreePath: "a path in the tree", "a list of paths in the tree",
+    pub struct TreePath: "a path in the tree",
         "an absolute path without `.`, `..` or doubled `/`, such as `/home/operador`", tree_path;
     /// An absolute path in the tree in which `*` and `?` match within a name
     /// and `**` any number of names.
-    pub struct TreeGlob: "a pattern of paths in the tree", "a list of path patterns",
+    pub struct TreeGlob: "a pattern of paths in the tree",
         "an absolute path in which `*`, `?` and `**` may stand, such as `/var/cache/app/**`", tree_glob;
     /// The path of a file or directory beside the recipe, relative to the
     /// recipe's directory.
-    pub struct Beside: "a path beside the recipe", "a list of paths beside the recipe",
+    pub struct Beside: "a path beside the recipe",
         "a relative path that stays below the recipe's directory, such as `files/project`", beside;
+    /// The name of an environment variable.
+    pub struct Variable: "the name of an environment variable",
+        "letters, digits and `_`, such as `CFLAGS`",
+        |text| fits(made_of(text, |b| b.is_ascii_alphabetic() || b == b'_', |b| b.is_ascii_alphanumeric() || b == b'_'));
     /// Text that says something: a script, a comment, a name shown to people.
-    pub struct Script: "a script", "a list of scripts",
+    pub struct Script: "a script",
         "at least one line that is not blank",
         |text| fits(!text.trim().is_empty() && !text.contains('\0'));
     /// A name shown to people: one line, not blank.
-    pub struct Title: "a name to show", "a list of names",
+    pub struct Title: "a name to show",
         "one line of text",
         |text| fits(!text.trim().is_empty() && text.len() <= 200 && !text.contains(char::is_control));
 }
@@ -216,6 +205,18 @@ impl Beside {
 }
 
 impl TreePath {
+    pub(super) fn root() -> Self {
+        TreePath::known("/")
+    }
+
+    pub(super) fn tmp() -> Self {
+        TreePath::known("/tmp")
+    }
+
+    pub(super) fn sh() -> Self {
+        TreePath::known("/bin/sh")
+    }
+
     /// The path, absolute inside the tree.
     pub fn as_path(&self) -> &Path {
         Path::new(&self.0)
@@ -274,22 +275,5 @@ impl PackageSpec {
     /// The version asked for.
     pub fn version(&self) -> Option<&str> {
         self.0.split_once('=').map(|(_, version)| version)
-    }
-}
-
-impl super::field::Field for ImageName {
-    const TAKES: &'static str = "an image name";
-    const LIST: &'static str = "a list of image names";
-
-    fn read(
-        value: &toml::Spanned<toml::de::DeValue<'_>>,
-        reader: &mut super::field::Reader,
-    ) -> Result<Self, super::error::Fault> {
-        let toml::de::DeValue::String(text) = value.get_ref() else {
-            return Err(reader.mismatch(value, "a string: an image name"));
-        };
-        text.parse().map_err(|unfit: store::name::ParseNameError| {
-            super::error::Fault::new(value.span(), unfit.to_string())
-        })
     }
 }

@@ -3,7 +3,7 @@
 //! The first environment, `dev`, is made with its keys on first use.
 
 use store::tuf::{Environment, KeyGroup, RoleKeys};
-use store::{EnvName, Manifest, Sha256, WritableStore};
+use store::{EnvName, Manifest, Sha256, Store, WritableStore};
 
 use super::ceremony;
 use super::keyring::{Keyring, Passphrase};
@@ -37,10 +37,10 @@ pub fn release_into(
     let now = jiff::Timestamp::now();
     let failed = || format!("cannot release into the environment {env}");
     let exists = Environment::exists(store, env).context(failed)?;
-    let mut seats = vec![KeyGroup::Targets, KeyGroup::Online];
+    let mut groups = vec![KeyGroup::Targets, KeyGroup::Online];
     if env.as_str() == FIRST_ENVIRONMENT {
         // Nobody is asked for a passphrase here, and its root may be renewed as well.
-        seats.push(KeyGroup::Root);
+        groups.push(KeyGroup::Root);
         if !exists {
             let keys = RoleKeys::load_or_generate(&settings.keys, env).context(failed)?;
             Environment::init(store, env, &keys, now).context(failed)?;
@@ -54,9 +54,9 @@ pub fn release_into(
     let mut environment = Environment::open(store, env).context(failed)?;
     let keyring = Keyring::new(settings, Passphrase::find(None, settings)?, None);
     super::promote::meets(manifest, &environment, store, &keyring, ui)?;
-    let opened = keyring.of_environment(&environment, &seats)?;
-    let hands = opened.hands(&environment)?;
-    if hands.targets.is_empty() || hands.online.is_empty() {
+    let opened = keyring.of_environment(&environment, &groups)?;
+    let signers = opened.signers(&environment)?;
+    if signers.targets.is_empty() || signers.online.is_empty() {
         return Err(Error::failed(failed())
             .detail("the keys that sign its releases are not here")
             .hint(format!(
@@ -65,13 +65,13 @@ pub fn release_into(
             )));
     }
     let release = environment
-        .release(manifest, hands, now)
+        .release(manifest, signers, now)
         .map_err(|e| ceremony::failed(failed(), &e))?;
     Ok(release.seq)
 }
 
 /// The number of the newest release of the name, if that is this manifest.
-pub fn is_released(manifest: &Manifest, store: &WritableStore) -> Result<Option<u64>> {
+pub fn is_released(manifest: &Manifest, store: &Store) -> Result<Option<u64>> {
     let env: EnvName = FIRST_ENVIRONMENT
         .parse()
         .context(|| "bad name of an environment".into())?;

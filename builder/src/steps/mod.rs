@@ -22,7 +22,7 @@ use store::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::lockfile::{LocalFile, Lock, Stage};
 use crate::process::PATH;
-use crate::recipe::{Recipe, Run, Test};
+use crate::recipe::{Recipe, Run, Test, variables};
 
 pub use virtualenv::CREATE_VIRTUALENV;
 
@@ -255,7 +255,7 @@ impl Locals<'_> {
 fn user_environment(recipe: &Recipe, user: &str, epoch: u64) -> BTreeMap<String, String> {
     let mut environment = base_environment(epoch);
     if let Some(found) = recipe.users.iter().find(|u| u.name.as_str() == user) {
-        environment.insert("HOME".into(), found.home.to_string());
+        environment.insert("HOME".into(), found.home().to_string());
         environment.insert("SHELL".into(), found.shell.to_string());
     } else if user != "root" {
         environment.insert("HOME".into(), "/nonexistent".into());
@@ -266,12 +266,12 @@ fn user_environment(recipe: &Recipe, user: &str, epoch: u64) -> BTreeMap<String,
 }
 
 fn free(recipe: &Recipe, run: &Run, epoch: u64) -> Step {
-    let mut step = Step::new(Phase::Run, format!("run: {}", run.name), epoch);
+    let mut step = Step::new(Phase::Run, format!("run: {}", run.name()), epoch);
     step.script = run.script.to_string();
     step.user = run.user.to_string();
     step.directory = run.directory.to_string();
     step.environment = user_environment(recipe, run.user.as_str(), epoch);
-    step.environment.extend(run.environment.clone());
+    step.environment.extend(variables(&run.environment));
     step.timeout = run.timeout.duration();
     step
 }
@@ -284,7 +284,7 @@ fn test(recipe: &Recipe, test: &Test, epoch: u64) -> Step {
     step.user = test.user.to_string();
     step.directory = test.directory.to_string();
     step.environment = user_environment(recipe, test.user.as_str(), epoch);
-    step.environment.extend(test.environment.clone());
+    step.environment.extend(variables(&test.environment));
     step.timeout = test.timeout.duration();
     step
 }
@@ -304,10 +304,13 @@ pub(crate) const PARENTS: &str = r#"parents() {
 /// Who owns the missing parent directories of a path: the user in whose home it
 /// is, elsewhere root.
 pub(crate) fn parents_owner(recipe: &Recipe, path: &std::path::Path) -> String {
-    let users = recipe.users.iter().filter(|u| u.home.as_str() != "/");
-    let homes = users.filter(|u| path.starts_with(u.home.as_path()));
-    let owner = homes.max_by_key(|u| u.home.as_str().len());
-    owner.map_or_else(|| "0:0".to_owned(), |u| format!("{}:{}", u.uid, u.gid))
+    let homes = recipe.users.iter().map(|user| (user.home(), user));
+    let homes = homes.filter(|(home, _)| home.as_str() != "/" && path.starts_with(home.as_path()));
+    let owner = homes.max_by_key(|(home, _)| home.as_str().len());
+    owner.map_or_else(
+        || "0:0".to_owned(),
+        |(_, u)| format!("{}:{}", u.uid, u.gid()),
+    )
 }
 
 /// The tarball's name in the directory.

@@ -74,7 +74,7 @@ pub(super) fn users(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
     let mut script = PARENTS.to_owned();
     for user in &recipe.users {
         let name = quote(user.name.as_str());
-        let home = quote(user.home.as_str());
+        let home = quote(user.home().as_str());
         let skeleton = match &user.skeleton {
             None => String::new(),
             Some(path) => {
@@ -113,7 +113,7 @@ pub(super) fn users(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
              useradd --uid {uid} --gid {gid} --shell {shell} --home-dir {home} --create-home \
              {skeleton}{groups}--comment {comment} --no-log-init {name}",
             raw = user.name,
-            gid = user.gid,
+            gid = user.gid(),
             uid = user.uid,
             shell = quote(user.shell.as_str()),
         );

@@ -9,7 +9,7 @@ use super::{Content, HANDED, Locals, PARENTS, Phase, Step, user_environment};
 use crate::error::{Error, Result};
 use crate::lockfile::Python;
 use crate::process::quote;
-use crate::recipe::{Recipe, Virtualenv};
+use crate::recipe::{Recipe, Virtualenv, variables};
 
 /// `create_virtualenv PYTHON PATH [OPTION]`: with Debian's virtualenv(1) where
 /// the tree has it (it knows Python 2), with the venv module elsewhere.
@@ -232,7 +232,7 @@ fn as_owner(
     let owner = &virtualenv.owner;
     let mut environment = user_environment(recipe, owner.user.as_str(), locals.lock.epoch);
     environment.insert("PYTHONPATH".into(), format!("{HANDED}/python"));
-    environment.extend(virtualenv.environment.clone());
+    environment.extend(variables(&virtualenv.environment));
     step.environment = environment;
     step.hand("python/sitecustomize.py", Content::Text(NO_CHANCE.into()));
     step.hand("own.sh", Content::Text(body.to_owned()));

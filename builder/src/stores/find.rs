@@ -132,9 +132,9 @@ pub fn releases_of(store: &Store, manifest: &Manifest) -> Result<Vec<String>> {
 /// The policies of the environments of a store, for the names that they give to keys.
 /// Environments that cannot be read have none.
 pub fn policies(store: &Store) -> Vec<Policy> {
-    let shelf = ReadOnly(store);
+    let metadata = ReadOnly(store);
     let opened = environments(store).unwrap_or_default().into_iter();
-    let opened = opened.filter_map(|name| Environment::open(&shelf, &name).ok());
+    let opened = opened.filter_map(|name| Environment::open(&metadata, &name).ok());
     opened.filter_map(|env| env.policy().cloned()).collect()
 }
 
@@ -260,14 +260,14 @@ pub fn released_in(store: &Store, env: &EnvName, manifest: &Manifest) -> Result<
 
 /// The keys that sign releases in an environment, and how many it takes.
 pub fn targets_keys(store: &Store, env: &EnvName) -> Result<(Vec<PublicKey>, u64)> {
-    let shelf = ReadOnly(store);
-    let keys = Environment::open(&shelf, env).and_then(|e| e.targets_keys());
+    let store = ReadOnly(store);
+    let keys = Environment::open(&store, env).and_then(|e| e.targets_keys());
     keys.context(|| format!("cannot read the environment {env}"))
 }
 
 fn releases(store: &Store, env: &EnvName) -> Result<Vec<Release>> {
-    let shelf = ReadOnly(store);
-    Environment::open(&shelf, env)
+    let store = ReadOnly(store);
+    Environment::open(&store, env)
         .and_then(|e| e.releases())
         .map_err(|e| {
             let error = Error::failed(format!("cannot read the environment {env}")).because(&e);

@@ -8,6 +8,9 @@
 pub mod copy;
 pub mod find;
 
+use std::fs;
+use std::path::Path;
+
 use store::{Store, StoreUrl, WritableStore};
 
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -18,27 +21,43 @@ pub const FIRST_ENVIRONMENT: &str = "dev";
 
 /// Opens the store to read it.
 pub fn open(settings: &Settings) -> Result<Store> {
-    open_at(&settings.place, settings)
+    open_at(&settings.store_url, settings)
 }
 
 /// Opens another store to read it.
-pub fn open_at(place: &StoreUrl, settings: &Settings) -> Result<Store> {
+pub fn open_at(url: &StoreUrl, settings: &Settings) -> Result<Store> {
     let failed = |e: store::Error| {
-        Error::failed(format!("cannot read the store {place}"))
+        Error::failed(format!("cannot read the store {url}"))
             .because(&e)
             .hint(e.own_hint().unwrap_or(
                 "name the store with --store PATH or --store URL, or build an image first",
             ))
     };
-    let backend = place.open(&settings.access).map_err(failed)?;
+    let backend = url.open(&settings.access).map_err(failed)?;
     Store::open(backend).map_err(failed)
+}
+
+/// Opens the store to read it, if there is one.
+pub fn open_if_made(settings: &Settings) -> Result<Option<Store>> {
+    let url = &settings.store_url;
+    match url.directory() {
+        Some(directory) if is_unused(directory) => Ok(None),
+        Some(_) => open(settings).map(Some),
+        None => (url.open(&settings.access).and_then(Store::open_if_made))
+            .map_err(|error| failed(format!("cannot read the store {url}"), &error)),
+    }
+}
+
+/// Whether nothing is in a directory, or no directory there.
+pub(crate) fn is_unused(path: &Path) -> bool {
+    fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none())
 }
 
 /// Opens the store, or makes it.
 pub fn open_to_write(settings: &Settings) -> Result<WritableStore> {
     let cache = settings.work.join("inputs");
-    WritableStore::open(&settings.place, &settings.access, &cache).map_err(|e| {
-        Error::failed(format!("cannot open the store {}", settings.place))
+    WritableStore::open(&settings.store_url, &settings.access, &cache).map_err(|e| {
+        Error::failed(format!("cannot open the store {}", settings.store_url))
             .because(&e)
             .hint(
                 e.own_hint()
@@ -56,33 +75,33 @@ pub fn open_nearby(store: &WritableStore) -> Result<Option<WritableStore>> {
 
 /// A store as it was typed.
 pub(crate) fn parse_url(text: &str) -> Result<StoreUrl> {
-    let place: StoreUrl = text.parse().map_err(|error: store::Error| {
+    let url: StoreUrl = text.parse().map_err(|error: store::Error| {
         let usage = Error::usage("the store cannot be used").because(&error);
         match error.own_hint() {
             Some(hint) => usage.hint(hint),
             None => usage,
         }
     })?;
-    match place.directory() {
+    match url.directory() {
         // Two spellings of one directory are one store.
         Some(path) => Ok(StoreUrl::Directory(
             path.canonicalize()
                 .or_else(|_| std::path::absolute(path))
                 .context(|| format!("{} is no usable path", path.display()))?,
         )),
-        None => Ok(place),
+        None => Ok(url),
     }
 }
 
 /// The destination, made if it is not there.
-pub(crate) fn destination(place: &StoreUrl, settings: &Settings) -> Result<WritableStore> {
-    if matches!(place, StoreUrl::Web(_)) {
-        return Err(Error::usage(format!("{place} can only be read"))
+pub(crate) fn destination(url: &StoreUrl, settings: &Settings) -> Result<WritableStore> {
+    if matches!(url, StoreUrl::Web(_)) {
+        return Err(Error::usage(format!("{url} can only be read"))
             .hint("copy to a directory or a bucket, or where the store is one"));
     }
     let cache = settings.work.join("inputs");
-    WritableStore::open(place, &settings.access, &cache)
-        .map_err(|error| failed(format!("cannot open the store {place}"), &error))
+    WritableStore::open(url, &settings.access, &cache)
+        .map_err(|error| failed(format!("cannot open the store {url}"), &error))
 }
 
 /// An error of the store, with the exit code that it deserves.

@@ -133,8 +133,8 @@ fn a_bucket_takes_every_command() {
     assert_eq!(format!("blake3:{}", blake3::hash(&tar).to_hex()), second);
 
     at(&["key", "new", "ann", "--plain"]);
-    let seats = ["--root", "ann", "--targets", "ann", "--online", "ann"];
-    at(&[&["env", "init", "prod"], &seats[..]].concat());
+    let groups = ["--root", "ann", "--targets", "ann", "--online", "ann"];
+    at(&[&["env", "init", "prod"], &groups[..]].concat());
     at(&["promote", "dev/app", "--to", "prod"]);
     at(&["approve", "app", "--for", "prod", "--key", "ann"]);
     assert!(at(&["show", "app", "--attestations"]).contains("approved"));
@@ -160,13 +160,13 @@ fn a_bucket_takes_every_command() {
     at(&["store", "fsck"]);
 
     // Released from one store into another.
-    bench.ok(&[&["env", "init", "prod"], &seats[..], &["--store", "here"]].concat());
+    bench.ok(&[&["env", "init", "prod"], &groups[..], &["--store", "here"]].concat());
     let words = ["promote", "dev/app", "--to", "prod"];
     bench.ok(&[&words[..], &["--source", STORE, "--store", "here"]].concat());
     bench.ok(&["store", "fsck", "--store", "here"]);
 
     // From a bucket into another, and from a directory into that.
-    bench.ok(&[&["env", "init", "prod"], &seats[..], &["--store", LIVE]].concat());
+    bench.ok(&[&["env", "init", "prod"], &groups[..], &["--store", LIVE]].concat());
     let moved = bench.ok(&[&words[..], &["--source", STORE, "--store", LIVE]].concat());
     assert_eq!(moved.trim(), second);
     bench.grow(3);

@@ -380,15 +380,15 @@ fn mended_from_a_directory_and_from_the_web() {
             &from,
             "--json",
         ]);
-        let mended = ran.json();
+        let repaired = ran.json();
         assert_eq!(
-            mended["repaired_images"].as_array().unwrap().len(),
+            repaired["repaired_images"].as_array().unwrap().len(),
             2,
-            "{mended}"
+            "{repaired}"
         );
         assert!(
-            mended["not_repaired"].as_array().unwrap().is_empty(),
-            "{mended}"
+            repaired["not_repaired"].as_array().unwrap().is_empty(),
+            "{repaired}"
         );
         bench.is_whole("other");
     }

@@ -7,7 +7,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use builder::recipe::{Beside, Key, Recipe, RecipeError, RecipeErrorKind, Shape};
+use builder::recipe::{Beside, Recipe, RecipeError, RecipeErrorKind};
+
+use crate::schema::sections;
 
 fn fixtures(directory: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
@@ -199,35 +201,59 @@ fn the_normal_form_of_a_recipe_is_a_recipe() {
     }
 }
 
-/// Walks every section under `shape`.
-fn each_key(shape: &'static Shape, look: &mut impl FnMut(&'static Shape, &'static Key)) {
-    for key in shape.keys {
-        look(shape, key);
-        if let Some(section) = key.section {
-            each_key(section, look);
-        }
-    }
-}
-
+/// A recipe with one key of a section: what it lacks besides is another error.
 #[test]
 fn every_key_is_explained_by_an_example_that_it_takes() {
     let mut keys = 0;
-    each_key(Recipe::SHAPE, &mut |shape, key| {
-        let place = format!("`{}` in {:?}", key.name, shape.header);
-        assert!(
-            !key.doc.trim().is_empty() && !key.takes.is_empty(),
-            "{place}"
-        );
-        if key.section.is_none() {
+    for section in sections() {
+        for key in &section.keys {
+            keys += 1;
+            let place = format!("`{}` in {:?}", key.name, section.header);
+            assert!(!key.doc.is_empty(), "{place}");
+            if key.is_section {
+                continue;
+            }
             let example = key
                 .example()
                 .unwrap_or_else(|| panic!("{place} has no example"));
+            let text = match section.path.as_str() {
+                "virtualenv.git" => format!("[[virtualenv]]\ngit = [{{\n{example}\n}}]\n"),
+                _ => format!("{}\n{example}\n", section.header),
+            };
+            let line = text.lines().position(|line| line == example).unwrap() + 1;
+            // A section that is complete by itself is refused for the sections that are missing.
+            let error = Recipe::parse(&text, Path::new("example.toml")).unwrap_err();
+            let found = error.position().map(|(line, _)| line);
             assert!(
-                key.accepts(example),
-                "{place} does not take its example {example}"
+                found != Some(line) || error.message().starts_with("missing key"),
+                "{place} does not take its example: {error}"
             );
         }
-        keys += 1;
-    });
+    }
     assert!(keys > 60, "only {keys} keys seen");
+}
+
+/// A list in place of a table would be read as the table's values in order.
+#[test]
+fn no_list_is_taken_for_a_table() {
+    let tables = sections()
+        .into_iter()
+        .filter(|section| section.header.starts_with('['));
+    for section in tables {
+        let header = section.header.replace("[[", "[").replace("]]", "]");
+        let (parent, name) = section.path.rsplit_once('.').unwrap_or(("", &section.path));
+        let parent = if parent.is_empty() {
+            String::new()
+        } else {
+            format!("[{parent}]\n")
+        };
+        for list in ["\"/x\"", "\"x\"", "[\"x\"]", "[[\"x\"]]"] {
+            let text = format!("{parent}{name} = [{list}]\n");
+            let error = Recipe::parse(&text, Path::new("list.toml")).unwrap_err();
+            assert!(
+                !error.message().starts_with("missing"),
+                "{header}: {text}: {error}"
+            );
+        }
+    }
 }

@@ -12,11 +12,11 @@ use crate::store::Store;
 /// Copies what the destination lacks; how many objects that were. A damaged one is
 /// left behind: no image depends on it. Where the source cannot list, attestations
 /// are not found.
-pub(super) fn copy(from: &Store, place: &dyn WritableBackend, image: &ImageId) -> Result<u64> {
+pub(super) fn copy(from: &Store, backend: &dyn WritableBackend, image: &ImageId) -> Result<u64> {
     let from = from.backend();
     let mut moved = u64::from(one(
         from,
-        place,
+        backend,
         &BuildLog::key(image),
         build_log::MAX_BYTES,
         |b| BuildLog::decode(b).map(drop),
@@ -30,24 +30,24 @@ pub(super) fn copy(from: &Store, place: &dyn WritableBackend, image: &ImageId) -
             }
             Err(Error::corrupt(&key, "its digest is not its name"))
         };
-        moved += u64::from(one(from, place, &key, dsse::MAX_BYTES, named)?);
+        moved += u64::from(one(from, backend, &key, dsse::MAX_BYTES, named)?);
     }
     Ok(moved)
 }
 
 fn one(
     from: &dyn Backend,
-    place: &dyn WritableBackend,
+    backend: &dyn WritableBackend,
     key: &str,
     limit: u64,
     check: impl Fn(&[u8]) -> Result<()>,
 ) -> Result<bool> {
-    if place.hold(&[key.to_owned()])?[0] {
+    if backend.hold(&[key.to_owned()])?[0] {
         return Ok(false);
     }
     let checked = |bytes: Vec<u8>| check(&bytes).map(|()| bytes);
     match get_checked(from, key, limit, checked) {
-        Ok(Some(bytes)) => place.put(key, &bytes).map(|()| true),
+        Ok(Some(bytes)) => backend.put(key, &bytes).map(|()| true),
         Ok(None) => Ok(false),
         Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
         Err(error) => Err(error),

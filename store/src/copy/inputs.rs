@@ -124,10 +124,10 @@ fn missing(from: &Store, digest: &Sha256) -> String {
     .to_string()
 }
 
-/// Moves the inputs that `place` lacks, and holds all of them.
+/// Moves the inputs that `backend` lacks, and holds all of them.
 pub(super) fn copy(
     from: &Store,
-    place: &dyn WritableBackend,
+    backend: &dyn WritableBackend,
     wanted: &ImageInputs,
     each: &mut dyn FnMut(u64),
 ) -> Result<CopiedInputs> {
@@ -137,12 +137,12 @@ pub(super) fn copy(
     };
     let all: Vec<(Sha256, u64)> = wanted.all().collect();
     let keys: Vec<String> = all.iter().map(|(digest, _)| input_key(digest)).collect();
-    let there = place.hold(&keys)?;
+    let there = backend.hold(&keys)?;
     let lacked = all.iter().zip(there).filter(|(_, there)| !there);
     let lacked: Vec<(Sha256, u64)> = lacked.map(|(input, _)| *input).collect();
     for (digest, _) in &lacked {
         if let Some(text) = wanted.texts.get(digest) {
-            place.put(&input_key(digest), text)?;
+            backend.put(&input_key(digest), text)?;
             moved.count += 1;
             moved.bytes += text.len() as u64;
             each(text.len() as u64);
@@ -155,7 +155,7 @@ pub(super) fn copy(
     from.prefetch_inputs(named.iter().copied());
     let fetch = |(): &mut (), (digest, size): &(Sha256, u64)| match one(
         from.backend(),
-        place,
+        backend,
         digest,
         *size,
     ) {
@@ -181,7 +181,7 @@ pub(super) fn copy(
             Ok(())
         },
     );
-    place.sync()?;
+    backend.sync()?;
     fetched?;
     Ok(moved)
 }
@@ -190,13 +190,13 @@ pub(super) fn copy(
 /// on its way is fetched once more.
 pub(super) fn one(
     from: &dyn Backend,
-    place: &dyn WritableBackend,
+    backend: &dyn WritableBackend,
     digest: &Sha256,
     size: u64,
 ) -> Result<()> {
     let key = input_key(digest);
     let attempt = || -> Result<()> {
-        let mut draft = place.create()?;
+        let mut draft = backend.create()?;
         let (mut hasher, mut at) = (sha2::Sha256::new(), 0);
         while at < size {
             let len = (size - at).min(PIECE);

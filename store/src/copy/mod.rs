@@ -237,7 +237,7 @@ impl<'a> Copier<'a> {
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Plan> {
         let mut known = match to {
-            Some((_, place)) => DestinationIndex::read(place)?,
+            Some((_, backend)) => DestinationIndex::read(backend)?,
             None => DestinationIndex::default(),
         };
         let mut source = SourceIndex::open(self.from, images)?;
@@ -253,14 +253,14 @@ impl<'a> Copier<'a> {
         to: &WritableStore,
         watch: &mut dyn FnMut(Stage),
     ) -> Result<Copied> {
-        let place: &dyn WritableBackend = to.backend();
-        let mut known = DestinationIndex::read(place)?;
+        let backend: &dyn WritableBackend = to.backend();
+        let mut known = DestinationIndex::read(backend)?;
         let mut source = SourceIndex::open(self.from, images)?;
         let (plan, order) = self.look(&mut source, &mut known.clone(), Some(to.store()), watch)?;
         let mut job = Job {
             copier: self,
             to,
-            place,
+            backend,
             source: &mut source,
             known: &mut known,
             meter: Meter {
@@ -412,7 +412,7 @@ impl Meter {
 struct Job<'a, 'b> {
     copier: &'b Copier<'a>,
     to: &'b WritableStore,
-    place: &'b dyn WritableBackend,
+    backend: &'b dyn WritableBackend,
     source: &'b mut SourceIndex,
     known: &'b mut DestinationIndex,
     meter: Meter,
@@ -434,7 +434,7 @@ impl Job<'_, '_> {
             .or_else(|| Some(self.source.published(&ours.image)).filter(|time| *time > 0))
             .unwrap_or_else(now);
         let hint = Hint { packs, published };
-        self.place.put(&Hint::key(&ours.image), &hint.to_json())?;
+        self.backend.put(&Hint::key(&ours.image), &hint.to_json())?;
         // Another recipe may have described the same bytes there already.
         let manifest = theirs.unwrap_or_else(|| ours.clone());
         if manifest != *ours {
@@ -445,7 +445,7 @@ impl Job<'_, '_> {
             // about the bytes is damaged, however well it reads.
             Err(error) if manifest != *ours && is_damage(&error) => {
                 self.check(ours, watch)?;
-                self.place.quarantine(&manifest_key(&ours.image))?;
+                self.backend.quarantine(&manifest_key(&ours.image))?;
                 self.copied.manifest_differs.pop();
                 self.to.put_manifest(ours)?;
             }
@@ -481,14 +481,14 @@ impl Job<'_, '_> {
             let walk = self.source.walk(ours, Some(self.to.store()), self.known)?;
             let (there, theirs, hint) = has(self.to.store(), self.known, ours, &walk)?;
             let old = crate::pack::keys(walk.packs.iter().copied());
-            if self.place.hold(&old)?.contains(&false) {
+            if self.backend.hold(&old)?.contains(&false) {
                 // What was there at the beginning was collected before it was held.
-                *self.known = DestinationIndex::read(self.place)?;
+                *self.known = DestinationIndex::read(self.backend)?;
                 continue;
             }
             let moving = packs::Moving {
                 from: self.copier.from.backend(),
-                place: self.place,
+                backend: self.backend,
                 checkpoint: self.copier.checkpoint,
             };
             let mut packs = walk.packs.clone();
@@ -511,13 +511,13 @@ impl Job<'_, '_> {
     /// Copies log, attestations and inputs.
     fn beside(&mut self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
         let from = self.copier.from;
-        self.copied.beside += attachments::copy(from, self.place, &manifest.image)?;
+        self.copied.beside += attachments::copy(from, self.backend, &manifest.image)?;
         let Some(locked) = self.copier.locked else {
             return Ok(());
         };
         let wanted = inputs::wanted(from, manifest, locked)?;
         let meter = &mut self.meter;
-        let moved = inputs::copy(from, self.place, &wanted, &mut |bytes| {
+        let moved = inputs::copy(from, self.backend, &wanted, &mut |bytes| {
             meter.add(bytes, watch);
         })?;
         self.copied.inputs += moved.count;

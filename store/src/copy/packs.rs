@@ -29,7 +29,7 @@ const LANES: usize = 4;
 /// How frames are moved.
 pub(super) struct Moving<'a> {
     pub(super) from: &'a dyn Backend,
-    pub(super) place: &'a dyn WritableBackend,
+    pub(super) backend: &'a dyn WritableBackend,
     pub(super) checkpoint: Duration,
 }
 
@@ -56,17 +56,17 @@ impl Moving<'_> {
             return Ok(moved);
         }
         let mut counts: HashMap<Blake3, usize> = HashMap::new();
-        for place in frames {
-            *counts.entry(place.frame_id().0).or_default() += 1;
+        for location in frames {
+            *counts.entry(location.frame_id().0).or_default() += 1;
         }
-        let whole = |place: &ChunkLocation| {
-            place
+        let whole = |location: &ChunkLocation| {
+            location
                 .index()
                 .is_some_and(|index| counts.get(index.pack()) == Some(&index.frames().len()))
         };
         announce(self.from, frames);
         let mut gathered = Gathered {
-            place: self.place,
+            backend: self.backend,
             open: None,
             moved: &mut moved,
             known,
@@ -77,20 +77,21 @@ impl Moving<'_> {
             thread::available_parallelism().map_or(1, usize::from)
         };
         let tool = || Decoder::new().map_err(|error| Error::io("prepare", "zstd", error));
-        let fetch = |decoder: &mut Decoder, place: &ChunkLocation| place.fetch(self.from, decoder);
+        let fetch =
+            |decoder: &mut Decoder, location: &ChunkLocation| location.fetch(self.from, decoder);
         let mut order = frames.iter();
         let mut last: Option<Blake3> = None;
         let finished = pipe::ordered(frames, lanes, tool, fetch, |stored| {
-            let Some(place) = order.next() else {
+            let Some(location) = order.next() else {
                 return Ok(());
             };
-            let pack = place.frame_id().0;
+            let pack = location.frame_id().0;
             // A whole pack stays by itself, and so stays the same.
-            if last.is_some_and(|last| last != pack) && (whole(place) || gathered.is_whole()) {
+            if last.is_some_and(|last| last != pack) && (whole(location) || gathered.is_whole()) {
                 gathered.finish()?;
             }
             last = Some(pack);
-            gathered.add(&stored, place, whole(place), self.checkpoint)?;
+            gathered.add(&stored, location, whole(location), self.checkpoint)?;
             each(stored.len() as u64);
             Ok(())
         });
@@ -103,7 +104,7 @@ impl Moving<'_> {
 
 /// The pack that frames are gathered in.
 struct Gathered<'a, 'b> {
-    place: &'a dyn WritableBackend,
+    backend: &'a dyn WritableBackend,
     open: Option<Open<'a>>,
     moved: &'b mut Moved,
     known: &'b mut DestinationIndex,
@@ -125,11 +126,11 @@ impl Gathered<'_, '_> {
     fn add(
         &mut self,
         stored: &[u8],
-        place: &ChunkLocation,
+        location: &ChunkLocation,
         whole: bool,
         age: Duration,
     ) -> Result<()> {
-        let chunks = place.chunks();
+        let chunks = location.chunks();
         let full = self.open.as_ref().is_some_and(|open| {
             let index = open.pack.index();
             let most = if whole { PACK_MAX } else { TARGET };
@@ -143,7 +144,7 @@ impl Gathered<'_, '_> {
         let open = match &mut self.open {
             Some(open) => open,
             none => none.insert(Open {
-                pack: OpenPack::new(self.place)?,
+                pack: OpenPack::new(self.backend)?,
                 chunks: HashSet::new(),
                 since: Instant::now(),
                 whole,
@@ -159,7 +160,7 @@ impl Gathered<'_, '_> {
 
     fn finish(&mut self) -> Result<()> {
         if let Some(open) = self.open.take() {
-            let (index, written) = open.pack.commit(self.place)?;
+            let (index, written) = open.pack.commit(self.backend)?;
             self.moved.packs.push(*index.pack());
             self.moved.written += written;
             self.known.add(vec![index]);

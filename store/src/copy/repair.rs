@@ -21,14 +21,14 @@ use crate::store::{IMAGES, Store, input_key};
 /// The longest recipe or lock that is read.
 const MAX_TEXT: u64 = 64 << 20;
 
-/// What was mended.
+/// What was repaired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repaired {
     /// Images that are whole now.
     pub images: Vec<ImageId>,
     /// Other objects that are there again, by their keys.
     pub objects: Vec<String>,
-    /// What could not be mended, and why.
+    /// What could not be repaired, and why.
     pub failed: Vec<(String, String)>,
     /// Bytes that were fetched.
     pub moved: u64,
@@ -84,7 +84,7 @@ fn missing_inputs(
     images.extend(report.affected.iter().map(|hurt| hurt.image));
     let mut named = BTreeMap::new();
     for image in images {
-        // One that could not be mended is told already.
+        // One that could not be repaired is told already.
         let Ok(manifest) = to.store().manifest(&image) else {
             continue;
         };

@@ -41,8 +41,8 @@ pub(super) struct Walk {
 impl Walk {
     /// Bytes of the frames.
     pub(super) fn bytes(&self) -> u64 {
-        let len = |place: &ChunkLocation| {
-            let range = place.wanted().range;
+        let len = |location: &ChunkLocation| {
+            let range = location.wanted().range;
             range.end - range.start
         };
         self.frames.iter().map(len).sum()
@@ -121,8 +121,8 @@ impl SourceIndex {
 
     /// Where a chunk is.
     fn find(&mut self, chunk: &ChunkRef, image: &ImageId) -> Result<ChunkLocation> {
-        if let Some(place) = self.chunks.find(chunk).next() {
-            return Ok(place);
+        if let Some(location) = self.chunks.find(chunk).next() {
+            return Ok(location);
         }
         if !self.listed {
             self.listed = true;
@@ -145,9 +145,9 @@ impl SourceIndex {
         known: &DestinationIndex,
     ) -> Result<Walk> {
         let here = to.filter(|_| {
-            let far = self.store.backend().is_remote();
+            let remote = self.store.backend().is_remote();
             let has = |chunk: &ChunkRef| known.pack_of(chunk).is_some();
-            far && manifest.layout.chunks.iter().all(has)
+            remote && manifest.layout.chunks.iter().all(has)
         });
         if let Some(to) = here {
             let image = Image::with_layout(to.source(), manifest.image, manifest.layout.clone())?;
@@ -183,10 +183,10 @@ impl SourceIndex {
                 walk.packs.insert(*pack);
                 return Ok(());
             }
-            let place = self.find(chunk, &manifest.image)?;
-            let id = place.frame_id();
+            let location = self.find(chunk, &manifest.image)?;
+            let id = location.frame_id();
             if !known.expects(&id) {
-                frames.entry(id).or_insert(place);
+                frames.entry(id).or_insert(location);
             }
             Ok(())
         };
@@ -197,7 +197,7 @@ impl SourceIndex {
         // As they lie in the source's packs, which is the order of the images' tars.
         let mut frames: Vec<_> = frames.into_iter().collect();
         frames.sort_unstable_by_key(|(id, _)| *id);
-        walk.frames = frames.into_iter().map(|(_, place)| place).collect();
+        walk.frames = frames.into_iter().map(|(_, location)| location).collect();
         Ok(walk)
     }
 }

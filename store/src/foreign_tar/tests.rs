@@ -84,8 +84,8 @@ fn read(parts: &[Vec<u8>]) -> Result<ForeignTar> {
 }
 
 /// Every entry with its content.
-fn contents(loose: &ForeignTar) -> Vec<(Entry, Vec<u8>)> {
-    let each = loose.placed.iter().map(|placed| {
+fn contents(foreign: &ForeignTar) -> Vec<(Entry, Vec<u8>)> {
+    let each = foreign.placed.iter().map(|placed| {
         let mut bytes = Vec::new();
         let size = placed.entry.size();
         let whole;
@@ -96,7 +96,7 @@ fn contents(loose: &ForeignTar) -> Vec<(Entry, Vec<u8>)> {
             }
             Data::Sparse(extents) => extents,
         };
-        Content::new(&loose.content, extents, size)
+        Content::new(&foreign.content, extents, size)
             .take(size)
             .read_to_end(&mut bytes)
             .unwrap();
@@ -106,8 +106,8 @@ fn contents(loose: &ForeignTar) -> Vec<(Entry, Vec<u8>)> {
 }
 
 /// Paths, kinds and contents in short.
-fn shown(loose: &ForeignTar) -> Vec<String> {
-    let each = contents(loose).into_iter().map(|(entry, bytes)| {
+fn shown(foreign: &ForeignTar) -> Vec<String> {
+    let each = contents(foreign).into_iter().map(|(entry, bytes)| {
         let path = String::from_utf8_lossy(&entry.path).into_owned();
         match &entry.kind {
             Kind::Directory => format!("{path}/"),
@@ -127,7 +127,7 @@ fn refused(parts: &[Vec<u8>], words: &str) {
 
 #[test]
 fn order_prefixes_and_missing_directories() {
-    let loose = read(&[
+    let foreign = read(&[
         file("./usr/bin/b", "2"),
         file("/etc/x//y", "1"),
         header("usr", b'5', 0, ""),
@@ -136,7 +136,7 @@ fn order_prefixes_and_missing_directories() {
     ])
     .unwrap();
     assert_eq!(
-        shown(&loose),
+        shown(&foreign),
         [
             "/",
             "a=",
@@ -148,7 +148,7 @@ fn order_prefixes_and_missing_directories() {
             "usr/bin/b=2"
         ]
     );
-    let changes = loose.changes();
+    let changes = foreign.changes();
     // The root, etc, etc/x and usr/bin.
     assert_eq!(changes.count(Change::MissingDirectory), 4);
     assert_eq!(changes.count(Change::AbsoluteName), 1);
@@ -157,7 +157,7 @@ fn order_prefixes_and_missing_directories() {
 
 #[test]
 fn the_last_of_two_counts_and_links_keep_theirs() {
-    let loose = read(&[
+    let foreign = read(&[
         file("a", "old"),
         link("b", b'1', "a"),
         file("a", "new"),
@@ -165,10 +165,10 @@ fn the_last_of_two_counts_and_links_keep_theirs() {
         end(),
     ])
     .unwrap();
-    assert_eq!(shown(&loose), ["/", "a=new", "b=old", "c=>a"]);
-    assert_eq!(loose.changes().count(Change::Duplicate), 1);
+    assert_eq!(shown(&foreign), ["/", "a=new", "b=old", "c=>a"]);
+    assert_eq!(foreign.changes().count(Change::Duplicate), 1);
     // A file takes the place of an empty directory, a symlink that of a file.
-    let loose = read(&[
+    let foreign = read(&[
         header("d/", b'5', 0, ""),
         file("d", "file"),
         file("e", "x"),
@@ -176,12 +176,12 @@ fn the_last_of_two_counts_and_links_keep_theirs() {
         end(),
     ])
     .unwrap();
-    assert_eq!(shown(&loose), ["/", "d=file", "e->/anywhere/../else"]);
+    assert_eq!(shown(&foreign), ["/", "d=file", "e->/anywhere/../else"]);
 }
 
 #[test]
 fn hard_links_to_later_entries_and_to_symlinks() {
-    let loose = read(&[
+    let foreign = read(&[
         link("a", b'1', "b"),
         link("b", b'1', "z/c"),
         file("z/c", "content"),
@@ -191,14 +191,14 @@ fn hard_links_to_later_entries_and_to_symlinks() {
     ])
     .unwrap();
     assert_eq!(
-        shown(&loose),
+        shown(&foreign),
         ["/", "a=content", "b=>a", "s->c", "t->c", "z/", "z/c=>a"]
     );
 }
 
 #[test]
 fn what_no_image_has_is_left_out_and_counted() {
-    let loose = read(&[
+    let foreign = read(&[
         link("dev/null", b'3', ""),
         link("dev/sda", b'4', ""),
         link("run/fifo", b'6', ""),
@@ -221,8 +221,12 @@ fn what_no_image_has_is_left_out_and_counted() {
         vec![1; 700],
     ])
     .unwrap();
-    assert_eq!(shown(&loose), ["/", "dev/", "f=", "g=", "run/"]);
-    let counts: Vec<_> = loose.changes().iter().map(|(c, f)| (c, f.count)).collect();
+    assert_eq!(shown(&foreign), ["/", "dev/", "f=", "g=", "run/"]);
+    let counts: Vec<_> = foreign
+        .changes()
+        .iter()
+        .map(|(c, f)| (c, f.count))
+        .collect();
     assert_eq!(
         counts,
         [
@@ -236,7 +240,7 @@ fn what_no_image_has_is_left_out_and_counted() {
             (Change::NotContent, 2),
         ]
     );
-    let file = &loose.placed[2].entry;
+    let file = &foreign.placed[2].entry;
     assert_eq!(file.mtime, 7);
     let xattrs: Vec<_> = file.xattrs.iter().map(|(n, v)| (&n[..], &v[..])).collect();
     assert_eq!(
@@ -252,7 +256,7 @@ fn old_and_global_headers() {
     old.as_old_mut().name[..2].copy_from_slice(b"d/");
     old.set_size(0);
     old.set_cksum();
-    let loose = read(&[
+    let foreign = read(&[
         old.as_bytes().to_vec(),
         pax(b'g', &[("comment", "x"), ("uid", "70000"), ("mtime", "9")]),
         file("d/a", "1"),
@@ -261,8 +265,8 @@ fn old_and_global_headers() {
         end(),
     ])
     .unwrap();
-    assert_eq!(shown(&loose), ["/", "d/", "d/a=1", "d/b=2"]);
-    let owners: Vec<_> = loose
+    assert_eq!(shown(&foreign), ["/", "d/", "d/a=1", "d/b=2"]);
+    let owners: Vec<_> = foreign
         .placed
         .iter()
         .map(|p| (p.entry.uid, p.entry.mtime))
@@ -295,8 +299,8 @@ fn sparse_files_in_each_form() {
         [one, file("GNUSparseFile.0/s", "abc"), end()],
         [two, member("GNUSparseFile.0/s", b'0', &mapped), end()],
     ] {
-        let loose = read(&parts).unwrap();
-        assert_eq!(shown(&loose), ["/".to_owned(), format!("s={expected}")]);
+        let foreign = read(&parts).unwrap();
+        assert_eq!(shown(&foreign), ["/".to_owned(), format!("s={expected}")]);
     }
     for (map, words) in [
         ("10,4", "map"),
@@ -442,14 +446,14 @@ fn what_two_readers_may_understand_in_two_ways() {
     }
     // The long name of GNU and of PAX may say the same.
     let name = "n".repeat(150);
-    let loose = read(&[
+    let foreign = read(&[
         long(&name),
         local(&[("path", &name)]),
         file("n", "1"),
         end(),
     ])
     .unwrap();
-    assert_eq!(shown(&loose), ["/".to_owned(), format!("{name}=1")]);
+    assert_eq!(shown(&foreign), ["/".to_owned(), format!("{name}=1")]);
 }
 
 #[test]
@@ -477,10 +481,10 @@ fn a_file_that_is_written_to_meanwhile_is_noticed() {
     let mut plain = tempfile::NamedTempFile::new().unwrap();
     plain.write_all(&[file("a", "1"), end()].concat()).unwrap();
     let opened = File::open(plain.path()).unwrap();
-    let loose = ForeignTar::read(TarInput::File(opened), spool(), None).unwrap();
-    loose.unchanged().unwrap();
+    let foreign = ForeignTar::read(TarInput::File(opened), spool(), None).unwrap();
+    foreign.unchanged().unwrap();
     plain.write_all(b"more").unwrap();
-    assert_eq!(loose.unchanged().unwrap_err().kind(), ErrorKind::Changed);
+    assert_eq!(foreign.unchanged().unwrap_err().kind(), ErrorKind::Changed);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Locations {
         self.given_up.extend(packs);
     }
 
-    /// The places of a chunk: one, unless two writers were at work at once.
+    /// The locations of a chunk: one, unless two writers were at work at once.
     pub(crate) fn find(&self, chunk: &ChunkRef) -> impl Iterator<Item = ChunkLocation> + '_ {
         self.search(chunk).iter().filter_map(|&(number, chunk)| {
             let index = self.indexes.get(number as usize)?;
@@ -120,9 +120,12 @@ impl Locations {
     pub(crate) fn search(&self, chunk: &ChunkRef) -> &[(u32, u32)] {
         let at =
             |&(index, chunk): &(u32, u32)| self.indexes[index as usize].chunks()[chunk as usize];
-        let first = self.order.partition_point(|place| at(place) < *chunk);
+        let first = self.order.partition_point(|location| at(location) < *chunk);
         let found = &self.order[first..];
-        let len = found.iter().take_while(|place| at(place) == *chunk).count();
+        let len = found
+            .iter()
+            .take_while(|location| at(location) == *chunk)
+            .count();
         &found[..len]
     }
 }

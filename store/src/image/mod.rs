@@ -3,7 +3,7 @@
 //! An image is read through three questions. What is in it? Its layout says, whose
 //! chunks the manifest names. Where is a chunk? The indexes of the packs that the
 //! image's hint names say; if they do not, all others are asked. Is it what it
-//! should be? Its own digest says, after decoding, whatever place it came from.
+//! should be? Its own digest says, after decoding, whatever location it came from.
 
 mod locate;
 mod replay;
@@ -105,7 +105,7 @@ impl Image {
         Ok(image.announced())
     }
 
-    /// An image whose chunks are in these places, as far as that is known.
+    /// An image whose chunks are in these locations, as far as that is known.
     #[cfg(feature = "write")]
     pub(crate) fn with_locations(
         source: CachedBackend,
@@ -134,8 +134,8 @@ impl Image {
                 cache.is_some_and(|cache| cache.has_chunk(chunk))
             };
             let lacked = image.layout.chunks.iter().filter(|chunk| !kept(chunk));
-            let places = lacked.filter_map(|chunk| locations.find(chunk).next());
-            backend.prefetch(places.map(|place| place.wanted()).collect());
+            let locations = lacked.filter_map(|chunk| locations.find(chunk).next());
+            backend.prefetch(locations.map(|location| location.wanted()).collect());
         }
         self
     }
@@ -193,11 +193,11 @@ impl Image {
     }
 
     /// Fetches a frame and decodes it.
-    fn decode(&self, place: &ChunkLocation, decoder: &mut Decoder) -> Result<Vec<u8>> {
-        let frame = place.decode(self.source.backend(), decoder)?;
+    fn decode(&self, location: &ChunkLocation, decoder: &mut Decoder) -> Result<Vec<u8>> {
+        let frame = location.decode(self.source.backend(), decoder)?;
         if let Some(witness) = &self.witness {
             let mut seen = witness.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.insert(place.frame_id());
+            seen.insert(location.frame_id());
         }
         Ok(frame)
     }
@@ -225,9 +225,9 @@ impl Image {
     /// The verified bytes of one chunk. For many chunks in the image's order,
     /// [`Image::replay`] is faster.
     pub fn fetch(&self, chunk: &ChunkRef) -> Result<Vec<u8>> {
-        let place = self.find(chunk)?;
-        let range = place.range.clone();
-        let taken = self.with_frame(&place, |frame| frame[range].to_vec());
+        let location = self.find(chunk)?;
+        let range = location.range.clone();
+        let taken = self.with_frame(&location, |frame| frame[range].to_vec());
         taken.or_else(|error| self.fetch_elsewhere(chunk, error))
     }
 
@@ -244,22 +244,22 @@ impl Image {
         Ok(bytes)
     }
 
-    /// Calls `take` with the frame at `place`, which is decoded unless it was the
+    /// Calls `take` with the frame at `location`, which is decoded unless it was the
     /// last one.
-    fn with_frame<T>(&self, place: &ChunkLocation, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    fn with_frame<T>(&self, location: &ChunkLocation, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = &mut *recent;
         let frame = match &recent.frame {
-            Some((id, frame)) if *id == place.frame_id() => frame,
+            Some((id, frame)) if *id == location.frame_id() => frame,
             _ => {
-                let frame = self.decode(place, &mut recent.decoder)?;
-                &recent.frame.insert((place.frame_id(), frame)).1
+                let frame = self.decode(location, &mut recent.decoder)?;
+                &recent.frame.insert((location.frame_id(), frame)).1
             }
         };
         Ok(take(frame))
     }
 
-    /// The chunk from any place that still has it, after one place failed with
+    /// The chunk from any location that still has it, after one location failed with
     /// `error`: a pack can be damaged, or rewritten while it is read.
     fn fetch_elsewhere(&self, chunk: &ChunkRef, error: Error) -> Result<Vec<u8>> {
         if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Missing) {
@@ -267,16 +267,16 @@ impl Image {
         }
         // If the list cannot be had, the first error is still the better one.
         let _ = self.locate_all();
-        let places: Vec<ChunkLocation> = {
+        let locations: Vec<ChunkLocation> = {
             let locations = self
                 .locations
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
             locations.find(chunk).take(TRIES).collect()
         };
-        let mut fetched = places.iter().map(|place| {
-            let range = place.range.clone();
-            self.with_frame(place, |frame| frame[range].to_vec())
+        let mut fetched = locations.iter().map(|location| {
+            let range = location.range.clone();
+            self.with_frame(location, |frame| frame[range].to_vec())
         });
         fetched.find_map(Result::ok).ok_or(error)
     }
@@ -338,8 +338,8 @@ impl Image {
     /// store lists are asked as well.
     fn find(&self, chunk: &ChunkRef) -> Result<ChunkLocation> {
         let made = self.delta.as_ref();
-        if let Some(place) = made.and_then(|delta| ChunkLocation::in_delta(delta, chunk)) {
-            return Ok(place);
+        if let Some(location) = made.and_then(|delta| ChunkLocation::in_delta(delta, chunk)) {
+            return Ok(location);
         }
         let known = || {
             let locations = self
@@ -348,13 +348,13 @@ impl Image {
                 .unwrap_or_else(PoisonError::into_inner);
             locations.find(chunk).next()
         };
-        if let Some(place) = known() {
-            return Ok(place);
+        if let Some(location) = known() {
+            return Ok(location);
         }
         if !self.hinted.load(Ordering::Relaxed) {
             self.locate_hinted()?;
-            if let Some(place) = known() {
-                return Ok(place);
+            if let Some(location) = known() {
+                return Ok(location);
             }
         }
         self.locate_all()?;
@@ -389,15 +389,15 @@ impl Image {
         let mut fresh = HashSet::new();
         let mut cost = FetchCost::default();
         let mut add = |chunk: &ChunkRef| -> Result<()> {
-            let place = self.find(chunk)?;
-            let wanted = place.wanted().range;
-            if frames.insert(place.frame_id()) {
+            let location = self.find(chunk)?;
+            let wanted = location.wanted().range;
+            if frames.insert(location.frame_id()) {
                 cost.whole += wanted.end - wanted.start;
             }
             if had.contains(chunk.digest()) {
                 return Ok(());
             }
-            if missing.insert(place.frame_id()) {
+            if missing.insert(location.frame_id()) {
                 cost.missing += wanted.end - wanted.start;
             }
             if fresh.insert(*chunk.digest()) {

@@ -93,9 +93,9 @@ impl Image {
             let wanted = want(&entry);
             entries.push(wanted);
             for chunk in chunks.iter().filter(|chunk| wanted && !have(chunk)) {
-                let place = self.find(chunk)?;
-                if seen.insert(place.frame_id()) {
-                    frames.push(place.wanted());
+                let location = self.find(chunk)?;
+                if seen.insert(location.frame_id()) {
+                    frames.push(location.wanted());
                 }
             }
         }
@@ -148,7 +148,7 @@ fn work(image: &Image, queue: &Mutex<Receiver<Job>>, spares: &Spares) {
     loop {
         // A let of its own, so that the lock is not held while decoding.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { place, result }) = job else {
+        let Ok(Job { location, result }) = job else {
             return;
         };
         let spare = spares
@@ -158,7 +158,7 @@ fn work(image: &Image, queue: &Mutex<Receiver<Job>>, spares: &Spares) {
             .unwrap_or_default();
         let decode = |decoder: &mut Decoder| {
             decoder.reuse(spare);
-            image.decode(&place, decoder)
+            image.decode(&location, decoder)
         };
         let frame = match &mut decoder {
             Some(decoder) => decode(decoder),
@@ -173,7 +173,7 @@ fn work(image: &Image, queue: &Mutex<Receiver<Job>>, spares: &Spares) {
 
 /// A frame to decode.
 struct Job {
-    place: ChunkLocation,
+    location: ChunkLocation,
     result: Sender<Result<Vec<u8>>>,
 }
 
@@ -279,12 +279,12 @@ impl<'a> Ahead<'a> {
                     self.chunks.pop_front();
                     continue;
                 }
-                let place = self.image.find(&chunk)?;
-                let Some(frame) = self.frame(&place) else {
+                let location = self.image.find(&chunk)?;
+                let Some(frame) = self.frame(&location) else {
                     return Ok(());
                 };
                 self.queue
-                    .push_back(Queued::Content(frame, place.range, chunk));
+                    .push_back(Queued::Content(frame, location.range, chunk));
                 self.chunks.pop_front();
             } else if self.ended {
                 return Ok(());
@@ -301,10 +301,10 @@ impl<'a> Ahead<'a> {
         Ok(())
     }
 
-    /// The frame at `place`: the living one, or a new one that workers now decode,
+    /// The frame at `location`: the living one, or a new one that workers now decode,
     /// or `None` while too many live.
-    fn frame(&mut self, place: &ChunkLocation) -> Option<Rc<Frame>> {
-        let id = place.frame_id();
+    fn frame(&mut self, location: &ChunkLocation) -> Option<Rc<Frame>> {
+        let id = location.frame_id();
         if let Some(frame) = self.frames.get(&id).and_then(Weak::upgrade) {
             self.keep(&frame);
             return Some(frame);
@@ -322,7 +322,7 @@ impl<'a> Ahead<'a> {
         self.frames.insert(id, Rc::downgrade(&frame));
         // The workers live as long as this sender does.
         let _ = self.jobs.send(Job {
-            place: place.clone(),
+            location: location.clone(),
             result,
         });
         self.keep(&frame);

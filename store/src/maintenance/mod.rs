@@ -1,4 +1,4 @@
-//! The care of a store: what is in it, what nobody needs, what is damaged.
+//! Maintenance of a store: what is in it, what nothing refers to, what is damaged.
 //!
 //! ```text
 //! Roots ------> which images there are, and who wants them

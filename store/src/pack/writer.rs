@@ -115,7 +115,7 @@ fn compress(jobs: &Mutex<Receiver<Job>>, compressed: &SyncSender<Compressed>) {
 
 /// Writes packs as drafts, and at last into the store.
 pub(crate) struct PackWriter<'a> {
-    place: &'a dyn WritableBackend,
+    backend: &'a dyn WritableBackend,
     open: Option<OpenPack<'a>>,
     done: Vec<(Box<dyn ObjectWriter + 'a>, Index)>,
 }
@@ -129,9 +129,9 @@ pub(crate) struct OpenPack<'a> {
 }
 
 impl<'a> PackWriter<'a> {
-    pub(crate) fn new(place: &'a dyn WritableBackend) -> Self {
+    pub(crate) fn new(backend: &'a dyn WritableBackend) -> Self {
         Self {
-            place,
+            backend,
             open: None,
             done: Vec::new(),
         }
@@ -184,7 +184,7 @@ impl<'a> PackWriter<'a> {
         }
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(OpenPack::new(self.place)?),
+            none => none.insert(OpenPack::new(self.backend)?),
         };
         open.add(stored, chunks)
     }
@@ -206,21 +206,21 @@ impl<'a> PackWriter<'a> {
         // Held before they are there: a collector may know the same packs as dead
         // ones of before.
         let names = self.done.iter().map(|(_, index)| *index.pack());
-        self.place.hold(&pack::keys(names))?;
+        self.backend.hold(&pack::keys(names))?;
         for (file, index) in self.done {
             written += index.pack_size();
             file.finish(&pack::pack_key(index.pack()))?;
             packs.push(*index.pack());
             indexes.push((pack::index_key(index.pack()), index.encode()));
         }
-        self.place.sync()?;
+        self.backend.sync()?;
         for (key, bytes) in indexes {
-            let mut file = self.place.create()?;
+            let mut file = self.backend.create()?;
             file.write(&bytes)?;
             file.finish(&key)?;
             written += bytes.len() as u64;
         }
-        self.place.sync()?;
+        self.backend.sync()?;
         Ok((packs, written))
     }
 }
@@ -239,12 +239,12 @@ impl<'a> OpenPack<'a> {
     }
 
     /// Moves the pack into the store by itself, then its index, both durable.
-    pub(crate) fn commit(mut self, place: &'a dyn WritableBackend) -> Result<(Index, u64)> {
+    pub(crate) fn commit(mut self, backend: &'a dyn WritableBackend) -> Result<(Index, u64)> {
         self.file.flush()?;
         self.index.name(self.hasher.finalize().into());
         let index = self.index.clone();
         let writer = PackWriter {
-            place,
+            backend,
             open: None,
             done: vec![(self.file, self.index)],
         };
@@ -252,10 +252,10 @@ impl<'a> OpenPack<'a> {
         Ok((index, written))
     }
 
-    pub(crate) fn new(place: &'a dyn WritableBackend) -> Result<Self> {
+    pub(crate) fn new(backend: &'a dyn WritableBackend) -> Result<Self> {
         let (hasher, index) = (blake3::Hasher::new(), Index::unnamed());
         let mut open = Self {
-            file: place.create()?,
+            file: backend.create()?,
             hasher,
             index,
             unflushed: 0,

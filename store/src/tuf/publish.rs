@@ -336,7 +336,7 @@ impl Changed<'_> {
         }
         let version = next_version(old.map_or(0, |old| old.head.version))?;
         let expires = expiry(self.now, days)?;
-        // A new root may have other lifetimes, or mend what a stolen key has signed.
+        // A new root may have other lifetimes, or undo what a stolen key has signed.
         if let Some(old) = old.filter(|_| !self.must) {
             forward("timestamp", old.head.expires, expires, self.now)?;
         }

@@ -42,7 +42,7 @@ use crate::store::{Store, manifest_key, marker};
 /// through it: see [`crate::format::maintenance`].
 pub struct WritableStore {
     read: Store,
-    place: Arc<dyn WritableBackend>,
+    backend: Arc<dyn WritableBackend>,
     /// Where inputs are files of this machine.
     local: Arc<LocalBackend>,
 }
@@ -52,23 +52,23 @@ impl WritableStore {
     /// does not exist.
     pub fn open_or_create(root: impl AsRef<Path>) -> Result<Self> {
         let local = LocalBackend::open(root.as_ref())?;
-        let place: Arc<dyn WritableBackend> = local.clone();
-        Self::on(place, local)
+        let backend: Arc<dyn WritableBackend> = local.clone();
+        Self::on(backend, local)
     }
 
     /// Opens the store at a URL, or makes one where nothing is. `cache` is a
     /// directory of this machine in which inputs of a store elsewhere are files.
     #[cfg(feature = "s3")]
-    pub fn open(place: &StoreUrl, access: &ClientOptions, cache: &Path) -> Result<Self> {
-        match place {
+    pub fn open(url: &StoreUrl, access: &ClientOptions, cache: &Path) -> Result<Self> {
+        match url {
             StoreUrl::Directory(root) => Self::open_or_create(root),
             StoreUrl::Bucket(location) => {
-                let place = S3Backend::open(location, access)?;
-                Self::on(place, LocalBackend::open(cache)?)
+                let backend = S3Backend::open(location, access)?;
+                Self::on(backend, LocalBackend::open(cache)?)
             }
             StoreUrl::Web(_) => Err(Error::new(
                 ErrorKind::ReadOnly,
-                format!("{place} can only be read: it is on a web server"),
+                format!("{url} can only be read: it is on a web server"),
             )
             .with_hint(
                 "write to the directory that it serves, or to a bucket (s3://BUCKET/PREFIX)",
@@ -77,20 +77,24 @@ impl WritableStore {
     }
 
     /// Opens a store on a backend that is empty, or already holds one.
-    fn on(place: Arc<dyn WritableBackend>, local: Arc<LocalBackend>) -> Result<Self> {
-        if place.get(MARKER, 64)?.is_none() {
+    fn on(backend: Arc<dyn WritableBackend>, local: Arc<LocalBackend>) -> Result<Self> {
+        if backend.get(MARKER, 64)?.is_none() {
             // Another process may make the store at the same time.
-            place.put_new(MARKER, marker().as_bytes())?;
+            backend.put_new(MARKER, marker().as_bytes())?;
         }
-        let read: Arc<dyn Backend> = place.clone();
+        let read: Arc<dyn Backend> = backend.clone();
         let read = Store::open_shared(read)?;
-        Ok(Self { read, place, local })
+        Ok(Self {
+            read,
+            backend,
+            local,
+        })
     }
 
     /// The store's directory, if it is in one.
     pub fn directory(&self) -> Option<&Path> {
         let here = self.local.root();
-        (self.place.describe() == here.display().to_string()).then_some(here)
+        (self.backend.describe() == here.display().to_string()).then_some(here)
     }
 
     /// Where inputs of a store elsewhere are files while something is built from them:
@@ -100,8 +104,8 @@ impl WritableStore {
         if self.directory().is_some() {
             return Ok(None);
         }
-        let place: Arc<dyn WritableBackend> = self.local.clone();
-        Self::on(place, Arc::clone(&self.local)).map(Some)
+        let backend: Arc<dyn WritableBackend> = self.local.clone();
+        Self::on(backend, Arc::clone(&self.local)).map(Some)
     }
 
     /// The read side.
@@ -111,31 +115,31 @@ impl WritableStore {
 
     /// The retained inputs.
     pub fn inputs(&self) -> Inputs {
-        Inputs::new(Arc::clone(&self.place), self.local.root().to_owned())
+        Inputs::new(Arc::clone(&self.backend), self.local.root().to_owned())
     }
 
     /// The backend that the store is in.
     pub fn backend(&self) -> &dyn WritableBackend {
-        &*self.place
+        &*self.backend
     }
 
     /// Keeps an image from being collected until this store is closed, and says
     /// whether it is there.
     pub fn hold_image(&self, image: &ImageId) -> Result<bool> {
         let keys = [manifest_key(image), Hint::key(image), BuildLog::key(image)];
-        Ok(self.place.hold(&keys)?[0])
+        Ok(self.backend.hold(&keys)?[0])
     }
 
     /// Waits for the exclusive lock called `name` (for example an environment's)
     /// and holds it until the guard is dropped.
     pub fn lock(&self, name: &str) -> Result<Guard> {
-        self.place.lock(name)
+        self.backend.lock(name)
     }
 
     /// Writes an object durably: whoever looks finds the old bytes or the new
     /// ones, also after a power cut.
     pub fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
-        self.place.put(key, bytes)
+        self.backend.put(key, bytes)
     }
 
     /// Publishes a manifest; the image must be here. This is the last step of a
@@ -151,7 +155,9 @@ impl WritableStore {
         self.hold_image(&manifest.image)?;
         let mut checked = false;
         loop {
-            let there = self.place.get_versioned(&key, crate::manifest::MAX_BYTES)?;
+            let there = self
+                .backend
+                .get_versioned(&key, crate::manifest::MAX_BYTES)?;
             let there = match there {
                 Some((there, _)) if there == json => break,
                 // A damaged one helps nobody; a different one is still somebody's.
@@ -171,8 +177,8 @@ impl WritableStore {
                 checked = true;
             }
             let written = match there {
-                Some((_, seen)) => self.place.replace(&key, &json, &seen)?,
-                None => self.place.put_new(&key, &json)?,
+                Some((_, seen)) => self.backend.replace(&key, &json, &seen)?,
+                None => self.backend.put_new(&key, &json)?,
             };
             if written {
                 self.check_lease(manifest)?;
@@ -186,12 +192,12 @@ impl WritableStore {
     /// can happen only where locks have no kernel, to a writer that stood still for
     /// longer than others wait.
     fn check_lease(&self, manifest: &Manifest) -> Result<()> {
-        let lost = match self.place.check_lease() {
+        let lost = match self.backend.check_lease() {
             Ok(()) => return Ok(()),
             Err(lost) => lost,
         };
         if lost.kind() == ErrorKind::Busy && !self.read.has_image_objects(manifest)? {
-            self.place.withdraw(&manifest_key(&manifest.image))?;
+            self.backend.withdraw(&manifest_key(&manifest.image))?;
         }
         Err(lost)
     }
@@ -207,7 +213,7 @@ impl WritableStore {
         loop {
             // A damaged one is replaced, however long it is.
             let there = match self
-                .place
+                .backend
                 .get_versioned(catalogue::KEY, catalogue::MAX_BYTES)
             {
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -220,8 +226,8 @@ impl WritableStore {
             let json = Catalogue::to_json(self.read.current_catalogue(changed, before)?);
             let written = match &there {
                 Some((before, _)) if *before == json => true,
-                Some((_, seen)) => self.place.replace(catalogue::KEY, &json, seen)?,
-                None => self.place.put_new(catalogue::KEY, &json)?,
+                Some((_, seen)) => self.backend.replace(catalogue::KEY, &json, seen)?,
+                None => self.backend.put_new(catalogue::KEY, &json)?,
             };
             if written {
                 return Ok(());
@@ -233,7 +239,7 @@ impl WritableStore {
     /// of the same image did.
     pub fn put_log(&self, image: &ImageId, log: &BuildLog) -> Result<()> {
         let key = BuildLog::key(image);
-        self.place.hold(std::slice::from_ref(&key))?;
+        self.backend.hold(std::slice::from_ref(&key))?;
         self.put(&key, &log.encode()?)
     }
 
@@ -241,6 +247,6 @@ impl WritableStore {
     /// on a disk until then, in a file without a name, unless the tar is a plain
     /// file itself.
     pub fn read_tar(&self, tar: TarInput<'_>, epoch: Option<u64>) -> Result<ForeignTar> {
-        ForeignTar::read(tar, self.place.scratch()?, epoch)
+        ForeignTar::read(tar, self.backend.scratch()?, epoch)
     }
 }

@@ -386,10 +386,10 @@ fn a_store_is_mended_from_another() {
     let report = check(&other);
     assert!(!report.is_clean());
     maintenance::quarantine(&report, other.backend()).unwrap();
-    let mended = repair(&report, &two.read(), &other, &locked, &mut |_| {}).unwrap();
-    assert_eq!(mended.images.len(), 2, "{mended:?}");
+    let repaired = repair(&report, &two.read(), &other, &locked, &mut |_| {}).unwrap();
+    assert_eq!(repaired.images.len(), 2, "{repaired:?}");
     // The lock of the first version never was anywhere.
-    assert_eq!(mended.failed.len(), 1, "{mended:?}");
+    assert_eq!(repaired.failed.len(), 1, "{repaired:?}");
     let after = check(&other);
     assert!(after.is_clean(), "{after:?}");
     assert_eq!(after.unbuildable.len(), 1);
@@ -407,12 +407,12 @@ fn a_store_is_mended_from_another() {
     );
     fs::remove_file(pack).unwrap();
     let report = check(&other);
-    let mended = repair(&report, empty.store(), &other, &locked, &mut |_| {}).unwrap();
+    let repaired = repair(&report, empty.store(), &other, &locked, &mut |_| {}).unwrap();
     assert!(
-        mended.images.is_empty() && mended.failed.len() >= 2,
-        "{mended:?}"
+        repaired.images.is_empty() && repaired.failed.len() >= 2,
+        "{repaired:?}"
     );
-    let mended = repair(&report, &two.read(), &other, &locked, &mut |_| {}).unwrap();
-    assert!(!mended.images.is_empty());
+    let repaired = repair(&report, &two.read(), &other, &locked, &mut |_| {}).unwrap();
+    assert!(!repaired.images.is_empty());
     assert!(check(&other).is_clean());
 }

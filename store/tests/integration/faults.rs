@@ -73,8 +73,8 @@ fn what_breaks_is_resumed_and_not_fetched_twice() {
             Fault::None
         }
     });
-    let far = backend(&proxy.url());
-    assert_eq!(far.get(TEXT, 1 << 20).unwrap().unwrap(), web.text());
+    let remote = backend(&proxy.url());
+    assert_eq!(remote.get(TEXT, 1 << 20).unwrap().unwrap(), web.text());
     let asked = proxy.asked();
     assert_eq!(asked.len(), 2);
     assert_eq!(asked[1].start(), Some(60_000));
@@ -84,9 +84,9 @@ fn what_breaks_is_resumed_and_not_fetched_twice() {
             .is_some_and(|tag| tag.starts_with('"')),
         "{asked:?}"
     );
-    assert_eq!(far.traffic().unwrap().repeated, 1);
+    assert_eq!(remote.traffic().unwrap().repeated, 1);
 
-    let range = far.get_range(TEXT, 1000, 200_000).unwrap();
+    let range = remote.get_range(TEXT, 1000, 200_000).unwrap();
     assert_eq!(range, web.text()[1000..201_000]);
     assert_eq!(proxy.asked()[3].start(), Some(61_000));
 
@@ -107,8 +107,11 @@ fn an_object_that_changes_while_it_is_fetched_is_fetched_anew() {
         }
         _ => Fault::None,
     });
-    let far = backend(&proxy.url());
-    assert_eq!(far.get(TEXT, 1 << 20).unwrap().unwrap(), noise(6, 400_000));
+    let remote = backend(&proxy.url());
+    assert_eq!(
+        remote.get(TEXT, 1 << 20).unwrap().unwrap(),
+        noise(6, 400_000)
+    );
 }
 
 #[test]
@@ -125,8 +128,8 @@ fn a_range_that_changes_while_it_is_fetched_is_of_one_object() {
         _ => Fault::None,
     });
     // The second answer is 200: the whole of the new object, from which the range is taken.
-    let far = backend(&proxy.url());
-    let range = far.get_range(TEXT, 1000, 200_000).unwrap();
+    let remote = backend(&proxy.url());
+    let range = remote.get_range(TEXT, 1000, 200_000).unwrap();
     assert_eq!(range, noise(6, 400_000)[1000..201_000]);
 }
 
@@ -190,23 +193,23 @@ fn more_than_announced_asked_for_or_allowed_is_refused() {
     let error = backend(&proxy.url()).get(TEXT, 500_000).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
     // Refused by what is announced: nothing of it was read.
-    let far = backend(&web.server.url());
-    assert!(far.get(TEXT, 1000).is_err());
-    assert_eq!(far.traffic().unwrap().received, 0);
+    let remote = backend(&web.server.url());
+    assert!(remote.get(TEXT, 1000).is_err());
+    assert_eq!(remote.traffic().unwrap().received, 0);
 }
 
 #[test]
 fn a_server_that_sends_everything_instead_of_a_range() {
     let web = Web::new();
     let proxy = web.behind(|_| Fault::Whole);
-    let far = backend(&proxy.url());
+    let remote = backend(&proxy.url());
     for (offset, len) in [(1000, 10), (0, 500_000), (499_999, 1), (77_777, 200_000)] {
-        let range = far.get_range(TEXT, offset, len).unwrap();
+        let range = remote.get_range(TEXT, offset, len).unwrap();
         assert_eq!(range, web.text()[offset as usize..][..len as usize]);
     }
     // It came once.
     assert_eq!(proxy.asked().len(), 1);
-    let error = far.get_range(TEXT, 499_999, 2).unwrap_err();
+    let error = remote.get_range(TEXT, 499_999, 2).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     web.pull(&proxy).unwrap();
 
@@ -234,11 +237,11 @@ fn other_bytes_than_were_asked_for_are_refused() {
     let web = Web::new();
     let head = "Content-Range: bytes 7-9/500000\r\n";
     let proxy = web.behind(move |_| Fault::Status(206, head.into()));
-    for far in [
+    for remote in [
         backend(&proxy.url()).get_range(TEXT, 0, 3),
         backend(&proxy.url()).get_range(TEXT, 6, 4),
     ] {
-        let error = far.unwrap_err();
+        let error = remote.unwrap_err();
         assert!(error.to_string().contains("other bytes"), "{error}");
     }
     let proxy = web.behind(move |_| Fault::Status(206, String::new()));
@@ -261,13 +264,13 @@ fn a_server_in_trouble_is_asked_again() {
                 Fault::None
             }
         });
-        let far = backend(&proxy.url());
+        let remote = backend(&proxy.url());
         assert_eq!(
-            far.get_range(TEXT, 7, 9).unwrap(),
+            remote.get_range(TEXT, 7, 9).unwrap(),
             web.text()[7..16],
             "{status}"
         );
-        assert_eq!(far.traffic().unwrap().repeated, 2);
+        assert_eq!(remote.traffic().unwrap().repeated, 2);
     }
     let proxy = web.behind(|asked| {
         if asked.number < 3 {
@@ -419,9 +422,9 @@ fn credentials_reach_the_server_and_nobody_else() {
     );
 
     let wrong = proxy.url().replace("http://", "http://me:geheimnis@");
-    let far = backend(&wrong);
-    let error = far.get(TEXT, 99).unwrap_err();
-    for text in [format!("{error:?}"), error.to_string(), far.describe()] {
+    let remote = backend(&wrong);
+    let error = remote.get(TEXT, 99).unwrap_err();
+    for text in [format!("{error:?}"), error.to_string(), remote.describe()] {
         assert!(!text.contains("geheim"), "{text}");
     }
 }

@@ -3,7 +3,6 @@
 
 mod backends;
 mod buckets;
-mod care;
 mod check;
 mod copy;
 mod crash;
@@ -12,6 +11,7 @@ mod delta;
 mod faults;
 mod golden;
 mod imports;
+mod maintenance;
 mod memory;
 mod stores;
 mod support;

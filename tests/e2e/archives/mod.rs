@@ -1,14 +1,15 @@
 //! Archives and indexes that are broken, hostile or gone, through the real
 //! binary: one clear error each, nothing half-written.
 //!
-//! The bootstrap's archive is Debian's own, served from a directory with the
-//! signatures as they are; the faults are in a small archive of the test's own.
+//! The bootstrap's archive is a directory with the few packages of Debian that a
+//! bootstrap takes; the faults are in a small archive of the test's own.
 
 mod keys;
 mod packages;
 mod secrets;
 mod stages;
 mod upgrades;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,15 +17,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use tests::archive::{
-    Archive, Release, SUITE, SigningKey, architecture, copy_signed_indexes, sha256,
-};
+use tests::archive::{Archive, Release, SUITE, SigningKey, architecture, copy_part, sha256};
 use tests::binaries::{Ran, imgbuild};
 use tests::fixtures::{copy, fixture, link_copy, process_scratch};
 use tests::server::{Answer, Server, file};
 
-/// What all tests start from: Debian's archive in a directory, and a store that
-/// has the inputs of a bootstrap.
+/// What all tests start from: a part of Debian's archive in a directory, and a
+/// store that has the inputs of a bootstrap.
 struct Ground {
     dir: PathBuf,
     key: SigningKey,
@@ -34,17 +33,24 @@ fn ground() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
     GROUND.get_or_init(|| {
         let common = fixture("archives", |dir| {
-            copy_signed_indexes("bookworm", &dir.join("debian"));
             let seed = Place::at(dir.join("seed"));
             seed.write("seed", "[[packages]]\ninstall = [\"python3-venv\"]\n");
             // From the machine's own archive; the packages then serve as its pool.
             seed.imgbuild(&["lock", "seed.toml"]).expect(0);
+            let mut paths = BTreeSet::new();
             for (path, sha256) in seed.debs("seed") {
-                let pooled = dir.join("debian").join(path);
+                let pooled = dir.join("debian").join(&path);
                 fs::create_dir_all(pooled.parent().unwrap()).unwrap();
                 fs::hard_link(seed.store().join("inputs/sha256").join(sha256), pooled).unwrap();
+                paths.insert(path);
             }
+            let key = SigningKey::new(&dir.join("debian-key"));
+            copy_part("bookworm", &paths, &key, &dir.join("debian"));
+            let keyring = SigningKey::dearmored(&key.public());
+            fs::write(dir.join("debian.gpg"), keyring).unwrap();
+            fs::remove_dir_all(dir.join("debian-key")).unwrap();
         });
+        SigningKey::pass_for_debian(&common.join("debian.gpg"));
         let dir = process_scratch().join("archives");
         link_copy(&common, &dir);
         // A lock that is shared would make tests wait for each other.

@@ -58,8 +58,7 @@ fn packages_that_are_not_the_locked_ones() {
         says(&said, first, evidence);
     }
     let server = serve(&root, "_all.deb", Answer::Drip(deb.clone()));
-    // Patience also for apt itself, which unpacks Debian's index meanwhile.
-    let patience = [("IMGBUILD_PATIENCE", "15")];
+    let patience = [("IMGBUILD_PATIENCE", "3")];
     let said = place.refuse_with("pack", &server.url(), 1, &patience);
     says(&said, cannot, "the server is too slow or silent");
     // What is cut is resumed, not fetched again.

@@ -7,6 +7,7 @@
 //! say so and fail where one is missing. `tuf` itself is installed by pip, once,
 //! into the build directory.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -136,9 +137,11 @@ fn run(command: &mut Command, package: &str) -> Output {
     output
 }
 
-/// A python that can import tuf.
+/// A python that can import tuf. The first test that asks makes it, the others wait.
 fn python() -> PathBuf {
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tuf-venv");
+    let lock = File::create(venv.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
     let python = venv.join("bin/python");
     let installed = Command::new(&python)
         .args(["-c", "import tuf.ngclient"])

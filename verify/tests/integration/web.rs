@@ -160,13 +160,19 @@ fn an_upgrade_takes_the_delta_and_does_without_a_bad_one() {
 #[test]
 fn what_versions_share_is_fetched_once() {
     let farm = farm("web-kept");
-    // Enough entries for a layout of several chunks.
-    for number in 0..30_000 {
-        let path = farm.path(&format!("tree/many/{}/{number}", number % 100));
-        if number < 100 {
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-        }
-        fs::write(path, b"").unwrap();
+    // Names enough for a layout of several chunks.
+    fs::create_dir(farm.path("tree/many")).unwrap();
+    for number in 0_u64..5_000 {
+        // Hardly compressible.
+        let name: String = (0..12)
+            .map(|word| {
+                format!(
+                    "{:016x}",
+                    (number * 12 + word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                )
+            })
+            .collect();
+        fs::write(farm.path(&format!("tree/many/{name}")), b"").unwrap();
     }
     farm.release(2);
     let server = Nginx::serve(&farm.path("store"), "");

@@ -30,7 +30,7 @@ where nothing looks, after what is good in a damaged pack was saved. The next bu
 or publication writes again what is missing. --repair-from fetches it from another
 store: chunks, manifests, inputs, manifests of releases, each verified.
 
-Exit code 0: all is well, or was mended. 3: something is damaged; stdout names each object, each
+Exit code 0: all is well, or was repaired. 3: something is damaged; stdout names each object, each
 image that it hurts, and the files in it.
 
 Examples: imgbuild store fsck --quick

@@ -130,6 +130,14 @@ they do.
 
 Example: imgbuild diff prod/fanery-node dev/fanery-node --text";
 
+const PLAN_HELP: &str = "\
+One of four things: `lock` (the lock is not there, or does not fit the recipe: resolve first),
+`up-to-date` (the image is released already), `take` (a cache has the image, released by an
+environment that this machine trusts), `build` (run the steps that are not cached). Nothing is
+changed.
+
+Example: imgbuild plan recipes/fanery.toml --json";
+
 /// Builds reproducible Debian node images from recipes.
 #[derive(Debug, Parser)]
 #[command(name = "imgbuild", version, after_help = AFTER_HELP, arg_required_else_help = true)]
@@ -154,8 +162,9 @@ pub enum Command {
         after_help = "Examples: imgbuild lock recipes/fanery.toml --upgrade\n          imgbuild lock recipes/fanery.toml --upgrade=libssl1.1 --upgrade=gunicorn"
     )]
     Lock(LockArgs),
-    /// Show what a build would run and what is cached
-    Plan(RecipeArgs),
+    /// Show what a build would do and why, step by step
+    #[command(after_help = PLAN_HELP)]
+    Plan(PlanArgs),
     /// Open a shell in the tree of a recipe: of the failed step, else of the last
     #[command(
         after_help = "The shell sees what the step sees: no network, the same environment. What it \
@@ -262,24 +271,9 @@ pub struct BuildArgs {
     /// Build where all is different that must not matter; implies --frozen
     #[arg(long)]
     pub vary: bool,
-    /// Another store to take inputs and finished images from; repeatable
-    #[arg(
-        long = "cache",
-        value_name = "PATH|URL",
-        env = "IMGBUILD_CACHE",
-        value_delimiter = ',',
-        help_heading = "Sharing"
-    )]
-    pub caches: Vec<String>,
-    /// First root of an environment of a cache whose images are taken; repeatable
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "IMGBUILD_TRUST",
-        value_delimiter = ',',
-        help_heading = "Sharing"
-    )]
-    pub trust: Vec<PathBuf>,
+    /// Where finished things may come from.
+    #[command(flatten)]
+    pub from: CacheArgs,
     /// Put what was built, and what it was built from, into the caches
     #[arg(long, help_heading = "Sharing")]
     pub push: bool,
@@ -321,11 +315,37 @@ pub struct LockArgs {
     pub common: Common,
 }
 
-/// A recipe and nothing else.
+/// Caches, and whose images of them are taken.
+#[derive(Args, Clone, Debug)]
+pub struct CacheArgs {
+    /// Another store to take inputs and finished images from; repeatable
+    #[arg(
+        long = "cache",
+        value_name = "PATH|URL",
+        env = "IMGBUILD_CACHE",
+        value_delimiter = ',',
+        help_heading = "Sharing"
+    )]
+    pub caches: Vec<String>,
+    /// First root of an environment of a cache whose images are taken; repeatable
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "IMGBUILD_TRUST",
+        value_delimiter = ',',
+        help_heading = "Sharing"
+    )]
+    pub trust: Vec<PathBuf>,
+}
+
+/// `plan`.
 #[derive(Args, Debug)]
-pub struct RecipeArgs {
+pub struct PlanArgs {
     /// The recipe
     pub recipe: PathBuf,
+    /// Where the finished image may come from.
+    #[command(flatten)]
+    pub from: CacheArgs,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,

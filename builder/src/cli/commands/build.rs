@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::load_recipe;
 use crate::build::{BuildRequest, Origin, Outcome, build};
 use crate::caches::Shared;
-use crate::cli::args::BuildArgs;
+use crate::cli::args::{BuildArgs, CacheArgs};
 use crate::error::{Error, Result};
 use crate::lock::Strictness;
 use crate::settings::Settings;
@@ -52,8 +52,17 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
     Ok(())
 }
 
+/// Caches as typed.
+pub(super) fn caches(args: &CacheArgs, settings: &Settings, ui: &mut Ui) -> Result<Shared> {
+    Ok(Shared {
+        urls: urls(&args.caches, settings, ui)?,
+        trust: args.trust.clone(),
+        push: false,
+    })
+}
+
 /// The addresses of caches as typed. What must not be shown of them is hidden from here on.
-pub(super) fn caches(typed: &[String], settings: &Settings, ui: &mut Ui) -> Result<Vec<StoreUrl>> {
+pub(super) fn urls(typed: &[String], settings: &Settings, ui: &mut Ui) -> Result<Vec<StoreUrl>> {
     let typed = typed.iter().filter(|text| !text.is_empty());
     let urls: Vec<StoreUrl> = typed
         .map(|text| stores::parse_url(text))
@@ -65,21 +74,25 @@ pub(super) fn caches(typed: &[String], settings: &Settings, ui: &mut Ui) -> Resu
 }
 
 fn shared(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<Shared> {
-    if args.push && args.caches.is_empty() {
+    if args.push && args.from.caches.is_empty() {
         return Err(
             Error::usage("--push puts things into caches, and there is none")
                 .hint("name one with --cache"),
         );
     }
-    let urls = caches(&args.caches, settings, ui)?;
-    if args.push && urls.iter().all(|url| matches!(url, StoreUrl::Web(_))) {
+    let shared = caches(&args.from, settings, ui)?;
+    if args.push
+        && shared
+            .urls
+            .iter()
+            .all(|url| matches!(url, StoreUrl::Web(_)))
+    {
         return Err(Error::usage("--push needs a cache that can be written")
             .hint("a web server can only be read: name the store's directory or bucket"));
     }
     Ok(Shared {
-        urls,
-        trust: args.trust.clone(),
         push: args.push,
+        ..shared
     })
 }
 
@@ -139,7 +152,7 @@ fn report(outcome: &Outcome, settings: &Settings, ui: &Ui) {
     if *origin == Origin::UpToDate {
         return;
     }
-    let store = &settings.place;
+    let store = &settings.store_url;
     let root = if let Some(store) = store.directory() {
         format!("{}/env/{env}/metadata/1.root.json", store.display())
     } else {

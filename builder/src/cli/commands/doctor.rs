@@ -111,7 +111,7 @@ fn checks(tools: &Tools, settings: &Settings) -> Vec<Check> {
 
 /// What the store's place must keep for several writers.
 fn store_checks(settings: &Settings) -> Vec<Check> {
-    let place = &settings.place;
+    let place = &settings.store_url;
     let found = place.probe(&settings.access).unwrap_or_else(|error| {
         vec![store::ProbeCheck {
             what: "the store can be used",

@@ -7,7 +7,7 @@ use crate::cli::args::ExportArgs;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 use crate::stores::FIRST_ENVIRONMENT;
-use crate::transfer::export::{Format, Wanted, export};
+use crate::transfer::export::{ExportRequest, Format, export};
 use crate::ui::{self, Ui};
 
 /// What `--json` says at the end of an export.
@@ -43,13 +43,13 @@ pub(super) fn run(args: &ExportArgs, settings: &Settings, ui: &mut Ui) -> Result
         .output
         .as_deref()
         .and_then(|path| Format::of_name(path.file_name()?.to_str()?));
-    let wanted = Wanted {
+    let request = ExportRequest {
         image: &args.image,
         format: args.format.or(by_name).unwrap_or(Format::Tar),
         to: args.output.as_deref(),
         env,
     };
-    let (Some(export), Some(file)) = (export(&wanted, settings, ui)?, &args.output) else {
+    let (Some(export), Some(file)) = (export(&request, settings, ui)?, &args.output) else {
         return Ok(());
     };
     let about = &export.about;

@@ -8,7 +8,7 @@ use crate::cli::args::ImportArgs;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 use crate::stores::FIRST_ENVIRONMENT;
-use crate::transfer::import::{Imported, Wanted, import};
+use crate::transfer::import::{ImportRequest, Imported, import};
 use crate::ui::{self, Ui};
 
 /// What `--json` says at the end of an import.
@@ -40,7 +40,7 @@ pub(super) fn run(args: &ImportArgs, settings: &Settings, ui: &mut Ui) -> Result
             environments.push(env);
         }
     }
-    let wanted = Wanted {
+    let request = ImportRequest {
         from: &args.from,
         name,
         environments,
@@ -48,7 +48,7 @@ pub(super) fn run(args: &ImportArgs, settings: &Settings, ui: &mut Ui) -> Result
         arch: args.arch.clone(),
         epoch: epoch(settings)?,
     };
-    let imported = import(&wanted, settings, ui)?;
+    let imported = import(&request, settings, ui)?;
     report(&imported, settings, ui);
     Ok(())
 }
@@ -128,7 +128,7 @@ fn report(imported: &Imported, settings: &Settings, ui: &Ui) {
         ui.note(&format!(
             "next: imgbuild show {name}, or on a node: imgnode install {name} --as SYSTEM \
              --target dir:/srv/imgnode (store: {})",
-            settings.place
+            settings.store_url
         ));
     }
 }

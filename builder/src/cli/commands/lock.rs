@@ -19,7 +19,7 @@ pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<(
     let nearby = stores::open_nearby(&store)?;
     let near = nearby.as_ref().unwrap_or(&store);
     let shared = Shared {
-        urls: super::build::caches(&args.caches, settings, ui)?,
+        urls: super::build::urls(&args.caches, settings, ui)?,
         ..Shared::default()
     };
     let caches = Caches::new(&shared, false, &store, near, settings)?;

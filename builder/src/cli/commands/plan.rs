@@ -5,22 +5,28 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::load_recipe;
-use crate::cli::args::RecipeArgs;
+use crate::caches::Caches;
+use crate::cli::args::PlanArgs;
 use crate::error::{Error, Result};
 use crate::layers::Layers;
-use crate::lock;
 use crate::lockfile::Lock;
+use crate::plan::{self, Plan};
+use crate::recipe::Recipe;
 use crate::run::{self, PlannedStep, phase_name};
 use crate::settings::Settings;
 use crate::steps;
+use crate::stores;
 use crate::ui::{self, Ui};
 
 #[derive(Serialize)]
 struct Shown<'a> {
     schema: u32,
-    /// What has to be locked again before anything is built.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    stale: Vec<String>,
+    name: &'a str,
+    plan: &'static str,
+    what: String,
+    why: String,
+    /// The image, where it is known.
+    image: Option<String>,
     steps: Vec<ShownStep<'a>>,
 }
 
@@ -52,11 +58,28 @@ pub(super) fn planned(
     ))
 }
 
-pub(super) fn run(args: &RecipeArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let (planned, _, lock) = planned(&args.recipe, settings)?;
-    let changed = lock::stale_parts(&load_recipe(&args.recipe)?, &args.recipe, &lock)?;
+pub(super) fn run(args: &PlanArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
+    let recipe = load_recipe(&args.recipe)?;
+    let shared = super::build::caches(&args.from, settings, ui)?;
+    let store = stores::open_if_made(settings)?;
+    let lock = Lock::load(&Lock::path_for(&args.recipe))?;
+    let inputs = plan::Inputs {
+        recipe: &recipe,
+        path: &args.recipe,
+        lock: lock.as_ref(),
+        store: store.as_ref(),
+        caches: &Caches::to_look(&shared, false, settings)?,
+        settings,
+    };
+    show(&Plan::make(&inputs, ui)?, &recipe, ui);
+    Ok(())
+}
+
+fn show(plan: &Plan, recipe: &Recipe, ui: &Ui) {
+    let (name, what, why) = (recipe.name.as_ref(), plan.what(), plan.why());
+    let steps = plan.steps().iter().enumerate();
     if ui.is_json() {
-        let steps = planned.iter().enumerate().map(|(index, p)| ShownStep {
+        let steps = steps.map(|(index, p)| ShownStep {
             step: index + 1,
             phase: phase_name(p.step.phase),
             name: &p.step.name,
@@ -65,19 +88,26 @@ pub(super) fn run(args: &RecipeArgs, settings: &Settings, ui: &mut Ui) -> Result
         });
         ui.result_json(&Shown {
             schema: ui::SCHEMA,
-            stale: changed,
+            name,
+            plan: plan.name(),
+            what,
+            why,
+            image: match plan {
+                Plan::UpToDate { manifest, .. } => Some(manifest.image.to_string()),
+                Plan::Take { image, .. } => Some(image.manifest.image.to_string()),
+                Plan::Lock { .. } | Plan::Build(_) => None,
+            },
             steps: steps.collect(),
         });
-        return Ok(());
+        return;
     }
-    for part in changed {
-        ui.result(&format!(
-            "  -  stale   {:<11}  {part}: changed since it was locked",
-            "lock"
-        ));
-    }
-    for (index, planned) in planned.iter().enumerate() {
-        let state = if planned.cached { "cached" } else { "run" };
+    ui.result(&format!("{name}: {what}: {why}"));
+    for (index, planned) in steps {
+        let state = match plan {
+            Plan::UpToDate { .. } | Plan::Take { .. } => "done",
+            _ if planned.cached => "cached",
+            _ => "run",
+        };
         let number = index + 1;
         ui.result(&format!(
             "{number:>3}  {state:<6}  {:<11}  {}",
@@ -85,7 +115,6 @@ pub(super) fn run(args: &RecipeArgs, settings: &Settings, ui: &mut Ui) -> Result
             planned.step.name
         ));
     }
-    Ok(())
 }
 
 /// The step that a person means by its number.

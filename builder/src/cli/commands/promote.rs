@@ -155,7 +155,7 @@ fn source_store(args: &PromoteArgs, settings: &Settings) -> Result<Option<Store>
         environment: settings.environment().clone(),
     };
     let other = Settings::resolve(given, rustix::process::geteuid().is_root())?;
-    if other.place == settings.place {
+    if other.store_url == settings.store_url {
         return Ok(None);
     }
     stores::open(&other).map(Some)

@@ -5,10 +5,12 @@ mod run;
 mod tree;
 
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
 
 use super::Recipe;
 use super::error::Fault;
-use super::field::Spans;
+use super::read::Spans;
 use super::value::Owner;
 use super::word::Login;
 
@@ -30,7 +32,7 @@ const DEBIAN_GROUPS: &[&str] = &[
 const MOUNTED: &[&str] = &["/proc", "/sys", "/dev"];
 
 /// Looks at the recipe as a whole.
-pub(crate) fn check(recipe: &Recipe, spans: &Spans) -> Result<(), Fault> {
+pub(crate) fn check(recipe: &Recipe, spans: &Spans<'_>) -> Result<(), Fault> {
     let look = Look { recipe, spans };
     look.sources()?;
     look.packages()?;
@@ -45,7 +47,7 @@ pub(crate) fn check(recipe: &Recipe, spans: &Spans) -> Result<(), Fault> {
 
 struct Look<'a> {
     recipe: &'a Recipe,
-    spans: &'a Spans,
+    spans: &'a Spans<'a>,
 }
 
 impl Look<'_> {
@@ -54,31 +56,30 @@ impl Look<'_> {
     }
 
     /// Refuses the second of two equal values.
-    fn unique<'v>(
+    fn unique<V: Display + Eq + Hash>(
         &self,
         what: &str,
-        values: impl IntoIterator<Item = (String, &'v str)>,
+        values: impl IntoIterator<Item = (String, V)>,
     ) -> Result<(), Fault> {
-        let mut first: HashMap<&str, String> = HashMap::new();
+        let mut first: HashMap<V, String> = HashMap::new();
         for (path, value) in values {
-            if let Some(earlier) = first.insert(value, path.clone()) {
-                return Err(self
-                    .fault(&path, format!("{what} `{value}` is there twice"))
-                    .earlier(self.spans.at(&earlier)));
+            if let Some(earlier) = first.get(&value) {
+                let message = format!("{what} `{value}` is there twice");
+                return Err(self.fault(&path, message).earlier(self.spans.at(earlier)));
             }
+            first.insert(value, path);
         }
         Ok(())
     }
 
     /// A list whose items are all different.
-    fn list<T: AsRef<str>>(&self, what: &str, path: &str, items: &[T]) -> Result<(), Fault> {
-        self.unique(
-            what,
-            items
-                .iter()
-                .enumerate()
-                .map(|(index, item)| (format!("{path}[{index}]"), item.as_ref())),
-        )
+    fn list<T: Display + Eq + Hash>(
+        &self,
+        what: &str,
+        path: &str,
+        items: &[T],
+    ) -> Result<(), Fault> {
+        self.unique(what, each(path, "").zip(items))
     }
 
     /// Of these keys, one is there.
@@ -148,6 +149,11 @@ impl Look<'_> {
             _ => format!("; the recipe has {}", names.join(", ")),
         }
     }
+}
+
+/// The paths of a key in each item of a list.
+fn each(list: &str, key: &str) -> impl Iterator<Item = String> {
+    (0..).map(move |index| format!("{list}[{index}]{key}"))
 }
 
 /// `a`, `b` or `c`.

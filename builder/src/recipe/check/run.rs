@@ -1,18 +1,14 @@
 //! Checks of what runs in the tree: virtualenvs, steps, tests, the service.
 
-use super::{Look, is_mounted};
+use super::{Look, each, is_mounted};
 use crate::recipe::error::Fault;
 use crate::recipe::{Argument, Git, Requirement, Test, Virtualenv};
 
 impl Look<'_> {
     pub(super) fn virtualenvs(&self) -> Result<(), Fault> {
         let all = &self.recipe.virtualenvs;
-        self.unique(
-            "the virtualenv",
-            (0..)
-                .zip(all)
-                .map(|(i, v): (usize, _)| (format!("virtualenv[{i}].path"), v.path.as_str())),
-        )?;
+        let paths = all.iter().map(|virtualenv| &virtualenv.path);
+        self.unique("the virtualenv", each("virtualenv", ".path").zip(paths))?;
         for (index, virtualenv) in all.iter().enumerate() {
             self.virtualenv(&format!("virtualenv[{index}]"), virtualenv)?;
         }
@@ -36,16 +32,10 @@ impl Look<'_> {
                 )
                 .hint("name the user under `owner`"));
         }
-        let lines = virtualenv.requirements.iter().map(Requirement::project);
-        let lines: Vec<(String, String)> = (0..)
-            .zip(lines)
-            .map(|(i, line): (usize, _)| (format!("{path}.requirements[{i}]"), line))
-            .collect();
+        let projects = virtualenv.requirements.iter().map(Requirement::project);
         self.unique(
             "the requirement",
-            lines
-                .iter()
-                .map(|(path, line)| (path.clone(), line.as_str())),
+            each(&format!("{path}.requirements"), "").zip(projects),
         )?;
         self.list(
             "the file",
@@ -77,12 +67,8 @@ impl Look<'_> {
 
     pub(super) fn tests(&self) -> Result<(), Fault> {
         let tests = &self.recipe.tests;
-        self.unique(
-            "the test",
-            (0..)
-                .zip(tests)
-                .map(|(i, t): (usize, _)| (format!("test[{i}].name"), t.name.as_str())),
-        )?;
+        let names = tests.iter().map(|test| &test.name);
+        self.unique("the test", each("test", ".name").zip(names))?;
         for (index, Test { user, command, .. }) in tests.iter().enumerate() {
             let path = format!("test[{index}]");
             self.exactly_one(&path, "[[test]]", &["command", "script"])?;

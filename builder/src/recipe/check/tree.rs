@@ -1,6 +1,6 @@
 //! Checks of what makes the tree: archives, packages, language, users, files.
 
-use super::{DEBIAN_GROUPS, DEBIAN_USERS, Look, is_mounted};
+use super::{DEBIAN_GROUPS, DEBIAN_USERS, Look, each, is_mounted};
 use crate::recipe::error::Fault;
 use crate::recipe::{File, PackageName, PackageSpec, Packages, User};
 
@@ -31,12 +31,8 @@ impl Look<'_> {
                 .hint("a pocket such as security or backports goes under [[source]]"));
         }
         let sources = &self.recipe.sources;
-        self.unique(
-            "the source",
-            (0..)
-                .zip(sources)
-                .map(|(i, s): (usize, _)| (format!("source[{i}].name"), s.name.as_str())),
-        )?;
+        let names = sources.iter().map(|source| &source.name);
+        self.unique("the source", each("source", ".name").zip(names))?;
         for (index, source) in sources.iter().enumerate() {
             self.list(
                 "the component",
@@ -65,9 +61,7 @@ impl Look<'_> {
             let names = install.iter().map(PackageSpec::name);
             self.unique(
                 "the package",
-                (0..)
-                    .zip(names)
-                    .map(|(i, name): (usize, _)| (format!("{path}.install[{i}]"), name)),
+                each(&format!("{path}.install"), "").zip(names),
             )?;
             self.list("the file", &format!("{path}.debs"), debs)?;
             self.list("the package", &format!("{path}.hold"), hold)?;
@@ -115,14 +109,10 @@ impl Look<'_> {
     pub(super) fn system(&self) -> Result<(), Fault> {
         let system = &self.recipe.system;
         self.list("the locale", "system.locales", &system.locales)?;
-        let generated = std::iter::once((&system.locale, "system.locale".to_owned()))
-            .chain(
-                (0..)
-                    .zip(&system.locales)
-                    .map(|(i, l): (usize, _)| (l, format!("system.locales[{i}]"))),
-            )
-            .find(|(locale, _)| locale.needs_generating());
-        let Some((locale, path)) = generated else {
+        let generated = std::iter::once((String::from("system.locale"), &system.locale))
+            .chain(each("system.locales", "").zip(&system.locales))
+            .find(|(_, locale)| locale.needs_generating());
+        let Some((path, locale)) = generated else {
             return Ok(());
         };
         let includes = self.recipe.bootstrap.include.iter().map(PackageName::name);
@@ -147,34 +137,22 @@ impl Look<'_> {
 
     pub(super) fn users(&self) -> Result<(), Fault> {
         let users = &self.recipe.users;
-        let ids: Vec<_> = users
-            .iter()
-            .map(|user| (user.uid.to_string(), user.gid.to_string()))
-            .collect();
-        let each = |key: &'static str| (0..users.len()).map(move |i| format!("user[{i}].{key}"));
+        let key = |key| each("user", key).zip(users);
         self.unique(
             "the user",
-            each("name").zip(users.iter().map(|user| user.name.as_str())),
+            key(".name").map(|(path, user)| (path, &user.name)),
         )?;
-        self.unique(
-            "the uid",
-            each("uid").zip(ids.iter().map(|(uid, _)| uid.as_str())),
-        )?;
+        self.unique("the uid", key(".uid").map(|(path, user)| (path, user.uid)))?;
         self.unique(
             "the gid",
-            each("gid").zip(ids.iter().map(|(_, gid)| gid.as_str())),
+            key(".gid").map(|(path, user)| (path, user.gid())),
         )?;
         self.unique(
             "the home",
-            each("home").zip(users.iter().map(|user| user.home.as_str())),
+            key(".home").map(|(path, user)| (path, user.home())),
         )?;
-        for (
-            index,
-            User {
-                name, groups, home, ..
-            },
-        ) in users.iter().enumerate()
-        {
+        for (index, user) in users.iter().enumerate() {
+            let (User { name, groups, .. }, home) = (user, user.home());
             let path = format!("user[{index}]");
             let taken =
                 DEBIAN_USERS.contains(&name.as_str()) || DEBIAN_GROUPS.contains(&name.as_str());

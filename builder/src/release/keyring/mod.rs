@@ -79,8 +79,8 @@ impl Opened {
     }
 
     /// The same, for all three groups of an environment, the root's only if asked.
-    pub fn hands(&self, env: &Environment<'_>) -> Result<Signers<'_>> {
-        let of = |seat| -> Result<Vec<&dyn Signer>> { Ok(self.among(&holders(env, seat)?)) };
+    pub fn signers(&self, env: &Environment<'_>) -> Result<Signers<'_>> {
+        let of = |group| -> Result<Vec<&dyn Signer>> { Ok(self.among(&holders(env, group)?)) };
         Ok(Signers {
             root: of(KeyGroup::Root)?,
             targets: of(KeyGroup::Targets)?,
@@ -89,8 +89,8 @@ impl Opened {
     }
 }
 
-fn holders(env: &Environment<'_>, seat: KeyGroup) -> Result<KeySet> {
-    env.key_set(seat)
+fn holders(env: &Environment<'_>, group: KeyGroup) -> Result<KeySet> {
+    env.key_set(group)
         .context(|| format!("cannot read the environment {}", env.name()))
 }
 
@@ -282,10 +282,10 @@ impl Keyring {
     }
 
     /// Opens the keys of an environment that are here, of these groups.
-    pub fn of_environment(&self, env: &Environment<'_>, seats: &[KeyGroup]) -> Result<Opened> {
+    pub fn of_environment(&self, env: &Environment<'_>, groups: &[KeyGroup]) -> Result<Opened> {
         let mut wanted = Vec::new();
-        for seat in seats {
-            wanted.extend(holders(env, *seat)?.keys);
+        for group in groups {
+            wanted.extend(holders(env, *group)?.keys);
         }
         self.open(&wanted)
     }

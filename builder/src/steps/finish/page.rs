@@ -5,22 +5,22 @@ use std::fmt::Write as _;
 use super::table::{Action, TABLE};
 
 const HEAD: &str = "\
-# What is made equal in every image
+# Normalisation
 
-Two builds of one lock run at other times, in other directories, on other
-machines. After the last step, everything that only time, place or chance made
-different is removed, emptied or made again, so that the same lock gives the same
-bytes. This page is the table in `builder/src/steps/finish/table.rs`; a test
-compares the two, and `IMGBUILD_BLESS=1 cargo test -p builder --lib finish`
-writes the page anew.
+Two builds of one lock run at different times, in different directories and on different
+machines. After the last step, `imgbuild` removes, empties or rewrites everything that
+differs only for that reason, so that the same lock gives the same bytes. This page lists
+what it changes.
 
-In a path `*` and `?` match within a name, `**` any number of names. The order
-is: remove, empty, rewrite, compile; then what the recipe's `[clean] remove`
-names. Paths in `[clean] keep` are left alone by every row that works on the
-tree, with everything below them.
+In a path, `*` and `?` match within a name, and `**` any number of names. The order is:
+remove, empty, rewrite, compile; then the paths of the recipe's `[clean] remove`. Paths in
+`[clean] keep`, and everything below them, are never touched by a row that changes the tree.
 
-What a package makes at random and this table does not know shows as two digests
-for one lock: `[clean] remove` or a `[[run]]` step is the place for it.
+If two builds of one lock still have different digests, a package creates something at random
+that this list does not know: remove it with `[clean] remove`, or fix it in a `[[run]]`.
+
+The list is `builder/src/steps/finish/table.rs`. A test compares the two;
+`IMGBUILD_BLESS=1 cargo test -p builder --lib finish` writes this page.
 ";
 
 /// The whole page, in Markdown.

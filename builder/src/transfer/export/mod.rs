@@ -26,7 +26,7 @@ use crate::ui::{self, Phase, Ui, Unit};
 
 /// What is asked of an export.
 #[derive(Debug)]
-pub struct Wanted<'a> {
+pub struct ExportRequest<'a> {
     /// The image, as typed.
     pub image: &'a str,
     /// In which form.
@@ -38,10 +38,14 @@ pub struct Wanted<'a> {
 }
 
 /// Exports an image. What was signed about it is returned when it went to a file.
-pub fn export(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<Option<Export>> {
+pub fn export(
+    request: &ExportRequest<'_>,
+    settings: &Settings,
+    ui: &mut Ui,
+) -> Result<Option<Export>> {
     let store = stores::open(settings)?;
-    let manifest = find::image(&store, wanted.image)?;
-    let Some(to) = wanted.to else {
+    let manifest = find::image(&store, request.image)?;
+    let Some(to) = request.to else {
         let stdout = io::stdout();
         if stdout.is_terminal() {
             return Err(
@@ -53,7 +57,7 @@ pub fn export(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<O
         write(
             &store,
             &manifest,
-            wanted.format,
+            request.format,
             &mut output,
             "standard output",
             ui,
@@ -62,13 +66,13 @@ pub fn export(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<O
     };
     // Nothing is compressed for minutes that could not be signed at the end.
     let place = beside::Place::check(to)?;
-    let released = find::released_in(&store, &wanted.env, &manifest)?;
-    let key = beside::key(&store, &wanted.env, settings)?;
+    let released = find::released_in(&store, &request.env, &manifest)?;
+    let key = beside::key(&store, &request.env, settings)?;
     let mut part = place.part()?;
     let written = write(
         &store,
         &released.manifest,
-        wanted.format,
+        request.format,
         part.file(),
         &to.display().to_string(),
         ui,
@@ -81,16 +85,16 @@ pub fn export(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<O
         file_blake3: written.blake3,
         manifest_sha256: Sha256::of(&json),
         about: ExportInfo {
-            environment: wanted.env.clone(),
+            environment: request.env.clone(),
             name: released.name,
             seq: released.seq,
             arch: manifest.arch.clone(),
             image: manifest.image,
             sha256: manifest.sha256,
             size: manifest.size,
-            format: wanted.format.as_str().to_owned(),
+            format: request.format.as_str().to_owned(),
             file_size: written.size,
-            encoder: wanted.format.encoder(),
+            encoder: request.format.encoder(),
         },
     };
     place.finish(part, &export, &json, &key)?;

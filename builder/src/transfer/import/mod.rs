@@ -29,7 +29,7 @@ use crate::ui::{self, Phase, Ui, Unit};
 
 /// What is asked of an import.
 #[derive(Debug)]
-pub struct Wanted<'a> {
+pub struct ImportRequest<'a> {
     /// A directory, an archive, or `-` for standard input.
     pub from: &'a Path,
     /// What the image is called.
@@ -56,26 +56,26 @@ pub struct Imported {
 }
 
 /// Imports one tree.
-pub fn import(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<Imported> {
+pub fn import(request: &ImportRequest<'_>, settings: &Settings, ui: &mut Ui) -> Result<Imported> {
     let began = jiff::Timestamp::now();
     let store = stores::open_to_write(settings)?;
-    let (published, changes, kind) = if wanted.from.is_dir() {
-        let (published, changes) = directory(wanted, &store, ui)?;
+    let (published, changes, kind) = if request.from.is_dir() {
+        let (published, changes) = directory(request, &store, ui)?;
         (published, changes, ImportKind::Directory)
     } else {
-        let (published, changes) = tar(wanted, &store, ui)?;
+        let (published, changes) = tar(request, &store, ui)?;
         (published, changes, ImportKind::Tar)
     };
     let record = ImportRecord {
         schema: IMPORT_SCHEMA,
         imported: kind,
-        epoch: wanted.epoch,
+        epoch: request.epoch,
         changes: changes.clone(),
     };
-    let manifest = describe(wanted, &published, &record, &store, ui)?;
+    let manifest = describe(request, &published, &record, &store, ui)?;
     attest::imported(&manifest, began, settings, &store)?;
     let mut releases = Vec::new();
-    for env in &wanted.environments {
+    for env in &request.environments {
         let seq = publish::release_into(env, &manifest, &store, settings, ui)?;
         releases.push((env.clone(), seq));
     }
@@ -87,32 +87,36 @@ pub fn import(wanted: &Wanted<'_>, settings: &Settings, ui: &mut Ui) -> Result<I
 }
 
 fn directory(
-    wanted: &Wanted<'_>,
+    request: &ImportRequest<'_>,
     store: &WritableStore,
     ui: &mut Ui,
 ) -> Result<(Published, Changes)> {
     let pack = Pack::begin(ui);
     let done = store
-        .publish_foreign_tree(wanted.from, wanted.epoch, &|event| pack.show(event))
-        .map_err(|e| refused(&e, wanted.from))?;
+        .publish_foreign_tree(request.from, request.epoch, &|event| pack.show(event))
+        .map_err(|e| refused(&e, request.from))?;
     pack.finish(&done.0)?;
     Ok(done)
 }
 
-fn tar(wanted: &Wanted<'_>, store: &WritableStore, ui: &mut Ui) -> Result<(Published, Changes)> {
-    let mut archive = Archive::open(wanted.from)?;
+fn tar(
+    request: &ImportRequest<'_>,
+    store: &WritableStore,
+    ui: &mut Ui,
+) -> Result<(Published, Changes)> {
+    let mut archive = Archive::open(request.from)?;
     let mut phase = ui.phase("read the archive");
     let read = archive.with_input(
         &mut |done, total| phase.progress(done, total, Unit::Bytes),
-        |input| store.read_tar(input, wanted.epoch),
+        |input| store.read_tar(input, request.epoch),
     );
-    let tar = read.map_err(|e| refused(&e, wanted.from))?;
+    let tar = read.map_err(|e| refused(&e, request.from))?;
     phase.finish(archive.kind());
-    check_tree(&tar, wanted.from)?;
+    check_tree(&tar, request.from)?;
     let pack = Pack::begin(ui);
     let published = store
         .publish_tar(&tar, &|event| pack.show(event))
-        .map_err(|e| refused(&e, wanted.from))?;
+        .map_err(|e| refused(&e, request.from))?;
     pack.finish(&published)?;
     Ok((published, tar.changes().clone()))
 }
@@ -180,7 +184,7 @@ impl<'u> Pack<'u> {
 
 /// Writes record and manifest.
 fn describe(
-    wanted: &Wanted<'_>,
+    request: &ImportRequest<'_>,
     published: &Published,
     record: &ImportRecord,
     store: &WritableStore,
@@ -196,7 +200,7 @@ fn describe(
         .context(|| "cannot keep the record of the import in the store".into())?;
     let mut manifest = Manifest {
         schema: store::manifest::SCHEMA,
-        name: wanted.name.clone(),
+        name: request.name.clone(),
         image: published.image,
         sha256: published.sha256,
         size: published.size,
@@ -204,7 +208,7 @@ fn describe(
         layout: published.layout.clone(),
         arch: String::new(),
         suite: String::new(),
-        epoch: wanted.epoch.unwrap_or(published.newest),
+        epoch: request.epoch.unwrap_or(published.newest),
         packages: Vec::new(),
         wheels: Vec::new(),
         users: Vec::new(),
@@ -218,12 +222,12 @@ fn describe(
     let unreadable = || format!("cannot read back the image {}", manifest.image);
     let stored = store.store().image(&manifest).context(unreadable)?;
     let facts = facts::Facts::of(&stored).context(unreadable)?;
-    manifest.arch = wanted.arch.clone().or(facts.arch).ok_or_else(|| {
+    manifest.arch = request.arch.clone().or(facts.arch).ok_or_else(|| {
         Error::failed("the tree does not tell its architecture")
             .detail("it has neither a dpkg database nor a /bin/sh")
             .hint("name it: --arch amd64")
     })?;
-    manifest.suite = wanted
+    manifest.suite = request
         .suite
         .clone()
         .or(facts.suite)

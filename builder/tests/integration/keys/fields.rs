@@ -5,7 +5,9 @@ use std::path::Path;
 
 use builder::lock::{packages_from, virtualenv_from};
 use builder::lockfile::Lock;
-use builder::recipe::{Recipe, Shape};
+use builder::recipe::Recipe;
+
+use crate::schema::{Key, Section, sections};
 
 use super::{
     AS_OP, BOTH_VIRTUALENV, STEPS, assert_keys_follow, changed, lock, parse, planned, role,
@@ -257,16 +259,16 @@ const ROWS: &[Row] = &[
 ];
 
 /// Every field, as `section.key`.
-fn fields(shape: &Shape, prefix: &str) -> BTreeSet<String> {
-    let mut all = BTreeSet::new();
-    for key in shape.keys {
-        let name = format!("{prefix}{}", key.name);
-        match key.section {
-            Some(section) => all.extend(fields(section, &format!("{name}."))),
-            None => drop(all.insert(name)),
-        }
-    }
-    all
+fn fields() -> BTreeSet<String> {
+    let name = |section: &Section, key: &Key| match section.path.as_str() {
+        "" => key.name.clone(),
+        path => format!("{path}.{}", key.name),
+    };
+    let of = |section: Section| {
+        let keys = section.keys.iter().filter(|key| !key.is_section);
+        keys.map(|key| name(&section, key)).collect::<Vec<_>>()
+    };
+    sections().into_iter().flat_map(of).collect()
 }
 
 fn resolved_again(old: &Recipe, new: &Recipe, lock: &Lock) -> Vec<Again> {
@@ -292,7 +294,7 @@ fn each_field_changes_exactly_the_steps_that_it_can_influence() {
     let base = planned(&recipe, &lock);
     assert_eq!(base.iter().map(role).collect::<Vec<_>>(), STEPS);
 
-    let known = fields(Recipe::SHAPE, "");
+    let known = fields();
     let rows: BTreeSet<String> = ROWS.iter().map(|row| row.0.to_owned()).collect();
     assert_eq!(known, rows, "fields and rows");
     assert_eq!(rows.len(), ROWS.len(), "a field has one row");

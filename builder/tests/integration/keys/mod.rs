@@ -1,7 +1,7 @@
 //! What a change of the recipe, or of the lock, runs again: for each field of each
 //! section exactly the steps that it can influence, and what is resolved anew.
 //!
-//! The fields are those that the reader itself knows (`Recipe::SHAPE`): a new one
+//! The fields are those that the reader itself knows (`schema`): a new one
 //! without a row in [`fields`] fails the test. The same holds for the values of a
 //! lock and [`inputs`].
 

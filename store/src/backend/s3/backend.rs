@@ -124,7 +124,7 @@ impl S3Backend {
     fn guard(&self, kept: Arc<Lease>, after: OnRelease) -> Guard {
         Box::new(LockGuard {
             client: Arc::clone(&self.client),
-            keeper: Arc::clone(&self.renewer),
+            renewer: Arc::clone(&self.renewer),
             kept,
             after,
         })
@@ -194,7 +194,7 @@ enum OnRelease {
 
 struct LockGuard {
     client: Arc<BucketClient>,
-    keeper: Arc<LeaseRenewer>,
+    renewer: Arc<LeaseRenewer>,
     kept: Arc<Lease>,
     after: OnRelease,
 }
@@ -202,10 +202,10 @@ struct LockGuard {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         match &self.after {
-            OnRelease::Freed => self.keeper.free(&self.kept),
+            OnRelease::Freed => self.renewer.free(&self.kept),
             OnRelease::Gate(gates) => {
                 gates.fetch_sub(1, Ordering::SeqCst);
-                self.keeper.free(&self.kept);
+                self.renewer.free(&self.kept);
             }
             // Its name is nobody else's.
             OnRelease::Removed => drop(self.client.delete(self.kept.key())),

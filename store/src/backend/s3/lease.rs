@@ -185,7 +185,7 @@ impl LeaseRenewer {
         if self.running.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (keeper, over) = (Arc::downgrade(self), Arc::clone(&self.over));
+        let (renewer, over) = (Arc::downgrade(self), Arc::clone(&self.over));
         let pause = self.lifetime / 5;
         let run = move || {
             let (ended, woken) = &*over;
@@ -193,14 +193,14 @@ impl LeaseRenewer {
                 let ended = lock(ended);
                 let waited = woken.wait_timeout_while(ended, pause, |ended| !*ended);
                 let (ended, _) = waited.unwrap_or_else(PoisonError::into_inner);
-                let (false, Some(keeper)) = (*ended, keeper.upgrade()) else {
+                let (false, Some(renewer)) = (*ended, renewer.upgrade()) else {
                     return;
                 };
                 drop(ended);
-                for kept in keeper.living() {
+                for kept in renewer.living() {
                     if !kept.lost.load(Ordering::SeqCst) {
                         // One that fails is tried again; `check` looks at the time.
-                        let _ = keeper.renew(&kept, &[]);
+                        let _ = renewer.renew(&kept, &[]);
                     }
                 }
             }

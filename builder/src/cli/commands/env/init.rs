@@ -30,9 +30,9 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
     }
     let policy = args.policy.as_deref().map(attest::policy).transpose()?;
     let keyring = keyring(&args.signing, settings)?;
-    let group = |seat: KeyGroup, typed: &[String], threshold: u64| -> Result<KeySet> {
+    let set = |group: KeyGroup, typed: &[String], threshold: u64| -> Result<KeySet> {
         let keys = if typed.is_empty() {
-            vec![own_key(&name, seat, args, settings, ui)?]
+            vec![own_key(&name, group, args, settings, ui)?]
         } else {
             typed
                 .iter()
@@ -42,9 +42,9 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
         Ok(KeySet { keys, threshold })
     };
     let founding = RootDraft {
-        root: group(KeyGroup::Root, &args.root, args.root_threshold)?,
-        targets: group(KeyGroup::Targets, &args.targets, args.targets_threshold)?,
-        online: group(KeyGroup::Online, &args.online, 1)?,
+        root: set(KeyGroup::Root, &args.root, args.root_threshold)?,
+        targets: set(KeyGroup::Targets, &args.targets, args.targets_threshold)?,
+        online: set(KeyGroup::Online, &args.online, 1)?,
         lifetimes: lifetimes(&args.days, Lifetimes::default()),
         policy,
     };
@@ -109,17 +109,17 @@ fn summary(founding: &RootDraft, called: &Names, ui: &Ui) {
 /// The key that a group gets which was named none.
 fn own_key(
     name: &EnvName,
-    seat: KeyGroup,
+    group: KeyGroup,
     args: &EnvInitArgs,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<PublicKey> {
-    let called = format!("{name}.{}", seat.name());
+    let called = format!("{name}.{}", group.name());
     let file = KeyFile::at(settings.keys.join(format!("{called}.pem")));
     if file.exists() {
         return file.public().map_err(|e| keyring::failed(&e));
     }
-    let pair = if args.plain || seat == KeyGroup::Online {
+    let pair = if args.plain || group == KeyGroup::Online {
         file.create()
     } else {
         let from = Passphrase::find(args.signing.secret.passphrase_file.as_ref(), settings)?;

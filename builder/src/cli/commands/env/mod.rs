@@ -82,8 +82,8 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         let renewed = if args.all {
             let opened = keyring
                 .of_environment(&env, &[KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online])?;
-            let hands = opened.hands(&env)?;
-            env.refresh_all(hands, now)
+            let signers = opened.signers(&env)?;
+            env.refresh_all(signers, now)
         } else {
             let opened = keyring.of_environment(&env, &[KeyGroup::Online])?;
             env.refresh_online(&opened.all(), now)

@@ -27,13 +27,13 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
     let mut env = admitted(&args.env, &store, &keyring)?;
     let (old, new) = (keyring.public(&args.old)?, keyring.public(&args.new)?);
     let mut change = RootChange::default();
-    for seat in [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online] {
+    for group in [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online] {
         let holders = env
-            .key_set(seat)
+            .key_set(group)
             .map_err(|e| failed(format!("cannot read the environment {}", args.env), &e))?;
         if holders.keys.contains(&old) {
-            change.add.push((Some(seat), new));
-            change.remove.push((Some(seat), old.id()));
+            change.add.push((Some(group), new));
+            change.remove.push((Some(group), old.id()));
         }
     }
     if change.add.is_empty() {
@@ -60,19 +60,19 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
     let env = admitted(&args.env, &store, &keyring)?;
     let mut change = RootChange::default();
     for text in &args.add {
-        let (seat, key) = grouped(text)?;
-        change.add.push((Some(seat), keyring.public(key)?));
+        let (group, key) = grouped(text)?;
+        change.add.push((Some(group), keyring.public(key)?));
     }
     for text in &args.remove {
-        let (seat, key) = grouped(text)?;
-        change.remove.push((Some(seat), keyring.public(key)?.id()));
+        let (group, key) = grouped(text)?;
+        change.remove.push((Some(group), keyring.public(key)?.id()));
     }
     for text in &args.threshold {
-        let (seat, number) = grouped(text)?;
+        let (group, number) = grouped(text)?;
         let number = number
             .parse()
             .map_err(|_| Error::usage(format!("`{number}` is no number of signatures")))?;
-        change.thresholds.push((seat, number));
+        change.thresholds.push((group, number));
     }
     let days = init::lifetimes(&args.days, env.lifetimes());
     change.lifetimes = (days != env.lifetimes()).then_some(days);
@@ -253,11 +253,11 @@ fn grouped(text: &str) -> Result<(KeyGroup, &str)> {
         Error::usage(format!("`{}` is not GROUP=VALUE", text.escape_default()))
             .hint("GROUP is root, targets or online")
     };
-    let (group, value) = text.split_once('=').ok_or_else(wrong)?;
-    let seats = [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online];
-    let seat = seats
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    let groups = [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online];
+    let group = groups
         .into_iter()
-        .find(|seat| seat.name() == group)
+        .find(|group| group.name() == name)
         .ok_or_else(wrong)?;
-    Ok((seat, value))
+    Ok((group, value))
 }

@@ -126,12 +126,12 @@ fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
     let mut roles = Vec::new();
     let signers = env.role_keys().map_err(|e| failed(what(), &e))?;
     for ((role, version, signed), (_, expires)) in signers.into_iter().zip(env.expiries()) {
-        let seat = match role {
+        let group = match role {
             "root" => KeyGroup::Root,
             "targets" => KeyGroup::Targets,
             _ => KeyGroup::Online,
         };
-        let holders = env.key_set(seat).map_err(|e| failed(what(), &e))?;
+        let holders = env.key_set(group).map_err(|e| failed(what(), &e))?;
         let key = |key: &PublicKey| ShownKey {
             id: key.id(),
             public: key.hex(),

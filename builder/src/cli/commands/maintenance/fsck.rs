@@ -63,7 +63,7 @@ struct Unbuildable {
 }
 
 pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
-    let what = || format!("cannot check the store {}", settings.place);
+    let what = || format!("cannot check the store {}", settings.store_url);
     let (store, place) = survey(settings)?;
     let phase = Mutex::new(ui.phase("check"));
     let watch = |checked: Progress| {
@@ -99,9 +99,9 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         let mut watch = |stage| phase.copying(stage);
         repaired = repair(&report, &other, &store, &sized_inputs_of, &mut watch)
             .map_err(|e| stores::failed(what(), &e))?;
-        unmended(&report, &moved, &mut repaired);
+        unrepaired(&report, &moved, &mut repaired);
         phase.finish(&format!(
-            "{} images, {} other objects, {} fetched; {} could not be mended",
+            "{} images, {} other objects, {} fetched; {} could not be repaired",
             repaired.images.len(),
             repaired.objects.len(),
             ui::size(repaired.moved),
@@ -123,11 +123,11 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
             return Ok(());
         }
         let text = format!(
-            "{} objects or images could not be mended",
+            "{} objects or images could not be repaired",
             repaired.failed.len()
         );
         return Err(Error::new(ErrorKind::Refused, text)
-            .hint("try a store that has them whole; what is listed as mended is whole again"));
+            .hint("try a store that has them whole; what is listed as repaired is whole again"));
     }
     if report.is_clean() {
         return Ok(());
@@ -153,8 +153,8 @@ fn needs_repair(report: &Report) -> bool {
     !report.is_clean() || !report.unbuildable.is_empty()
 }
 
-/// Adds what was found damaged and neither moved away nor mended.
-fn unmended(report: &Report, moved: &Quarantined, repaired: &mut Repaired) {
+/// Adds what was found damaged and neither moved away nor repaired.
+fn unrepaired(report: &Report, moved: &Quarantined, repaired: &mut Repaired) {
     for damage in &report.damage {
         let done = moved.moved.contains(&damage.key)
             || moved.restored.contains(&damage.key)
@@ -169,10 +169,10 @@ fn unmended(report: &Report, moved: &Quarantined, repaired: &mut Repaired) {
 
 fn show_repaired(repaired: &Repaired, ui: &Ui) {
     for image in &repaired.images {
-        ui.result(&format!("mended  {image}"));
+        ui.result(&format!("repaired  {image}"));
     }
     for key in &repaired.objects {
-        ui.result(&format!("mended  {key}"));
+        ui.result(&format!("repaired  {key}"));
     }
     for (what, why) in &repaired.failed {
         ui.result(&format!("lost    {what}: {why}"));

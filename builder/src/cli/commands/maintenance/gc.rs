@@ -52,7 +52,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
         keep_last: args.keep_last,
         waste: args.waste,
     };
-    let what = || format!("cannot clean up the store {}", settings.place);
+    let what = || format!("cannot clean up the store {}", settings.store_url);
     let mut phase = ui.phase("mark");
     let mut watch = |stage: Stage| match stage {
         Stage::Mark { done, total } => phase.progress(done, total, Unit::Steps),

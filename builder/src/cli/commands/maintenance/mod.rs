@@ -33,8 +33,8 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, ui: &mut Ui) -> Result<
 fn survey(settings: &Settings) -> Result<(Store, Arc<dyn ListableBackend>)> {
     // Opened as every reading command opens it, with the same words.
     let store = stores::open(settings)?;
-    let what = || format!("cannot read the store {}", settings.place);
-    let place = settings.place.open_listable(&settings.access);
+    let what = || format!("cannot read the store {}", settings.store_url);
+    let place = settings.store_url.open_listable(&settings.access);
     Ok((store, place.map_err(|e| stores::failed(what(), &e))?))
 }
 
@@ -45,7 +45,7 @@ pub(super) fn wanted(settings: &Settings) -> Result<BTreeMap<ImageId, Vec<KeepRe
         return Ok(BTreeMap::new());
     }
     let (store, place) = survey(settings)?;
-    let what = || format!("cannot read the store {}", settings.place);
+    let what = || format!("cannot read the store {}", settings.store_url);
     store::maintenance::keep_reasons(&store, &*place).map_err(|e| stores::failed(what(), &e))
 }
 

@@ -48,7 +48,7 @@ struct ShownImage {
 
 pub(super) fn run(settings: &Settings, ui: &mut Ui) -> Result<()> {
     let (store, place) = survey(settings)?;
-    let what = || format!("cannot read the store {}", settings.place);
+    let what = || format!("cannot read the store {}", settings.store_url);
     let stats = maintenance::stats(&store, &*place).map_err(|e| stores::failed(what(), &e))?;
     #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     let ratio = stats.logical as f64 / stats.packs.bytes.max(1) as f64;

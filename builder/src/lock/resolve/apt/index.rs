@@ -5,7 +5,7 @@
 //! addresses. Names are checked in every stanza, the rest in those that apt
 //! chose (deb-control(5), Debian Policy 5.6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,14 +50,21 @@ impl Index {
         }
     }
 
-    /// The field Priority by name, as it stands.
-    pub(super) fn priorities(&self) -> BTreeMap<&str, &str> {
-        let found = self.0.iter().filter_map(|(id, candidates)| {
-            let mut lines = candidates.first()?.stanza.lines();
-            let priority = lines.find_map(|line| line.strip_prefix("Priority:"))?;
-            Some((id.0.as_str(), priority))
-        });
-        found.collect()
+    /// The names of an archive's packages whose field Priority is this one (Debian
+    /// Policy 2.5). apt has a pattern for it only since version 2.3.
+    pub(super) fn of_priority(&self, archive: &str, priority: &str) -> Vec<String> {
+        let is_wanted = |candidate: &Candidate| {
+            let mut lines = candidate.stanza.lines();
+            let found = lines.find_map(|line| line.strip_prefix("Priority:"));
+            candidate.archive.as_deref() == Some(archive)
+                && found.is_some_and(|found| found.trim() == priority)
+        };
+        let found = self
+            .0
+            .iter()
+            .filter(|(_, known)| known.iter().any(is_wanted));
+        let names: BTreeSet<_> = found.map(|(id, _)| id.0.clone()).collect();
+        names.into_iter().collect()
     }
 
     /// All files of this name, version and architecture.
@@ -97,7 +104,7 @@ impl Index {
     /// index has: `name`, `name=version`, `name-`.
     pub(super) fn unknown(&self, wanted: &[String]) -> Option<String> {
         // Paths of files and patterns of apt name nothing.
-        let mut named = wanted.iter().filter(|word| !word.starts_with(['/', '?']));
+        let mut named = wanted.iter().filter(|word| !word.starts_with('/'));
         named.find_map(|word| {
             let (name, version) = match word.split_once('=') {
                 Some((name, version)) => (name, Some(version)),
@@ -401,20 +408,31 @@ mod tests {
             let words: Vec<String> = words.iter().map(ToString::to_string).collect();
             index.unknown(&words)
         };
-        let fine = [
-            "/a/b.deb",
-            "?priority(required)",
-            "tool",
-            "mta",
-            "tool-api",
-            "tool-",
-        ];
+        let fine = ["/a/b.deb", "tool", "mta", "tool-api", "tool-"];
         assert_eq!(unknown(&fine), None);
         assert_eq!(unknown(&["tool=1:1.0~rc1-2+b1"]), None);
         assert_eq!(unknown(&["tool", "toool"]).as_deref(), Some("toool"));
         assert_eq!(unknown(&["toool=1"]).as_deref(), Some("toool"));
         assert_eq!(unknown(&["tool=2"]).as_deref(), Some("2 of tool"));
         assert_eq!(unknown(&["nothing-"]).as_deref(), Some("nothing"));
+    }
+
+    #[test]
+    fn what_is_required_says_the_archive_of_the_bootstrap() {
+        let mut index = Index::default();
+        for (name, archive, priority) in [
+            ("tool", "debian", "Priority: required\n"),
+            ("part", "debian", "Priority: optional\n"),
+            ("plain", "debian", ""),
+            ("agent", "ours", "Priority: required\n"),
+        ] {
+            let stanza = GOOD.replacen("Package: tool", &format!("Package: {name}"), 1);
+            let (id, mut candidate) = parse_stanza(&format!("{priority}{stanza}")).unwrap();
+            candidate.archive = Some(archive.to_owned());
+            index.add(id, candidate);
+        }
+        assert_eq!(index.of_priority("debian", "required"), ["tool"]);
+        assert_eq!(index.of_priority("debian", "important"), [""; 0]);
     }
 
     #[test]

@@ -88,25 +88,13 @@ impl Keep {
         })
     }
 
-    /// The index of the retained packages. How important one is decides about its
-    /// stage; that says the archive, and not always the package itself.
-    pub(super) fn index(&self, apt: &Apt<'_>, archives: &Index) -> String {
-        let important = archives.priorities();
+    /// The index of the retained packages.
+    pub(super) fn index(&self, apt: &Apt<'_>) -> String {
         let mut packages = String::new();
         for Locked { deb, control, .. } in self.usable(apt) {
             let Some(control) = control else { continue };
-            for line in stanza(deb, control).lines() {
-                let own = line.strip_prefix("Priority:");
-                match own.and_then(|_| important.get(deb.name.as_str())) {
-                    Some(priority) => {
-                        let _ = writeln!(packages, "Priority:{priority}");
-                    }
-                    None => {
-                        let _ = writeln!(packages, "{line}");
-                    }
-                }
-            }
-            packages.push('\n');
+            packages.push_str(&stanza(deb, control));
+            packages.push_str("\n\n");
         }
         packages
     }
@@ -168,7 +156,12 @@ impl Apt<'_> {
             .map(|(name, package)| (name.clone(), package.id.1.clone()))
             .collect();
         self.write_status(&state)?;
-        self.fit(&mut state, &["--no-upgrade".into()], &self.base(), index)?;
+        self.fit(
+            &mut state,
+            &["--no-upgrade".into()],
+            &self.base(index),
+            index,
+        )?;
         // What a later group purges is not there in the end.
         let purged = |name: &str| {
             let mut purged = groups.iter().flat_map(|group| &group.purge);

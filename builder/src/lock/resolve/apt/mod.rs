@@ -118,17 +118,18 @@ impl<'a> Apt<'a> {
         self.update(listen)?;
         let releases = self.releases()?;
         let mut index = self.index()?;
-        let retained = keep.map(|keep| keep.index(self, &index));
+        let retained = keep.map(|keep| keep.index(self));
         self.identify(retained.as_deref())?;
+        let mut required = self.of_priority("required", &index);
+        required.extend(self.bootstrap_quirks());
+        let base = self.base(&index);
         let pins = match keep {
             Some(keep) => self.pin(keep, &groups, &mut index, listen)?,
             None => keep::Pins::default(),
         };
         let mut stages = Stages::new(self, pins)?;
         listen("resolving the bootstrap");
-        let mut required = vec!["?priority(required)".to_owned()];
-        required.extend(self.bootstrap_quirks());
-        stages.bootstrap(&required, &self.base(), &index)?;
+        stages.bootstrap(&required, &base, &index)?;
         for (number, group) in (1u32..).zip(&groups) {
             listen(&format!("resolving packages {number}"));
             let local = self.local_debs(group, &mut index)?;
@@ -142,17 +143,22 @@ impl<'a> Apt<'a> {
     }
 
     /// What the bootstrap has besides the required packages.
-    fn base(&self) -> Vec<String> {
+    fn base(&self, index: &Index) -> Vec<String> {
         let bootstrap = &self.recipe.bootstrap;
         let mut base = vec!["apt".to_owned()];
         match bootstrap.variant {
             Variant::Minbase => {}
             Variant::Buildd => base.push("build-essential".into()),
-            Variant::Standard => base.push("?priority(important)".into()),
+            Variant::Standard => base.extend(self.of_priority("important", index)),
         }
         base.extend(bootstrap.include.iter().map(ToString::to_string));
         base.extend(bootstrap.exclude.iter().map(|name| format!("{name}-")));
         base
+    }
+
+    /// The packages of the bootstrap's archive that are so important.
+    fn of_priority(&self, priority: &str, index: &Index) -> Vec<String> {
+        index.of_priority(&self.recipe.bootstrap.archive_name(), priority)
     }
 
     /// A group's packages beside the recipe, as apt takes them; the index

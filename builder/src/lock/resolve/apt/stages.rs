@@ -65,7 +65,8 @@ impl<'a> Stages<'a> {
             self.pins.write(self.apt, Some(stage))?;
             let plan = self.apt.plan(&options, words, index)?;
             if let Some(name) = plan.remove.first() {
-                return Err(removes(name, words).hint(
+                let what = "what the bootstrap has";
+                return Err(removes(name, what).hint(
                     "list it under `exclude` of [bootstrap], or drop what conflicts with it",
                 ));
             }
@@ -91,7 +92,7 @@ impl<'a> Stages<'a> {
             let options = self.apt.group_options(group)?;
             let plan = self.plan(stage, &options, &words, index)?;
             if let Some(name) = plan.remove.iter().find(|name| self.wanted.contains(*name)) {
-                return Err(removes(name, &words).hint(
+                return Err(removes(name, &words.join(" ")).hint(
                     "the recipe asks for both: drop one of them, or purge it in the group before",
                 ));
             }
@@ -218,9 +219,9 @@ impl<'a> Stages<'a> {
     }
 }
 
-fn removes(name: &str, wanted: &[String]) -> Error {
+fn removes(name: &str, stage: &str) -> Error {
     Error::failed(format!("installing would remove the package `{name}`"))
-        .detail(format!("in the stage that installs {}", wanted.join(" ")))
+        .detail(format!("in the stage that installs {stage}"))
 }
 
 fn other_bytes(id: &Id, before: &Installed, found: &Candidate) -> Error {

@@ -1,9 +1,9 @@
-"""Runs pip for a stranger: gateway.py REQUIREMENTS FACTS WRITABLE... -- COMMAND...
+"""Runs pip for a stranger: gateway.py SETTINGS REQUIREMENTS FACTS WRITABLE... -- COMMAND...
 
 Sources of packages run code while pip asks them for their metadata. So pip, and all below it,
 is an unprivileged process that sees one address on loopback and none of the machine's
-settings; this process, which reads those, asks the indexes in its place. What was wrong with
-them goes to the file FACTS.
+settings; this process, which has those, asks the indexes in its place. SETTINGS is the script
+that exported them, FACTS gets what was wrong with the indexes.
 """
 import os
 import re
@@ -100,10 +100,10 @@ class Request(BaseHTTPRequestHandler):
 
 def inside(gateway):
     """The environment of pip: nothing of the machine's settings."""
+    with open(sys.argv[1]) as file:
+        settings = set(re.findall(r"^export (\w+)=", file.read(), re.M))
     environment = dict(
-        (name, value) for name, value in os.environ.items()
-        if not name.startswith("PIP_") and not name.lower().endswith("_proxy")
-        and name not in ("NETRC", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"))
+        (name, value) for name, value in os.environ.items() if name not in settings)
     count = len(gateway.indexes.indexes)
     urls = ["%s/index/%d/" % (gateway.url, index) for index in range(count)]
     environment.update({
@@ -155,7 +155,7 @@ def absent(indexes, requirements):
 
 def main():
     at = sys.argv.index("--")
-    requirements, facts, writable = sys.argv[1], sys.argv[2], sys.argv[3:at]
+    requirements, facts, writable = sys.argv[2], sys.argv[3], sys.argv[4:at]
     os.mkdir(HOME)
     for place in writable + [HOME]:
         give(place)

@@ -17,7 +17,7 @@ use crate::layers::remove;
 use crate::lockfile::Python;
 use crate::mirror::link_or_copy;
 use crate::process::{Output, quote};
-use crate::recipe::Virtualenv;
+use crate::recipe::{Virtualenv, variables};
 use crate::sandbox::{Bind, Command, Sandbox};
 use crate::steps::{CREATE_VIRTUALENV, base_environment};
 
@@ -96,7 +96,7 @@ impl Pip<'_> {
         for (name, value) in trees.flat_map(|tree| &tree.variables) {
             environment.insert((*name).into(), value.clone());
         }
-        environment.extend(virtualenv.environment.clone());
+        environment.extend(variables(&virtualenv.environment));
         self.settings.lend(&index)?;
         for (name, text) in SCRIPTS {
             put(&lent.join(name), text)?;
@@ -222,13 +222,14 @@ impl Pip<'_> {
 /// The shell's lines for what is done. The machine's settings are read by the one process
 /// that asks the indexes.
 fn command(work: &Work, has_sources: bool) -> String {
-    let settings = "( . /run/imgbuild/index/environment; exec";
+    let exported = "/run/imgbuild/index/environment";
+    let settings = format!("( . {exported}; exec");
     let facts = format!("/run/imgbuild/meta/{FACTS}");
     match work {
         Work::Strange(_) => {
             let sources = if has_sources { SOURCES } else { "" };
             format!(
-                "{settings} {PYTHON} {LENT}/gateway.py {LENT}/requirements.txt {facts} \
+                "{settings} {PYTHON} {LENT}/gateway.py {exported} {LENT}/requirements.txt {facts} \
                  /run/imgbuild/out {sources} -- sh -eu {LENT}/inside.sh )\n"
             )
         }
