@@ -264,7 +264,7 @@ fn say_version(described: &Described, root: &Path, tree: &Path) -> Result<()> {
 fn is_told(virtualenv: &Virtualenv) -> bool {
     const VARIABLES: [&str; 4] = ["_PRETEND_VERSION", "_BYPASS", "PBR_VERSION", "SCM_VERSION"];
     let mut names = virtualenv.environment.keys();
-    names.any(|name| VARIABLES.iter().any(|v| name.as_ref().contains(v)))
+    names.any(|name| VARIABLES.iter().any(|v| name.as_str().contains(v)))
 }
 
 /// The interpreters that a lock installs, by minor version: what a locked wheel
