@@ -38,10 +38,12 @@ else:
 
 /// A build backend that is part of its project and wants nothing else.
 pub const BACKEND: &str = r#"
-import os, zipfile
+import os, re, zipfile
 def _files():
     info = "%s-%s.dist-info/" % (NAME, VERSION)
     requires = "".join("Requires-Dist: %s\n" % one for one in REQUIRES)
+    for extra in re.findall("extra == '([a-z]+)'", requires):
+        requires += "Provides-Extra: %s\n" % extra
     files = {
         NAME + ".py": "VERSION = %r\n" % VERSION,
         info + "METADATA": "Metadata-Version: 2.1\nName: %s\nVersion: %s\n%s" % (NAME, VERSION, requires),

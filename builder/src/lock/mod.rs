@@ -150,6 +150,7 @@ impl LockRequest<'_> {
         let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
         if !fits {
             self.allow_change(&stale, old.is_some(), ui)?;
+            self.check_versions(&files)?;
         }
         if stale.files || !self.has_files(&files) {
             local::read(self.recipe, self.beside(), Some(self.inputs))?;

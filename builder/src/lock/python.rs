@@ -119,6 +119,19 @@ impl LockRequest<'_> {
         remove(&self.work.scratch.join("sources"))
     }
 
+    /// Refuses local packages whose version would be missing or made up.
+    pub(super) fn check_versions(&self, files: &[lockfile::LocalFile]) -> Result<()> {
+        for virtualenv in self.recipe.virtualenvs.iter().filter(|v| !is_told(v)) {
+            for local in &virtualenv.local {
+                let file = files.iter().find(|f| f.path == local.as_str());
+                let described = file.and_then(|f| f.described.as_ref());
+                let scheme = Scheme::of_directory(&self.beside().join(local.as_path()));
+                scheme.check(local.as_str(), true, described)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The trees of a virtualenv's local and Git packages.
     fn unpack_sources(&self, virtualenv: &Virtualenv, lock: &Lock) -> Result<Sources> {
         let dir = self.work.scratch.join("sources");
@@ -152,10 +165,6 @@ impl LockRequest<'_> {
             let scheme = Scheme::of_directory(&tree);
             if let Some(described) = described {
                 say_version(described, &root, &tree)?;
-            }
-            let is_local = virtualenv.local.iter().any(|l| l.as_str() == origin);
-            if is_local && !is_told(virtualenv) {
-                scheme.check(&origin, true, described)?;
             }
             let mut variables = described.map_or_else(Vec::new, Described::variables);
             variables.retain(|(name, _)| scheme.is_pbr() || !name.starts_with("PBR"));

@@ -115,6 +115,15 @@ fn git_as_key(line: &str) -> String {
         Some((before, reference)) => (&address[..path + before.len()], reference),
         None => (address, "…"),
     };
+    // Credentials are no part of it; the user of ssh is.
+    let url = match url.split_once("://") {
+        Some((scheme, rest)) if scheme != "ssh" => {
+            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}/{path}")
+        }
+        _ => url.to_owned(),
+    };
     let key = if reference.parse::<Commit>().is_ok() {
         "commit"
     } else {
@@ -432,6 +441,10 @@ mod tests {
             (
                 "-e git+ssh://git@git.example/a@3b18e512dba79e4c8300dd08aeb37f8e728b8dad#egg=a\n",
                 "commit = \"3b18e512",
+            ),
+            (
+                "a @ git+https://me:pw@git.example/a@v1\n",
+                "url = \"https://git.example/a\", tag",
             ),
             ("./app\n", "goes under `local`"),
             ("a @ https://x.example/a-1.0.tar.gz\n", "--hash=sha256:"),

@@ -161,27 +161,21 @@ impl<'a> Repository<'a> {
         )
     }
 
-    /// Fetches the history and the tags that are before a commit, and what they say of it.
-    fn describe(
-        &self,
-        scheme: &Scheme,
-        reference: &str,
-        commit: &str,
-    ) -> Result<Option<Described>> {
+    /// Fetches the history and the tags that are before a commit. A tree whose version comes
+    /// from Git is always archived with it: `%d` also says where a history was cut off.
+    fn fetch_history(&self, reference: &str) -> Result<()> {
         let shallow = self.alone().args(["rev-parse", "--is-shallow-repository"]);
         let is_shallow = shallow.output()?.starts_with(b"true");
         let fetch = |what: &[&str]| {
             let tool = self.online().args(["fetch", "--quiet", "--no-tags"]);
-            let tool = tool
-                .args(is_shallow.then_some("--unshallow"))
-                .arg(&self.url);
-            tool.args(what).output()
+            let tool = tool.args(is_shallow.then_some("--unshallow"));
+            tool.arg(&self.url).args(what).output()
         };
         // Servers may refuse to hand out a commit by its id: take all then.
         fetch(&[TAGS, reference])
             .or_else(|_| fetch(&[TAGS, "+refs/*:refs/fetched/*"]))
-            .map_err(|e| unreachable_source(&self.url, reference, &e))?;
-        Ok(scheme.describe(&|| self.alone(), commit))
+            .map(drop)
+            .map_err(|e| unreachable_source(&self.url, reference, &e))
     }
 
     /// Retains the tree of a commit; where its digest is known, the older way to
@@ -329,7 +323,8 @@ pub fn resolve(
             Some(tag) => format!("refs/tags/{tag}"),
             None => reference(source).to_owned(),
         };
-        repository.describe(&scheme, &name, &commit)?
+        repository.fetch_history(&name)?;
+        scheme.describe(&|| repository.alone(), &commit)
     } else {
         None
     };
@@ -359,6 +354,9 @@ pub fn fetch(
 ) -> Result<Sha256> {
     let repository = Repository::new(source.url.as_str(), environment)?;
     let commit = repository.fetch(&locked.commit, true)?;
+    if locked.described.is_some() {
+        repository.fetch_history(&locked.commit)?;
+    }
     let (found, _) = repository.keep(
         &commit,
         locked.described.as_ref(),
