@@ -318,7 +318,8 @@ pub(crate) fn check_file(text: &str) -> Result<(), BadLine> {
             Some(options) => options,
             None => line.len(),
         };
-        if !continued && line[..options].contains("://") && !line.contains("git+") {
+        let is_address = line[..options].contains("://") && !line.contains("git+");
+        if !continued && is_address && !line.trim_start().starts_with('-') {
             check_address(line, &text[start..], start)?;
         } else {
             check_requirement(line, 0..options, start)?;
