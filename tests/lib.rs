@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod fixtures;
 pub mod host;
 pub mod http;
+pub mod index;
 pub mod measure;
 pub mod server;
 pub mod shell;

@@ -118,6 +118,15 @@ impl Drop for Server {
     }
 }
 
+/// `base64(1)`.
+pub fn base64(text: &str) -> String {
+    let out = std::process::Command::new("sh")
+        .args(["-c", "printf %s \"$1\" | base64 -w0", "sh", text])
+        .output()
+        .unwrap();
+    String::from_utf8(out.stdout).unwrap()
+}
+
 /// The file of that name below a directory, or 404.
 pub fn file(root: &Path, name: &str) -> Answer {
     let name = decoded(name.trim_start_matches('/'));

@@ -81,9 +81,17 @@ impl Plan {
         let Some(lock) = lock else {
             return locks(format!("there is no {}", file.display()));
         };
-        let files = local::read(recipe, crate::lock::beside(path), None)?;
+        let beside = crate::lock::beside(path);
+        let mut files = local::read(recipe, beside, None)?;
+        local::describe(&mut files, recipe, beside, Some(lock));
+        let outdated = crate::lock::outdated(recipe, path, &files, lock)?;
+        let unfit = || {
+            let file = file.display();
+            let parts = outdated.join(", ");
+            format!("{file} does not fit the recipe any more; changed since: {parts}")
+        };
         if lock.files != files {
-            return locks("files beside the recipe have changed".to_owned());
+            return locks(unfit());
         }
         // The steps name everything that decides about the image.
         let steps = match steps::all(recipe, lock) {
@@ -104,13 +112,8 @@ impl Plan {
         if let Some(image) = caches.find(recipe, lock, ui)? {
             return Ok(Self::Take { image, steps });
         }
-        let outdated = crate::lock::outdated(recipe, path, &files, lock)?;
         if !outdated.is_empty() {
-            return locks(format!(
-                "{} does not fit the recipe any more; changed since: {}",
-                file.display(),
-                outdated.join(", ")
-            ));
+            return locks(unfit());
         }
         Ok(Self::Build(steps))
     }

@@ -2,6 +2,7 @@
 //! network, and the same image again from the store alone.
 
 use tests::bench::bench;
+use tests::index::{self, Packages};
 
 /// Pure Python, without requirements of its own.
 const RECIPE: &str = r#"
@@ -108,4 +109,228 @@ fn local_projects_bring_what_they_depend_on_and_what_building_them_needs() {
     assert!(moved.contains("itsdangerous-2.1.2") && !moved.contains("itsdangerous-2.2.0"));
     assert!(moved.contains("setuptools-68.2.2") && moved.contains("setuptools-77.0.3"));
     assert!(!built.stdout.is_empty());
+}
+
+const SECRET: &str = "geheim-4711-geheim";
+
+/// What a source archive does while its metadata is asked for.
+const NOSY: &str = r#"
+import glob
+if os.getuid() == 0:
+    raise SystemExit("FOUND: root's rights")
+for place in glob.glob("/run/imgbuild/**", recursive=True) + glob.glob("/proc/[0-9]*/environ"):
+    try:
+        text = open(place, "rb").read()
+    except OSError:
+        continue
+    if b"geheim" in text:
+        raise SystemExit("FOUND: the secret in " + place)
+"#;
+
+/// A lock of uv's about `alpha` and the project beside it.
+fn uv_lock(digest: &str) -> String {
+    let source = "source = { registry = \"https://gone.example/simple\" }";
+    format!(
+        "version = 1\nrequires-python = \">=3.8\"\n[[package]]\nname = \"app\"\nversion = \"1.0\"\n\
+         source = {{ editable = \".\" }}\ndependencies = [{{ name = \"alpha\" }}]\n\
+         [[package]]\nname = \"alpha\"\nversion = \"1.0\"\n{source}\nwheels = [{{ url = \
+         \"https://gone.example/alpha-1.0-py3-none-any.whl\", hash = \"sha256:{digest}\" }}]\n"
+    )
+}
+
+#[test]
+fn other_locks_stand_and_sources_see_no_credentials() {
+    let bench = bench();
+    let mut packages = Packages::default();
+    let alpha = packages.wheel("alpha", "1.0", &[]);
+    packages.wheel("alpha", "2.0", &[]);
+    packages.wheel("beta", "1.0", &["alpha"]);
+    packages.wheel("gamma", "1.0", &[]);
+    packages.wheel("delta", "1.0", &[]);
+    let hashed = packages.wheel("epsilon", "1.0", &[]);
+    packages.source("nosy", "1.0", NOSY);
+    let known = tests::server::base64(&format!("user:{SECRET}"));
+    let server = packages.serve(Some(format!("Basic {known}")));
+    let project = bench.path("app");
+    index::project(
+        &project,
+        "app",
+        &["alpha", "gamma; extra == 'more'", "delta; extra == 'less'"],
+        "[project]\nname = \"app\"\nversion = \"1.0\"\n[project.optional-dependencies]\nmore = []\nless = []\n\
+         [dependency-groups]\nprod = [\"gamma\"]\n",
+    );
+    std::fs::write(project.join("uv.lock"), uv_lock(&alpha)).unwrap();
+    let home = bench.path("home");
+    std::fs::create_dir(&home).unwrap();
+    let netrc = format!("machine 127.0.0.1 login user password {SECRET}\n");
+    std::fs::write(home.join(".netrc"), netrc).unwrap();
+    let imgbuild = |arguments: &[&str]| {
+        let mut command = bench.command(tests::binaries::imgbuild().to_str().unwrap(), arguments);
+        command
+            .env("HOME", &home)
+            .env("PIP_INDEX_URL", format!("{}/simple", server.url()))
+            .env("PIP_TRUSTED_HOST", "127.0.0.1")
+            .env("PIP_RETRIES", "0")
+            .env_remove("PIP_FIND_LINKS");
+        tests::binaries::Ran::of(&mut command)
+    };
+    let write = |name: &str, keys: &str| {
+        let text = format!(
+            "[[packages]]\ninstall = [\"python3-venv\"]\n[[virtualenv]]\npath = \"/srv/venv\"\n{keys}\n"
+        );
+        bench.write(name, &text);
+    };
+    let locked = |name: &str| {
+        let lock = std::fs::read_to_string(bench.path(&format!("{name}.lock"))).unwrap();
+        let files = lock.lines().filter_map(|l| l.strip_prefix("file = \""));
+        let files = files.map(|f| f.trim_end_matches('"').to_owned());
+        files.collect::<Vec<_>>().join(" ")
+    };
+    // The lock says alpha 1.0, whatever the index has by now; what it does not name is decided
+    // around it.
+    write(
+        "uv",
+        "local = [\"app\"]\nrequirements-files = [\"app/uv.lock\"]\nrequirements = [\"beta\"]\n\
+         [[test]]\nname = \"it is the locked one\"\ncommand = [\"/srv/venv/bin/python\", \"-c\", \
+         \"import alpha, app, beta; assert alpha.VERSION == '1.0'\"]",
+    );
+    imgbuild(&["uv.toml"]).expect(0);
+    assert_eq!(
+        locked("uv"),
+        "alpha-1.0-py3-none-any.whl beta-1.0-py3-none-any.whl"
+    );
+    // An extra by name, a group by name, and lines with digests beside a project.
+    let lines = format!("epsilon==1.0 \\\n    --hash=sha256:{hashed}\n");
+    std::fs::write(bench.path("hashed.txt"), lines).unwrap();
+    write(
+        "extras",
+        "local = [\"app\"]\nextras = [\"more\"]\nrequirements-files = [\"hashed.txt\"]\n",
+    );
+    imgbuild(&["lock", "extras.toml"]).expect(0);
+    assert_eq!(
+        locked("extras"),
+        "alpha-2.0-py3-none-any.whl epsilon-1.0-py3-none-any.whl gamma-1.0-py3-none-any.whl"
+    );
+    write("unknown", "local = [\"app\"]\ngroups = [\"production\"]\n");
+    let refused = imgbuild(&["lock", "unknown.toml"]).expect(2).stderr;
+    assert!(
+        refused.contains("has the group `production`") && refused.contains("there are prod"),
+        "{refused}"
+    );
+    // What apt resolved before that is not resolved again.
+    let again = imgbuild(&["lock", "unknown.toml"]).expect(2).stderr;
+    assert!(again.contains("as the last try resolved them"), "{again}");
+    let plan = |name: &str| imgbuild(&["plan", name]).expect(0).stdout;
+    assert!(!plan("extras.toml").contains("does not fit"));
+    std::fs::write(bench.path("hashed.txt"), "epsilon\n").unwrap();
+    let planned = plan("extras.toml");
+    assert!(
+        planned.contains("changed since: virtualenv /srv/venv"),
+        "{planned}"
+    );
+    // Metadata of a source archive is asked for by nobody.
+    write("nosy", "requirements = [\"nosy\"]");
+    let ran = imgbuild(&["lock", "nosy.toml"]).expect(0);
+    assert!(!ran.stderr.contains("FOUND"), "{}", ran.stderr);
+    assert_eq!(locked("nosy"), "nosy-1.0.tar.gz");
+    // Another digest than the index has is not replaced by what the index has.
+    std::fs::write(project.join("uv.lock"), uv_lock(&"0".repeat(64))).unwrap();
+    let refused = imgbuild(&["lock", "uv.toml"]).expect(1).stderr;
+    assert!(
+        refused.contains("has the locked alpha-1.0-py3-none-any.whl"),
+        "{refused}"
+    );
+}
+
+/// A project that says what Git says, from a directory, a tag and commits.
+const VERSIONS: &str = r#"
+[[packages]]
+install = ["python3-venv"]
+[[virtualenv]]
+path = "/srv/local"
+local = ["repository/py"]
+[[virtualenv]]
+path = "/srv/tag"
+git = [{ url = "URL", tag = "v1.2", subdirectory = "py" }]
+[[virtualenv]]
+path = "/srv/commit"
+git = [{ url = "URL", commit = "FIRST", subdirectory = "py" }]
+[[virtualenv]]
+path = "/srv/later"
+git = [{ url = "URL", commit = "SECOND", subdirectory = "py" }]
+[[test]]
+name = "versions"
+command = ["/bin/sh", "-c", """
+for one in local tag commit later; do
+    /srv/$one/bin/python -c 'import importlib.metadata as m; print(m.version("scmapp"))'
+done >/tmp/versions
+diff - /tmp/versions <<X
+1.2
+1.2
+1.2
+1.3.dev1+gSHORT
+X
+"""]
+"#;
+
+#[test]
+fn versions_come_from_git() {
+    let bench = bench();
+    let repository = bench.path("repository");
+    std::fs::create_dir_all(repository.join("py")).unwrap();
+    let git = |words: &[&str]| {
+        let mut git = bench.command(
+            "git",
+            &["-c", "user.name=a", "-c", "user.email=a@example.org"],
+        );
+        let ran = tests::binaries::Ran::of(git.arg("-C").arg(&repository).args(words)).expect(0);
+        ran.stdout.trim().to_owned()
+    };
+    git(&["init", "--quiet"]);
+    let file =
+        |name: &str, text: &str| std::fs::write(repository.join("py").join(name), text).unwrap();
+    file(
+        "pyproject.toml",
+        "[build-system]\nrequires = [\"setuptools==77.0.3\", \"setuptools-scm==8.1.0\"]\n\
+         build-backend = \"setuptools.build_meta\"\n[project]\nname = \"scmapp\"\n\
+         dynamic = [\"version\"]\n[tool.setuptools]\npy-modules = [\"scmapp\"]\n\
+         [tool.setuptools_scm]\nroot = \"..\"\n",
+    );
+    file("scmapp.py", "");
+    file(
+        ".git_archival.txt",
+        "node: $Format:%H$\ndescribe-name: $Format:%(describe)$\n",
+    );
+    file(".gitattributes", ".git_archival.txt export-subst\n");
+    let commit = |tag: Option<&str>| {
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "--message", "x"]);
+        if let Some(tag) = tag {
+            git(&["tag", tag]);
+        }
+        git(&["rev-parse", "HEAD"])
+    };
+    let first = commit(Some("v1.2"));
+    file("scmapp.py", "# later\n");
+    let second = commit(None);
+    git(&["checkout", "--quiet", &first]);
+    let recipe = VERSIONS
+        .replace("URL", &format!("file://{}", repository.display()))
+        .replace("FIRST", &first)
+        .replace("SECOND", &second)
+        .replace("SHORT", &second[..7]);
+    bench.write("versions", &recipe);
+    bench.imgbuild(&["versions.toml"]).expect(0);
+    // Further commits, of the lock itself for one, change nothing while the project is the same.
+    std::fs::write(repository.join("other"), "").unwrap();
+    commit(None);
+    bench.imgbuild(&["versions.toml", "--frozen"]).expect(0);
+    // No repository, no version that would be made up.
+    std::fs::rename(repository.join(".git"), bench.path("hidden")).unwrap();
+    file("scmapp.py", "# changed\n");
+    let refused = bench.imgbuild(&["lock", "versions.toml"]).expect(2).stderr;
+    assert!(
+        refused.contains("repository/py takes its version from Git, but no repository has it"),
+        "{refused}"
+    );
 }

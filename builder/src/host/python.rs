@@ -15,7 +15,7 @@ use crate::error::{Context, Result};
 use crate::process::quote;
 
 /// Directory inside the sandbox where the settings appear.
-const INSIDE: &str = "/run/imgbuild/pip";
+const INSIDE: &str = "/run/imgbuild/index";
 /// Variables for servers' certificates and proxies that pip honours.
 const PROXIES: [&str; 8] = [
     "http_proxy",
@@ -79,7 +79,7 @@ impl PipSettings {
     }
 
     /// Writes the settings to a directory that the sandbox sees at
-    /// `/run/imgbuild/pip`, pip's environment as the script `environment`:
+    /// `/run/imgbuild/index`, pip's environment as the script `environment`:
     /// everybody on the machine may read the arguments of a program.
     pub fn lend(&self, dir: &Path) -> Result<()> {
         let mut environment = self.variables.clone();
@@ -360,7 +360,7 @@ mod tests {
             fs::read_to_string(dir.path().join("ca.pem")).unwrap(),
             "PEM"
         );
-        assert!(lent.contains("export PIP_CERT=/run/imgbuild/pip/ca.pem\n"));
+        assert!(lent.contains("export PIP_CERT=/run/imgbuild/index/ca.pem\n"));
         let secrets = ["http://u:secret@proxy.example", "secret", "u:secret"];
         assert_eq!(settings.secrets(), secrets);
     }
@@ -417,7 +417,7 @@ mod tests {
             "machine index.example login me password hidden-word\n"
         );
         let lent = fs::read_to_string(dir.path().join("environment")).unwrap();
-        assert!(lent.contains("export NETRC=/run/imgbuild/pip/netrc\n"));
+        assert!(lent.contains("export NETRC=/run/imgbuild/index/netrc\n"));
         assert!(settings.secrets().contains(&"hidden-word".to_owned()));
     }
 }

@@ -6,6 +6,7 @@ mod origin;
 mod packages;
 mod python;
 pub mod resolve;
+mod unfinished;
 mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,7 +131,8 @@ impl LockRequest<'_> {
     /// The lock that fits the recipe, with every input in the store.
     pub fn run(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Lock> {
         self.upgrade.check(old)?;
-        let files = local::read(self.recipe, self.beside(), None)?;
+        let mut files = local::read(self.recipe, self.beside(), None)?;
+        local::describe(&mut files, self.recipe, self.beside(), old);
         let from = LockedFrom::of(self.recipe, self.beside(), &files)?;
         let mut stale = match old {
             None => Stale {
@@ -148,6 +150,7 @@ impl LockRequest<'_> {
         let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
         if !fits {
             self.allow_change(&stale, old.is_some(), ui)?;
+            self.check_versions(&files)?;
         }
         if stale.files || !self.has_files(&files) {
             local::read(self.recipe, self.beside(), Some(self.inputs))?;
@@ -155,7 +158,7 @@ impl LockRequest<'_> {
 
         let mut lock = match old {
             Some(lock) if !stale.packages => lock.clone(),
-            _ => self.resolve_packages(packages_from, old, ui)?,
+            _ => self.resolve_packages_once(packages_from, old, ui)?,
         };
         if old.is_some_and(|old| python::interpreters(old) != python::interpreters(&lock)) {
             stale.virtualenvs.extend(virtualenvs_from.keys().cloned());
@@ -174,6 +177,7 @@ impl LockRequest<'_> {
             lock.seal();
         }
 
+        self.forget_unfinished()?;
         let path = Lock::path_for(self.path);
         // What was from not to change is not even sorted.
         let may_write = !self.strictness.locked && !self.strictness.frozen;

@@ -1,16 +1,18 @@
 //! The Python distributions of a lock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use store::Sha256;
 
 use super::{LockRequest, Stale};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layers::remove;
 use crate::lock::resolve::git;
-use crate::lock::resolve::python::{Pip, Sources};
-use crate::lockfile::{self, Lock};
+use crate::lock::resolve::python::{Pip, SourceTree, Sources};
+use crate::lock::resolve::scheme::Scheme;
+use crate::lockfile::{self, Described, Lock};
 use crate::recipe::Virtualenv;
 use crate::run::{self, Runner};
 use crate::steps;
@@ -86,7 +88,9 @@ impl LockRequest<'_> {
                         && !self.upgrade.takes(&g.name())
                 });
                 let Some(kept) = kept else {
-                    let found = git::resolve(source, &path, index, &variable, self.inputs)?;
+                    let is_told = is_told(virtualenv);
+                    let place = (path.as_str(), index);
+                    let found = git::resolve(source, place, is_told, &variable, self.inputs)?;
                     lock.git.push(found);
                     continue;
                 };
@@ -115,6 +119,19 @@ impl LockRequest<'_> {
         remove(&self.work.scratch.join("sources"))
     }
 
+    /// Refuses local packages whose version would be missing or made up.
+    pub(super) fn check_versions(&self, files: &[lockfile::LocalFile]) -> Result<()> {
+        for virtualenv in self.recipe.virtualenvs.iter().filter(|v| !is_told(v)) {
+            for local in &virtualenv.local {
+                let file = files.iter().find(|f| f.path == local.as_str());
+                let described = file.and_then(|f| f.described.as_ref());
+                let scheme = Scheme::of_directory(&self.beside().join(local.as_path()));
+                scheme.check(local.as_str(), true, described)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The trees of a virtualenv's local and Git packages.
     fn unpack_sources(&self, virtualenv: &Virtualenv, lock: &Lock) -> Result<Sources> {
         let dir = self.work.scratch.join("sources");
@@ -123,7 +140,7 @@ impl LockRequest<'_> {
             lock.files
                 .iter()
                 .find(|f| f.path == local.as_str())
-                .map(|f| (f.sha256, None))
+                .map(|f| (f.sha256, None, f.path.clone(), f.described.as_ref()))
         });
         let gits = lock
             .git
@@ -134,15 +151,30 @@ impl LockRequest<'_> {
                     .git
                     .get(g.index)
                     .and_then(|s| s.subdirectory.as_ref());
-                (g.sha256, below.map(|b| PathBuf::from(b.as_str())))
+                let below = below.map(|b| PathBuf::from(b.as_str()));
+                (g.sha256, below, g.commit.clone(), g.described.as_ref())
             });
-        let mut paths = Vec::new();
-        for (index, (digest, below)) in locals.chain(gits).enumerate() {
+        let mut trees = Vec::new();
+        for (index, (digest, below, origin, described)) in locals.chain(gits).enumerate() {
             let path = PathBuf::from(index.to_string());
             unpack(&self.inputs.path(&digest), &dir.join(&path))?;
-            paths.push(below.map_or(path.clone(), |b| path.join(b)));
+            let root = dir.join(&path);
+            let tree = below
+                .as_ref()
+                .map_or(root.clone(), |below| root.join(below));
+            let scheme = Scheme::of_directory(&tree);
+            if let Some(described) = described {
+                say_version(described, &root, &tree)?;
+            }
+            let mut variables = described.map_or_else(Vec::new, Described::variables);
+            variables.retain(|(name, _)| scheme.is_pbr() || !name.starts_with("PBR"));
+            trees.push(SourceTree {
+                variables,
+                path: below.map_or(path.clone(), |b| path.join(b)),
+                origin,
+            });
         }
-        Ok(Sources { dir, paths })
+        Ok(Sources { dir, trees })
     }
 
     /// Fetches locked Python files that the store lacks.
@@ -177,7 +209,9 @@ impl LockRequest<'_> {
                     .filter(|p| p.virtualenv == virtualenv.path.as_str())
                     .collect();
                 if !own.is_empty() {
-                    pip.fetch(virtualenv, &own, &mut |line| phase.output(line))?;
+                    let sources = lock.git.iter().map(|g| g.commit.clone());
+                    let sources: Vec<String> = sources.collect();
+                    pip.fetch(virtualenv, &own, &sources, &mut |line| phase.output(line))?;
                 }
             }
             phase.finish(&format!("{} files", missing.len()));
@@ -208,6 +242,38 @@ impl LockRequest<'_> {
         .detail(format!("locked tree {}, now {found}", locked.sha256))
         .hint("run `imgbuild lock --upgrade` to lock the tree as this git writes it"))
     }
+}
+
+/// Writes the files that say a version into the tree of a repository and of its package.
+fn say_version(described: &Described, root: &Path, tree: &Path) -> Result<()> {
+    let failed = || format!("cannot write into {}", tree.display());
+    // A link of theirs must not lead the way.
+    let (root, tree) = (
+        fs::canonicalize(root).context(failed)?,
+        fs::canonicalize(tree).context(failed)?,
+    );
+    if !tree.starts_with(&root) {
+        return Err(Error::usage(
+            "the `subdirectory` of a Git source is a link out of its repository",
+        ));
+    }
+    for place in [&root, &tree] {
+        for (name, text) in described.files() {
+            let file = place.join(name);
+            if fs::symlink_metadata(&file).is_ok() {
+                fs::remove_file(&file).context(failed)?;
+            }
+            fs::write(&file, text).context(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the recipe itself names the versions of what is built.
+fn is_told(virtualenv: &Virtualenv) -> bool {
+    const VARIABLES: [&str; 4] = ["_PRETEND_VERSION", "_BYPASS", "PBR_VERSION", "SCM_VERSION"];
+    let mut names = virtualenv.environment.keys();
+    names.any(|name| VARIABLES.iter().any(|v| name.as_str().contains(v)))
 }
 
 /// The interpreters that a lock installs, by minor version: what a locked wheel

@@ -20,11 +20,13 @@ use crate::error::{Context, Error, Result};
 
 mod changes;
 mod conflict;
+mod described;
 mod import_record;
 mod names;
 mod retained;
 
 pub use changes::{Change, Changes};
+pub use described::Described;
 pub use import_record::ImportRecord;
 pub(crate) use import_record::{ImportKind, SCHEMA as IMPORT_SCHEMA};
 pub(crate) use retained::{inputs_of, sized_inputs_of};
@@ -176,6 +178,9 @@ pub struct Git {
     pub reference: String,
     /// The commit, 40 hex digits.
     pub commit: String,
+    /// What Git says of it, where its version comes from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub described: Option<Described>,
     /// Bytes of the tar archive.
     pub size: u64,
     /// Digest of the tar archive.
@@ -201,6 +206,10 @@ pub struct LocalFile {
     pub path: String,
     /// What it is.
     pub kind: LocalKind,
+    /// What Git says of the checkout that a package is part of, where its version
+    /// comes from there; of the moment when the package last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub described: Option<Described>,
     /// Bytes of the file, or of the directory's tar archive.
     pub size: u64,
     /// Digest of the file, or of the directory's tar archive.
@@ -289,6 +298,11 @@ impl Lock {
             if !is_word(&python.file) || !is_word(&python.name) || !is_word(&python.version) {
                 return refuse("file of a Python distribution", &python.file);
             }
+        }
+        let described = self.git.iter().filter_map(|git| git.described.as_ref());
+        let mut described = described.chain(self.files.iter().filter_map(|f| f.described.as_ref()));
+        if let Some(bad) = described.find(|one| !one.is_sound()) {
+            return refuse("description by git", &bad.to_string());
         }
         for file in &self.files {
             if !is_relative(&file.path) {

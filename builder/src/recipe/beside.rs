@@ -9,13 +9,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use toml::de::DeTable;
+
 use super::error::{Fault, RecipeError, RecipeErrorKind};
 use super::read::{Spans, nearest};
-use super::requirement::{check_file, other_tools_lock};
+use super::requirement::{ForeignLock, check_file, other_tools_lock};
 use super::{Beside, Recipe};
 
 /// No recipe, and no list of requirements, is that long.
 const LONGEST: u64 = 1 << 20;
+
+/// No lock of another tool is longer.
+const LONGEST_LOCK: u64 = 64 << 20;
 
 /// What a key wants to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +35,10 @@ enum Wants {
     PythonPackage,
     /// A file or directory to copy.
     Source,
-    /// Lines for pip.
+    /// Lines for pip, or a lock of another tool.
     Requirements,
+    /// Lines for pip that only limit.
+    Constraints,
 }
 
 /// A path that the recipe names, and the key that names it.
@@ -78,7 +85,7 @@ pub(crate) fn uses(recipe: &Recipe) -> Vec<Used<'_>> {
         uses.extend(list(
             &virtualenv.constraints_files,
             key("constraints-files"),
-            Wants::Requirements,
+            Wants::Constraints,
         ));
         uses.extend(list(&virtualenv.local, key("local"), Wants::PythonPackage));
     }
@@ -167,8 +174,16 @@ pub(crate) fn check(
             .map_err(|missing| missing.into_fault(&fault).at(file, text))?;
         kind(used, &found, &root)
             .map_err(|(message, hint)| fault(message).hint(hint).at(file, text))?;
-        if used.wants == Wants::Requirements {
-            requirements(&parent.join(used.path.as_path()), || {
+        if matches!(used.wants, Wants::Requirements | Wants::Constraints) {
+            let is_lock = ForeignLock::of(used.path.as_str()).is_some();
+            if is_lock && used.wants == Wants::Constraints {
+                return Err(
+                    fault(format!("`{}` does not only limit versions", used.path))
+                        .hint("a lock of another tool goes under `requirements-files`")
+                        .at(file, text),
+                );
+            }
+            requirements(&parent.join(used.path.as_path()), is_lock, || {
                 fault(format!("`{}` cannot be read as text", used.path)).at(file, text)
             })?;
         }
@@ -241,7 +256,7 @@ fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, Strin
     let cannot = |error: io::Error| (format!("`{path}` cannot be read: {error}"), String::new());
     let metadata = fs::metadata(found).map_err(cannot)?;
     let (wants_file, wants_directory) = match used.wants {
-        Wants::Key | Wants::Deb | Wants::Requirements => (true, false),
+        Wants::Key | Wants::Deb | Wants::Requirements | Wants::Constraints => (true, false),
         Wants::Directory | Wants::PythonPackage => (false, true),
         Wants::Source => (true, true),
     };
@@ -290,7 +305,11 @@ fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, Strin
                 "it has neither pyproject.toml nor setup.py".to_owned(),
             ));
         }
-        Wants::PythonPackage | Wants::Directory | Wants::Source | Wants::Requirements => {}
+        Wants::PythonPackage
+        | Wants::Directory
+        | Wants::Source
+        | Wants::Requirements
+        | Wants::Constraints => {}
     }
     if metadata.is_dir() {
         walk(found, root, used.wants == Wants::PythonPackage).map_err(|(inside, why)| {
@@ -323,13 +342,28 @@ fn walk(directory: &Path, root: &Path, follows: bool) -> Result<(), (PathBuf, St
     Ok(())
 }
 
-/// Checks the lines of a requirements or constraints file.
-fn requirements(path: &Path, unreadable: impl Fn() -> RecipeError) -> Result<(), RecipeError> {
+/// Checks the lines of a requirements or constraints file, or that a lock is TOML.
+fn requirements(
+    path: &Path,
+    is_lock: bool,
+    unreadable: impl Fn() -> RecipeError,
+) -> Result<(), RecipeError> {
     let metadata = fs::metadata(path).map_err(|_| unreadable())?;
-    if metadata.len() > LONGEST {
+    if metadata.len() > if is_lock { LONGEST_LOCK } else { LONGEST } {
         return Err(unreadable());
     }
     let text = fs::read_to_string(path).map_err(|_| unreadable())?;
+    if is_lock {
+        return DeTable::parse(&text).map(drop).map_err(|error| {
+            Fault::new(
+                error.span().unwrap_or(0..0),
+                format!("not TOML: {}", error.message()),
+            )
+            .kind(RecipeErrorKind::Syntax)
+            .hint("let the tool that wrote it write it again")
+            .at(path, &text)
+        });
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if let Some(hint) = other_tools_lock(&name) {
         return Err(

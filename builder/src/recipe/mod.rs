@@ -46,7 +46,10 @@ use store::name::ImageName;
 
 pub use error::{RecipeError, RecipeErrorKind};
 pub use python::{Git, Virtualenv};
-pub use requirement::{Commit, GitUrl, RefName, Requirement, Subdirectory};
+pub(crate) use requirement::without_comment;
+pub use requirement::{
+    Commit, Extra, ForeignLock, GitUrl, Group, RefName, Requirement, Subdirectory,
+};
 pub use step::{Argument, Clean, Header, Health, RequestPath, Run, Service, Test};
 pub use tree::{
     Apt, Bootstrap, Comment, File, FileKind, LinkTarget, Packages, Source, System, User,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::requirement::{Commit, GitUrl, RefName, Requirement, Subdirectory};
+use super::requirement::{Commit, Extra, GitUrl, Group, RefName, Requirement, Subdirectory};
 use super::value::Owner;
 use super::word::{Beside, Interpreter, TreePath, Variable};
 
@@ -46,7 +46,8 @@ pub struct Virtualenv {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<Requirement>,
     /// Requirement files beside the recipe, in pip's format without
-    /// options other than `--hash`.
+    /// options other than `--hash`, or locks of other tools, which are taken
+    /// as they are: `pylock.toml` (PEP 751) and `uv.lock`.
     ///
     /// Example: `requirements-files = ["files/requirements.txt"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -78,6 +79,17 @@ pub struct Virtualenv {
     /// Example: `git = [{ url = "https://git.example.org/MyProject.git", tag = "v0.0.1" }]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub git: Vec<Git>,
+    /// Extras of the packages in `local` and `git` and of the locks in
+    /// `requirements-files`; each must be known to one of them.
+    ///
+    /// Example: `extras = ["postgres"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extras: Vec<Extra>,
+    /// Dependency groups (PEP 735) of the same.
+    ///
+    /// Example: `groups = ["production"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
 }
 
 /// A Python package in a Git repository.

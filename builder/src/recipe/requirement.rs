@@ -12,6 +12,12 @@ word! {
     /// The address of a Git repository.
     pub struct GitUrl: "a Git URL",
         "`https://HOST/PATH`, `ssh://git@HOST/PATH` or `file:///PATH`", git_url;
+    /// An extra of a project.
+    pub struct Extra: "an extra", "a name, such as `postgres`",
+        |text| fits(project(text));
+    /// A dependency group of a project.
+    pub struct Group: "a dependency group",
+        "a name, such as `production`", |text| fits(project(text));
     /// A tag.
     pub struct RefName: "a tag",
         "the name of a tag, such as `v0.0.1`", ref_name;
@@ -33,6 +39,9 @@ word! {
 
 fn requirement(line: &str) -> Verdict {
     if line.starts_with('-') {
+        if line.contains("git+") {
+            return Err(git_as_key(line));
+        }
         if let Some(key) = option_as_key(line) {
             return Err(key);
         }
@@ -43,9 +52,16 @@ fn requirement(line: &str) -> Verdict {
         );
     }
     if line.contains("git+") {
-        return Err("write it as git = [{ url = \"…\", tag = \"…\" }]".to_owned());
+        return Err(git_as_key(line));
     }
-    if line.contains("://") || line.contains('@') {
+    if line.contains("://") {
+        return Err(
+            "write it into a file of `requirements-files`, with its hash: \
+             NAME @ URL --hash=sha256:DIGEST"
+                .to_owned(),
+        );
+    }
+    if line.contains('@') {
         return Err("packages come by name from the index, from `local` or from `git`".to_owned());
     }
     if line.contains(['/', '\\']) || line == "." {
@@ -87,6 +103,39 @@ fn requirement(line: &str) -> Verdict {
     versions.split(',').map(str::trim).try_for_each(version)
 }
 
+/// The recipe's line for a Git repository as pip writes it:
+/// `NAME @ git+URL@REFERENCE#egg=NAME&subdirectory=PATH`.
+fn git_as_key(line: &str) -> String {
+    let (_, address) = line.split_once("git+").unwrap_or_default();
+    let address = address.split([' ', '\t', ';']).next().unwrap_or_default();
+    let (address, fragment) = address.split_once('#').unwrap_or((address, ""));
+    let path = address.find("://").map_or(0, |at| at + 3);
+    let path = address[path..].find('/').map_or(path, |at| path + at);
+    let (url, reference) = match address[path..].split_once('@') {
+        Some((before, reference)) => (&address[..path + before.len()], reference),
+        None => (address, "…"),
+    };
+    // Credentials are no part of it; the user of ssh is.
+    let url = match url.split_once("://") {
+        Some((scheme, rest)) if scheme != "ssh" => {
+            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}/{path}")
+        }
+        _ => url.to_owned(),
+    };
+    let key = if reference.parse::<Commit>().is_ok() {
+        "commit"
+    } else {
+        "tag"
+    };
+    let below = fragment
+        .split('&')
+        .find_map(|part| part.strip_prefix("subdirectory="))
+        .map_or(String::new(), |path| format!(", subdirectory = \"{path}\""));
+    format!("write it in the recipe: git = [{{ url = \"{url}\", {key} = \"{reference}\"{below} }}]")
+}
+
 /// The recipe's key for one of pip's options that names a file or a directory.
 fn option_as_key(line: &str) -> Option<String> {
     let end = line.find([' ', '\t', '=']).unwrap_or(line.len());
@@ -104,22 +153,41 @@ fn option_as_key(line: &str) -> Option<String> {
     ))
 }
 
-/// What to do with a lock file of another tool in place of a requirements file.
+/// What to do with a lock file of another tool that has no addresses of files.
 pub(crate) fn other_tools_lock(name: &str) -> Option<&'static str> {
     match name {
         "poetry.lock" => Some(
-            "export it: poetry export --format requirements.txt --output requirements.txt \
+            "export it: poetry export --format pylock.toml --output pylock.toml \
              (with poetry-plugin-export), and name that file here",
         ),
-        "uv.lock" => Some(
-            "export it: uv export --frozen --no-emit-project --format requirements-txt \
-             --output-file requirements.txt, and name that file here",
-        ),
         "Pipfile.lock" => Some("export it: pipenv requirements --hash > requirements.txt"),
-        name if name.starts_with("pylock.") => Some(
-            "let the tool that wrote it write a requirements file with hashes, and name that here",
-        ),
+        "pdm.lock" => Some("export it: pdm export --format pylock --output pylock.toml"),
         _ => None,
+    }
+}
+
+/// A lock of another tool that is taken as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignLock {
+    /// `uv.lock`.
+    Uv,
+    /// `pylock.toml` and `pylock.NAME.toml` (PEP 751).
+    Pylock,
+}
+
+impl ForeignLock {
+    /// By the name of a file.
+    pub fn of(file: &str) -> Option<Self> {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        match name {
+            "uv.lock" => Some(Self::Uv),
+            "pylock.toml" => Some(Self::Pylock),
+            _ => {
+                let named = name.strip_prefix("pylock.")?.strip_suffix(".toml")?;
+                (!named.is_empty()).then_some(Self::Pylock)
+            }
+        }
     }
 }
 
@@ -250,7 +318,12 @@ pub(crate) fn check_file(text: &str) -> Result<(), BadLine> {
             Some(options) => options,
             None => line.len(),
         };
-        check_requirement(line, 0..options, start)?;
+        let is_address = line[..options].contains("://") && !line.contains("git+");
+        if !continued && is_address && !line.trim_start().starts_with('-') {
+            check_address(line, &text[start..], start)?;
+        } else {
+            check_requirement(line, 0..options, start)?;
+        }
         check_options(line, options, start)?;
         continued = goes_on;
         start += raw.len();
@@ -258,8 +331,53 @@ pub(crate) fn check_file(text: &str) -> Result<(), BadLine> {
     Ok(())
 }
 
+/// Looks at the address of a file, which needs a digest in its line: there is no
+/// index to tell whether it is still the same file.
+fn check_address(line: &str, text: &str, start: usize) -> Result<(), BadLine> {
+    let bad = |message: &str, hint: &str| {
+        Err(BadLine {
+            span: start..start + line.trim_end().len(),
+            message: message.to_owned(),
+            hint: Some(hint.to_owned()),
+        })
+    };
+    let mut lines = text.lines();
+    let mut logical = String::new();
+    while let Some(line) = lines.next().map(str::trim_end) {
+        logical.push_str(line.trim_end_matches('\\'));
+        if !line.ends_with('\\') {
+            break;
+        }
+    }
+    let is_digest = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count() == 64;
+    let has_digest = ["--hash=sha256:", "#sha256="]
+        .iter()
+        .any(|mark| logical.split(mark).skip(1).any(is_digest));
+    let url = logical.find("://").map_or("", |at| &logical[at + 3..]);
+    let authority = url.split(['/', ' ', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return bad(
+            "the address carries credentials",
+            "leave them out: they belong into ~/.netrc of the machine that locks",
+        );
+    }
+    if !logical.contains("https://") && !logical.contains("http://") {
+        return bad(
+            "only addresses of http and https are fetched",
+            "a directory beside the recipe goes under `local`",
+        );
+    }
+    if !has_digest {
+        return bad(
+            "the address of a file needs the file's digest",
+            "add it at the end of the line: --hash=sha256:DIGEST (of `sha256sum FILE`)",
+        );
+    }
+    Ok(())
+}
+
 /// A comment begins the line or follows a blank: `#egg` in a URL is none.
-fn without_comment(line: &str) -> &str {
+pub(crate) fn without_comment(line: &str) -> &str {
     let comment = line
         .char_indices()
         .find(|&(i, c)| c == '#' && (i == 0 || line[..i].ends_with(char::is_whitespace)));
@@ -318,9 +436,20 @@ mod tests {
             ("--constraint=c.txt\n", "constraints-files = [\"c.txt\"]"),
             ("flask\n-e ./app\n", "local = [\"./app\"]"),
             (
-                "-e git+https://git.example/a\n",
-                "pip's options do not belong",
+                "a @ git+https://git.example/x/a@v1#subdirectory=py\n",
+                "git = [{ url = \"https://git.example/x/a\", tag = \"v1\", subdirectory = \"py\" }]",
             ),
+            (
+                "-e git+ssh://git@git.example/a@3b18e512dba79e4c8300dd08aeb37f8e728b8dad#egg=a\n",
+                "commit = \"3b18e512",
+            ),
+            (
+                "a @ git+https://me:pw@git.example/a@v1\n",
+                "url = \"https://git.example/a\", tag",
+            ),
+            ("./app\n", "goes under `local`"),
+            ("a @ https://x.example/a-1.0.tar.gz\n", "--hash=sha256:"),
+            ("a @ https://me:pw@x.example/a-1.0.tar.gz\n", "netrc"),
         ] {
             let bad = check_file(text).unwrap_err();
             assert!(bad.hint.unwrap_or_default().contains(hint), "{text}");
@@ -330,7 +459,19 @@ mod tests {
                 .unwrap()
                 .contains("poetry export")
         );
-        assert!(other_tools_lock("pylock.dev.toml").is_some());
         assert!(other_tools_lock("requirements.txt").is_none());
+        assert_eq!(ForeignLock::of("a/uv.lock"), Some(ForeignLock::Uv));
+        assert_eq!(
+            ForeignLock::of("pylock.dev.toml"),
+            Some(ForeignLock::Pylock)
+        );
+        assert_eq!(ForeignLock::of("requirements.txt"), None);
+        let digest = "0".repeat(64);
+        for good in [
+            format!("a @ https://x.example/a-1.0.tar.gz \\\n    --hash=sha256:{digest}\n"),
+            format!("https://x.example/a-1-py3-none-any.whl#sha256={digest}\nflask\n"),
+        ] {
+            check_file(&good).unwrap();
+        }
     }
 }

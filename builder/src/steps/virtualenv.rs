@@ -144,10 +144,13 @@ fn own_packages(
     let mut body = format!("{PIP}venv={}\n", quote(&path));
     let mut sources = Vec::new();
     for (index, local) in virtualenv.local.iter().enumerate() {
+        let mut files = locals.lock.files.iter();
+        let file = files.find(|f| f.path == local.as_str());
         sources.push((
             format!("local-{index}"),
             locals.digest(local.as_str())?,
             String::new(),
+            file.and_then(|file| file.described.as_ref()),
         ));
     }
     for (index, git) in virtualenv.git.iter().enumerate() {
@@ -164,15 +167,40 @@ fn own_packages(
             .subdirectory
             .as_ref()
             .map_or(String::new(), |s| format!("/{s}"));
-        sources.push((format!("git-{index}"), found.sha256, below));
+        sources.push((
+            format!("git-{index}"),
+            found.sha256,
+            below,
+            found.described.as_ref(),
+        ));
     }
-    for (handed, digest, below) in sources {
+    for (handed, digest, below, described) in sources {
         step.hand(&handed, Content::Tree(digest));
         // Builds write into their source: a copy, always at the same path.
         let _ = writeln!(
             body,
-            "rm -rf /tmp/imgbuild-source && cp -R {HANDED}/{handed} /tmp/imgbuild-source\n\
-             pip_install /tmp/imgbuild-source{below}\nrm -rf /tmp/imgbuild-source"
+            "rm -rf /tmp/imgbuild-source && cp -R {HANDED}/{handed} /tmp/imgbuild-source"
+        );
+        let Some(described) = described else {
+            let _ = writeln!(
+                body,
+                "pip_install /tmp/imgbuild-source{below}\nrm -rf /tmp/imgbuild-source"
+            );
+            continue;
+        };
+        // What the tree cannot say without its history.
+        for (name, text) in described.files() {
+            step.hand(format!("{handed}.version/{name}"), Content::Text(text));
+        }
+        let mut variables = String::new();
+        for (name, value) in described.variables() {
+            let _ = write!(variables, "export {name}={}; ", quote(&value));
+        }
+        let _ = writeln!(
+            body,
+            "for place in /tmp/imgbuild-source /tmp/imgbuild-source{below}; do\n    \
+             cp --remove-destination {HANDED}/{handed}.version/.git_archival.* \"$place/\"\ndone\n\
+             ( {variables}pip_install /tmp/imgbuild-source{below} )\nrm -rf /tmp/imgbuild-source"
         );
     }
     hand_wheels(&mut step, locked);

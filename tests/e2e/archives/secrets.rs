@@ -8,7 +8,7 @@ use std::process::Command;
 use store::{LocalReader, Store};
 use tests::archive::{Archive, Release, SUITE, sha256};
 use tests::binaries::Ran;
-use tests::server::{Answer, Server, file};
+use tests::server::{Answer, Server, base64, file};
 
 use super::{Place, ground};
 
@@ -37,15 +37,6 @@ with zipfile.ZipFile(sys.argv[1], "w") as z:
         .status();
     assert!(made.unwrap().success());
     (name.to_owned(), fs::read(&path).unwrap())
-}
-
-/// `base64(1)`.
-fn base64(text: &str) -> String {
-    let out = Command::new("sh")
-        .args(["-c", "printf %s \"$1\" | base64 -w0", "sh", text])
-        .output()
-        .unwrap();
-    String::from_utf8(out.stdout).unwrap()
 }
 
 /// Files below a directory that hold one of the texts.

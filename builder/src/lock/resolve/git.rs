@@ -3,17 +3,19 @@
 //! git(1) of the host does the work and never asks on the terminal. Of the
 //! host's configuration it sees what reaches servers and nothing else, so that a
 //! commit is the same bytes on every machine. What is kept is `git archive` of
-//! the commit, without history.
+//! the commit, without history, with its submodules and with what Git LFS has.
 
-use std::collections::BTreeSet;
+mod modules;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use store::{Inputs, Sha256};
 
+use super::scheme::{FILES, Scheme};
 use crate::error::{Context, Error, Result};
-use crate::lockfile::Git as Locked;
+use crate::lockfile::{Described, Git as Locked};
 use crate::process::Tool;
 use crate::recipe::Git;
 
@@ -44,25 +46,24 @@ const PASSED: [&str; 13] = [
 /// short.
 const ABBREVIATIONS: [&str; 2] = ["40", "auto"];
 
-/// How a pointer of Git LFS begins, and a size that none has.
-const LFS: &str = "^version https://git-lfs";
-const LARGEST_POINTER: u64 = 1024;
+/// All tags, under their own names.
+const TAGS: &str = "+refs/tags/*:refs/tags/*";
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A repository of ours for one source.
 struct Repository<'a> {
     dir: tempfile::TempDir,
-    url: &'a str,
+    url: String,
     environment: Environment<'a>,
 }
 
 impl<'a> Repository<'a> {
-    fn new(url: &'a str, environment: Environment<'a>) -> Result<Self> {
+    fn new(url: &str, environment: Environment<'a>) -> Result<Self> {
         let dir = tempfile::tempdir().context(|| "cannot make a temporary directory".into())?;
         let here = Self {
             dir,
-            url,
+            url: url.to_owned(),
             environment,
         };
         let lent = here.dir.path().join("lent");
@@ -124,9 +125,9 @@ impl<'a> Repository<'a> {
             let tool = self.online().args(arguments).args(what);
             tool.output()
         };
-        let fetched = match one(&["--depth=1", self.url, reference]) {
+        let fetched = match one(&["--depth=1", &self.url, reference]) {
             // Servers may refuse to hand out a commit by its id: take all then.
-            Err(_) if is_commit => one(&[self.url, "+refs/*:refs/fetched/*"]),
+            Err(_) if is_commit => one(&[&self.url, "+refs/*:refs/fetched/*"]),
             other => other,
         };
         let name = if is_commit { reference } else { "FETCH_HEAD" };
@@ -138,7 +139,43 @@ impl<'a> Repository<'a> {
                     .output()
             })
             .map(|commit| String::from_utf8_lossy(&commit).trim().to_owned())
-            .map_err(|e| unreachable_source(self.url, reference, &e))
+            .map_err(|e| unreachable_source(&self.url, reference, &e))
+    }
+
+    /// How the package in a commit takes its version from Git.
+    fn scheme(&self, commit: &str, below: Option<&str>) -> Scheme {
+        let places = [Some(String::new()), below.map(|below| format!("{below}/"))];
+        let places = places.iter().flatten();
+        Scheme::of(
+            places
+                .flat_map(|place| FILES.map(|name| (place, name)))
+                .filter_map(|(place, name)| {
+                    let blob = format!("{commit}:{place}{name}");
+                    let text = self
+                        .alone()
+                        .args(["cat-file", "blob", &blob])
+                        .output()
+                        .ok()?;
+                    Some((name, String::from_utf8_lossy(&text).into_owned()))
+                }),
+        )
+    }
+
+    /// Fetches the history and the tags that are before a commit. A tree whose version comes
+    /// from Git is always archived with it: `%d` also says where a history was cut off.
+    fn fetch_history(&self, reference: &str) -> Result<()> {
+        let shallow = self.alone().args(["rev-parse", "--is-shallow-repository"]);
+        let is_shallow = shallow.output()?.starts_with(b"true");
+        let fetch = |what: &[&str]| {
+            let tool = self.online().args(["fetch", "--quiet", "--no-tags"]);
+            let tool = tool.args(is_shallow.then_some("--unshallow"));
+            tool.arg(&self.url).args(what).output()
+        };
+        // Servers may refuse to hand out a commit by its id: take all then.
+        fetch(&[TAGS, reference])
+            .or_else(|_| fetch(&[TAGS, "+refs/*:refs/fetched/*"]))
+            .map(drop)
+            .map_err(|e| unreachable_source(&self.url, reference, &e))
     }
 
     /// Retains the tree of a commit; where its digest is known, the older way to
@@ -146,29 +183,42 @@ impl<'a> Repository<'a> {
     fn keep(
         &self,
         commit: &str,
+        described: Option<&Described>,
         expected: Option<Sha256>,
         inputs: &Inputs,
     ) -> Result<(Sha256, u64)> {
-        // `%d` would name what else was fetched.
-        let fetched = self.dir.path().join("repository/refs/fetched");
-        let packed = self.dir.path().join("repository/packed-refs");
-        if fetched.exists() {
-            fs::remove_dir_all(&fetched).context(|| "cannot forget references".into())?;
+        // `%d` would name what else was fetched: of the tags, the one stays that says the version.
+        let repository = self.dir.path().join("repository");
+        for name in ["refs/fetched", "refs/tags"] {
+            if repository.join(name).exists() {
+                fs::remove_dir_all(repository.join(name))
+                    .context(|| "cannot forget references".into())?;
+            }
         }
+        let packed = repository.join("packed-refs");
         if packed.exists() {
             fs::remove_file(&packed).context(|| "cannot forget references".into())?;
         }
+        if let Some(tag) = described.and_then(Described::tag) {
+            let name = format!("refs/tags/{tag}");
+            self.alone().args(["update-ref", &name, commit]).output()?;
+        }
+        let contents = self.contents(commit)?;
+        let modules = self.modules(commit, &contents, 0)?;
         let archive = self.dir.path().join("tree.tar");
         let mut first = None;
         for abbreviation in ABBREVIATIONS {
-            self.alone()
-                .args(["-c", "tar.umask=0002", "-c", "core.autocrlf=false"])
-                .args(["-c", "core.attributesFile=/dev/null"])
-                .args(["-c", &format!("core.abbrev={abbreviation}")])
-                .args(["archive", "--format=tar"])
-                .arg(format!("--output={}", archive.display()))
-                .arg(commit)
-                .output()?;
+            self.archive(commit, "", abbreviation, contents.has_pointers, &archive)?;
+            if !modules.is_empty() {
+                // As locks of older versions have it.
+                if expected.is_some() {
+                    let kept = retain(&archive, inputs)?;
+                    if expected == Some(kept.0) {
+                        return Ok(kept);
+                    }
+                }
+                modules::join(&archive, &modules, abbreviation)?;
+            }
             let kept = retain(&archive, inputs)?;
             if expected.is_none_or(|e| e == kept.0) {
                 return Ok(kept);
@@ -177,62 +227,40 @@ impl<'a> Repository<'a> {
         }
         first.ok_or_else(|| Error::failed("git wrote no archive"))
     }
-}
 
-impl Repository<'_> {
-    /// Refuses a commit whose archive would lack what a checkout has: submodules
-    /// and the content of Git LFS.
-    fn refuse_incomplete(&self, commit: &str) -> Result<()> {
-        let listed = self
-            .alone()
-            .args(["ls-tree", "-r", "-l", "-z", "--full-tree", commit])
-            .output()?;
-        let listed = String::from_utf8_lossy(&listed).into_owned();
-        let entries = listed.split('\0').filter_map(|entry| {
-            let (about, path) = entry.split_once('\t')?;
-            let mut about = about.split_whitespace();
-            let (mode, _, id, size) = (about.next()?, about.next()?, about.next()?, about.next()?);
-            Some((mode, id, size, path))
-        });
-        // An answer of 1 says that nothing matches.
-        let grep = ["grep", "-l", "-z", "--full-name", "-a", "-e"];
-        let (_, pointers) = self.alone().args(grep).args([LFS, commit]).capture()?;
-        let pointers = String::from_utf8_lossy(&pointers).into_owned();
-        let prefix = format!("{commit}:");
-        let pointers: BTreeSet<&str> = pointers
-            .split('\0')
-            .filter_map(|p| p.strip_prefix(&prefix))
-            .collect();
-        for (mode, id, size, path) in entries {
-            if mode == "160000" {
-                return Err(self.incomplete(
-                    commit,
-                    path,
-                    "is a submodule, whose content would be missing",
-                ));
+    /// Writes the tree of a commit, below a directory of the archive.
+    fn archive(
+        &self,
+        commit: &str,
+        prefix: &str,
+        abbreviation: &str,
+        has_pointers: bool,
+        to: &Path,
+    ) -> Result<()> {
+        let tool = if has_pointers {
+            modules::with_lfs(self.online(), &self.url)?
+        } else {
+            self.alone()
+        };
+        let archived = tool
+            .args(["-c", "tar.umask=0002", "-c", "core.autocrlf=false"])
+            .args(["-c", "core.attributesFile=/dev/null"])
+            .args(["-c", &format!("core.abbrev={abbreviation}")])
+            .args(["archive", "--format=tar"])
+            .arg(format!("--prefix={prefix}"))
+            .arg(format!("--output={}", to.display()))
+            .arg(commit)
+            .output();
+        archived.map(drop).map_err(|e| {
+            let mut error = Error::failed(format!("git cannot archive {commit} of {}", self.url));
+            for line in e.causes() {
+                error = error.detail(line.clone());
             }
-            let small = size.parse().is_ok_and(|size: u64| size < LARGEST_POINTER);
-            if small && pointers.contains(path) {
-                let blob = self.alone().args(["cat-file", "blob", id]).output()?;
-                if blob.starts_with(LFS.trim_start_matches('^').as_bytes()) {
-                    return Err(self.incomplete(
-                        commit,
-                        path,
-                        "is a pointer of Git LFS, not the content",
-                    ));
-                }
+            if has_pointers {
+                error = error.hint("some of its files are in Git LFS: their server must have them");
             }
-        }
-        Ok(())
-    }
-
-    fn incomplete(&self, commit: &str, path: &str, what: &str) -> Error {
-        Error::failed(format!("`{path}` in {} {what}", self.url))
-            .detail(format!("commit {commit}"))
-            .hint(
-                "check it out in full beside the recipe (`git clone --recurse-submodules`, \
-                 `git lfs pull`) and name that directory under `local`",
-            )
+            error
+        })
     }
 }
 
@@ -274,11 +302,12 @@ pub fn reference(source: &Git) -> &str {
     }
 }
 
-/// Resolves one Git source and retains its tree.
+/// Resolves one Git source and retains its tree. `is_told` is whether its build is told its
+/// version by other means.
 pub fn resolve(
     source: &Git,
-    virtualenv: &str,
-    index: usize,
+    (virtualenv, index): (&str, usize),
+    is_told: bool,
     environment: Environment<'_>,
     inputs: &Inputs,
 ) -> Result<Locked> {
@@ -287,14 +316,29 @@ pub fn resolve(
         Some(tag) => repository.fetch(&format!("refs/tags/{tag}"), false)?,
         None => repository.fetch(reference(source), source.commit.is_some())?,
     };
-    repository.refuse_incomplete(&commit)?;
-    let (sha256, size) = repository.keep(&commit, None, inputs)?;
+    let below = source.subdirectory.as_ref().map(AsRef::as_ref);
+    let scheme = repository.scheme(&commit, below);
+    let described = if scheme.is_git {
+        let name = match &source.tag {
+            Some(tag) => format!("refs/tags/{tag}"),
+            None => reference(source).to_owned(),
+        };
+        repository.fetch_history(&name)?;
+        scheme.describe(&|| repository.alone(), &commit)
+    } else {
+        None
+    };
+    if !is_told {
+        scheme.check(source.url.as_str(), false, described.as_ref())?;
+    }
+    let (sha256, size) = repository.keep(&commit, described.as_ref(), None, inputs)?;
     Ok(Locked {
         virtualenv: virtualenv.to_owned(),
         index,
         url: source.url.to_string(),
         reference: reference(source).to_owned(),
         commit,
+        described,
         size,
         sha256,
     })
@@ -310,7 +354,15 @@ pub fn fetch(
 ) -> Result<Sha256> {
     let repository = Repository::new(source.url.as_str(), environment)?;
     let commit = repository.fetch(&locked.commit, true)?;
-    let (found, _) = repository.keep(&commit, Some(locked.sha256), inputs)?;
+    if locked.described.is_some() {
+        repository.fetch_history(&locked.commit)?;
+    }
+    let (found, _) = repository.keep(
+        &commit,
+        locked.described.as_ref(),
+        Some(locked.sha256),
+        inputs,
+    )?;
     Ok(found)
 }
 

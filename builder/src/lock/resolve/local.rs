@@ -13,7 +13,8 @@ use store::Inputs;
 use store::digest::Sha256;
 
 use crate::error::{Context, Error, Result};
-use crate::lockfile::{LocalFile, LocalKind};
+use crate::lock::resolve::scheme::{self, Scheme};
+use crate::lockfile::{LocalFile, LocalKind, Lock};
 use crate::recipe::Recipe;
 
 /// Reads everything that the recipe names beside itself. With `retain` it is
@@ -26,6 +27,27 @@ pub fn read(recipe: &Recipe, beside: &Path, retain: Option<&Inputs>) -> Result<V
     files.sort();
     files.dedup();
     Ok(files)
+}
+
+/// Adds what Git says of packages whose version comes from it. What a lock has stays while
+/// the package is the same, also when other commits follow, unless a tag is on this one now.
+pub fn describe(files: &mut [LocalFile], recipe: &Recipe, beside: &Path, old: Option<&Lock>) {
+    for local in recipe.virtualenvs.iter().flat_map(|v| &v.local) {
+        let Some(file) = files.iter_mut().find(|f| f.path == local.as_str()) else {
+            continue;
+        };
+        let dir = beside.join(local.as_path());
+        let scheme = Scheme::of_directory(&dir);
+        if !scheme.is_git {
+            continue;
+        }
+        let locked = old.into_iter().flat_map(|old| &old.files);
+        let mut locked = locked.filter(|f| f.path == file.path && f.sha256 == file.sha256);
+        let locked = locked.next().and_then(|f| f.described.clone());
+        let now = scheme::of_checkout(&dir, &scheme);
+        let is_tagged = now.as_ref().is_some_and(|now| now.tag().is_some());
+        file.described = if is_tagged { now } else { locked.or(now) };
+    }
 }
 
 fn read_one(beside: &Path, name: &str, retain: Option<&Inputs>) -> Result<LocalFile> {
@@ -52,6 +74,7 @@ fn read_one(beside: &Path, name: &str, retain: Option<&Inputs>) -> Result<LocalF
     Ok(LocalFile {
         path: name.to_owned(),
         kind,
+        described: None,
         size,
         sha256,
     })

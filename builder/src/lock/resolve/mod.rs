@@ -2,7 +2,8 @@
 //!
 //! [`apt`] lets apt-get decide which packages, [`python`] lets the tree's own
 //! pip decide which distributions, [`git`] asks the repository which commit,
-//! [`local`] reads what lies beside the recipe. This is the only part of a
+//! [`local`] reads what lies beside the recipe; `scheme` knows what takes its version
+//! from Git. This is the only part of a
 //! build that reaches the network to decide something; `fetch` reaches it for
 //! bytes whose digest is already known.
 
@@ -10,3 +11,4 @@ pub mod apt;
 pub mod git;
 pub mod local;
 pub mod python;
+pub(crate) mod scheme;

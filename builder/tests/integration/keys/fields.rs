@@ -97,6 +97,8 @@ requirements = ["app==1"]
 requirements-files = ["one.txt"]
 constraints = ["dep<2"]
 constraints-files = ["one.txt"]
+extras = ["postgres"]
+groups = ["production"]
 environment = { CFLAGS = "-O1" }
 local = ["one"]
 git = [{ url = "https://git.example.org/it.git", tag = "v1", subdirectory = "sub" }]
@@ -217,6 +219,8 @@ const ROWS: &[Row] = &[
     ("virtualenv.requirements", ("app==1", "app==2"), &[], &[Virtualenv]),
     ("virtualenv.requirements-files", ("requirements-files = [\"one", "requirements-files = [\"two"), &[], &[Virtualenv]),
     ("virtualenv.constraints", ("dep<2", "dep<3"), &[], &[Virtualenv]),
+    ("virtualenv.extras", ("postgres", "mysql"), &[], &[Virtualenv]),
+    ("virtualenv.groups", ("production", "testing"), &[], &[Virtualenv]),
     ("virtualenv.constraints-files", ("constraints-files = [\"one", "constraints-files = [\"two"), &[], &[Virtualenv]),
     ("virtualenv.environment", ("-O1", "-O2"), BOTH_VIRTUALENV, &[Virtualenv]),
     ("virtualenv.local", ("local = [\"one\"]", "local = [\"two\"]"), &[AS_OP[1]], &[Virtualenv]),

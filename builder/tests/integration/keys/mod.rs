@@ -52,6 +52,7 @@ fn parse(text: &str) -> Recipe {
 
 fn file(path: &str, kind: LocalKind) -> LocalFile {
     LocalFile {
+        described: None,
         path: path.into(),
         kind,
         size: 1,
@@ -92,6 +93,7 @@ fn lock() -> Lock {
     let mut lock = Lock::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     for virtualenv in ["/home/op/v", "/home/op/new"] {
         lock.git.push(Git {
+            described: None,
             virtualenv: virtualenv.into(),
             index: 0,
             url: String::new(),

@@ -73,7 +73,7 @@ impl Place {
     }
 
     fn resolve(&self, source: &Git, home: &str) -> Result<Locked> {
-        resolve(source, "/srv/v", 0, &self.home(home), &self.inputs)
+        resolve(source, ("/srv/v", 0), false, &self.home(home), &self.inputs)
     }
 }
 
@@ -160,33 +160,90 @@ fn a_tree_of_an_older_lock_with_short_names_is_found_again() {
     assert_eq!(found.unwrap(), old);
 }
 
+/// The files of a locked tree.
+fn entries(place: &Place, locked: &Locked) -> Vec<(String, String)> {
+    let file = fs::File::open(place.inputs.path(&locked.sha256)).unwrap();
+    let mut archive = tar::Archive::new(file);
+    let mut found = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut text = String::new();
+        if entry.header().entry_type().is_file() {
+            std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
+            found.push((path, text));
+        }
+    }
+    found
+}
+
 #[test]
-fn what_an_archive_would_lack_is_refused() {
+fn submodules_are_part_of_the_tree() {
     let place = Place::new();
-    // A page about Git LFS is no pointer.
-    let commit = place.commit(&[("page", "See:\nversion https://git-lfs.github.com/spec/v1\n")]);
-    place.git(&["tag", "good"]);
-    place
-        .resolve(&place.source("tag = \"good\""), "plain")
-        .unwrap();
-    place.commit(&[(
-        "model",
-        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
-    )]);
-    place.git(&["tag", "lfs"]);
-    let error = place
-        .resolve(&place.source("tag = \"lfs\""), "plain")
-        .unwrap_err();
-    assert!(error.to_string().contains("`model`"), "{error}");
-    place.git(&["rm", "--quiet", "model"]);
-    let link = format!("160000,{commit},vendor/x");
+    let inner = Place::new();
+    inner.commit(&[("inner", "deep")]);
+    let middle = Place::new();
+    middle.commit(&[("middle", "half")]);
+    let add = |place: &Place, of: &Place, path: &str| {
+        let url = format!("file://{}", of.dir.path().join("app").display());
+        let protocol = ["-c", "protocol.file.allow=always"];
+        place.git(&[&protocol[..], &["submodule", "--quiet", "add", &url, path]].concat());
+    };
+    add(&middle, &inner, "sub");
+    middle.commit(&[]);
+    add(&place, &middle, "vendor/x");
+    let commit = place.commit(&[("own", "top")]);
+    place.git(&["tag", "sub"]);
+    let source = place.source("tag = \"sub\"");
+    let locked = place.resolve(&source, "plain").unwrap();
+    let files = entries(&place, &locked);
+    for (path, text) in [
+        ("own", "top"),
+        ("vendor/x/middle", "half"),
+        ("vendor/x/sub/inner", "deep"),
+    ] {
+        assert!(files.contains(&(path.into(), text.into())), "{files:?}");
+    }
+    let again = fetch(&source, &locked, &place.home("plain"), &place.inputs);
+    assert_eq!(again.unwrap(), locked.sha256);
+    // A link to a commit that nothing has an address of.
+    let link = format!("160000,{commit},vendor/y");
     place.git(&["update-index", "--add", "--cacheinfo", &link]);
     place.git(&["commit", "--quiet", "-m", "x"]);
-    place.git(&["tag", "sub"]);
-    let error = place
-        .resolve(&place.source("tag = \"sub\""), "plain")
-        .unwrap_err();
-    assert!(error.to_string().contains("`vendor/x`"), "{error}");
+    place.git(&["tag", "lost"]);
+    let lost = place.resolve(&place.source("tag = \"lost\""), "plain");
+    let error = lost.unwrap_err().to_string();
+    assert!(error.contains("`vendor/y`"), "{error}");
+}
+
+#[test]
+fn what_is_in_lfs_is_part_of_the_tree() {
+    let place = Place::new();
+    // A page about Git LFS is no pointer.
+    place.commit(&[("page", "See:\nversion https://git-lfs.github.com/spec/v1\n")]);
+    fs::write(place.dir.path().join("app/model.bin"), "weights").unwrap();
+    let attributes = place.dir.path().join("app/.gitattributes");
+    fs::write(attributes, "*.bin filter=lfs -text\n").unwrap();
+    let clean = ["-c", "filter.lfs.clean=git-lfs clean -- %f"];
+    let required = ["-c", "filter.lfs.required=true"];
+    place.git(&[&clean[..], &required, &["add", "."]].concat());
+    place.git(&["commit", "--quiet", "-m", "x"]);
+    place.git(&["tag", "lfs"]);
+    let pointer = place.git(&["show", "lfs:model.bin"]);
+    assert!(pointer.starts_with("version https://git-lfs"), "{pointer}");
+    let source = place.source("tag = \"lfs\"");
+    let locked = place.resolve(&source, "plain").unwrap();
+    let files = entries(&place, &locked);
+    assert!(
+        files.contains(&("model.bin".into(), "weights".into())),
+        "{files:?}"
+    );
+    fs::remove_dir_all(place.dir.path().join("app/.git/lfs")).unwrap();
+    let error = place.resolve(&source, "plain").unwrap_err();
+    assert!(
+        error.advice().unwrap_or_default().contains("Git LFS"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -200,4 +257,48 @@ fn only_settings_that_reach_servers_are_lent() {
          [url \"https://a.b/\"]\n\tinsteadof = \"git@a:\"\n\
          [http]\n\tsslverify = \"true\"\n"
     );
+}
+
+#[test]
+fn a_version_is_the_same_by_tag_and_by_commit() {
+    let place = Place::new();
+    let first = place.commit(&[
+        (
+            "pyproject.toml",
+            "[build-system]\nrequires = [\"setuptools-scm\"]\n",
+        ),
+        ("names", "$Format:%d$\n"),
+        (".gitattributes", "names export-subst\n"),
+    ]);
+    place.git(&["tag", "v1.2"]);
+    place.git(&["tag", "newest"]);
+    let second = place.commit(&[("more", "x")]);
+    let locked = |which: &str| {
+        let source = place.source(which);
+        let locked = place.resolve(&source, "plain").unwrap();
+        let again = fetch(&source, &locked, &place.home("plain"), &place.inputs).unwrap();
+        assert_eq!(again, locked.sha256);
+        locked
+    };
+    let by_tag = locked("tag = \"v1.2\"");
+    let by_commit = locked(&format!("commit = \"{first}\""));
+    assert_eq!(by_tag.described.as_ref().unwrap().version(), Some("1.2"));
+    assert_eq!(by_tag.described, by_commit.described);
+    assert_eq!(by_tag.sha256, by_commit.sha256);
+    let tree = fs::read(place.inputs.path(&by_tag.sha256)).unwrap();
+    assert!(String::from_utf8_lossy(&tree).contains(" (tag: v1.2)\n"));
+    let later = locked(&format!("commit = \"{second}\""));
+    let described = later.described.unwrap();
+    assert_eq!(described.to_string(), format!("v1.2-1-g{}", &second[..7]));
+    // Whoever wants no version of Git gets no history, and the bytes as ever.
+    place.commit(&[(
+        "pyproject.toml",
+        "[project]\nname = \"a\"\nversion = \"1\"\n",
+    )]);
+    place.git(&["tag", "v2"]);
+    assert_eq!(locked("tag = \"v2\"").described, None);
+    // Without any tag it counts from 0.0, as the backends themselves do.
+    place.git(&["tag", "--delete", "v1.2", "newest", "v2"]);
+    let untagged = locked(&format!("commit = \"{second}\"")).described.unwrap();
+    assert_eq!(untagged.to_string(), format!("0.0-2-g{}", &second[..7]));
 }

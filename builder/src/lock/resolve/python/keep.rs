@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 use store::Inputs;
 
-use super::normalise;
+use super::names::normalise;
 use crate::error::Error;
 use crate::lockfile::Python;
 

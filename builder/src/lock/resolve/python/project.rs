@@ -1,7 +1,11 @@
-//! What a `pyproject.toml` says about building.
+//! What a `pyproject.toml` says about building, extras and dependency groups.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use toml::Value;
 
+use super::names::normalise;
 use crate::error::{Error, Result};
 
 /// What building needs when a source does not say (PEP 518).
@@ -27,7 +31,7 @@ impl Build {
     pub(super) fn read(text: &str, source: &str) -> Result<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "kebab-case")]
-        struct Project {
+        struct File {
             build_system: Option<System>,
         }
         #[derive(Deserialize)]
@@ -38,11 +42,8 @@ impl Build {
             #[serde(default)]
             backend_path: Vec<String>,
         }
-        let project: Project = toml::from_str(text).map_err(|e| {
-            let name = source.rsplit('/').next().unwrap_or(source);
-            Error::failed(format!("the pyproject.toml of {name} is not sound")).detail(e.message())
-        })?;
-        let system = project.build_system.unwrap_or(System {
+        let file: File = toml::from_str(text).map_err(|e| unsound(source, &e))?;
+        let system = file.build_system.unwrap_or(System {
             requires: None,
             build_backend: None,
             backend_path: Vec::new(),
@@ -57,6 +58,120 @@ impl Build {
             backend_path: system.backend_path,
         })
     }
+}
+
+/// What a project offers besides itself.
+pub(super) struct Project {
+    /// Its tree, as the sandbox has it.
+    source: String,
+    extras: BTreeSet<String>,
+    /// Whether something else may say further extras.
+    is_dynamic: bool,
+    /// Dependency groups (PEP 735), by normalised name.
+    groups: BTreeMap<String, Vec<Value>>,
+}
+
+impl Project {
+    /// Reads the tables `project`, `dependency-groups` and poetry's own.
+    pub(super) fn read(text: &str, source: &str) -> Result<Self> {
+        let table: toml::Table = toml::from_str(text).map_err(|e| unsound(source, &e))?;
+        let project = table.get("project");
+        let poetry = table.get("tool").and_then(|tool| tool.get("poetry"));
+        let extras = [
+            project.and_then(|p| p.get("optional-dependencies")),
+            poetry.and_then(|p| p.get("extras")),
+        ];
+        let names = extras.into_iter().flatten().filter_map(Value::as_table);
+        let dynamic = project.and_then(|p| p.get("dynamic"));
+        let mut dynamic = dynamic.and_then(Value::as_array).into_iter().flatten();
+        let groups = table.get("dependency-groups").and_then(Value::as_table);
+        let groups = groups.into_iter().flatten().map(|(name, lines)| {
+            let lines = lines.as_array().cloned().unwrap_or_default();
+            (normalise(name), lines)
+        });
+        Ok(Self {
+            source: source.to_owned(),
+            extras: names
+                .flat_map(toml::Table::keys)
+                .map(|n| normalise(n))
+                .collect(),
+            is_dynamic: (project.is_none() && poetry.is_none())
+                || dynamic.any(|one| one.as_str() == Some("optional-dependencies")),
+            groups: groups.collect(),
+        })
+    }
+
+    /// Whether its setup.py or its backend may know further extras.
+    pub(super) fn says_extras_elsewhere(&self) -> bool {
+        self.is_dynamic
+    }
+
+    /// Its extras, or its groups.
+    pub(super) fn names(&self, of_extras: bool) -> Vec<String> {
+        if of_extras {
+            self.extras.iter().cloned().collect()
+        } else {
+            self.groups.keys().cloned().collect()
+        }
+    }
+
+    /// The lines that make pip take it with those of these extras and groups that it has.
+    pub(super) fn requirements<T: AsRef<str>, U: AsRef<str>>(
+        &self,
+        extras: &[T],
+        groups: &[U],
+    ) -> Result<Vec<String>> {
+        let extras: Vec<&str> = extras.iter().map(AsRef::as_ref).collect();
+        let has = |e: &&str| self.is_dynamic || self.extras.contains(&normalise(e));
+        let extras: Vec<&str> = extras.into_iter().filter(has).collect();
+        let mut lines = vec![if extras.is_empty() {
+            self.source.clone()
+        } else {
+            format!("{}[{}]", self.source, extras.join(","))
+        }];
+        let mut seen = BTreeSet::new();
+        for group in groups {
+            let name = normalise(group.as_ref());
+            if self.groups.contains_key(&name) {
+                self.add_group(&name, &mut lines, &mut seen)?;
+            }
+        }
+        Ok(lines)
+    }
+
+    fn add_group(
+        &self,
+        name: &str,
+        lines: &mut Vec<String>,
+        seen: &mut BTreeSet<String>,
+    ) -> Result<()> {
+        if !seen.insert(name.to_owned()) {
+            return Ok(());
+        }
+        let unsound = |what: &str| {
+            Error::usage(format!("the dependency group `{name}` {what}"))
+                .hint("groups hold requirements and { include-group = \"NAME\" } (PEP 735)")
+        };
+        let group = self.groups.get(name);
+        for line in group.ok_or_else(|| unsound("is included but nowhere defined"))? {
+            match (
+                line.as_str(),
+                line.get("include-group").and_then(Value::as_str),
+            ) {
+                (Some(line), _) if !line.starts_with('-') && !line.contains('\n') => {
+                    lines.push(line.to_owned());
+                }
+                (None, Some(other)) => self.add_group(&normalise(other), lines, seen)?,
+                _ => return Err(unsound("has an entry that is no requirement")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unsound(source: &str, error: &toml::de::Error) -> Error {
+    let name = source.rsplit('/').next().unwrap_or(source);
+    Error::failed(format!("the pyproject.toml of {name} is not sound")).detail(error.message())
 }
 
 #[cfg(test)]
@@ -75,5 +190,25 @@ mod tests {
         assert_eq!(own.backend_path, ["."]);
         assert!(Build::read("[", "/s/x").is_err());
         assert!(Build::read("[build-system]\nrequires = \"x\"\n", "/s/x").is_err());
+    }
+    #[test]
+    fn extras_and_groups_become_lines_for_pip() {
+        let text = "[project]\nname = \"x\"\n[project.optional-dependencies]\nPost_gres = [\"a\"]\n\
+                    [dependency-groups]\nprod = [\"gunicorn\", { include-group = \"Base\" }]\nbase = [\"b>1\"]\n\
+                    loop = [{ include-group = \"none\" }]\n";
+        let project = Project::read(text, "/s/0").unwrap();
+        let lines = project
+            .requirements(&["post-gres", "other"], &["prod", "else"])
+            .unwrap();
+        assert_eq!(lines, ["/s/0[post-gres]", "gunicorn", "b>1"]);
+        assert_eq!(project.names(true), ["post-gres"]);
+        assert!(!project.says_extras_elsewhere());
+        assert!(project.requirements::<&str, _>(&[], &["loop"]).is_err());
+        let old = Project::read("", "/s/1").unwrap();
+        assert!(old.says_extras_elsewhere());
+        assert_eq!(
+            old.requirements::<_, &str>(&["t"], &[]).unwrap(),
+            ["/s/1[t]"]
+        );
     }
 }

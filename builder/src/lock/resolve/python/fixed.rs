@@ -1,0 +1,312 @@
+//! Files that are decided before pip is asked: by the lock of another tool, by an address
+//! with a digest, or by a line with digests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use store::Sha256;
+
+use super::names::normalise;
+use super::project::Project;
+use super::run::{Downloads, PipRun, Work};
+use super::wanted::{Foreign, Wanted, WantedFile};
+use super::{Pip, Sources, download};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::lockfile::Python;
+use crate::recipe::Virtualenv;
+
+/// Those files, and what they speak for.
+#[derive(Default)]
+pub(super) struct Fixed {
+    pub(super) files: Vec<Python>,
+    /// Local packages and Git commits whose dependencies are among them.
+    covered: Vec<String>,
+    /// Extras and groups that the locks know.
+    extras: BTreeSet<String>,
+    groups: BTreeSet<String>,
+}
+
+/// What is asked of the script that reads other tools' locks.
+#[derive(Serialize)]
+struct Question<'a> {
+    locks: &'a [Foreign],
+    extras: Vec<&'a str>,
+    groups: Vec<&'a str>,
+    local: Vec<&'a str>,
+    git: Vec<&'a str>,
+}
+
+/// What it answers.
+#[derive(Deserialize)]
+struct Answer {
+    files: Vec<Chosen>,
+    covered: Vec<String>,
+    extras: BTreeSet<String>,
+    groups: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Chosen {
+    name: String,
+    version: Option<String>,
+    file: String,
+    sha256: String,
+    /// Of a file beside the recipe.
+    path: Option<String>,
+}
+
+impl Fixed {
+    /// Whether another tool's lock has what this package needs.
+    pub(super) fn covers(&self, origin: &str) -> bool {
+        self.covered.iter().any(|c| c == origin)
+    }
+
+    /// Refuses extras and groups that nothing of the virtualenv knows.
+    pub(super) fn check_names(&self, virtualenv: &Virtualenv, projects: &[Project]) -> Result<()> {
+        let extras = virtualenv.extras.iter().map(|e| ("extra", e.as_str()));
+        let groups = virtualenv.groups.iter().map(|g| ("group", g.as_str()));
+        for (kind, name) in extras.chain(groups) {
+            let is_extra = kind == "extra";
+            let of_locks = if is_extra { &self.extras } else { &self.groups };
+            let mut known = of_locks.clone();
+            for project in projects {
+                known.extend(project.names(is_extra));
+            }
+            let opaque = is_extra && projects.iter().any(Project::says_extras_elsewhere);
+            if opaque || known.contains(&normalise(name)) {
+                continue;
+            }
+            let known: Vec<String> = known.into_iter().collect();
+            let path = &virtualenv.path;
+            let error = Error::usage(format!(
+                "nothing in the virtualenv {path} has the {kind} `{name}`"
+            ));
+            return Err(error.hint(if known.is_empty() {
+                format!("no source or lock of it has any {kind}")
+            } else {
+                format!("there are {}", known.join(", "))
+            }));
+        }
+        Ok(())
+    }
+}
+
+impl Pip<'_> {
+    /// Fetches and keeps the files that are decided already, and takes from `wanted` what
+    /// pip need not be asked any more.
+    pub(super) fn fixed(
+        &self,
+        virtualenv: &Virtualenv,
+        sources: &Sources,
+        wanted: &mut Wanted,
+        texts: &mut Vec<(String, String)>,
+        locked: &[Python],
+        listen: &mut dyn FnMut(&str),
+    ) -> Result<Fixed> {
+        let mut fixed = Fixed::default();
+        if !wanted.locks.is_empty() || !wanted.files.is_empty() {
+            let origins = sources.trees.iter().map(|tree| tree.origin.as_str());
+            let run = PipRun {
+                files: questions(virtualenv, origins, wanted, None)?,
+                retained: locked.iter().collect(),
+                sources: None,
+                work: Work::Fetch {
+                    choose: !wanted.locks.is_empty(),
+                },
+            };
+            let out = self.run(virtualenv, &run, listen)?;
+            let answer = answer(&out)?;
+            fixed.files = self.keep_chosen(virtualenv, &out, &answer.files)?;
+            for file in &wanted.files {
+                let sha256 = Sha256::from_hex(&file.sha256).ok();
+                if !fixed.files.iter().any(|f| Some(f.sha256) == sha256) {
+                    fixed.files.push(self.keep_fetched(
+                        virtualenv,
+                        &out,
+                        &file.file,
+                        &file.name,
+                        &file.version,
+                    )?);
+                }
+            }
+            fixed.covered = answer.covered;
+            fixed.extras = answer.extras;
+            fixed.groups = answer.groups;
+            texts.extend(out.sources);
+        }
+        let has_others = !sources.trees.is_empty() || !fixed.files.is_empty();
+        if wanted.is_mixed(has_others) {
+            let lines = wanted.take_hashed();
+            let run = PipRun {
+                files: BTreeMap::from([("requirements.txt", lines.join("\n") + "\n")]),
+                retained: Vec::new(),
+                sources: None,
+                work: download("--no-deps --require-hashes -r /run/imgbuild/pip/requirements.txt"),
+            };
+            let out = self.run(virtualenv, &run, listen)?;
+            fixed
+                .files
+                .extend(self.keep(virtualenv, &out.files, false)?);
+            texts.extend(out.sources);
+            // Extras of those lines may want more than the lines do.
+            wanted.lines.extend(lines.iter().map(|line| {
+                let (line, _) = line.split_once("--hash=").unwrap_or((line, ""));
+                line.trim().to_owned()
+            }));
+        }
+        one_of_each(virtualenv, &fixed.files)?;
+        Ok(fixed)
+    }
+
+    fn keep_chosen(
+        &self,
+        virtualenv: &Virtualenv,
+        out: &Downloads,
+        chosen: &[Chosen],
+    ) -> Result<Vec<Python>> {
+        let mut kept = Vec::new();
+        for one in chosen {
+            let version = one.version.as_deref().unwrap_or_default();
+            let python = match &one.path {
+                None => self.keep_fetched(virtualenv, out, &one.file, &one.name, version)?,
+                Some(path) if Path::new(path).extension() == Some("whl".as_ref()) => {
+                    self.keep_one(virtualenv, &self.beside.join(path), false)?
+                }
+                Some(path) => {
+                    return Err(Error::usage(format!(
+                        "the source archive {path} is a file beside a lock"
+                    ))
+                    .hint(
+                        "make a wheel of it, or unpack it and name the directory under `local`",
+                    ));
+                }
+            };
+            if python.sha256.hex().as_str() != one.sha256 {
+                return Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("{} is not the file that its lock names", python.file),
+                )
+                .detail(format!("locked {}, found {}", one.sha256, python.sha256))
+                .hint("restore that file, or let its tool write the lock again"));
+            }
+            kept.push(python);
+        }
+        Ok(kept)
+    }
+
+    fn keep_fetched(
+        &self,
+        virtualenv: &Virtualenv,
+        out: &Downloads,
+        file: &str,
+        name: &str,
+        version: &str,
+    ) -> Result<Python> {
+        let path = out
+            .files
+            .iter()
+            .find(|path| path.file_name().is_some_and(|f| f == file))
+            .ok_or_else(|| Error::failed(format!("{file} was not fetched")))?;
+        let mut python = self.keep_one(virtualenv, path, false)?;
+        // The lock knows them better than the name of a file.
+        name.clone_into(&mut python.name);
+        if !version.is_empty() {
+            version.clone_into(&mut python.version);
+        }
+        Ok(python)
+    }
+
+    /// Fetches locked files that the store lacks.
+    pub fn fetch(
+        &self,
+        virtualenv: &Virtualenv,
+        missing: &[&Python],
+        origins: &[String],
+        listen: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        let wanted = Wanted::read(virtualenv, self.beside)?;
+        let origins = origins.iter().map(String::as_str);
+        let run = PipRun {
+            files: questions(virtualenv, origins, &wanted, Some(missing))?,
+            retained: Vec::new(),
+            sources: None,
+            work: Work::Fetch {
+                choose: !wanted.locks.is_empty(),
+            },
+        };
+        let out = self.run(virtualenv, &run, listen)?;
+        self.keep(virtualenv, &out.files, false)?;
+        Ok(())
+    }
+}
+
+/// The files that say what to choose and to fetch.
+fn questions<'a>(
+    virtualenv: &'a Virtualenv,
+    origins: impl Iterator<Item = &'a str>,
+    wanted: &'a Wanted,
+    missing: Option<&[&Python]>,
+) -> Result<BTreeMap<&'static str, String>> {
+    let (git, _): (Vec<&str>, Vec<&str>) =
+        origins.partition(|o| o.len() == 40 && o.bytes().all(|b| b.is_ascii_hexdigit()));
+    let question = Question {
+        locks: &wanted.locks,
+        extras: virtualenv.extras.iter().map(AsRef::as_ref).collect(),
+        groups: virtualenv.groups.iter().map(AsRef::as_ref).collect(),
+        local: virtualenv.local.iter().map(AsRef::as_ref).collect(),
+        git,
+    };
+    let json = |value: serde_json::Result<String>| {
+        value.context(|| "cannot describe what to fetch".into())
+    };
+    let missing = missing.map(|missing| {
+        let one = |p: &&Python| WantedFile {
+            name: p.name.clone(),
+            version: p.version.clone(),
+            file: p.file.clone(),
+            sha256: p.sha256.hex(),
+            url: None,
+        };
+        missing.iter().map(one).collect::<Vec<_>>()
+    });
+    let mut files = serde_json::json!({ "files": wanted.files });
+    if let Some(missing) = missing {
+        files["missing"] = serde_json::json!(missing);
+    }
+    Ok(BTreeMap::from([
+        ("locks.json", json(serde_json::to_string(&question))?),
+        ("files.json", files.to_string()),
+    ]))
+}
+
+fn answer(out: &Downloads) -> Result<Answer> {
+    match &out.chosen {
+        Some(text) => {
+            serde_json::from_str(text).context(|| "cannot read what was chosen from a lock".into())
+        }
+        None => Ok(Answer {
+            files: Vec::new(),
+            covered: Vec::new(),
+            extras: BTreeSet::new(),
+            groups: BTreeSet::new(),
+        }),
+    }
+}
+
+/// Refuses two versions of a project, which two files of the recipe may want.
+fn one_of_each(virtualenv: &Virtualenv, files: &[Python]) -> Result<()> {
+    let mut seen: BTreeMap<&str, (&str, Sha256)> = BTreeMap::new();
+    for python in files {
+        let one = (python.file.as_str(), python.sha256);
+        let (other, digest) = *seen.entry(&python.name).or_insert(one);
+        if digest != python.sha256 {
+            return Err(Error::usage(format!(
+                "two files of {} are wanted in the virtualenv {}: {other} and {}",
+                python.name, virtualenv.path, python.file
+            ))
+            .hint("leave one of them out of the requirements files"));
+        }
+    }
+    Ok(())
+}

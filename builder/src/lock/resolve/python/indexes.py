@@ -1,0 +1,161 @@
+"""This machine's package indexes, as its pip settings name them. Python 2.7 and 3.
+
+Whoever uses this may read the credentials in those settings; no code of packages runs here.
+"""
+import hashlib
+import os
+import re
+import ssl
+
+from pip._vendor import requests
+
+try:
+    from configparser import RawConfigParser
+    from html import unescape
+    from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+except ImportError:
+    from ConfigParser import RawConfigParser
+    from HTMLParser import HTMLParser
+    from urllib import unquote
+    from urlparse import urljoin, urlsplit, urlunsplit
+    unescape = HTMLParser().unescape
+
+# A page with links, as every index has it (PEP 503, PEP 691).
+PAGE = "application/vnd.pypi.simple.v1+html, text/html; q=0.2"
+LINK = re.compile(r"""(<(?:a|base)\b[^>]*?\bhref\s*=\s*)("[^"]*"|'[^']*')""", re.I | re.S)
+# The largest page.
+LONGEST = 1 << 26
+
+
+def normalise(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def last_part(url):
+    return unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+
+
+def bare(url):
+    """An address without credentials, and those."""
+    parts = urlsplit(url)
+    login, _, place = parts.netloc.rpartition("@")
+    name, _, password = login.partition(":")
+    auth = (unquote(name), unquote(password)) if login else None
+    return urlunsplit((parts.scheme, place) + tuple(parts[2:])), auth
+
+
+class Indexes(object):
+    def __init__(self):
+        self.config = RawConfigParser()
+        self.config.read(os.environ.get("PIP_CONFIG_FILE", ""))
+        found = (self.setting("index-url") or self.default())[-1:] + self.setting("extra-index-url")
+        self.logins = {}
+        self.indexes = []
+        for url in found:
+            url, auth = bare(url)
+            self.indexes.append(url.rstrip("/"))
+            if auth:
+                self.logins[urlsplit(url).netloc] = auth
+        self.trusted = self.setting("trusted-host")
+        self.timeout = float((self.setting("timeout") or self.setting("default-timeout") or [60])[0])
+        self.session = requests.Session()
+        retries = (self.setting("retries") or [5])[0]
+        adapter = requests.adapters.HTTPAdapter(max_retries=self.retry(int(retries)))
+        self.session.mount("http://", adapter)
+        self.session.mount("https://", adapter)
+        if os.environ.get("PIP_CERT"):
+            self.session.verify = os.environ["PIP_CERT"]
+        for proxy in self.setting("proxy")[:1]:
+            self.session.proxies = {"http": proxy, "https": proxy}
+        self.facts = set()
+
+    def setting(self, name):
+        value = os.environ.get("PIP_" + name.upper().replace("-", "_"))
+        for section in ("download", "global"):
+            if value is None and self.config.has_option(section, name):
+                value = self.config.get(section, name)
+        return (value or "").split()
+
+    @staticmethod
+    def default():
+        try:
+            from pip._internal.models.index import PyPI
+            return [PyPI.simple_url]
+        except ImportError:
+            return []
+
+    @staticmethod
+    def retry(total):
+        from pip._vendor.urllib3.util.retry import Retry
+        again = [500, 502, 503, 504]
+        return Retry(total=total, backoff_factor=0.25, status_forcelist=again, raise_on_status=False)
+
+    def get(self, url, accept=None):
+        """The answer, or None when there is none; why is then among the facts."""
+        url, auth = bare(url)
+        place = urlsplit(url)
+        headers = {"Accept-Encoding": "identity"}
+        if accept:
+            headers["Accept"] = accept
+        is_trusted = place.hostname in self.trusted or place.netloc in self.trusted
+        try:
+            answer = self.session.get(
+                url, headers=headers, stream=True, timeout=self.timeout,
+                auth=auth or self.logins.get(place.netloc),
+                verify=False if is_trusted else self.session.verify)
+        except requests.exceptions.SSLError:
+            self.facts.add("certificate")
+        except (requests.exceptions.RequestException, ssl.SSLError, EnvironmentError, ValueError):
+            self.facts.add("unreachable")
+        else:
+            if answer.status_code in (401, 403):
+                self.facts.add("credentials")
+            return answer
+        return None
+
+    def page(self, index, name):
+        """Status, address and text of a project's page; 504 when nobody answers."""
+        answer = self.get("%s/%s/" % (index, name), PAGE)
+        if answer is None:
+            return 504, "", u""
+        try:
+            text = answer.raw.read(LONGEST, decode_content=True)
+        except Exception:  # urllib3 has many; each is a page that did not arrive.
+            return 504, "", u""
+        return answer.status_code, answer.url, text.decode("utf-8", "replace")
+
+
+def rewritten(page, text, change):
+    """A page whose links are what `change` makes of each absolute address."""
+    base = [page]
+
+    def one(match):
+        url = urljoin(base[0], unescape(match.group(2)[1:-1].strip()))
+        if match.group(1)[1:5].lower() == "base":
+            base[0] = url
+            return match.group(1) + '""'
+        return '%s"%s"' % (match.group(1), change(url).replace("&", "&amp;").replace('"', "%22"))
+
+    return LINK.sub(one, text)
+
+
+def links(page, text):
+    found = []
+    rewritten(page, text, lambda url: found.append(url) or url)
+    return found
+
+
+def write_facts(path, facts):
+    with open(path, "w") as out:
+        out.write("".join(fact + "\n" for fact in facts))
+
+
+def copy(source, out, sha256=None):
+    """Copies a stream; whether it was what `sha256` says."""
+    digest = hashlib.sha256()
+    while True:
+        block = source.read(1 << 16)
+        if not block:
+            return sha256 is None or digest.hexdigest() == sha256
+        digest.update(block)
+        out.write(block)

@@ -1,0 +1,217 @@
+//! What a virtualenv wants of indexes: requirements, and files that are decided already.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+use store::Sha256;
+
+use super::names::{normalise, split_name};
+use crate::error::{Context, Error, Result};
+use crate::recipe::{Beside, ForeignLock, Virtualenv, without_comment};
+
+/// Everything that the recipe and its requirements files want.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Lines for pip, one requirement each.
+    pub(super) lines: Vec<String>,
+    /// Lines that only limit.
+    pub(super) constraints: Vec<String>,
+    /// Files by address and digest.
+    pub(super) files: Vec<WantedFile>,
+    /// Locks of other tools.
+    pub(super) locks: Vec<Foreign>,
+}
+
+/// A file that is known before pip is asked.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct WantedFile {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) file: String,
+    pub(super) sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) url: Option<String>,
+}
+
+/// A lock of another tool, for the script that chooses from it.
+#[derive(Debug, Serialize)]
+pub(super) struct Foreign {
+    name: String,
+    kind: ForeignLock,
+    /// Its directory, from the recipe's.
+    dir: String,
+    data: toml::Value,
+}
+
+impl Wanted {
+    pub(super) fn read(virtualenv: &Virtualenv, beside: &Path) -> Result<Self> {
+        let mut wanted = Self::default();
+        let own = virtualenv.requirements.iter();
+        wanted.lines.extend(own.map(ToString::to_string));
+        for path in &virtualenv.requirements_files {
+            let text = read(beside, path)?;
+            match ForeignLock::of(path.as_str()) {
+                Some(kind) => wanted.locks.push(Foreign::read(path, kind, &text)?),
+                None => wanted.add(path, &text)?,
+            }
+        }
+        let own = virtualenv.constraints.iter();
+        wanted.constraints.extend(own.map(ToString::to_string));
+        for path in &virtualenv.constraints_files {
+            let text = read(beside, path)?;
+            wanted.constraints.extend(logical_lines(&text));
+        }
+        Ok(wanted)
+    }
+
+    fn add(&mut self, path: &Beside, text: &str) -> Result<()> {
+        for line in logical_lines(text) {
+            if !line.contains("://") {
+                self.lines.push(line);
+                continue;
+            }
+            let (file, line) = by_address(&line).ok_or_else(|| {
+                Error::usage(format!(
+                    "{path}: `{line}` names no file that can be installed"
+                ))
+                .hint("its last part must be a wheel or NAME-VERSION.tar.gz (.zip, .tar.bz2, ...)")
+            })?;
+            self.files.push(file);
+            self.lines.push(line);
+        }
+        Ok(())
+    }
+
+    /// Whether some lines name digests and something else has none: pip refuses that
+    /// mixture.
+    pub(super) fn is_mixed(&self, has_others: bool) -> bool {
+        let hashed = self.lines.iter().filter(|line| is_hashed(line)).count();
+        hashed > 0 && (has_others || hashed < self.lines.len())
+    }
+
+    /// The lines with digests, which are taken away.
+    pub(super) fn take_hashed(&mut self) -> Vec<String> {
+        let lines = std::mem::take(&mut self.lines);
+        let (hashed, rest) = lines.into_iter().partition(|line| is_hashed(line));
+        self.lines = rest;
+        hashed
+    }
+}
+
+impl Foreign {
+    fn read(path: &Beside, kind: ForeignLock, text: &str) -> Result<Self> {
+        let data = toml::from_str(text)
+            .map_err(|e| Error::usage(format!("{path} is not TOML: {}", e.message())))?;
+        let (dir, _) = path.as_str().rsplit_once('/').unwrap_or(("", ""));
+        Ok(Self {
+            name: path.to_string(),
+            kind,
+            dir: dir.to_owned(),
+            data,
+        })
+    }
+}
+
+fn is_hashed(line: &str) -> bool {
+    line.contains("--hash=")
+}
+
+fn read(beside: &Path, path: &Beside) -> Result<String> {
+    let path = beside.join(path.as_path());
+    fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))
+}
+
+/// The lines of a file in pip's format: without comments, continued ones joined.
+fn logical_lines(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for raw in text.lines() {
+        let part = without_comment(raw.trim_end());
+        let (part, goes_on) = match part.strip_suffix('\\') {
+            Some(part) => (part, true),
+            None => (part, false),
+        };
+        line.push_str(part);
+        if goes_on {
+            line.push(' ');
+            continue;
+        }
+        let whole = std::mem::take(&mut line);
+        if !whole.trim().is_empty() {
+            lines.push(whole.trim().to_owned());
+        }
+    }
+    if !line.trim().is_empty() {
+        lines.push(line.trim().to_owned());
+    }
+    lines
+}
+
+/// `NAME[EXTRAS] @ URL ; MARKER --hash=sha256:DIGEST`, as a file and as the line that wants it.
+fn by_address(line: &str) -> Option<(WantedFile, String)> {
+    let (line, hash) = line.split_once("--hash=sha256:").unwrap_or((line, ""));
+    let (project, address) = match line.find("://").map(|at| line[..at].rfind('@')) {
+        Some(Some(at)) => (line[..at].trim(), line[at + 1..].trim()),
+        _ => ("", line.trim()),
+    };
+    let (address, marker) = match address
+        .split_once(" ;")
+        .or_else(|| address.split_once("; "))
+    {
+        Some((address, marker)) => (address.trim(), format!(" ; {}", marker.trim())),
+        None => (address, String::new()),
+    };
+    let (url, fragment) = address.split_once('#').unwrap_or((address, ""));
+    let of_fragment = fragment
+        .split('&')
+        .find_map(|part| part.strip_prefix("sha256="));
+    let digest = of_fragment.unwrap_or_else(|| hash.split(' ').next().unwrap_or_default());
+    let path = url.split('?').next()?;
+    let file = crate::lock::acquire::decoded(path.rsplit('/').next()?);
+    let (name, version) = split_name(&file)?;
+    let (wanted, extras) = project.split_once('[').unwrap_or((project, ""));
+    if !wanted.is_empty() && normalise(wanted.trim()) != name {
+        return None;
+    }
+    let extras = extras
+        .strip_suffix(']')
+        .map_or(String::new(), |e| format!("[{e}]"));
+    let line = format!("{name}{extras}=={version}{marker}");
+    Sha256::from_hex(digest).ok()?;
+    let file = WantedFile {
+        name,
+        version,
+        file,
+        sha256: digest.to_owned(),
+        url: Some(url.to_owned()),
+    };
+    Some((file, line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_joined_and_addresses_become_files() {
+        let digest = "ab".repeat(32);
+        let lines = logical_lines(&format!(
+            "# made by a tool\nflask==3.0 \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:1\n\n\
+             a-b[x] @ https://h.example/p/a_b-1.0-py3-none-any.whl ; python_version > '3' --hash=sha256:{digest}\n"
+        ));
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("flask==3.0") && lines[0].ends_with("--hash=sha256:1"));
+        let (file, line) = by_address(&lines[1]).unwrap();
+        assert_eq!(line, "a-b[x]==1.0 ; python_version > '3'");
+        assert_eq!(
+            file.url.as_deref(),
+            Some("https://h.example/p/a_b-1.0-py3-none-any.whl")
+        );
+        assert_eq!(file.sha256, digest);
+        let bare = format!("https://h.example/c-2.tar.gz#sha256={digest}");
+        assert_eq!(by_address(&bare).unwrap().1, "c==2");
+        let other = format!("d @ {bare}");
+        assert!(by_address(&other).is_none());
+    }
+}
