@@ -50,7 +50,14 @@ impl Node<'_> {
     /// Opens the store of this node. Of a far one the node keeps what it will need again.
     pub fn store(&self, config: &NodeConfig) -> Result<Store> {
         let access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
-        let store = Store::open(config.repository.open(&access)?)?;
+        let opened = config.repository.open(&access).and_then(Store::open);
+        let store = opened.map_err(|error| match error.kind() {
+            store::ErrorKind::Missing => {
+                let hint = error.own_hint().unwrap_or("check the address of the store");
+                Error::refused(error.to_string()).sources_of(&error, Some(hint))
+            }
+            _ => error.into(),
+        })?;
         if store.backend().is_remote() {
             return Ok(store.with_cache(Arc::new(StoreCache::new(self.state.store_cache()))));
         }

@@ -16,9 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use tests::archive::{
-    Archive, Release, SUITE, SigningKey, architecture, copy_part, sha256,
-};
+use tests::archive::{Archive, Release, SUITE, SigningKey, architecture, copy_part, sha256};
 use tests::binaries::{Ran, imgbuild};
 use tests::fixtures::{copy, fixture, link_copy, process_scratch};
 use tests::server::{Answer, Server, file};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use store::{ImageId, ImageName, Store};
 
 use super::tuf::{Client, ErrorKind, VerifiedRelease};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::node::Node;
 use crate::state::NodeConfig;
 
@@ -56,7 +56,7 @@ pub fn refresh_if_reachable(
     let mut client = open_client(node, config)?;
     match client.refresh(store.backend(), Timestamp::now()) {
         Ok(()) => Ok(Ok(Environment { client, store })),
-        Err(error) if error.kind() == ErrorKind::Clock || error.class() == Kind::Busy => {
+        Err(error) if matches!(error.kind(), ErrorKind::Clock | ErrorKind::Busy) => {
             Err(error.into())
         }
         Err(error) => Ok(Err(error.into())),
