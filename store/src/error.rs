@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Io,
     /// The file system is full, or a quota is used up.
     Full,
+    /// The server does not let us read an object, or does not say that it has none.
+    Forbidden,
     /// The store may be read but not written by this process.
     ReadOnly,
     /// Another process holds the lock; trying later helps.
@@ -135,7 +137,9 @@ impl Error {
             }
             ErrorKind::Changed => Some("stop whatever writes to the tree and build again"),
             ErrorKind::Ambiguous => Some("give more digits of the digest"),
-            ErrorKind::Io | ErrorKind::NotCanonical | ErrorKind::Invalid => None,
+            ErrorKind::Io | ErrorKind::Forbidden | ErrorKind::NotCanonical | ErrorKind::Invalid => {
+                None
+            }
         }
     }
 }

@@ -189,3 +189,244 @@ fn a_name_with_two_meanings_is_not_approved() {
     let revoked = team.run("ann", &revoke).expect(0).stdout;
     assert_eq!(revoked.trim(), one);
 }
+
+/// A release of an environment that takes two signatures is exported as it was released: by
+/// two people, each with a passphrase, who compare the file with the store.
+#[test]
+fn an_export_collects_signatures() {
+    let team = Team::new();
+    fs::write(team.path("word"), "open up\n").unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(team.path("word"), private).unwrap();
+    let secret = ["--passphrase-file", "word"];
+    let with = |words: &[&'static str]| [words, &secret[..]].concat();
+    team.import(&team.tree("one", "1.0"));
+    let ann = team
+        .run("ann", &with(&["key", "new", "ann"]))
+        .expect(0)
+        .stdout;
+    let bob = team
+        .run("bob", &with(&["key", "new", "bob"]))
+        .expect(0)
+        .stdout;
+    let (ann, bob) = (ann.trim(), bob.trim());
+    let mut init = with(&["env", "init", "prod", "--plain", "--root", "ann"]);
+    init.extend([
+        "--targets",
+        ann,
+        "--targets",
+        bob,
+        "--targets-threshold",
+        "2",
+    ]);
+    team.run("ann", &init).expect(0);
+    team.run("bob", &with(&["env", "root", "sign", "prod-root-1.json"]))
+        .expect(0);
+    team.run("ann", &["env", "root", "publish", "prod-root-1.json"])
+        .expect(0);
+    for env in ["dev", "prod"] {
+        let saved = ["env", "root", "save", env, "-o", "saved"];
+        let note = team.run("ann", &saved).expect(0).stderr;
+        let root = note.trim().rsplit(' ').next().unwrap();
+        team.run("bob", &["env", "trust", env, root]).expect(0);
+    }
+    let promote = with(&["promote", "dev/web", "--to", "prod", "-o", "release.json"]);
+    team.run("ann", &promote).expect(0);
+    team.run("bob", &with(&["promote", "--sign", "release.json"]))
+        .expect(0);
+    team.run("ann", &["env", "root", "publish", "release.json"])
+        .expect(0);
+
+    // Who only looks writes nothing.
+    let export = ["export", "prod/web", "-o", "web.tar.zst"];
+    let shown = team
+        .run("ann", &[&export[..], &["--show"]].concat())
+        .expect(0);
+    says(
+        &shown,
+        &[
+            "prod/web/1",
+            "signed as targets: 0 of 2",
+            "nothing was signed",
+        ],
+    );
+    assert!(!team.path("web.tar.zst").exists());
+    let made = team.run("ann", &with(&export)).expect(0);
+    says(
+        &made,
+        &[
+            "1 of 2 signatures",
+            "imgbuild export --sign web.tar.zst.dsse.json",
+        ],
+    );
+    let read = |name: &str| fs::read(team.path(name)).unwrap();
+    let signers = |keys: u64| {
+        let envelope = store::dsse::Envelope::from_json(&read("web.tar.zst.dsse.json")).unwrap();
+        let known = [ann.parse().unwrap(), bob.parse().unwrap()];
+        store::export::Export::verify(&envelope, &"prod".parse().unwrap(), &known, keys).is_ok()
+    };
+    assert!(signers(1) && !signers(2));
+
+    // A statement about another file is not signed, whoever else has.
+    let sign = with(&["export", "--sign", "web.tar.zst.dsse.json"]);
+    let good = read("web.tar.zst.dsse.json");
+    let envelope = store::dsse::Envelope::from_json(&good).unwrap();
+    let text = String::from_utf8(envelope.payload().to_vec()).unwrap();
+    let digest = store::Sha256::of(&read("web.tar.zst")).hex();
+    let other = text.replace(&digest, &store::Sha256::of(b"other").hex());
+    assert_ne!(text, other);
+    let forged = store::dsse::Envelope::new(envelope.kind(), other.into_bytes());
+    fs::write(team.path("web.tar.zst.dsse.json"), forged.to_json()).unwrap();
+    let refused = team.run("bob", &sign).expect(3);
+    says(&refused, &["is not what that release is"]);
+    fs::write(team.path("web.tar.zst.dsse.json"), &good).unwrap();
+    // Nor by somebody whose key has no say.
+    team.key("eve", "eve");
+    let root = fs::read_to_string(team.path("bob/prod.trust")).unwrap();
+    team.run("eve", &["env", "trust", "prod", root.trim()])
+        .expect(0);
+    let refused = team.run("eve", &sign).expect(1);
+    says(
+        &refused,
+        &["none of the keys that sign its releases is here"],
+    );
+    assert_eq!(read("web.tar.zst.dsse.json"), good);
+
+    // The second signature needs the store and this one file.
+    team.run("bob", &sign).expect(0);
+    assert!(signers(2));
+    // Exporting the same once more keeps what others have signed.
+    team.run("ann", &with(&export)).expect(0);
+    assert!(signers(2));
+}
+
+/// A key that comes or goes is in the policy as well, or that is said.
+#[test]
+fn a_change_of_keys_looks_at_the_policy() {
+    let team = Team::new();
+    let (ann, bob) = (team.key("ann", "ann"), team.key("ann", "bob"));
+    let policy = format!("approvals = {{}}\n[keys]\nann = \"{ann}\"\nbob = \"{bob}\"\n");
+    fs::write(team.path("policy.toml"), policy).unwrap();
+    let mut init = vec!["env", "init", "prod", "--plain", "--root", "ann"];
+    init.extend([
+        "--targets",
+        "ann",
+        "--targets",
+        "bob",
+        "--policy",
+        "policy.toml",
+    ]);
+    team.run("ann", &init).expect(0);
+    let eve = team.key("ann", "eve");
+    let mut propose = vec!["env", "root", "propose", "prod", "-o", "change.json"];
+    propose.extend(["--add", "targets=eve", "--remove", "targets=bob", "--show"]);
+    let shown = team.run("ann", &propose).expect(0);
+    let said = [
+        format!("policy: key bob {bob} is removed and still counts as bob"),
+        format!("policy: key eve {eve} does not count for approvals"),
+    ];
+    says(&shown, &[&said[0], &said[1]]);
+    // A key that takes the place of another one takes it everywhere.
+    let rotate = ["env", "rotate-key", "prod", "--old", "bob", "--new", "eve"];
+    let done = team.run("ann", &rotate).expect(0);
+    assert!(!done.stderr.contains("warning"), "{}", done.stderr);
+    says(&done, &["policy, new: ", "policy, gone: "]);
+    // Also that of somebody who only approves.
+    let lab = team.key("ann", "lab");
+    let approver = format!("approvals = {{}}\n[keys]\nlab = \"{lab}\"\n");
+    fs::write(team.path("policy.toml"), approver).unwrap();
+    let propose = [
+        "env",
+        "root",
+        "propose",
+        "prod",
+        "--policy",
+        "policy.toml",
+        "-o",
+        "p.json",
+    ];
+    team.run("ann", &propose).expect(0);
+    team.run("ann", &["env", "root", "publish", "p.json"])
+        .expect(0);
+    let rotate = ["env", "rotate-key", "prod", "--old", "lab", "--new", "bob"];
+    let done = team.run("ann", &rotate).expect(0);
+    says(&done, &["policy, new: "]);
+}
+
+/// Of several who release at once, one wins and the others are told to try again.
+#[test]
+fn promotions_at_once() {
+    let team = Team::new();
+    for number in 0..4 {
+        team.import(&team.tree(&format!("t{number}"), &format!("1.{number}")));
+    }
+    team.run("ann", &["env", "init", "prod", "--plain"])
+        .expect(0);
+    let running: Vec<_> = (1..=4)
+        .map(|seq| {
+            let mut command = team.command("ann");
+            command.args([
+                "promote",
+                &format!("dev/web/{seq}"),
+                "--to",
+                "prod",
+                "--deltas",
+                "0",
+            ]);
+            command.stdout(std::process::Stdio::null());
+            command.stderr(std::process::Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    let mut published = 0;
+    for child in running {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        match output.status.code() {
+            Some(0) => published += 1,
+            code => {
+                assert_eq!(code, Some(75), "{said}");
+                assert!(said.contains("run the command again"), "{said}");
+            }
+        }
+    }
+    assert!(published >= 1);
+    let versions = fs::read_dir(team.path("store/env/prod/metadata")).unwrap();
+    let names = versions.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let targets = names.filter(|name| name.ends_with(".targets.json"));
+    assert_eq!(targets.count(), published + 1);
+}
+
+/// Who signed is said by the keys of that time, and by name also where the key is not.
+#[test]
+fn signers_are_named_after_their_keys_have_gone() {
+    let team = Team::new();
+    team.import(&team.tree("one", "1.0"));
+    let ann = team.key("ann", "ann");
+    let policy = format!("approvals = {{}}\n[keys]\nann = \"{ann}\"\n");
+    fs::write(team.path("policy.toml"), policy).unwrap();
+    let init = ["env", "init", "prod", "--plain", "--policy", "policy.toml"];
+    team.run("ann", &init).expect(0);
+    let approve = ["approve", "dev/web", "--for", "prod", "--key", "ann"];
+    team.run("ann", &approve).expect(0);
+    team.run("ann", &["promote", "dev/web", "--to", "prod"])
+        .expect(0);
+    team.key("ann", "next");
+    let old = ["env", "rotate-key", "prod", "--old", "prod.targets"];
+    team.run("ann", &[&old[..], &["--new", "next"]].concat())
+        .expect(0);
+    let log = team.run("ann", &["env", "log", "prod"]).expect(0).stdout;
+    assert!(log.contains("by prod.targets"), "{log}");
+
+    // Somebody who has no key reads names from the policy, and from public halves.
+    let show = ["show", "dev/web", "--attestations"];
+    let said = team.run("eve", &show).expect(0).stdout;
+    assert!(said.contains("by ann"), "{said}");
+    let log = team.run("eve", &["env", "log", "prod"]).expect(0).stdout;
+    assert!(!log.contains("prod.targets"), "{log}");
+    fs::create_dir_all(team.path("eve")).unwrap();
+    let public = "prod.targets.pub";
+    fs::copy(team.path("ann").join(public), team.path("eve").join(public)).unwrap();
+    let log = team.run("eve", &["env", "log", "prod"]).expect(0).stdout;
+    assert!(log.contains("by prod.targets"), "{log}");
+}

@@ -7,6 +7,7 @@ mod conformance;
 mod diff;
 mod hermetic;
 mod packages;
+mod pages;
 mod promotion;
 mod python;
 mod rebuild;

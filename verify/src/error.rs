@@ -152,20 +152,27 @@ impl Error {
     }
 }
 
+/// What to do when a store lacks what was signed.
+pub(crate) const INCOMPLETE: &str = "the store is incomplete, as a mirror is while it is brought \
+    up to date: try again later; if it stays so, `imgbuild store fsck` there says what is lost";
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         use store::ErrorKind as E;
         let kind = match error.kind() {
-            // A store that lacks or garbles what was signed is not to be believed.
-            E::Corrupt | E::Missing | E::NotCanonical | E::Foreign => Kind::Refused,
-            E::Busy => Kind::Busy,
+            // A store that garbles what was signed is not to be believed.
+            E::Corrupt | E::NotCanonical | E::Foreign => Kind::Refused,
+            // Signed, and not there: as of a mirror that is being brought up to date.
+            E::Missing | E::Busy => Kind::Busy,
             E::Invalid | E::Ambiguous => Kind::Usage,
             _ => Kind::Failed,
         };
         // Its general hints are for those who write stores.
-        let hint = error
-            .own_hint()
-            .or((kind == Kind::Refused).then_some("the store is damaged; nothing of it was used"));
+        let general = match error.kind() {
+            E::Missing => Some(INCOMPLETE),
+            _ => (kind == Kind::Refused).then_some("the store is damaged; nothing of it was used"),
+        };
+        let hint = error.own_hint().or(general);
         Self::new(kind, error.to_string()).sources_of(&error, hint)
     }
 }

@@ -49,7 +49,7 @@ impl Node<'_> {
 
     /// Opens the store of this node. Of a far one the node keeps what it will need again.
     pub fn store(&self, config: &NodeConfig) -> Result<Store> {
-        let store = Store::open(self.backend(config)?)?;
+        let store = Store::open(self.backend(config)?).map_err(unopened)?;
         if store.backend().is_remote() {
             return Ok(store.with_cache(Arc::new(StoreCache::new(self.state.store_cache()))));
         }
@@ -59,7 +59,7 @@ impl Node<'_> {
     /// The place where the store of this node is. Nothing of it is asked yet.
     pub fn backend(&self, config: &NodeConfig) -> Result<Box<dyn Backend>> {
         let access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
-        Ok(config.repository.open(&access)?)
+        config.repository.open(&access).map_err(unopened)
     }
 
     /// The context in which storage drivers work for a system.
@@ -95,4 +95,14 @@ pub fn require_root() -> Result<()> {
     Err(Error::failed("this needs root")
         .cause("it sets owners and registers chroots")
         .hint("run it with sudo"))
+}
+
+/// Why the store of a node cannot be opened. One that is not there is not one that is being
+/// brought up to date.
+fn unopened(error: store::Error) -> Error {
+    if error.kind() != store::ErrorKind::Missing {
+        return error.into();
+    }
+    let hint = error.own_hint().unwrap_or("check the address of the store");
+    Error::refused(error.to_string()).sources_of(&error, Some(hint))
 }

@@ -37,6 +37,7 @@ pub fn failed(what: impl Into<String>, e: &store::tuf::Error) -> Error {
     let kind = match e.kind() {
         Env::Untrusted | Env::WrongKey | Env::Threshold | Env::Malformed => ErrorKind::Refused,
         Env::Range => ErrorKind::Usage,
+        Env::Store if is_busy(e) => ErrorKind::Busy,
         _ => ErrorKind::Failed,
     };
     let error = Error::new(kind, what).because(e);
@@ -44,6 +45,29 @@ pub fn failed(what: impl Into<String>, e: &store::tuf::Error) -> Error {
         Some(hint) => error.hint(hint),
         None => error,
     }
+}
+
+fn is_busy(e: &store::tuf::Error) -> bool {
+    std::error::Error::source(e)
+        .and_then(|source| source.downcast_ref::<store::Error>())
+        .is_some_and(|source| source.kind() == store::ErrorKind::Busy)
+}
+
+/// The error of a change that somebody else's overtook: it fitted the environment as it was
+/// opened.
+fn not_published(
+    proposal: &Proposal,
+    env: Option<&Environment<'_>>,
+    e: &store::tuf::Error,
+) -> Error {
+    let what = format!("cannot publish the change of {}", proposal.environment);
+    let stale = e.kind() == store::tuf::ErrorKind::Stale;
+    if stale && env.is_some_and(|env| env.review(proposal).is_ok()) {
+        return Error::new(ErrorKind::Busy, what)
+            .because(e)
+            .hint("somebody else was faster: run the command again");
+    }
+    failed(what, e)
 }
 
 /// Reads a file that waits for signatures.
@@ -81,11 +105,12 @@ pub fn show(proposal: &Proposal, review: &Review, names: &Names, ui: &Ui) {
     for line in &review.warnings {
         ui.note(&format!("  warning: {}", names.sentence(line)));
     }
-    show_needs(review, names, ui);
+    show_needs(&review.needs, names, ui);
 }
 
-fn show_needs(review: &Review, names: &Names, ui: &Ui) {
-    for need in &review.needs {
+/// Shows which signatures are there, and which could be added.
+pub fn show_needs(needs: &[RequiredSignatures], names: &Names, ui: &Ui) {
+    for need in needs {
         ui.note(&format!("  {}", sentence(need, names)));
     }
 }
@@ -164,7 +189,7 @@ pub fn sign(
         None => Environment::sign_init(proposal, &keys),
     };
     let after = after.map_err(|e| failed(what, &e))?;
-    show_needs(&after, &names, ui);
+    show_needs(&after.needs, &names, ui);
     Ok(Some(after))
 }
 
@@ -226,17 +251,17 @@ pub fn publish(
     store: &WritableStore,
     keyring: &Keyring,
 ) -> Result<Outcome> {
-    let what = || format!("cannot publish the change of {}", proposal.environment);
     // One key chosen by name signs the change; the online key is another one.
     let opened = keyring.without_choice().open(online)?;
     let (keys, now) = (opened.all(), Timestamp::now());
     let new = match env {
-        Some(env) if !proposal.changes_root() => env
-            .publish(proposal, &keys, now)
-            .map_err(|e| failed(what(), &e))?,
-        _ => {
-            let env = Environment::publish_root(store, proposal, &keys, now);
-            let env = env.map_err(|e| failed(what(), &e))?;
+        Some(env) if !proposal.changes_root() => match env.publish(proposal, &keys, now) {
+            Ok(new) => new,
+            Err(e) => return Err(not_published(proposal, Some(env), &e)),
+        },
+        before => {
+            let published = Environment::publish_root(store, proposal, &keys, now);
+            let env = published.map_err(|e| not_published(proposal, before.as_deref(), &e))?;
             if env.role_keys().is_ok_and(|roles| roles[0].1 == 1) {
                 keyring.vouch(env.name(), &env.fingerprint())?;
             }

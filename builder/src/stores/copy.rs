@@ -22,5 +22,11 @@ pub(crate) fn copy(
         outcome.inputs,
         ui::size(outcome.inputs_bytes)
     ));
+    for image in &outcome.unlisted {
+        ui.note(&format!(
+            "warning: what is attested of {image} was not copied: the source has no list of it; \
+             `imgbuild store gc --delete` there writes one"
+        ));
+    }
     Ok(outcome)
 }

@@ -5,7 +5,6 @@
 //! it is one image with the first one's manifest, and only its releases know the
 //! second name.
 
-use store::keys::PublicKey;
 use store::tuf::{Environment, Guard, MetadataStore, Policy, Release, revoked_images};
 use store::{EnvName, ImageName, Manifest, Store};
 
@@ -244,7 +243,23 @@ pub fn released_in(store: &Store, env: &EnvName, manifest: &Manifest) -> Result<
                  not signed",
             )
         })?;
-    if revoked_images(&all).contains(&release.image) {
+    not_revoked(store, env, &all, release)
+}
+
+/// The release of this name and number in an environment. An image that was revoked there
+/// is refused.
+pub fn released_as(store: &Store, env: &EnvName, name: &ImageName, seq: u64) -> Result<Released> {
+    let found = release(store, env, &format!("{name}/{seq}"))?;
+    not_revoked(store, env, &releases(store, env)?, &found)
+}
+
+fn not_revoked(
+    store: &Store,
+    env: &EnvName,
+    all: &[Release],
+    release: &Release,
+) -> Result<Released> {
+    if revoked_images(all).contains(&release.image) {
         let what = format!("{} was revoked in {env}", release.image);
         return Err(Error::new(ErrorKind::Refused, what)
             .hint("export an image that mends what the revocation was for"));
@@ -256,13 +271,6 @@ pub fn released_in(store: &Store, env: &EnvName, manifest: &Manifest) -> Result<
         manifest,
         json,
     })
-}
-
-/// The keys that sign releases in an environment, and how many it takes.
-pub fn targets_keys(store: &Store, env: &EnvName) -> Result<(Vec<PublicKey>, u64)> {
-    let store = ReadOnly(store);
-    let keys = Environment::open(&store, env).and_then(|e| e.targets_keys());
-    keys.context(|| format!("cannot read the environment {env}"))
 }
 
 fn releases(store: &Store, env: &EnvName) -> Result<Vec<Release>> {

@@ -408,3 +408,71 @@ fn mended_from_a_directory_and_from_the_web() {
     bench.ok(&["store", "copy", "store", "other"]);
     bench.is_whole("other");
 }
+
+/// What somebody attests of the first image, in the store of this name.
+fn attest(bench: &Bench, name: &str, who: &str) {
+    let store = WritableStore::open_or_create(bench.path(name)).unwrap();
+    let manifest = &bench.images[0];
+    let predicate = serde_json::json!({"environment": "prod", "comment": who});
+    let kind = store::attest::Kind::Approval;
+    let mut approval = store::attest::statement(kind, manifest, predicate).unwrap();
+    let key = store::keys::KeyPair::generate().unwrap();
+    approval.sign(&key).unwrap();
+    store::attest::put(store.backend(), manifest, &approval).unwrap();
+}
+
+#[test]
+fn what_is_attested_travels_with_an_image_over_plain_http() {
+    let bench = Bench::new();
+    let image = bench.images[0].image.hex();
+    let said = |store: &str| {
+        let shown = bench.ok(&["show", &image, "--attestations", "--store", store, "--json"]);
+        let shown = shown.json();
+        let all = shown["attestations"].as_array().unwrap().clone();
+        let who = |one: &Value| one["predicate"]["comment"].as_str().unwrap().to_owned();
+        let mut who: Vec<String> = all.iter().map(who).collect();
+        who.sort();
+        who
+    };
+    let server = Nginx::serve(&bench.path("store"), "");
+    attest(&bench, "store", "ann");
+    attest(&bench, "store", "bob");
+    assert_eq!(said(&server.url()), ["ann", "bob"]);
+    bench.ok(&["store", "copy", &server.url(), "lab", &image]);
+    assert_eq!(said("lab"), ["ann", "bob"]);
+    // And back, of an image that both have.
+    attest(&bench, "lab", "lab");
+    let lab = Nginx::serve(&bench.path("lab"), "");
+    bench.ok(&["store", "copy", &lab.url(), "store", &image]);
+    assert_eq!(said(&server.url()), ["ann", "bob", "lab"]);
+    let again = bench.ok(&["store", "copy", &lab.url(), "store", &image, "--json"]);
+    assert_eq!(again.json()["beside"], 0);
+
+    // A store that an older version wrote has no lists.
+    let list = bench.path(&format!("lab/attestations/{image}.json"));
+    fs::remove_file(&list).unwrap();
+    let copied = bench.ok(&["store", "copy", &lab.url(), "other", &image]);
+    assert!(
+        copied.stderr.contains("was not copied"),
+        "{}",
+        copied.stderr
+    );
+    let shown = bench.run(&["show", &image, "--attestations", "--store", &lab.url()]);
+    assert!(shown.stderr.contains("gc --delete"), "{}", shown.stderr);
+    let checked = bench
+        .ok(&["store", "fsck", "--store", "lab", "--json"])
+        .json();
+    assert!(
+        checked
+            .to_string()
+            .contains(&format!("attestations/{image}.json")),
+        "{checked}"
+    );
+    bench.ok(&["store", "gc", "--delete", "--store", "lab"]);
+    assert_eq!(said(&lab.url()), ["ann", "bob", "lab"]);
+    // One that lies is damaged, and is no part of what is copied.
+    fs::write(&list, "{}").unwrap();
+    let checked = bench.run(&["store", "fsck", "--store", "lab"]);
+    assert_eq!(checked.code, 3, "{}", checked.stdout);
+    bench.ok(&["store", "fsck", "--quarantine", "--store", "lab"]);
+}

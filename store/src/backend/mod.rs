@@ -49,7 +49,7 @@ pub use self::http::HttpBackend;
 pub use self::key::{check_key, is_key};
 pub use self::local::LocalReader;
 pub(crate) use self::readable::get_checked;
-pub use self::readable::{Backend, ObjectRange, Traffic};
+pub use self::readable::{Backend, ObjectRange, Traffic, forbidden_is_absent};
 #[cfg(feature = "s3")]
 pub use self::s3::BucketUrl;
 #[cfg(all(feature = "s3", feature = "write"))]

@@ -96,6 +96,15 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
     }
 }
 
+/// Takes an object that may not be read for one that is not there: servers that do not
+/// list say the same of both. For objects that need not be there.
+pub fn forbidden_is_absent<T>(found: Result<Option<T>>) -> Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == ErrorKind::Forbidden => Ok(None),
+        found => found,
+    }
+}
+
 /// An object that `read` can make sense of. If it cannot, and the object may have
 /// been hurt on its way, it is fetched once more.
 pub(crate) fn get_checked<T>(

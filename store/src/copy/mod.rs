@@ -169,6 +169,8 @@ pub struct Copied {
     pub inputs_lacking: Vec<(Sha256, String)>,
     /// Logs and attestations that were moved.
     pub beside: u64,
+    /// Images whose attestations were not found: the source cannot list, and has no list.
+    pub unlisted: Vec<ImageId>,
 }
 
 impl<'a> Copier<'a> {
@@ -511,7 +513,11 @@ impl Job<'_, '_> {
     /// Copies log, attestations and inputs.
     fn beside(&mut self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
         let from = self.copier.from;
-        self.copied.beside += attachments::copy(from, self.backend, &manifest.image)?;
+        let attached = attachments::copy(from, self.backend, &manifest.image)?;
+        self.copied.beside += attached.moved;
+        if attached.unlisted {
+            self.copied.unlisted.push(manifest.image);
+        }
         let Some(locked) = self.copier.locked else {
             return Ok(());
         };

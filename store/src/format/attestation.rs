@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! attestations/IMAGE/SHA256.json
+//! attestations/IMAGE.json
 //! ```
 //!
 //! IMAGE is the digest of the image in hexadecimal, SHA256 the digest of the file. The
@@ -50,11 +51,22 @@
 //! a reader asks which of the keys that it trusts have signed it. With an image stay
 //! its attestations, and go with it.
 //!
+//! # The list
+//!
+//! `attestations/IMAGE.json` repeats what the folder holds, for readers of web servers,
+//! which list nothing. Whoever puts an attestation renews it, from the folder as it is then;
+//! nobody signs it, and a reader who can list the folder does not ask for it.
+//!
+//! ```json
+//! {"schema": 1, "attestations": ["sha256:HEX", ...]}
+//! ```
+//!
 //! # A reader refuses
 //!
 //! - an envelope of more than 1 MiB, one that is not DSSE, a duplicate key;
 //! - another type of payload or statement, a number that is no integer;
 //! - a subject that is not `imgbuild manifest` with another digest than the image's, or
-//!   without its sha256.
+//!   without its sha256;
+//! - a list of more than 1 MiB, with another schema, with unknown or missing keys.
 //!
 //! What it refuses it passes over: one bad file must not silence the others.

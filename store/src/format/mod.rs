@@ -13,7 +13,7 @@
 //! | [`manifest`] | `images/HEX.json` | never |
 //! | [`hint`] | `hints/HEX.json` | yes |
 //! | [`build_log`] | `logs/HEX.json.zst` | yes |
-//! | [`attestation`] | `attestations/HEX/SHA256.json` | never |
+//! | [`attestation`] | `attestations/HEX/SHA256.json`, `attestations/HEX.json` | the list |
 //! | [`environment`] | `env/NAME/...` | `timestamp.json` only |
 //! | [`delta`] | `deltas/HEX.delta`, `deltas/HEX/HEX.json` | the description |
 //! | [`export`] | none: files that are carried by hand | never |

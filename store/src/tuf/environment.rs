@@ -17,6 +17,7 @@ use super::metadata_store::LIMIT;
 use super::roles::Signers;
 use super::roles::{KeyGroup, KeySet};
 use super::{Guard, Lifetimes, MetadataStore, Policy, paths};
+use crate::backend::forbidden_is_absent;
 use crate::digest::Sha256;
 use crate::keys::{PublicKey, Signer};
 use crate::name::EnvName;
@@ -448,9 +449,14 @@ pub(super) fn read(
     env: &EnvName,
     file: &str,
 ) -> Result<Option<Vec<u8>>> {
-    store
-        .read(&paths::metadata(env, file), LIMIT)
-        .map_err(|e| Error::store(format!("cannot read {file} of the environment {env}"), e))
+    let found = store.read(&paths::metadata(env, file), LIMIT);
+    // The walk of roots ends at one that is not there.
+    let found = if file.ends_with(".root.json") {
+        forbidden_is_absent(found)
+    } else {
+        found
+    };
+    found.map_err(|e| Error::store(format!("cannot read {file} of the environment {env}"), e))
 }
 
 pub(super) fn expect(store: &dyn MetadataStore, env: &EnvName, file: &str) -> Result<Vec<u8>> {

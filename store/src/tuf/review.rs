@@ -238,10 +238,47 @@ fn roots(old: Option<&Root>, new: &Root, review: &mut Review) {
     if !before.is_empty() && after.is_empty() {
         warnings.push("releases need nothing any more".to_owned());
     }
+    if let Some(old) = old {
+        warnings.extend(left_in_policy(old, new));
+    }
     changes.push(format!(
         "root {} runs out at {}",
         new.head.version, new.head.expires
     ));
+}
+
+/// What the policy says of keys that come or go: it has a list of its own.
+fn left_in_policy(old: &Root, new: &Root) -> Vec<String> {
+    let Some(policy) = &new.policy else {
+        return Vec::new();
+    };
+    let keys = |root: &Root, roles: &[&str]| -> BTreeSet<String> {
+        let keys = roles
+            .iter()
+            .flat_map(|role| root.keys_of(role).unwrap_or_default());
+        keys.map(|key| key.hex()).collect()
+    };
+    let listed = |hex: &String| {
+        let same = |known: &str| known.parse().is_ok_and(|key: PublicKey| key.hex() == *hex);
+        policy.keys.iter().find(|(_, known)| same(known))
+    };
+    let all = ["root", "targets", "snapshot", "timestamp"];
+    let mut lines = Vec::new();
+    for hex in keys(old, &all).difference(&keys(new, &all)) {
+        if let Some((name, _)) = listed(hex) {
+            lines.push(format!(
+                "policy: key {hex} is removed and still counts as {name}; --policy FILE changes that"
+            ));
+        }
+    }
+    for hex in keys(new, &["targets"]).difference(&keys(old, &["targets"])) {
+        if policy.approvals.is_some() && listed(hex).is_none() {
+            lines.push(format!(
+                "policy: key {hex} does not count for approvals; --policy FILE changes that"
+            ));
+        }
+    }
+    lines
 }
 
 fn targets(

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use store::{Backend, ImageId, ImageName};
 
 use super::tuf::{Client, ErrorKind, VerifiedRelease};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::node::Node;
 use crate::state::NodeConfig;
 
@@ -62,7 +62,7 @@ pub fn refresh_if_reachable(
     let mut client = open_client(node, config)?;
     match client.refresh(&*backend, Timestamp::now()) {
         Ok(()) => Ok(Ok(Environment { client, backend })),
-        Err(error) if error.kind() == ErrorKind::Clock || error.class() == Kind::Busy => {
+        Err(error) if error.kind() == ErrorKind::Clock || error.kind() == ErrorKind::Busy => {
             Err(error.into())
         }
         Err(error) => Ok(Err(error.into())),

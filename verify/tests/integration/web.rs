@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use crate::node::walk;
 use crate::support::Farm;
 use serde_json::Value;
 use servers::nginx::Nginx;
@@ -66,6 +67,69 @@ fn an_upgrade_without_news_costs_two_requests() {
     assert_eq!(log.len(), 2, "{log:#?}");
     assert!(log[0].contains("/2.root.json 404"), "{log:#?}");
     assert!(log[1].contains("/timestamp.json 200"), "{log:#?}");
+    farm.close();
+}
+
+/// A bucket whose readers may not list it forbids what it does not have.
+#[test]
+fn a_server_that_forbids_what_it_lacks() {
+    let farm = farm("web-forbids");
+    let forbids = "error_page 404 = @no; location @no { return 403; }";
+    let server = Nginx::serve(&farm.path("store"), forbids);
+    farm.ok(&init(&server.url(), &farm).each_ref().map(String::as_str));
+    farm.install();
+    farm.release(2);
+    let said = farm.install();
+    assert!(said.contains("generation 2"), "{said}");
+    farm.close();
+}
+
+/// What a mirror has while rsync brings it up to date: it is incomplete, not damaged, and the
+/// node stays as it is until the rest is there.
+#[test]
+fn a_mirror_in_the_middle_of_its_update_is_tried_again_later() {
+    let farm = farm("web-mirror");
+    let mirror = farm.path("mirror");
+    let copy = |options: &[&str]| {
+        let mut rsync = Command::new("cp");
+        rsync.arg("-rT").args(options);
+        rsync.arg(farm.path("store")).arg(&mirror);
+        assert!(rsync.status().unwrap().success());
+    };
+    copy(&[]);
+    let server = Nginx::serve(&mirror, "");
+    farm.ok(&init(&server.url(), &farm).each_ref().map(String::as_str));
+    farm.install();
+    let before = walk(&mirror);
+    farm.release(2);
+    copy(&[]);
+    let new: Vec<_> = walk(&mirror)
+        .into_iter()
+        .filter(|path| !before.contains(path))
+        .collect();
+    let aside = farm.path("aside");
+    let mut tried = Vec::new();
+    for kind in [
+        "snapshot.json",
+        "targets.json",
+        ".2.json",
+        ".pack",
+        ".index",
+    ] {
+        let found = new
+            .iter()
+            .find(|path| path.to_str().unwrap().ends_with(kind));
+        let Some(path) = found else { continue };
+        fs::rename(path, &aside).unwrap();
+        let said = farm.install_fails(75);
+        assert!(said.contains("try again later"), "{kind}: {said}");
+        assert_eq!(farm.status()["systems"][0]["generation"], 1, "{kind}");
+        fs::rename(&aside, path).unwrap();
+        tried.push(kind);
+    }
+    assert!(tried.len() >= 4, "{tried:?} of {new:#?}");
+    let said = farm.install();
+    assert!(said.contains("generation 2"), "{said}");
     farm.close();
 }
 

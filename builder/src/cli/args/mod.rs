@@ -485,17 +485,26 @@ pub struct ImportArgs {
 #[derive(Args, Debug)]
 pub struct ExportArgs {
     /// The image
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
+    #[arg(value_name = "IMAGE", required_unless_present = "sign")]
+    pub image: Option<String>,
     /// Form of the file; by the name of FILE when left out, else tar
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
     /// The file; standard output when left out
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Environment whose release it is and whose key signs; dev when left out
+    /// Environment whose release it is and whose keys sign; dev when left out
     #[arg(long, value_name = "ENV")]
     pub env: Option<String>,
+    /// Add signatures to FILE.dsse.json of an export that somebody else made
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "format", "output", "env"])]
+    pub sign: Option<PathBuf>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,

@@ -221,6 +221,11 @@ pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Res
         .unwrap_or_else(|| PathBuf::from(format!("{name}-revoke-{}.json", &image.hex()[..16])));
     let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
     report(&outcome, "the revocation", "imgbuild promote --sign", ui);
+    if let Outcome::Waiting { .. } = outcome {
+        ui.note(&format!(
+            "warning: {image} may still run until that is published"
+        ));
+    }
     if ui.is_json() {
         ui.result_json(&serde_json::json!({
             "schema": ui::SCHEMA, "event": "revoked", "environment": name,

@@ -11,7 +11,6 @@ mod facts;
 
 use std::sync::{Mutex, PoisonError};
 
-use store::attest;
 use store::copy::Copier;
 use store::delta_writer::{self, Progress};
 use store::tuf::{Environment, PromotedFrom, Proposal, Release, ReleaseOrigin};
@@ -102,16 +101,6 @@ pub fn copy(
         "{} moved from {from}, the destination had the rest",
         ui::size(copied.moved)
     ));
-    let mut odd = |key: &str, e: &store::Error| {
-        ui.note(&format!(
-            "warning: the attestation {key} is passed over: {e}"
-        ));
-    };
-    // Where the source cannot list, the copy found none.
-    let said = attest::of_image(source.backend(), manifest, &mut odd).context(what)?;
-    for attestation in said {
-        attest::put(store.backend(), manifest, attestation.envelope()).context(what)?;
-    }
     Ok(!copied.images.is_empty())
 }
 

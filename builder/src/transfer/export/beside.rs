@@ -5,17 +5,13 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use store::Store;
+use store::Sha256;
 use store::dsse::{self, Envelope};
 use store::export::{CHECKSUM_SUFFIX, Export, MANIFEST_SUFFIX, SIGNATURE_SUFFIX};
-use store::keys::{KeyFile, KeyPair, Signer};
-use store::{EnvName, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::atomic_file;
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::settings::Settings;
-use crate::stores::find;
+use crate::error::{Context, Error, Result};
 
 /// Where a file goes.
 pub(super) struct Place {
@@ -89,9 +85,8 @@ impl Place {
         file: Part,
         export: &Export,
         manifest: &[u8],
-        key: &KeyPair,
+        envelope: &Envelope,
     ) -> Result<()> {
-        let envelope = self.signed(export, key)?;
         let checksum = checksum(&export.file_sha256, &self.name);
         let files: [(&str, &[u8]); 3] = [
             (MANIFEST_SUFFIX, manifest),
@@ -123,10 +118,10 @@ impl Place {
             .context(|| format!("cannot write to {}", self.directory.display()))
     }
 
-    /// The signed statement. When others signed the same one before, their
+    /// The statement to be signed. When others signed the same one before, their
     /// signatures stay.
-    fn signed(&self, export: &Export, key: &KeyPair) -> Result<Envelope> {
-        let mut envelope = export.envelope();
+    pub(super) fn envelope(&self, export: &Export) -> Envelope {
+        let envelope = export.envelope();
         let there = self
             .directory
             .join(format!("{}{SIGNATURE_SUFFIX}", self.name));
@@ -134,15 +129,12 @@ impl Place {
             .is_ok_and(|meta| meta.len() <= dsse::MAX_BYTES)
             .then(|| std::fs::read(&there).ok())
             .flatten();
-        if let Some(there) = there.and_then(|json| Envelope::from_json(&json).ok())
-            && (there.kind(), there.payload()) == (envelope.kind(), envelope.payload())
-        {
-            envelope = there;
-        }
-        envelope
-            .sign(key)
-            .context(|| "cannot sign the export".into())?;
-        Ok(envelope)
+        there
+            .and_then(|json| Envelope::from_json(&json).ok())
+            .filter(|there| {
+                (there.kind(), there.payload()) == (envelope.kind(), envelope.payload())
+            })
+            .unwrap_or(envelope)
     }
 }
 
@@ -152,29 +144,6 @@ fn checksum(sha256: &Sha256, name: &str) -> String {
         return format!("\\{}  {}\n", sha256.hex(), name.replace('\\', r"\\"));
     }
     format!("{}  {name}\n", sha256.hex())
-}
-
-/// The key of the environment that signs releases.
-pub(super) fn key(store: &Store, env: &EnvName, settings: &Settings) -> Result<KeyPair> {
-    let failed = || format!("cannot sign for the environment {env}");
-    let file = KeyFile::at(settings.keys.join(format!("{env}.targets.pem")));
-    let key = file.load().map_err(|e| {
-        Error::failed(failed()).because(&e).hint(format!(
-            "the environment's keys belong in {}; name another place with --keys DIR, \
-             or leave -o out: standard output is not signed",
-            settings.keys.display()
-        ))
-    })?;
-    let (keys, _) = find::targets_keys(store, env)?;
-    if !keys.contains(&key.public()) {
-        return Err(Error::new(ErrorKind::Refused, failed())
-            .detail(format!(
-                "{} is not one of the keys that sign releases there",
-                file.path().display()
-            ))
-            .hint("use the keys that were made with this environment: --keys DIR"));
-    }
-    Ok(key)
 }
 
 #[cfg(test)]

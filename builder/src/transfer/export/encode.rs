@@ -52,11 +52,17 @@ pub enum Format {
 }
 
 impl Format {
+    const ALL: [Self; 3] = [Self::Tar, Self::Zstd, Self::Xz];
+
     /// The format that a file of that name should have.
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Tar, Self::Zstd, Self::Xz]
-            .into_iter()
-            .find(|format| name.ends_with(&format!(".{}", format.as_str())))
+        let mut all = Self::ALL.into_iter();
+        all.find(|format| name.ends_with(&format!(".{}", format.as_str())))
+    }
+
+    /// The format of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.as_str() == name)
     }
 
     /// Its name.

@@ -8,6 +8,7 @@
 
 mod beside;
 mod encode;
+mod signatures;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -17,15 +18,15 @@ use store::export::{Export, ExportInfo};
 use store::{Blake3, EnvName, Manifest, Sha256, Store};
 
 pub use self::encode::{Encode, Format};
+pub use self::signatures::{Signed, Signing, sign};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::interrupt;
 use crate::settings::Settings;
 use crate::stores;
-use crate::stores::find;
+use crate::stores::find::{self, Released};
 use crate::ui::{self, Phase, Ui, Unit};
 
 /// What is asked of an export.
-#[derive(Debug)]
 pub struct ExportRequest<'a> {
     /// The image, as typed.
     pub image: &'a str,
@@ -35,6 +36,8 @@ pub struct ExportRequest<'a> {
     pub to: Option<&'a Path>,
     /// The environment whose release is exported and whose key signs.
     pub env: EnvName,
+    /// Who signs.
+    pub signing: Signing,
 }
 
 /// Exports an image. What was signed about it is returned when it went to a file.
@@ -42,7 +45,7 @@ pub fn export(
     request: &ExportRequest<'_>,
     settings: &Settings,
     ui: &mut Ui,
-) -> Result<Option<Export>> {
+) -> Result<Option<Signed>> {
     let store = stores::open(settings)?;
     let manifest = find::image(&store, request.image)?;
     let Some(to) = request.to else {
@@ -67,7 +70,12 @@ pub fn export(
     // Nothing is compressed for minutes that could not be signed at the end.
     let place = beside::Place::check(to)?;
     let released = find::released_in(&store, &request.env, &manifest)?;
-    let key = beside::key(&store, &request.env, settings)?;
+    let env = signatures::environment(&store, &request.env)?;
+    let signing = &request.signing;
+    let Some(keys) = signatures::open_keys(&released, &env, place.name(), None, signing, ui)?
+    else {
+        return Ok(None);
+    };
     let mut part = place.part()?;
     let written = write(
         &store,
@@ -77,28 +85,44 @@ pub fn export(
         &to.display().to_string(),
         ui,
     )?;
-    let json = released.json;
-    let manifest = released.manifest;
-    let export = Export {
-        file: place.name().to_owned(),
+    let name = place.name().to_owned();
+    let export = describe(name, &request.env, &released, request.format, &written);
+    let mut envelope = place.envelope(&export);
+    signatures::add(&mut envelope, &keys)?;
+    place.finish(part, &export, &released.json, &envelope)?;
+    Ok(Some(Signed {
+        needs: signatures::needs(&env, Some(&envelope))?,
+        export,
+    }))
+}
+
+/// What is signed about a release as a file.
+fn describe(
+    file: String,
+    env: &EnvName,
+    released: &Released,
+    format: Format,
+    written: &Written,
+) -> Export {
+    let manifest = &released.manifest;
+    Export {
+        file,
         file_sha256: written.sha256,
         file_blake3: written.blake3,
-        manifest_sha256: Sha256::of(&json),
+        manifest_sha256: Sha256::of(&released.json),
         about: ExportInfo {
-            environment: request.env.clone(),
-            name: released.name,
+            environment: env.clone(),
+            name: released.name.clone(),
             seq: released.seq,
             arch: manifest.arch.clone(),
             image: manifest.image,
             sha256: manifest.sha256,
             size: manifest.size,
-            format: request.format.as_str().to_owned(),
+            format: format.as_str().to_owned(),
             file_size: written.size,
-            encoder: request.format.encoder(),
+            encoder: format.encoder(),
         },
-    };
-    place.finish(part, &export, &json, &key)?;
-    Ok(Some(export))
+    }
 }
 
 /// What came out of an encoder.

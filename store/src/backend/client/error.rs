@@ -16,6 +16,8 @@ pub(crate) enum RequestError {
     Transient(String, Option<Duration>),
     /// Another attempt would end the same; what to do instead.
     Permanent(String, Option<&'static str>),
+    /// The server forbids to read the object. Some say so of what they lack.
+    Forbidden(String),
     /// The content itself is wrong.
     Content(Error),
 }
@@ -61,12 +63,11 @@ impl RequestError {
     /// An answer that has no content for us; 404 is not one of them.
     pub(crate) fn of_status(response: &Response) -> Self {
         const STORE: &str = "put the credentials into the netrc file or the address of the store";
-        const LISTING: &str = "if the server also says this for what it lacks, let it say 404";
         let status = response.status();
         let why = format!("the server says {status}");
         match status {
             StatusCode::UNAUTHORIZED => Self::Permanent(why, Some(STORE)),
-            StatusCode::FORBIDDEN => Self::Permanent(why, Some(LISTING)),
+            StatusCode::FORBIDDEN => Self::Forbidden(why),
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => Self::Permanent(why, Some(PROXY)),
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::TOO_EARLY
@@ -81,16 +82,21 @@ impl RequestError {
 
     /// The error that a caller sees.
     pub(crate) fn into_error(self, what: &str, attempts: u32) -> Error {
-        let (why, hint) = match self {
+        const LISTING: &str = "if the server also says this for what it lacks, let it say 404";
+        let (kind, why, hint) = match self {
             Self::Content(error) => return error,
-            Self::Transient(why, _) => (why, Some("is the server well? try again later")),
-            Self::Permanent(why, hint) => (why, hint),
+            Self::Transient(why, _) => {
+                let hint = "is the server well? try again later";
+                (ErrorKind::Io, why, Some(hint))
+            }
+            Self::Permanent(why, hint) => (ErrorKind::Io, why, hint),
+            Self::Forbidden(why) => (ErrorKind::Forbidden, why, Some(LISTING)),
         };
         let times = match attempts {
             0 | 1 => String::new(),
             more => format!(" ({more} attempts)"),
         };
-        let error = Error::new(ErrorKind::Io, format!("could not {what}: {why}{times}"));
+        let error = Error::new(kind, format!("could not {what}: {why}{times}"));
         match hint {
             Some(hint) => error.with_hint(hint),
             None => error,

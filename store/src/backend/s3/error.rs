@@ -122,7 +122,7 @@ pub(super) fn of(place: &str, writes: bool, response: Response) -> RequestError 
                 .into(),
         ),
         _ if status == StatusCode::FORBIDDEN => refuse(
-            ErrorKind::Io,
+            ErrorKind::Forbidden,
             format!("{place} does not let these credentials read"),
             "give them the permissions GetObject and ListBucket, or use others".into(),
         ),

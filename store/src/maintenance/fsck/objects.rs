@@ -256,6 +256,10 @@ pub(super) fn about_images(
             damaged(report, object.key, why);
         }
     }
+    // Of a writer that was killed, or of an older version: the next one renews it.
+    let lists = attest::stale(backend)?;
+    let lists = lists.iter().map(attest::list_key);
+    report.strays.extend(lists.filter(|key| !bad.contains(key)));
     listed(store, backend, report)
 }
 
@@ -358,6 +362,11 @@ pub(super) fn beside(
     }
     for object in backend.list_all(attest::FOLDER)? {
         let key = object.key.clone();
+        if let Some(image) = attest::parse_list_key(&key) {
+            let parse = |json: Vec<u8>| attest::from_json(&image, &json).map(drop);
+            read(backend, object, attest::MAX_BYTES, parse, report)?;
+            continue;
+        }
         let named = |bytes: Vec<u8>| {
             let digest = Sha256::of(&bytes).hex();
             if key.ends_with(&format!("/{digest}.json")) {

@@ -159,7 +159,7 @@ fn input(key: &str) -> Option<Sha256> {
 /// The image whose hint, log or attestation has this key.
 fn beside(key: &str) -> Option<ImageId> {
     if key.starts_with(attest::FOLDER) {
-        return attest::parse_key(key);
+        return attest::parse_key(key).or_else(|| attest::parse_list_key(key));
     }
     let (_, name) = key.split_once('/')?;
     let (hex, _) = name.split_once('.')?;

@@ -145,3 +145,24 @@ fn an_environment_under_another_name_is_refused() {
     assert_eq!(e.kind(), ErrorKind::Untrusted);
     assert!(e.to_string().contains("calls itself dev"), "{e}");
 }
+
+#[test]
+fn no_version_comes_after_the_last_number() {
+    let (store, keys) = (Memory::default(), keys());
+    let mut env = Environment::init(&store, &dev(), &keys, time()).unwrap();
+    env.release(&manifest("a", "one"), &keys, time()).unwrap();
+    // A stolen online key makes the version as high as it can be.
+    let key = "env/dev/metadata/timestamp.json";
+    let bytes = store.files.borrow()[key].clone();
+    let file = metadata::SignedFile::<metadata::Timestamp>::read(&bytes, key).unwrap();
+    let mut forged = file.signed;
+    forged.head.version = u64::MAX;
+    let forged = metadata::seal(&forged, &[&*keys.online]).unwrap();
+    store.files.borrow_mut().insert(key.into(), forged.clone());
+    let mut env = Environment::open(&store, &dev()).unwrap();
+    let released = env.release(&manifest("a", "two"), &keys, time());
+    assert_eq!(released.unwrap_err().kind(), ErrorKind::Range);
+    let renewed = env.refresh(&*keys.online, days_later(5));
+    assert_eq!(renewed.unwrap_err().kind(), ErrorKind::Range);
+    assert_eq!(store.files.borrow()[key], forged);
+}

@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Release,
     /// The environment does not have a file that it must have.
     Missing,
+    /// The environment does not have yet what its own signed files name.
+    Incomplete,
     /// The transport failed; the cause says how.
     Transport,
     /// Nothing was refreshed yet.
@@ -67,7 +69,7 @@ impl ErrorKind {
     /// The kind of this crate's error that a command ends with because of it.
     pub fn class(self) -> Kind {
         match self {
-            Self::Busy => Kind::Busy,
+            Self::Busy | Self::Incomplete => Kind::Busy,
             Self::NoRelease
             | Self::Missing
             | Self::Transport

@@ -11,6 +11,7 @@ use super::core::{Core, Target};
 use super::error::{Error, ErrorKind, Result};
 use super::repository::Repository;
 use super::workflow::Trusted;
+use crate::error::INCOMPLETE;
 
 /// A release whose manifest is what the environment signed for.
 #[derive(Clone, Debug)]
@@ -154,9 +155,10 @@ pub(super) fn fetch(
     let path = format!("{name}/{}.{seq}.json", expected.hex());
     let json = repository.target(&path, target.length)?.ok_or_else(|| {
         Error::new(
-            ErrorKind::Missing,
+            ErrorKind::Incomplete,
             format!("{what} is missing from the store"),
         )
+        .with_hint(INCOMPLETE)
     })?;
     if !is_signed(&target, &json) {
         let text = format!("{what} is not the file that was signed for");

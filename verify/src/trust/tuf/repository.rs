@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use store::ErrorKind as StoreErrorKind;
-use store::backend::Backend;
+use store::backend::{Backend, forbidden_is_absent};
 use store::name::EnvName;
 use store::tuf::paths;
 use store::{ClientOptions, HttpBackend, HttpUrl};
@@ -60,10 +60,18 @@ impl<'a> StoreRepository<'a> {
 
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
         self.asked.borrow_mut().insert(key.to_owned());
-        self.backend
-            .get(key, limit)
+        walked(key, self.backend.get(key, limit))
             .map_err(|e| failed(e, key, limit, &self.backend.describe()))
     }
+}
+
+/// The walk of roots ends at one that is not there, and a server that does not list may
+/// forbid to read it.
+fn walked(key: &str, found: store::Result<Option<Vec<u8>>>) -> store::Result<Option<Vec<u8>>> {
+    if key.ends_with(".root.json") {
+        return forbidden_is_absent(found);
+    }
+    found
 }
 
 fn failed(e: store::Error, key: &str, limit: u64, place: &str) -> Error {
@@ -106,8 +114,7 @@ impl HttpRepository {
 
 impl Repository for HttpRepository {
     fn metadata(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        self.metadata
-            .get_path(file, limit)
+        walked(file, self.metadata.get_path(file, limit))
             .map_err(|e| failed(e, file, limit, &self.metadata.describe()))
     }
 

@@ -26,6 +26,7 @@ use super::precheck;
 use super::refusal::{refused, rollback, too_large};
 use super::repository::Repository;
 use super::state::{Floor, SnapshotFloor, State, Void, not_initialised};
+use crate::error::INCOMPLETE;
 
 /// How far a clock may go back: clocks are set in steps of less than a second all the time.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
@@ -457,7 +458,13 @@ pub(super) fn fetch_pinned(
     if announced > limit {
         return Err(too_large(&file, limit));
     }
-    let bytes = fetch(repository, &file, announced)?;
+    let bytes = fetch(repository, &file, announced).map_err(|e| match e.kind() {
+        ErrorKind::Missing => {
+            let text = format!("{e}, which its signed files name");
+            Error::new(ErrorKind::Incomplete, text).with_hint(INCOMPLETE)
+        }
+        _ => e,
+    })?;
     fits(&bytes, pin).map_err(|why| {
         let text = format!("{file} is not the file that was signed for: {why}");
         Error::new(ErrorKind::Mismatch, text)

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use store::keys::PublicKey;
 use store::tuf::{Environment, KeyGroup, Proposal, RootChange, paths};
 use store::{Sha256, WritableStore};
 
@@ -36,7 +37,19 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
             change.remove.push((Some(group), old.id()));
         }
     }
-    if change.add.is_empty() {
+    // What the old key says about images, the new one says from now on.
+    let mut policy = env.policy().cloned();
+    for known in policy
+        .iter_mut()
+        .flat_map(|policy| policy.keys.values_mut())
+    {
+        if known.parse().is_ok_and(|key: PublicKey| key == old) {
+            *known = new.hex();
+            change.policy = Some(None);
+        }
+    }
+    change.policy = change.policy.and(Some(policy));
+    if change.add.is_empty() && change.policy.is_none() {
         return Err(
             Error::usage(format!("{} is no key of {}", args.old, args.env))
                 .hint(format!("imgbuild env status {} lists them", args.env)),

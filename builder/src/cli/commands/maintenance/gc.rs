@@ -69,6 +69,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
             .map_err(|e| stores::failed(what(), &e))?;
         store
             .renew_catalogue()
+            .and_then(|()| store::attest::renew_lists(store.backend()))
             .map_err(|e| stores::failed(what(), &e))?;
         (done.plan.clone(), Some(done))
     } else {

@@ -290,7 +290,7 @@ fn a_changed_manifest() {
         try_with(Some([&good[..], b"\n"].concat())),
         ErrorKind::TooLarge
     );
-    assert_eq!(try_with(None), ErrorKind::Missing);
+    assert_eq!(try_with(None), ErrorKind::Incomplete);
 }
 
 /// Whoever has the targets key cannot take a name back to an earlier release,

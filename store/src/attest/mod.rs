@@ -6,8 +6,13 @@
 //! reader asks which of the keys that it trusts have signed it. The kinds, and what
 //! each says, are on the page [`crate::format::attestation`].
 
+mod list;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use self::list::renew_lists;
+pub(crate) use self::list::{MAX_BYTES, from_json, keys, list_key, parse_list_key, renew, stale};
 
 use crate::backend::Backend;
 use crate::backend::WritableBackend;
@@ -241,14 +246,19 @@ pub fn of_image(
     manifest: &Manifest,
     odd: &mut dyn FnMut(&str, &Error),
 ) -> Result<Vec<Attestation>> {
-    let folder = format!("{FOLDER}{}/", manifest.image.hex());
-    let keys = backend.list(&folder)?.ok_or_else(|| {
-        let text = format!("attestations cannot be listed at {}", backend.describe());
-        Error::new(ErrorKind::Invalid, text)
-            .with_hint("a web server does not list its files: name the store's directory or bucket")
+    let keys = keys(backend, &manifest.image)?.ok_or_else(|| {
+        let text = format!(
+            "there is no list of what is attested of {} at {}",
+            manifest.image,
+            backend.describe()
+        );
+        Error::new(ErrorKind::Missing, text).with_hint(
+            "a web server does not list its files; if something is attested, `imgbuild store gc \
+             --delete` on the store itself writes the list",
+        )
     })?;
     let mut found = Vec::new();
-    for key in keys.into_iter().take(MOST) {
+    for key in keys {
         let read = backend.get(&key, dsse::MAX_BYTES).and_then(|bytes| {
             bytes
                 .map(|bytes| read(key.clone(), &bytes, manifest))
@@ -263,9 +273,14 @@ pub fn of_image(
     Ok(found)
 }
 
+/// The folder of an image's attestations.
+fn folder(image: &ImageId) -> String {
+    format!("{FOLDER}{}/", image.hex())
+}
+
 /// The key of an envelope about an image.
 fn key(image: &ImageId, bytes: &[u8]) -> String {
-    format!("{FOLDER}{}/{}.json", image.hex(), Sha256::of(bytes).hex())
+    format!("{}{}.json", folder(image), Sha256::of(bytes).hex())
 }
 
 /// Puts a signed statement beside its image; the key that it has there.
@@ -295,6 +310,7 @@ pub fn put(
     }
     // The same bytes under the same name are there already, if they are.
     place.put_new(&key, &bytes)?;
+    renew(place, &manifest.image)?;
     Ok(key)
 }
 

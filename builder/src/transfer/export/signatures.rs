@@ -1,0 +1,189 @@
+//! Who signs an export: those who sign the environment's releases, and as many of them.
+//!
+//! The statement beside an exported file collects signatures. Whoever adds one has their
+//! own imgbuild make the same file from the store once more, and compares: nobody signs
+//! for bytes that somebody else chose.
+
+use std::path::Path;
+
+use store::Store;
+use store::dsse::Envelope;
+use store::export::Export;
+use store::tuf::{Environment, RequiredSignatures};
+
+use super::{Format, describe, write};
+use crate::atomic_file;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::release::ceremony::{self, Consent, failed};
+use crate::release::keyring::{self, Keyring, Opened};
+use crate::settings::Settings;
+use crate::stores;
+use crate::stores::find::{self, Released};
+use crate::ui::Ui;
+
+/// How somebody signs.
+pub struct Signing {
+    /// With which keys.
+    pub keyring: Keyring,
+    /// Whether they have to be asked.
+    pub consent: Consent,
+}
+
+/// What was signed, and what is still missing.
+#[derive(Debug)]
+pub struct Signed {
+    /// The statement.
+    pub export: Export,
+    /// The signatures that a node asks for.
+    pub needs: RequiredSignatures,
+}
+
+/// Shows a release that is to be signed as a file, asks, and opens the keys in hand that
+/// count. `None` if it was only to be shown.
+pub(super) fn open_keys(
+    released: &Released,
+    env: &Environment<'_>,
+    file: &str,
+    envelope: Option<&Envelope>,
+    signing: &Signing,
+    ui: &Ui,
+) -> Result<Option<Opened>> {
+    let (keyring, consent) = (&signing.keyring, signing.consent);
+    let manifest = &released.manifest;
+    ui.note(&format!(
+        "{file} is the release {}/{}/{}, {}",
+        env.name(),
+        released.name,
+        released.seq,
+        manifest.image
+    ));
+    if let Some(run) = &manifest.run {
+        let start = run.start.join(" ");
+        ui.note(&format!("  starts as {}: {start}", run.user));
+    }
+    let names = keyring.names(env.policy())?;
+    let needs = needs(env, envelope)?;
+    ceremony::show_needs(std::slice::from_ref(&needs), &names, ui);
+    if consent.show_only {
+        ui.note("nothing was signed");
+        return Ok(None);
+    }
+    let wanted: Vec<_> = needs.keys.iter().map(|(key, _)| *key).collect();
+    let mut here = Vec::new();
+    for key in &wanted {
+        if keyring.would_open(key)? && !here.contains(key) {
+            here.push(*key);
+        }
+    }
+    if here.is_empty() {
+        return Err(
+            Error::failed(format!("cannot sign for the environment {}", env.name()))
+                .detail("none of the keys that sign its releases is here")
+                .hint(format!(
+                    "the environment's keys belong in {}; name another place with --keys DIR, \
+                     or leave -o out: standard output is not signed",
+                    keyring.dir().display()
+                )),
+        );
+    }
+    keyring.admit(env)?;
+    let with: Vec<_> = here.iter().map(|key| names.short(key)).collect();
+    ceremony::ask(&format!("sign this with {}?", with.join(", ")), consent, ui)?;
+    keyring.open(&wanted).map(Some)
+}
+
+/// Signs with each key.
+pub(super) fn add(envelope: &mut Envelope, keys: &Opened) -> Result<()> {
+    for key in keys.all() {
+        envelope.sign(key).map_err(|e| keyring::failed(&e))?;
+    }
+    Ok(())
+}
+
+/// The signatures that a node asks for.
+pub(super) fn needs(
+    env: &Environment<'_>,
+    envelope: Option<&Envelope>,
+) -> Result<RequiredSignatures> {
+    let what = || format!("cannot read the environment {}", env.name());
+    let (keys, threshold) = env.targets_keys().map_err(|e| failed(what(), &e))?;
+    let good = envelope.map_or_else(Vec::new, |envelope| envelope.signers(&keys));
+    let keys = keys.into_iter();
+    Ok(RequiredSignatures {
+        role: "targets",
+        keys: keys.map(|key| (key, good.contains(&key))).collect(),
+        threshold,
+    })
+}
+
+/// Opens an environment to sign for it.
+pub(super) fn environment<'s>(store: &'s Store, env: &store::EnvName) -> Result<Environment<'s>> {
+    Environment::open(store, env)
+        .map_err(|e| failed(format!("cannot read the environment {env}"), &e))
+}
+
+/// Adds signatures to the statement that lies beside an exported file.
+pub fn sign(
+    path: &Path,
+    signing: &Signing,
+    settings: &Settings,
+    ui: &mut Ui,
+) -> Result<Option<Signed>> {
+    let shown = path.display();
+    let refused =
+        |why: String| Error::new(ErrorKind::Refused, format!("{shown} is not signed")).detail(why);
+    let bytes = std::fs::read(path).context(|| format!("cannot read {shown}"))?;
+    let mut envelope = Envelope::from_json(&bytes).map_err(|e| {
+        Error::usage(format!("{shown} is not what `imgbuild export` signed"))
+            .because(&e)
+            .hint("name FILE.dsse.json")
+    })?;
+    let theirs = Export::read(&envelope).map_err(|e| refused(e.to_string()))?;
+    let about = &theirs.about;
+    let store = stores::open(settings)?;
+    let env = environment(&store, &about.environment)?;
+    let released = find::released_as(&store, env.name(), &about.name, about.seq)?;
+    let format = Format::named(&about.format)
+        .ok_or_else(|| refused(format!("`{}` is no format", about.format.escape_default())))?;
+    if format.encoder() != about.encoder {
+        let encoder = |one: &Option<store::export::Encoder>| {
+            one.as_ref().map_or_else(
+                || "none".into(),
+                |one| format!("{} {}", one.name, one.version),
+            )
+        };
+        let why = format!(
+            "it was compressed by {}, and this imgbuild has {}",
+            encoder(&about.encoder),
+            encoder(&format.encoder())
+        );
+        return Err(refused(why).hint(
+            "the same file cannot be made here to compare: sign with the version of imgbuild \
+             that made it",
+        ));
+    }
+    let Some(keys) = open_keys(&released, &env, &theirs.file, Some(&envelope), signing, ui)? else {
+        return Ok(None);
+    };
+    let written = write(
+        &store,
+        &released.manifest,
+        format,
+        &mut std::io::sink(),
+        "nowhere",
+        ui,
+    )?;
+    let ours = describe(theirs.file.clone(), env.name(), &released, format, &written);
+    if ours != theirs {
+        return Err(
+            refused("it is not what that release is as such a file".into())
+                .hint("ask who made it; `imgbuild export` makes a file of your own"),
+        );
+    }
+    add(&mut envelope, &keys)?;
+    atomic_file::write(path, &envelope.to_json())?;
+    Ok(Some(Signed {
+        needs: needs(&env, Some(&envelope))?,
+        export: ours,
+    }))
+}
