@@ -65,10 +65,10 @@ pub fn export(
         return Ok(None);
     };
     // Nothing is compressed for minutes that could not be signed at the end.
-    let place = beside::Place::check(to)?;
+    let output = beside::OutputFile::check(to)?;
     let released = find::released_in(&store, &request.env, &manifest)?;
     let key = beside::key(&store, &request.env, settings)?;
-    let mut part = place.part()?;
+    let mut part = output.part()?;
     let written = write(
         &store,
         &released.manifest,
@@ -80,7 +80,7 @@ pub fn export(
     let json = released.json;
     let manifest = released.manifest;
     let export = Export {
-        file: place.name().to_owned(),
+        file: output.name().to_owned(),
         file_sha256: written.sha256,
         file_blake3: written.blake3,
         manifest_sha256: Sha256::of(&json),
@@ -97,7 +97,7 @@ pub fn export(
             encoder: request.format.encoder(),
         },
     };
-    place.finish(part, &export, &json, &key)?;
+    output.finish(part, &export, &json, &key)?;
     Ok(Some(export))
 }
 
@@ -113,7 +113,7 @@ fn write(
     manifest: &Manifest,
     format: Format,
     output: &mut dyn Write,
-    place: &str,
+    target: &str,
     ui: &mut Ui,
 ) -> Result<Written> {
     let failed = || format!("cannot export {}", manifest.image);
@@ -139,7 +139,7 @@ fn write(
     // What the output says is the better reason, whoever noticed it.
     if let Err(error) = copied {
         if let Some(why) = &encoder.output().output.failed {
-            return Err(unwritable(place, why));
+            return Err(unwritable(target, why));
         }
         let kind = match error.kind() {
             store::ErrorKind::Corrupt | store::ErrorKind::NotCanonical => ErrorKind::Refused,
@@ -148,8 +148,8 @@ fn write(
         let error = Error::new(kind, failed()).because(&error);
         return Err(error.hint("`imgbuild store fsck` says what is damaged"));
     }
-    let mut hashed = encoder.finish().map_err(|e| unwritable(place, &e))?;
-    hashed.flush().map_err(|e| unwritable(place, &e))?;
+    let mut hashed = encoder.finish().map_err(|e| unwritable(target, &e))?;
+    hashed.flush().map_err(|e| unwritable(target, &e))?;
     let written = Written {
         size: hashed.blake3.count(),
         sha256: Sha256::finish(hashed.sha256),
@@ -164,9 +164,9 @@ fn write(
     Ok(written)
 }
 
-fn unwritable(place: &str, error: &io::Error) -> Error {
+fn unwritable(target: &str, error: &io::Error) -> Error {
     let full = error.kind() == io::ErrorKind::StorageFull;
-    let error = Error::failed(format!("cannot write to {place}")).because(error);
+    let error = Error::failed(format!("cannot write to {target}")).because(error);
     if full {
         return error.hint("make room, or export to another disk");
     }

@@ -38,7 +38,7 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
     }
     if change.add.is_empty() {
         return Err(
-            Error::usage(format!("{} is no key of {}", args.old, args.env))
+            Error::usage(format!("{} is not a key of {}", args.old, args.env))
                 .hint(format!("imgbuild env status {} lists them", args.env)),
         );
     }
@@ -71,7 +71,7 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
         let (group, number) = grouped(text)?;
         let number = number
             .parse()
-            .map_err(|_| Error::usage(format!("`{number}` is no number of signatures")))?;
+            .map_err(|_| Error::usage(format!("`{number}` is not a number of signatures")))?;
         change.thresholds.push((group, number));
     }
     let days = init::lifetimes(&args.days, env.lifetimes());
