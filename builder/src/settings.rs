@@ -156,11 +156,13 @@ impl Settings {
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     if path.to_string_lossy().contains("://") {
-        return Err(Error::usage(format!("{} is no directory", path.display()))
-            .hint("--work and --keys name directories of this machine"));
+        return Err(
+            Error::usage(format!("{} is not a directory", path.display()))
+                .hint("--work and --keys name directories of this machine"),
+        );
     }
     std::path::absolute(path)
-        .map_err(|e| Error::usage(format!("{} is no usable path", path.display())).because(&e))
+        .map_err(|e| Error::usage(format!("{} is not a usable path", path.display())).because(&e))
 }
 
 fn unusable(error: &store::Error) -> Error {

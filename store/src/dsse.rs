@@ -81,7 +81,7 @@ impl Envelope {
         let value = json::parse(bytes).map_err(|e| wrong(&e))?;
         let written: Written = serde_json::from_value(value).map_err(|e| wrong(&e))?;
         let decode = |text: &str| {
-            Base64::decode_vec(text).map_err(|_| wrong(&"it has something that is no base64"))
+            Base64::decode_vec(text).map_err(|_| wrong(&"it has something that is not base64"))
         };
         let signatures = written.signatures.iter().map(|signature| {
             Ok(Signature {

@@ -46,7 +46,7 @@ impl Network {
                 Ok(seconds @ 1..=86_400) => Duration::from_secs(seconds),
                 _ => {
                     return Err(Error::usage(format!(
-                        "{PATIENCE} is no number of seconds: {text}"
+                        "{PATIENCE} is not a number of seconds: {text}"
                     ))
                     .hint(format!("for example {PATIENCE}=60, the default")));
                 }

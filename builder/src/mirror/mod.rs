@@ -27,7 +27,7 @@ use crate::steps::{Form, Mirror, TARBALL, mirror_path};
 /// Where control files are remembered, below the work directory.
 pub(crate) const CONTROLS: &str = "controls";
 
-/// Makes what a step is handed, in `dir`.
+/// Makes the archive of a step in `dir`.
 pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Path) -> Result<()> {
     remove(dir)?;
     match mirror.form {

@@ -38,7 +38,7 @@ fn copy(input: &mut impl Read, output: &mut (impl Write + Seek)) -> io::Result<(
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic)?;
     if magic != MAGIC {
-        return Err(wrong("it is no archive of ar(5)"));
+        return Err(wrong("it is not an archive of ar(5)"));
     }
     output.write_all(MAGIC)?;
     while let Some(mut header) = header(input)? {
@@ -97,7 +97,7 @@ fn header(input: &mut impl Read) -> io::Result<Option<[u8; HEADER]>> {
 fn number(field: &[u8]) -> io::Result<u64> {
     let text = std::str::from_utf8(field).unwrap_or_default();
     let number = text.trim_end().parse();
-    number.map_err(|_| wrong("the size of a member is no number"))
+    number.map_err(|_| wrong("the size of a member is not a number"))
 }
 
 fn wrong(what: &str) -> io::Error {

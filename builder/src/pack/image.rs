@@ -73,7 +73,7 @@ pub fn pack(
             .name
             .as_str()
             .parse()
-            .context(|| format!("`{}` is no image name", recipe.name))?,
+            .context(|| format!("`{}` is not an image name", recipe.name))?,
         image: published.image,
         sha256: published.sha256,
         size: published.size,

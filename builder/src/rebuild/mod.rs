@@ -187,7 +187,7 @@ fn recipe(manifest: &Manifest, inputs: &Inputs) -> Result<Recipe> {
 
 fn lock(manifest: &Manifest, inputs: &Inputs) -> Result<Lock> {
     let text = retained(inputs, &manifest.lock, manifest, "lock")?;
-    let text = String::from_utf8(text).context(|| "the retained lock is no text".into())?;
+    let text = String::from_utf8(text).context(|| "the retained lock is not text".into())?;
     let lock = Lock::parse(&text)
         .context(|| format!("the retained lock of {} is not usable", manifest.image))?;
     Ok(lock)

@@ -367,7 +367,7 @@ fn requirements(
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if let Some(hint) = other_tools_lock(&name) {
         return Err(
-            Fault::new(0..0, format!("{name} is no requirements file of pip"))
+            Fault::new(0..0, format!("{name} is not a requirements file of pip"))
                 .hint(hint)
                 .at(path, &text),
         );

@@ -247,7 +247,7 @@ pub fn approval(
 pub fn policy(path: &std::path::Path) -> Result<Policy> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).context(|| format!("cannot read {shown}"))?;
-    let unusable = || Error::usage(format!("{shown} is no policy"));
+    let unusable = || Error::usage(format!("{shown} is not a policy"));
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let policy: Policy = toml::from_str(text).map_err(|e| unusable().because(&e))?;

@@ -100,7 +100,7 @@ impl Runner<'_> {
             return Ok(());
         };
         let mut log = building.create_log()?;
-        let binds = self.hand(step)?;
+        let binds = self.lay_out(step)?;
         let root = building.root().to_owned();
         let mut failure = None;
         if !step.host.is_empty() {
@@ -120,7 +120,7 @@ impl Runner<'_> {
                 argv: vec![
                     "sh".into(),
                     "-eu".into(),
-                    format!("{}/script", crate::steps::HANDED),
+                    format!("{}/script", crate::steps::STEP_FILES),
                 ],
                 user: step.user.clone(),
                 directory: step.directory.clone(),
@@ -141,13 +141,13 @@ impl Runner<'_> {
         remove(self.scratch)
     }
 
-    /// Lays out what a step is handed; returns what its sandbox must bind.
-    pub fn hand(&self, step: &Step) -> Result<Vec<Bind>> {
+    /// Lays out the files of a step; returns what its sandbox must bind.
+    pub fn lay_out(&self, step: &Step) -> Result<Vec<Bind>> {
         let dir = self.scratch.join("step");
         remove(&dir)?;
         make_dir(&dir)?;
         put(&dir.join("script"), &step.script)?;
-        for item in &step.handed {
+        for item in &step.files {
             let path = dir.join(&item.name);
             if let Some(parent) = path.parent() {
                 make_dir(parent)?;
@@ -157,7 +157,7 @@ impl Runner<'_> {
                 Content::Input(digest) => {
                     // A copy: the step may be run by a user who cannot read the store.
                     fs::copy(self.inputs.path(digest), &path)
-                        .context(|| format!("cannot hand in {}", item.name))?;
+                        .context(|| format!("cannot lay out {}", item.name))?;
                     readable(&path)?;
                 }
                 Content::Tree(digest) => unpack(&self.inputs.path(digest), &path)?,
@@ -304,7 +304,7 @@ fn append_bootstrap_log(root: &Path, log: &mut fs::File) {
 fn readable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
-        .context(|| format!("cannot hand in {}", path.display()))
+        .context(|| format!("cannot lay out {}", path.display()))
 }
 
 fn make_dir(path: &Path) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Content, HANDED, Locals, PARENTS, Phase, Step, parents_owner};
+use super::{Content, Locals, PARENTS, Phase, STEP_FILES, Step, parents_owner};
 use crate::error::Result;
 use crate::lockfile::LocalKind;
 use crate::process::quote;
@@ -20,7 +20,7 @@ pub(super) fn files(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
         let parents_owner = parents_owner(recipe, file.path.as_path());
         let _ = writeln!(script, "parents {path} {parents_owner}");
         let handed = format!("file-{index}");
-        let from = format!("{HANDED}/{handed}");
+        let from = format!("{STEP_FILES}/{handed}");
         let mut default_mode = "0644";
         match file.kind() {
             FileKind::Symlink(target) => {
@@ -31,11 +31,11 @@ pub(super) fn files(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
                 }
                 continue;
             }
-            FileKind::Content(text) => step.hand(&handed, Content::Text(text.to_owned())),
+            FileKind::Content(text) => step.add_file(&handed, Content::Text(text.to_owned())),
             FileKind::Source(source) => {
                 let found = locals.find(source.as_str())?;
                 if found.kind == LocalKind::Directory {
-                    step.hand(&handed, Content::Tree(found.sha256));
+                    step.add_file(&handed, Content::Tree(found.sha256));
                     copy_directory(&mut script, &from, &path, owner.as_deref());
                     if let Some(mode) = file.mode {
                         let _ = writeln!(script, "chmod -- {mode} {path}");
@@ -45,7 +45,7 @@ pub(super) fn files(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
                 if found.kind == LocalKind::Executable {
                     default_mode = "0755";
                 }
-                step.hand(&handed, Content::Input(found.sha256));
+                step.add_file(&handed, Content::Input(found.sha256));
             }
         }
         if file.append {

@@ -1,9 +1,9 @@
 //! The units of a build: each section of the recipe becomes a [`Step`].
 //!
-//! A step is plain data: a script, who runs it, what it is handed. Its
+//! A step is plain data: a script, who runs it, which files it gets. Its
 //! serialised form, which names every input by digest, is its identity; so what
 //! can influence a step is exactly what it is made of. Scripts run under
-//! `sh -eu` inside the source chroot and find what they are handed below
+//! `sh -eu` inside the source chroot and find their files below
 //! `/run/imgbuild/step`.
 
 mod files;
@@ -28,8 +28,8 @@ pub use virtualenv::CREATE_VIRTUALENV;
 
 /// Raised when steps of the same text would now do something else.
 const STEP_VERSION: u32 = 1;
-/// Where a step finds what it is handed.
-pub(crate) const HANDED: &str = "/run/imgbuild/step";
+/// Where a step finds its files.
+pub(crate) const STEP_FILES: &str = "/run/imgbuild/step";
 /// Time limit of the steps that are not the recipe's own commands.
 const TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -45,17 +45,18 @@ pub struct Step {
     pub host: Vec<String>,
     /// What runs inside the tree.
     pub script: String,
-    /// As whom.
+    /// The user who runs it.
     pub user: String,
-    /// Where.
+    /// The directory in which it runs.
     pub directory: String,
-    /// With which environment, completely.
+    /// All environment variables that it gets.
     pub environment: BTreeMap<String, String>,
-    /// For how long at most.
+    /// How long it may run.
     #[serde(skip)]
     pub timeout: Duration,
-    /// What it is handed.
-    pub handed: Vec<Handed>,
+    /// The files that it gets.
+    #[serde(rename = "handed")]
+    pub files: Vec<StepFile>,
     /// The Debian packages it can install, by stage.
     pub mirror: Option<Mirror>,
 }
@@ -82,14 +83,14 @@ pub enum Phase {
 
 /// A file or directory below `/run/imgbuild/step`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Handed {
+pub struct StepFile {
     /// Relative path.
     pub name: String,
     /// What it is.
     pub content: Content,
 }
 
-/// What a step is handed.
+/// The content of a file of a step.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
@@ -104,7 +105,7 @@ pub enum Content {
 /// Exactly the locked packages of some stages.
 #[derive(Clone, Debug, Serialize)]
 pub struct Mirror {
-    /// How they are handed in.
+    /// In which form the step gets them.
     pub form: Form,
     /// The suite's name in it.
     pub suite: String,
@@ -137,13 +138,13 @@ impl Step {
             directory: "/".into(),
             environment: base_environment(epoch),
             timeout: TIMEOUT,
-            handed: Vec::new(),
+            files: Vec::new(),
             mirror: None,
         }
     }
 
-    fn hand(&mut self, name: impl Into<String>, content: Content) {
-        self.handed.push(Handed {
+    fn add_file(&mut self, name: impl Into<String>, content: Content) {
+        self.files.push(StepFile {
             name: name.into(),
             content,
         });
@@ -151,11 +152,11 @@ impl Step {
 
     /// Every retained input that must be there before the step runs.
     pub fn inputs(&self) -> impl Iterator<Item = Sha256> + '_ {
-        let handed = self.handed.iter().filter_map(|h| match &h.content {
+        let files = self.files.iter().filter_map(|h| match &h.content {
             Content::Text(_) => None,
             Content::Input(digest) | Content::Tree(digest) => Some(*digest),
         });
-        handed.chain(self.mirror.iter().flat_map(|m| m.debs.iter().map(|d| d.0)))
+        files.chain(self.mirror.iter().flat_map(|m| m.debs.iter().map(|d| d.0)))
     }
 
     /// How many Debian packages it installs.

@@ -1,11 +1,11 @@
 //! Bootstrap and packages: debootstrap and apt on a local archive.
 //!
-//! Both are handed exactly the locked packages, so they stay themselves and
+//! Both get exactly the locked packages, so they stay themselves and
 //! still cannot choose anything else.
 
 use std::fmt::Write as _;
 
-use super::{Content, Form, HANDED, Mirror, Phase, Step, TARBALL, mirror_path};
+use super::{Content, Form, Mirror, Phase, STEP_FILES, Step, TARBALL, mirror_path};
 use crate::lockfile::{Lock, Stage};
 use crate::process::quote;
 use crate::recipe::{Packages, Recipe};
@@ -99,7 +99,7 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
     let mut downgrades = "";
     if lock.replaces(stage) {
         script = script.replacen(NO_PREFERENCES, PREFERENCES, 1);
-        step.hand("preferences", Content::Text(AS_LOCKED.into()));
+        step.add_file("preferences", Content::Text(AS_LOCKED.into()));
         downgrades = " --allow-downgrades";
     }
     let recommends = if group.recommends { "" } else { "no-" };
@@ -136,14 +136,14 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
     }
     step.script = script;
     let address = mirror_path();
-    step.hand(
+    step.add_file(
         "sources.list",
         Content::Text(format!(
             "deb [trusted=yes] file:{} {SUITE} main\n",
             address.display()
         )),
     );
-    debug_assert!(step.script.contains(HANDED));
+    debug_assert!(step.script.contains(STEP_FILES));
     step.mirror = Some(Mirror {
         form: Form::Archive,
         suite: SUITE.into(),

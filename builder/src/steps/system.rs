@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{Content, HANDED, Locals, PARENTS, Phase, Step};
+use super::{Content, Locals, PARENTS, Phase, STEP_FILES, Step};
 use crate::error::Result;
 use crate::process::quote;
 use crate::recipe::Recipe;
@@ -58,9 +58,9 @@ pub(super) fn preferences(recipe: &Recipe, epoch: u64) -> Option<Step> {
         return None;
     }
     let mut step = Step::new(Phase::Configure, "apt preferences", epoch);
-    step.hand("preferences", Content::Text(format!("{}\n", text.trim())));
+    step.add_file("preferences", Content::Text(format!("{}\n", text.trim())));
     step.script = format!(
-        "cat {HANDED}/preferences > /etc/apt/preferences.d/{}\n",
+        "cat {STEP_FILES}/preferences > /etc/apt/preferences.d/{}\n",
         recipe.name
     );
     Some(step)
@@ -79,8 +79,8 @@ pub(super) fn users(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>
             None => String::new(),
             Some(path) => {
                 let dir = format!("skel-{}", user.name);
-                step.hand(&dir, Content::Tree(locals.digest(path.as_str())?));
-                format!("--skel {HANDED}/{dir} ")
+                step.add_file(&dir, Content::Tree(locals.digest(path.as_str())?));
+                format!("--skel {STEP_FILES}/{dir} ")
             }
         };
         let comment = user

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Content, HANDED, Locals, PARENTS, Phase, Step, user_environment};
+use super::{Content, Locals, PARENTS, Phase, STEP_FILES, Step, user_environment};
 use crate::error::{Error, Result};
 use crate::lockfile::Python;
 use crate::process::quote;
@@ -90,10 +90,10 @@ fn create(
                 python.sha256.hex()
             );
         }
-        step.hand("requirements.txt", Content::Text(requirements));
+        step.add_file("requirements.txt", Content::Text(requirements));
         let _ = writeln!(
             body,
-            "pip_install --require-hashes -r {HANDED}/requirements.txt"
+            "pip_install --require-hashes -r {STEP_FILES}/requirements.txt"
         );
     }
     if virtualenv.wrapper && first_wrapped(recipe, virtualenv) {
@@ -102,11 +102,11 @@ fn create(
             .as_path()
             .parent()
             .unwrap_or(std::path::Path::new("/"));
-        step.hand(
+        step.add_file(
             "wrapper.sh",
             Content::Text(wrapper_lines(&home.display().to_string())),
         );
-        let _ = writeln!(body, "cat {HANDED}/wrapper.sh >> \"$HOME/.bashrc\"");
+        let _ = writeln!(body, "cat {STEP_FILES}/wrapper.sh >> \"$HOME/.bashrc\"");
     }
     hand_wheels(&mut step, locked);
     as_owner(recipe, virtualenv, locals, &mut step, &body);
@@ -175,11 +175,11 @@ fn own_packages(
         ));
     }
     for (handed, digest, below, described) in sources {
-        step.hand(&handed, Content::Tree(digest));
+        step.add_file(&handed, Content::Tree(digest));
         // Builds write into their source: a copy, always at the same path.
         let _ = writeln!(
             body,
-            "rm -rf /tmp/imgbuild-source && cp -R {HANDED}/{handed} /tmp/imgbuild-source"
+            "rm -rf /tmp/imgbuild-source && cp -R {STEP_FILES}/{handed} /tmp/imgbuild-source"
         );
         let Some(described) = described else {
             let _ = writeln!(
@@ -190,7 +190,7 @@ fn own_packages(
         };
         // What the tree cannot say without its history.
         for (name, text) in described.files() {
-            step.hand(format!("{handed}.version/{name}"), Content::Text(text));
+            step.add_file(format!("{handed}.version/{name}"), Content::Text(text));
         }
         let mut variables = String::new();
         for (name, value) in described.variables() {
@@ -199,7 +199,7 @@ fn own_packages(
         let _ = writeln!(
             body,
             "for place in /tmp/imgbuild-source /tmp/imgbuild-source{below}; do\n    \
-             cp --remove-destination {HANDED}/{handed}.version/.git_archival.* \"$place/\"\ndone\n\
+             cp --remove-destination {STEP_FILES}/{handed}.version/.git_archival.* \"$place/\"\ndone\n\
              ( {variables}pip_install /tmp/imgbuild-source{below} )\nrm -rf /tmp/imgbuild-source"
         );
     }
@@ -209,12 +209,12 @@ fn own_packages(
 }
 
 fn hand_wheels(step: &mut Step, locked: &[&Python]) {
-    step.hand(
+    step.add_file(
         "wheels/README",
         Content::Text("The locked files of this virtualenv.\n".into()),
     );
     for python in locked {
-        step.hand(
+        step.add_file(
             format!("wheels/{}", python.file),
             Content::Input(python.sha256),
         );
@@ -231,14 +231,14 @@ fn as_owner(
 ) {
     let owner = &virtualenv.owner;
     let mut environment = user_environment(recipe, owner.user.as_str(), locals.lock.epoch);
-    environment.insert("PYTHONPATH".into(), format!("{HANDED}/python"));
+    environment.insert("PYTHONPATH".into(), format!("{STEP_FILES}/python"));
     environment.extend(variables(&virtualenv.environment));
     step.environment = environment;
-    step.hand("python/sitecustomize.py", Content::Text(NO_CHANCE.into()));
-    step.hand("own.sh", Content::Text(body.to_owned()));
+    step.add_file("python/sitecustomize.py", Content::Text(NO_CHANCE.into()));
+    step.add_file("own.sh", Content::Text(body.to_owned()));
     let path = quote(virtualenv.path.as_str());
     let who = quote(&owner.to_string());
-    let run = format!("sh -eu {HANDED}/own.sh");
+    let run = format!("sh -eu {STEP_FILES}/own.sh");
     let run = if owner.user.as_str() == "root" {
         run
     } else {

@@ -49,7 +49,7 @@ pub fn release(store: &Store, env: &EnvName, text: &str) -> Result<Release> {
     };
     let name: ImageName = name
         .parse()
-        .map_err(|e| Error::usage(format!("`{shown}` is no name of a release")).because(&e))?;
+        .map_err(|e| Error::usage(format!("`{shown}` is not the name of a release")).because(&e))?;
     let number = |text: &str| {
         let wrong = || Error::usage(format!("`{shown}` is not NAME/SEQ")).hint("as in dev/web/7");
         text.parse::<u64>().map_err(|_| wrong())

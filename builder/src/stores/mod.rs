@@ -87,7 +87,7 @@ pub(crate) fn parse_url(text: &str) -> Result<StoreUrl> {
         Some(path) => Ok(StoreUrl::Directory(
             path.canonicalize()
                 .or_else(|_| std::path::absolute(path))
-                .context(|| format!("{} is no usable path", path.display()))?,
+                .context(|| format!("{} is not a usable path", path.display()))?,
         )),
         None => Ok(url),
     }

@@ -200,7 +200,7 @@ fn read(key: String, bytes: &[u8], manifest: &Manifest) -> Result<Attestation> {
     let envelope = Envelope::from_json(bytes)?;
     let wrong = |why: &dyn std::fmt::Display| Error::corrupt(format_args!("{key}"), why);
     if envelope.kind() != PAYLOAD_TYPE {
-        return Err(wrong(&"its payload is no in-toto statement"));
+        return Err(wrong(&"its payload is not an in-toto statement"));
     }
     let value = json::parse(envelope.payload()).map_err(|e| wrong(&e))?;
     let statement: Statement = serde_json::from_value(value).map_err(|e| wrong(&e))?;

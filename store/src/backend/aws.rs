@@ -122,7 +122,7 @@ impl AwsSettings {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if !region.bytes().all(plain) {
             return Err(
-                Error::new(ErrorKind::Invalid, "the region of S3 is no region")
+                Error::new(ErrorKind::Invalid, "the region of S3 is not a valid one")
                     .with_hint("for example AWS_REGION=eu-central-1"),
             );
         }

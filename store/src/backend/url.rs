@@ -79,8 +79,8 @@ impl StoreUrl {
             Self::Directory(path) => Ok(Arc::new(LocalReader::open(path)?)),
             #[cfg(feature = "s3")]
             Self::Bucket(location) => {
-                let place: Arc<dyn ListableBackend> = s3::S3Backend::open(location, access)?;
-                Ok(place)
+                let backend: Arc<dyn ListableBackend> = s3::S3Backend::open(location, access)?;
+                Ok(backend)
             }
             Self::Web(_) => {
                 let _ = access;
@@ -93,7 +93,7 @@ impl StoreUrl {
         }
     }
 
-    /// Tries what a store needs of the place, with objects of its own that it removes.
+    /// Tries what a store needs of the backend, with objects of its own that it removes.
     #[cfg(feature = "s3")]
     pub fn probe(&self, access: &ClientOptions) -> Result<Vec<s3::ProbeCheck>> {
         match self {
@@ -175,15 +175,15 @@ fn invalid(why: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
-    fn place(text: &str) -> StoreUrl {
+    fn url(text: &str) -> StoreUrl {
         text.parse().unwrap()
     }
 
     #[test]
     fn directories() {
-        assert_eq!(place("/srv/store").directory(), Some("/srv/store".as_ref()));
-        assert_eq!(place("file:///srv/s"), place("/srv/s"));
-        assert_eq!(place("here").to_string(), "here");
+        assert_eq!(url("/srv/store").directory(), Some("/srv/store".as_ref()));
+        assert_eq!(url("file:///srv/s"), url("/srv/s"));
+        assert_eq!(url("here").to_string(), "here");
         for text in ["file://host/path", "s3x://bucket/x", "ftp://u:geheim@h/"] {
             let error = text.parse::<StoreUrl>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{text}");
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_password_is_kept_and_not_shown() {
         let text = "https://me:geheim@store.example/a/b";
-        let web = place(text);
+        let web = url(text);
         assert_eq!(web.to_string(), "https://store.example/a/b");
         assert!(!format!("{web:?}").contains("geheim"));
         let json = serde_json::to_string(&web).unwrap();

@@ -108,7 +108,7 @@ impl Members {
             check(&block, offset)?;
             let header = Header::from_byte_slice(&block);
             let size = field(&header.as_old().size)
-                .ok_or_else(|| broken("a size is no number", offset))?;
+                .ok_or_else(|| broken("a size is not a number", offset))?;
             let text = |source: &mut Source<'_>| {
                 if size > pax::MAX_NAME {
                     return Err(broken("a name is too long", offset));
@@ -234,7 +234,7 @@ impl Members {
 
         let mut stored = head.size;
         if let Some(text) = get(b"size") {
-            let size = pax::decimal(text).ok_or_else(|| fail("its size is no number"))?;
+            let size = pax::decimal(text).ok_or_else(|| fail("its size is not a number"))?;
             // Beyond 8 GiB ustar cannot say it, and says anything.
             let ustar_can = size < 1 << 33;
             if ustar_can && ![0, size].contains(&stored) {
@@ -258,7 +258,7 @@ impl Members {
         let nothing_stored = || match announced {
             0 => Ok(()),
             _ => Err(fail(
-                "it is no file and has content: readers disagree on what follows",
+                "it is not a file and has content: readers disagree on what follows",
             )),
         };
 
@@ -328,8 +328,8 @@ impl Members {
             Some(text) => pax::time(text),
             None => number(&old.mtime).map(|seconds| (seconds, false)),
         };
-        let (mtime, fraction) = time.ok_or_else(|| fail("its time is no number"))?;
-        let mode = field(&old.mode).ok_or_else(|| fail("its mode is no number"))?;
+        let (mtime, fraction) = time.ok_or_else(|| fail("its time is not a number"))?;
+        let mode = field(&old.mode).ok_or_else(|| fail("its mode is not a number"))?;
         let xattrs = xattrs(&records, &path, changes);
         Ok(Member {
             path,
@@ -403,7 +403,7 @@ fn check(block: &[u8; BLOCK], offset: u64) -> Result<()> {
         return Ok(());
     }
     let why = if offset == 0 {
-        "this is no tar"
+        "this is not a tar"
     } else {
         "a header's checksum is wrong: the archive is damaged"
     };

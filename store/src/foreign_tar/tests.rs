@@ -407,11 +407,11 @@ fn what_two_readers_may_understand_in_two_ways() {
         ),
         (
             vec![header("h", b'1', 512, "x")],
-            "h: it is no file and has content",
+            "h: it is not a file and has content",
         ),
         (
             vec![header("d", b'5', 512, "")],
-            "d: it is no file and has content",
+            "d: it is not a file and has content",
         ),
         (
             vec![pax(b'g', &[("path", "x")]), file("x", "")],
@@ -459,7 +459,7 @@ fn what_two_readers_may_understand_in_two_ways() {
 #[test]
 fn damage_and_early_ends() {
     refused(&[b"not a tar at all".to_vec()], "the archive is cut short");
-    refused(&[vec![b'x'; 2048]], "this is no tar");
+    refused(&[vec![b'x'; 2048]], "this is not a tar");
     refused(&[], "it has no end");
     refused(&[file("a", "")], "it has no end");
     let whole = [file("a", &"x".repeat(1000)), end()].concat();

@@ -117,7 +117,7 @@ impl KeyFile {
             .read_to_string(&mut pem)
             .map_err(|e| Error::io(format!("cannot read the key {shown}"), e))?;
         if pem.len() as u64 > LIMIT {
-            let text = format!("{shown} is longer than {LIMIT} bytes, so it is no key");
+            let text = format!("{shown} is longer than {LIMIT} bytes, so it is not a key");
             return Err(Error::new(ErrorKind::Malformed, text));
         }
         Ok(pem)

@@ -241,8 +241,9 @@ impl Environment<'_> {
         entry.from.clone_from(&origin.from);
         entry.min_seq = origin.min_seq;
         let mut proposal = self.propose(targets, vec![entry], now)?;
-        let text = String::from_utf8(json)
-            .map_err(|e| Error::new(ErrorKind::Malformed, format!("a manifest is no text: {e}")))?;
+        let text = String::from_utf8(json).map_err(|e| {
+            Error::new(ErrorKind::Malformed, format!("a manifest is not text: {e}"))
+        })?;
         proposal.manifests.insert(target_name, text);
         let release = Release {
             name: manifest.name.clone(),

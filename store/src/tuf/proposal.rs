@@ -78,7 +78,7 @@ impl Proposal {
     /// Reads a file, without believing it.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
         let wrong = |e: &dyn std::fmt::Display| {
-            let text = format!("this is no file of a proposed change: {e}");
+            let text = format!("this is not the file of a proposed change: {e}");
             Error::new(ErrorKind::Malformed, text)
         };
         if bytes.len() > MAX_BYTES {

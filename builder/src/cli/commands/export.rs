@@ -57,7 +57,7 @@ pub(super) fn run(args: &ExportArgs, settings: &Settings, ui: &mut Ui) -> Result
         .or(of_image)
         .unwrap_or(FIRST_ENVIRONMENT);
     let env: EnvName = env.parse().map_err(|e| {
-        Error::usage(format!("`{}` is no environment", env.escape_default())).because(&e)
+        Error::usage(format!("`{}` is not an environment", env.escape_default())).because(&e)
     })?;
     let by_name = args
         .output

@@ -29,12 +29,16 @@ struct Shown<'a> {
 
 pub(super) fn run(args: &ImportArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let name: ImageName = args.name.parse().map_err(|e| {
-        Error::usage(format!("`{}` is no image name", args.name.escape_default())).because(&e)
+        Error::usage(format!(
+            "`{}` is not an image name",
+            args.name.escape_default()
+        ))
+        .because(&e)
     })?;
     let mut environments = Vec::new();
     for env in &args.env {
         let env: EnvName = env.parse().map_err(|e| {
-            Error::usage(format!("`{}` is no environment", env.escape_default())).because(&e)
+            Error::usage(format!("`{}` is not an environment", env.escape_default())).because(&e)
         })?;
         if !environments.contains(&env) {
             environments.push(env);

@@ -93,10 +93,11 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     if (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain) {
         return Ok(());
     }
-    Err(
-        Error::usage(format!("`{}` is no name for a key", name.escape_default()))
-            .hint("1 to 64 letters, digits, `.`, `_` and `-`"),
-    )
+    Err(Error::usage(format!(
+        "`{}` is not a name for a key",
+        name.escape_default()
+    ))
+    .hint("1 to 64 letters, digits, `.`, `_` and `-`"))
 }
 
 fn show(args: &KeyShowArgs, settings: &Settings, ui: &Ui) -> Result<()> {

@@ -55,7 +55,7 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
         recipe: &args.recipe,
         vary: false,
     };
-    let binds = runner.hand(&step.step)?;
+    let binds = runner.lay_out(&step.step)?;
     let scratch = work.scratch.join("shell");
     let mounted = layers.scratch(&scratch, &stack)?;
     let state = if layers.is_done(&step.key) {
@@ -66,7 +66,7 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
     ui.note(&format!(
         "a shell in the tree {state} step `{}`; its script is {}/script; changes are {}",
         step.step.name,
-        crate::steps::HANDED,
+        crate::steps::STEP_FILES,
         if args.keep { "kept" } else { "thrown away" }
     ));
     let mut environment = step.step.environment.clone();

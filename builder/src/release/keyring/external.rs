@@ -97,11 +97,11 @@ impl Signer for External {
         let bytes = match answer.as_slice().try_into() {
             Ok(bytes) => bytes,
             Err(_) => digits(&answer)
-                .ok_or_else(|| failed("its answer is no signature of 64 bytes".into()))?,
+                .ok_or_else(|| failed("its answer is not a signature of 64 bytes".into()))?,
         };
         self.public.verify(message, &bytes).map_err(|_| {
             failed(format!(
-                "its answer is no signature by {}",
+                "its answer is not a signature by {}",
                 self.public.id()
             ))
         })?;

@@ -203,7 +203,7 @@ impl Keyring {
         if text.contains('/') || Path::new(text).extension().is_some_and(|e| e == "pub") {
             let pem = fs::read_to_string(text).context(|| format!("cannot read {text}"))?;
             return PublicKey::from_pem(&pem)
-                .map_err(|e| Error::usage(format!("{text} is no public key")).because(&e));
+                .map_err(|e| Error::usage(format!("{text} is not a public key")).because(&e));
         }
         self.entry(text)?.public.map_err(|why| {
             Error::failed(format!("the public half of `{text}` is not known")).detail(why)

@@ -16,7 +16,7 @@ mod table;
 use std::fmt::Write as _;
 
 use self::table::{Action, Row, rows};
-use super::{Content, HANDED, Phase, Step};
+use super::{Content, Phase, STEP_FILES, Step};
 use crate::lockfile::Lock;
 use crate::recipe::{Recipe, TreeGlob};
 
@@ -63,17 +63,17 @@ pub(super) fn step(recipe: &Recipe, lock: &Lock) -> Step {
         rows.map(|r| r.pattern)
     };
     let keep = recipe.clean.keep.iter().map(TreeGlob::as_str);
-    step.hand("keep", Content::Text(with_below(keep)));
-    step.hand("remove", Content::Text(with_below(of(Action::Remove))));
+    step.add_file("keep", Content::Text(with_below(keep)));
+    step.add_file("remove", Content::Text(with_below(of(Action::Remove))));
     let own = recipe.clean.remove.iter().map(TreeGlob::as_str);
-    step.hand("remove-own", Content::Text(with_below(own)));
-    step.hand("empty", Content::Text(lines(of(Action::Empty))));
-    step.hand("compile", Content::Text(lines(of(Action::Compile))));
+    step.add_file("remove-own", Content::Text(with_below(own)));
+    step.add_file("empty", Content::Text(lines(of(Action::Empty))));
+    step.add_file("compile", Content::Text(lines(of(Action::Compile))));
     let virtualenvs = recipe.virtualenvs.iter().map(|v| format!("{}\n", v.path));
-    step.hand("virtualenvs", Content::Text(virtualenvs.collect()));
-    step.hand("compile.sh", Content::Text(rewrite::COMPILE.into()));
+    step.add_file("virtualenvs", Content::Text(virtualenvs.collect()));
+    step.add_file("compile.sh", Content::Text(rewrite::COMPILE.into()));
 
-    let mut script = format!("handed={HANDED}\n{FUNCTIONS}");
+    let mut script = format!("handed={STEP_FILES}\n{FUNCTIONS}");
     if recipe.clean.autoremove {
         script.push_str("apt-get -q --yes -o DPkg::Use-Pty=false autoremove\n");
     }
@@ -87,8 +87,8 @@ pub(super) fn step(recipe: &Recipe, lock: &Lock) -> Step {
     );
     for (number, (row, shell)) in rewrites().enumerate() {
         let name = format!("rewrite-{number}");
-        step.hand(&name, Content::Text(lines([row.pattern])));
-        step.hand(format!("{name}.sh"), Content::Text(shell.into()));
+        step.add_file(&name, Content::Text(lines([row.pattern])));
+        step.add_file(format!("{name}.sh"), Content::Text(shell.into()));
         let _ = write!(
             script,
             "matching {name}\n\

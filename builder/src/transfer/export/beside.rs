@@ -1,4 +1,4 @@
-//! An exported file's place, and what lies beside it.
+//! An exported file, and the files beside it.
 
 use std::fs::{File, Permissions};
 use std::io::Write;
@@ -13,8 +13,8 @@ use tempfile::NamedTempFile;
 use crate::atomic_file;
 use crate::error::{Context, Error, Result};
 
-/// Where a file goes.
-pub(super) struct Place {
+/// The path of an exported file.
+pub(super) struct OutputFile {
     directory: PathBuf,
     name: String,
 }
@@ -28,7 +28,7 @@ impl Part {
     }
 }
 
-impl Place {
+impl OutputFile {
     /// Looks whether a file can be put there.
     pub(super) fn check(path: &Path) -> Result<Self> {
         let shown = path.display();
@@ -38,7 +38,7 @@ impl Place {
             .file_name()
             .and_then(|name| name.to_str())
             .filter(|name| !name.contains(char::is_control))
-            .ok_or_else(|| wrong("its name is no plain text".into()))?;
+            .ok_or_else(|| wrong("its name is not plain text".into()))?;
         match path.symlink_metadata() {
             // Renaming over a device would remove the device.
             Ok(meta) if !meta.is_file() => {
@@ -53,7 +53,7 @@ impl Place {
             None => return Err(wrong("it is a directory".into())),
         };
         if !directory.is_dir() {
-            let why = format!("{} is no directory", directory.display());
+            let why = format!("{} is not a directory", directory.display());
             return Err(wrong(why).hint("make the directory first"));
         }
         Ok(Self {
@@ -174,8 +174,11 @@ mod tests {
     #[test]
     fn devices_and_directories_stay() {
         for path in ["/dev/null", "/", "/tmp", "/nowhere/at/all.tar", "x/.."] {
-            assert!(Place::check(Path::new(path)).is_err(), "{path}");
+            assert!(OutputFile::check(Path::new(path)).is_err(), "{path}");
         }
-        assert_eq!(Place::check(Path::new("a.tar")).unwrap().name(), "a.tar");
+        assert_eq!(
+            OutputFile::check(Path::new("a.tar")).unwrap().name(),
+            "a.tar"
+        );
     }
 }

@@ -68,15 +68,15 @@ pub fn export(
         return Ok(None);
     };
     // Nothing is compressed for minutes that could not be signed at the end.
-    let place = beside::Place::check(to)?;
+    let output = beside::OutputFile::check(to)?;
     let released = find::released_in(&store, &request.env, &manifest)?;
     let env = signatures::environment(&store, &request.env)?;
     let signing = &request.signing;
-    let Some(keys) = signatures::open_keys(&released, &env, place.name(), None, signing, ui)?
+    let Some(keys) = signatures::open_keys(&released, &env, output.name(), None, signing, ui)?
     else {
         return Ok(None);
     };
-    let mut part = place.part()?;
+    let mut part = output.part()?;
     let written = write(
         &store,
         &released.manifest,
@@ -85,11 +85,11 @@ pub fn export(
         &to.display().to_string(),
         ui,
     )?;
-    let name = place.name().to_owned();
+    let name = output.name().to_owned();
     let export = describe(name, &request.env, &released, request.format, &written);
-    let mut envelope = place.envelope(&export);
+    let mut envelope = output.envelope(&export);
     signatures::add(&mut envelope, &keys)?;
-    place.finish(part, &export, &released.json, &envelope)?;
+    output.finish(part, &export, &released.json, &envelope)?;
     Ok(Some(Signed {
         needs: signatures::needs(&env, Some(&envelope))?,
         export,
@@ -137,7 +137,7 @@ fn write(
     manifest: &Manifest,
     format: Format,
     output: &mut dyn Write,
-    place: &str,
+    target: &str,
     ui: &mut Ui,
 ) -> Result<Written> {
     let failed = || format!("cannot export {}", manifest.image);
@@ -163,7 +163,7 @@ fn write(
     // What the output says is the better reason, whoever noticed it.
     if let Err(error) = copied {
         if let Some(why) = &encoder.output().output.failed {
-            return Err(unwritable(place, why));
+            return Err(unwritable(target, why));
         }
         let kind = match error.kind() {
             store::ErrorKind::Corrupt | store::ErrorKind::NotCanonical => ErrorKind::Refused,
@@ -172,8 +172,8 @@ fn write(
         let error = Error::new(kind, failed()).because(&error);
         return Err(error.hint("`imgbuild store fsck` says what is damaged"));
     }
-    let mut hashed = encoder.finish().map_err(|e| unwritable(place, &e))?;
-    hashed.flush().map_err(|e| unwritable(place, &e))?;
+    let mut hashed = encoder.finish().map_err(|e| unwritable(target, &e))?;
+    hashed.flush().map_err(|e| unwritable(target, &e))?;
     let written = Written {
         size: hashed.blake3.count(),
         sha256: Sha256::finish(hashed.sha256),
@@ -188,9 +188,9 @@ fn write(
     Ok(written)
 }
 
-fn unwritable(place: &str, error: &io::Error) -> Error {
+fn unwritable(target: &str, error: &io::Error) -> Error {
     let full = error.kind() == io::ErrorKind::StorageFull;
-    let error = Error::failed(format!("cannot write to {place}")).because(error);
+    let error = Error::failed(format!("cannot write to {target}")).because(error);
     if full {
         return error.hint("make room, or export to another disk");
     }

@@ -82,10 +82,10 @@ pub(crate) trait RangeReceiver {
 }
 
 /// The error for an object that ends before a range does.
-pub(crate) fn too_short(key: &str, place: &str, size: u64, range: &Range<u64>) -> Error {
+pub(crate) fn too_short(key: &str, store: &str, size: u64, range: &Range<u64>) -> Error {
     let len = range.end - range.start;
     Error::corrupt(
-        format_args!("{key} in {place}"),
+        format_args!("{key} in {store}"),
         format_args!(
             "it has {size} bytes, but {len} from byte {} are needed",
             range.start
@@ -446,13 +446,13 @@ impl Transfer<'_> {
     }
 
     /// Refuses a part that is not the one that was asked for.
-    fn check(&mut self, part: &Part, place: &str) -> Result<(), RequestError> {
+    fn check(&mut self, part: &Part, store: &str) -> Result<(), RequestError> {
         if part.range.start != self.at || part.range.is_empty() {
             return Err(self.odd_range("the server sends other bytes than were asked for"));
         }
         if let Some(range) = &self.range {
             if let Some(size) = part.size.filter(|size| *size < range.end) {
-                let short = too_short(self.key, place, size, range);
+                let short = too_short(self.key, store, size, range);
                 return Err(RequestError::Content(short));
             }
             if part.range.end > range.end {
@@ -460,7 +460,7 @@ impl Transfer<'_> {
             }
         } else if part.size.is_none_or(|size| size > self.limit) || part.range.end > self.limit {
             let why = format_args!("it has more bytes than the {} that it may have", self.limit);
-            let error = Error::corrupt(format_args!("{} in {place}", self.key), why);
+            let error = Error::corrupt(format_args!("{} in {store}", self.key), why);
             return Err(RequestError::Content(error));
         }
         Ok(())

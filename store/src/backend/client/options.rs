@@ -84,7 +84,7 @@ impl ClientOptions {
         }
         if let Some(text) = variable(PATIENCE) {
             let Ok(seconds @ 1..=86_400) = text.parse() else {
-                let text = format!("{PATIENCE} is no number of seconds: {text}");
+                let text = format!("{PATIENCE} is not a number of seconds: {text}");
                 return Err(Error::new(ErrorKind::Invalid, text)
                     .with_hint(format!("for example {PATIENCE}=60, the default")));
             };

@@ -318,7 +318,7 @@ impl ObjectWriter for Staged<'_> {
 mod tests {
     use super::*;
 
-    fn place(root: &Path) -> LocalBackend {
+    fn backend(root: &Path) -> LocalBackend {
         let staging = Arc::new(Staging::open(root).unwrap());
         LocalBackend {
             read: LocalReader::open(root).unwrap(),
@@ -329,19 +329,19 @@ mod tests {
     #[test]
     fn only_where_nothing_is_and_only_what_was_seen() {
         let dir = tempfile::tempdir().unwrap();
-        let place = place(dir.path());
-        assert!(place.put_new("pins/a", b"one").unwrap());
-        assert!(!place.put_new("pins/a", b"two").unwrap());
-        let (bytes, seen) = place.get_versioned("pins/a", 9).unwrap().unwrap();
+        let backend = backend(dir.path());
+        assert!(backend.put_new("pins/a", b"one").unwrap());
+        assert!(!backend.put_new("pins/a", b"two").unwrap());
+        let (bytes, seen) = backend.get_versioned("pins/a", 9).unwrap().unwrap();
         assert_eq!(bytes, b"one");
-        assert!(place.replace("pins/a", b"three", &seen).unwrap());
-        assert!(!place.replace("pins/a", b"four", &seen).unwrap());
-        assert_eq!(place.get("pins/a", 9).unwrap().unwrap(), b"three");
-        place.remove("pins/a").unwrap();
-        place.remove("pins/a").unwrap();
-        assert_eq!(place.get_versioned("pins/a", 9).unwrap(), None);
-        assert!(!place.replace("pins/a", b"five", &seen).unwrap());
-        assert!(place.put("../a", b"").is_err());
+        assert!(backend.replace("pins/a", b"three", &seen).unwrap());
+        assert!(!backend.replace("pins/a", b"four", &seen).unwrap());
+        assert_eq!(backend.get("pins/a", 9).unwrap().unwrap(), b"three");
+        backend.remove("pins/a").unwrap();
+        backend.remove("pins/a").unwrap();
+        assert_eq!(backend.get_versioned("pins/a", 9).unwrap(), None);
+        assert!(!backend.replace("pins/a", b"five", &seen).unwrap());
+        assert!(backend.put("../a", b"").is_err());
     }
 
     #[test]
@@ -351,7 +351,7 @@ mod tests {
             let threads: Vec<_> = (0..8_u8)
                 .map(|number| {
                     let root = dir.path();
-                    scope.spawn(move || place(root).put_new("x/y", &[number]).unwrap())
+                    scope.spawn(move || backend(root).put_new("x/y", &[number]).unwrap())
                 })
                 .collect();
             let won = threads.into_iter().map(|thread| thread.join().unwrap());
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn what_is_held_is_known_until_the_writer_ends() {
         let dir = tempfile::tempdir().unwrap();
-        let (writer, other) = (place(dir.path()), place(dir.path()));
+        let (writer, other) = (backend(dir.path()), backend(dir.path()));
         writer.put("packs/a", b"one").unwrap();
         let keys = ["packs/a".to_owned(), "packs/b".to_owned()];
         assert_eq!(writer.hold(&keys).unwrap(), [true, false]);
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn a_shut_gate_keeps_holds_out() {
         let dir = tempfile::tempdir().unwrap();
-        let (writer, collector) = (place(dir.path()), place(dir.path()));
+        let (writer, collector) = (backend(dir.path()), backend(dir.path()));
         let gate = collector.gate().unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
@@ -399,32 +399,32 @@ mod tests {
     #[test]
     fn drafts_quarantine_and_surveys() {
         let dir = tempfile::tempdir().unwrap();
-        let place = place(dir.path());
-        let mut draft = place.create().unwrap();
+        let backend = backend(dir.path());
+        let mut draft = backend.create().unwrap();
         draft.write(b"0123").unwrap();
         draft.flush().unwrap();
         draft.finish("packs/p").unwrap();
-        place.sync().unwrap();
-        drop(place.create().unwrap());
-        place.put("env/dev/metadata/x", b"12").unwrap();
+        backend.sync().unwrap();
+        drop(backend.create().unwrap());
+        backend.put("env/dev/metadata/x", b"12").unwrap();
         let keys = |prefix| -> Vec<(String, u64)> {
-            let objects = place.list_all(prefix).unwrap().into_iter();
+            let objects = backend.list_all(prefix).unwrap().into_iter();
             objects.map(|object| (object.key, object.size)).collect()
         };
         assert_eq!(keys("env/"), [("env/dev/metadata/x".to_owned(), 2)]);
         assert!(keys("images/").is_empty());
-        place.quarantine("packs/p").unwrap();
+        backend.quarantine("packs/p").unwrap();
         assert!(keys("packs/").is_empty());
         assert_eq!(keys("quarantine/"), [("quarantine/packs/p".to_owned(), 4)]);
-        let now = place.now().unwrap();
-        let modified = place.list_all("quarantine/").unwrap()[0].modified;
+        let now = backend.now().unwrap();
+        let modified = backend.list_all("quarantine/").unwrap()[0].modified;
         assert!(now.abs_diff(modified) < 3600);
     }
 
     #[test]
     fn locks_are_exclusive() {
         let dir = tempfile::tempdir().unwrap();
-        let (one, two) = (place(dir.path()), place(dir.path()));
+        let (one, two) = (backend(dir.path()), backend(dir.path()));
         let held = one.try_lock("gc").unwrap().unwrap();
         assert!(two.try_lock("gc").unwrap().is_none());
         assert!(two.try_lock("other").unwrap().is_some());

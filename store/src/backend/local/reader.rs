@@ -16,17 +16,23 @@ pub struct LocalReader {
 
 impl LocalReader {
     /// A directory by path, or by a `file://` URL with an absolute path.
-    pub fn open(place: impl AsRef<Path>) -> Result<Self> {
-        let place = place.as_ref();
-        let root = match place.to_str().and_then(|text| text.strip_prefix("file://")) {
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
+        let directory = directory.as_ref();
+        let root = match directory
+            .to_str()
+            .and_then(|text| text.strip_prefix("file://"))
+        {
             Some(path) if path.starts_with('/') => PathBuf::from(path),
             Some(_) => {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    format!("{} names a host; expected file:///PATH", place.display()),
+                    format!(
+                        "{} names a host; expected file:///PATH",
+                        directory.display()
+                    ),
                 ));
             }
-            None => place.to_owned(),
+            None => directory.to_owned(),
         };
         match root.metadata() {
             Ok(meta) if meta.is_dir() => Ok(Self { root }),

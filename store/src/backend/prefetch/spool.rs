@@ -87,7 +87,7 @@ impl Spool {
     }
 
     /// Waits while the range is on its way, and says whether it is here then.
-    pub(super) fn find(&self, key: &str, range: &Range<u64>, place: &str) -> Result<Lookup> {
+    pub(super) fn find(&self, key: &str, range: &Range<u64>, store: &str) -> Result<Lookup> {
         let mut state = self.state();
         loop {
             if let Some(object) = state.objects.get(key) {
@@ -95,7 +95,7 @@ impl Spool {
                     return Ok(Lookup::Here(Arc::clone(&object.file)));
                 }
                 if let Some(size) = object.complete.filter(|size| *size < range.end) {
-                    return Err(too_short(key, place, size, range));
+                    return Err(too_short(key, store, size, range));
                 }
             }
             let meets = |run: &CoalescedRange| {

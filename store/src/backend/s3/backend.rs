@@ -380,7 +380,7 @@ impl WritableBackend for S3Backend {
     fn quarantine(&self, key: &str) -> Result<()> {
         check_key(key)?;
         self.check()?;
-        let place = self.describe();
+        let shown = self.describe();
         let to = format!("{QUARANTINE}{key}");
         let mut call = Call::new(Method::PUT, &to);
         let source = self.client.bucket.source(key);
@@ -388,7 +388,7 @@ impl WritableBackend for S3Backend {
         self.client
             .send(&format!("copy {key}"), &call, &[], &mut |response, _| {
                 if response.status() != StatusCode::OK {
-                    return Err(error::of(&place, true, response));
+                    return Err(error::of(&shown, true, response));
                 }
                 // The answer begins before the copy is made (CopyObject).
                 let text = bucket::read(response)?;
@@ -521,16 +521,16 @@ impl Drop for S3Backend {
 /// An object that is gathered in a scratch file, then sent, in parts where that is
 /// quicker.
 struct S3ObjectWriter<'a> {
-    place: &'a S3Backend,
+    backend: &'a S3Backend,
     file: File,
     size: u64,
 }
 
 impl<'a> S3ObjectWriter<'a> {
-    fn new(place: &'a S3Backend) -> Result<Self> {
+    fn new(backend: &'a S3Backend) -> Result<Self> {
         Ok(Self {
-            place,
-            file: place.client.scratch()?,
+            backend,
+            file: backend.client.scratch()?,
             size: 0,
         })
     }
@@ -551,15 +551,15 @@ impl ObjectWriter for S3ObjectWriter<'_> {
 
     fn finish(self: Box<Self>, key: &str) -> Result<()> {
         check_key(key)?;
-        self.place.check()?;
-        let client = &*self.place.client;
+        self.backend.check()?;
+        let client = &*self.backend.client;
         if self.size <= WHOLE {
             return client.put(key, &piece(&self.file, 0, self.size)?);
         }
         let id = client.begin(key)?;
         let sent = client.parts(key, &id, &self.file, self.size);
         let done = sent.and_then(|tags| {
-            self.place.check()?;
+            self.backend.check()?;
             client.complete(key, &id, &tags, self.size)
         });
         if done.is_err() {

@@ -72,7 +72,7 @@ pub(super) fn prepare(location: &BucketUrl, access: &ClientOptions) -> Result<(C
         .endpoint
         .unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
     let wrong = || {
-        Error::new(ErrorKind::Invalid, "the endpoint of S3 is no address")
+        Error::new(ErrorKind::Invalid, "the endpoint of S3 is not an address")
             .with_hint("for example AWS_ENDPOINT_URL_S3=https://s3.example")
     };
     let address: HttpUrl = endpoint.parse().map_err(|_| wrong())?;
@@ -162,7 +162,7 @@ impl Bucket {
         flat: bool,
         enough: usize,
     ) -> Result<Vec<ListObjectsContent>> {
-        let place = self.describe();
+        let shown = self.describe();
         let whole = format!("{}{prefix}", self.inner.location.prefix);
         let (mut found, mut token): (Vec<ListObjectsContent>, Option<String>) = (Vec::new(), None);
         loop {
@@ -182,11 +182,11 @@ impl Bucket {
                 call.query.push(("continuation-token", token));
             }
             let page = server.exchange(
-                &format!("list {prefix} in {place}"),
+                &format!("list {prefix} in {shown}"),
                 &|client| Ok(self.request(client, &call)),
                 &mut |response, _| {
                     if response.status() != StatusCode::OK {
-                        return Err(error::of(&place, false, response));
+                        return Err(error::of(&shown, false, response));
                     }
                     let text = read(response)?;
                     ListObjectsV2::parse_response(&text)

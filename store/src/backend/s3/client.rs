@@ -90,14 +90,14 @@ impl BucketClient {
     }
 
     pub(super) fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
-        let place = self.describe();
+        let shown = self.describe();
         self.send(
             &format!("write {key}"),
             &Self::putting(key, bytes),
             bytes,
             &mut |response, _| match response.status() {
                 StatusCode::OK => Ok(()),
-                _ => Err(error::of(&place, true, response)),
+                _ => Err(error::of(&shown, true, response)),
             },
         )
     }
@@ -115,7 +115,7 @@ impl BucketClient {
             Some(ETag(tag)) => ("if-match", format!("\"{tag}\"")),
             None => ("if-none-match", "*".to_owned()),
         });
-        let place = self.describe();
+        let shown = self.describe();
         let mut doubt = false;
         let swapped = self.send(
             &format!("write {key}"),
@@ -129,12 +129,12 @@ impl BucketClient {
                     doubt = failed > 0;
                     Ok(None)
                 }
-                StatusCode::NOT_IMPLEMENTED => Err(error::no_conditions(&place)),
+                StatusCode::NOT_IMPLEMENTED => Err(error::no_conditions(&shown)),
                 StatusCode::NOT_FOUND => {
                     doubt = failed > 0;
-                    error::no_bucket(&place, response).map_or(Ok(None), Err)
+                    error::no_bucket(&shown, response).map_or(Ok(None), Err)
                 }
-                _ => Err(error::of(&place, true, response)),
+                _ => Err(error::of(&shown, true, response)),
             },
         )?;
         if swapped.is_some() || !doubt {
@@ -160,7 +160,7 @@ impl BucketClient {
 
     /// As much of an object as `limit` bytes and one, its version and its age.
     pub(super) fn glance(&self, key: &str, limit: u64) -> Result<Option<FoundObject>> {
-        let place = self.describe();
+        let shown = self.describe();
         let mut call = Call::new(Method::GET, key);
         call.headers.push(("cache-control", "no-cache".to_owned()));
         self.send(
@@ -194,15 +194,15 @@ impl BucketClient {
                         age,
                     }))
                 }
-                StatusCode::NOT_FOUND => error::no_bucket(&place, response).map_or(Ok(None), Err),
-                _ => Err(error::of(&place, false, response)),
+                StatusCode::NOT_FOUND => error::no_bucket(&shown, response).map_or(Ok(None), Err),
+                _ => Err(error::of(&shown, false, response)),
             },
         )
     }
 
     /// The bytes of an object, if there is one; and the server's time.
     pub(super) fn head(&self, key: &str) -> Result<(Option<u64>, Option<u64>)> {
-        let place = self.describe();
+        let shown = self.describe();
         let call = Call::new(Method::HEAD, key);
         self.send(
             &format!("look for {key}"),
@@ -217,7 +217,7 @@ impl BucketClient {
                         Ok((Some(length.unwrap_or(0)), now))
                     }
                     StatusCode::NOT_FOUND => Ok((None, now)),
-                    _ => Err(error::of(&place, false, response)),
+                    _ => Err(error::of(&shown, false, response)),
                 }
             },
         )
@@ -228,7 +228,7 @@ impl BucketClient {
     }
 
     pub(super) fn delete(&self, key: &str) -> Result<()> {
-        let place = self.describe();
+        let shown = self.describe();
         let call = Call::new(Method::DELETE, key);
         self.send(
             &format!("remove {key}"),
@@ -236,7 +236,7 @@ impl BucketClient {
             &[],
             &mut |response, _| match response.status() {
                 StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
-                _ => Err(error::of(&place, true, response)),
+                _ => Err(error::of(&shown, true, response)),
             },
         )
     }

@@ -39,16 +39,16 @@ pub(super) fn date(response: &Response, name: header::HeaderName) -> Option<u64>
 }
 
 /// Whether 404 says that even the bucket is not there.
-pub(super) fn no_bucket(place: &str, response: Response) -> Option<RequestError> {
+pub(super) fn no_bucket(store: &str, response: Response) -> Option<RequestError> {
     let text = text(response);
-    (element(&text, "Code") == Some("NoSuchBucket")).then(|| missing(place))
+    (element(&text, "Code") == Some("NoSuchBucket")).then(|| missing(store))
 }
 
 /// The server says that it does not know conditional writes (501).
 #[cfg(feature = "write")]
-pub(super) fn no_conditions(place: &str) -> RequestError {
+pub(super) fn no_conditions(store: &str) -> RequestError {
     let text = format!(
-        "{place} cannot be written safely: the server does not know If-Match and If-None-Match"
+        "{store} cannot be written safely: the server does not know If-Match and If-None-Match"
     );
     RequestError::Content(
         Error::new(ErrorKind::ReadOnly, text)
@@ -56,18 +56,18 @@ pub(super) fn no_conditions(place: &str) -> RequestError {
     )
 }
 
-fn missing(place: &str) -> RequestError {
+fn missing(store: &str) -> RequestError {
     RequestError::Content(
         Error::new(
             ErrorKind::Invalid,
-            format!("the bucket of {place} does not exist"),
+            format!("the bucket of {store} does not exist"),
         )
         .with_hint("make the bucket, or name another one as s3://BUCKET/PREFIX"),
     )
 }
 
 /// Why a request was refused. `verb` is what it was about to do.
-pub(super) fn of(place: &str, writes: bool, response: Response) -> RequestError {
+pub(super) fn of(store: &str, writes: bool, response: Response) -> RequestError {
     let status = response.status();
     let theirs = date(&response, header::DATE);
     let region = response
@@ -84,9 +84,9 @@ pub(super) fn of(place: &str, writes: bool, response: Response) -> RequestError 
     let ours = jiff::Timestamp::now().as_second().unsigned_abs();
     let skewed = theirs.is_some_and(|theirs| theirs.abs_diff(ours) > SKEW);
     match code {
-        "NoSuchBucket" => missing(place),
-        "RequestTimeTooSkewed" => clock(place, ours, theirs),
-        _ if status == StatusCode::FORBIDDEN && skewed => clock(place, ours, theirs),
+        "NoSuchBucket" => missing(store),
+        "RequestTimeTooSkewed" => clock(store, ours, theirs),
+        _ if status == StatusCode::FORBIDDEN && skewed => clock(store, ours, theirs),
         "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
         | "InvalidToken"
@@ -94,7 +94,7 @@ pub(super) fn of(place: &str, writes: bool, response: Response) -> RequestError 
         | "InvalidSecurity"
         | "AuthorizationQueryParametersError" => refuse(
             ErrorKind::Invalid,
-            format!("{place} does not accept the credentials: it says {code}"),
+            format!("{store} does not accept the credentials: it says {code}"),
             "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the profile \
              that AWS_PROFILE names"
                 .into(),
@@ -110,20 +110,20 @@ pub(super) fn of(place: &str, writes: bool, response: Response) -> RequestError 
             };
             refuse(
                 ErrorKind::Invalid,
-                format!("the bucket of {place} is in another region"),
+                format!("the bucket of {store} is in another region"),
                 format!("set AWS_REGION={region}"),
             )
         }
         _ if status == StatusCode::FORBIDDEN && writes => refuse(
             ErrorKind::ReadOnly,
-            format!("{place} does not let these credentials write"),
+            format!("{store} does not let these credentials write"),
             "give them the permissions PutObject, DeleteObject and AbortMultipartUpload, or use \
              others"
                 .into(),
         ),
         _ if status == StatusCode::FORBIDDEN => refuse(
             ErrorKind::Forbidden,
-            format!("{place} does not let these credentials read"),
+            format!("{store} does not let these credentials read"),
             "give them the permissions GetObject and ListBucket, or use others".into(),
         ),
         // Two conditional writes at once (409), an upload that arrived damaged, and
@@ -152,7 +152,7 @@ fn is_word(code: &str) -> bool {
     code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-fn clock(place: &str, ours: u64, theirs: Option<u64>) -> RequestError {
+fn clock(store: &str, ours: u64, theirs: Option<u64>) -> RequestError {
     let shown = |seconds: u64| {
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         jiff::Timestamp::from_second(seconds)
@@ -160,7 +160,7 @@ fn clock(place: &str, ours: u64, theirs: Option<u64>) -> RequestError {
     };
     let theirs = theirs.map_or_else(|| "another".to_owned(), shown);
     let text = format!(
-        "{place} refuses this machine's clock: here it is {}, there {theirs}",
+        "{store} refuses this machine's clock: here it is {}, there {theirs}",
         shown(ours)
     );
     RequestError::Content(

@@ -182,7 +182,7 @@ impl BucketClient {
 
     /// Bytes 3 to 5 of an object, if the server sends no others.
     fn range(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        let place = self.describe();
+        let shown = self.describe();
         let mut call = Call::new(Method::GET, key);
         call.headers.push(("range", "bytes=3-5".to_owned()));
         let what = format!("fetch {key}");
@@ -193,7 +193,7 @@ impl BucketClient {
                     bucket::read(response).map(|text| Some(text.into_bytes()))
                 }
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(None),
-                _ => Err(error::of(&place, false, response)),
+                _ => Err(error::of(&shown, false, response)),
             }
         })
     }

@@ -37,12 +37,12 @@ pub(super) fn piece(file: &File, at: u64, len: u64) -> Result<Vec<u8>> {
 
 impl BucketClient {
     pub(super) fn begin(&self, key: &str) -> Result<String> {
-        let place = self.describe();
+        let shown = self.describe();
         let mut call = Call::new(Method::POST, key);
         call.query.push(("uploads", "1"));
         self.send(&format!("write {key}"), &call, &[], &mut |response, _| {
             if response.status() != StatusCode::OK {
-                return Err(error::of(&place, true, response));
+                return Err(error::of(&shown, true, response));
             }
             let text = bucket::read(response)?;
             CreateMultipartUpload::parse_response(&text)
@@ -61,14 +61,14 @@ impl BucketClient {
             let mut call = Self::putting(key, &bytes);
             call.query
                 .extend([("partNumber", number.as_str()), ("uploadId", id)]);
-            let place = self.describe();
+            let shown = self.describe();
             self.send(
                 &format!("write {key}"),
                 &call,
                 &bytes,
                 &mut |response, _| {
                     if response.status() != StatusCode::OK {
-                        return Err(error::of(&place, true, response));
+                        return Err(error::of(&shown, true, response));
                     }
                     let tag = version(&response).filter(|tag| tag.0.bytes().all(is_plain));
                     tag.map(|tag| tag.0).ok_or_else(|| {
@@ -90,7 +90,7 @@ impl BucketClient {
             body.push_str("</PartNumber></Part>");
         }
         body.push_str("</CompleteMultipartUpload>");
-        let place = self.describe();
+        let shown = self.describe();
         let mut call = Call::new(Method::POST, key);
         call.query.push(("uploadId", id));
         let mut gone = false;
@@ -105,7 +105,7 @@ impl BucketClient {
                     return Ok(());
                 }
                 if response.status() != StatusCode::OK {
-                    return Err(error::of(&place, true, response));
+                    return Err(error::of(&shown, true, response));
                 }
                 // The answer begins before it is known how it ends.
                 let text = bucket::read(response)?;
@@ -118,14 +118,14 @@ impl BucketClient {
             },
         )?;
         if gone && self.size(key)? != Some(size) {
-            return Err(Error::missing(key, place));
+            return Err(Error::missing(key, shown));
         }
         Ok(())
     }
 
     /// Forgets an upload in parts.
     pub(super) fn abort(&self, key: &str, id: &str) -> Result<()> {
-        let place = self.describe();
+        let shown = self.describe();
         let mut call = Call::new(Method::DELETE, key);
         call.query.push(("uploadId", id));
         self.send(
@@ -134,14 +134,14 @@ impl BucketClient {
             &[],
             &mut |response, _| match response.status() {
                 StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
-                _ => Err(error::of(&place, true, response)),
+                _ => Err(error::of(&shown, true, response)),
             },
         )
     }
 
     /// The uploads in parts that are not finished, the first thousand of them.
     pub(super) fn unfinished(&self) -> Result<Vec<UnfinishedUpload>> {
-        let place = self.describe();
+        let shown = self.describe();
         let prefix = self.bucket.prefix().to_owned();
         let mut call = Call {
             key: None,
@@ -154,7 +154,7 @@ impl BucketClient {
                 StatusCode::OK => bucket::read(response),
                 // A server that cannot list them has none for us.
                 StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => Ok(String::new()),
-                _ => Err(error::of(&place, true, response)),
+                _ => Err(error::of(&shown, true, response)),
             }
         })?;
         Ok(uploads(&text, &prefix))

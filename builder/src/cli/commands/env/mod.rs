@@ -41,7 +41,7 @@ pub(super) fn run(args: &EnvArgs, settings: &Settings, ui: &mut Ui) -> Result<()
 /// A name that a person typed.
 pub(super) fn environment(name: &str) -> Result<EnvName> {
     name.parse().map_err(|e| {
-        Error::usage(format!("`{}` is no environment", name.escape_default())).because(&e)
+        Error::usage(format!("`{}` is not an environment", name.escape_default())).because(&e)
     })
 }
 
@@ -124,7 +124,7 @@ fn trust(args: &EnvTrustArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let wanted: Sha256 = args
         .fingerprint
         .parse()
-        .map_err(|e| Error::usage("this is no digest of a root").because(&e))?;
+        .map_err(|e| Error::usage("this is not the digest of a root").because(&e))?;
     let env = Environment::open(&store, &name)
         .map_err(|e| failed(format!("cannot read the environment {name}"), &e))?;
     if env.fingerprint() != wanted {

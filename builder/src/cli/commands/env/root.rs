@@ -51,7 +51,7 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
     change.policy = change.policy.and(Some(policy));
     if change.add.is_empty() && change.policy.is_none() {
         return Err(
-            Error::usage(format!("{} is no key of {}", args.old, args.env))
+            Error::usage(format!("{} is not a key of {}", args.old, args.env))
                 .hint(format!("imgbuild env status {} lists them", args.env)),
         );
     }
@@ -84,7 +84,7 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
         let (group, number) = grouped(text)?;
         let number = number
             .parse()
-            .map_err(|_| Error::usage(format!("`{number}` is no number of signatures")))?;
+            .map_err(|_| Error::usage(format!("`{number}` is not a number of signatures")))?;
         change.thresholds.push((group, number));
     }
     let days = init::lifetimes(&args.days, env.lifetimes());

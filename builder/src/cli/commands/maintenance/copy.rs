@@ -122,7 +122,7 @@ fn wanted(args: &CopyArgs, from: &Store, copier: &Copier<'_>) -> Result<Vec<Imag
     for env in &args.env {
         let env: EnvName = env
             .parse()
-            .map_err(|e| Error::usage(format!("`{env}` is no environment")).because(&e))?;
+            .map_err(|e| Error::usage(format!("`{env}` is not an environment")).because(&e))?;
         let releases = Environment::open(from, &env)
             .and_then(|environment| environment.releases())
             .context(|| format!("cannot read the environment {env}"))?;

@@ -259,7 +259,9 @@ fn show(report: &Report, moved: &Quarantined, ui: &Ui) {
         }
     }
     for key in &report.foreign {
-        ui.note(&format!("{key} is no part of a store; nothing reads it"));
+        ui.note(&format!(
+            "{key} does not belong to a store; nothing reads it"
+        ));
     }
     if !report.unbuildable.is_empty() {
         ui.note(&format!(
