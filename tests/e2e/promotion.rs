@@ -574,7 +574,7 @@ fn a_signer_elsewhere() {
     assert!(said.contains("approved   by token"), "{said}");
     for (body, why) in [
         ("cat >/dev/null; exit 1", "failed"),
-        ("head -c 64", "no signature by"),
+        ("head -c 64", "not a signature by"),
     ] {
         write(body);
         let wrong = team.run("ann", &approve);

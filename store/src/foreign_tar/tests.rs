@@ -403,7 +403,7 @@ fn what_two_readers_may_understand_in_two_ways() {
         ),
         (
             vec![local(&[("size", "-1")]), file("x", "abc")],
-            "size is no number",
+            "its size is not a number",
         ),
         (
             vec![header("h", b'1', 512, "x")],
@@ -439,7 +439,7 @@ fn what_two_readers_may_understand_in_two_ways() {
         ),
         (
             vec![local(&[("mtime", "soon")]), file("x", "")],
-            "time is no number",
+            "its time is not a number",
         ),
     ] {
         refused(&[parts.concat(), end()], words);
