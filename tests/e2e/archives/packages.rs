@@ -58,7 +58,7 @@ fn packages_that_are_not_the_locked_ones() {
         says(&said, first, evidence);
     }
     let server = serve(&root, "_all.deb", Answer::Drip(deb.clone()));
-    let patience = [("IMGBUILD_PATIENCE", "3")];
+    let patience = [("IMGBUILD_PATIENCE", "15")];
     let said = place.refuse_with("pack", &server.url(), 1, &patience);
     says(&said, cannot, "the server is too slow or silent");
     // What is cut is resumed, not fetched again.
