@@ -136,8 +136,9 @@ impl Scheme {
             let short = text(git().args(["rev-parse", "--short=7", commit]))?;
             Some(format!("0.0-{count}-g{short}"))
         })?;
-        let date = text(git().args(["show", "--no-patch", "--format=%cI", commit]))?;
-        Described::new(&describe, &date)
+        // `git show` would run the checkout's `gpg.program` where `log.showSignature` is set.
+        let shown = text(git().args(["rev-list", "--max-count=1", "--format=%cI", commit]))?;
+        Described::new(&describe, shown.lines().last()?)
     }
 
     /// Refuses a package whose version would be missing or made up.
@@ -209,12 +210,15 @@ fn matched(command: Option<&Value>) -> Vec<String> {
 
 /// What git says of the checkout that a directory is part of; nothing when it is in none.
 pub(crate) fn of_checkout(dir: &Path, scheme: &Scheme) -> Option<Described> {
-    // Root may look at what a user owns: no hook or filter of the checkout runs here.
+    // Root may look at what a user owns, whose settings in `.git/config` may name programs:
+    // these commands write no index and look at no working tree, and transports, which a
+    // partial clone would use for what it lacks, are off (git(1), GIT_ALLOW_PROTOCOL).
     let git = || {
         Tool::new("git")
             .tied()
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_ALLOW_PROTOCOL", "none")
             .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false"])
             .arg("-C")
             .arg(dir)
@@ -229,6 +233,43 @@ pub(crate) fn of_checkout(dir: &Path, scheme: &Scheme) -> Option<Described> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Settings of a checkout name programs, and an object is missing that it would fetch.
+    #[test]
+    fn a_checkout_runs_no_program_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let marker = dir.path().join("ran");
+        let program = dir.path().join("program");
+        std::fs::write(&program, format!("#!/bin/sh\n: > {}\n", marker.display())).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let checkout = dir.path().join("checkout");
+        std::fs::create_dir(&checkout).unwrap();
+        std::fs::write(checkout.join("pyproject.toml"), "").unwrap();
+        let script = "git init -q && git config user.name a && git config user.email a@a.example\n\
+                      git add . && git commit -qm first && git tag v1.2\n\
+                      for key in core.fsmonitor core.hooksPath core.pager gpg.program; do\n\
+                      git config $key \"$1\"\ndone\n\
+                      git config log.showSignature true\n\
+                      git config extensions.partialClone origin\n\
+                      git config remote.origin.promisor true\n\
+                      git config remote.origin.url \"ext::$1\"\n\
+                      git config protocol.ext.allow always\n";
+        let run = |script: &str| {
+            let script = format!("cd \"$2\"\n{script}");
+            let sh = Tool::new("sh").args(["-euc", &script, "sh"]);
+            sh.arg(&program).arg(&checkout).output().unwrap();
+        };
+        run(script);
+        let described = of_checkout(&checkout, &Scheme::default()).unwrap();
+        assert_eq!(described.tag(), Some("v1.2"));
+        run("object=$(git rev-parse HEAD)\n\
+             git -c core.hooksPath=/nonexistent commit -q --allow-empty -m second\n\
+             rm -f .git/objects/$(echo $object | cut -c1-2)/$(echo $object | cut -c3-)\n");
+        let _ = std::fs::remove_file(&marker);
+        assert!(of_checkout(&checkout, &Scheme::default()).is_none());
+        assert!(!marker.exists(), "a program of the checkout ran");
+    }
 
     #[test]
     fn files_say_how_a_version_is_made() {
