@@ -158,7 +158,10 @@ impl LockRequest<'_> {
 
         let mut lock = match old {
             Some(lock) if !stale.packages => lock.clone(),
-            _ => self.resolve_packages_once(packages_from, old, ui)?,
+            _ => match self.packages_of_last_try(packages_from, old, ui)? {
+                Some(lock) => lock,
+                None => self.resolve_packages(packages_from, old, ui)?,
+            },
         };
         if old.is_some_and(|old| python::interpreters(old) != python::interpreters(&lock)) {
             stale.virtualenvs.extend(virtualenvs_from.keys().cloned());
@@ -167,6 +170,9 @@ impl LockRequest<'_> {
         lock.sort();
         self.ask_caches(&lock, ui)?;
         self.fetch_debs(&lock, ui)?;
+        if stale.packages {
+            self.keep_for_next_try(&lock, old)?;
+        }
         self.resolve_virtualenvs(&mut lock, old, &stale, virtualenvs_from, ui)?;
         lock.sort();
         self.ask_caches(&lock, ui)?;
@@ -177,7 +183,7 @@ impl LockRequest<'_> {
             lock.seal();
         }
 
-        self.forget_unfinished()?;
+        self.forget_last_try()?;
         let path = Lock::path_for(self.path);
         // What was from not to change is not even sorted.
         let may_write = !self.strictness.locked && !self.strictness.frozen;

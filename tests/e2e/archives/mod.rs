@@ -221,12 +221,9 @@ impl Place {
     }
 }
 
-/// What a work directory has after a failure: no file with anything in it, but for the
-/// packages that the next try need not resolve again.
+/// What a work directory always has: no file with anything in it.
 fn is_skeleton(work: &Path, path: &Path) -> bool {
-    path.starts_with(work.join("unfinished"))
-        || path.starts_with(work)
-            && (path.is_dir() || fs::metadata(path).is_ok_and(|m| m.len() == 0))
+    path.starts_with(work) && (path.is_dir() || fs::metadata(path).is_ok_and(|m| m.len() == 0))
 }
 
 /// The first line, and that there is a hint.
