@@ -82,8 +82,7 @@ impl Plan {
             return locks(format!("there is no {}", file.display()));
         };
         let beside = crate::lock::beside(path);
-        let mut files = local::read(recipe, beside, None)?;
-        local::describe(&mut files, recipe, beside, Some(lock));
+        let files = local::read_described(recipe, beside, Some(lock))?;
         let outdated = crate::lock::outdated(recipe, path, &files, lock)?;
         let unfit = || {
             let file = file.display();

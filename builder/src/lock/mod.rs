@@ -131,8 +131,7 @@ impl LockRequest<'_> {
     /// The lock that fits the recipe, with every input in the store.
     pub fn run(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Lock> {
         self.upgrade.check(old)?;
-        let mut files = local::read(self.recipe, self.beside(), None)?;
-        local::describe(&mut files, self.recipe, self.beside(), old);
+        let files = local::read_described(self.recipe, self.beside(), old)?;
         let from = LockedFrom::of(self.recipe, self.beside(), &files)?;
         let mut stale = match old {
             None => Stale {

@@ -11,7 +11,9 @@ use builder::inspect::compare::{
     Change, FileChange, How, Kind, Owner, Report, Side, compare, show,
 };
 use store::manifest::{Package, Run, User, Wheel};
-use store::{Manifest, Sha256, WritableStore};
+use store::{Manifest, WritableStore};
+
+use crate::manifest_of;
 
 /// No file is younger; most are made older than that.
 const EPOCH: u64 = 1_000_000;
@@ -62,27 +64,7 @@ impl Made {
         let store = self.store();
         let tree = self.dir.path().join("tree");
         let published = store.publish_tree(&tree, epoch, &|_| {}).unwrap();
-        let mut manifest = Manifest {
-            schema: store::manifest::SCHEMA,
-            name: "small".parse().unwrap(),
-            image: published.image,
-            sha256: published.sha256,
-            size: published.size,
-            entries: published.entries,
-            layout: published.layout,
-            arch: "amd64".into(),
-            suite: "bookworm".into(),
-            epoch,
-            packages: Vec::new(),
-            wheels: Vec::new(),
-            users: Vec::new(),
-            setuid: published.setuid,
-            xattrs: published.xattrs,
-            recipe: Sha256::of(b"recipe"),
-            lock: Sha256::of(b"lock"),
-            builder: "test".into(),
-            run: None,
-        };
+        let mut manifest = manifest_of(published, epoch);
         change(&mut manifest);
         store.put_manifest(&manifest).unwrap();
         self.manifest = Some(manifest);

@@ -12,6 +12,8 @@ use servers::nginx::Nginx;
 use servers::proxy::{Fault, Proxy};
 use store::{Manifest, Sha256, WritableStore};
 
+use crate::manifest_of;
+
 struct Ran {
     code: i32,
     stdout: String,
@@ -76,26 +78,10 @@ impl Bench {
         let changes = store::canonical_tar::Changes::default();
         let record = serde_json::json!({"schema": 1, "imported": "tar", "changes": changes});
         let manifest = Manifest {
-            schema: store::manifest::SCHEMA,
-            name: "small".parse().unwrap(),
-            image: published.image,
-            sha256: published.sha256,
-            size: published.size,
-            entries: published.entries,
-            layout: published.layout,
-            arch: "amd64".into(),
-            suite: "bookworm".into(),
-            epoch: 1_700_000_000,
-            packages: Vec::new(),
-            wheels: Vec::new(),
-            users: Vec::new(),
-            setuid: published.setuid,
-            xattrs: published.xattrs,
             recipe: keep(b"a recipe"),
             // An import's record, which names no inputs.
             lock: keep(&serde_json::to_vec(&record).unwrap()),
-            builder: "test".into(),
-            run: None,
+            ..manifest_of(published, 1_700_000_000)
         };
         store.put_manifest(&manifest).unwrap();
         manifest

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use store::{Manifest, Sha256, WritableStore};
+use store::{Manifest, WritableStore};
+
+use crate::manifest_of;
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -45,27 +47,7 @@ impl Bench {
         fs::write(tree.join("etc/own"), noise(seed, 200_000)).unwrap();
         let store = WritableStore::open_or_create(self.store()).unwrap();
         let published = store.publish_tree(&tree, 1_700_000_000, &|_| {}).unwrap();
-        let manifest = Manifest {
-            schema: store::manifest::SCHEMA,
-            name: "small".parse().unwrap(),
-            image: published.image,
-            sha256: published.sha256,
-            size: published.size,
-            entries: published.entries,
-            layout: published.layout,
-            arch: "amd64".into(),
-            suite: "bookworm".into(),
-            epoch: 1_700_000_000,
-            packages: Vec::new(),
-            wheels: Vec::new(),
-            users: Vec::new(),
-            setuid: published.setuid,
-            xattrs: published.xattrs,
-            recipe: Sha256::of(b"recipe"),
-            lock: Sha256::of(b"lock"),
-            builder: "test".into(),
-            run: None,
-        };
+        let manifest = manifest_of(published, 1_700_000_000);
         store.put_manifest(&manifest).unwrap();
         manifest
     }

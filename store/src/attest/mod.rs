@@ -327,46 +327,15 @@ mod tests {
 
     use super::*;
     use crate::WritableStore;
-    use crate::chunk::ChunkRef;
-    use crate::digest::Blake3;
     use crate::keys::{KeyPair, Signer};
-    use crate::manifest::{LayoutRef, SCHEMA};
+    use crate::manifest::tests::manifest;
     use crate::store::manifest_key;
-
-    fn manifest(content: &str) -> Manifest {
-        let layout = Blake3::of(content.as_bytes());
-        Manifest {
-            schema: SCHEMA,
-            name: "web".parse().unwrap(),
-            image: Blake3::of(format!("tar of {content}").as_bytes()),
-            sha256: Sha256::of(content.as_bytes()),
-            size: 2048,
-            entries: 2,
-            layout: LayoutRef {
-                digest: layout,
-                size: 6,
-                chunks: vec![ChunkRef::new(layout, 6).unwrap()],
-            },
-            arch: "amd64".into(),
-            suite: "bookworm".into(),
-            epoch: 0,
-            packages: Vec::new(),
-            wheels: Vec::new(),
-            users: Vec::new(),
-            setuid: Vec::new(),
-            xattrs: Vec::new(),
-            recipe: Sha256::of(b"recipe"),
-            lock: Sha256::of(b"lock"),
-            builder: "imgbuild 0.1.0".into(),
-            run: None,
-        }
-    }
 
     #[test]
     fn said_of_one_image_by_whoever_signed() {
         let dir = tempfile::tempdir().unwrap();
         let store = WritableStore::open_or_create(dir.path()).unwrap();
-        let (web, other) = (manifest("web"), manifest("other"));
+        let (web, other) = (manifest("web", "web"), manifest("web", "other"));
         let (ann, bob) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let predicate = json!({ "environment": "prod", "comment": "two\nlines" });
         let mut approval = statement(Kind::Approval, &web, predicate).unwrap();

@@ -322,4 +322,4 @@ fn check(manifest: &Manifest) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,35 @@
 use super::*;
 
+/// A manifest of an image with this content.
+pub(crate) fn manifest(name: &str, content: &str) -> Manifest {
+    let layout = Blake3::of(content.as_bytes());
+    Manifest {
+        schema: SCHEMA,
+        name: name.parse().unwrap(),
+        image: Blake3::of(format!("tar of {content}").as_bytes()),
+        sha256: Sha256::of(content.as_bytes()),
+        size: 2048,
+        entries: 2,
+        layout: LayoutRef {
+            digest: layout,
+            size: 6,
+            chunks: vec![ChunkRef::new(layout, 6).unwrap()],
+        },
+        arch: "amd64".into(),
+        suite: "bookworm".into(),
+        epoch: 1_700_000_000,
+        packages: Vec::new(),
+        wheels: Vec::new(),
+        users: Vec::new(),
+        setuid: Vec::new(),
+        xattrs: Vec::new(),
+        recipe: Sha256::of(b"recipe"),
+        lock: Sha256::of(b"lock"),
+        builder: "imgbuild 0.1.0".into(),
+        run: None,
+    }
+}
+
 fn example() -> Manifest {
     let chunk = ChunkRef::new(Blake3::of(b"layout"), 6).unwrap();
     Manifest {

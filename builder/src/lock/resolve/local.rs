@@ -29,9 +29,15 @@ pub fn read(recipe: &Recipe, beside: &Path, retain: Option<&Inputs>) -> Result<V
     Ok(files)
 }
 
-/// Adds what Git says of packages whose version comes from it. What a lock has stays while
-/// the package is the same, also when other commits follow, unless a tag is on this one now.
-pub fn describe(files: &mut [LocalFile], recipe: &Recipe, beside: &Path, old: Option<&Lock>) {
+/// The same as a lock has it, with what Git says of packages whose version comes from it.
+/// What a lock has stays while the package is the same, also when other commits follow,
+/// unless a tag is on this one now.
+pub fn read_described(
+    recipe: &Recipe,
+    beside: &Path,
+    old: Option<&Lock>,
+) -> Result<Vec<LocalFile>> {
+    let mut files = read(recipe, beside, None)?;
     for local in recipe.virtualenvs.iter().flat_map(|v| &v.local) {
         let Some(file) = files.iter_mut().find(|f| f.path == local.as_str()) else {
             continue;
@@ -48,6 +54,7 @@ pub fn describe(files: &mut [LocalFile], recipe: &Recipe, beside: &Path, old: Op
         let is_tagged = now.as_ref().is_some_and(|now| now.tag().is_some());
         file.described = if is_tagged { now } else { locked.or(now) };
     }
+    Ok(files)
 }
 
 fn read_one(beside: &Path, name: &str, retain: Option<&Inputs>) -> Result<LocalFile> {
