@@ -109,20 +109,7 @@ fn an_older_draft_meets_the_policy_of_today() {
     says(&kept, &["signed as targets: 1 of 1"]);
     let policy = "approvals = {}\n[keys]\nann = \"KEY\"\n";
     let ann = team.key("ann", "ann");
-    fs::write(team.path("policy.toml"), policy.replace("KEY", &ann)).unwrap();
-    let propose = [
-        "env",
-        "root",
-        "propose",
-        "prod",
-        "--policy",
-        "policy.toml",
-        "-o",
-        "root.json",
-    ];
-    team.run("ann", &propose).expect(0);
-    team.run("ann", &["env", "root", "publish", "root.json"])
-        .expect(0);
+    team.change_policy(&policy.replace("KEY", &ann));
     for publish in [
         &["env", "root", "publish", "draft.json"][..],
         &["promote", "--sign", "draft.json"],
@@ -141,8 +128,7 @@ fn an_older_draft_meets_the_policy_of_today() {
     team.run("ann", &["env", "root", "publish", "draft.json"])
         .expect(0);
     // A list of names that names nobody.
-    fs::write(team.path("policy.toml"), "approvals = { keys = [] }\n").unwrap();
-    let refused = team.run("ann", &propose);
+    let refused = team.propose_policy("approvals = { keys = [] }\n");
     assert_ne!(refused.code, 0);
     says(&refused, &["`keys = []` names nobody"]);
 }
@@ -334,20 +320,7 @@ fn a_change_of_keys_looks_at_the_policy() {
     // Also that of somebody who only approves.
     let lab = team.key("ann", "lab");
     let approver = format!("approvals = {{}}\n[keys]\nlab = \"{lab}\"\n");
-    fs::write(team.path("policy.toml"), approver).unwrap();
-    let propose = [
-        "env",
-        "root",
-        "propose",
-        "prod",
-        "--policy",
-        "policy.toml",
-        "-o",
-        "p.json",
-    ];
-    team.run("ann", &propose).expect(0);
-    team.run("ann", &["env", "root", "publish", "p.json"])
-        .expect(0);
+    team.change_policy(&approver);
     let rotate = ["env", "rotate-key", "prod", "--old", "lab", "--new", "bob"];
     let done = team.run("ann", &rotate).expect(0);
     says(&done, &["policy, new: "]);

@@ -45,6 +45,21 @@ impl Team {
         command
     }
 
+    /// Gives the environment `prod`, whose one root key Ann has, another policy.
+    pub(crate) fn change_policy(&self, policy: &str) {
+        self.propose_policy(policy).expect(0);
+        self.run("ann", &["env", "root", "publish", "policy.json"])
+            .expect(0);
+    }
+
+    /// Proposes that, in `policy.json`.
+    pub(crate) fn propose_policy(&self, policy: &str) -> Ran {
+        fs::write(self.path("policy.toml"), policy).unwrap();
+        let mut propose = vec!["env", "root", "propose", "prod"];
+        propose.extend(["--policy", "policy.toml", "-o", "policy.json"]);
+        self.run("ann", &propose)
+    }
+
     /// Makes a key and returns its public half.
     pub(crate) fn key(&self, who: &str, name: &str) -> String {
         let made = self.run(who, &["key", "new", name, "--plain"]).expect(0);

@@ -317,7 +317,9 @@ fn explain(virtualenv: &Virtualenv, error: &Error, facts: &str) -> Error {
     };
     if lost.is_none() {
         explained = explained.detail(error.to_string());
-        for line in error.causes() {
+        // pip names the gateway where it looks, which is nobody's address.
+        let named = |line: &&String| !line.starts_with("Looking in ");
+        for line in error.causes().iter().filter(named) {
             explained = explained.detail(line.clone());
         }
     }
