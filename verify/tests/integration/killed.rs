@@ -134,7 +134,7 @@ fn assert_settled(farm: &Farm, system: &str, round: &str) {
     found.sort_by_key(|name| name.parse::<u64>().unwrap_or(0));
     assert_eq!(found, numbers, "{round}: {status}");
     assert_eq!(home.exists(), record.is_some(), "{round}");
-    assert!(!farm.journal().exists(), "{round}");
+    assert!(status["pending"].is_null(), "{round}: {status}");
 }
 
 #[test]
@@ -278,9 +278,8 @@ fn what_cannot_be_undone_keeps_no_other_system_from_running() {
         let output = farm.run(words);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
-        // Only who changes a generation tries.
         let why = format!("note: cannot undo the interrupted install of {other}: ");
-        assert_eq!(said.contains(&why), words[0] == "upgrade", "{said}");
+        assert!(said.contains(&why), "{said}");
     }
     assert_eq!(farm.status()["pending"]["system"], other);
     let failing = farm.fails(&["start", &other], 1);

@@ -13,20 +13,10 @@ use crate::state::record::SystemRecord;
 use crate::system::SystemName;
 
 /// Finishes or undoes what a killed process left of a system; the first act of every command that
-/// changes it. What was left of others is finished as well where nobody is at work on them.
+/// changes it. So is what was left of others, as far as that can be done now.
 pub fn recover(node: &Node<'_>, lock: &Lock, system: &SystemName) -> Result<()> {
-    take_common(node, system)?;
-    if let Some(left) = unfinished_of(node, system)? {
-        finish(node, lock, left)?;
-    }
-    let mut others = node.state.journals()?;
-    others.extend(read(&node.state.common_journal())?.map(|left| left.system));
-    for other in others.iter().filter(|other| *other != system) {
-        if let Ok(lock) = node.state.lock(other) {
-            recover_if_possible(node, &lock, other, false)?;
-        }
-    }
-    Ok(())
+    settle(node, lock, system)?;
+    settle_others(node, system)
 }
 
 /// Finishes or undoes everything that killed processes left.
@@ -105,18 +95,41 @@ pub fn recover_if_possible(
     system: &SystemName,
     must: bool,
 ) -> Result<()> {
-    let done = take_common(node, system).and_then(|()| match unfinished_of(node, system)? {
+    let done = settle(node, lock, system);
+    if must {
+        done?;
+    } else {
+        or_later(node, done);
+    }
+    settle_others(node, system)
+}
+
+fn settle(node: &Node<'_>, lock: &Lock, system: &SystemName) -> Result<()> {
+    take_common(node, system)?;
+    match unfinished_of(node, system)? {
         Some(left) => finish(node, lock, left),
         None => Ok(()),
-    });
-    match done {
-        Err(error) if !must => {
-            node.observer.event(Event::Note(&format!(
-                "{error}; the next command that changes a generation tries again"
-            )));
-            Ok(())
+    }
+}
+
+/// What was left of other systems, where nobody is at work on them.
+fn settle_others(node: &Node<'_>, system: &SystemName) -> Result<()> {
+    let mut others = node.state.journals()?;
+    others.extend(read(&node.state.common_journal())?.map(|left| left.system));
+    for other in others.iter().filter(|other| *other != system) {
+        if let Ok(lock) = node.state.lock(other) {
+            or_later(node, settle(node, &lock, other));
         }
-        done => done,
+    }
+    Ok(())
+}
+
+/// Says what could not be done; the next command tries again.
+fn or_later(node: &Node<'_>, done: Result<()>) {
+    if let Err(error) = done {
+        node.observer.event(Event::Note(&format!(
+            "{error}; the next command tries again"
+        )));
     }
 }
 
