@@ -150,6 +150,11 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
+/// The name of the file that one of this name was to become, when it is a temporary one.
+pub fn meant(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(".new")
+}
+
 /// The directory of a file, and where its next content is written.
 fn places(path: &Path) -> io::Result<(&Path, PathBuf)> {
     match (

@@ -255,6 +255,20 @@ impl State {
         self.names_in("journals")
     }
 
+    /// The systems of which a killed command can have left something, by name: those that have a
+    /// journal, a part of their first one, or a lock and no record.
+    pub fn leftovers(&self) -> Result<Vec<SystemName>> {
+        let mut names = self.journals()?;
+        let json = |name: &str| name.strip_suffix(".json")?.parse().ok();
+        names.extend(self.list("journals", |name| json(atomic_file::meant(name)?))?);
+        let mut locks = self.list("locks", |name| name.parse().ok())?;
+        locks.retain(|system| !self.system_file(system).exists());
+        names.extend(locks);
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
     /// The identifiers of sessions that are about to end.
     pub fn endings(&self) -> Result<Vec<SystemName>> {
         // An identifier is made like a system's name.
@@ -262,6 +276,16 @@ impl State {
     }
 
     fn names_in(&self, part: &str) -> Result<Vec<SystemName>> {
+        // Temporary files of `atomic_file` begin with a dot and no system does.
+        self.list(part, |name| name.strip_suffix(".json")?.parse().ok())
+    }
+
+    /// The systems that the files of a directory are about, by name.
+    fn list(
+        &self,
+        part: &str,
+        about: impl Fn(&str) -> Option<SystemName>,
+    ) -> Result<Vec<SystemName>> {
         let directory = self.root.join(part);
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -270,15 +294,7 @@ impl State {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.context(|| format!("cannot list {}", directory.display()))?;
-            // Temporary files of `atomic_file` begin with a dot and no system does.
-            let name = entry.file_name();
-            if let Some(Ok(name)) = name
-                .to_str()
-                .and_then(|name| name.strip_suffix(".json"))
-                .map(str::parse)
-            {
-                names.push(name);
-            }
+            names.extend(entry.file_name().to_str().and_then(&about));
         }
         names.sort();
         Ok(names)

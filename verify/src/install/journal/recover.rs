@@ -21,15 +21,17 @@ pub fn recover(node: &Node<'_>, lock: &Lock, system: &SystemName) -> Result<()> 
 
 /// Finishes or undoes everything that killed processes left.
 pub fn recover_all(node: &Node<'_>, lock: &Lock) -> Result<()> {
-    if let Some(left) = read(&node.state.common_journal())? {
-        take_common(node, &left.system)?;
-    }
-    for system in node.state.journals()? {
-        if let Some(left) = unfinished_of(node, &system)? {
-            finish(node, lock, left)?;
-        }
+    for system in left_over(node)? {
+        settle(node, lock, &system)?;
     }
     Ok(())
+}
+
+/// The systems of which something can be left.
+fn left_over(node: &Node<'_>) -> Result<Vec<SystemName>> {
+    let mut systems = node.state.leftovers()?;
+    systems.extend(read(&node.state.common_journal())?.map(|left| left.system));
+    Ok(systems)
 }
 
 /// Makes the journal that an earlier version kept for all systems the one of its system.
@@ -108,15 +110,14 @@ fn settle(node: &Node<'_>, lock: &Lock, system: &SystemName) -> Result<()> {
     take_common(node, system)?;
     match unfinished_of(node, system)? {
         Some(left) => finish(node, lock, left),
-        None => Ok(()),
+        // It may have been cut short before it was there.
+        None => clear(node, lock, system),
     }
 }
 
 /// What was left of other systems, where nobody is at work on them.
 fn settle_others(node: &Node<'_>, system: &SystemName) -> Result<()> {
-    let mut others = node.state.journals()?;
-    others.extend(read(&node.state.common_journal())?.map(|left| left.system));
-    for other in others.iter().filter(|other| *other != system) {
+    for other in left_over(node)?.iter().filter(|other| *other != system) {
         if let Ok(lock) = node.state.lock(other) {
             or_later(node, settle(node, &lock, other));
         }

@@ -151,6 +151,27 @@ fn hooks_that_ran_before_are_followed_by_those_afterwards() {
     );
 }
 
+/// A kill before the first journal of a system was there.
+#[test]
+fn what_was_cut_short_before_it_began_goes_with_the_next_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let (root, node) = (directory.path(), node(directory.path()));
+    let lock = node.state.lock(&web()).unwrap();
+    let journals = node.state.journal(&web()).parent().unwrap().to_owned();
+    let locks = node.state.root().join("locks");
+    let names = |place: &Path| {
+        let entries = fs::read_dir(place).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<Vec<_>>()
+    };
+    fs::write(journals.join(".other.json.new"), "{").unwrap();
+    fs::write(locks.join("another"), "").unwrap();
+    recover(&node, &lock, &web()).unwrap();
+    assert_eq!(names(&journals), [""; 0]);
+    assert_eq!(names(&locks), ["web"]);
+    assert!(!root.join("images").exists());
+}
+
 #[test]
 fn the_journal_of_an_earlier_version_is_that_of_its_system() {
     let directory = tempfile::tempdir().unwrap();
