@@ -74,7 +74,7 @@ impl Plan {
         let Some(lock) = lock else {
             return Ok(Self::Lock);
         };
-        if lock.files != local::read(recipe, crate::lock::beside(path), None)? {
+        if lock.files != local::read(recipe, crate::lock::beside(path), None)?.files {
             return Ok(Self::Lock);
         }
         // The steps name everything that decides about the image.

@@ -173,6 +173,7 @@ pub(crate) fn unpack(archive: &Path, to: &Path) -> Result<()> {
     let file = File::open(archive).context(|| format!("cannot read {}", archive.display()))?;
     let mut archive = tar::Archive::new(std::io::BufReader::new(file));
     archive.set_preserve_mtime(false);
+    archive.set_preserve_permissions(true);
     // unpack() refuses paths and links that leave the directory.
     archive
         .unpack(to)

@@ -71,7 +71,7 @@ impl LockRequest<'_> {
     /// The lock that fits the recipe, with every input in the store.
     pub fn run(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Lock> {
         self.upgrade.check(old)?;
-        let files = local::read(self.recipe, self.beside(), None)?;
+        let local::Found { files, notes } = local::read(self.recipe, self.beside(), None)?;
         let packages_from = packages_from(self.recipe, &files);
         let virtualenvs_from: BTreeMap<String, Sha256> = self
             .recipe
@@ -108,6 +108,11 @@ impl LockRequest<'_> {
         let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
         if !fits {
             self.allow_change(&stale, old.is_some(), ui)?;
+        }
+        if stale.files {
+            for note in &notes {
+                ui.note(note);
+            }
         }
         if stale.files || !self.has_files(&files) {
             local::read(self.recipe, self.beside(), Some(self.inputs))?;

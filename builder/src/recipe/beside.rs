@@ -346,12 +346,20 @@ fn requirements(path: &Path, unreadable: impl Fn() -> RecipeError) -> Result<(),
 }
 
 /// A directory is copied as it is: nothing can be appended, and one mode does
-/// not fit all of its files.
+/// not fit all of its files. Of a file, nothing can be left out.
 fn directory_sources(recipe: &Recipe, spans: &Spans, root: &Path) -> Result<(), Fault> {
     for (index, file) in recipe.files.iter().enumerate() {
         let Some(source) = &file.source else { continue };
         if !root.join(source.as_path()).is_dir() {
-            continue;
+            if file.exclude.is_empty() {
+                continue;
+            }
+            return Err(Fault::new(
+                spans.at(&format!("file[{index}].exclude")),
+                format!("`exclude` means nothing for the file `{source}`"),
+            )
+            .kind(RecipeErrorKind::Beside)
+            .hint("it says what of a directory is left out"));
         }
         let pointless = [("append", file.append), ("mode", file.mode.is_some())];
         if let Some((key, _)) = pointless.iter().find(|(_, there)| *there) {
@@ -360,7 +368,7 @@ fn directory_sources(recipe: &Recipe, spans: &Spans, root: &Path) -> Result<(), 
                 format!("`{key}` means nothing for the directory `{source}`"),
             )
             .kind(RecipeErrorKind::Beside)
-            .hint("files in it are 0644, or 0755 when executable"));
+            .hint("each file in it keeps its own mode"));
         }
     }
     Ok(())

@@ -57,7 +57,8 @@ section! {
         /// Example: `environment = { CFLAGS = "-fgnu89-inline" }`
         environment: BTreeMap<String, String> = "environment" optional;
         /// Python packages in directories beside the recipe, installed last. What
-        /// they depend on is locked and installed like the requirements.
+        /// they depend on is locked and installed like the requirements. Version
+        /// control, byte code and `*.egg-info` are left out.
         ///
         /// Example: `local = ["files/myproject"]`
         local: Vec<Beside> = "local" optional;

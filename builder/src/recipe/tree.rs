@@ -209,6 +209,11 @@ section! {
         ///
         /// Example: `content = "hello\n"`
         content: Option<String> = "content" optional;
+        /// What of a source directory is left out, which is copied as it is otherwise:
+        /// names at any depth, or paths in it; `*` and `?` match within a name.
+        ///
+        /// Example: `exclude = [".git", "*.pyc", "docs/build"]`
+        exclude: Vec<Exclusion> = "exclude" optional;
         /// What a symbolic link points to.
         ///
         /// Example: `symlink = "/tmp"`
@@ -218,8 +223,8 @@ section! {
         ///
         /// Example: `append = true`
         append: bool = "append" default(false) "false";
-        /// The mode of a file in octal. The files of a directory keep the
-        /// default.
+        /// The mode of a file in octal. In a directory each keeps its own; one that
+        /// comes from the umask alone is 0755 if executable, else 0644.
         ///
         /// Example: `mode = "0500"`
         mode: Option<Mode> = "mode"
@@ -259,6 +264,10 @@ super::word::word! {
     pub struct Comment: "a comment", "a list of comments",
         "one line without `:` and `,`",
         |text| super::grammar::fits(!text.contains([':', ',']) && !text.contains(char::is_control) && !text.is_empty());
+    /// What is left out of a directory beside the recipe.
+    pub struct Exclusion: "a pattern", "a list of patterns",
+        "a name such as `.git` or `*.pyc`, or a path such as `docs/build`",
+        |text| super::grammar::relative(text);
     /// The target of a symbolic link, absolute or relative.
     pub struct LinkTarget: "a link target", "a list of link targets",
         "a path, such as `/tmp` or `../share/app`",

@@ -239,6 +239,13 @@ impl Look<'_> {
                 ));
             }
         }
+        self.list("the pattern", &format!("{path}.exclude"), &file.exclude)?;
+        if file.source.is_none() && !file.exclude.is_empty() {
+            return Err(self.fault(
+                &format!("{path}.exclude"),
+                "`exclude` means nothing without `source`",
+            ));
+        }
         if let Some(owner) = &file.owner {
             self.owner(&format!("{path}.owner"), owner)?;
         }

@@ -73,6 +73,7 @@ uid = 1001
 [[file]]
 path = "/home/op/file"
 source = "one.txt"
+exclude = [".git"]
 mode = "0600"
 owner = "op"
 
@@ -201,6 +202,8 @@ const ROWS: &[Row] = &[
     ("user.comment", ("runs it", "new"), &["users"], &[]),
     ("file.path", ("/etc/link", "/etc/new"), &["files"], &[]),
     ("file.source", ("source = \"one.txt\"", "source = \"two.txt\""), &["files"], &[]),
+    // The lock's digest of the source says what was left out.
+    ("file.exclude", ("[\".git\"]", "[\".hg\"]"), &[], &[]),
     ("file.content", ("content = \"content\"", "content = \"new\""), &["files"], &[]),
     ("file.symlink", ("symlink = \"/tmp\"", "symlink = \"/new\""), &["files"], &[]),
     ("file.append", ("append = false", "append = true"), &["files"], &[]),
