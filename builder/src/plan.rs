@@ -9,6 +9,7 @@ use crate::caches::{CachedImage, Caches};
 use crate::error::{Context, Result};
 use crate::layers::Layers;
 use crate::lock::resolve::local;
+use crate::lock::resolve::remembered::Remembered;
 use crate::lockfile::Lock;
 use crate::pack::image;
 use crate::recipe::Recipe;
@@ -74,7 +75,8 @@ impl Plan {
         let Some(lock) = lock else {
             return Ok(Self::Lock);
         };
-        if lock.files != local::read(recipe, crate::lock::beside(path), None)?.files {
+        let remembered = Remembered::below(&settings.work);
+        if lock.files != local::read(recipe, crate::lock::beside(path), &remembered, None)?.files {
             return Ok(Self::Lock);
         }
         // The steps name everything that decides about the image.

@@ -36,6 +36,7 @@ impl Recipe {
                 recommends: false,
                 target_release: None,
                 debs: Vec::new(),
+                debconf: Vec::new(),
                 hold: Vec::new(),
                 purge: Vec::new(),
             });

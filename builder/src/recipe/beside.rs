@@ -127,7 +127,9 @@ pub(crate) fn read_recipe(path: &Path) -> Result<String, RecipeError> {
     }
     let bytes = fs::read(path)
         .map_err(|error| unreadable("the recipe cannot be read", None, Some(error)))?;
-    String::from_utf8(bytes).map_err(|error| {
+    // A script is for a shell, to which a carriage return is part of a word.
+    let text = String::from_utf8(bytes).map(|text| text.replace("\r\n", "\n"));
+    text.map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         Fault::new(good..good, "a recipe is written in UTF-8; this byte is not")

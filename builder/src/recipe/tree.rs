@@ -120,6 +120,11 @@ section! {
         ///
         /// Example: `debs = ["files/libsodium_1.0.18-1_amd64.deb"]`
         debs: Vec<Beside> = "debs" optional;
+        /// Answers to what packages of this group ask when they are configured, in the
+        /// form of `debconf-set-selections(1)`: package, question, type and answer.
+        ///
+        /// Example: `debconf = ["wireshark-common wireshark-common/install-setuid boolean true"]`
+        debconf: Vec<Answer> = "debconf" optional;
         /// Packages that later upgrades leave alone.
         ///
         /// Example: `hold = ["libsodium23"]`
@@ -197,7 +202,8 @@ section! {
     /// and `symlink` says what it is. Missing parent directories are made: in
     /// the home of a user they belong to that user, elsewhere to root.
     pub struct File "[[file]]" {
-        /// Where it goes.
+        /// Where it goes. What is removed or emptied at the end, such as /tmp and
+        /// /etc/hostname, is refused, unless `keep` of `[clean]` names it.
         ///
         /// Example: `path = "/home/operador/bin/project"`
         path: TreePath = "path" required;
@@ -260,6 +266,10 @@ impl File {
 }
 
 super::word::word! {
+    /// An answer for debconf: package, question, type and value.
+    pub struct Answer: "an answer for debconf", "a list of answers for debconf",
+        "package, question, type and answer, such as `postfix postfix/mailname string web.example`",
+        super::grammar::answer;
     /// A GECOS comment.
     pub struct Comment: "a comment", "a list of comments",
         "one line without `:` and `,`",
@@ -272,6 +282,26 @@ super::word::word! {
     pub struct LinkTarget: "a link target", "a list of link targets",
         "a path, such as `/tmp` or `../share/app`",
         |text| super::grammar::fits(!text.is_empty() && text.len() < 4096 && !text.contains(char::is_control));
+}
+
+impl Answer {
+    /// The package that asks, without an architecture.
+    pub fn package(&self) -> &str {
+        self.words().0
+    }
+
+    /// What it asks.
+    pub fn question(&self) -> &str {
+        self.words().1
+    }
+
+    fn words(&self) -> (&str, &str) {
+        let mut words = self.as_str().split_whitespace();
+        (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        )
+    }
 }
 
 impl Component {

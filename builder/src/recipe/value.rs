@@ -54,10 +54,16 @@ impl Field for Mode {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Result<Self, Fault> {
         let fault = super::word::from_string(value, reader, "a string: a file mode");
         if let DeValue::Integer(digits) = value.get_ref() {
-            // 0755 is not TOML at all, 755 and 0o755 are: both mean well.
-            return fault.map_err(|fault| {
-                fault.hint(format!("write it in quotes: \"{:0>4}\"", digits.as_str()))
-            });
+            // 0755 is not TOML at all, 755 and 0o755 are: both mean well, and so does 493,
+            // which other programs write for 0o755.
+            let typed = digits.as_str();
+            let is_octal = typed.len() <= 4 && typed.bytes().all(|b| (b'0'..=b'7').contains(&b));
+            let number = typed.parse::<u32>().ok().filter(|bits| *bits <= 0o7777);
+            let mode = match number {
+                Some(bits) if !is_octal => format!("{bits:04o}"),
+                _ => format!("{typed:0>4}"),
+            };
+            return fault.map_err(|fault| fault.hint(format!("write it in quotes: \"{mode}\"")));
         }
         fault
     }
@@ -170,9 +176,13 @@ impl FromStr for Owner {
                 value: text.to_owned(),
                 what: "an owner",
                 shape: "`user` or `user:group`, such as `operador:operador`",
-                hint: text
-                    .contains('.')
-                    .then(|| "user and group are separated by `:`".to_owned()),
+                hint: if text.starts_with(|c: char| c.is_ascii_digit()) {
+                    Some("name the user: [[user]] gives a name its number".to_owned())
+                } else if text.contains('.') {
+                    Some("user and group are separated by `:`".to_owned())
+                } else {
+                    None
+                },
             }),
         }
     }

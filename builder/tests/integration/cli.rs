@@ -137,6 +137,17 @@ fn flags_of_every_command_stand_before_or_after_it() {
 }
 
 #[test]
+fn two_recipes_of_one_name_are_refused_before_anything_is_built() {
+    let bench = Bench::new();
+    bench.write("other.toml", RECIPE);
+    bench.run(&["small.toml", "other.toml"]).refused(
+        2,
+        "error: small.toml and other.toml both make the image `small`\n\
+         hint: give each recipe a name of its own\n",
+    );
+}
+
+#[test]
 fn usage_errors_end_with_2() {
     let bench = Bench::new();
     for arguments in [

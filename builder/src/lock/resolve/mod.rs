@@ -2,7 +2,7 @@
 //!
 //! [`apt`] lets apt-get decide which packages, [`python`] lets the tree's own
 //! pip decide which distributions, [`git`] asks the repository which commit,
-//! [`local`] reads what lies beside the recipe. This is the only part of a
+//! [`local`] reads what lies beside the recipe, [`remembered`] knows what of it is as it was. This is the only part of a
 //! build that reaches the network to decide something; `fetch` reaches it for
 //! bytes whose digest is already known.
 
@@ -10,3 +10,4 @@ pub mod apt;
 pub mod git;
 pub mod local;
 pub mod python;
+pub mod remembered;

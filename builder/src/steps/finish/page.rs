@@ -17,7 +17,13 @@ writes the page anew.
 In a path `*` and `?` match within a name, `**` any number of names. The order
 is: remove, empty, rewrite, compile; then what the recipe's `[clean] remove`
 names. Paths in `[clean] keep` are left alone by every row that works on the
-tree, with everything below them.
+tree, with everything below them. A `[[file]]` that a row would remove or empty is refused
+while locking, unless `keep` names it.
+
+Database clusters that PostgreSQL, MariaDB and MySQL make while they are installed
+have random identifiers. They are removed right after the packages; the service makes
+one at its first start, with `pg_createcluster` or `mariadb-install-db`. What a
+`[[run]]` step makes stays, and differs from build to build.
 
 What a package makes at random and this table does not know shows as two digests
 for one lock: `[clean] remove` or a `[[run]]` step is the place for it.

@@ -48,6 +48,7 @@ install = ["git"]
 recommends = false
 target-release = "spare-suite"
 debs = ["one.deb"]
+debconf = ["git git/ask boolean true"]
 hold = ["held"]
 purge = ["purged"]
 
@@ -184,6 +185,7 @@ const ROWS: &[Row] = &[
     ("apt.preferences", ("Pin-Priority: 990", "Pin-Priority: 991"), &["apt preferences"], &[Packages]),
     ("packages.install", ("[\"git\"]", "[\"git\", \"less\"]"), &["packages 1"], &[Packages]),
     ("packages.recommends", ("recommends = false", "recommends = true"), &["packages 1"], &[Packages]),
+    ("packages.debconf", ("boolean true", "boolean false"), &["packages 1"], &[Packages]),
     ("packages.target-release", ("release = \"spare-suite\"", "release = \"ours-suite\""), &[], &[Packages]),
     ("packages.debs", ("[\"one.deb\"]", "[\"two.deb\"]"), &[], &[Packages]),
     ("packages.hold", ("[\"held\"]", "[\"new\"]"), &["packages 1"], &[Packages]),
