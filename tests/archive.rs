@@ -159,7 +159,12 @@ impl Archive {
 
     /// The same in another version.
     pub fn add_version(&mut self, name: &str, version: &str, control: &str) -> String {
-        self.build(name, version, control, &|stanza| stanza)
+        self.build(name, version, control, &[], &|stanza| stanza)
+    }
+
+    /// Version 1.0 with these files of dpkg's, such as `postinst`.
+    pub fn add_scripts(&mut self, name: &str, scripts: &[(&str, &str)]) -> String {
+        self.build(name, "1.0", "", scripts, &|stanza| stanza)
     }
 
     /// Version 1.0, with what the index says about it changed.
@@ -169,7 +174,7 @@ impl Archive {
         control: &str,
         change: &dyn Fn(String) -> String,
     ) -> String {
-        self.build(name, "1.0", control, change)
+        self.build(name, "1.0", control, &[], change)
     }
 
     fn build(
@@ -177,6 +182,7 @@ impl Archive {
         name: &str,
         version: &str,
         control: &str,
+        scripts: &[(&str, &str)],
         change: &dyn Fn(String) -> String,
     ) -> String {
         let tree = tempfile::tempdir().expect("a directory for the package");
@@ -195,6 +201,11 @@ impl Archive {
              Maintainer: Nobody <nobody@debian.example>\nDescription: part of a test\n{control}"
         );
         fs::write(tree.path().join("DEBIAN/control"), &control).unwrap();
+        for (script, text) in scripts {
+            let path = tree.path().join("DEBIAN").join(script);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
         let path = format!("pool/{name}_{version}_all.deb");
         let mut build = Command::new("dpkg-deb");
         build

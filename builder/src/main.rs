@@ -11,7 +11,6 @@ use builder::interrupt;
 use builder::sandbox;
 use builder::settings::{Given, Settings};
 use builder::ui::{self, Ui};
-use clap::Parser;
 
 fn main() -> ExitCode {
     let mut typed = std::env::args_os().skip(1);
@@ -21,7 +20,7 @@ fn main() -> ExitCode {
     {
         return sandbox_init(typed.next());
     }
-    let args = match LowArgs::try_parse() {
+    let args = match LowArgs::typed(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => {
             let text = error.render().to_string();

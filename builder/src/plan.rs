@@ -9,6 +9,7 @@ use crate::caches::{CachedImage, Caches};
 use crate::error::{Context, Result};
 use crate::layers::Layers;
 use crate::lock::resolve::local;
+use crate::lock::resolve::remembered::Remembered;
 use crate::lockfile::Lock;
 use crate::pack::image;
 use crate::recipe::Recipe;
@@ -82,7 +83,8 @@ impl Plan {
             return locks(format!("there is no {}", file.display()));
         };
         let beside = crate::lock::beside(path);
-        let files = local::read_described(recipe, beside, Some(lock))?;
+        let remembered = Remembered::below(&settings.work);
+        let files = local::read_described(recipe, beside, &remembered, Some(lock))?.files;
         let outdated = crate::lock::outdated(recipe, path, &files, lock)?;
         let unfit = || {
             let file = file.display();

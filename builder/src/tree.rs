@@ -74,6 +74,16 @@ impl Tree {
         Ok(users(&text))
     }
 
+    /// The groups with their ids, in the order of the file.
+    pub(crate) fn groups(&self) -> Result<Vec<(String, u32)>> {
+        let text = self.read("etc/group")?.unwrap_or_default();
+        let group = |line: &str| {
+            let mut fields = line.split(':');
+            Some((fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(group).collect())
+    }
+
     /// The Python distributions of a virtualenv, sorted.
     pub fn wheels(&self, virtualenv: &str) -> Result<Vec<Wheel>> {
         let lib = format!("{}/lib", virtualenv.trim_start_matches('/'));
@@ -173,6 +183,7 @@ pub(crate) fn unpack(archive: &Path, to: &Path) -> Result<()> {
     let file = File::open(archive).context(|| format!("cannot read {}", archive.display()))?;
     let mut archive = tar::Archive::new(std::io::BufReader::new(file));
     archive.set_preserve_mtime(false);
+    archive.set_preserve_permissions(true);
     // unpack() refuses paths and links that leave the directory.
     archive
         .unpack(to)

@@ -2,6 +2,7 @@
 //! how it goes on. One small Debian, bootstrapped once, is the ground of all.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tests::bench::{bench, end_process, runs, wait_for};
@@ -395,4 +396,45 @@ fn without_a_network_another_work_directory_makes_the_same_image() {
     .expect(0);
     assert_eq!(here.stdout, there.stdout);
     assert!(there.stderr.contains("bootstrap"), "{}", there.stderr);
+}
+
+#[test]
+fn a_source_directory_is_copied_as_it_is() {
+    let bench = bench();
+    let mode = |name: &str, mode| {
+        fs::set_permissions(bench.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for dir in ["app", "app/.git", "app/it.egg-info"] {
+        fs::create_dir(bench.path(dir)).unwrap();
+        mode(dir, 0o755);
+    }
+    for (name, bits) in [
+        ("app/plain", 0o644),
+        ("app/secret", 0o400),
+        ("app/tool", 0o4755),
+        ("app/it.pyc", 0o644),
+        ("app/.it.swp", 0o600),
+        ("app/.git/config", 0o644),
+    ] {
+        fs::write(bench.path(name), name).unwrap();
+        mode(name, bits);
+    }
+    fs::hard_link(bench.path("app/plain"), bench.path("app/same")).unwrap();
+    let rest = "600 1 www-data .it.swp\n755 2 www-data it.egg-info\n644 1 www-data it.pyc\n\
+                644 2 www-data plain\n644 2 www-data same\n400 1 www-data secret\n\
+                4755 1 www-data tool";
+    let build = |exclude: &str, expected: &str, said: &str| {
+        let recipe = format!(
+            "[[file]]\npath = \"/srv/app\"\nsource = \"app\"\nowner = \"www-data\"\n{exclude}\
+             [[test]]\nname = \"it\"\nenvironment = {{ EXPECTED = '''{expected}''' }}\n\
+             script = '''cd /srv/app\nfound=$(stat -c '%a %h %U %n' -- .[!.]* *)\n\
+             [ \"$found\" = \"$EXPECTED\" ] || {{ echo \"$found\"; exit 1; }}'''\n"
+        );
+        bench.write("copied", &recipe);
+        let built = bench.imgbuild(&["--offline", "copied.toml"]).expect(0);
+        assert!(built.stderr.contains(said), "{}", built.stderr);
+    };
+    let all = format!("755 2 www-data .git\n{rest}");
+    build("", &all, "app has .git, which differs from checkout");
+    build("exclude = [\".git\"]\n", rest, "left out of app: .git\n");
 }

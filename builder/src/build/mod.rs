@@ -180,7 +180,9 @@ impl Site<'_> {
         let (settings, store) = (self.settings, self.store);
         prepare(self.recipe, self.request.setup, ui)?;
         let work = WorkDir::take(&settings.work, self.recipe.name.as_str())?;
-        let lock = self.lock(old, &work, settings, self.request.strictness, ui)?;
+        let mut lock = self.lock(old, &work, settings, self.request.strictness, ui)?;
+        self.lock_request(&work, settings, self.request.strictness)
+            .record_ids(&mut lock, ui)?;
         let steps = plan_steps(steps::all(self.recipe, &lock)?, &work.layers)?;
         let maker = self.maker(&lock, &work, settings);
         let manifest = maker.make(&steps, ui)?;
@@ -231,7 +233,19 @@ impl Site<'_> {
         strictness: Strictness,
         ui: &mut Ui,
     ) -> Result<Lock> {
-        let request = LockRequest {
+        let request = self.lock_request(work, settings, strictness);
+        let lock = request.run(old, ui)?;
+        self.caches.retain(lock.sized_inputs(), ui)?;
+        Ok(lock)
+    }
+
+    fn lock_request<'a>(
+        &'a self,
+        work: &'a WorkDir,
+        settings: &'a Settings,
+        strictness: Strictness,
+    ) -> LockRequest<'a> {
+        LockRequest {
             recipe: self.recipe,
             path: self.path,
             settings,
@@ -240,10 +254,7 @@ impl Site<'_> {
             work,
             strictness,
             upgrade: Upgrade::Nothing,
-        };
-        let lock = request.run(old, ui)?;
-        self.caches.retain(lock.sized_inputs(), ui)?;
-        Ok(lock)
+        }
     }
 
     fn maker<'a>(

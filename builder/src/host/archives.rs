@@ -2,25 +2,32 @@
 //!
 //! A recipe names an archive (`debian`, `debian-security`, or one of its own);
 //! the address comes from `--archive NAME=URL`, the variable
-//! `IMGBUILD_ARCHIVE_NAME`, or the machine's own apt sources, in this order.
+//! `IMGBUILD_ARCHIVE_NAME`, or the machine's own apt sources, in this order. Of these,
+//! none is Debian's that is signed by another keyring than Debian's; one that says it is
+//! comes first, then one at the path that Debian's has on mirrors.
 //! An address in which `@SNAPSHOTID@` stands, as in apt's own settings, is for the
 //! archive at some moment: `debian@20260901T000000Z`.
 //! See sources.list(5) for both file formats.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
 /// What stands for the moment in the address of a dated archive.
 pub(crate) const MOMENT: &str = "@SNAPSHOTID@";
 
+/// Part of the name of the keyring that signs Debian's archives.
+const KEYRING_NAME: &str = "debian-archive";
+
 /// The addresses by archive name, without a trailing slash; those for dated
 /// archives by that name with an `@`.
 #[derive(Clone, Debug, Default)]
 pub struct Archives {
     known: BTreeMap<String, String>,
+    /// The file of apt's that says so; none for what was named.
+    files: BTreeMap<String, PathBuf>,
 }
 
 /// One line or stanza of apt's configuration.
@@ -29,6 +36,33 @@ struct Entry {
     uris: Vec<String>,
     suites: Vec<String>,
     components: Vec<String>,
+    /// Its keyrings or keys.
+    signed_by: Option<String>,
+}
+
+impl Entry {
+    /// How surely this is an archive of Debian's that is called so; less is surer.
+    fn doubt(&self, name: &str) -> Option<(u8, String)> {
+        let uri = self.uris.first()?.trim_end_matches('/');
+        let is_security = self.suites.iter().any(|suite| suite.ends_with("-security"));
+        let has_suite = self.suites.iter().any(|suite| is_debian(suite));
+        let at_path = uri.rsplit('/').next() == Some(name);
+        let is_it = match name {
+            "debian" => !is_security && (has_suite || at_path),
+            _ => is_security,
+        };
+        if !is_it || !self.components.iter().any(|component| component == "main") {
+            return None;
+        }
+        let doubt = match &self.signed_by {
+            Some(keys) if keys.contains(KEYRING_NAME) => 0,
+            Some(_) => return None,
+            None if at_path && has_suite => 1,
+            None if at_path => 2,
+            None => 3,
+        };
+        Some((doubt, uri.to_owned()))
+    }
 }
 
 impl Archives {
@@ -44,52 +78,53 @@ impl Archives {
             let Ok(text) = fs::read_to_string(&file) else {
                 continue;
             };
-            match file.extension().and_then(|e| e.to_str()) {
-                Some("list") => entries.extend(text.lines().filter_map(one_line)),
-                Some("sources") => entries.extend(text.split("\n\n").filter_map(stanza)),
-                _ => {}
-            }
+            let found: Vec<Entry> = match file.extension().and_then(|e| e.to_str()) {
+                Some("list") => text.lines().filter_map(one_line).collect(),
+                Some("sources") => text.split("\n\n").filter_map(stanza).collect(),
+                _ => continue,
+            };
+            entries.extend(found.into_iter().map(|entry| (file.clone(), entry)));
         }
         let mut archives = Self::from_entries(&entries);
         for (name, url) in named {
             archives
                 .known
                 .insert(name.clone(), url.trim_end_matches('/').to_owned());
+            archives.files.remove(name);
         }
         Ok(archives)
     }
 
-    fn from_entries(entries: &[Entry]) -> Self {
-        let mut known = BTreeMap::new();
-        for entry in entries {
-            // Debian's own archive has a component main; others mostly not a
-            // path that ends in the archive's name.
-            let Some(uri) = entry.uris.first() else {
-                continue;
-            };
-            let uri = uri.trim_end_matches('/');
-            let security = entry.suites.iter().any(|s| s.ends_with("-security"));
-            if !entry.components.iter().any(|c| c == "main") {
-                continue;
-            }
-            if security {
-                known
-                    .entry("debian-security".to_owned())
-                    .or_insert_with(|| uri.to_owned());
-            } else if uri.ends_with("/debian") || entry.suites.iter().any(|s| is_debian(s)) {
-                known
-                    .entry("debian".to_owned())
-                    .or_insert_with(|| uri.to_owned());
+    fn from_entries(entries: &[(PathBuf, Entry)]) -> Self {
+        let mut archives = Self::default();
+        for name in ["debian", "debian-security"] {
+            let found = entries.iter().filter_map(|(file, entry)| {
+                let (doubt, uri) = entry.doubt(name)?;
+                Some((doubt, uri, file))
+            });
+            if let Some((_, uri, file)) = found.min_by_key(|(doubt, ..)| *doubt) {
+                archives.know(name, uri, file);
             }
         }
-        if let Some(main) = known
-            .get("debian")
-            .and_then(|m: &String| m.strip_suffix("/debian"))
+        let main = archives.known.get("debian");
+        if let Some(main) = main.and_then(|main| main.strip_suffix("/debian"))
+            && !archives.known.contains_key("debian-security")
         {
-            let beside = format!("{main}/debian-security");
-            known.entry("debian-security".to_owned()).or_insert(beside);
+            let (beside, file) = (format!("{main}/debian-security"), &archives.files["debian"]);
+            archives.know("debian-security", beside, &file.clone());
         }
-        Self { known }
+        archives
+    }
+
+    fn know(&mut self, name: &str, uri: String, file: &Path) {
+        self.known.insert(name.to_owned(), uri);
+        self.files.insert(name.to_owned(), file.to_owned());
+    }
+
+    /// The file of apt's from which an address is; none when it was named by a flag or
+    /// variable.
+    pub fn file(&self, name: &str) -> Option<&Path> {
+        self.files.get(name).map(PathBuf::as_path)
     }
 
     /// The address of an archive.
@@ -248,8 +283,12 @@ fn one_line(line: &str) -> Option<Entry> {
     if !line.starts_with("deb ") && !line.starts_with("deb\t") && !line.starts_with("deb[") {
         return None;
     }
-    if rest.starts_with('[') {
-        rest = rest.split_once(']')?.1;
+    let mut signed_by = None;
+    if let Some(after) = rest.strip_prefix('[') {
+        let (options, after) = after.split_once(']')?;
+        let mut options = options.split_whitespace();
+        signed_by = options.find_map(|option| option.strip_prefix("signed-by=").map(str::to_owned));
+        rest = after;
     }
     let mut words = rest.split_whitespace().map(str::to_owned);
     let uris = vec![words.next()?];
@@ -258,6 +297,7 @@ fn one_line(line: &str) -> Option<Entry> {
         uris,
         suites,
         components: words.collect(),
+        signed_by,
     })
 }
 
@@ -295,6 +335,7 @@ fn stanza(text: &str) -> Option<Entry> {
         uris: words("uris"),
         suites: words("suites"),
         components: words("components"),
+        signed_by: fields.get("signed-by").cloned(),
     })
 }
 
@@ -331,6 +372,48 @@ mod tests {
         assert_eq!(archives.hosts(), ["mirror.example", "sec.example"]);
         let error = archives.url("ours").unwrap_err();
         assert!(error.advice().unwrap().contains("IMGBUILD_ARCHIVE_OURS"));
+    }
+
+    #[test]
+    fn what_is_debians_own_is_told_from_what_others_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = |name: &str, text: &str| {
+            let lists = dir.path().join("sources.list.d");
+            fs::create_dir_all(&lists).unwrap();
+            fs::write(lists.join(name), text).unwrap();
+        };
+        let found = || {
+            let archives = Archives::read(dir.path(), &BTreeMap::new()).unwrap();
+            ["debian", "debian-security"].map(|name| archives.url(name).unwrap_or_default())
+        };
+        // Signed by somebody else, or elsewhere than mirrors have it.
+        list(
+            "a.list",
+            "deb [arch=amd64 signed-by=/usr/share/keyrings/a.gpg] http://a.example/debian bookworm main\n\
+             deb [signed-by=/usr/share/keyrings/a.gpg] http://a.example/s bookworm-security main\n\
+             deb http://b.example/repo stable main\n",
+        );
+        list(
+            "b.sources",
+            "Types: deb\nURIs: http://c.example/debian\nSuites: bookworm\nComponents: main\n\
+             Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n xyz\n",
+        );
+        assert_eq!(found(), ["http://b.example/repo", ""]);
+        list("c.list", "deb http://d.example/x/debian bookworm main\n");
+        let beside = "http://d.example/x/debian-security";
+        assert_eq!(found(), ["http://d.example/x/debian", beside]);
+        list(
+            "z.sources",
+            "Types: deb\nURIs: http://e.example/mirror\nSuites: bookworm\nComponents: main\n\
+             Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
+        );
+        assert_eq!(found()[0], "http://e.example/mirror");
+        let archives = Archives::read(dir.path(), &BTreeMap::new()).unwrap();
+        let file = archives.file("debian").unwrap();
+        assert!(file.ends_with("sources.list.d/z.sources"));
+        let named = BTreeMap::from([("debian".to_owned(), "file:/x".to_owned())]);
+        let archives = Archives::read(dir.path(), &named).unwrap();
+        assert_eq!(archives.file("debian"), None);
     }
 
     #[test]
@@ -402,7 +485,7 @@ mod tests {
     #[test]
     fn the_security_archive_is_beside_the_main_one_and_flags_win() {
         let entry = one_line("deb http://user:pw@mirror.example/a/debian trixie main").unwrap();
-        let archives = Archives::from_entries(&[entry]);
+        let archives = Archives::from_entries(&[(PathBuf::from("list"), entry)]);
         assert_eq!(
             archives.url("debian-security").unwrap(),
             "http://user:pw@mirror.example/a/debian-security"

@@ -2,6 +2,7 @@
 
 pub mod acquire;
 pub mod fetch;
+mod ids;
 mod origin;
 mod packages;
 mod python;
@@ -15,8 +16,9 @@ use std::path::Path;
 use store::{Inputs, Sha256};
 
 use crate::caches::Caches;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::lock::resolve::local;
+use crate::lock::resolve::remembered::Remembered;
 use crate::lockfile::{Changes, LocalFile, Lock};
 use crate::recipe::Recipe;
 use crate::settings::Settings;
@@ -131,7 +133,9 @@ impl LockRequest<'_> {
     /// The lock that fits the recipe, with every input in the store.
     pub fn run(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Lock> {
         self.upgrade.check(old)?;
-        let files = local::read_described(self.recipe, self.beside(), old)?;
+        let remembered = Remembered::below(&self.settings.work);
+        let local::Found { files, notes } =
+            local::read_described(self.recipe, self.beside(), &remembered, old)?;
         let from = LockedFrom::of(self.recipe, self.beside(), &files)?;
         let mut stale = match old {
             None => Stale {
@@ -149,10 +153,17 @@ impl LockRequest<'_> {
         let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
         if !fits {
             self.allow_change(&stale, old.is_some(), ui)?;
+            self.require_writable()?;
             self.check_versions(&files)?;
         }
+        if stale.files {
+            for note in &notes {
+                ui.note(note);
+            }
+        }
         if stale.files || !self.has_files(&files) {
-            local::read(self.recipe, self.beside(), Some(self.inputs))?;
+            let retain = Some(self.inputs);
+            local::read(self.recipe, self.beside(), &remembered, retain)?;
         }
 
         let mut lock = match old {
@@ -222,6 +233,17 @@ impl LockRequest<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Fails before anything is fetched if the lock could not be written.
+    fn require_writable(&self) -> Result<()> {
+        let dir = self.beside();
+        let path = Lock::path_for(self.path);
+        rustix::fs::access(dir, rustix::fs::Access::WRITE_OK)
+            .context(|| format!("cannot write {}", path.display()))
+            .map_err(|error| {
+                error.hint("the lock lies beside its recipe: copy both to a place of yours")
+            })
     }
 
     /// Takes from the caches what the store lacks and they have.

@@ -14,21 +14,20 @@ use crate::lock::resolve::python::{Pip, SourceTree, Sources};
 use crate::lock::resolve::scheme::Scheme;
 use crate::lockfile::{self, Described, Lock};
 use crate::recipe::Virtualenv;
-use crate::run::{self, Runner};
+use crate::run::{self, PlannedStep, Runner};
 use crate::steps;
 use crate::tree::unpack;
 use crate::ui::{self, Ui};
 
 impl LockRequest<'_> {
-    /// Makes the packages' layers and lends their pip to `work`.
-    fn with_pip<T>(
+    /// Runs steps that are not done yet, and keeps their layers.
+    pub(super) fn run_steps(
         &self,
         lock: &Lock,
+        planned: &[PlannedStep],
         ui: &mut Ui,
-        work: impl FnOnce(&Pip<'_>, &mut Ui) -> Result<T>,
-    ) -> Result<T> {
-        let planned = run::plan_steps(steps::foundation(self.recipe, lock), &self.work.layers)?;
-        self.work.keep_layers(&run::all_keys(&planned))?;
+    ) -> Result<()> {
+        self.work.keep_layers(&run::all_keys(planned))?;
         let runner = Runner {
             layers: &self.work.layers,
             work: &self.settings.work,
@@ -38,7 +37,18 @@ impl LockRequest<'_> {
             recipe: self.path,
             vary: false,
         };
-        runner.run(&planned, ui)?;
+        runner.run(planned, ui)
+    }
+
+    /// Makes the packages' layers and lends their pip to `work`.
+    fn with_pip<T>(
+        &self,
+        lock: &Lock,
+        ui: &mut Ui,
+        work: impl FnOnce(&Pip<'_>, &mut Ui) -> Result<T>,
+    ) -> Result<T> {
+        let planned = run::plan_steps(steps::foundation(self.recipe, lock), &self.work.layers)?;
+        self.run_steps(lock, &planned, ui)?;
         let pip = Pip {
             layers: &self.work.layers,
             keys: &run::tree_layers(&planned),

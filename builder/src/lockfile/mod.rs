@@ -55,6 +55,9 @@ pub struct Lock {
     /// stands, locked versions stay when packages come or go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferences_from: Option<Sha256>,
+    /// Digest of the packages in which system users and groups were looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids_from: Option<Sha256>,
     /// Digest of each virtualenv's sections, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub virtualenvs_from: BTreeMap<String, Sha256>,
@@ -65,6 +68,12 @@ pub struct Lock {
     /// What each stage removes of the stages before it, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub removed: BTreeMap<String, String>,
+    /// Ids of the system users that packages make or once made, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub system_users: BTreeMap<String, u32>,
+    /// Ids of the system groups that packages make or once made, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub system_groups: BTreeMap<String, u32>,
     /// The verified Release files.
     #[serde(default, rename = "release")]
     pub releases: Vec<Release>,
@@ -309,6 +318,19 @@ impl Lock {
                 return refuse("relative path", &file.path);
             }
         }
+        for (what, ids) in [("user", &self.system_users), ("group", &self.system_groups)] {
+            let mut names = BTreeMap::new();
+            for (name, id) in ids {
+                if !is_word(name) {
+                    return refuse("user name", name);
+                }
+                if let Some(other) = names.insert(id, name) {
+                    return Err(Error::usage(format!(
+                        "the {what}s `{other}` and `{name}` have one id, {id}"
+                    )));
+                }
+            }
+        }
         for (place, names) in &self.removed {
             let number = place.strip_prefix("packages ").map(str::parse::<u32>);
             if !matches!(number, Some(Ok(1..))) {
@@ -319,6 +341,13 @@ impl Lock {
             }
         }
         Ok(())
+    }
+
+    /// What all Debian packages together are.
+    pub fn packages_digest(&self) -> Sha256 {
+        let debs = self.debs.iter();
+        let lines = debs.map(|deb| format!("{} {}\n", deb.stage, deb.sha256));
+        Sha256::of(lines.collect::<String>().as_bytes())
     }
 
     /// Sorts every list; the text depends on the content alone.
@@ -463,9 +492,12 @@ mod tests {
             bootstrapper: "debootstrap 1".into(),
             packages_from: Sha256::of(b"x"),
             preferences_from: None,
+            ids_from: None,
             virtualenvs_from: BTreeMap::new(),
             names: BTreeMap::new(),
             removed: BTreeMap::new(),
+            system_users: BTreeMap::new(),
+            system_groups: BTreeMap::new(),
             releases: Vec::new(),
             debs: vec![
                 deb("zlib1g", Stage::Packages(1)),

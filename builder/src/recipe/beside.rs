@@ -134,7 +134,9 @@ pub(crate) fn read_recipe(path: &Path) -> Result<String, RecipeError> {
     }
     let bytes = fs::read(path)
         .map_err(|error| unreadable("the recipe cannot be read", None, Some(error)))?;
-    String::from_utf8(bytes).map_err(|error| {
+    // A script is for a shell, to which a carriage return is part of a word.
+    let text = String::from_utf8(bytes).map(|text| text.replace("\r\n", "\n"));
+    text.map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         Fault::new(good..good, "a recipe is written in UTF-8; this byte is not")
@@ -380,12 +382,20 @@ fn requirements(
 }
 
 /// A directory is copied as it is: nothing can be appended, and one mode does
-/// not fit all of its files.
+/// not fit all of its files. Of a file, nothing can be left out.
 fn directory_sources(recipe: &Recipe, spans: &Spans<'_>, root: &Path) -> Result<(), Fault> {
     for (index, file) in recipe.files.iter().enumerate() {
         let Some(source) = &file.source else { continue };
         if !root.join(source.as_path()).is_dir() {
-            continue;
+            if file.exclude.is_empty() {
+                continue;
+            }
+            return Err(Fault::new(
+                spans.at(&format!("file[{index}].exclude")),
+                format!("`exclude` means nothing for the file `{source}`"),
+            )
+            .kind(RecipeErrorKind::Beside)
+            .hint("it says what of a directory is left out"));
         }
         let pointless = [("append", file.append), ("mode", file.mode.is_some())];
         if let Some((key, _)) = pointless.iter().find(|(_, there)| *there) {
@@ -394,7 +404,7 @@ fn directory_sources(recipe: &Recipe, spans: &Spans<'_>, root: &Path) -> Result<
                 format!("`{key}` means nothing for the directory `{source}`"),
             )
             .kind(RecipeErrorKind::Beside)
-            .hint("files in it are 0644, or 0755 when executable"));
+            .hint("each file in it keeps its own mode"));
         }
     }
     Ok(())

@@ -193,6 +193,28 @@ pub(super) fn tree_glob(text: &str) -> Verdict {
     tree_path(text)
 }
 
+/// Types of debconf's questions, without those that ask nothing.
+const QUESTIONS: [&str; 5] = ["string", "boolean", "select", "multiselect", "text"];
+
+/// A line of `debconf-set-selections`.
+pub(super) fn answer(text: &str) -> Verdict {
+    let mut words = text.split_whitespace();
+    let (package_name, question, kind) = (words.next(), words.next(), words.next());
+    fits(!text.contains(char::is_control))?;
+    fits(package_name.is_some_and(|name| !name.contains(':') && package(name).is_ok()))?;
+    fits(question.is_some_and(|question| question.contains('/')))?;
+    match kind {
+        Some("password") => Err("a recipe holds no secrets".to_owned()),
+        Some(kind) if QUESTIONS.contains(&kind) => match words.next() {
+            Some(value) if kind == "boolean" && !["true", "false"].contains(&value) => {
+                Err("a boolean is `true` or `false`".to_owned())
+            }
+            _ => Ok(()),
+        },
+        _ => Err(format!("the types are {}", QUESTIONS.join(", "))),
+    }
+}
+
 /// A path that stays below where it begins.
 pub(super) fn relative(text: &str) -> Verdict {
     fits(!text.is_empty() && !text.starts_with('/'))?;

@@ -30,6 +30,7 @@ mod apt;
 mod beside;
 mod check;
 mod error;
+pub(crate) mod glob;
 mod grammar;
 mod python;
 mod read;
@@ -52,7 +53,7 @@ pub use requirement::{
 };
 pub use step::{Argument, Clean, Header, Health, RequestPath, Run, Service, Test};
 pub use tree::{
-    Apt, Bootstrap, Comment, File, FileKind, LinkTarget, Packages, Source, System, User,
+    Answer, Apt, Bootstrap, Comment, File, FileKind, LinkTarget, Packages, Source, System, User,
 };
 pub use value::{Id, Mode, Owner, Priority, Timeout, Variant};
 pub use word::{
@@ -119,6 +120,7 @@ impl Recipe {
     pub fn load(path: &Path) -> Result<Recipe, RecipeError> {
         let text = beside::read_recipe(path)?;
         let (recipe, spans) = read(&text).map_err(|fault| fault.at(path, &text))?;
+        check::check_new(&recipe, &spans).map_err(|fault| fault.at(path, &text))?;
         beside::check(&recipe, &spans, path, &text)?;
         Ok(recipe)
     }

@@ -68,7 +68,8 @@ pub struct Virtualenv {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<Variable, String>,
     /// Python packages in directories beside the recipe, installed last. What
-    /// they depend on is locked and installed like the requirements.
+    /// they depend on is locked and installed like the requirements. Version
+    /// control, byte code and `*.egg-info` are left out.
     ///
     /// Example: `local = ["files/myproject"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

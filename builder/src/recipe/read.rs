@@ -125,6 +125,9 @@ fn invalid(error: &toml::de::Error, text: &str, spans: &Spans<'_>) -> Fault {
         ("a sequence", "a table") if written.starts_with('[') => {
             format!("write [{written}] with two brackets")
         }
+        (_, "an integer") if expected.starts_with("a file mode") => {
+            format!("write it in quotes: \"{}\"", octal(written))
+        }
         ("a boolean" | "i64", "a string") => "write it without quotes".to_owned(),
         _ => String::new(),
     };
@@ -137,6 +140,16 @@ fn invalid(error: &toml::de::Error, text: &str, spans: &Spans<'_>) -> Fault {
         _ => expected,
     };
     Fault::new(span, format!("{name} is {found}, but must be {expected}")).hint(hint)
+}
+
+/// The mode that somebody means who writes a number: 755, and 493 of other programs.
+fn octal(typed: &str) -> String {
+    let is_octal = typed.len() <= 4 && typed.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let bits = typed.parse::<u32>().ok().filter(|bits| *bits <= 0o7777);
+    match bits {
+        Some(bits) if !is_octal => format!("{bits:04o}"),
+        _ => format!("{typed:0>4}"),
+    }
 }
 
 /// What stands between message and hint in an error on its way through serde.

@@ -138,6 +138,12 @@ pub struct Packages {
     /// Example: `debs = ["files/libsodium_1.0.18-1_amd64.deb"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub debs: Vec<Beside>,
+    /// Answers to what packages of this group ask when they are configured, in the
+    /// form of `debconf-set-selections(1)`: package, question, type and answer.
+    ///
+    /// Example: `debconf = ["wireshark-common wireshark-common/install-setuid boolean true"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub debconf: Vec<Answer>,
     /// Packages to hold: later `apt-get upgrade` leaves them alone.
     ///
     /// Example: `hold = ["libsodium23"]`
@@ -224,7 +230,8 @@ pub struct User {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct File {
-    /// Its path in the image.
+    /// Its path in the image. What is removed or emptied at the end, such as /tmp and
+    /// /etc/hostname, is refused, unless `keep` of `[clean]` names it.
     ///
     /// Example: `path = "/home/operador/bin/project"`
     pub path: TreePath,
@@ -233,6 +240,12 @@ pub struct File {
     /// Example: `source = "files/project"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Beside>,
+    /// What of a source directory is left out, which is copied as it is otherwise:
+    /// names at any depth, or paths in it; `*` and `?` match within a name.
+    ///
+    /// Example: `exclude = [".git", "*.pyc", "docs/build"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<Exclusion>,
     /// The content itself.
     ///
     /// Example: `content = "hello\n"`
@@ -248,8 +261,9 @@ pub struct File {
     /// Example: `append = true`
     #[serde(default)]
     pub append: bool,
-    /// The mode of a file in octal. The files of a directory keep the
-    /// default. Default: 0755 if the source is executable, else 0644; unchanged when appending.
+    /// The mode of a file in octal. In a directory each keeps its own; one that
+    /// comes from the umask alone is 0755 if executable, else 0644.
+    /// Default: 0755 if the source is executable, else 0644; unchanged when appending.
     ///
     /// Example: `mode = "0500"`
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -307,14 +321,42 @@ impl File {
 }
 
 super::word::word! {
+    /// An answer for debconf: package, question, type and value.
+    pub struct Answer: "an answer for debconf",
+        "package, question, type and answer, such as `postfix postfix/mailname string web.example`",
+        super::grammar::answer;
     /// A GECOS comment.
     pub struct Comment: "a comment",
         "one line without `:` and `,`",
         |text| super::grammar::fits(!text.contains([':', ',']) && !text.contains(char::is_control) && !text.is_empty());
+    /// What is left out of a directory beside the recipe.
+    pub struct Exclusion: "a pattern",
+        "a name such as `.git` or `*.pyc`, or a path such as `docs/build`",
+        |text| super::grammar::relative(text);
     /// The target of a symbolic link, absolute or relative.
     pub struct LinkTarget: "a link target",
         "a path, such as `/tmp` or `../share/app`",
         |text| super::grammar::fits(!text.is_empty() && text.len() < 4096 && !text.contains(char::is_control));
+}
+
+impl Answer {
+    /// The package that asks, without an architecture.
+    pub fn package(&self) -> &str {
+        self.words().0
+    }
+
+    /// What it asks.
+    pub fn question(&self) -> &str {
+        self.words().1
+    }
+
+    fn words(&self) -> (&str, &str) {
+        let mut words = self.as_str().split_whitespace();
+        (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        )
+    }
 }
 
 impl Label {

@@ -135,6 +135,10 @@ impl FromStr for Owner {
         let (user, group) = text.split_once(':').unwrap_or((text, text));
         match (user.parse(), group.parse()) {
             (Ok(user), Ok(group)) => Ok(Owner { user, group }),
+            _ if text.starts_with(|c: char| c.is_ascii_digit()) => Err(Unfit::new::<Self>(
+                text,
+                "name the user: [[user]] gives a name its number",
+            )),
             _ if text.contains('.') => Err(Unfit::new::<Self>(
                 text,
                 "user and group are separated by `:`",

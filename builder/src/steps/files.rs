@@ -78,6 +78,10 @@ fn copy_directory(script: &mut String, from: &str, path: &str, owner: Option<&st
          (cd {from} && find . -mindepth 1 -depth -print0 | sort -z) > /run/copied\n\
          cp -R --no-dereference --preserve=mode,links --remove-destination -- {from}/. {path}/\n\
          chmod -- \"$mode\" {path}\n\
-         (cd {path} && xargs -0 -r chown -h -- {owner} < /run/copied)"
+         (cd {path} && xargs -0 -r chown -h -- {owner} < /run/copied)\n\
+         # Another owner takes these bits away.\n\
+         (cd {from} && find . -mindepth 1 ! -type l -perm /7000 -exec sh -euc '\
+         to=$1; shift; for it; do chmod \"--reference=$it\" -- \"$to/$it\"; done' \
+         sh {path} {{}} +)"
     );
 }

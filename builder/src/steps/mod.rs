@@ -6,8 +6,10 @@
 //! `sh -eu` inside the source chroot and find their files below
 //! `/run/imgbuild/step`.
 
+mod databases;
 mod files;
 mod finish;
+mod ids;
 mod packages;
 mod system;
 mod virtualenv;
@@ -24,6 +26,8 @@ use crate::lockfile::{LocalFile, Lock, Stage};
 use crate::process::PATH;
 use crate::recipe::{Recipe, Run, Test, variables};
 
+pub(crate) use finish::loses;
+pub(crate) use ids::is_taken_by_package;
 pub use virtualenv::CREATE_VIRTUALENV;
 
 /// Raised when steps of the same text would now do something else.
@@ -211,10 +215,18 @@ pub fn foundation(recipe: &Recipe, lock: &Lock) -> Vec<Step> {
     steps
 }
 
+/// The foundation, its system users and groups with the ids that are recorded.
+pub(crate) fn foundation_with_ids(recipe: &Recipe, lock: &Lock) -> Vec<Step> {
+    let mut steps = foundation(recipe, lock);
+    steps.extend(ids::step(lock));
+    steps
+}
+
 /// Every step of a build, in order.
 pub fn all(recipe: &Recipe, lock: &Lock) -> Result<Vec<Step>> {
-    let mut steps = foundation(recipe, lock);
+    let mut steps = foundation_with_ids(recipe, lock);
     let locals = Locals { lock };
+    steps.extend(databases::step(lock));
     steps.extend(system::settings(recipe, lock.epoch));
     steps.extend(system::preferences(recipe, lock.epoch));
     steps.extend(system::users(recipe, &locals)?);

@@ -102,6 +102,11 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
         step.add_file("preferences", Content::Text(AS_LOCKED.into()));
         downgrades = " --allow-downgrades";
     }
+    if !group.debconf.is_empty() {
+        let lines = group.debconf.iter().map(|answer| format!("{answer}\n"));
+        step.add_file("debconf", Content::Text(lines.collect()));
+        let _ = writeln!(script, "debconf-set-selections {STEP_FILES}/debconf");
+    }
     let recommends = if group.recommends { "" } else { "no-" };
     let local = lock
         .debs
@@ -119,6 +124,17 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
             script,
             "apt-get -q --{recommends}install-recommends{downgrades} install -- {}",
             wanted.join(" ")
+        );
+    }
+    for answer in &group.debconf {
+        let (package, question) = (answer.package(), answer.question());
+        let words = format!("the package `{package}` does not ask {question}: correct `debconf`");
+        let _ = writeln!(
+            script,
+            "cat /var/lib/dpkg/info/{package}.templates /var/lib/dpkg/info/{package}:*.templates \
+             2>/dev/null |\n    grep -q -x -F -e {} || {{ echo {} >&2; exit 1; }}",
+            quote(&format!("Template: {question}")),
+            quote(&words),
         );
     }
     let list = |names: &[crate::recipe::PackageName]| -> String {

@@ -121,6 +121,36 @@ fn help_names_every_command_and_exit_code() {
 }
 
 #[test]
+fn flags_of_every_command_stand_before_or_after_it() {
+    let bench = Bench::new();
+    bench.write("small.lock", &lock());
+    let after = bench.run(&["plan", "small.toml", "--json"]).expect(0);
+    for arguments in [
+        &["--json", "plan", "small.toml"][..],
+        &["--store", "elsewhere", "--json", "plan", "small.toml"],
+        &["--work=other", "plan", "--json", "small.toml"],
+    ] {
+        let before = bench.run(arguments).expect(0);
+        assert_eq!(before.json(), after.json(), "{arguments:?}");
+    }
+    let nested = bench.run(&["--json", "env", "-v", "root", "--help"]);
+    assert_eq!((nested.code, nested.stderr.as_str()), (0, ""));
+    let bad = bench.run(&["--archive", "x", "plan", "small.toml"]);
+    assert!(bad.stderr.starts_with("error: --archive x is not NAME=URL"));
+}
+
+#[test]
+fn two_recipes_of_one_name_are_refused_before_anything_is_built() {
+    let bench = Bench::new();
+    bench.write("other.toml", RECIPE);
+    bench.run(&["small.toml", "other.toml"]).refused(
+        2,
+        "error: small.toml and other.toml both make the image `small`\n\
+         hint: give each recipe a name of its own\n",
+    );
+}
+
+#[test]
 fn usage_errors_end_with_2() {
     let bench = Bench::new();
     for arguments in [
@@ -137,11 +167,10 @@ fn usage_errors_end_with_2() {
         2,
         "error: gone.toml: there is no such recipe\nhint: a recipe is a .toml file\n",
     );
-    let flag_first = bench.run(&["-v", "doctor"]);
-    flag_first.refused(
+    bench.run(&["--offline", "doctor"]).refused(
         2,
         "error: doctor: there is no such recipe\n\
-         hint: flags come after the command: imgbuild doctor ...\n",
+         hint: the flags of a command come after it: imgbuild doctor ...\n",
     );
     bench
         .run(&["plan", "small.toml", "--archive", "x"])

@@ -41,6 +41,17 @@ fn shown(error: &RecipeError, directory: &Path) -> String {
 }
 
 #[test]
+fn line_ends_of_another_system_do_not_reach_scripts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.toml");
+    let text = "name = \"x\"\r\n[bootstrap]\r\nsuite = \"bookworm\"\r\n\
+                [[run]]\r\nscript = \"\"\"\r\ntrue\r\nfalse\r\n\"\"\"\r\n";
+    fs::write(&path, text).unwrap();
+    let recipe = Recipe::load(&path).unwrap();
+    assert_eq!(recipe.runs[0].script.as_str(), "true\nfalse\n");
+}
+
+#[test]
 fn bad_recipes_say_what_is_wrong_and_where() {
     let bless = std::env::var_os("IMGBUILD_BLESS").is_some();
     let mut wrong = Vec::new();

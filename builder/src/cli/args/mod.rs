@@ -1,8 +1,10 @@
 //! The command line, as typed.
 
 mod maintenance;
+mod spelling;
 mod trust;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use self::maintenance::{
@@ -159,7 +161,7 @@ pub enum Command {
     Build(BuildArgs),
     /// Resolve every input of a recipe and write its lock
     #[command(
-        after_help = "Examples: imgbuild lock recipes/fanery.toml --upgrade\n          imgbuild lock recipes/fanery.toml --upgrade=libssl1.1 --upgrade=gunicorn"
+        after_help = "Examples: imgbuild lock recipes/fanery.toml --upgrade\n          imgbuild lock recipes/fanery.toml --upgrade libssl1.1 --upgrade gunicorn"
     )]
     Lock(LockArgs),
     /// Show what a build would do and why, step by step
@@ -530,6 +532,12 @@ pub fn is_command(word: &str) -> bool {
 }
 
 impl LowArgs {
+    /// What was typed; the first word is the program's name.
+    pub fn typed(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words = words.into_iter().collect();
+        Self::try_parse_from(spelling::in_order(&Self::command(), words))
+    }
+
     /// The common flags, wherever they were typed.
     pub fn common(&self) -> &Common {
         match &self.command {

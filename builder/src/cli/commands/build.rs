@@ -1,5 +1,7 @@
 //! `imgbuild [build] RECIPE...`
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::load_recipe;
@@ -8,6 +10,7 @@ use crate::caches::Shared;
 use crate::cli::args::{BuildArgs, CacheArgs};
 use crate::error::{Error, Result};
 use crate::lock::Strictness;
+use crate::recipe::Recipe;
 use crate::settings::Settings;
 use crate::stores::{self, FIRST_ENVIRONMENT};
 use crate::ui::{self, Ui};
@@ -44,9 +47,22 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
         vary: args.vary,
         shared: shared(args, settings, ui)?,
     };
-    for recipe in &args.recipes {
-        let loaded = load_recipe(recipe)?;
-        let outcome = build(&loaded, recipe, settings, &request, ui)?;
+    let mut recipes: Vec<(&PathBuf, Recipe)> = Vec::new();
+    for path in &args.recipes {
+        let recipe = load_recipe(path)?;
+        if let Some((other, _)) = recipes.iter().find(|(_, other)| other.name == recipe.name) {
+            return Err(Error::usage(format!(
+                "{} and {} both make the image `{}`",
+                other.display(),
+                path.display(),
+                recipe.name
+            ))
+            .hint("give each recipe a name of its own"));
+        }
+        recipes.push((path, recipe));
+    }
+    for (path, recipe) in recipes {
+        let outcome = build(&recipe, path, settings, &request, ui)?;
         report(&outcome, settings, ui);
     }
     Ok(())

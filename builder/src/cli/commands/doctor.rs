@@ -97,12 +97,19 @@ fn checks(tools: &Tools, settings: &Settings) -> Vec<Check> {
         fix: None,
     });
     for name in ["debian", "debian-security"] {
-        let url = settings.archives.url(name);
+        let site = settings.archives.site(name);
+        let from = match settings.archives.file(name) {
+            Some(file) => file.display().to_string(),
+            None => "a flag or variable".to_owned(),
+        };
         checks.push(Check {
             what: format!("address of the archive {name}"),
-            ok: url.is_ok(),
-            found: if url.is_ok() { "known" } else { "unknown" }.into(),
-            fix: url.err().and_then(|e| e.advice().map(str::to_owned)),
+            ok: site.is_ok(),
+            found: match &site {
+                Ok(site) => format!("{site} (from {from})"),
+                Err(_) => "unknown".to_owned(),
+            },
+            fix: site.err().and_then(|e| e.advice().map(str::to_owned)),
         });
     }
     checks.push(overlay());

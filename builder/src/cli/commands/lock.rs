@@ -37,7 +37,10 @@ pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         strictness: Strictness::default(),
         upgrade: Upgrade::typed(&args.upgrade),
     };
-    let new = request.run(old.as_ref(), ui)?;
+    let mut new = request.run(old.as_ref(), ui)?;
+    if request.has_packages(&new)? {
+        request.record_ids(&mut new, ui)?;
+    }
     caches.retain(new.sized_inputs(), ui)?;
     if old.as_ref() == Some(&new) {
         let state = if args.upgrade.is_empty() {

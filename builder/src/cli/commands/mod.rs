@@ -110,14 +110,14 @@ pub fn varies(args: &LowArgs) -> bool {
 fn load_recipe(path: &Path) -> Result<Recipe> {
     Recipe::load(path).map_err(|e| {
         let error = Error::usage(e.to_string());
-        // `imgbuild --json doctor`: flags first, and what follows is a recipe.
+        // `imgbuild --locked plan`: a flag of `build` first, and what follows is a recipe.
         let command = path
             .to_str()
             .filter(|p| args::is_command(p) && !path.exists());
         match (command, e.hint()) {
-            (Some(name), _) => {
-                error.hint(format!("flags come after the command: imgbuild {name} ..."))
-            }
+            (Some(name), _) => error.hint(format!(
+                "the flags of a command come after it: imgbuild {name} ..."
+            )),
             (None, Some(hint)) => error.hint(hint),
             (None, None) => error,
         }

@@ -2,8 +2,8 @@
 //!
 //! [`apt`] lets apt-get decide which packages, [`python`] lets the tree's own
 //! pip decide which distributions, [`git`] asks the repository which commit,
-//! [`local`] reads what lies beside the recipe; `scheme` knows what takes its version
-//! from Git. This is the only part of a
+//! [`local`] reads what lies beside the recipe, [`remembered`] knows what of it is as it
+//! was; `scheme` knows what takes its version from Git. This is the only part of a
 //! build that reaches the network to decide something; `fetch` reaches it for
 //! bytes whose digest is already known.
 
@@ -11,4 +11,5 @@ pub mod apt;
 pub mod git;
 pub mod local;
 pub mod python;
+pub mod remembered;
 pub(crate) mod scheme;

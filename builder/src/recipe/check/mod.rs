@@ -45,6 +45,14 @@ pub(crate) fn check(recipe: &Recipe, spans: &Spans<'_>) -> Result<(), Fault> {
     look.service()
 }
 
+/// Looks at what is refused in a recipe of a person. The recipes of images that were built
+/// before may have it.
+pub(crate) fn check_new(recipe: &Recipe, spans: &Spans) -> Result<(), Fault> {
+    let look = Look { recipe, spans };
+    look.suites_stand()?;
+    look.scripts()
+}
+
 struct Look<'a> {
     recipe: &'a Recipe,
     spans: &'a Spans<'a>,

@@ -65,6 +65,32 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Refuses scripts that ask for another program than the one that runs them.
+    pub(super) fn scripts(&self) -> Result<(), Fault> {
+        let runs = self.recipe.runs.iter().enumerate();
+        let runs = runs.map(|(i, run)| (format!("run[{i}].script"), Some(&run.script)));
+        let tests = self.recipe.tests.iter().enumerate();
+        let tests = tests.map(|(i, test)| (format!("test[{i}].script"), test.script.as_ref()));
+        for (path, script) in runs.chain(tests) {
+            let first = script.and_then(|script| script.as_str().lines().next());
+            let program = first
+                .and_then(|line| line.strip_prefix("#!"))
+                .map(str::trim);
+            let shells = ["/bin/sh", "/usr/bin/sh", "/usr/bin/env sh"];
+            let other = program.filter(|line| {
+                !shells
+                    .iter()
+                    .any(|shell| line.split(" -").next() == Some(shell))
+            });
+            if let Some(other) = other {
+                return Err(self
+                    .fault(&path, format!("`sh -eu` runs a script, and not `{other}`"))
+                    .hint("put it into a [[file]] of mode \"0755\", and run that"));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn tests(&self) -> Result<(), Fault> {
         let tests = &self.recipe.tests;
         let names = tests.iter().map(|test| &test.name);

@@ -2,7 +2,36 @@
 
 use super::{DEBIAN_GROUPS, DEBIAN_USERS, Look, each, is_mounted};
 use crate::recipe::error::Fault;
-use crate::recipe::{File, PackageName, PackageSpec, Packages, User};
+use crate::recipe::{Answer, File, PackageName, PackageSpec, Packages, Suite, User};
+
+/// Directories of every tree, which no file takes the place of.
+const DIRECTORIES: [&str; 25] = [
+    "/bin",
+    "/boot",
+    "/etc",
+    "/etc/apt",
+    "/etc/default",
+    "/etc/init.d",
+    "/home",
+    "/lib",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/tmp",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/local",
+    "/usr/sbin",
+    "/usr/share",
+    "/var",
+    "/var/lib",
+    "/var/log",
+];
 
 impl Look<'_> {
     pub(super) fn sources(&self) -> Result<(), Fault> {
@@ -30,6 +59,9 @@ impl Look<'_> {
                 )
                 .hint("a pocket such as security or backports goes under [[source]]"));
         }
+        for (index, package) in bootstrap.include.iter().enumerate() {
+            self.own_architecture(&format!("bootstrap.include[{index}]"), package.as_str())?;
+        }
         let sources = &self.recipe.sources;
         let names = sources.iter().map(|source| &source.name);
         self.unique("the source", each("source", ".name").zip(names))?;
@@ -41,6 +73,46 @@ impl Look<'_> {
             )?;
         }
         Ok(())
+    }
+
+    pub(super) fn suites_stand(&self) -> Result<(), Fault> {
+        self.suite_stands("bootstrap.suite", &self.recipe.bootstrap.suite)?;
+        for (index, source) in self.recipe.sources.iter().enumerate() {
+            if ["debian", "debian-security"].contains(&source.archive.as_str()) {
+                self.suite_stands(&format!("source[{index}].suite"), &source.suite)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses names of Debian's that mean another suite after each release.
+    fn suite_stands(&self, path: &str, suite: &Suite) -> Result<(), Fault> {
+        let first = suite.as_str().split(['-', '/']).next().unwrap_or_default();
+        if !["stable", "oldstable", "oldoldstable", "testing", "unstable"].contains(&first) {
+            return Ok(());
+        }
+        let name = if first == "unstable" { "sid" } else { "trixie" };
+        Err(self
+            .fault(
+                path,
+                format!("`{suite}` is another suite with each release of Debian"),
+            )
+            .hint(format!("name it by its code name, such as `{name}`")))
+    }
+
+    /// Refuses `name:arch` of another architecture than the image's.
+    fn own_architecture(&self, path: &str, package: &str) -> Result<(), Fault> {
+        let own = self.recipe.bootstrap.architecture.as_str();
+        let name = package.split('=').next().unwrap_or_default();
+        match name.split_once(':') {
+            Some((_, arch)) if ![own, "all", "any", "native"].contains(&arch) => Err(self
+                .fault(
+                    path,
+                    format!("`{name}` is of another architecture than the image, {own}"),
+                )
+                .hint("an image has packages of one architecture")),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn packages(&self) -> Result<(), Fault> {
@@ -58,12 +130,22 @@ impl Look<'_> {
                     .fault(&path, "[[packages]] does nothing")
                     .hint("give it `install`, `debs`, `hold` or `purge`"));
             }
+            for (i, package) in install.iter().enumerate() {
+                self.own_architecture(&format!("{path}.install[{i}]"), package.as_str())?;
+            }
             let names = install.iter().map(PackageSpec::name);
             self.unique(
                 "the package",
                 each(&format!("{path}.install"), "").zip(names),
             )?;
             self.list("the file", &format!("{path}.debs"), debs)?;
+            let questions = group.debconf.iter().map(Answer::question);
+            self.unique(
+                "the question",
+                (0..)
+                    .zip(questions)
+                    .map(|(i, name): (usize, _)| (format!("{path}.debconf[{i}]"), name)),
+            )?;
             self.list("the package", &format!("{path}.hold"), hold)?;
             self.list("the package", &format!("{path}.purge"), purge)?;
             for (i, package) in purge.iter().enumerate() {
@@ -78,6 +160,7 @@ impl Look<'_> {
                 let pointless = [
                     ("recommends", group.recommends),
                     ("target-release", group.target_release.is_some()),
+                    ("debconf", !group.debconf.is_empty()),
                 ];
                 if let Some((key, _)) = pointless.iter().find(|(_, there)| *there) {
                     return Err(self.fault(
@@ -207,6 +290,14 @@ impl Look<'_> {
                 )
                 .hint("/proc, /sys and /dev are the machine's, mounted over the tree"));
         }
+        if DIRECTORIES.contains(&target) && file.source.is_none() {
+            return Err(self
+                .fault(
+                    &format!("{path}.path"),
+                    format!("`{target}` is a directory of every Debian system"),
+                )
+                .hint("name the file in it"));
+        }
         self.exactly_one(path, "[[file]]", &["source", "content", "symlink"])?;
         if file.symlink.is_some() {
             let pointless = [("append", file.append), ("mode", file.mode.is_some())];
@@ -216,6 +307,13 @@ impl Look<'_> {
                     format!("`{key}` means nothing for a symbolic link"),
                 ));
             }
+        }
+        self.list("the pattern", &format!("{path}.exclude"), &file.exclude)?;
+        if file.source.is_none() && !file.exclude.is_empty() {
+            return Err(self.fault(
+                &format!("{path}.exclude"),
+                "`exclude` means nothing without `source`",
+            ));
         }
         if let Some(owner) = &file.owner {
             self.owner(&format!("{path}.owner"), owner)?;

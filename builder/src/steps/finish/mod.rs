@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use self::table::{Action, Row, rows};
 use super::{Content, Phase, STEP_FILES, Step};
 use crate::lockfile::Lock;
-use crate::recipe::{Recipe, TreeGlob};
+use crate::recipe::{Recipe, TreeGlob, glob};
 
 /// `matching LIST`: of the tree's paths, those that match a line of a handed
 /// list, into /run/matching. `paths` looks at the tree again.
@@ -43,6 +43,22 @@ removing() {
     LC_ALL=C sort -z -r /run/matching | xargs -0 -r rmdir --ignore-fail-on-non-empty --
 }
 "#;
+
+/// Why a path of the finished tree would not be in the image as it was written, and
+/// whether `clean.keep` helps.
+pub(crate) fn loses(recipe: &Recipe, path: &str) -> Option<(&'static str, bool)> {
+    let kept = |keep: &TreeGlob| glob::matches_above(keep.as_str(), path);
+    let is_kept = recipe.clean.keep.iter().any(kept);
+    rows().find_map(|row| {
+        let (is_lost, can_be_kept) = match row.action {
+            Action::Clear => (glob::matches_above(row.pattern, path), false),
+            Action::Remove => (glob::matches_above(row.pattern, path), true),
+            Action::Empty => (glob::matches(row.pattern, path), true),
+            Action::Rewrite { .. } | Action::Compile | Action::Prevent(_) => (false, false),
+        };
+        (is_lost && !(can_be_kept && is_kept)).then_some((row.reason, can_be_kept))
+    })
+}
 
 pub(super) fn step(recipe: &Recipe, lock: &Lock) -> Step {
     let mut step = Step::new(Phase::Finish, "clean and normalise", lock.epoch);

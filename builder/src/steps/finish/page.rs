@@ -15,6 +15,12 @@ what it changes.
 In a path, `*` and `?` match within a name, and `**` any number of names. The order is:
 remove, empty, rewrite, compile; then the paths of the recipe's `[clean] remove`. Paths in
 `[clean] keep`, and everything below them, are never touched by a row that changes the tree.
+A `[[file]]` that a row would remove or empty is refused while locking, unless `keep` names it.
+
+Database clusters that PostgreSQL, MariaDB and MySQL make while they are installed have random
+identifiers. They are removed right after the packages; the service makes one at its first start,
+with `pg_createcluster` or `mariadb-install-db`. What a `[[run]]` step makes stays, and differs
+from build to build.
 
 If two builds of one lock still have different digests, a package creates something at random
 that this list does not know: remove it with `[clean] remove`, or fix it in a `[[run]]`.

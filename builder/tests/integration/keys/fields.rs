@@ -50,6 +50,7 @@ install = ["git"]
 recommends = false
 target-release = "spare-suite"
 debs = ["one.deb"]
+debconf = ["git git/ask boolean true"]
 hold = ["held"]
 purge = ["purged"]
 
@@ -75,6 +76,7 @@ uid = 1001
 [[file]]
 path = "/home/op/file"
 source = "one.txt"
+exclude = [".git"]
 mode = "0600"
 owner = "op"
 
@@ -187,6 +189,7 @@ const ROWS: &[Row] = &[
     ("apt.preferences", ("Pin-Priority: 990", "Pin-Priority: 991"), &["apt preferences"], &[Packages]),
     ("packages.install", ("[\"git\"]", "[\"git\", \"less\"]"), &["packages 1"], &[Packages]),
     ("packages.recommends", ("recommends = false", "recommends = true"), &["packages 1"], &[Packages]),
+    ("packages.debconf", ("boolean true", "boolean false"), &["packages 1"], &[Packages]),
     ("packages.target-release", ("release = \"spare-suite\"", "release = \"ours-suite\""), &[], &[Packages]),
     ("packages.debs", ("[\"one.deb\"]", "[\"two.deb\"]"), &[], &[Packages]),
     ("packages.hold", ("[\"held\"]", "[\"new\"]"), &["packages 1"], &[Packages]),
@@ -205,6 +208,8 @@ const ROWS: &[Row] = &[
     ("user.comment", ("runs it", "new"), &["users"], &[]),
     ("file.path", ("/etc/link", "/etc/new"), &["files"], &[]),
     ("file.source", ("source = \"one.txt\"", "source = \"two.txt\""), &["files"], &[]),
+    // The lock's digest of the source says what was left out.
+    ("file.exclude", ("[\".git\"]", "[\".hg\"]"), &[], &[]),
     ("file.content", ("content = \"content\"", "content = \"new\""), &["files"], &[]),
     ("file.symlink", ("symlink = \"/tmp\"", "symlink = \"/new\""), &["files"], &[]),
     ("file.append", ("append = false", "append = true"), &["files"], &[]),

@@ -99,6 +99,17 @@ impl<'a> Stages<'a> {
             self.remove(stage, &plan.remove);
             self.install(stage, plan)?;
         }
+        for answer in &group.debconf {
+            let asks = self.state.get(answer.package());
+            if asks.is_none_or(|package| package.stage != stage) {
+                return Err(Error::usage(format!(
+                    "`{stage}` has an answer for `{}`, which it does not install",
+                    answer.package()
+                ))
+                .detail(format!("the question is {}", answer.question()))
+                .hint("put the answer into the [[packages]] that brings the package"));
+            }
+        }
         for name in &group.hold {
             self.installed(stage, "hold", name)?.is_held = true;
         }
