@@ -696,3 +696,28 @@ fn an_environment_before_released_this_manifest() {
     let refused = team.run("ann", &["promote", "dev/other", "--to", "staging"]);
     says(&refused.expect(3), &["is not what was signed"]);
 }
+
+/// What changes is said from what was released, and not from what else is known of those bytes.
+#[test]
+fn differences_are_from_the_manifest_that_was_released() {
+    let team = Team::new();
+    let tree = team.tree("one", "1.0");
+    let tree = tree.to_str().unwrap();
+    for suite in ["bookworm", "trixie"] {
+        let words = ["import", tree, "--name", "web", "--arch", "amd64"];
+        team.run("ann", &[&words[..], &["--suite", suite]].concat())
+            .expect(0);
+    }
+    team.run("ann", &["env", "init", "staging", "--plain"])
+        .expect(0);
+    let promote = |seq: &str| {
+        let image = format!("dev/web/{seq}");
+        let done = team.run("ann", &["promote", &image, "--to", "staging"]);
+        done.expect(0)
+    };
+    promote("2");
+    says(
+        &promote("1"),
+        &["web (trixie amd64)", "web (bookworm amd64)"],
+    );
+}

@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use jiff::Timestamp as Time;
 
 use super::error::{Error, ErrorKind, Result};
-#[cfg(feature = "write")]
 use super::lifetimes::{expiry, forward};
 use super::log::{self, LogEntry};
 use super::metadata::{MetaFile, Role, Root, SignedFile, Snapshot, Targets, Timestamp};
@@ -79,7 +78,6 @@ impl<'s> Environment<'s> {
     }
 
     /// Refuses a clock that stands before the last signature.
-    #[cfg(feature = "write")]
     pub fn check_clock(&self, now: Time) -> Result<()> {
         // The timestamp's lifetime is that of the root in force; that of targets may have
         // been shortened since they were signed.

@@ -9,6 +9,9 @@
 # file `code`.
 set -eu
 
+# It mounts over directories of the system: never outside of namespaces.
+[ $$ = 1 ] || exit 1
+
 # What one machine does: `sh fleet.sh --machine DIR NAME ADDRESS`
 if [ "$1" = --machine ]; then
     fleet=$2 name=$3 address=$4 place=$2/$3

@@ -1,8 +1,14 @@
 //! What the pages show can be typed: every command of every code block is one that the
 //! programs take, flag by flag.
 //!
-//! The commands are not carried out: each gets `--help` at its end, which is refused behind
-//! a word or flag that does not exist. What they do is tested where that is tested.
+//! Here each gets `--help` at its end, which is refused behind a word or flag that does not exist.
+//! Four pages are carried out as well:
+//!
+//! ```text
+//! path    who types what, and what comes of it
+//! text    the blocks of a page
+//! fleet   machines with terminals, a network and a web server
+//! ```
 
 mod fleet;
 mod path;

@@ -343,7 +343,7 @@ fn stores(story: &Story) {
     let said = page.types("builder", "imgbuild list");
     assert!(said.contains("pinned") || said.contains("audit"), "{said}");
     page.types("builder", "imgbuild delta prod/web/1");
-    page.types_each(&["lab", "lab", "web01"], "imgbuild show dev/web");
+    page.types_each(&["lab", "lab", "web02"], "imgbuild show dev/web");
     page.skips("export AWS_ENDPOINT_URL_S3");
     page.types("builder", "imgbuild store copy /var/lib/imgbuild /mnt/usb");
     page.types("builder", "rsync -a --exclude=/env");
