@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use builder::inspect::compare::{
     Change, FileChange, How, Kind, Owner, Report, Side, compare, show,
 };
-use store::manifest::{Package, Run, User, Wheel};
+use store::manifest::{Needs, Package, Run, User, Wheel};
 use store::{Manifest, WritableStore};
 
 use crate::manifest_of;
@@ -338,6 +338,8 @@ fn manifests_are_compared_too() {
                     reload: Vec::new(),
                     environment: BTreeMap::new(),
                     health: None,
+                    before_switch: Vec::new(),
+                    needs: Needs::default(),
                 });
             }
         })
