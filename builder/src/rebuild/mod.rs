@@ -350,6 +350,8 @@ mod tests {
             reload: Vec::new(),
             environment: std::collections::BTreeMap::new(),
             health: None,
+            before_switch: Vec::new(),
+            needs: store::manifest::Needs::default(),
         });
         told.epoch = 2;
         assert_eq!(described_otherwise(&told, &built), ["epoch", "run"]);

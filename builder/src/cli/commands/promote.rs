@@ -9,7 +9,7 @@ use store::{EnvName, Store, WritableStore};
 use super::env::{environment, open, report};
 use crate::cli::args::{ApproveArgs, Consenting, PromoteArgs, RevokeArgs, Signing};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::inspect::compare::Report;
+use crate::inspect::compare::{self, Report};
 use crate::release::attest;
 use crate::release::ceremony::{self, Consent, Outcome};
 use crate::release::keyring::{Keyring, Passphrase};
@@ -310,6 +310,9 @@ pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Resul
             run.user,
             run.start.join(" ")
         ));
+        for line in compare::run_details(run) {
+            ui.note(&format!("    {line}"));
+        }
     }
     if let Ok(true) = Environment::exists(&store, &env) {
         let env = open(&store, &env)?;

@@ -1,10 +1,14 @@
 //! A report for people: totals first, then group by group.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+use store::manifest::Run;
 
 use super::owners::came_along;
 use super::report::{
-    Change, FileChange, FileType, Kind, Looks, Privilege, PrivilegeChange, Report, UserChange,
+    Change, FileChange, FileType, Kind, Looks, Pair, Privilege, PrivilegeChange, Report, UserChange,
 };
 use crate::ui;
 
@@ -45,22 +49,7 @@ pub fn show(report: &Report, how: How, line: &mut dyn FnMut(&str)) {
     heading("virtualenvs", wheels.collect());
     heading("users", report.users.iter().map(user).collect());
     if let Some(service) = &report.service {
-        let words = |run: &Option<store::manifest::Run>| match run {
-            Some(run) => format!(
-                "{} as {} in {}",
-                run.start.join(" "),
-                run.user,
-                run.directory
-            ),
-            None => "none".to_owned(),
-        };
-        let (old, new) = (words(&service.old), words(&service.new));
-        let what = if old == new {
-            format!("~ {old}: its stop, reload or environment")
-        } else {
-            format!("~ {old} -> {new}")
-        };
-        heading("service", vec![what]);
+        heading("service", runs(service));
     }
     heading(
         "privileges",
@@ -299,4 +288,69 @@ fn printable(text: &str) -> String {
             shown
         })
         .collect()
+}
+
+/// How a session is run: what starts it, and each other field that differs.
+fn runs(service: &Pair<Option<Run>>) -> Vec<String> {
+    let words = |run: &Option<Run>| match run {
+        Some(run) => format!(
+            "{} as {} in {}",
+            run.start.join(" "),
+            run.user,
+            run.directory
+        ),
+        None => "none".to_owned(),
+    };
+    let (old, new) = (words(&service.old), words(&service.new));
+    let mut lines = Vec::new();
+    if old != new {
+        lines.push(format!("~ {old} -> {new}"));
+    }
+    let (old, new) = (beside(service.old.as_ref()), beside(service.new.as_ref()));
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        let (old, new) = (field(old.get(name)), field(new.get(name)));
+        if old != new {
+            lines.push(format!("~ {name}: {old} -> {new}"));
+        }
+    }
+    lines
+}
+
+/// What a session is run with, besides what starts it as whom and where: a line for each field.
+pub fn run_details(run: &Run) -> Vec<String> {
+    let fields = beside(Some(run)).into_iter();
+    let lines = fields.map(|(name, value)| format!("{name}: {}", field(Some(&value))));
+    lines.filter(|line| !line.ends_with(": none")).collect()
+}
+
+fn beside(run: Option<&Run>) -> Map<String, Value> {
+    let Some(Ok(Value::Object(mut fields))) = run.map(serde_json::to_value) else {
+        return Map::new();
+    };
+    for name in ["start", "user", "directory"] {
+        fields.remove(name);
+    }
+    fields
+}
+
+/// The value of a field in a few words.
+fn field(value: Option<&Value>) -> String {
+    let none = || "none".to_owned();
+    match value {
+        None => none(),
+        Some(Value::Array(words)) if words.is_empty() => none(),
+        Some(Value::Object(fields)) if fields.is_empty() => none(),
+        Some(Value::Array(words)) => {
+            let words = words.iter().map(|word| field(Some(word)));
+            words.collect::<Vec<_>>().join(" ")
+        }
+        Some(Value::Object(fields)) => {
+            let fields = fields.iter();
+            let fields = fields.map(|(name, value)| format!("{name}={}", field(Some(value))));
+            fields.collect::<Vec<_>>().join(" ")
+        }
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
 }
