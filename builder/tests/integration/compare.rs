@@ -1,6 +1,7 @@
 //! Comparing images through the library: small trees, two stores, every kind of
 //! difference.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -335,13 +336,10 @@ fn manifests_are_compared_too() {
                     start: vec!["/bin/app".into()],
                     stop: Vec::new(),
                     reload: Vec::new(),
-                    environment: [("A".to_owned(), "1".to_owned())].into(),
+                    environment: BTreeMap::new(),
                     health: None,
-                    before_switch: vec!["/bin/move".into(), "on".into()],
-                    needs: Needs {
-                        state: vec!["/var/lib/app".into()],
-                        ..Needs::default()
-                    },
+                    before_switch: Vec::new(),
+                    needs: Needs::default(),
                 });
             }
         })
@@ -358,8 +356,7 @@ fn manifests_are_compared_too() {
         "packages  1 added, 0 removed, 1 in another version\n",
         "  + b:amd64 1  (0 files, +0 B)\n",
         "\nusers\n  + new  1:1 / /bin/sh\n  ~ op  1:1 / /bin/sh -> 1:1 / /bin/bash\n",
-        "\nservice\n  ~ none -> /bin/app as op in /\n  ~ before_switch: none -> /bin/move on\n  \
-         ~ environment: none -> A=1\n  ~ needs: none -> state=/var/lib/app\n",
+        "\nservice\n  + directory: /\n  + start: /bin/app\n  + user: op\n",
         // An image cannot speak to the terminal.
         "        +b\\u{1b}[2J\n",
     ] {

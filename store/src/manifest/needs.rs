@@ -116,6 +116,17 @@ pub enum DirectoryKind {
     Logs,
 }
 
+impl DirectoryKind {
+    /// Its word: `state`, `cache` or `logs`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Cache => "cache",
+            Self::Logs => "logs",
+        }
+    }
+}
+
 /// Whether a word can name a secret: a file name of letters, digits, `.`, `_` and `-`.
 pub fn is_secret_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

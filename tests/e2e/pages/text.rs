@@ -111,17 +111,23 @@ impl<'a> Page<'a> {
     /// for any such word. Commands that begin like one of `codes` end with that code.
     #[track_caller]
     pub(super) fn session(&mut self, codes: &[(&str, i32)]) {
+        let fleet = self.fleet;
+        self.session_by(|machine, command| {
+            let code = codes.iter().find(|(start, _)| command.starts_with(start));
+            fleet.types_and_ends(machine, command, code.map_or(0, |(_, code)| *code))
+        });
+    }
+
+    /// The same where `types` types a command on a machine, and says what was on the screen.
+    #[track_caller]
+    pub(super) fn session_by(&mut self, types: impl Fn(&str, &str) -> String) {
         let block = self.next("$ ");
         for part in block.text.split("$ ").skip(1) {
             let (command, shown) = part.split_once('\n').unwrap_or((part, ""));
             let who = command.rsplit_once("# ").map(|(_, who)| who);
             let who = who.and_then(|who| who.split([' ', ',']).next());
             let who = who.unwrap_or_else(|| panic!("{}: whose is `{command}`?", self.name));
-            let code = codes.iter().find(|(start, _)| command.starts_with(start));
-            let code = code.map_or(0, |(_, code)| *code);
-            let screen = self
-                .fleet
-                .types_and_ends(&who.to_lowercase(), command, code);
+            let screen = types(&who.to_lowercase(), command);
             let mut lines = screen.lines().map(outline);
             for line in shown.lines().filter(|line| line.trim() != "...") {
                 let wanted = outline(line);

@@ -95,10 +95,9 @@ impl Given {
             if file.bind.contains_key(inside) {
                 continue;
             }
-            let place = data_directory(node, system, kind);
             directories.push(Directory {
                 inside: inside.to_owned(),
-                outside: place.join(inside.trim_start_matches('/')),
+                outside: data_directory(node, system, kind, inside),
             });
         }
         let mut binds: Vec<_> = std::mem::take(&mut file.bind).into_iter().collect();
@@ -209,14 +208,15 @@ impl Given {
     }
 }
 
-/// Where the node keeps directories of a system.
-pub fn data_directory(node: &Node<'_>, system: &SystemName, kind: DirectoryKind) -> PathBuf {
-    let kind = match kind {
-        DirectoryKind::State => "state",
-        DirectoryKind::Cache => "cache",
-        DirectoryKind::Logs => "logs",
-    };
-    node.state.data(system).join(kind)
+/// Where the node keeps a directory of a system, unless the operator binds another.
+pub fn data_directory(
+    node: &Node<'_>,
+    system: &SystemName,
+    kind: DirectoryKind,
+    inside: &str,
+) -> PathBuf {
+    let place = node.state.data(system).join(kind.name());
+    place.join(inside.trim_start_matches('/'))
 }
 
 fn no_secret(provisions: &Provisions, system: &SystemName, name: &str) -> String {

@@ -157,6 +157,10 @@ fn data_secrets_and_settings_are_the_nodes() {
     let found = fs::metadata(&data).unwrap();
     assert_eq!((found.uid(), found.mode() & 0o777), (4242, 0o750));
     assert!(data.join("kept").exists());
+    let listed = &status["systems"][0]["data"];
+    assert_eq!(listed[0]["path"], "/var/lib/app", "{listed}");
+    assert_eq!(listed[0]["directory"], data.display().to_string());
+    assert_eq!(listed[1]["directory"], uploads.display().to_string());
     // The node's resolver, and its hosts as the image has none.
     let node = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     assert_eq!(

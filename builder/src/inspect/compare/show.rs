@@ -1,14 +1,14 @@
 //! A report for people: totals first, then group by group.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use store::manifest::Run;
 
 use super::owners::came_along;
 use super::report::{
-    Change, FileChange, FileType, Kind, Looks, Pair, Privilege, PrivilegeChange, Report, UserChange,
+    Change, FileChange, FileType, Kind, Looks, Privilege, PrivilegeChange, Report, UserChange,
 };
 use crate::ui;
 
@@ -49,7 +49,8 @@ pub fn show(report: &Report, how: How, line: &mut dyn FnMut(&str)) {
     heading("virtualenvs", wheels.collect());
     heading("users", report.users.iter().map(user).collect());
     if let Some(service) = &report.service {
-        heading("service", runs(service));
+        let lines = service_changes(service.old.as_ref(), service.new.as_ref());
+        heading("service", lines);
     }
     heading(
         "privileges",
@@ -290,67 +291,58 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// How a session is run: what starts it, and each other field that differs.
-fn runs(service: &Pair<Option<Run>>) -> Vec<String> {
-    let words = |run: &Option<Run>| match run {
-        Some(run) => format!(
-            "{} as {} in {}",
-            run.start.join(" "),
-            run.user,
-            run.directory
-        ),
-        None => "none".to_owned(),
+/// What is run otherwise, a line for each value that changed.
+fn service_changes(old: Option<&Run>, new: Option<&Run>) -> Vec<String> {
+    let (olds, news) = (values(old), values(new));
+    let names: BTreeSet<&String> = olds.keys().chain(news.keys()).collect();
+    let line = |name: &String| match (olds.get(name), news.get(name)) {
+        (old, new) if old == new => None,
+        (Some(old), Some(new)) => Some(format!("~ {name}: {old} -> {new}")),
+        (Some(old), None) => Some(format!("- {name}: {old}")),
+        (None, new) => Some(format!("+ {name}: {}", new.map_or("", String::as_str))),
     };
-    let (old, new) = (words(&service.old), words(&service.new));
-    let mut lines = Vec::new();
-    if old != new {
-        lines.push(format!("~ {old} -> {new}"));
-    }
-    let (old, new) = (beside(service.old.as_ref()), beside(service.new.as_ref()));
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    for name in names {
-        let (old, new) = (field(old.get(name)), field(new.get(name)));
-        if old != new {
-            lines.push(format!("~ {name}: {old} -> {new}"));
-        }
-    }
-    lines
+    names.into_iter().filter_map(line).collect()
 }
 
-/// What a session is run with, besides what starts it as whom and where: a line for each field.
+/// What is run besides the start command, a line for each value.
 pub fn run_details(run: &Run) -> Vec<String> {
-    let fields = beside(Some(run)).into_iter();
-    let lines = fields.map(|(name, value)| format!("{name}: {}", field(Some(&value))));
-    lines.filter(|line| !line.ends_with(": none")).collect()
+    let beside = |name: &String| !["start", "user"].contains(&name.as_str());
+    let values = values(Some(run)).into_iter();
+    let values = values.filter(|(name, _)| beside(name));
+    values
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect()
 }
 
-fn beside(run: Option<&Run>) -> Map<String, Value> {
-    let Some(Ok(Value::Object(mut fields))) = run.map(serde_json::to_value) else {
-        return Map::new();
-    };
-    for name in ["start", "user", "directory"] {
-        fields.remove(name);
+/// Every value of a manifest's `run` by its name: `health.http`, `/up`.
+fn values(run: Option<&Run>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    if let Some(run) = run {
+        let value = serde_json::to_value(run).expect("it has a JSON form");
+        collect("", &value, &mut found);
     }
-    fields
+    found
 }
 
-/// The value of a field in a few words.
-fn field(value: Option<&Value>) -> String {
-    let none = || "none".to_owned();
-    match value {
-        None => none(),
-        Some(Value::Array(words)) if words.is_empty() => none(),
-        Some(Value::Object(fields)) if fields.is_empty() => none(),
-        Some(Value::Array(words)) => {
-            let words = words.iter().map(|word| field(Some(word)));
+fn collect(name: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+    let text = match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let dot = if name.is_empty() { "" } else { "." };
+                collect(&format!("{name}{dot}{field}"), value, found);
+            }
+            return;
+        }
+        Value::Array(words) if words.is_empty() => return,
+        Value::Array(words) => {
+            let words = words.iter().map(|word| match word {
+                Value::String(word) => word.clone(),
+                other => other.to_string(),
+            });
             words.collect::<Vec<_>>().join(" ")
         }
-        Some(Value::Object(fields)) => {
-            let fields = fields.iter();
-            let fields = fields.map(|(name, value)| format!("{name}={}", field(Some(value))));
-            fields.collect::<Vec<_>>().join(" ")
-        }
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    found.insert(name.to_owned(), text);
 }
