@@ -11,6 +11,7 @@
 //! run        a system in the foreground, for a service manager
 //! sessions   start, stop, reload
 //! status     what is installed and what runs
+//! metrics    the same for Prometheus
 //! verify     the installed tree against the signed layout
 //! logs       what the processes of a system wrote
 //! ```
@@ -21,6 +22,7 @@ mod gc;
 mod init;
 mod install;
 mod logs;
+mod metrics;
 mod run;
 mod sessions;
 mod status;
@@ -123,7 +125,7 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
             force,
         } => sessions::stop(&node, ui, &system, timeouts, force),
         Mode::Reload { system, timeouts } => sessions::reload(&node, ui, &system, timeouts),
-        Mode::Status { system, json } => status::run(&node, ui, system.as_ref(), json),
+        Mode::Status { system, form } => status::run(&node, ui, system.as_ref(), &form),
         Mode::Verify {
             system,
             generation,

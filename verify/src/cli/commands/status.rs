@@ -1,9 +1,11 @@
 //! `imgnode status`: what is installed, what runs, how old the metadata is.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use ::verify::error::Result;
+use ::verify::atomic_file;
+use ::verify::error::{Error, Result};
 use ::verify::host::schroot;
 use ::verify::install::journal;
 use ::verify::node::Node;
@@ -16,48 +18,50 @@ use ::verify::trust;
 use serde::Serialize;
 use store::manifest::DirectoryKind;
 
+use super::metrics;
+use crate::cli::args::StatusForm;
 use crate::cli::report::{JSON_SCHEMA, time};
 use crate::cli::ui::Ui;
 
 #[derive(Serialize)]
-struct Report {
+pub(super) struct Report {
     schema: u32,
     environment: Option<String>,
     repository: Option<String>,
-    metadata: Option<Metadata>,
+    pub(super) metadata: Option<Metadata>,
     /// The oldest operation that is under way, or was interrupted.
-    pending: Option<Pending>,
+    pub(super) pending: Option<Pending>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    more_pending: Vec<Pending>,
-    systems: Vec<System>,
+    pub(super) more_pending: Vec<Pending>,
+    pub(super) systems: Vec<System>,
 }
 
 #[derive(Serialize)]
-struct Metadata {
+pub(super) struct Metadata {
     refreshed: String,
-    age_seconds: u64,
+    pub(super) age_seconds: u64,
 }
 
 #[derive(Serialize)]
-struct Pending {
+pub(super) struct Pending {
     operation: journal::Operation,
     system: String,
     since: String,
 }
 
 #[derive(Serialize)]
-struct System {
+pub(super) struct System {
     #[serde(rename = "system")]
-    name: String,
-    image_name: String,
+    pub(super) name: String,
+    pub(super) image_name: String,
     image: String,
-    environment: String,
-    seq: u64,
-    generation: u64,
+    pub(super) environment: String,
+    pub(super) seq: u64,
+    pub(super) generation: u64,
     previous: Option<u64>,
     target: String,
     /// Bytes free for further generations; nothing when the target cannot say.
-    free_bytes: Option<u64>,
+    pub(super) free_bytes: Option<u64>,
     directory: String,
     /// Directories of data that the active generation has from the node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,11 +71,11 @@ struct System {
     registered: bool,
     /// The hooks that failed, and run again with the next install or switch.
     #[serde(skip_serializing_if = "Option::is_none")]
-    failed_hooks: Option<String>,
+    pub(super) failed_hooks: Option<String>,
     /// The newest release that was tried and did not work.
     #[serde(skip_serializing_if = "Option::is_none")]
-    failed_release: Option<FailedRelease>,
-    session: Option<Session>,
+    pub(super) failed_release: Option<FailedRelease>,
+    pub(super) session: Option<Session>,
     /// Sessions that have no traffic any more and end with their last process.
     ending: Vec<Session>,
     generations: Vec<Generation>,
@@ -92,7 +96,7 @@ struct Generation {
     number: u64,
     image: String,
     environment: String,
-    seq: u64,
+    pub(super) seq: u64,
     installed: String,
     directory: String,
     state: Place,
@@ -104,9 +108,9 @@ struct Generation {
 }
 
 #[derive(Serialize)]
-struct FailedRelease {
+pub(super) struct FailedRelease {
     environment: String,
-    seq: u64,
+    pub(super) seq: u64,
     why: String,
 }
 
@@ -119,20 +123,20 @@ enum Place {
 }
 
 #[derive(Serialize)]
-struct Session {
+pub(super) struct Session {
     id: String,
-    generation: u64,
+    pub(super) generation: u64,
     since: String,
     /// The addresses it listens on, with sockets that were passed to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     listen: Vec<SocketAddr>,
-    state: State,
-    processes: Vec<Process>,
+    pub(super) state: State,
+    pub(super) processes: Vec<Process>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum State {
+pub(super) enum State {
     /// Some of its processes live.
     Running,
     /// Its main process ended, others live on.
@@ -145,15 +149,64 @@ pub(crate) fn run(
     node: &Node<'_>,
     ui: &Ui,
     only: Option<&SystemName>,
-    json: bool,
+    form: &StatusForm,
 ) -> Result<ExitCode> {
     let report = gather(node, only)?;
-    if json {
+    if let Some(file) = &form.prometheus {
+        // It is replaced, which must not happen to a device or to a link.
+        if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file()) {
+            let what = format!("{} is not a plain file", file.display());
+            return Err(Error::usage(what).hint("name a file of the directory that is collected"));
+        }
+        atomic_file::write(file, metrics::text(&report).as_bytes(), 0o644)?;
+    } else if form.json {
         ui.json(&report);
     } else {
         show(ui, &report);
     }
-    Ok(ExitCode::SUCCESS)
+    let problems = if form.check {
+        problems(&report)
+    } else {
+        Vec::new()
+    };
+    for problem in &problems {
+        ui.note(problem);
+    }
+    Ok(if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What does not work, a sentence each.
+fn problems(report: &Report) -> Vec<String> {
+    let mut found = Vec::new();
+    for system in &report.systems {
+        let name = &system.name;
+        let session = system.session.as_ref();
+        match session.map(|session| session.state) {
+            Some(State::Dead) => found.push(format!("{name} is dead")),
+            Some(State::Broken) => found.push(format!("the main process of {name} is gone")),
+            Some(State::Running) | None => {}
+        }
+        if !system.registered {
+            found.push(format!("the chroot {name} was changed by somebody else"));
+        }
+        let mut shown = system.generations.iter();
+        let active = shown.find(|one| one.state == Place::Active);
+        if let Some(why) = active.and_then(|one| one.barred.as_ref()) {
+            found.push(format!("the active generation of {name} is barred: {why}"));
+        }
+        if let Some(why) = &system.failed_hooks {
+            found.push(format!("hooks of {name} failed: {why}"));
+        }
+        if let Some(failed) = &system.failed_release {
+            let FailedRelease { seq, why, .. } = failed;
+            found.push(format!("release {seq} of {name} did not work: {why}"));
+        }
+    }
+    found
 }
 
 fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
