@@ -11,7 +11,6 @@
 //! run        a system in the foreground, for a service manager
 //! sessions   start, stop, reload
 //! status     what is installed and what runs
-//! metrics    the same for Prometheus
 //! verify     the installed tree against the signed layout
 //! logs       what the processes of a system wrote
 //! ```
@@ -22,7 +21,6 @@ mod gc;
 mod init;
 mod install;
 mod logs;
-mod metrics;
 mod run;
 mod sessions;
 mod status;

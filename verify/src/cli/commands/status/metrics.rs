@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::status::{Report, State, System};
+use super::report::{Report, State, System};
 
 /// A metric: its name, what it means, and its value for a system where it has one.
 type Metric = (&'static str, &'static str, fn(&System) -> Option<u64>);
