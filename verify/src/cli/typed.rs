@@ -272,10 +272,18 @@ pub(crate) enum LowCommand {
         timeout: f64,
     },
     /// Show what is installed and what runs
-    #[command(after_help = "Examples:\n  imgnode status\n  imgnode status MyProject --json")]
+    #[command(
+        after_help = "Examples:\n  imgnode status\n  imgnode status MyProject --json\n  imgnode status --check --quiet"
+    )]
     Status {
         /// Only this system
         system: Option<String>,
+        /// Write metrics for Prometheus to FILE instead
+        #[arg(long, value_name = "FILE", conflicts_with = "json")]
+        prometheus: Option<PathBuf>,
+        /// End with 1 when something does not work, and say what
+        #[arg(long)]
+        check: bool,
         #[command(flatten)]
         output: LowOutput,
     },
@@ -294,13 +302,18 @@ pub(crate) enum LowCommand {
         output: LowOutput,
     },
     /// Print what the processes of a system wrote
-    #[command(after_help = "Example:\n  imgnode logs MyProject -n 100")]
+    #[command(
+        after_help = "Examples:\n  imgnode logs MyProject -n 100\n  imgnode logs MyProject -n 10 -f"
+    )]
     Logs {
         /// Name of the system
         system: String,
         /// Only the last N lines
         #[arg(long, short = 'n', value_name = "N")]
         lines: Option<usize>,
+        /// Go on printing what they write, until Ctrl-C
+        #[arg(long, short = 'f')]
+        follow: bool,
     },
     /// Run a command in a system
     ///

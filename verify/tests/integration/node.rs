@@ -55,6 +55,7 @@ fn a_command_runs_in_the_session_as_a_user_of_the_image() {
     assert!(!places.contains(&fs::read_link("/proc/self/ns/ipc").unwrap()));
     farm.ok(&["stop", &system]);
     beside.wait().unwrap();
+    farm.ok(&["status", "--check"]);
     farm.close();
 }
 
@@ -273,6 +274,8 @@ fn a_session_whose_app_was_killed_is_cleaned_up_by_the_next_start() {
     wait_for("the death", || {
         farm.status()["systems"][0]["session"]["state"] == "dead"
     });
+    let said = farm.fails(&["status", "--check"], 1);
+    assert!(said.contains(&format!("{system} is dead")), "{said}");
     assert!(
         farm.fails(&["reload", &system], 1)
             .contains("is not running")

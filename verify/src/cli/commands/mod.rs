@@ -123,13 +123,17 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
             force,
         } => sessions::stop(&node, ui, &system, timeouts, force),
         Mode::Reload { system, timeouts } => sessions::reload(&node, ui, &system, timeouts),
-        Mode::Status { system, json } => status::run(&node, ui, system.as_ref(), json),
+        Mode::Status { system, form } => status::run(&node, ui, system.as_ref(), &form),
         Mode::Verify {
             system,
             generation,
             json,
         } => verify::run(&node, ui, &system, generation, json),
-        Mode::Logs { system, lines } => logs::run(&node, ui, &system, lines),
+        Mode::Logs {
+            system,
+            lines,
+            follow,
+        } => logs::run(&node, ui, &system, lines, follow),
         Mode::Exec { system, request } => exec::run(&node, &system, &request),
         Mode::Access {
             system,
