@@ -29,10 +29,11 @@ use crate::backend::s3::S3Backend;
 use crate::backend::{Guard, WritableBackend};
 use crate::build_log::BuildLog;
 use crate::catalogue::{self, Catalogue};
-use crate::digest::ImageId;
+use crate::digest::{ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::foreign_tar::{ForeignTar, TarInput};
 use crate::hint::Hint;
+use crate::inventory;
 use crate::manifest::Manifest;
 use crate::store::{Store, manifest_key, marker};
 
@@ -185,7 +186,9 @@ impl WritableStore {
                 break;
             }
         }
-        self.write_catalogue(Some(&manifest.image))
+        self.write_catalogue(Some(&manifest.image))?;
+        let recorded = [(key, Some(Sha256::of(&json)))];
+        inventory::record(&*self.backend, &manifest.image, &recorded)
     }
 
     /// Takes a manifest back whose image was collected before it was written. That
@@ -240,7 +243,7 @@ impl WritableStore {
     pub fn put_log(&self, image: &ImageId, log: &BuildLog) -> Result<()> {
         let key = BuildLog::key(image);
         self.backend.hold(std::slice::from_ref(&key))?;
-        self.put(&key, &log.encode()?)
+        inventory::put(&*self.backend, image, &key, &log.encode()?)
     }
 
     /// Reads a tar of any dialect, so that it can be published. Its content is kept
