@@ -210,6 +210,11 @@ impl WritableStore {
         self.write_catalogue(None)
     }
 
+    /// Renews what the catalogue says about an image that was published once more.
+    pub fn renew_catalogue_row(&self, image: &ImageId) -> Result<()> {
+        self.write_catalogue(Some(image))
+    }
+
     /// Writes the catalogue if it changed. Whoever writes it has listed the images
     /// after it read the catalogue that it replaces, so none is forgotten.
     fn write_catalogue(&self, changed: Option<&ImageId>) -> Result<()> {
@@ -225,7 +230,9 @@ impl WritableStore {
                 }
                 there => there?,
             };
+            // After a collection each row is looked at: hints may have other times by now.
             let before = there.as_ref().map(|(json, _)| &json[..]);
+            let before = changed.and(before);
             let json = Catalogue::to_json(self.read.current_catalogue(changed, before)?);
             let written = match &there {
                 Some((before, _)) if *before == json => true,

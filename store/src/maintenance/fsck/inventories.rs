@@ -7,7 +7,7 @@ use super::report::{AffectedImage, Report};
 use crate::backend::ListableBackend;
 use crate::digest::{ImageId, Sha256};
 use crate::error::{ErrorKind, Result};
-use crate::inventory;
+use crate::inventory::{self, Inventory};
 use crate::store::{manifest_key, pin_key};
 
 /// Compares all inventories with what lies beside their images. Returns the images whose
@@ -34,22 +34,17 @@ pub(super) fn compare(
         };
         read.insert(image);
         let manifest = manifest_key(&image);
-        let (mut missing, mut any) = (Vec::new(), subjects.contains_key(&image));
-        for (key, digest) in known.objects {
-            let why = match backend.get(&key, inventory::limit(&key)) {
-                Ok(None) => {
-                    missing.push(key);
-                    continue;
-                }
-                Ok(Some(bytes)) if Sha256::of(&bytes) == digest => None,
-                Ok(Some(_)) => Some("it is not what was put there".to_owned()),
-                Err(error) if error.kind() == ErrorKind::Corrupt => Some(error.to_string()),
-                Err(error) => return Err(error),
-            };
-            any = true;
-            if let Some(why) = why
-                && told.insert(key.clone())
-            {
+        let mut found = Comparison::of(backend, &known)?;
+        if !(found.wrong.is_empty() && found.missing.is_empty())
+            && let Some(now) = inventory::read(backend, &image)?
+            && now != known
+        {
+            // A writer was at work on one of them.
+            found = Comparison::of(backend, &now)?;
+        }
+        let any = found.any || subjects.contains_key(&image);
+        for (key, why) in found.wrong {
+            if told.insert(key.clone()) {
                 damaged(report, key.clone(), with_advice(&image, &key, why));
             }
         }
@@ -70,7 +65,8 @@ pub(super) fn compare(
                 whole: false,
             });
         }
-        for key in missing.into_iter().filter(|key| *key != manifest || lost) {
+        let gone = |key: &String| *key != manifest || lost || subjects.contains_key(&image);
+        for key in found.missing.into_iter().filter(gone) {
             if told.insert(key.clone()) {
                 let why = with_advice(&image, &key, "it is missing".into());
                 damaged(report, key, why);
@@ -82,6 +78,37 @@ pub(super) fn compare(
         report.strays.push(inventory::key(&image));
     }
     Ok(read)
+}
+
+/// What an inventory names, as it is.
+#[derive(Default)]
+struct Comparison {
+    /// Whether any of it is there.
+    any: bool,
+    missing: Vec<String>,
+    /// What is not as it was put there, and why.
+    wrong: Vec<(String, String)>,
+}
+
+impl Comparison {
+    fn of(backend: &dyn ListableBackend, known: &Inventory) -> Result<Self> {
+        let mut found = Self::default();
+        for (key, digest) in &known.objects {
+            let why = match backend.get(key, inventory::limit(key)) {
+                Ok(None) => {
+                    found.missing.push(key.clone());
+                    continue;
+                }
+                Ok(Some(bytes)) if Sha256::of(&bytes) == *digest => None,
+                Ok(Some(_)) => Some("it is not what was put there".to_owned()),
+                Err(error) if error.kind() == ErrorKind::Corrupt => Some(error.to_string()),
+                Err(error) => return Err(error),
+            };
+            found.any = true;
+            found.wrong.extend(why.map(|why| (key.clone(), why)));
+        }
+        Ok(found)
+    }
 }
 
 fn with_advice(image: &ImageId, key: &str, why: String) -> String {
