@@ -212,6 +212,7 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
             command: Vec::new(),
             within: 60,
             timeout: 5,
+            bake: None,
         }),
         before_switch: vec!["/srv/migrate".into()],
         needs: Needs {

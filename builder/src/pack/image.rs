@@ -105,6 +105,7 @@ pub fn pack(
                 command: strings(&health.command),
                 within: health.within.duration().as_secs(),
                 timeout: health.timeout.duration().as_secs(),
+                bake: health.bake.map(|bake| bake.duration().as_secs()),
             }),
             before_switch: strings(&service.before_switch),
             needs: needs(service),

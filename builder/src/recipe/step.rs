@@ -200,6 +200,12 @@ pub struct Health {
     ///
     /// Example: `timeout = "2s"`
     pub timeout: Timeout,
+    /// For how long it is asked again each second after an upgrade or a switch. If it does not
+    /// work for as long as `within` says, or dies, the generation before comes back by itself.
+    ///
+    /// Example: `bake = "5m"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Timeout>,
 }
 
 /// What to remove before packing, in addition to the default list
@@ -278,6 +284,7 @@ impl Default for Health {
             command: Vec::new(),
             within: Timeout::seconds(60),
             timeout: Timeout::seconds(5),
+            bake: None,
         }
     }
 }

@@ -198,6 +198,9 @@ pub struct Health {
     pub within: u64,
     /// How many seconds one attempt may take.
     pub timeout: u64,
+    /// For how many seconds after a switch it is asked again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<u64>,
 }
 
 impl Manifest {

@@ -112,6 +112,7 @@ fn a_manifest_with_a_health_check() {
         command: Vec::new(),
         within: 60,
         timeout: 5,
+        bake: None,
     });
     let json = manifest.to_json();
     assert_eq!(Manifest::from_json(&json).unwrap(), manifest);

@@ -102,6 +102,7 @@ pub(crate) enum Mode {
     Logs {
         system: SystemName,
         lines: Option<usize>,
+        follow: bool,
     },
     Exec {
         system: SystemName,
@@ -347,9 +348,14 @@ impl Mode {
                 generation,
                 json: output.json,
             },
-            LowCommand::Logs { system, lines } => Self::Logs {
+            LowCommand::Logs {
+                system,
+                lines,
+                follow,
+            } => Self::Logs {
                 system: system.parse()?,
                 lines,
+                follow,
             },
             LowCommand::Exec {
                 system,

@@ -294,13 +294,18 @@ pub(crate) enum LowCommand {
         output: LowOutput,
     },
     /// Print what the processes of a system wrote
-    #[command(after_help = "Example:\n  imgnode logs MyProject -n 100")]
+    #[command(
+        after_help = "Examples:\n  imgnode logs MyProject -n 100\n  imgnode logs MyProject -n 10 -f"
+    )]
     Logs {
         /// Name of the system
         system: String,
         /// Only the last N lines
         #[arg(long, short = 'n', value_name = "N")]
         lines: Option<usize>,
+        /// Go on printing what they write, until Ctrl-C
+        #[arg(long, short = 'f')]
+        follow: bool,
     },
     /// Run a command in a system
     ///

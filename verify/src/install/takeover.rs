@@ -3,9 +3,9 @@
 
 use super::activate::{activate, give_up};
 use super::journal;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::node::Node;
-use crate::session::{self, Handover, Timeouts};
+use crate::session::{self, Handover, StartOptions, Timeouts};
 use crate::state::Lock;
 use crate::state::record::{FailedRelease, SystemRecord};
 
@@ -29,7 +29,49 @@ pub(super) fn take_over(
         after.failed = None;
         node.state.set_system(lock, &record.system, Some(&after))?;
     }
+    if let (Handover::Moved { session, .. }, Some(before), Some(timeouts)) =
+        (&handover, before, timeouts)
+        && let Err(error) = session::bake(node, &after, session)
+    {
+        return Err(match error.kind() {
+            Kind::Interrupted => error.cause("the new generation goes on, and nobody watches it"),
+            _ => go_back(node, lock, before, &after, timeouts, error),
+        });
+    }
     Ok(handover)
+}
+
+/// Makes the generation before the active one again and lets it take over, after a switch that
+/// turned out badly. Returns what is to be said.
+fn go_back(
+    node: &Node<'_>,
+    lock: &Lock,
+    before: &SystemRecord,
+    record: &SystemRecord,
+    timeouts: Timeouts,
+    error: Error,
+) -> Error {
+    let (system, back) = (&record.system, before.active);
+    let error = error.under(format!("{system} went back to generation {back}"));
+    let options = match session::read(node, system) {
+        Ok(Some(session)) => session.options(),
+        _ => StartOptions::new(Vec::new(), Vec::new()),
+    };
+    let went = give_up(node, lock, record, before, &error.to_string()).and_then(|record| {
+        match session::hand_over(node, lock, &record, timeouts)? {
+            // It had died.
+            Handover::NotRunning => {
+                session::start(node, lock, &record, &options, timeouts).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    });
+    match went {
+        Ok(()) => error,
+        Err(also) => error
+            .cause(format!("generation {back} does not take over: {also}"))
+            .hint(format!("imgnode status {system}")),
+    }
 }
 
 /// Lets a session of the active generation take over from the one that runs. `before` is the record

@@ -10,6 +10,7 @@
 //! which the next command does. A new generation that does not work never had any traffic.
 
 use super::app::App;
+use super::health;
 use super::processes::Process;
 use super::record::{Session, Timeouts, endings, forget, read};
 use super::sockets::{Listener, Routing};
@@ -103,6 +104,12 @@ pub fn hand_over(
         old,
         left,
     })
+}
+
+/// Watches the session that has taken over for as long as its image wants.
+pub fn bake(node: &Node<'_>, record: &SystemRecord, session: &Session) -> Result<()> {
+    let app = App::load(node, record, session.generation)?.with_given(node, &record.system)?;
+    health::bake(node, session, &app)
 }
 
 /// Refuses a third generation while a second one still has the address.

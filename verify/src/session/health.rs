@@ -41,6 +41,29 @@ pub(super) fn wait_running(node: &Node<'_>, session: &Session, app: &App) -> Res
     wait_at(node, session, app, to.as_ref())
 }
 
+/// Asks a session that has the traffic each second, for as long as its image wants that after a switch.
+pub(super) fn bake(node: &Node<'_>, session: &Session, app: &App) -> Result<()> {
+    let Some(bake) = app.service.health.as_ref().and_then(|health| health.bake) else {
+        return Ok(());
+    };
+    node.observer.event(Event::Phase(&format!(
+        "watching generation {} of {} for {bake} s",
+        session.generation, session.system
+    )));
+    let until = Instant::now() + Duration::from_secs(bake);
+    let door = session.listen.first().copied().map(Door::Traffic);
+    while Instant::now() < until {
+        if !session.is_alive() {
+            let (number, system) = (session.generation, &session.system);
+            let died = Error::failed(format!("generation {number} of {system} died"));
+            return Err(died.hint(format!("imgnode logs {system}")));
+        }
+        try_at(node, session, app, door.as_ref())?;
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
 /// Where a session is asked.
 enum Door<'l> {
     /// At its own socket, past the traffic.
@@ -59,13 +82,19 @@ impl Door<'_> {
 }
 
 fn wait_at(node: &Node<'_>, session: &Session, app: &App, door: Option<&Door<'_>>) -> Result<()> {
+    if app.service.health.is_some() {
+        node.observer.event(Event::Phase(&format!(
+            "asking generation {} of {} whether it works",
+            session.generation, session.system
+        )));
+    }
+    try_at(node, session, app, door)
+}
+
+fn try_at(node: &Node<'_>, session: &Session, app: &App, door: Option<&Door<'_>>) -> Result<()> {
     let Some(health) = &app.service.health else {
         return Ok(());
     };
-    node.observer.event(Event::Phase(&format!(
-        "asking generation {} of {} whether it works",
-        session.generation, session.system
-    )));
     let within = Duration::from_secs(health.within);
     let begun = Instant::now();
     let mut attempts = 0;
@@ -229,6 +258,7 @@ mod tests {
                 command: Vec::new(),
                 within: 1,
                 timeout: 1,
+                bake: None,
             };
             let text = request(address, &health);
             let status = ask(&Door::Past(&listener), &text, Duration::from_secs(5));

@@ -55,7 +55,7 @@ mod watch;
 pub use self::app::follow_resolver;
 pub use self::exec::{ExecRequest, exec, joined};
 pub use self::given::{NodeNames, data_directory};
-pub use self::handover::{Handover, hand_over};
+pub use self::handover::{Handover, bake, hand_over};
 pub use self::log::bound as bound_log;
 pub use self::record::{Session, StartOptions, Timeouts, adopt, endings, read, running};
 pub use self::reload::reload;

@@ -23,7 +23,7 @@ my ($version, $mode) = (line('/etc/version'), line('/etc/mode'));
 exit 3 if $mode eq 'crash';
 die "no socket was passed\n" unless $ENV{LISTEN_FDS} == 1 && $ENV{LISTEN_PID} == $$;
 open(my $listener, '+<&=', 3) or die "descriptor 3: $!\n";
-my $over = 0;
+my ($over, $served) = (0, 0);
 $SIG{TERM} = sub { $over = 1 unless $mode eq 'stuck' };
 $SIG{PIPE} = 'IGNORE';
 $SIG{HUP} = sub { $mode = 'sick' } if $mode eq 'turns';
@@ -35,6 +35,7 @@ until ($over) {
     my $line = <$client>;
     while (defined(my $header = <$client>)) { last if $header =~ /^\r?$/ }
     select(undef, undef, undef, 2) if $line =~ m{ /slow };
+    $mode = 'sick' if $mode eq 'tires' && ++$served > 2;
     my $status = $mode eq 'sick' ? '500 Sick' : '200 OK';
     print $client "HTTP/1.0 $status\r\nContent-Length: " . length($version) . "\r\n\r\n$version";
     close $client;
@@ -72,6 +73,7 @@ impl Served {
             command: Vec::new(),
             within: 3,
             timeout: 1,
+            bake: None,
         });
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
@@ -177,6 +179,26 @@ impl Clients {
         assert!(failed.is_empty(), "{} of {all:?}: {failed:?}", failed.len());
         all
     }
+}
+
+#[test]
+fn a_generation_that_breaks_while_it_is_watched_goes_back_by_itself() {
+    let mut served = Served::new("tired");
+    let system = served.farm.system.clone();
+    served.farm.health.as_mut().unwrap().bake = Some(3600);
+    served.release(3, "tires");
+    let said = served.farm.fails(&["upgrade", &system], 1);
+    assert!(said.contains("went back to generation 1"), "{said}");
+    assert_eq!(served.generations(), (1, 1));
+    assert_eq!(served.get("/up").unwrap(), "2");
+    // It is remembered, and not tried again by itself.
+    let status = served.farm.status();
+    assert_eq!(status["systems"][0]["failed_release"]["seq"], 3, "{status}");
+    served.farm.health.as_mut().unwrap().bake = Some(2);
+    served.release(4, "well");
+    served.farm.ok(&["upgrade", &system]);
+    assert_eq!(served.generations(), (3, 3));
+    served.close();
 }
 
 #[test]

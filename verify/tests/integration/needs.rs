@@ -2,9 +2,10 @@
 //! runs before a new generation starts.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use store::manifest::Needs;
 
@@ -171,6 +172,15 @@ fn data_secrets_and_settings_are_the_nodes() {
     let said = farm.ok(&["exec", &system, "--fresh", "--", "cat", "/var/lib/app/kept"]);
     assert_eq!(said, "1\n");
     farm.fails(&["exec", &system, "--fresh", "--", "sh", "-c", "exit 9"], 9);
+    // Its log can be followed.
+    let mut follow = farm.command(&["logs", &system, "-f"]);
+    let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    let script = "echo followed > /proc/$(cat /home/op/app.pid)/fd/1";
+    farm.ok(&["exec", &system, "--user", "root", "--", "sh", "-c", script]);
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "followed"));
+    follow.kill().unwrap();
+    follow.wait().unwrap();
     // The next generation: the same data, prepared once in each.
     farm.ok(&["stop", &system]);
     farm.release(3);

@@ -146,6 +146,7 @@ http = "/up?now"
 headers = ["Asked: before"]
 within = "7m"
 timeout = "7s"
+bake = "9h"
 
 [clean]
 remove = ["/usr/share/doc/**"]
@@ -278,6 +279,7 @@ const ROWS: &[Row] = &[
     ), &[], &[]),
     ("service.health.within", ("\"7m\"", "\"6m\""), &[], &[]),
     ("service.health.timeout", ("\"7s\"", "\"6s\""), &[], &[]),
+    ("service.health.bake", ("bake = \"9h\"", "bake = \"8h\""), &[], &[]),
     ("clean.remove", ("/usr/share/doc/**", "/new"), &["clean and normalise"], &[]),
     ("clean.keep", ("/var/log/kept", "/new"), &["clean and normalise"], &[]),
     ("clean.autoremove", ("autoremove = true", "autoremove = false"), &["clean and normalise"], &[]),

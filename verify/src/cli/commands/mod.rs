@@ -129,7 +129,11 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
             generation,
             json,
         } => verify::run(&node, ui, &system, generation, json),
-        Mode::Logs { system, lines } => logs::run(&node, ui, &system, lines),
+        Mode::Logs {
+            system,
+            lines,
+            follow,
+        } => logs::run(&node, ui, &system, lines, follow),
         Mode::Exec { system, request } => exec::run(&node, &system, &request),
         Mode::Access {
             system,
