@@ -6,6 +6,7 @@ mod ceremonies;
 mod conformance;
 mod diff;
 mod hermetic;
+mod holders;
 mod packages;
 mod pages;
 mod promotion;

@@ -337,6 +337,18 @@ fn installed(machine: &Machine) {
     ] {
         assert!(page.stdout.contains(part), "{part}");
     }
+    // The pages, by the names that they link, and what the first one copies.
+    for page in [
+        "imgbuild/README.md",
+        "imgbuild/docs/operators.md",
+        "imgbuild/docs/keys.md",
+        "imgbuild/examples/recipes/python-web.toml",
+        "imgnode/docs/node.md",
+        "imgnode/docs/operators.md",
+    ] {
+        let there = format!("test -s /usr/share/doc/{page}");
+        machine.say(&there).expect(0);
+    }
     let script = "shopt -s progcomp; source /usr/share/bash-completion/bash_completion
         for it in imgnode imgbuild; do _completion_loader $it || [ $? = 124 ]; complete -p $it; done
         COMP_WORDS=(imgnode inst); COMP_CWORD=1; _imgnode imgnode inst imgnode; echo ${COMPREPLY[@]}";

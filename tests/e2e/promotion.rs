@@ -637,12 +637,87 @@ fn an_approval_is_of_a_manifest_and_a_revocation_of_bytes() {
     team.run("ann", &["promote", "dev/web", "--to", "prod"])
         .expect(0);
 
-    let revoke = ["revoke", &image, "--in", "prod", "--reason", "a hole"];
-    team.run("ann", &revoke).expect(0);
     let approve = ["approve", "dev/other", "--for", "prod", "--key", "ann"];
     team.run("ann", &approve).expect(0);
+    let revoke = ["revoke", &image, "--in", "prod", "--reason", "a hole"];
+    team.run("ann", &revoke).expect(0);
+    for signing in [
+        &["promote", "dev/other", "--to", "prod"][..],
+        &["approve", "dev/other", "--for", "prod", "--key", "ann"],
+    ] {
+        says(
+            &team.run("ann", signing).expect(3),
+            &["was revoked in prod"],
+        );
+    }
+    // Under every name, and also where it is another environment that is asked about.
+    let listed = team.run("ann", &["list"]).expect(0).stdout;
+    let marked = listed
+        .lines()
+        .filter(|line| line.contains("revoked in prod"));
+    assert_eq!(marked.count(), 2, "{listed}");
+    let shown = team.run("ann", &["show", "dev/other"]).expect(0).stdout;
+    assert!(shown.contains("revoked        in prod"), "{shown}");
+    let elsewhere = ["approve", "dev/other", "--for", "staging", "--key", "ann"];
+    let warned = team.run("ann", &elsewhere).expect(0);
+    says(&warned, &["warning: it was revoked in prod"]);
+}
+
+/// What was released before is what is started, too.
+#[test]
+fn an_environment_before_released_this_manifest() {
+    let team = Team::new();
+    let tree = team.tree("one", "1.0");
+    team.import(&tree);
+    team.run("ann", &["env", "init", "staging", "--plain"])
+        .expect(0);
+    team.run("ann", &["promote", "dev/web", "--to", "staging"])
+        .expect(0);
+    fs::write(team.path("policy.toml"), "from = [\"staging\"]\n").unwrap();
+    let init = ["env", "init", "prod", "--plain", "--policy", "policy.toml"];
+    team.run("ann", &init).expect(0);
+    let tree = tree.to_str().unwrap();
+    let other = ["import", tree, "--name", "other", "--arch", "amd64"];
+    team.run("ann", &other).expect(0);
     let refused = team
         .run("ann", &["promote", "dev/other", "--to", "prod"])
         .expect(3);
-    says(&refused, &["was revoked in prod"]);
+    says(&refused, &["from: it is not released in staging"]);
+    team.run("ann", &["promote", "dev/web", "--to", "prod"])
+        .expect(0);
+
+    // Nor is it signed what somebody who can write to the store has made of it.
+    let targets = team.path("store/env/dev/targets/other");
+    let file = fs::read_dir(targets).unwrap().next().unwrap().unwrap();
+    let text = fs::read_to_string(file.path()).unwrap();
+    let changed = text.replace("\"bookworm\"", "\"trixie\"");
+    assert_ne!(changed, text);
+    fs::write(file.path(), changed).unwrap();
+    let refused = team.run("ann", &["promote", "dev/other", "--to", "staging"]);
+    says(&refused.expect(3), &["is not what was signed"]);
+}
+
+/// What changes is said from what was released, and not from what else is known of those bytes.
+#[test]
+fn differences_are_from_the_manifest_that_was_released() {
+    let team = Team::new();
+    let tree = team.tree("one", "1.0");
+    let tree = tree.to_str().unwrap();
+    for suite in ["bookworm", "trixie"] {
+        let words = ["import", tree, "--name", "web", "--arch", "amd64"];
+        team.run("ann", &[&words[..], &["--suite", suite]].concat())
+            .expect(0);
+    }
+    team.run("ann", &["env", "init", "staging", "--plain"])
+        .expect(0);
+    let promote = |seq: &str| {
+        let image = format!("dev/web/{seq}");
+        let done = team.run("ann", &["promote", &image, "--to", "staging"]);
+        done.expect(0)
+    };
+    promote("2");
+    says(
+        &promote("1"),
+        &["web (trixie amd64)", "web (bookworm amd64)"],
+    );
 }

@@ -13,6 +13,7 @@
 
 mod diffoscope;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -45,6 +46,8 @@ pub struct Verdict {
     pub rebuilt: Manifest,
     /// In what they differ, if they do.
     pub differences: Option<Report>,
+    /// Fields of the manifest that say something else about the same bytes.
+    pub described: Vec<String>,
     /// What diffoscope(1) says about files that differ, if it is installed.
     pub opinions: Vec<Opinion>,
     /// Where the rebuilt image is, if it was to be kept.
@@ -97,13 +100,16 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
     let rebuilt = maker.make_varied(ui)?;
     let mut verdict = Verdict {
         differences: None,
+        described: Vec::new(),
         opinions: Vec::new(),
         kept: keep.then(|| other.clone()),
         took: started.elapsed(),
         manifest,
         rebuilt,
     };
-    if verdict.manifest.image != verdict.rebuilt.image {
+    if verdict.manifest.image == verdict.rebuilt.image {
+        verdict.described = described_otherwise(&verdict.manifest, &verdict.rebuilt);
+    } else {
         let phase = ui.phase("compare");
         let old = Side {
             store: &store,
@@ -125,6 +131,28 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
     }
     verdict.took = started.elapsed();
     Ok(verdict)
+}
+
+/// The fields in which two manifests of the same bytes differ, but for how the bytes lie in a store
+/// and which version made them.
+fn described_otherwise(told: &Manifest, built: &Manifest) -> Vec<String> {
+    let told = Manifest {
+        layout: built.layout.clone(),
+        builder: built.builder.clone(),
+        ..told.clone()
+    };
+    let fields = |manifest: &Manifest| match serde_json::to_value(manifest) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (told, built) = (fields(&told), fields(built));
+    let names: BTreeSet<&String> = told.keys().chain(built.keys()).collect();
+    let differs = |name: &&&String| told.get(**name) != built.get(**name);
+    names
+        .iter()
+        .filter(differs)
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// Brings recipe, lock and inputs of an image from a store that is elsewhere.
@@ -266,5 +294,66 @@ pub fn show(verdict: &Verdict, line: &mut dyn FnMut(&str)) {
         for text in opinion.text.lines() {
             line(&format!("  {text}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::ImageId;
+    use store::manifest::{LayoutRef, Run, SCHEMA};
+
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let digest = ImageId::of(b"bytes");
+        Manifest {
+            schema: SCHEMA,
+            name: "web".parse().unwrap(),
+            image: digest,
+            sha256: Sha256::of(b"bytes"),
+            size: 5,
+            entries: 1,
+            layout: LayoutRef {
+                digest,
+                size: 0,
+                chunks: Vec::new(),
+            },
+            arch: "amd64".to_owned(),
+            suite: "bookworm".to_owned(),
+            epoch: 1,
+            packages: Vec::new(),
+            wheels: Vec::new(),
+            users: Vec::new(),
+            setuid: Vec::new(),
+            xattrs: Vec::new(),
+            recipe: Sha256::of(b"recipe"),
+            lock: Sha256::of(b"lock"),
+            builder: "imgbuild 1".to_owned(),
+            run: None,
+        }
+    }
+
+    #[test]
+    fn what_a_manifest_says_otherwise_is_named() {
+        let built = manifest();
+        let mut told = Manifest {
+            builder: "imgbuild 2".to_owned(),
+            ..manifest()
+        };
+        told.layout.size = 9;
+        assert_eq!(described_otherwise(&told, &built), [""; 0]);
+        told.run = Some(Run {
+            user: "root".to_owned(),
+            directory: "/".to_owned(),
+            start: vec!["/bin/sh".to_owned()],
+            stop: Vec::new(),
+            reload: Vec::new(),
+            environment: std::collections::BTreeMap::new(),
+            health: None,
+            before_switch: Vec::new(),
+            needs: store::manifest::Needs::default(),
+        });
+        told.epoch = 2;
+        assert_eq!(described_otherwise(&told, &built), ["epoch", "run"]);
     }
 }

@@ -35,7 +35,9 @@ pub enum Outcome {
 pub fn failed(what: impl Into<String>, e: &store::tuf::Error) -> Error {
     use store::tuf::ErrorKind as Env;
     let kind = match e.kind() {
-        Env::Untrusted | Env::WrongKey | Env::Threshold | Env::Malformed => ErrorKind::Refused,
+        Env::Untrusted | Env::WrongKey | Env::Threshold | Env::Malformed | Env::Clock => {
+            ErrorKind::Refused
+        }
         Env::Range => ErrorKind::Usage,
         Env::Store if is_busy(e) => ErrorKind::Busy,
         _ => ErrorKind::Failed,
@@ -147,6 +149,12 @@ fn review(proposal: &Proposal, env: Option<&Environment<'_>>) -> Result<Review> 
         None => Environment::review_init(proposal),
     };
     review.map_err(|e| failed(what(), &e))
+}
+
+/// Refuses to sign with a clock that stands before what was signed last.
+pub fn check_clock(env: &Environment<'_>) -> Result<()> {
+    let checked = env.check_clock(Timestamp::now());
+    checked.map_err(|e| failed(format!("nothing is signed for {}", env.name()), &e))
 }
 
 /// Shows a change, asks the person at the terminal, and only then opens the keys in hand

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command as Process};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -90,26 +90,30 @@ fn reap_until(child: &Child) -> Result<u8> {
 
 /// Nothing of the host's runtime state, resolver and name is left to copy.
 fn hide_host(sandbox: &Sandbox) -> Result<()> {
-    let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
+    let resolver = if sandbox.network {
+        fs::read("/etc/resolv.conf").unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    let name = format!("{HOSTNAME}\n").into_bytes();
+    let files = [("resolv.conf", resolver), ("hostname", name)].map(|(name, text)| {
+        // Seen before /run is hidden: a resolver keeps its file there.
+        let theirs = Path::new("/etc").join(name).canonicalize().ok();
+        (Path::new("/run").join(name), text, theirs)
+    });
     tmpfs("/run", "mode=755")?;
     make_dir(Path::new("/run/lock"))?;
-    for (name, text) in [
-        (
-            "resolv.conf",
-            if sandbox.network {
-                resolver
-            } else {
-                Vec::new()
-            },
-        ),
-        ("hostname", format!("{HOSTNAME}\n").into_bytes()),
-    ] {
-        let ours = PathBuf::from("/run").join(name);
-        fs::write(&ours, text).context(|| format!("cannot write {}", ours.display()))?;
-        let theirs = Path::new("/etc").join(name);
-        if let Ok(real) = theirs.canonicalize() {
-            bind(&ours, &real)?;
+    for (ours, text, theirs) in files {
+        let failed = || format!("cannot write {}", ours.display());
+        fs::write(&ours, text).context(failed)?;
+        let Some(theirs) = theirs else { continue };
+        if theirs.starts_with("/run") {
+            if let Some(parent) = theirs.parent() {
+                fs::create_dir_all(parent).context(failed)?;
+            }
+            fs::write(&theirs, "").context(failed)?;
         }
+        bind(&ours, &theirs)?;
     }
     Ok(())
 }

@@ -11,13 +11,15 @@ use crate::process::quote;
 use crate::recipe::{Packages, Recipe};
 
 /// After debootstrap: no service starts during the build, no mirror is named,
-/// and `localhost` has one, which Debian leaves to its installer.
+/// and `localhost` has one, which Debian leaves to its installer. debootstrap copies the host's
+/// resolver, which not every host has.
 const AFTER_BOOTSTRAP: &str = r"printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
 : > /etc/apt/sources.list
 rm -rf /debootstrap /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
 mkdir -p /var/lib/apt/lists/partial
 [ -e /etc/hosts ] || printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' > /etc/hosts
+[ -e /etc/resolv.conf ] || [ -L /etc/resolv.conf ] || : > /etc/resolv.conf
 ";
 
 /// apt with all of its files outside of the tree.

@@ -15,12 +15,13 @@ pub(crate) fn copy(
     let mut phase = ui.phase("copy");
     let outcome = copier.run(images, to, &mut |stage| phase.copying(stage))?;
     phase.finish(&format!(
-        "{} images, {} in {} packs, {} inputs of {}",
+        "{} images, {} in {} packs, {} inputs of {}, {} logs and attestations",
         outcome.images.len(),
         ui::size(outcome.written),
         outcome.packs.len(),
         outcome.inputs,
-        ui::size(outcome.inputs_bytes)
+        ui::size(outcome.inputs_bytes),
+        outcome.beside
     ));
     for image in &outcome.unlisted {
         ui.note(&format!(

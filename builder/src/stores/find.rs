@@ -5,8 +5,10 @@
 //! it is one image with the first one's manifest, and only its releases know the
 //! second name.
 
+use std::collections::BTreeMap;
+
 use store::tuf::{Environment, Guard, MetadataStore, Policy, Release, revoked_images};
-use store::{EnvName, ImageName, Manifest, Store};
+use store::{EnvName, ImageId, ImageName, Manifest, Sha256, Store};
 
 use super::FIRST_ENVIRONMENT;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -128,6 +130,21 @@ pub fn releases_of(store: &Store, manifest: &Manifest) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// In which environments each image was revoked. Those that cannot be read are left out, and a
+/// web server lists none: what `text` names is looked at in any case.
+pub fn revocations(store: &Store, text: &str) -> BTreeMap<ImageId, Vec<EnvName>> {
+    let mut envs = environments(store).unwrap_or_default();
+    let named = text.split_once('/').and_then(|(env, _)| env.parse().ok());
+    envs.extend(named.filter(|env| !envs.contains(env)));
+    let mut found: BTreeMap<ImageId, Vec<EnvName>> = BTreeMap::new();
+    for env in envs {
+        for image in revoked_images(&releases(store, &env).unwrap_or_default()) {
+            found.entry(image).or_default().push(env.clone());
+        }
+    }
+    found
+}
+
 /// The policies of the environments of a store, for the names that they give to keys.
 /// Environments that cannot be read have none.
 pub fn policies(store: &Store) -> Vec<Policy> {
@@ -203,6 +220,13 @@ fn released_json(store: &Store, release: &Release) -> Result<(Manifest, Vec<u8>)
                 store.backend().describe()
             ))
         })?;
+    // Its name says its digest, and that is signed.
+    if !release.target_path.contains(&Sha256::of(&json).hex()) {
+        let other = format!("{} is not what was signed", release.target_path);
+        return Err(Error::new(ErrorKind::Refused, failed())
+            .detail(other)
+            .hint("`imgbuild store fsck` says what is damaged"));
+    }
     let manifest = Manifest::from_json(&json).context(failed)?;
     if manifest.image != release.image {
         let other = format!("{} describes {}", release.target_path, manifest.image);

@@ -146,6 +146,16 @@ impl Attestation {
         self.manifests.contains(&Sha256::of(&manifest.to_json()))
     }
 
+    /// When it was signed, as it says, in seconds since 1970: the image was there by then.
+    pub fn time(&self) -> Option<u64> {
+        let text = match self.kind {
+            Some(Kind::Provenance) => self.predicate.pointer("/runDetails/metadata/finishedOn"),
+            _ => self.predicate.get("time"),
+        };
+        let time: jiff::Timestamp = text?.as_str()?.parse().ok()?;
+        u64::try_from(time.as_second()).ok()
+    }
+
     /// Whether it says what its kind is there to say, for an environment: a test
     /// result may be a failure, an approval for somewhere else.
     pub fn applies_to(&self, env: &EnvName) -> bool {

@@ -27,3 +27,14 @@ pub fn display(path: &[u8]) -> String {
     }
     shown
 }
+
+/// A path in an error: its beginning and its end where it is longer than a few lines.
+pub(crate) fn display_short(path: &[u8]) -> String {
+    const MOST: usize = 200;
+    if path.len() <= MOST {
+        return display(path);
+    }
+    let (first, last) = (&path[..MOST / 2], &path[path.len() - MOST / 4..]);
+    let [first, last] = [first, last].map(display);
+    format!("{first}[...]{last} (a name of {} bytes)", path.len())
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::display::display;
+use super::display::display_short;
 
 /// Why something is not canonical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -204,7 +204,7 @@ impl fmt::Display for Error {
             let shown = if path.is_empty() {
                 "./".to_owned()
             } else {
-                display(path)
+                display_short(path)
             };
             write!(f, "{shown}: ")?;
         }

@@ -36,6 +36,7 @@ mod xattr;
 #[cfg(feature = "write")]
 pub use self::changes::{Change, ChangeExamples, Changes};
 pub use self::display::display;
+pub(crate) use self::display::display_short;
 pub use self::entry::{Entry, Kind, is_host_xattr, order};
 pub use self::error::{Error, ErrorKind};
 pub use self::header::encode;

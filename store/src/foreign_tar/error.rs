@@ -1,6 +1,6 @@
 //! Errors of tars that are read: what is wrong, and at which byte.
 
-use crate::canonical_tar::display;
+use crate::canonical_tar::display_short;
 use crate::error::{Error, ErrorKind};
 
 /// The error for an entry that is refused: its name, why, and where it is.
@@ -8,7 +8,7 @@ pub(super) fn refuse(path: &[u8], why: &str, offset: u64) -> Error {
     let shown = if path.is_empty() {
         "./".to_owned()
     } else {
-        display(path)
+        display_short(path)
     };
     let text = format!("{shown}: {why} (at byte {offset} of the tar)");
     Error::new(ErrorKind::NotCanonical, text)

@@ -6,7 +6,7 @@ use jiff::Timestamp as Time;
 use serde_json::Map;
 
 use super::error::{Error, ErrorKind, Result};
-use super::lifetimes::{expiry, forward};
+use super::lifetimes::expiry;
 use super::log::{Action, LogEntry, MAX_REASON, PromotedFrom};
 use super::metadata::{
     CommonFields, DraftFile, Hashes, Key, Role as _, RoleEntry, Root, Target, Targets, next_version,
@@ -333,15 +333,12 @@ impl Environment<'_> {
         let days = self.lifetimes();
         let version = next_version(targets.head.version)?;
         let expires = expiry(now, days.targets)?;
-        // The timestamp's lifetime is that of the root in force; that of targets may have
-        // been shortened since they were signed.
-        let timestamp = self.current.timestamp.signed.head.expires;
+        self.check_clock(now)?;
         let floors = floors(&targets);
         targets.targets.retain(|path, _| {
             let release = paths::parse_target_name(path);
             release.is_none_or(|(name, seq)| floors.get(&name).is_none_or(|floor| seq >= *floor))
         });
-        forward("timestamp", timestamp, expiry(now, days.timestamp)?, now)?;
         targets.head = CommonFields::new::<Targets>(version, expires);
         let mut proposal = Proposal::new(self.name.clone());
         for entry in entries {

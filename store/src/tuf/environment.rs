@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp as Time;
 
 use super::error::{Error, ErrorKind, Result};
+use super::lifetimes::{expiry, forward};
 use super::log::{self, LogEntry};
 use super::metadata::{MetaFile, Role, Root, SignedFile, Snapshot, Targets, Timestamp};
 use super::metadata_store::LIMIT;
@@ -74,6 +75,19 @@ impl<'s> Environment<'s> {
     /// How long signatures of this environment last.
     pub fn lifetimes(&self) -> Lifetimes {
         self.current.root.signed.lifetimes
+    }
+
+    /// Refuses a clock that stands before the last signature.
+    pub fn check_clock(&self, now: Time) -> Result<()> {
+        // The timestamp's lifetime is that of the root in force; that of targets may have
+        // been shortened since they were signed.
+        let timestamp = self.current.timestamp.signed.head.expires;
+        forward(
+            "timestamp",
+            timestamp,
+            expiry(now, self.lifetimes().timestamp)?,
+            now,
+        )
     }
 
     /// When the signatures of root, targets, snapshot and timestamp run out.

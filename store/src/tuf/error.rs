@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Store,
     /// A time or a number is out of its range.
     Range,
+    /// This machine's clock stands before the last signature.
+    Clock,
 }
 
 /// One failure: what failed, on what, why.

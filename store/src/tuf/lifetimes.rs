@@ -120,7 +120,7 @@ pub(super) fn forward(what: &str, old: Expires, new: Expires, now: Time) -> Resu
          later: it runs out at {old}, the new one at {new}",
         Expires::at(now)
     );
-    Err(Error::new(ErrorKind::Range, text)
+    Err(Error::new(ErrorKind::Clock, text)
         .with_hint("set the clock; if it is right, replace the key that signed with a wrong one"))
 }
 

@@ -40,7 +40,8 @@ pub struct Policy {
     /// The keys of which some must have approved it for this environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<Quorum>,
-    /// The most days since the image's epoch, which is the time of its lock.
+    /// The most days since the image's epoch, which is the time of its lock; since the first
+    /// signed word about it where that is earlier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_days: Option<u32>,
     /// The Debian suites that are allowed; all when empty.
@@ -108,8 +109,9 @@ pub enum Claim {
 pub struct Facts {
     /// The claims and the keys that signed them, verified, for this environment.
     pub words: Vec<(Claim, PublicKey)>,
-    /// Days since the image's epoch.
-    pub age_days: u64,
+    /// Days since the image's epoch, or since the first signed word about it where that is
+    /// earlier; `None` when both lie in the future.
+    pub age_days: Option<u64>,
     /// Its Debian suite.
     pub suite: String,
     /// Paths of its setuid and setgid files.
@@ -134,8 +136,8 @@ pub enum Violation {
     },
     /// It is too old.
     Age {
-        /// Its age in days.
-        days: u64,
+        /// Its age in days; `None` when it has a date in the future.
+        days: Option<u64>,
         /// The most.
         most: u32,
     },
@@ -190,6 +192,21 @@ impl Policy {
                 return Err(wrong(format!("`{point}` asks for {count} of {most} keys")));
             }
         }
+        if let (Some(built), Some(rebuilt)) = (&self.built, &self.rebuilt) {
+            let names = |votes| self.voters(votes).map(|(name, _)| name).collect();
+            let (builders, others): (BTreeSet<_>, BTreeSet<_>) = (names(built), names(rebuilt));
+            // Who says that they built it does not count as somebody else.
+            let alone = builders.difference(&others).count() as u64;
+            let taken = u64::from(built.count).saturating_sub(alone);
+            let left = (others.len() as u64).saturating_sub(taken);
+            if left < u64::from(rebuilt.count) {
+                return Err(wrong(format!(
+                    "`rebuilt` asks for {} that did not build it, and there {} {left}",
+                    rebuilt.count,
+                    if left == 1 { "is" } else { "are" }
+                )));
+            }
+        }
         Ok(())
     }
 
@@ -235,7 +252,7 @@ impl Policy {
             }
         }
         if let Some(most) = self.max_age_days
-            && facts.age_days > u64::from(most)
+            && facts.age_days.is_none_or(|days| days > u64::from(most))
         {
             let days = facts.age_days;
             unmet.push(Violation::Age { days, most });
@@ -376,7 +393,7 @@ mod tests {
             ..keys().1
         };
         let bad = Facts {
-            age_days: 31,
+            age_days: Some(31),
             suite: "buster".into(),
             setuid: vec!["usr/bin/su".into(), "usr/bin/passwd".into()],
             released: ["dev".parse().unwrap()].into(),
@@ -389,13 +406,22 @@ mod tests {
                 .contains(&Violation::Setuid(vec!["usr/bin/su".into()]))
         );
         let good = Facts {
-            age_days: 30,
+            age_days: Some(30),
             suite: "bookworm".into(),
             setuid: vec!["usr/bin/passwd".into()],
             released: ["staging".parse().unwrap()].into(),
             ..Facts::default()
         };
         assert_eq!(policy.violations(&good), []);
+        let future = Facts {
+            age_days: None,
+            ..good
+        };
+        let age = Violation::Age {
+            days: None,
+            most: 30,
+        };
+        assert_eq!(policy.violations(&future), [age]);
         assert_eq!(Policy::default().violations(&bad), []);
     }
 
@@ -409,6 +435,16 @@ mod tests {
             },
             Policy {
                 approvals: Some(votes(3, &["ann", "bob"])),
+                ..policy.clone()
+            },
+            Policy {
+                built: Some(votes(1, &["ci"])),
+                rebuilt: Some(votes(1, &["ci"])),
+                ..policy.clone()
+            },
+            Policy {
+                built: Some(votes(2, &[])),
+                rebuilt: Some(votes(2, &[])),
                 ..policy.clone()
             },
             Policy {

@@ -265,8 +265,9 @@ fn left_in_policy(old: &Root, new: &Root) -> Vec<String> {
     };
     let all = ["root", "targets", "snapshot", "timestamp"];
     let mut lines = Vec::new();
-    for hex in keys(old, &all).difference(&keys(new, &all)) {
-        if let Some((name, _)) = listed(hex) {
+    let gone = |roles: &[&str]| &keys(old, roles) - &keys(new, roles);
+    for hex in &gone(&all) | &gone(&["targets"]) {
+        if let Some((name, _)) = listed(&hex) {
             lines.push(format!(
                 "policy: key {hex} is removed and still counts as {name}; --policy FILE changes that"
             ));

@@ -31,6 +31,16 @@ pub(crate) struct HiArgs {
     pub mode: Mode,
 }
 
+/// How `status` answers.
+#[derive(Debug)]
+pub(crate) struct StatusForm {
+    pub(crate) json: bool,
+    /// The file for metrics.
+    pub(crate) prometheus: Option<PathBuf>,
+    /// Whether the exit code says if all works.
+    pub(crate) check: bool,
+}
+
 /// The command and its values.
 #[derive(Debug)]
 pub(crate) enum Mode {
@@ -92,7 +102,7 @@ pub(crate) enum Mode {
     },
     Status {
         system: Option<SystemName>,
-        json: bool,
+        form: StatusForm,
     },
     Verify {
         system: SystemName,
@@ -335,9 +345,18 @@ impl Mode {
                     timeouts,
                 }
             }
-            LowCommand::Status { system, output } => Self::Status {
+            LowCommand::Status {
+                system,
+                output,
+                prometheus,
+                check,
+            } => Self::Status {
                 system: system.map(|name| name.parse()).transpose()?,
-                json: output.json,
+                form: StatusForm {
+                    json: output.json,
+                    prometheus,
+                    check,
+                },
             },
             LowCommand::Verify {
                 system,

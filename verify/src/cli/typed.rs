@@ -272,10 +272,18 @@ pub(crate) enum LowCommand {
         timeout: f64,
     },
     /// Show what is installed and what runs
-    #[command(after_help = "Examples:\n  imgnode status\n  imgnode status MyProject --json")]
+    #[command(
+        after_help = "Examples:\n  imgnode status\n  imgnode status MyProject --json\n  imgnode status --check --quiet"
+    )]
     Status {
         /// Only this system
         system: Option<String>,
+        /// Write metrics for Prometheus to FILE instead
+        #[arg(long, value_name = "FILE", conflicts_with = "json")]
+        prometheus: Option<PathBuf>,
+        /// End with 1 when something does not work, and say what
+        #[arg(long)]
+        check: bool,
         #[command(flatten)]
         output: LowOutput,
     },

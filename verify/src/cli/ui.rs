@@ -45,7 +45,8 @@ pub(crate) struct Ui {
 impl Ui {
     /// An output that fits where stderr goes.
     pub(crate) fn new(verbose: bool, quiet: bool) -> Self {
-        let terminal = io::stderr().is_terminal();
+        let dumb = std::env::var_os("TERM").is_some_and(|kind| kind == "dumb");
+        let terminal = io::stderr().is_terminal() && !dumb;
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let verbosity = match (quiet, verbose) {
             (true, _) => Verbosity::Errors,

@@ -1,7 +1,8 @@
 //! Who of the host may enter a system's sessions.
 
-use super::journal;
+use super::journal::{self, JournalEntry, Operation, Phase};
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::host::schroot::Access;
 use crate::node::Node;
 use crate::state::record::SystemRecord;
@@ -14,14 +15,28 @@ pub fn set_access(node: &Node<'_>, system: &SystemName, access: Access) -> Resul
     }
     let lock = node.state.lock(system)?;
     journal::recover(node, &lock, system)?;
-    let record = SystemRecord {
+    let before = node.state.installed(system)?;
+    let after = SystemRecord {
         access,
-        ..node.state.installed(system)?
+        ..before.clone()
     };
-    // The record decides. A kill between the two leaves the old file until this command, an
-    // install, upgrade or switch writes it again.
-    node.state.set_system(&lock, system, Some(&record))?;
-    node.schroot.register(&record.chroot(), node.observer)
+    let mut entry = JournalEntry {
+        phase: Phase::Committing,
+        ..JournalEntry::begin(Operation::Access, &before, Some(&before), Some(&after))
+    };
+    journal::write(node, &lock, &entry)?;
+    let done = journal::commit(node, &lock, &entry);
+    if done.is_err()
+        && let Err(error) = journal::undo(node, &lock, &mut entry)
+    {
+        // The journal stays.
+        node.observer.event(Event::Note(&format!(
+            "the change could not be undone: {error}; the next command makes it"
+        )));
+        return done;
+    }
+    journal::clear(node, &lock, system)?;
+    done
 }
 
 /// Who may enter, as it was set.

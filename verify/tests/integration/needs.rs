@@ -172,6 +172,16 @@ fn data_secrets_and_settings_are_the_nodes() {
     let said = farm.ok(&["exec", &system, "--fresh", "--", "cat", "/var/lib/app/kept"]);
     assert_eq!(said, "1\n");
     farm.fails(&["exec", &system, "--fresh", "--", "sh", "-c", "exit 9"], 9);
+    // Metrics and the exit code say that it works.
+    farm.ok(&["status", "--check"]);
+    let metrics = farm.path("imgnode.prom");
+    farm.ok(&["status", "--prometheus", metrics.to_str().unwrap()]);
+    let text = fs::read_to_string(&metrics).unwrap();
+    let line = format!(
+        "imgnode_system_running{{system=\"{system}\",image=\"web\",environment=\"dev\"}} 1\n"
+    );
+    assert!(text.contains(&line), "{text}");
+    farm.fails(&["status", "--prometheus", "/dev/null"], 2);
     // Its log can be followed.
     let mut follow = farm.command(&["logs", &system, "-f"]);
     let mut follow = follow.stdout(Stdio::piped()).spawn().unwrap();

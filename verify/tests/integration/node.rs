@@ -55,6 +55,7 @@ fn a_command_runs_in_the_session_as_a_user_of_the_image() {
     assert!(!places.contains(&fs::read_link("/proc/self/ns/ipc").unwrap()));
     farm.ok(&["stop", &system]);
     beside.wait().unwrap();
+    farm.ok(&["status", "--check"]);
     farm.close();
 }
 
@@ -273,6 +274,8 @@ fn a_session_whose_app_was_killed_is_cleaned_up_by_the_next_start() {
     wait_for("the death", || {
         farm.status()["systems"][0]["session"]["state"] == "dead"
     });
+    let said = farm.fails(&["status", "--check"], 1);
+    assert!(said.contains(&format!("{system} is dead")), "{said}");
     assert!(
         farm.fails(&["reload", &system], 1)
             .contains("is not running")
@@ -694,6 +697,20 @@ fn only_root_enters_a_system_until_the_operator_lets_others_in() {
     assert_eq!(lines(), opened);
     farm.fails(&["access", &farm.system, "--root-users", "a\nb"], 2);
     assert_eq!(lines(), opened);
-    farm.ok(&["access", &farm.system, "--users"]);
+    // Killed where the file is written and the record is not: a schroot that ends who asks it.
+    let bin = farm.path("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("schroot"), "#!/bin/sh\nkill -9 $PPID\n").unwrap();
+    fs::set_permissions(bin.join("schroot"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut close = farm.command(&["access", &farm.system, "--users"]);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let killed = close.env("PATH", path).status().unwrap();
+    assert_eq!(killed.signal(), Some(9));
+    assert_eq!(farm.status()["pending"]["operation"], "access");
+    farm.ok(&["gc", &farm.system]);
     assert_eq!(lines(), root_only);
+    let said = farm.ok(&["access", &farm.system]);
+    assert!(!said.contains("anna"), "{said}");
+    assert!(farm.status()["pending"].is_null());
+    farm.close();
 }

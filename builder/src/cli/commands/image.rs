@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use store::{Manifest, Store};
+use store::{EnvName, Manifest, Store};
 
 use super::maintenance;
 use crate::cli::args::ShowArgs;
@@ -34,6 +34,8 @@ struct ShownImage {
     published: u64,
     /// `ENV/NAME SEQ`, the last of each.
     released: Vec<String>,
+    /// The environments in which it was revoked.
+    revoked: Vec<String>,
     /// The reason; null when it is not pinned.
     pinned: Option<String>,
 }
@@ -63,6 +65,7 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
         ));
         BTreeMap::new()
     });
+    let revoked = find::revocations(&store, "");
     let mut images = Vec::new();
     for (name, image) in names {
         let manifest = store.manifest(&image).map_err(unreadable)?;
@@ -75,6 +78,7 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
             epoch: manifest.epoch,
             published: here.get(&image).copied().unwrap_or(0),
             released: maintenance::releases(wanted.get(&image)),
+            revoked: names_of(revoked.get(&image)),
             pinned: maintenance::pinned(wanted.get(&image)),
         });
     }
@@ -89,6 +93,9 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
     let now = jiff::Timestamp::now().as_second();
     for image in images {
         let mut notes = image.released;
+        if !image.revoked.is_empty() {
+            notes.push(format!("revoked in {}", image.revoked.join(" and ")));
+        }
         notes.extend(image.pinned.map(|reason| match &*reason {
             "" => "pinned".to_owned(),
             _ => format!("pinned: {reason}"),
@@ -108,6 +115,10 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn names_of(envs: Option<&Vec<EnvName>>) -> Vec<String> {
+    envs.into_iter().flatten().map(EnvName::to_string).collect()
 }
 
 /// How long ago something was, in the largest unit of which there are two.
@@ -143,6 +154,13 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
     let line = |name: &str, value: String| ui.result(&format!("{name:<14} {value}"));
     line("name", manifest.name.to_string());
     line("image", manifest.image.to_string());
+    let revoked = find::revocations(&store, &args.image);
+    if let Some(envs) = revoked.get(&manifest.image) {
+        line(
+            "revoked",
+            format!("in {}", names_of(Some(envs)).join(" and ")),
+        );
+    }
     line("sha256", manifest.sha256.to_string());
     line(
         "size",

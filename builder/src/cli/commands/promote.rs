@@ -8,8 +8,8 @@ use store::{EnvName, Store, WritableStore};
 
 use super::env::{environment, open, report};
 use crate::cli::args::{ApproveArgs, Consenting, PromoteArgs, RevokeArgs, Signing};
-use crate::error::{Context, Error, Result};
-use crate::inspect::compare::Report;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::inspect::compare::{self, Report};
 use crate::release::attest;
 use crate::release::ceremony::{self, Consent, Outcome};
 use crate::release::keyring::{Keyring, Passphrase};
@@ -76,6 +76,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
     let found = promote::source(source, image, &from)?;
     let mut env = open(&store, &to)?;
     keyring.admit(&env)?;
+    ceremony::check_clock(&env)?;
     let manifest = &found.manifest;
     ui.note(&format!(
         "{} {} of {from} is {}",
@@ -176,6 +177,7 @@ fn sign(
     }
     let mut env = open(store, &proposal.environment)?;
     keyring.admit(&env)?;
+    ceremony::check_clock(&env)?;
     let name = env.name().clone();
     let review = env
         .review(&proposal)
@@ -221,6 +223,8 @@ pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Res
         .unwrap_or_else(|| PathBuf::from(format!("{name}-revoke-{}.json", &image.hex()[..16])));
     let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
     report(&outcome, "the revocation", "imgbuild promote --sign", ui);
+    let mut keys = review.needs.iter().flat_map(|need| &need.keys);
+    let unsigned = keys.all(|(_, signed)| !signed);
     if let Outcome::Waiting { .. } = outcome {
         ui.note(&format!(
             "warning: {image} may still run until that is published"
@@ -234,6 +238,13 @@ pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Res
         }));
     } else {
         ui.result(&image.to_string());
+    }
+    if unsigned {
+        let what = format!("nobody has signed the revocation of {image}");
+        return Err(Error::failed(what).hint(format!(
+            "who may sign it does: imgbuild promote --sign {}",
+            file.display()
+        )));
     }
     Ok(())
 }
@@ -279,7 +290,17 @@ pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Resul
     let keyring = Keyring::new(settings, passphrase, None);
     let manifest = find::the_one(store.store(), &args.image)?;
     let entry = keyring.entry(&args.key)?;
+    let revoked = find::revocations(store.store(), &args.image);
+    let revoked = revoked.get(&manifest.image);
+    if revoked.is_some_and(|envs| envs.contains(&env)) {
+        let what = format!("{} was revoked in {env}", manifest.image);
+        return Err(Error::new(ErrorKind::Refused, what)
+            .hint("approve of an image that mends what the revocation was for"));
+    }
     ui.note(&format!("{} {}", manifest.name, manifest.image));
+    for other in revoked.into_iter().flatten() {
+        ui.note(&format!("  warning: it was revoked in {other}"));
+    }
     for release in find::releases_of(store.store(), &manifest)? {
         ui.note(&format!("  released as {release}"));
     }
@@ -289,9 +310,13 @@ pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Resul
             run.user,
             run.start.join(" ")
         ));
+        for line in compare::run_details(run) {
+            ui.note(&format!("    {line}"));
+        }
     }
     if let Ok(true) = Environment::exists(&store, &env) {
         let env = open(&store, &env)?;
+        ceremony::check_clock(&env)?;
         promote::differences(&manifest, store.store(), &env, &store, ui)?;
         counts(&env, &entry.public, ui);
     }

@@ -47,7 +47,7 @@ pub(super) fn run(args: &RebuildArgs, settings: &Settings, ui: &mut Ui) -> Resul
             name: name.as_ref(),
             image: image.to_string(),
             rebuilt: verdict.rebuilt.image.to_string(),
-            equal: verdict.differences.is_none(),
+            equal: verdict.differences.is_none() && verdict.described.is_empty(),
             seconds: verdict.took.as_secs_f64(),
             kept: kept.clone(),
             differences: verdict.differences.as_ref(),
@@ -58,6 +58,16 @@ pub(super) fn run(args: &RebuildArgs, settings: &Settings, ui: &mut Ui) -> Resul
     }
     if let Some(store) = kept {
         ui.note(&format!("the rebuilt image is in the store {store}"));
+    }
+    if !verdict.described.is_empty() {
+        let what = format!(
+            "{name} is the same bytes, and its manifest says something else than its recipe: {}",
+            verdict.described.join(", ")
+        );
+        return Err(Error::new(ErrorKind::Refused, what).hint(
+            "`imgbuild show IMAGE` says what it starts; somebody may have changed the manifest, \
+             or an older version wrote it: build the recipe again",
+        ));
     }
     let Some(report) = &verdict.differences else {
         if args.attest {

@@ -29,7 +29,7 @@ pub use self::report::{
     Change, FileChange, FileType, Kind, Looks, Owner, PackageChange, Pair, Privilege,
     PrivilegeChange, Report, SCHEMA, Summary, Totals, UserChange, WheelChange,
 };
-pub use self::show::{How, show};
+pub use self::show::{How, run_details, show};
 
 use crate::error::{Error, Result};
 

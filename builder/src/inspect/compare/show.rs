@@ -290,6 +290,7 @@ fn printable(text: &str) -> String {
         })
         .collect()
 }
+
 /// What is run otherwise, a line for each value that changed.
 fn service_changes(old: Option<&Run>, new: Option<&Run>) -> Vec<String> {
     let (olds, news) = (values(old), values(new));
@@ -301,6 +302,16 @@ fn service_changes(old: Option<&Run>, new: Option<&Run>) -> Vec<String> {
         (None, new) => Some(format!("+ {name}: {}", new.map_or("", String::as_str))),
     };
     names.into_iter().filter_map(line).collect()
+}
+
+/// What is run besides the start command, a line for each value.
+pub fn run_details(run: &Run) -> Vec<String> {
+    let beside = |name: &String| !["start", "user"].contains(&name.as_str());
+    let values = values(Some(run)).into_iter();
+    let values = values.filter(|(name, _)| beside(name));
+    values
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect()
 }
 
 /// Every value of a manifest's `run` by its name: `health.http`, `/up`.

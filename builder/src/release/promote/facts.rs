@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use store::attest::{self, Attestation, Kind};
 use store::keys::PublicKey;
-use store::tuf::{Claim, Environment, Facts, Policy, Violation, revoked_images};
+use store::tuf::{Claim, Environment, Facts, Policy, Release, Violation, revoked_images};
 use store::{EnvName, Manifest, Store};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -31,9 +31,10 @@ pub fn check(
     keyring: &Keyring,
     ui: &Ui,
 ) -> Result<Checked> {
+    let (words, first) = words(manifest, env, policy, stores, ui);
     let mut facts = Facts {
-        words: words(manifest, env, policy, stores, ui),
-        age_days: age_days(manifest),
+        words,
+        age_days: age_days(manifest.epoch, first),
         suite: manifest.suite.clone(),
         setuid: manifest
             .setuid
@@ -53,26 +54,27 @@ pub fn check(
     Ok(Checked { facts, unmet })
 }
 
-fn age_days(manifest: &Manifest) -> u64 {
+/// Times of files can be anything; what somebody signed about an image was said when it was there.
+fn age_days(epoch: u64, first_word: Option<u64>) -> Option<u64> {
     let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
-    // Times of files can be anything: what claims to be from the future is not young.
-    now.checked_sub(manifest.epoch)
-        .map_or(u64::MAX, |age| age / (24 * 60 * 60))
+    let date = first_word.map_or(epoch, |first| first.min(epoch));
+    Some(now.checked_sub(date)? / (24 * 60 * 60))
 }
 
+/// The words that count, and when the first of them was signed.
 fn words(
     manifest: &Manifest,
     env: &EnvName,
     policy: &Policy,
     stores: &[&Store],
     ui: &Ui,
-) -> Vec<(Claim, PublicKey)> {
+) -> (Vec<(Claim, PublicKey)>, Option<u64>) {
     let keys: Vec<PublicKey> = policy
         .keys
         .values()
         .filter_map(|hex| hex.parse().ok())
         .collect();
-    let mut words = Vec::new();
+    let (mut words, mut first) = (Vec::new(), None);
     for store in stores {
         let mut odd = |key: &str, e: &store::Error| {
             ui.note(&format!(
@@ -84,6 +86,8 @@ fn words(
                 for said in &found {
                     let spoken = spoken(said, env, &keys);
                     if said.covers(manifest) {
+                        let time = said.time().filter(|_| !spoken.is_empty());
+                        first = first.into_iter().chain(time).min();
                         words.extend(spoken);
                     } else if !spoken.is_empty() {
                         ui.note(&format!(
@@ -99,7 +103,7 @@ fn words(
             Err(e) => ui.note(&format!("warning: {e}")),
         }
     }
-    words
+    (words, first)
 }
 
 fn spoken(said: &Attestation, env: &EnvName, keys: &[PublicKey]) -> Vec<(Claim, PublicKey)> {
@@ -119,8 +123,8 @@ fn spoken(said: &Attestation, env: &EnvName, keys: &[PublicKey]) -> Vec<(Claim, 
         .collect()
 }
 
-/// Whether an environment that was vouched for has the image released, and has not
-/// revoked it.
+/// Whether an environment that was vouched for has the image released with this manifest, and
+/// has not revoked it.
 fn has_released(
     store: &Store,
     name: &EnvName,
@@ -135,7 +139,9 @@ fn has_released(
     keyring.admit(&env)?;
     let releases = env.releases().map_err(|e| super::failed(what(), &e))?;
     let revoked = revoked_images(&releases).contains(&manifest.image);
-    Ok(!revoked && releases.iter().any(|r| r.image == manifest.image))
+    let digest = store::Sha256::of(&manifest.to_json()).hex();
+    let same = |r: &Release| r.image == manifest.image && r.target_path.contains(&digest);
+    Ok(!revoked && releases.iter().any(same))
 }
 
 impl Checked {
@@ -183,7 +189,14 @@ fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
             let _ = write!(text, "; wanted of {who}: {command}");
             text
         }
-        Violation::Age { days, most } => format!(
+        Violation::Age { days: None, most } => format!(
+            "age: it is dated in the future of this machine's clock, at most {most} days are \
+             allowed: set the clock, or import it with SOURCE_DATE_EPOCH"
+        ),
+        Violation::Age {
+            days: Some(days),
+            most,
+        } => format!(
             "age: its packages are {days} days old, at most {most} are allowed: \
              imgbuild lock RECIPE --upgrade, then build"
         ),
@@ -202,5 +215,23 @@ fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
                 names[0]
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::age_days;
+
+    #[test]
+    fn an_image_is_as_old_as_the_first_word_about_it() {
+        let days = |days: i64| {
+            let now = jiff::Timestamp::now().as_second();
+            u64::try_from(now - days * 24 * 60 * 60 - 60).unwrap()
+        };
+        assert_eq!(age_days(days(5), None), Some(5));
+        assert_eq!(age_days(days(5), Some(days(2))), Some(5));
+        assert_eq!(age_days(days(-5), Some(days(2))), Some(2));
+        assert_eq!(age_days(days(-5), None), None);
+        assert_eq!(age_days(u64::MAX, Some(days(-5))), None);
     }
 }

@@ -151,15 +151,18 @@ pub fn differences(
         ui.note(&format!("{} is new in {}", manifest.name, env.name()));
         return Ok(None);
     };
-    let text = present.image.to_string();
     // What is gone cannot be compared, and must not be in the way of what comes.
-    let Ok(old) = find::image(store.store(), &text) else {
+    if store.store().manifest(&present.image).is_err() {
         ui.note(&format!(
-            "{} runs {text}, which this store does not have",
-            env.name()
+            "{} runs {}, which this store does not have",
+            env.name(),
+            present.image
         ));
         return Ok(None);
-    };
+    }
+    // As it was released: the same bytes may be described otherwise elsewhere.
+    let name = format!("{}/{}/{}", env.name(), present.name, present.seq);
+    let old = find::image(store.store(), &name)?;
     let side = |store, manifest| Side { store, manifest };
     let report = compare(side(store.store(), &old), side(new, manifest), false)?;
     ui.note(&format!(

@@ -66,13 +66,15 @@ pub fn import(request: &ImportRequest<'_>, settings: &Settings, ui: &mut Ui) -> 
         let (published, changes) = tar(request, &store, ui)?;
         (published, changes, ImportKind::Tar)
     };
+    let epoch = request.epoch.unwrap_or(published.newest);
+    check_epoch(epoch, began, request.from)?;
     let record = ImportRecord {
         schema: IMPORT_SCHEMA,
         imported: kind,
         epoch: request.epoch,
         changes: changes.clone(),
     };
-    let manifest = describe(request, &published, &record, &store, ui)?;
+    let manifest = describe(request, &published, epoch, &record, &store, ui)?;
     attest::imported(&manifest, began, settings, &store)?;
     let mut releases = Vec::new();
     for env in &request.environments {
@@ -182,10 +184,34 @@ impl<'u> Pack<'u> {
     }
 }
 
+/// Refuses an image that would be dated tomorrow or later: it would never be too old for a policy.
+fn check_epoch(epoch: u64, now: jiff::Timestamp, from: &Path) -> Result<()> {
+    let latest = u64::try_from(now.as_second()).unwrap_or_default() + 24 * 60 * 60;
+    if epoch <= latest {
+        return Ok(());
+    }
+    let time = |seconds: u64| {
+        let time = i64::try_from(seconds).ok();
+        let time = time.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        time.map_or_else(|| format!("second {seconds}"), |time| time.to_string())
+    };
+    let what = format!("cannot import {}", from.display());
+    Err(Error::new(ErrorKind::Refused, what)
+        .detail(format!(
+            "its newest file is of {}, and the clock of this machine says {now:.0}",
+            time(epoch)
+        ))
+        .hint(
+            "give the time of the tree in SOURCE_DATE_EPOCH, in seconds since 1970: no file is \
+             later then",
+        ))
+}
+
 /// Writes record and manifest.
 fn describe(
     request: &ImportRequest<'_>,
     published: &Published,
+    epoch: u64,
     record: &ImportRecord,
     store: &WritableStore,
     ui: &mut Ui,
@@ -208,7 +234,7 @@ fn describe(
         layout: published.layout.clone(),
         arch: String::new(),
         suite: String::new(),
-        epoch: request.epoch.unwrap_or(published.newest),
+        epoch,
         packages: Vec::new(),
         wheels: Vec::new(),
         users: Vec::new(),

@@ -123,7 +123,7 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
             force,
         } => sessions::stop(&node, ui, &system, timeouts, force),
         Mode::Reload { system, timeouts } => sessions::reload(&node, ui, &system, timeouts),
-        Mode::Status { system, json } => status::run(&node, ui, system.as_ref(), json),
+        Mode::Status { system, form } => status::run(&node, ui, system.as_ref(), &form),
         Mode::Verify {
             system,
             generation,

@@ -59,7 +59,7 @@ pub(crate) fn transaction<T>(
     done.and_then(|value| hooks.map(|()| value))
 }
 
-/// Puts everything back as it was before an install or a switch.
+/// Puts everything back as it was before an install, a switch or a change of access.
 pub fn undo(node: &Node<'_>, lock: &Lock, entry: &mut JournalEntry) -> Result<()> {
     if entry.phase == Phase::Committing {
         // From here on there is no way forward: the tree goes away.
@@ -72,7 +72,7 @@ pub fn undo(node: &Node<'_>, lock: &Lock, entry: &mut JournalEntry) -> Result<()
         entry.phase = Phase::Writing;
         write(node, lock, entry)?;
     }
-    if entry.operation == Operation::Switch {
+    if matches!(entry.operation, Operation::Switch | Operation::Access) {
         return Ok(());
     }
     let (driver, context) = (entry.target.driver(), node.context(&entry.system));

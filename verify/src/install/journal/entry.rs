@@ -25,6 +25,8 @@ pub enum Operation {
     Gc,
     /// A system is being removed.
     Uninstall,
+    /// Other users of the host may enter its sessions.
+    Access,
 }
 
 /// How far an operation is.
@@ -120,7 +122,9 @@ pub(super) fn read(path: &Path) -> Result<Option<JournalEntry>> {
         check_schema(path, entry.schema)?;
         let whole = match entry.operation {
             Operation::Install => entry.after.is_some(),
-            Operation::Switch | Operation::Gc => entry.after.is_some() && entry.before.is_some(),
+            Operation::Switch | Operation::Gc | Operation::Access => {
+                entry.after.is_some() && entry.before.is_some()
+            }
             Operation::Uninstall => entry.before.is_some(),
         };
         let records = [&entry.before, &entry.after];
@@ -159,6 +163,7 @@ impl Operation {
             Self::Switch => "switch",
             Self::Gc => "gc",
             Self::Uninstall => "uninstall",
+            Self::Access => "access",
         }
     }
 }

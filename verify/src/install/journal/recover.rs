@@ -59,7 +59,7 @@ fn finish(node: &Node<'_>, lock: &Lock, mut left: JournalEntry) -> Result<()> {
             remove_generations(node, lock, &left)
                 .context(|| format!("cannot finish the interrupted gc of {system}"))?;
         }
-        (Operation::Install | Operation::Switch, Phase::Committing) => {
+        (Operation::Install | Operation::Switch | Operation::Access, Phase::Committing) => {
             say(&format!("finishing the interrupted {word} of {system}"));
             if left.asks && !has_answered(node, &left)? {
                 go_back(node, lock, &left)
@@ -70,7 +70,7 @@ fn finish(node: &Node<'_>, lock: &Lock, mut left: JournalEntry) -> Result<()> {
                     .context(|| format!("cannot undo the interrupted {word} of {system}"))?;
             }
         }
-        (Operation::Switch | Operation::Uninstall, Phase::Writing) => {
+        (Operation::Switch | Operation::Uninstall | Operation::Access, Phase::Writing) => {
             say(&format!(
                 "the {word} of {system} was interrupted before it began"
             ));
@@ -81,7 +81,7 @@ fn finish(node: &Node<'_>, lock: &Lock, mut left: JournalEntry) -> Result<()> {
                 .context(|| format!("cannot undo the interrupted install of {system}"))?;
         }
     }
-    if left.operation != Operation::Gc {
+    if !matches!(left.operation, Operation::Gc | Operation::Access) {
         let _hooks = hold_hooks(node)?;
         // Reported by the hooks themselves; a failing one must not keep the journal for ever.
         let _ = hooks_after(node, word, &system);

@@ -27,6 +27,10 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
     let keyring = keyring(&args.signing, settings)?;
     let mut env = admitted(&args.env, &store, &keyring)?;
     let (old, new) = (keyring.public(&args.old)?, keyring.public(&args.new)?);
+    if old == new {
+        let what = format!("{} and {} are the same key", args.old, args.new);
+        return Err(Error::usage(what).hint("make the new one with `imgbuild key new NAME`"));
+    }
     let mut change = RootChange::default();
     for group in [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online] {
         let holders = env

@@ -1,8 +1,18 @@
 //! What the pages show can be typed: every command of every code block is one that the
 //! programs take, flag by flag.
 //!
-//! The commands are not carried out: each gets `--help` at its end, which is refused behind
-//! a word or flag that does not exist. What they do is tested where that is tested.
+//! Here each gets `--help` at its end, which is refused behind a word or flag that does not exist.
+//! Four pages are carried out as well:
+//!
+//! ```text
+//! path    who types what, and what comes of it
+//! text    the blocks of a page
+//! fleet   machines with terminals, a network and a web server
+//! ```
+
+mod fleet;
+mod path;
+mod text;
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -162,4 +172,21 @@ fn lines_and_words() {
         (7, "imgbuild+b"),
     ];
     assert_eq!(found, right.map(|(line, words)| (line, words.to_owned())));
+}
+
+/// The table of who can do what names a test in each line; each is there.
+#[test]
+fn named_tests_are_there() {
+    let text = fs::read_to_string(repository().join("docs/promotion.md")).unwrap();
+    let named = text.split('`').filter_map(|word| word.split_once("::"));
+    let named: Vec<_> = named.filter(|(_, name)| name.contains('_')).collect();
+    assert!(named.len() > 8, "{named:?}");
+    for (module, name) in named {
+        let mut grep = Command::new("grep");
+        grep.args(["-rl", "--include=*.rs", &format!("^fn {name}()")]);
+        grep.current_dir(repository());
+        let files = tests::binaries::Ran::of(grep.args(["tests", "store", "verify", "builder"]));
+        let there = |file: &str| file.ends_with(&format!("/{module}.rs"));
+        assert!(files.stdout.lines().any(there), "{module}::{name}");
+    }
 }

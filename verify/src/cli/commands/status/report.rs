@@ -1,7 +1,6 @@
-//! `imgnode status`: what is installed, what runs, how old the metadata is.
+//! What there is to say about this node, as data.
 
 use std::net::SocketAddr;
-use std::process::ExitCode;
 
 use ::verify::error::Result;
 use ::verify::host::schroot;
@@ -17,122 +16,121 @@ use serde::Serialize;
 use store::manifest::DirectoryKind;
 
 use crate::cli::report::{JSON_SCHEMA, time};
-use crate::cli::ui::Ui;
 
 #[derive(Serialize)]
-struct Report {
-    schema: u32,
-    environment: Option<String>,
-    repository: Option<String>,
-    metadata: Option<Metadata>,
+pub(super) struct Report {
+    pub(super) schema: u32,
+    pub(super) environment: Option<String>,
+    pub(super) repository: Option<String>,
+    pub(super) metadata: Option<Metadata>,
     /// The oldest operation that is under way, or was interrupted.
-    pending: Option<Pending>,
+    pub(super) pending: Option<Pending>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    more_pending: Vec<Pending>,
-    systems: Vec<System>,
+    pub(super) more_pending: Vec<Pending>,
+    pub(super) systems: Vec<System>,
 }
 
 #[derive(Serialize)]
-struct Metadata {
-    refreshed: String,
-    age_seconds: u64,
+pub(super) struct Metadata {
+    pub(super) refreshed: String,
+    pub(super) age_seconds: u64,
 }
 
 #[derive(Serialize)]
-struct Pending {
-    operation: journal::Operation,
-    system: String,
-    since: String,
+pub(super) struct Pending {
+    pub(super) operation: journal::Operation,
+    pub(super) system: String,
+    pub(super) since: String,
 }
 
 #[derive(Serialize)]
-struct System {
+pub(super) struct System {
     #[serde(rename = "system")]
-    name: String,
-    image_name: String,
-    image: String,
-    environment: String,
-    seq: u64,
-    generation: u64,
-    previous: Option<u64>,
-    target: String,
+    pub(super) name: String,
+    pub(super) image_name: String,
+    pub(super) image: String,
+    pub(super) environment: String,
+    pub(super) seq: u64,
+    pub(super) generation: u64,
+    pub(super) previous: Option<u64>,
+    pub(super) target: String,
     /// Bytes free for further generations; nothing when the target cannot say.
-    free_bytes: Option<u64>,
-    directory: String,
+    pub(super) free_bytes: Option<u64>,
+    pub(super) directory: String,
     /// Directories of data that the active generation has from the node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    data: Vec<Data>,
-    installed: String,
+    pub(super) data: Vec<Data>,
+    pub(super) installed: String,
     /// Whether the chroot of this name points at the active generation.
-    registered: bool,
+    pub(super) registered: bool,
     /// The hooks that failed, and run again with the next install or switch.
     #[serde(skip_serializing_if = "Option::is_none")]
-    failed_hooks: Option<String>,
+    pub(super) failed_hooks: Option<String>,
     /// The newest release that was tried and did not work.
     #[serde(skip_serializing_if = "Option::is_none")]
-    failed_release: Option<FailedRelease>,
-    session: Option<Session>,
+    pub(super) failed_release: Option<FailedRelease>,
+    pub(super) session: Option<Session>,
     /// Sessions that have no traffic any more and end with their last process.
-    ending: Vec<Session>,
-    generations: Vec<Generation>,
+    pub(super) ending: Vec<Session>,
+    pub(super) generations: Vec<Generation>,
 }
 
 #[derive(Serialize)]
-struct Data {
-    kind: &'static str,
+pub(super) struct Data {
+    pub(super) kind: &'static str,
     /// Its path in a session.
-    path: String,
+    pub(super) path: String,
     /// Its path on the node.
-    directory: String,
+    pub(super) directory: String,
 }
 
 #[derive(Serialize)]
-struct Generation {
+pub(super) struct Generation {
     #[serde(rename = "generation")]
-    number: u64,
-    image: String,
-    environment: String,
-    seq: u64,
-    installed: String,
-    directory: String,
-    state: Place,
+    pub(super) number: u64,
+    pub(super) image: String,
+    pub(super) environment: String,
+    pub(super) seq: u64,
+    pub(super) installed: String,
+    pub(super) directory: String,
+    pub(super) state: Place,
     /// Sessions of schroot that show it, whoever began them.
-    sessions: Vec<String>,
+    pub(super) sessions: Vec<String>,
     /// The reason why it may not become active again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    barred: Option<String>,
+    pub(super) barred: Option<String>,
 }
 
 #[derive(Serialize)]
-struct FailedRelease {
-    environment: String,
-    seq: u64,
-    why: String,
+pub(super) struct FailedRelease {
+    pub(super) environment: String,
+    pub(super) seq: u64,
+    pub(super) why: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Place {
+pub(super) enum Place {
     Active,
     Previous,
     Kept,
 }
 
 #[derive(Serialize)]
-struct Session {
-    id: String,
-    generation: u64,
-    since: String,
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) generation: u64,
+    pub(super) since: String,
     /// The addresses it listens on, with sockets that were passed to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    listen: Vec<SocketAddr>,
-    state: State,
-    processes: Vec<Process>,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) state: State,
+    pub(super) processes: Vec<Process>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum State {
+pub(super) enum State {
     /// Some of its processes live.
     Running,
     /// Its main process ended, others live on.
@@ -141,22 +139,7 @@ enum State {
     Dead,
 }
 
-pub(crate) fn run(
-    node: &Node<'_>,
-    ui: &Ui,
-    only: Option<&SystemName>,
-    json: bool,
-) -> Result<ExitCode> {
-    let report = gather(node, only)?;
-    if json {
-        ui.json(&report);
-    } else {
-        show(ui, &report);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
+pub(super) fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
     let config = node.state.config()?;
     let names = match only {
         Some(one) => vec![node.state.installed(one)?.system],
@@ -279,140 +262,4 @@ fn generations(record: &SystemRecord) -> Result<Vec<Generation>> {
         })
     };
     record.generations.iter().map(describe).collect()
-}
-
-fn show(ui: &Ui, report: &Report) {
-    match (&report.environment, &report.repository) {
-        (Some(environment), Some(repository)) => {
-            ui.data(&format!("environment {environment} from {repository}"));
-        }
-        _ => ui.data("this node follows no environment yet"),
-    }
-    if let Some(metadata) = &report.metadata {
-        ui.data(&format!(
-            "metadata    of {} ({} ago)",
-            metadata.refreshed,
-            age(metadata.age_seconds)
-        ));
-    }
-    for pending in report.pending.iter().chain(&report.more_pending) {
-        let word = pending.operation.name();
-        ui.data(&format!(
-            "pending     {word} of {} since {}",
-            pending.system, pending.since
-        ));
-    }
-    for system in &report.systems {
-        ui.data(&format!("\n{}", system.name));
-        ui.data(&format!(
-            "  image      {} {}",
-            system.image_name, system.image
-        ));
-        ui.data(&format!(
-            "  release    {} of {}, generation {}, installed {}",
-            system.seq, system.environment, system.generation, system.installed
-        ));
-        let free = system.free_bytes.map_or_else(String::new, |bytes| {
-            format!(", {} MB free", bytes / 1_000_000)
-        });
-        ui.data(&format!("  target     {}{free}", system.target));
-        for one in &system.generations {
-            show_generation(ui, one);
-        }
-        ui.data(&format!("  directory  {}", system.directory));
-        for one in &system.data {
-            ui.data(&format!(
-                "  {:<10} {} in {}",
-                one.kind, one.path, one.directory
-            ));
-        }
-        if !system.registered {
-            ui.data("  chroot     does not point at this generation; install again");
-        }
-        if let Some(why) = &system.failed_hooks {
-            ui.data(&format!(
-                "  hooks      {why}; they run again with: imgnode upgrade {}",
-                system.name
-            ));
-        }
-        if let Some(failed) = &system.failed_release {
-            ui.data(&format!(
-                "  failed     release {} of {} did not work: {}",
-                failed.seq, failed.environment, failed.why
-            ));
-        }
-        match &system.session {
-            None => ui.data("  session    none"),
-            Some(session) if session.state == State::Dead => {
-                ui.data(&format!(
-                    "  session    {} is dead; imgnode start {} begins a new one",
-                    session.id, system.name
-                ));
-            }
-            Some(session) => {
-                let pids: Vec<_> = session
-                    .processes
-                    .iter()
-                    .map(|process| process.pid.to_string())
-                    .collect();
-                ui.data(&format!(
-                    "  session    {} since {}, generation {}",
-                    session.id, session.since, session.generation
-                ));
-                ui.data(&format!("  processes  {}", pids.join(" ")));
-                if session.state == State::Broken {
-                    ui.data(&format!(
-                        "  broken     its main process ended; imgnode stop {0}, then start {0}",
-                        system.name
-                    ));
-                }
-                for address in &session.listen {
-                    ui.data(&format!("  listens    {address}"));
-                }
-            }
-        }
-        for session in &system.ending {
-            ui.data(&format!(
-                "  ending     {}, generation {}, {} processes left",
-                session.id,
-                session.generation,
-                session.processes.len()
-            ));
-        }
-    }
-}
-
-fn show_generation(ui: &Ui, one: &Generation) {
-    let word = match one.state {
-        Place::Active => {
-            if let Some(why) = &one.barred {
-                ui.data(&format!("  barred     {why}"));
-            }
-            return;
-        }
-        Place::Previous => "previous",
-        Place::Kept => "also here",
-    };
-    let barred = one
-        .barred
-        .as_ref()
-        .map_or_else(String::new, |why| format!("; barred: {why}"));
-    let used = if one.sessions.is_empty() {
-        String::new()
-    } else {
-        format!("; in use by {}", one.sessions.join(", "))
-    };
-    ui.data(&format!(
-        "  {word:<10} generation {}, release {} of {}{used}{barred}",
-        one.number, one.seq, one.environment
-    ));
-}
-
-fn age(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
-    }
 }
