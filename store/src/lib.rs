@@ -29,6 +29,7 @@
 //! tuf            environments: which images are released where, and who says so
 //! delta_writer   deltas, written
 //! writer         images and what belongs to them, published into a store
+//! inventory      what lies beside an image, with digests
 //! store          a store, read
 //! image          an image, read
 //! catalogue      which images a store has, for readers who cannot list it
@@ -79,6 +80,9 @@ pub mod delta_writer;
 
 #[cfg(feature = "write")]
 mod writer;
+
+#[cfg(feature = "write")]
+pub mod inventory;
 
 mod store;
 

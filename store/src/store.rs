@@ -499,6 +499,20 @@ pub(crate) fn manifest_key(image: &ImageId) -> String {
     format!("{IMAGES}{}.json", image.hex())
 }
 
+/// Folder of pins, as a prefix of keys.
+#[cfg(feature = "write")]
+pub(crate) const PINS: &str = "pins/";
+
+/// Folder of attestations, as a prefix of keys.
+#[cfg(feature = "write")]
+pub(crate) const ATTESTATIONS: &str = "attestations/";
+
+/// The key of an image's pin.
+#[cfg(feature = "write")]
+pub(crate) fn pin_key(image: &ImageId) -> String {
+    format!("{PINS}{}.json", image.hex())
+}
+
 /// Folder of retained inputs, as a prefix of keys.
 pub(crate) const INPUTS: &str = "inputs/sha256/";
 

@@ -166,7 +166,9 @@ fn retain(recipe: &Recipe, lock: &Lock, store: &WritableStore) -> Result<()> {
 /// that description stays, and ours is the one that is released.
 pub(crate) fn describe(manifest: &Manifest, store: &WritableStore) -> Result<()> {
     if store.store().manifest(&manifest.image).is_ok() {
-        return Ok(());
+        return store
+            .renew_catalogue_row(&manifest.image)
+            .context(|| "cannot write the catalogue".into());
     }
     store
         .put_manifest(manifest)

@@ -2,7 +2,7 @@
 //!
 //! The first environment, `dev`, is made with its keys on first use.
 
-use store::tuf::{Environment, KeyGroup, RoleKeys};
+use store::tuf::{Environment, ErrorKind, KeyGroup, RoleKeys};
 use store::{EnvName, Manifest, Sha256, Store, WritableStore};
 
 use super::ceremony;
@@ -43,12 +43,16 @@ pub fn release_into(
         groups.push(KeyGroup::Root);
         if !exists {
             let keys = RoleKeys::load_or_generate(&settings.keys, env).context(failed)?;
-            Environment::init(store, env, &keys, now).context(failed)?;
-            ui.note(&format!(
-                "made the environment `{env}` in {} and its keys in {}",
-                store.backend().describe(),
-                settings.keys.display()
-            ));
+            match Environment::init(store, env, &keys, now) {
+                Ok(_) => ui.note(&format!(
+                    "made the environment `{env}` in {} and its keys in {}",
+                    store.backend().describe(),
+                    settings.keys.display()
+                )),
+                // Another first release of the store was faster.
+                Err(error) if error.kind() == ErrorKind::Exists => {}
+                Err(error) => return Err(error).context(failed),
+            }
         }
     }
     let mut environment = Environment::open(store, env).context(failed)?;

@@ -212,3 +212,80 @@ fn one_at_a_time_and_only_a_store() {
     drop(held);
     assert_eq!(bench.run(&["store", "gc", "--delete"]).code, 0);
 }
+
+/// Whoever comes second into a store without anything waits, and then releases as well.
+#[test]
+fn two_first_imports_at_once() {
+    let bench = Bench::new();
+    let children: Vec<_> = ["one", "two", "three"]
+        .into_iter()
+        .map(|name| {
+            let tree = bench.dir.path().join(name);
+            fs::create_dir_all(&tree).unwrap();
+            fs::write(tree.join("file"), name).unwrap();
+            Command::new(env!("CARGO_BIN_EXE_imgbuild"))
+                .args(["import", name, "--name", name, "--arch", "amd64"])
+                .current_dir(bench.dir.path())
+                .env_clear()
+                .env("PATH", "/usr/bin:/bin")
+                .env("HOME", bench.dir.path())
+                .env("IMGBUILD_STORE", bench.store())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
+    let status = bench.json(&["env", "status", "dev", "--json"], 0);
+    let releases = status["environments"][0]["releases"].as_array().unwrap();
+    assert_eq!(releases.len(), 3, "{status:#}");
+}
+
+#[test]
+fn a_refused_environment_leaves_nothing() {
+    let bench = Bench::new();
+    for wrong in [
+        &["--root-threshold", "0"][..],
+        &["--policy", "missing.toml"],
+    ] {
+        let init = [&["env", "init", "prod", "--plain"], wrong].concat();
+        assert_ne!(bench.run(&init).code, 0);
+    }
+    let left: Vec<_> = fs::read_dir(bench.dir.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_pin_that_is_gone_is_missed_and_still_pins() {
+    let bench = Bench::new();
+    let (first, _) = (bench.publish(1), bench.publish(2));
+    let image = first.image.to_string();
+    assert_eq!(bench.run(&["store", "pin", &image]).code, 0);
+    let pin = format!("pins/{}.json", first.image.hex());
+    fs::remove_file(bench.store().join(&pin)).unwrap();
+    let ran = bench.run(&["store", "fsck"]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    let told = format!("damaged {pin}: it is missing; `imgbuild store pin` or `unpin`");
+    assert!(ran.stdout.contains(&told), "{}", ran.stdout);
+    let gc = [
+        "store",
+        "gc",
+        "--delete",
+        "--grace",
+        "0",
+        "--keep-last",
+        "0",
+        "--json",
+    ];
+    let kept = &bench.json(&gc, 0)["kept"];
+    assert_eq!(kept.as_array().unwrap().len(), 1, "{kept:#}");
+    assert_eq!(bench.run(&["store", "unpin", &image]).code, 0);
+    assert_eq!(bench.run(&["store", "fsck"]).code, 0);
+    assert_eq!(bench.json(&gc, 0)["kept"].as_array().unwrap().len(), 0);
+}

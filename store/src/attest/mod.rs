@@ -19,13 +19,14 @@ use crate::backend::WritableBackend;
 use crate::digest::{ImageId, Sha256};
 use crate::dsse::{self, Envelope};
 use crate::error::{Error, ErrorKind, Result};
+use crate::inventory;
 use crate::json;
 use crate::keys::PublicKey;
 use crate::manifest::Manifest;
 use crate::name::EnvName;
 
 /// Folder of attestations, as a prefix of keys.
-pub(crate) const FOLDER: &str = "attestations/";
+pub(crate) const FOLDER: &str = crate::store::ATTESTATIONS;
 
 /// The type of the payload, as in-toto names it.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -321,6 +322,8 @@ pub fn put(
     // The same bytes under the same name are there already, if they are.
     place.put_new(&key, &bytes)?;
     renew(place, &manifest.image)?;
+    let digest = Sha256::of(&bytes);
+    inventory::record(place, &manifest.image, &[(key.clone(), Some(digest))])?;
     Ok(key)
 }
 

@@ -7,6 +7,7 @@ use crate::build_log::{self, BuildLog};
 use crate::digest::{ImageId, Sha256};
 use crate::dsse;
 use crate::error::{Error, ErrorKind, Result};
+use crate::inventory;
 use crate::store::Store;
 
 /// What was copied.
@@ -25,13 +26,12 @@ pub(super) fn copy(
     image: &ImageId,
 ) -> Result<Attachments> {
     let from = from.backend();
-    let mut moved = u64::from(one(
-        from,
-        backend,
-        &BuildLog::key(image),
-        build_log::MAX_BYTES,
-        |b| BuildLog::decode(b).map(drop),
-    )?);
+    let log = BuildLog::key(image);
+    let decodes = |bytes: &[u8]| BuildLog::decode(bytes).map(drop);
+    let mut recorded = Vec::new();
+    if let Some(digest) = one(from, backend, &log, build_log::MAX_BYTES, decodes)? {
+        recorded.push((log, Some(digest)));
+    }
     let keys = match attest::keys(from, image) {
         Err(error) if error.kind() == ErrorKind::Corrupt => None,
         keys => keys?,
@@ -45,27 +45,37 @@ pub(super) fn copy(
             }
             Err(Error::corrupt(&key, "its digest is not its name"))
         };
-        moved += u64::from(one(from, backend, &key, dsse::MAX_BYTES, named)?);
+        if let Some(digest) = one(from, backend, &key, dsse::MAX_BYTES, named)? {
+            recorded.push((key, Some(digest)));
+        }
     }
     attest::renew(backend, image)?;
+    if !recorded.is_empty() {
+        inventory::record(backend, image, &recorded)?;
+    }
+    let moved = recorded.len() as u64;
     Ok(Attachments { moved, unlisted })
 }
 
+/// Copies an object that is not there; returns its digest.
 fn one(
     from: &dyn Backend,
     backend: &dyn WritableBackend,
     key: &str,
     limit: u64,
     check: impl Fn(&[u8]) -> Result<()>,
-) -> Result<bool> {
+) -> Result<Option<Sha256>> {
     if backend.hold(&[key.to_owned()])?[0] {
-        return Ok(false);
+        return Ok(None);
     }
     let checked = |bytes: Vec<u8>| check(&bytes).map(|()| bytes);
     match forbidden_is_absent(get_checked(from, key, limit, checked)) {
-        Ok(Some(bytes)) => backend.put(key, &bytes).map(|()| true),
-        Ok(None) => Ok(false),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+        Ok(Some(bytes)) => {
+            backend.put(key, &bytes)?;
+            Ok(Some(Sha256::of(&bytes)))
+        }
+        Ok(None) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -59,6 +59,7 @@ use crate::backend::{ListableBackend, WritableBackend};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
+use crate::inventory;
 use crate::manifest::{self, Manifest};
 use crate::name::ImageName;
 use crate::store::{Store, manifest_key};
@@ -447,7 +448,9 @@ impl Job<'_, '_> {
             // about the bytes is damaged, however well it reads.
             Err(error) if manifest != *ours && is_damage(&error) => {
                 self.check(ours, watch)?;
-                self.backend.quarantine(&manifest_key(&ours.image))?;
+                let key = manifest_key(&ours.image);
+                inventory::record(self.backend, &ours.image, &[(key.clone(), None)])?;
+                self.backend.quarantine(&key)?;
                 self.copied.manifest_differs.pop();
                 self.to.put_manifest(ours)?;
             }

@@ -14,9 +14,10 @@ use super::{Copied, Copier, Stage};
 use crate::WritableStore;
 use crate::digest::{ImageId, Sha256};
 use crate::error::{Error, Result};
+use crate::inventory;
 use crate::maintenance::Report;
 use crate::manifest;
-use crate::store::{IMAGES, Store, input_key};
+use crate::store::{ATTESTATIONS, IMAGES, PINS, Store, input_key};
 
 /// The longest recipe or lock that is read.
 const MAX_TEXT: u64 = 64 << 20;
@@ -51,6 +52,7 @@ pub fn repair(
     missing_inputs(report, from, to, locked, &mut repaired)?;
     for damage in &report.damage {
         released(&damage.key, from, to, &mut repaired)?;
+        beside(&damage.key, from, to, &mut repaired)?;
     }
     Ok(repaired)
 }
@@ -64,12 +66,30 @@ fn take_over(copied: Copied, repaired: &mut Repaired) {
     repaired.failed.extend(failed);
 }
 
-/// The image that a manifest, a hint or a log is of.
+/// The image that a manifest, a hint, a log or an attestation is of.
 fn image_of(key: &str) -> Option<ImageId> {
-    let (folder, name) = key.split_once('/')?;
-    let (hex, _) = name.split_once('.')?;
-    let ours = [IMAGES.trim_end_matches('/'), "hints", "logs"].contains(&folder);
-    ImageId::from_hex(hex).ok().filter(|_| ours)
+    if let Some(name) = key.strip_prefix("hints/") {
+        return ImageId::from_hex(name.strip_suffix(".json")?).ok();
+    }
+    inventory::image_beside(key).filter(|_| !key.starts_with(PINS))
+}
+
+/// Says of a manifest, a log or an attestation whether it came with its image.
+fn beside(key: &str, from: &Store, to: &WritableStore, repaired: &mut Repaired) -> Result<()> {
+    let lies_beside = ["logs/", ATTESTATIONS]
+        .iter()
+        .any(|folder| key.starts_with(folder));
+    if !lies_beside && !key.starts_with(IMAGES) {
+        return Ok(());
+    }
+    if to.backend().hold(&[key.to_owned()])?[0] {
+        repaired.objects.push(key.to_owned());
+    } else if lies_beside {
+        // That an image could not be copied is told already.
+        let why = format!("{} does not have it whole", from.backend().describe());
+        repaired.failed.push((key.to_owned(), why));
+    }
+    Ok(())
 }
 
 /// Fetches inputs of the images that could not be built again.

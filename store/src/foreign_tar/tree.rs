@@ -207,34 +207,49 @@ impl Tree {
         epoch: Option<u64>,
         changes: &mut Changes,
     ) -> Result<Vec<PlacedEntry>> {
-        let mut names = Vec::with_capacity(self.names.len());
+        let is_directory = |node: &Node| matches!(node.kind, NodeKind::Directory { .. });
+        let is_pending = |node: usize| matches!(self.nodes[node].kind, NodeKind::Pending { .. });
         // By name, so that of several errors it is always the same one.
-        let mut all: Vec<_> = self.names.iter().collect();
-        all.sort_unstable();
-        for (path, node) in all {
+        let mut links: Vec<_> = self
+            .names
+            .iter()
+            .filter(|(_, at)| is_pending(**at))
+            .collect();
+        links.sort_unstable();
+        let mut resolved: HashMap<usize, usize> = HashMap::new();
+        for (path, node) in links {
             let at = self.resolve(path, *node)?;
-            let directory = matches!(self.nodes[at].kind, NodeKind::Directory { .. });
-            if directory && at != *node {
+            if is_directory(&self.nodes[at]) {
                 let why = "it is a hard link to a directory";
                 return Err(refuse(path, why, self.nodes[*node].offset));
             }
-            names.push((path.as_slice(), directory, at));
+            resolved.insert(*node, at);
         }
-        names.sort_unstable_by(|a, b| canonical_tar::order((a.0, a.1), (b.0, b.1)));
-        let mut firsts: HashMap<usize, Vec<u8>> = HashMap::new();
-        let mut placed = Vec::with_capacity(names.len());
-        for (path, _, at) in names {
-            let node = &self.nodes[at];
+        // An archive may have millions of names: none is in memory twice.
+        let Self { nodes, names } = self;
+        let mut names: Vec<(Vec<u8>, usize)> = names
+            .into_iter()
+            .map(|(path, node)| (path, resolved.get(&node).copied().unwrap_or(node)))
+            .collect();
+        names.sort_unstable_by(|(a, at), (b, other)| {
+            let (at, other) = (is_directory(&nodes[*at]), is_directory(&nodes[*other]));
+            canonical_tar::order((a, at), (b, other))
+        });
+        // Of each file, the entry that has its content.
+        let mut firsts: Vec<Option<usize>> = vec![None; nodes.len()];
+        let mut placed: Vec<PlacedEntry> = Vec::with_capacity(names.len());
+        for (path, at) in names {
+            let node = &nodes[at];
             let mut xattrs = node.xattrs.clone();
             let mut data = Data::At(0);
             let kind = match &node.kind {
                 NodeKind::Dropped(change) => {
-                    changes.add(*change, path);
+                    changes.add(*change, &path);
                     continue;
                 }
                 NodeKind::Directory { implied, .. } => {
                     if *implied {
-                        changes.add(Change::MissingDirectory, path);
+                        changes.add(Change::MissingDirectory, &path);
                     }
                     Kind::Directory
                 }
@@ -244,29 +259,29 @@ impl Tree {
                 // Resolved above.
                 NodeKind::Pending { .. } => continue,
                 NodeKind::File { size, data: place } => {
-                    if let Some(first) = firsts.get(&at) {
+                    if let Some(first) = firsts[at] {
                         xattrs.clear();
-                        let target = first.clone();
+                        let target = placed[first].entry.path.clone();
                         Kind::Hardlink { target }
                     } else {
-                        firsts.insert(at, path.to_vec());
+                        firsts[at] = Some(placed.len());
                         data = place.clone();
                         Kind::File { size: *size }
                     }
                 }
             };
-            let mtime = changes.time((node.mtime, node.fraction), epoch, path);
+            let mtime = changes.time((node.mtime, node.fraction), epoch, &path);
             let symlink = matches!(kind, Kind::Symlink { .. });
             let mode = if symlink { 0o777 } else { node.mode };
             xattrs.retain(|name, value| {
                 let keep = canonical_tar::is_installable(name, value, &kind, mode);
                 if !keep {
-                    changes.add(Change::Xattr, path);
+                    changes.add(Change::Xattr, &path);
                 }
                 keep
             });
             let entry = Entry {
-                path: path.to_vec(),
+                path,
                 kind,
                 mode,
                 uid: node.uid,

@@ -3,7 +3,7 @@
 //! ```text
 //! env/ENV/metadata/N.root.json       env/ENV/targets/NAME/SHA256.SEQ.json
 //! env/ENV/metadata/N.targets.json    env/ENV/log/N.json
-//! env/ENV/metadata/N.snapshot.json
+//! env/ENV/metadata/N.snapshot.json   env/ENV/history.json
 //! env/ENV/metadata/timestamp.json
 //! ```
 //!
@@ -50,6 +50,29 @@
 //! for it. `act` is `release`, `promote`, `revoke` or `min-seq`; the last three fields
 //! may be left out. A reader goes back from the end that targets names, and refuses an
 //! entry whose digest, number or schema is another.
+//!
+//! # History
+//!
+//! Every version of targets lists all releases, so versions are not kept for ever. Every root
+//! is, and what is current is: with these a client that was away for years gets there. Of
+//! targets and snapshots a collector *retires* the versions that had a successor for longer than
+//! its grace period, in their order, and none that a snapshot which stays leads to. What the log
+//! needs of targets goes to `history.json` before:
+//!
+//! ```json
+//! {"schema": 1, "snapshots": 26,
+//!  "targets": [{"signatures": [...], "signed": {"version": 1, "...": "..."},
+//!               "without": ["web/1.json"]}, ...],
+//!  "check": "sha256:HEX"}
+//! ```
+//!
+//! `snapshots` is the last snapshot that was retired. `targets` are versions 1, 2, 3, ...: the
+//! signatures, and what was signed without its `targets`. Those are the targets of the version
+//! after it, less the names in `without`, and with those in `with` (by name), where they
+//! differ. The version after the last one is a file. Made again from there, each has to be
+//! signed as some root of the environment asks; a collector has seen that before it retired it.
+//! `check` is the digest of `[snapshots, targets]` as compact JSON. A reader refuses more than
+//! 64 MiB, another schema, unknown or missing keys, a wrong check.
 //!
 //! # Proposals
 //!

@@ -8,8 +8,8 @@
 //! wrote, once for all their names, once for each index and for all of theirs, and
 //! twice each for hint and manifest; it does not depend on the number of files.
 //!
-//! Removing goes the other way: manifests, durably; then hints and logs; then an
-//! index before its pack. Whoever is killed in between leaves objects that nothing
+//! Removing goes the other way: inventories, durably; then manifests, durably; then hints
+//! and logs; then an index before its pack, a delta's description before the delta. Whoever is killed in between leaves objects that nothing
 //! needs, which the next collector removes.
 //!
 //! # Writers, and a collector
@@ -98,14 +98,18 @@
 //! - it is pinned;
 //! - a living writer holds it;
 //! - its manifest is younger than the grace period;
-//! - it is one of the newest N of its name that are not released.
+//! - it is one of the newest N of its name that are not released;
+//! - its inventory has a pin that is lost.
 //!
-//! With an image are kept all its chunks, its hint, log and attestations, its recipe and lock, and
+//! With an image are kept all its chunks, its hint, log, attestations and inventory, its recipe and lock, and
 //! all inputs that the lock names: it can be built again. A delta is kept while both
 //! of its images are. The grace period covers
 //! every other object as well. A collector that cannot read all this, be it an
 //! environment that does not verify, a manifest, a lock, a chunk of a kept image
-//! that no pack has, removes nothing.
+//! that no pack has, a manifest that an inventory names and that is gone, removes nothing.
+//!
+//! Of an environment's metadata go the versions of snapshot and targets that had a successor
+//! for longer than the grace period, the oldest first: see [`super::environment`].
 //!
 //! # Packs that are partly needed
 //!

@@ -14,15 +14,16 @@
 //! | [`hint`] | `hints/HEX.json` | yes |
 //! | [`build_log`] | `logs/HEX.json.zst` | yes |
 //! | [`attestation`] | `attestations/HEX/SHA256.json`, `attestations/HEX.json` | the list |
-//! | [`environment`] | `env/NAME/...` | `timestamp.json` only |
+//! | [`environment`] | `env/NAME/...` | `timestamp.json` and `history.json` |
 //! | [`delta`] | `deltas/HEX.delta`, `deltas/HEX/HEX.json` | the description |
 //! | [`export`] | none: files that are carried by hand | never |
 //! | [`store`] | `imgbuild-store` | never |
 //! | [`maintenance`] | `pins/HEX.json`, `quarantine/KEY` | yes |
+//! | [`inventory`] | `inventory/HEX.json` | yes |
 //! | [`catalogue`] | `catalogue.json` | yes |
 //!
 //! `HEX` is 64 lower-case hexadecimal digits: of the pack's digest for packs and
-//! indexes, of the image's for manifests, hints and logs.
+//! indexes, of the image's for manifests, hints, logs and inventories.
 //!
 //! # A store, byte by byte
 //!
@@ -113,6 +114,7 @@ pub mod environment;
 pub mod export;
 pub mod hint;
 pub mod index;
+pub mod inventory;
 pub mod layout;
 pub mod maintenance;
 pub mod manifest;

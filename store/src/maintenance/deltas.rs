@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{ListableBackend, ObjectMeta};
-use crate::delta::{DeltaInfo, FOLDER, pair_limit, parse_delta_key, parse_pair_key};
+use crate::delta::{DeltaInfo, FOLDER, delta_key, pair_limit, parse_delta_key, parse_pair_key};
 use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -16,13 +16,15 @@ pub(super) struct StoredDelta {
     pub(super) object: ObjectMeta,
     /// The pairs of images that it is for. None when it is nobody's.
     pub(super) pairs: BTreeSet<(ImageId, ImageId)>,
+    /// What it says, if it is a description that can be read.
+    pub(super) description: Option<DeltaInfo>,
 }
 
 /// All deltas and descriptions of a store.
 pub(super) fn list(backend: &dyn ListableBackend) -> Result<Vec<StoredDelta>> {
     let objects = backend.list_all(FOLDER)?;
     let mut of_delta: BTreeMap<Blake3, BTreeSet<_>> = BTreeMap::new();
-    let mut of_pair: BTreeMap<&str, (ImageId, ImageId)> = BTreeMap::new();
+    let mut of_pair: BTreeMap<&str, DeltaInfo> = BTreeMap::new();
     for object in &objects {
         let Some(ends) = parse_pair_key(&object.key) else {
             continue;
@@ -32,12 +34,16 @@ pub(super) fn list(backend: &dyn ListableBackend) -> Result<Vec<StoredDelta>> {
             && (pair.from, pair.to) == ends
         {
             of_delta.entry(pair.delta).or_default().insert(ends);
-            of_pair.insert(&object.key, ends);
+            of_pair.insert(&object.key, pair);
         }
     }
     let pairs = |key: &str| match parse_delta_key(key) {
         Some(delta) => of_delta.get(&delta).cloned().unwrap_or_default(),
-        None => of_pair.get(key).copied().into_iter().collect(),
+        None => of_pair
+            .get(key)
+            .iter()
+            .map(|one| (one.from, one.to))
+            .collect(),
     };
     let ours = |key: &str| parse_delta_key(key).is_some() || parse_pair_key(key).is_some();
     let listed = objects.iter().filter(|object| ours(&object.key));
@@ -45,6 +51,7 @@ pub(super) fn list(backend: &dyn ListableBackend) -> Result<Vec<StoredDelta>> {
         .map(|object| StoredDelta {
             object: object.clone(),
             pairs: pairs(&object.key),
+            description: of_pair.get(object.key.as_str()).cloned(),
         })
         .collect())
 }
@@ -56,6 +63,31 @@ fn describe(backend: &dyn ListableBackend, key: &str) -> Result<Option<DeltaInfo
         other => other?,
     };
     Ok(json.and_then(|json| DeltaInfo::from_json(&json).ok()))
+}
+
+/// Why a description is not that of its delta, which is an object of so many bytes and whole;
+/// `None` if it is.
+pub(super) fn check_description(
+    backend: &dyn ListableBackend,
+    description: &DeltaInfo,
+    size: Option<u64>,
+) -> Result<Option<String>> {
+    const CHECK: usize = 32;
+    let Some(size) = size else {
+        return Ok(Some("the delta that it describes is missing".into()));
+    };
+    if size != description.size {
+        return Ok(Some(format!(
+            "it says {} bytes of a delta of {size}",
+            description.size
+        )));
+    }
+    let table = u64::from(description.table);
+    let key = delta_key(&description.delta);
+    let bytes = backend.get_range(&key, size - table, table)?;
+    let (rows, check) = bytes.split_at(bytes.len().saturating_sub(CHECK));
+    let ends = Blake3::of(rows).bytes()[..] == *check;
+    Ok((!ends).then(|| "its table is not where it says".to_owned()))
 }
 
 /// Why an object below `deltas/` is not what it should be; `None` if it is.

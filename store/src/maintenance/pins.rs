@@ -7,13 +7,8 @@ use crate::backend::WritableBackend;
 use crate::digest::ImageId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::Hint;
-use crate::store::manifest_key;
-
-/// Folder of pins, as a prefix of keys.
-pub(super) const FOLDER: &str = "pins/";
-
-/// The longest pin that is read.
-const MAX_BYTES: u64 = 16 << 10;
+use crate::inventory::{self, MAX_PIN as MAX_BYTES};
+use crate::store::{PINS, manifest_key, pin_key as key};
 
 /// The longest reason.
 const MAX_REASON: usize = 1000;
@@ -40,35 +35,38 @@ impl Pin {
     }
 }
 
-fn key(image: &ImageId) -> String {
-    format!("{FOLDER}{}.json", image.hex())
-}
-
 /// All pins, sorted by image. One that is damaged is an error: whoever deletes
 /// must not guess.
 pub fn pins(backend: &dyn Backend) -> Result<Vec<Pin>> {
-    let keys = backend.list(FOLDER)?.unwrap_or_default();
-    let mut pins = Vec::new();
-    for key in keys {
-        let hex = key
-            .strip_prefix(FOLDER)
-            .and_then(|name| name.strip_suffix(".json"));
-        let Some(Ok(image)) = hex.map(ImageId::from_hex) else {
-            continue;
-        };
-        let Some(json) = backend.get(&key, MAX_BYTES)? else {
-            continue;
-        };
-        let damaged = |why: &dyn std::fmt::Display| {
-            Error::corrupt(format_args!("{key} in {}", backend.describe()), why)
-        };
-        let pin: Pin = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
-        if pin.schema != SCHEMA || pin.image != image {
-            return Err(damaged(&"it is not a pin of this image and schema"));
-        }
-        pins.push(pin);
+    let keys = backend.list(PINS)?.unwrap_or_default();
+    let pinned = keys.iter().filter_map(|key| parse_key(key));
+    let pins = pinned.map(|image| read(backend, &image));
+    Ok(pins
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
+/// The image whose pin has this key.
+pub(super) fn parse_key(key: &str) -> Option<ImageId> {
+    ImageId::from_hex(key.strip_prefix(PINS)?.strip_suffix(".json")?).ok()
+}
+
+/// The pin of an image, if it has one.
+pub(super) fn read(backend: &dyn Backend, image: &ImageId) -> Result<Option<Pin>> {
+    let key = key(image);
+    let Some(json) = backend.get(&key, MAX_BYTES)? else {
+        return Ok(None);
+    };
+    let damaged = |why: &dyn std::fmt::Display| {
+        Error::corrupt(format_args!("{key} in {}", backend.describe()), why)
+    };
+    let pin: Pin = serde_json::from_slice(&json).map_err(|error| damaged(&error))?;
+    if pin.schema != SCHEMA || pin.image != *image {
+        return Err(damaged(&"it is not a pin of this image and schema"));
     }
-    Ok(pins)
+    Ok(Some(pin))
 }
 
 /// Keeps an image until [`unpin`], in place of an earlier pin of it.
@@ -93,17 +91,26 @@ pub fn pin(place: &dyn WritableBackend, image: &ImageId, reason: &str) -> Result
         reason: reason.to_owned(),
         since: place.now()?,
     };
-    place.put(&key(image), &pin.to_json())?;
+    inventory::put(place, image, &key(image), &pin.to_json())?;
     Ok(pin)
 }
 
 /// Ends a pin; `false` if there was none.
 pub fn unpin(place: &dyn WritableBackend, image: &ImageId) -> Result<bool> {
     let key = key(image);
-    let there = place.get(&key, MAX_BYTES)?.is_some();
+    let known = inventory::read(place, image)?;
+    let recorded = known.is_some_and(|known| known.objects.contains_key(&key));
+    let there = match place.get(&key, MAX_BYTES) {
+        // Longer than any pin: it was meant as one.
+        Err(error) if error.kind() == ErrorKind::Corrupt => true,
+        there => there?.is_some(),
+    };
+    if recorded {
+        inventory::record(place, image, &[(key.clone(), None)])?;
+    }
     place.remove(&key)?;
     place.sync()?;
-    Ok(there)
+    Ok(there || recorded)
 }
 
 #[cfg(test)]

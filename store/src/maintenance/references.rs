@@ -97,9 +97,21 @@ pub(super) struct Marked {
 }
 
 impl PackReferences {
-    /// The packs that have a chunk.
-    pub(super) fn packs_of(&self, chunk: &ChunkRef) -> Vec<Blake3> {
-        self.locations.packs_of(chunk).copied().collect()
+    /// All packs that there is anything of.
+    pub(super) fn names(&self) -> BTreeSet<Blake3> {
+        let parse = |object: &ObjectMeta| {
+            pack::parse_index_key(&object.key).or_else(|| pack::parse_pack_key(&object.key))
+        };
+        let strays = self.strays.iter().filter_map(parse);
+        strays
+            .chain(self.packs.iter().map(|pack| pack.name))
+            .collect()
+    }
+
+    /// Whether a chunk is in packs, and in none of these.
+    pub(super) fn is_elsewhere(&self, chunk: &ChunkRef, packs: &BTreeSet<Blake3>) -> bool {
+        let mut there = self.locations.packs_of(chunk).peekable();
+        there.peek().is_some() && !there.any(|pack| packs.contains(pack))
     }
 
     /// Reads the indexes of a store.

@@ -55,14 +55,21 @@ pub(super) struct Root {
 pub(super) struct Roots {
     pub(super) images: BTreeMap<ImageId, Root>,
     seen: HashMap<String, ETag>,
+    /// Manifests of environments that count no more, unless they were put again since.
+    retired: HashMap<String, ETag>,
 }
 
 impl Roots {
-    /// Reads manifests, pins and environments.
-    pub(super) fn read(store: &Store, place: &dyn ListableBackend) -> Result<Self> {
+    /// Reads manifests, pins and environments, but for what is retired there.
+    pub(super) fn read(
+        store: &Store,
+        place: &dyn ListableBackend,
+        retired: HashMap<String, ETag>,
+    ) -> Result<Self> {
         let mut roots = Self {
             images: BTreeMap::new(),
             seen: HashMap::new(),
+            retired,
         };
         let mut releases = BTreeMap::new();
         for env in environments(place)? {
@@ -114,7 +121,8 @@ impl Roots {
             wanted.insert(image);
         }
         for object in place.list_all(ENVIRONMENTS)? {
-            if !object.key.contains("/targets/") || self.knows(&object) {
+            let retired = self.retired.get(&object.key) == Some(&object.version);
+            if !object.key.contains("/targets/") || retired || self.knows(&object) {
                 continue;
             }
             let json = place.get(&object.key, manifest::MAX_BYTES)?;
@@ -190,7 +198,7 @@ pub fn keep_reasons(
     place: &dyn ListableBackend,
 ) -> Result<BTreeMap<ImageId, Vec<KeepReason>>> {
     let held = place.writers()?.held;
-    let roots = Roots::read(store, place)?;
+    let roots = Roots::read(store, place, HashMap::new())?;
     let images = roots.images.iter();
     Ok(images
         .map(|(image, root)| (*image, root.why(image, &held)))

@@ -1,5 +1,7 @@
 //! How much a store holds, and how much it takes.
 
+use std::collections::HashMap;
+
 use super::gc::{Policy, young};
 use super::pins::{self, Pin};
 use super::references::{PackReferences, ReferenceMark, Referrer};
@@ -99,7 +101,7 @@ impl Amount {
 /// Goes through the layouts of all images and the indexes of all packs.
 pub fn stats(store: &Store, backend: &dyn ListableBackend) -> Result<Stats> {
     let writers = backend.writers()?;
-    let roots = Roots::read(store, backend)?;
+    let roots = Roots::read(store, backend, HashMap::new())?;
     let mut census = PackReferences::read(backend)?;
     let mut stats = Stats {
         pins: pins::pins(backend)?,
@@ -115,6 +117,7 @@ pub fn stats(store: &Store, backend: &dyn ListableBackend) -> Result<Stats> {
                 "pins/",
                 "env/",
                 crate::attest::FOLDER,
+                crate::inventory::FOLDER,
             ],
         )?,
         packs: Amount::of(backend, &[pack::FOLDER])?,

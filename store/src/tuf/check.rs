@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::Result;
+use super::history::History;
 use super::log::{LogEntry, LogHead};
 use super::metadata::{MetaFile, Role, Root, SignedFile, Snapshot, Targets, Timestamp};
 use super::metadata_store::LIMIT;
@@ -71,6 +72,8 @@ impl Check<'_> {
                 .and_then(|file| exact(file.strip_suffix(".json")?))
             {
                 logs.insert(number);
+            } else if inner == "history.json" {
+                // Read below.
             } else if let Some((_, file)) = inner
                 .strip_prefix("targets/")
                 .and_then(|rest| rest.split_once('/'))
@@ -88,7 +91,14 @@ impl Check<'_> {
         let roots = self.roots(&of("root.json"));
         let snapshots = self.role::<Snapshot>(&of("snapshot.json"), &roots);
         let releases = self.role::<Targets>(&of("targets.json"), &roots);
-        self.timestamp(&roots);
+        if let Some(pin) = self.timestamp(&roots) {
+            self.current("snapshot.json", pin, &of("snapshot.json"));
+            let snapshot = snapshots.get(&pin).map(|(snapshot, _)| &snapshot.meta);
+            if let Some(pin) = snapshot.and_then(|meta| meta.get("targets.json")) {
+                self.current("targets.json", pin.version, &of("targets.json"));
+            }
+        }
+        self.current("root.json", 1, &of("root.json"));
         for (snapshot, _) in snapshots.values() {
             self.pinned(snapshot, &releases);
         }
@@ -106,14 +116,16 @@ impl Check<'_> {
             return;
         };
         let current = &environment.current;
+        let (targets, snapshot) = (&current.targets.signed.head, &current.snapshot.signed.head);
+        let retired = self.history(&of("targets.json"), &of("snapshot.json"), &releases, &roots);
         let lasts = [
-            ("root.json", current.root.signed.head.version),
-            ("targets.json", current.targets.signed.head.version),
-            ("snapshot.json", current.snapshot.signed.head.version),
+            ("root.json", 0, current.root.signed.head.version),
+            ("targets.json", retired.0, targets.version),
+            ("snapshot.json", retired.1, snapshot.version),
         ];
-        for (role, last) in lasts {
+        for (role, retired, last) in lasts {
             let there = of(role);
-            for version in (1..=last).filter(|version| !there.contains(version)) {
+            for version in (retired + 1..=last).filter(|version| !there.contains(version)) {
                 let key = paths::metadata(self.name, &format!("{version}.{role}"));
                 self.damaged(key, "it is missing");
             }
@@ -195,16 +207,26 @@ impl Check<'_> {
         Ok((read, bytes))
     }
 
-    /// The one file that has no version in its name.
-    fn timestamp(&mut self, roots: &[Root]) {
+    /// Says that a version is missing that others lead to.
+    fn current(&mut self, role: &str, version: u64, there: &BTreeSet<u64>) {
+        if !there.contains(&version) {
+            let key = paths::metadata(self.name, &format!("{version}.{role}"));
+            self.damaged(key, "it is missing");
+        }
+    }
+
+    /// The one file that has no version in its name. Returns the snapshot that it leads to.
+    fn timestamp(&mut self, roots: &[Root]) -> Option<u64> {
         let file = "timestamp.json";
         let key = paths::metadata(self.name, file);
         let read = super::environment::expect(self.store, self.name, file)
             .and_then(|bytes| SignedFile::<Timestamp>::read(&bytes, file))
-            .and_then(|read| roots.last().map_or(Ok(()), |root| read.check(root)));
-        if let Err(error) = read {
-            self.damaged(key, error);
-        }
+            .and_then(|read| {
+                roots.last().map_or(Ok(()), |root| read.check(root))?;
+                Ok(read.signed)
+            });
+        let timestamp = read.map_err(|error| self.damaged(key, error)).ok()?;
+        timestamp.meta.get("snapshot.json").map(|pin| pin.version)
     }
 
     /// Compares files with the digests in a snapshot.
@@ -218,6 +240,52 @@ impl Check<'_> {
             let key = paths::metadata(self.name, &format!("{}.targets.json", pin.version));
             self.damaged(key, "its digest is not the one that its snapshot names");
         }
+    }
+
+    /// The history, made again from the oldest targets that are there. Returns up to which
+    /// version targets and snapshots may be missing.
+    fn history(
+        &mut self,
+        targets: &BTreeSet<u64>,
+        snapshots: &BTreeSet<u64>,
+        releases: &BTreeMap<u64, (Targets, Vec<u8>)>,
+        roots: &[Root],
+    ) -> (u64, u64) {
+        let key = paths::history(self.name);
+        // What is missing from the first one on is in the history, or was.
+        let begin = |there: &BTreeSet<u64>| there.first().map_or(0, |first| first - 1);
+        let gone = (begin(targets), begin(snapshots));
+        let history = match History::read(self.store, self.name) {
+            Ok(Some(history)) => history,
+            Ok(None) if gone.0 > 0 && gone.1 > 0 => {
+                self.damaged(key, "it is missing");
+                return gone;
+            }
+            Ok(None) => return (0, 0),
+            Err(error) => {
+                self.damaged(key, error);
+                return gone;
+            }
+        };
+        // What is left of it is damaged itself, and said to be.
+        if releases.contains_key(&(history.targets() + 1)) {
+            let mut bad = None;
+            let walked = history.walk(self.store, self.name, 1, &mut |version, targets| {
+                if !roots.iter().any(|root| targets.check(root).is_ok()) {
+                    bad = bad.or(Some(version));
+                }
+                Ok(())
+            });
+            if let Err(error) = walked {
+                self.damaged(key, error);
+            } else if let Some(version) = bad {
+                self.damaged(
+                    key,
+                    format_args!("its targets {version} are not as they were signed"),
+                );
+            }
+        }
+        (history.targets(), history.snapshots)
     }
 
     /// The log, from its signed end back to the first entry.

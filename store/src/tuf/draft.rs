@@ -269,6 +269,10 @@ impl Environment<'_> {
             let text = format!("a revocation needs a reason of 1 to {MAX_REASON} bytes");
             return Err(Error::new(ErrorKind::Range, text));
         }
+        let revoked_already = || {
+            let text = format!("{image} is revoked in {} already", self.name);
+            Error::new(ErrorKind::Exists, text)
+        };
         // Of each name the newest release of that image.
         let mut names: BTreeMap<ImageName, u64> = BTreeMap::new();
         for release in self.releases()? {
@@ -278,6 +282,9 @@ impl Environment<'_> {
             }
         }
         if names.is_empty() {
+            if revoked_images(&self.releases()?).contains(image) {
+                return Err(revoked_already());
+            }
             let text = format!("{image} is not released in {}", self.name);
             return Err(Error::new(ErrorKind::Missing, text)
                 .with_hint(format!("imgbuild env status {} lists what is", self.name)));
@@ -316,8 +323,7 @@ impl Environment<'_> {
             entries.push(entry);
         }
         if entries.is_empty() {
-            let text = format!("{image} is revoked in {} already", self.name);
-            return Err(Error::new(ErrorKind::Exists, text));
+            return Err(revoked_already());
         }
         self.propose(targets, entries, now)
     }
@@ -328,6 +334,11 @@ impl Environment<'_> {
         let version = next_version(targets.head.version)?;
         let expires = expiry(now, days.targets)?;
         self.check_clock(now)?;
+        let floors = floors(&targets);
+        targets.targets.retain(|path, _| {
+            let release = paths::parse_target_name(path);
+            release.is_none_or(|(name, seq)| floors.get(&name).is_none_or(|floor| seq >= *floor))
+        });
         targets.head = CommonFields::new::<Targets>(version, expires);
         let mut proposal = Proposal::new(self.name.clone());
         for entry in entries {
@@ -349,6 +360,20 @@ impl Environment<'_> {
         }
         Ok(wanted)
     }
+}
+
+/// Of each name, the oldest release that nodes may go back to: no node asks for those below.
+pub(super) fn floors(targets: &Targets) -> BTreeMap<ImageName, u64> {
+    let mut newest: BTreeMap<ImageName, (u64, u64)> = BTreeMap::new();
+    for (path, target) in &targets.targets {
+        let custom = serde_json::from_value::<ReleaseCustom>(target.custom.clone());
+        if let (Some((name, seq)), Ok(custom)) = (paths::parse_target_name(path), custom) {
+            let known = newest.entry(name).or_default();
+            *known = (seq, custom.min_seq).max(*known);
+        }
+    }
+    let newest = newest.into_iter();
+    newest.map(|(name, (_, floor))| (name, floor)).collect()
 }
 
 fn value(custom: &ReleaseCustom) -> Result<serde_json::Value> {

@@ -185,45 +185,6 @@ impl<'s> Environment<'s> {
         )
     }
 
-    /// The keys that signed for each of these entries of the log: each is judged by the
-    /// newest root whose keys make its targets good, for keys come and go. None where its
-    /// targets are gone or are not those that brought the entry.
-    pub fn log_signers(&self, entries: &[LogEntry]) -> Result<Vec<Vec<PublicKey>>> {
-        let roots = self.roots()?;
-        entries
-            .iter()
-            .map(|entry| {
-                let file = format!("{}.targets.json", entry.targets);
-                let Some(bytes) = read(self.store, &self.name, &file)? else {
-                    return Ok(Vec::new());
-                };
-                let targets = SignedFile::<Targets>::read(&bytes, &file)?;
-                let brought = targets
-                    .signed
-                    .log
-                    .is_some_and(|end| end.length >= entry.number);
-                let good = |root: &&Root| targets.check(root).is_ok();
-                match roots.iter().rev().find(good) {
-                    Some(root) if brought => targets.signers(root),
-                    _ => Ok(Vec::new()),
-                }
-            })
-            .collect()
-    }
-
-    /// Every root from the first one to that in force, each of which the one before it
-    /// leads to.
-    fn roots(&self) -> Result<Vec<Root>> {
-        let newest = self.current.root.signed.head().version;
-        let mut roots = Vec::new();
-        for version in 1..=newest {
-            let file = format!("{version}.root.json");
-            let root = SignedFile::<Root>::read(&expect(self.store, &self.name, &file)?, &file)?;
-            roots.push(root.signed);
-        }
-        Ok(roots)
-    }
-
     /// Refuses keys that are not this environment's, and an environment that
     /// these keys have never signed.
     ///
@@ -471,6 +432,17 @@ pub(super) fn read(
         found
     };
     found.map_err(|e| Error::store(format!("cannot read {file} of the environment {env}"), e))
+}
+
+/// Every root there is from the first one on, each of which the one before it leads to.
+pub(super) fn roots(store: &dyn MetadataStore, name: &EnvName) -> Result<Vec<Root>> {
+    let mut roots = Vec::new();
+    for version in 1..=newest_root(store, name, None)?.0.signed.head.version {
+        let file = format!("{version}.root.json");
+        let root = SignedFile::<Root>::read(&expect(store, name, &file)?, &file)?;
+        roots.push(root.signed);
+    }
+    Ok(roots)
 }
 
 pub(super) fn expect(store: &dyn MetadataStore, env: &EnvName, file: &str) -> Result<Vec<u8>> {

@@ -119,6 +119,16 @@ pub(super) struct Targets {
 }
 role!(Targets, "targets");
 
+/// Targets of which only this is asked: which version they are, and where the log ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct PastTargets {
+    #[serde(flatten)]
+    pub(super) head: CommonFields,
+    #[serde(rename = "x-imgbuild-log", default)]
+    pub(super) log: Option<LogHead>,
+}
+role!(PastTargets, "targets");
+
 /// TUF 4.4.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Snapshot {
@@ -347,11 +357,26 @@ impl<T: Role> SignedFile<T> {
             let part = value.get_mut(name).map(Value::take);
             part.ok_or_else(|| wrong(&format_args!("it has no {name:?}")))
         };
-        let signed = part("signed")?;
-        // Others may say more about a signature than we do.
-        let signatures: Vec<Foreign> =
-            serde_json::from_value(part("signatures")?).map_err(|e| wrong(&e))?;
+        let (signed, signatures) = (part("signed")?, part("signatures")?);
         let message = json::canonical(&signed).map_err(|e| wrong(&e))?;
+        Self::of_parts(signed, signatures, message, file)
+    }
+
+    /// A file by its parts; `message` is what the signatures should cover.
+    pub(super) fn of_parts(
+        signed: Value,
+        signatures: Value,
+        message: Vec<u8>,
+        file: &str,
+    ) -> Result<Self> {
+        let wrong = |e: &dyn fmt::Display| {
+            Error::new(
+                ErrorKind::Malformed,
+                format!("the metadata file {file} cannot be read: {e}"),
+            )
+        };
+        // Others may say more about a signature than we do.
+        let signatures: Vec<Foreign> = serde_json::from_value(signatures).map_err(|e| wrong(&e))?;
         let signed: T = serde_json::from_value(signed).map_err(|e| wrong(&e))?;
         if signed.head().kind != T::TYPE {
             let text = format!(

@@ -12,6 +12,9 @@ use crate::{Error, ErrorKind, Result, Store, WritableStore};
 /// More is not read; clients of TUF have the same limit.
 pub(super) const LIMIT: u64 = 5 * 1024 * 1024;
 
+/// The lock of all writers of environments.
+pub(crate) const LOCK: &str = "environments";
+
 /// Keeps the store locked until it is dropped.
 pub type Guard = Box<dyn Any>;
 
@@ -76,7 +79,7 @@ impl MetadataStore for WritableStore {
     }
 
     fn lock(&self) -> Result<Guard> {
-        Ok(Box::new(WritableStore::lock(self, "environments")?))
+        Ok(Box::new(WritableStore::lock(self, LOCK)?))
     }
 }
 

@@ -56,6 +56,9 @@ mod proposal;
 mod check;
 
 #[cfg(feature = "write")]
+mod history;
+
+#[cfg(feature = "write")]
 mod environment;
 
 #[cfg(feature = "write")]
@@ -98,9 +101,13 @@ pub use self::environment::Environment;
 #[cfg(feature = "write")]
 pub use self::error::{Error, ErrorKind, Result};
 #[cfg(feature = "write")]
+pub(crate) use self::history::{Retirable, retirable, retire};
+#[cfg(feature = "write")]
 pub use self::lifetimes::Lifetimes;
 #[cfg(feature = "write")]
 pub use self::log::{Action, LogEntry, PromotedFrom};
+#[cfg(feature = "write")]
+pub(crate) use self::metadata_store::LOCK;
 #[cfg(feature = "write")]
 pub use self::metadata_store::{Guard, MetadataStore};
 #[cfg(feature = "write")]

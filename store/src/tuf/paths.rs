@@ -7,6 +7,7 @@
 //! env/NAME/metadata/timestamp.json    which snapshot is current; the only file that changes
 //! env/NAME/targets/IMAGE-NAME/SHA256.SEQ.json   the manifest of a release
 //! env/NAME/log/N.json                 what was done, one act a file
+//! env/NAME/history.json               what old targets said, and who signed it
 //! ```
 //!
 //! This is TUF's layout for consistent snapshots (TUF 6.2): a client gets
@@ -31,9 +32,19 @@ pub fn log(env: &EnvName, number: u64) -> String {
     format!("env/{env}/log/{number}.json")
 }
 
+/// What old versions of targets said.
+pub fn history(env: &EnvName) -> String {
+    format!("env/{env}/history.json")
+}
+
 /// The name of a release as a TUF target.
 pub fn target_name(name: &ImageName, seq: u64) -> String {
     format!("{name}/{seq}.json")
+}
+
+/// The folder of releases' manifests, as a prefix of keys.
+pub fn targets(env: &EnvName) -> String {
+    format!("env/{env}/targets/")
 }
 
 /// The key of a release's manifest.

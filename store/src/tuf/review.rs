@@ -1,7 +1,8 @@
 //! What a proposed change would change, in sentences for whoever is to sign it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::draft::floors;
 use super::environment::Current;
 use super::error::{Error, ErrorKind, Result};
 use super::log::{LogEntry, LogHead};
@@ -417,11 +418,23 @@ fn targets(
             "it has a manifest of {path}, which it does not release"
         )));
     }
+    let (floors, mut retired) = (floors(new), BTreeMap::new());
     for path in before
         .keys()
         .filter(|path| !new.targets.contains_key(*path))
     {
-        review.warnings.push(format!("{path} is released no more"));
+        let release = paths::parse_target_name(path);
+        let floor = |name| floors.get(name).copied().unwrap_or_default();
+        match release {
+            Some((name, seq)) if seq < floor(&name) => *retired.entry(name).or_insert(0) += 1,
+            _ => review.warnings.push(format!("{path} is released no more")),
+        }
+    }
+    for (name, count) in retired {
+        let floor = floors[&name];
+        review.changes.push(format!(
+            "{name}: {count} releases below {floor} are retired, and kept no longer"
+        ));
     }
     for entry in &review.entries {
         if let Some(reason) = &entry.reason {

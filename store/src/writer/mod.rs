@@ -29,10 +29,11 @@ use crate::backend::s3::S3Backend;
 use crate::backend::{Guard, WritableBackend};
 use crate::build_log::BuildLog;
 use crate::catalogue::{self, Catalogue};
-use crate::digest::ImageId;
+use crate::digest::{ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::foreign_tar::{ForeignTar, TarInput};
 use crate::hint::Hint;
+use crate::inventory;
 use crate::manifest::Manifest;
 use crate::store::{Store, manifest_key, marker};
 
@@ -185,7 +186,9 @@ impl WritableStore {
                 break;
             }
         }
-        self.write_catalogue(Some(&manifest.image))
+        self.write_catalogue(Some(&manifest.image))?;
+        let recorded = [(key, Some(Sha256::of(&json)))];
+        inventory::record(&*self.backend, &manifest.image, &recorded)
     }
 
     /// Takes a manifest back whose image was collected before it was written. That
@@ -207,6 +210,11 @@ impl WritableStore {
         self.write_catalogue(None)
     }
 
+    /// Renews what the catalogue says about an image that was published once more.
+    pub fn renew_catalogue_row(&self, image: &ImageId) -> Result<()> {
+        self.write_catalogue(Some(image))
+    }
+
     /// Writes the catalogue if it changed. Whoever writes it has listed the images
     /// after it read the catalogue that it replaces, so none is forgotten.
     fn write_catalogue(&self, changed: Option<&ImageId>) -> Result<()> {
@@ -222,7 +230,9 @@ impl WritableStore {
                 }
                 there => there?,
             };
+            // After a collection each row is looked at: hints may have other times by now.
             let before = there.as_ref().map(|(json, _)| &json[..]);
+            let before = changed.and(before);
             let json = Catalogue::to_json(self.read.current_catalogue(changed, before)?);
             let written = match &there {
                 Some((before, _)) if *before == json => true,
@@ -240,7 +250,7 @@ impl WritableStore {
     pub fn put_log(&self, image: &ImageId, log: &BuildLog) -> Result<()> {
         let key = BuildLog::key(image);
         self.backend.hold(std::slice::from_ref(&key))?;
-        self.put(&key, &log.encode()?)
+        inventory::put(&*self.backend, image, &key, &log.encode()?)
     }
 
     /// Reads a tar of any dialect, so that it can be published. Its content is kept

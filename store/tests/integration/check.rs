@@ -136,8 +136,9 @@ fn every_kind_of_object_is_checked() {
         assert!(check(&root, true).damage.is_empty());
         fs::write(&path, &good).unwrap();
     }
-    fs::write(root.join(format!("pins/{hex}.json")), b"{}").unwrap();
-    assert_eq!(keys(&check(&root, true)), ["pins"]);
+    let pin = format!("pins/{hex}.json");
+    fs::write(root.join(&pin), b"{}").unwrap();
+    assert_eq!(keys(&check(&root, true)), [pin]);
     drop(dir);
 }
 
@@ -227,99 +228,4 @@ fn a_check_and_a_collector_exclude_each_other() {
     assert_eq!(error.kind(), store::ErrorKind::Busy);
     drop(held);
     assert!(check(&root, true).is_clean());
-}
-
-/// Each object of a store with an environment, edited, cut, swapped with one of its kind,
-/// and deleted: no check passes over it.
-#[test]
-fn no_damage_goes_unseen() {
-    use store::tuf::{Environment, RoleKeys};
-    let (_dir, root, [first, second]) = two();
-    let store = WritableStore::open_or_create(&root).unwrap();
-    for (image, text) in [(&first, "one"), (&second, "two")] {
-        let steps = [(text.to_owned(), text.to_owned())];
-        let log = store::BuildLog::new("example".into(), steps.into_iter());
-        store.put_log(&image.image, &log).unwrap();
-        maintenance::pin(store.backend(), &image.image, text).unwrap();
-        let (_, _) = store.inputs().insert(&mut text.as_bytes(), None).unwrap();
-    }
-    let key =
-        || Box::new(store::keys::KeyPair::generate().unwrap()) as Box<dyn store::keys::Signer>;
-    let keys = RoleKeys {
-        root: Some(key()),
-        targets: key(),
-        online: key(),
-    };
-    let now = "2026-11-01T00:00:00Z".parse().unwrap();
-    let mut env = Environment::init(&store, &"dev".parse().unwrap(), &keys, now).unwrap();
-    for manifest in [&first, &second] {
-        env.release(manifest, &keys, now).unwrap();
-    }
-    drop(store);
-    assert!(check(&root, false).is_clean(), "{:#?}", check(&root, false));
-    let seen = |report: &Report| {
-        !report.is_clean() || !report.strays.is_empty() || !report.foreign.is_empty()
-    };
-    assert!(!seen(&check(&root, false)), "{:#?}", check(&root, false));
-
-    let all: Vec<PathBuf> = files(&root)
-        .into_iter()
-        .filter(|path| {
-            let key = path.strip_prefix(&root).unwrap().to_str().unwrap();
-            !key.starts_with("locks/") && !key.starts_with("tmp/") && key != "imgbuild-store"
-        })
-        .collect();
-    assert!(all.len() > 25, "{all:#?}");
-    let mut unseen = Vec::new();
-    let mut look = |what: &str, path: &Path| {
-        if !seen(&check(&root, false)) {
-            unseen.push(format!(
-                "{what} {}",
-                path.strip_prefix(&root).unwrap().display()
-            ));
-        }
-    };
-    for path in &all {
-        let good = fs::read(path).unwrap();
-        let mut bad = good.clone();
-        // A letter that stays a letter: what is JSON stays JSON.
-        let at = bad.iter().rposition(u8::is_ascii_alphanumeric).unwrap();
-        bad[at] ^= 1;
-        fs::write(path, &bad).unwrap();
-        look("edit", path);
-        fs::write(path, &good[..good.len() / 2]).unwrap();
-        look("cut", path);
-        fs::remove_file(path).unwrap();
-        look("delete", path);
-        fs::write(path, &good).unwrap();
-        let other = all.iter().find(|other| {
-            *other != path
-                && other.parent() == path.parent()
-                && other.extension() == path.extension()
-        });
-        if let Some(other) = other {
-            let theirs = fs::read(other).unwrap();
-            fs::write(path, &theirs).unwrap();
-            fs::write(other, &good).unwrap();
-            look("swap", path);
-            fs::write(path, &good).unwrap();
-            fs::write(other, &theirs).unwrap();
-        }
-    }
-    fs::write(root.join("packs/notes.txt"), b"mine").unwrap();
-    assert_eq!(check(&root, false).foreign, ["packs/notes.txt"]);
-    // Nothing vouches for these: whether there is one, what a reason says, and which of two
-    // images of one name a build log is of.
-    unseen.retain(|what| {
-        ![
-            "delete pins/",
-            "delete logs/",
-            "delete inputs/",
-            "edit pins/",
-            "swap logs/",
-        ]
-        .iter()
-        .any(|free| what.starts_with(free))
-    });
-    assert_eq!(unseen, Vec::<String>::new());
 }

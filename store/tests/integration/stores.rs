@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use store::{Backend, ErrorKind, LocalReader, Result, Store};
+use store::{Backend, ErrorKind, LocalReader, Result, Store, WritableStore};
 
 use crate::support::*;
 
@@ -198,4 +198,40 @@ fn a_static_server_is_enough() {
         ErrorKind::Missing
     );
     example.read().verify_image(&second).unwrap();
+}
+
+/// A colleague with another umask publishes into a store that a web server reads.
+#[test]
+fn a_umask_hides_no_part_of_a_store_that_others_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (root, tree) = (dir.path().join("store"), dir.path().join("tree"));
+    example(&tree);
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    for (mode, file, folder) in [
+        (0o755, 0o644, 0o755),
+        (0o750, 0o640, 0o750),
+        (0o700, 0o600, 0o700),
+    ] {
+        fs::create_dir(&root).unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(mode)).unwrap();
+        let store = WritableStore::open_or_create(&root).unwrap();
+        publish(&store, &tree);
+        drop(store);
+        for path in files(&root) {
+            let key = path.strip_prefix(&root).unwrap();
+            if key.starts_with("tmp") || key.starts_with("locks") {
+                continue;
+            }
+            let mode_of = |path: &std::path::Path| path.metadata().unwrap().permissions().mode();
+            assert_eq!(mode_of(&path) & 0o777, file, "{}", key.display());
+            assert_eq!(
+                mode_of(path.parent().unwrap()) & 0o777,
+                folder,
+                "{}",
+                key.display()
+            );
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
 }

@@ -7,9 +7,9 @@
 //! lock, or a folder could be removed between its making and its locking.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,8 @@ pub(super) struct Staging {
     root: PathBuf,
     folder: PathBuf,
     next: AtomicU64,
+    /// Who else may read, as the store's directory says it.
+    readers: u32,
     state: Mutex<State>,
     _alive: Lock,
 }
@@ -76,6 +78,7 @@ impl Staging {
             root: root.to_owned(),
             folder,
             next: AtomicU64::new(0),
+            readers: readers(root)?,
             state: Mutex::default(),
             _alive: alive,
         })
@@ -93,6 +96,7 @@ impl Staging {
             .mode(0o644)
             .open(&path)
             .map_err(|error| Error::io("create", &path, error))?;
+        self.open_to_readers(&path)?;
         Ok(Staged {
             staging: self,
             path,
@@ -205,9 +209,37 @@ impl Staging {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(Error::io("create", folder, error))
             }
-            _ => Self::sync_folder(parent),
+            _ => {
+                self.open_to_readers(folder)?;
+                Self::sync_folder(parent)
+            }
         }
     }
+
+    /// Lets those read that may read the store's directory, whatever the umask: one who
+    /// writes with 077 must not hide a part of a store that a web server serves.
+    fn open_to_readers(&self, path: &Path) -> Result<()> {
+        let failed = |error| Error::io("set the mode of", path, error);
+        let meta = path.metadata().map_err(failed)?;
+        let search = if meta.is_dir() { self.readers >> 2 } else { 0 };
+        let (mode, added) = (meta.mode() & 0o7777, self.readers | search);
+        if mode | added == mode {
+            return Ok(());
+        }
+        fs::set_permissions(path, Permissions::from_mode(mode | added)).map_err(failed)
+    }
+}
+
+/// The bits with which others may read a directory.
+fn readers(folder: &Path) -> Result<u32> {
+    let meta = folder.metadata();
+    let mode = meta
+        .map_err(|error| Error::io("look at", folder, error))?
+        .mode();
+    Ok([0o040, 0o004]
+        .into_iter()
+        .filter(|read| mode & (read | read >> 2) == read | read >> 2)
+        .sum())
 }
 
 impl Drop for Staging {

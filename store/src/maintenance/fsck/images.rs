@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::references::PackReferences;
-use super::objects::CheckedImage;
+use super::objects::{CheckedImage, Hinted, damaged};
 use super::packs::State;
 use super::report::{AffectedImage, Meter, Report};
 use crate::backend::ListableBackend;
 use crate::canonical_tar;
+use crate::chunk::ChunkRef;
 use crate::digest::ImageId;
 use crate::error::Result;
+use crate::hint::Hint;
 use crate::image::Image;
 use crate::manifest::{self, Manifest};
 use crate::parallel;
@@ -25,14 +27,24 @@ pub(super) fn walk(
     census: &PackReferences,
     state: &State,
     subjects: &BTreeMap<ImageId, CheckedImage>,
+    hints: &Hinted,
     report: &mut Report,
 ) -> Vec<ImageId> {
     let items: Vec<_> = subjects.iter().collect();
     let found = parallel::each(&items, false, |(image, subject)| {
-        look(store, census, state, image, subject)
+        let mut elsewhere = false;
+        let hint = hints.get(image);
+        let hurt = look(store, census, state, image, subject, &mut |chunk| {
+            elsewhere |= hint.is_some_and(|packs| census.is_elsewhere(chunk, packs));
+        });
+        (hurt, elsewhere)
     });
     let mut whole = Vec::new();
-    for ((image, _), hurt) in items.into_iter().zip(found) {
+    for ((image, _), (hurt, elsewhere)) in items.into_iter().zip(found) {
+        if elsewhere {
+            let why = "it does not name the packs that the image is in";
+            damaged(report, Hint::key(image), why.into());
+        }
         match hurt {
             Some(hurt) => report.affected.push(hurt),
             None => whole.push(*image),
@@ -41,13 +53,14 @@ pub(super) fn walk(
     whole
 }
 
-/// What of an image cannot be had.
+/// What of an image cannot be had. Calls `each` with the chunks that it consists of.
 fn look(
     store: &Store,
     census: &PackReferences,
     state: &State,
     image: &ImageId,
     subject: &CheckedImage,
+    each: &mut dyn FnMut(&ChunkRef),
 ) -> Option<AffectedImage> {
     let mut hurt = AffectedImage {
         image: *image,
@@ -59,6 +72,7 @@ fn look(
         whole: false,
     };
     for (layout, _) in &subject.manifests {
+        layout.chunks.iter().for_each(&mut *each);
         let lost = |chunk: &&_| state.is_lost(census, chunk);
         let gone = layout.chunks.iter().filter(lost).count();
         if gone > 0 {
@@ -70,6 +84,7 @@ fn look(
         let walked = opened.and_then(|opened| -> Result<()> {
             for item in opened.entries()? {
                 let (entry, chunks) = item?;
+                chunks.iter().for_each(&mut *each);
                 if chunks.iter().any(|chunk| state.is_lost(census, chunk)) {
                     if hurt.entries.len() < NAMED {
                         hurt.entries.push(canonical_tar::display(&entry.path));
@@ -162,7 +177,7 @@ pub(super) fn explain(
         let Some(subject) = subjects.get(&image) else {
             continue;
         };
-        let hurt = look(store, census, state, &image, subject);
+        let hurt = look(store, census, state, &image, subject, &mut |_| {});
         report.affected.push(hurt.unwrap_or_else(|| AffectedImage {
             image,
             name: Some(subject.name.clone()),

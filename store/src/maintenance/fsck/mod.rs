@@ -19,6 +19,7 @@
 //! everything that an image needs is in one.
 
 mod images;
+mod inventories;
 mod objects;
 mod packs;
 mod quarantine;
@@ -56,7 +57,15 @@ pub fn fsck(
             why: why.clone(),
         });
     }
-    objects::about_images(store, backend, &subjects, &census, &mut report)?;
+    let inventoried = inventories::compare(backend, &subjects, &mut report)?;
+    let hints = objects::about_images(
+        store,
+        backend,
+        &subjects,
+        &census,
+        &inventoried,
+        &mut report,
+    )?;
     objects::foreign(backend, &mut report)?;
     let damaged: BTreeSet<_> = report.damage.iter().map(|d| d.key.clone()).collect();
     let strays = census.strays.iter().map(|object| object.key.clone());
@@ -81,10 +90,10 @@ pub fn fsck(
     };
     let mut state = packs::State::new(&census);
     if quick {
-        images::walk(store, &census, &state, &subjects, &mut report);
+        images::walk(store, &census, &state, &subjects, &hints, &mut report);
     } else {
         packs::raw(&census, backend, &meter, &mut state, &mut report)?;
-        let whole = images::walk(store, &census, &state, &subjects, &mut report);
+        let whole = images::walk(store, &census, &state, &subjects, &hints, &mut report);
         let failed = images::expand(store, backend, &mut state, &subjects, &whole, &meter)?;
         packs::frames(&census, backend, &mut state, &mut report)?;
         images::explain(store, &census, &state, &subjects, failed, &mut report);

@@ -12,16 +12,17 @@ use crate::attest;
 use crate::backend::{ListableBackend, ObjectMeta};
 use crate::build_log::{self, BuildLog};
 use crate::catalogue::{self, Catalogue, ListedImage};
-use crate::chunk::ChunkRef;
-use crate::digest::{ImageId, Sha256};
+use crate::delta;
+use crate::digest::{Blake3, ImageId, Sha256};
 use crate::dsse;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
+use crate::inventory;
 use crate::manifest::{self, LayoutRef, Manifest};
 use crate::name::{EnvName, ImageName};
 use crate::pack;
 use crate::parallel;
-use crate::store::{IMAGES, INPUTS, Store};
+use crate::store::{IMAGES, INPUTS, PINS, Store};
 use crate::tuf::{self, paths};
 
 /// Bytes that are hashed at once.
@@ -29,6 +30,9 @@ const PIECE: u64 = 1 << 20;
 
 /// The longest lock that is read.
 const MAX_LOCK: u64 = 64 << 20;
+
+/// What to do about a pin: whether an image stays is for people to say.
+pub(super) const PIN_AGAIN: &str = "`imgbuild store pin` or `unpin` puts it in order";
 
 /// An image to be checked.
 pub(super) struct CheckedImage {
@@ -155,9 +159,10 @@ fn unnamed(backend: &dyn ListableBackend, report: &mut Report) -> Result<()> {
         if keys.contains(&timestamp) {
             continue;
         }
-        // The first release makes a second version; until then it may be an attempt at
-        // making an environment that was killed.
-        if keys.contains(&paths::metadata(&env, "2.targets.json")) {
+        // An attempt at making an environment that was killed has left no more than these.
+        let first = ["1.root.json", "1.targets.json", "1.snapshot.json"]
+            .map(|file| paths::metadata(&env, file));
+        if keys.iter().any(|key| !first.contains(key)) {
             damaged(report, timestamp, "it is missing".into());
         } else {
             report.strays.extend(keys);
@@ -166,30 +171,36 @@ fn unnamed(backend: &dyn ListableBackend, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Compares hints, logs and the catalogue with the images that they are about.
+/// The packs that hints name, by image.
+pub(super) type Hinted = BTreeMap<ImageId, BTreeSet<Blake3>>;
+
+/// Compares hints, logs and the catalogue with the images that they are about. Returns
+/// the hints that can be read.
 pub(super) fn about_images(
     store: &Store,
     backend: &dyn ListableBackend,
     subjects: &BTreeMap<ImageId, CheckedImage>,
     census: &PackReferences,
+    inventoried: &BTreeSet<ImageId>,
     report: &mut Report,
-) -> Result<()> {
+) -> Result<Hinted> {
     let bad: BTreeSet<String> = report.damage.iter().map(|one| one.key.clone()).collect();
     let of = |key: &str, folder: &str, end: &str| {
         let hex = key.strip_prefix(folder)?.strip_suffix(end)?;
         ImageId::from_hex(hex).ok()
     };
-    let mut hinted = BTreeSet::new();
+    let packs = census.names();
+    let (mut hinted, mut hints) = (BTreeSet::new(), Hinted::new());
     for object in backend.list_all("hints/")? {
         let Some(image) = of(&object.key, "hints/", ".json") else {
             report.foreign.push(object.key);
             continue;
         };
         hinted.insert(image);
-        let Some(subject) = subjects.get(&image) else {
+        if !subjects.contains_key(&image) {
             report.strays.push(object.key);
             continue;
-        };
+        }
         if bad.contains(&object.key) {
             continue;
         }
@@ -197,21 +208,14 @@ pub(super) fn about_images(
         let Some(Ok(hint)) = hint.map(|json| Hint::from_json(&json)) else {
             continue;
         };
-        let layouts = subject
-            .manifests
-            .iter()
-            .flat_map(|(layout, _)| &layout.chunks);
-        // An image whose chunks are lost is hurt, and said to be.
-        let elsewhere = |chunk: &ChunkRef| {
-            let packs = census.packs_of(chunk);
-            !packs.is_empty() && !packs.iter().any(|pack| hint.packs.contains(pack))
-        };
-        if layouts.into_iter().any(elsewhere) {
-            let why = "it does not name the packs that the image is in";
-            damaged(report, object.key, why.into());
+        if hint.packs.iter().any(|pack| !packs.contains(pack)) {
+            // A reader passes over what is not there.
+            report.strays.push(object.key);
         }
+        hints.insert(image, hint.packs.into_iter().collect());
     }
-    for subject in subjects.values() {
+    // Elsewhere an inventory says whether a manifest is the one that was published.
+    for (_, subject) in subjects.iter().filter(|(id, _)| !inventoried.contains(id)) {
         let keys = subject.manifests.iter().map(|(_, key)| key);
         let (ours, signed): (Vec<_>, Vec<_>) = keys.partition(|key| key.starts_with(IMAGES));
         for key in ours.into_iter().filter(|_| !signed.is_empty()) {
@@ -260,7 +264,8 @@ pub(super) fn about_images(
     let lists = attest::stale(backend)?;
     let lists = lists.iter().map(attest::list_key);
     report.strays.extend(lists.filter(|key| !bad.contains(key)));
-    listed(store, backend, report)
+    listed(store, backend, report)?;
+    Ok(hints)
 }
 
 /// Compares the catalogue with the images that are there.
@@ -287,6 +292,14 @@ fn listed(store: &Store, backend: &dyn ListableBackend, report: &mut Report) -> 
         }
         Err(error) => return Err(error),
     };
+    // One of the two is wrong about the time, and neither is signed.
+    let other_time = |(image, (_, time)): &(&ImageId, &(ImageName, u64))| {
+        there.get(image).is_some_and(|(_, there)| there != time)
+    };
+    let times = right.iter().filter(other_time);
+    report
+        .strays
+        .extend(times.map(|(image, _)| Hint::key(image)));
     if there != right {
         // Of a writer or collector that was killed, or is at work: the next one renews it.
         report.strays.push(key);
@@ -297,19 +310,21 @@ fn listed(store: &Store, backend: &dyn ListableBackend, report: &mut Report) -> 
 /// Whether a key is one of a folder's own.
 type IsOurs<'f> = &'f dyn Fn(&str) -> bool;
 
-/// Looks in the folders of packs, pins and inputs for what is none.
+/// Looks in the folders of packs, pins, inputs, deltas and inventories for what is none.
 pub(super) fn foreign(backend: &dyn ListableBackend, report: &mut Report) -> Result<()> {
     let is_pack =
         |key: &str| pack::parse_pack_key(key).is_some() || pack::parse_index_key(key).is_some();
     let is_input = |key: &str| Sha256::from_hex(&key[INPUTS.len()..]).is_ok();
-    let is_pin = |key: &str| {
-        let hex = key[pins::FOLDER.len()..].strip_suffix(".json");
-        hex.is_some_and(|hex| ImageId::from_hex(hex).is_ok())
-    };
-    let folders: [(&str, IsOurs<'_>); 3] = [
+    let is_pin = |key: &str| pins::parse_key(key).is_some();
+    let is_delta =
+        |key: &str| delta::parse_delta_key(key).is_some() || delta::parse_pair_key(key).is_some();
+    let is_inventory = |key: &str| inventory::parse_key(key).is_some();
+    let folders: [(&str, IsOurs<'_>); 5] = [
         (pack::FOLDER, &is_pack),
         (INPUTS, &is_input),
-        (pins::FOLDER, &is_pin),
+        (PINS, &is_pin),
+        (delta::FOLDER, &is_delta),
+        (inventory::FOLDER, &is_inventory),
     ];
     for (folder, is_ours) in folders {
         let keys = backend.list_all(folder)?.into_iter().map(|one| one.key);
@@ -332,7 +347,7 @@ fn add(subjects: &mut BTreeMap<ImageId, CheckedImage>, manifest: &Manifest, key:
     subject.locks.insert((manifest.recipe, manifest.lock));
 }
 
-fn damaged(report: &mut Report, key: String, why: String) {
+pub(super) fn damaged(report: &mut Report, key: String, why: String) {
     report.damage.push(Damage { key, why });
 }
 
@@ -342,15 +357,17 @@ pub(super) fn beside(
     quick: bool,
     report: &mut Report,
 ) -> Result<()> {
-    if let Err(error) = pins::pins(backend) {
-        if error.kind() != ErrorKind::Corrupt {
-            return Err(error);
+    for object in backend.list_all(PINS)? {
+        let Some(image) = pins::parse_key(&object.key) else {
+            continue;
+        };
+        if let Err(error) = pins::read(backend, &image) {
+            if error.kind() != ErrorKind::Corrupt {
+                return Err(error);
+            }
+            let why = format!("{error}; {PIN_AGAIN}");
+            damaged(report, object.key, why);
         }
-        damaged(
-            report,
-            pins::FOLDER.trim_end_matches('/').into(),
-            error.to_string(),
-        );
     }
     for object in backend.list_all("hints/")? {
         let parse = |json: Vec<u8>| Hint::from_json(&json).map(drop);
@@ -376,9 +393,31 @@ pub(super) fn beside(
         };
         read(backend, object, dsse::MAX_BYTES, named, report)?;
     }
-    for delta in deltas::list(backend)? {
-        if let Some(why) = deltas::check(backend, &delta.object, quick) {
-            damaged(report, delta.object.key, why);
+    let found = deltas::list(backend)?;
+    let mut good: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut bad = BTreeSet::new();
+    for one in &found {
+        let key = one.object.key.as_str();
+        if let Some(why) = deltas::check(backend, &one.object, quick) {
+            damaged(report, key.to_owned(), why);
+            bad.insert(key);
+        } else if one.pairs.is_empty() {
+            // Made before its description, by somebody who was killed.
+            report.strays.push(key.to_owned());
+        } else {
+            good.insert(key, one.object.size);
+        }
+    }
+    for one in &found {
+        let Some(description) = &one.description else {
+            continue;
+        };
+        let key = description.delta_key();
+        let size = good.get(key.as_str()).copied();
+        if !bad.contains(key.as_str())
+            && let Some(why) = deltas::check_description(backend, description, size)?
+        {
+            damaged(report, one.object.key.clone(), why);
         }
     }
     Ok(())

@@ -7,9 +7,10 @@ use super::super::references::PackReferences;
 use super::super::repack::rewrite;
 use super::report::Report;
 use crate::backend::WritableBackend;
-use crate::digest::Blake3;
+use crate::digest::{Blake3, Sha256};
 use crate::error::Result;
 use crate::hint::{self, Hint};
+use crate::inventory;
 use crate::manifest::Manifest;
 use crate::pack;
 use crate::store::{IMAGES, INPUTS};
@@ -21,6 +22,8 @@ pub struct Quarantined {
     pub moved: Vec<String>,
     /// Manifests that were put back from an environment.
     pub restored: Vec<String>,
+    /// Keys of what was missing already and is not looked for any more.
+    pub given_up: Vec<String>,
     /// Bytes of packs into which the good chunks of damaged ones went.
     pub written: u64,
 }
@@ -41,18 +44,22 @@ pub fn quarantine(report: &Report, backend: &dyn WritableBackend) -> Result<Quar
             }
         } else if key.starts_with(IMAGES) {
             aside(backend, key, &mut moved)?;
-            restore(backend, key, &mut moved)?;
+            if !restore(backend, key, &mut moved)? {
+                give_up(backend, key, &mut moved)?;
+            }
         } else if [
             INPUTS,
             "hints/",
             "logs/",
             crate::attest::FOLDER,
             crate::delta::FOLDER,
+            inventory::FOLDER,
         ]
         .iter()
         .any(|f| key.starts_with(f))
         {
             aside(backend, key, &mut moved)?;
+            give_up(backend, key, &mut moved)?;
         }
     }
     Ok(moved)
@@ -98,8 +105,30 @@ fn save(report: &Report, backend: &dyn WritableBackend, moved: &mut Quarantined)
     Ok(())
 }
 
-/// Puts a manifest back that an environment has.
-fn restore(backend: &dyn WritableBackend, key: &str, moved: &mut Quarantined) -> Result<()> {
+/// Takes what is not there any more out of its image's inventory.
+fn give_up(backend: &dyn WritableBackend, key: &str, moved: &mut Quarantined) -> Result<()> {
+    let Some(image) = inventory::image_beside(key) else {
+        return Ok(());
+    };
+    let known = inventory::read(backend, &image)?;
+    if known.is_some_and(|known| known.objects.contains_key(key)) {
+        inventory::record(backend, &image, &[(key.to_owned(), None)])?;
+        if !moved.moved.iter().any(|done| done == key) {
+            moved.given_up.push(key.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Puts a manifest back that an environment has: the one that was there, or else any.
+/// Returns whether there was one.
+fn restore(backend: &dyn WritableBackend, key: &str, moved: &mut Quarantined) -> Result<bool> {
+    let Some(image) = inventory::image_beside(key) else {
+        return Ok(false);
+    };
+    let known = inventory::read(backend, &image)?;
+    let wanted = known.and_then(|known| known.objects.get(key).copied());
+    let mut found: Option<Vec<u8>> = None;
     for object in backend.list_all("env/")? {
         if !object.key.contains("/targets/") {
             continue;
@@ -108,11 +137,22 @@ fn restore(backend: &dyn WritableBackend, key: &str, moved: &mut Quarantined) ->
         let Some(Ok(manifest)) = json.as_deref().map(Manifest::from_json) else {
             continue;
         };
-        if crate::store::manifest_key(&manifest.image) == key {
-            backend.put(key, &manifest.to_json())?;
-            moved.restored.push(key.to_owned());
-            return Ok(());
+        if manifest.image != image {
+            continue;
+        }
+        let json = manifest.to_json();
+        let same = Some(Sha256::of(&json)) == wanted;
+        if same || found.is_none() {
+            found = Some(json);
+        }
+        if same {
+            break;
         }
     }
-    Ok(())
+    let Some(json) = found else {
+        return Ok(false);
+    };
+    inventory::put(backend, &image, key, &json)?;
+    moved.restored.push(key.to_owned());
+    Ok(true)
 }

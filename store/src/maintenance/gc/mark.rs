@@ -7,11 +7,14 @@ use super::super::deltas;
 use super::super::references::{Marked, PackReferences, Referrer};
 use super::super::roots::{KeepReason, Root, Roots};
 use super::collector::{Collector, young};
+use super::history;
 use super::report::Stage;
 use crate::backend::{ListableBackend, ObjectMeta, Writers};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, Result};
+use crate::inventory;
 use crate::manifest::LayoutRef;
+use crate::store::pin_key;
 
 /// The longest lock that is read.
 const MAX_LOCK: u64 = 64 << 20;
@@ -27,6 +30,8 @@ pub(super) struct Marking {
     pub(super) writers: Writers,
     pub(super) others: Vec<ObjectMeta>,
     pub(super) deltas: Vec<deltas::StoredDelta>,
+    /// Old versions of environments' metadata.
+    pub(super) retirable: Vec<ObjectMeta>,
     pub(super) now: u64,
     /// Locks that were read, with the inputs that they name.
     locks: HashMap<Sha256, Vec<Sha256>>,
@@ -51,12 +56,21 @@ impl Marking {
     ) -> Result<Self> {
         let now = backend.now()?;
         let writers = backend.writers()?;
-        let roots = Roots::read(collector.store, backend)?;
+        let (mut retirable, mut retired) = (Vec::new(), HashMap::new());
+        for (_, plan) in history::plans(collector, backend)? {
+            let manifests = plan.manifests.iter();
+            retired.extend(manifests.map(|one| (one.key.clone(), one.version.clone())));
+            retirable.extend(plan.objects);
+            retirable.extend(plan.manifests);
+        }
+        let roots = Roots::read(collector.store, backend, retired)?;
+        refuse_lost(&roots, backend)?;
         let mut others = Vec::new();
         for folder in [
             "hints/",
             "logs/",
             crate::attest::FOLDER,
+            inventory::FOLDER,
             crate::store::INPUTS,
         ] {
             others.extend(backend.list_all(folder)?);
@@ -65,6 +79,7 @@ impl Marking {
         // After the manifests: whatever they need is listed.
         let census = PackReferences::read(backend)?;
         let mut marking = Self {
+            retirable,
             kept: BTreeMap::new(),
             inputs: BTreeSet::new(),
             locks: HashMap::new(),
@@ -75,7 +90,7 @@ impl Marking {
             deltas,
             now,
         };
-        let keep = marking.decide(collector);
+        let keep = marking.decide(collector, backend)?;
         let total = keep.len() as u64;
         for (done, (image, why)) in keep.into_iter().enumerate() {
             let done = done as u64;
@@ -97,7 +112,11 @@ impl Marking {
     }
 
     /// Which images are kept, and why.
-    fn decide(&self, collector: &Collector<'_>) -> Vec<(ImageId, Vec<KeepReason>)> {
+    fn decide(
+        &self,
+        collector: &Collector<'_>,
+        backend: &dyn ListableBackend,
+    ) -> Result<Vec<(ImageId, Vec<KeepReason>)>> {
         let mut keep = Vec::new();
         // The images that are not released by name, the newest first.
         let mut rest: BTreeMap<_, Vec<(u64, ImageId)>> = BTreeMap::new();
@@ -123,9 +142,17 @@ impl Marking {
             if newest.contains(image) {
                 why.push(KeepReason::Newest);
             }
+            // Whoever pinned it has not unpinned it.
+            if why.is_empty()
+                && let Some(known) = inventory::read(backend, image)?
+                && known.objects.contains_key(&pin_key(image))
+            {
+                let lost = "its pin is lost: pin it again, or unpin it";
+                why.push(KeepReason::Pinned(lost.to_owned()));
+            }
         }
         keep.retain(|(_, why)| !why.is_empty());
-        keep
+        Ok(keep)
     }
 
     /// Keeps an image: one that was there before the packs were listed (`all` of it
@@ -190,6 +217,24 @@ impl Marking {
                 Error::new(error.kind(), text).with_source(error)
             })
     }
+}
+
+/// Refuses to go on where a manifest is gone that no collector removed: all that it leads to
+/// would go as well.
+fn refuse_lost(roots: &Roots, backend: &dyn ListableBackend) -> Result<()> {
+    for object in backend.list_all(inventory::FOLDER)? {
+        if let Some(image) = inventory::parse_key(&object.key)
+            && !roots.images.contains_key(&image)
+            && inventory::has_lost_manifest(backend, &image)?
+        {
+            let what = format_args!("the manifest of {image}");
+            return Err(Error::missing(what, backend.describe()).with_hint(
+                "nothing is removed: imgbuild store fsck --repair-from STORE fetches it; with \
+                 --quarantine the image is given up",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The inputs that a lock names; none when the lock is not here.

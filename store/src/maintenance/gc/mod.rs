@@ -8,6 +8,7 @@
 
 mod collector;
 mod hints;
+mod history;
 mod mark;
 mod plan;
 mod repack;
@@ -50,6 +51,8 @@ impl Collector<'_> {
             ..Collected::default()
         };
         hints::follow(&marking, backend)?;
+        // An image that is released no more may go with this collection.
+        history::retire(self, backend, &mut collected)?;
         watch(Stage::Remove);
         sweep::sweep(self, &mut marking, &doomed, backend, &mut collected)?;
         repack::repack(self, &mut marking, backend, watch, &mut collected)?;

@@ -9,13 +9,17 @@ use super::report::{Fragmented, KeptImage, Plan, Removed, Unreferenced};
 use crate::attest;
 use crate::backend::ObjectMeta;
 use crate::build_log::BuildLog;
+use crate::delta::parse_delta_key;
 use crate::digest::{ImageId, Sha256};
 use crate::hint::Hint;
+use crate::inventory;
 use crate::store::INPUTS;
 
 /// Objects that go, in the order in which they do.
 #[derive(Default)]
 pub(super) struct Removable {
+    /// Inventories: they say what should be there.
+    pub(super) inventories: Vec<(ImageId, ObjectMeta)>,
     /// Manifests.
     pub(super) images: Vec<(ImageId, ObjectMeta)>,
     /// Hints, logs and attestations, with their images.
@@ -69,13 +73,20 @@ impl Marking {
                 if !self.inputs.contains(&input) && goes(&[object], true) {
                     doomed.inputs.push((input, object.clone()));
                 }
-            } else if let Some(image) = beside(&object.key)
+                continue;
+            }
+            let inventory = inventory::parse_key(&object.key);
+            if let Some(image) = inventory.or_else(|| beside(&object.key))
                 && !self.kept.contains_key(&image)
             {
                 // With its image, or by its own age.
                 let alone = !self.roots.images.contains_key(&image);
                 if goes(&[object], alone) {
-                    doomed.beside.push((image, object.clone()));
+                    let doomed = match inventory {
+                        Some(_) => &mut doomed.inventories,
+                        None => &mut doomed.beside,
+                    };
+                    doomed.push((image, object.clone()));
                 }
             }
         }
@@ -86,6 +97,9 @@ impl Marking {
                 doomed.deltas.push(delta.clone());
             }
         }
+        // Descriptions first: none may name a delta that is gone.
+        let is_delta = |delta: &StoredDelta| parse_delta_key(&delta.object.key).is_some();
+        doomed.deltas.sort_by_key(is_delta);
         for stray in &self.census.strays {
             if goes(&[stray], true) {
                 doomed.strays.push(stray.clone());
@@ -132,12 +146,14 @@ impl Removable {
             .packs
             .iter()
             .map(|number| &marking.census.packs[*number]);
-        let mut objects: Vec<_> = self.images.iter().map(|(_, object)| object).collect();
+        let mut objects: Vec<_> = self.inventories.iter().map(|(_, object)| object).collect();
+        objects.extend(self.images.iter().map(|(_, object)| object));
         objects.extend(self.beside.iter().map(|(_, object)| object));
         objects.extend(&self.strays);
         objects.extend(packs.flat_map(|pack| [&pack.index, &pack.file]));
         objects.extend(self.inputs.iter().map(|(_, object)| object));
         objects.extend(self.deltas.iter().map(|delta| &delta.object));
+        objects.extend(&marking.retirable);
         objects
     }
 }

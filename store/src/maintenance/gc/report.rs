@@ -86,7 +86,7 @@ pub struct Collected {
     pub removed: Vec<Removed>,
     /// Bytes of packs that it rewrote.
     pub rewritten: u64,
-    /// Bytes of packs that it wrote instead.
+    /// Bytes of packs and histories that it wrote instead.
     pub written: u64,
     /// Objects of the plan that it left, because somebody needs them after all.
     pub spared: u64,

@@ -1,6 +1,6 @@
 //! Removing, behind a shut gate.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::super::roots::KeepReason;
 use super::collector::Collector;
@@ -11,6 +11,7 @@ use super::report::{Collected, Removed};
 use crate::backend::{ETag, Guard, ObjectMeta, WritableBackend, Writers};
 use crate::delta;
 use crate::error::Result;
+use crate::inventory;
 use crate::pack;
 use crate::store::{IMAGES, INPUTS, manifest_key};
 
@@ -75,24 +76,34 @@ pub(super) fn sweep(
         "hints/",
         "logs/",
         crate::attest::FOLDER,
+        inventory::FOLDER,
         pack::FOLDER,
         delta::FOLDER,
         INPUTS,
     ];
     let gate = Gate::shut(collector, marking, backend, &folders)?;
-    let mut remove = |objects: &[&ObjectMeta], needed: bool| -> Result<()> {
+    let mut remove = |objects: &[&ObjectMeta], needed: bool| -> Result<bool> {
         if needed || !gate.may_remove(objects) {
             collected.spared += objects.len() as u64;
-            return Ok(());
+            return Ok(false);
         }
         for object in objects {
             backend.remove(&object.key)?;
             collected.removed.push(Removed::of(object));
         }
-        Ok(())
+        Ok(true)
     };
+    // What is not there any more must not be looked for.
+    let mut changed = BTreeSet::new();
+    for (image, object) in &doomed.inventories {
+        if !remove(&[object], marking.kept.contains_key(image))? {
+            changed.insert(*image);
+        }
+    }
+    backend.sync()?;
     for (image, object) in &doomed.images {
-        remove(&[object], marking.kept.contains_key(image))?;
+        let needed = marking.kept.contains_key(image) || changed.contains(image);
+        remove(&[object], needed)?;
     }
     // A manifest must not come back after a power cut when its packs do not.
     backend.sync()?;

@@ -63,6 +63,17 @@ pub(super) fn find(
     }
     let (_, governing) = read(core, env, name, newest)?;
     let seq = seq.unwrap_or(newest);
+    let too_old = || {
+        let text = format!(
+            "release {seq} of {name} is older than {env} allows: {} is the oldest",
+            governing.min_seq
+        );
+        Error::new(ErrorKind::TooOld, text)
+    };
+    // An environment does not list for ever what nobody may run.
+    if seq < governing.min_seq && core.target(&paths::target_name(name, seq)).is_none() {
+        return Err(too_old());
+    }
     let (target, custom) = read(core, env, name, seq)?;
     let mut verdict = governing.allows(&custom.image, seq);
     if verdict == Verdict::Allowed && is_revoked_elsewhere(core, env, &custom.image)? {
@@ -79,13 +90,7 @@ pub(super) fn find(
                 "it takes a newer release, or one that is on the node and was not revoked",
             ))
         }
-        Verdict::TooOld => {
-            let text = format!(
-                "release {seq} of {name} is older than {env} allows: {} is the oldest",
-                governing.min_seq
-            );
-            Err(Error::new(ErrorKind::TooOld, text))
-        }
+        Verdict::TooOld => Err(too_old()),
     }
 }
 

@@ -20,6 +20,10 @@ use crate::ui::{self, Ui};
 
 pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let name = environment(&args.env)?;
+    // Before a store or any key is made.
+    check_threshold("root", &args.root, args.root_threshold)?;
+    check_threshold("targets", &args.targets, args.targets_threshold)?;
+    let policy = args.policy.as_deref().map(attest::policy).transpose()?;
     let store = stores::open_to_write(settings)?;
     let what = || format!("cannot make the environment {name}");
     if Environment::exists(&store, &name).context(what)? {
@@ -28,10 +32,6 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
         ))
         .hint(format!("imgbuild env status {name}")));
     }
-    let policy = args.policy.as_deref().map(attest::policy).transpose()?;
-    // Before any key is made.
-    check_threshold("root", &args.root, args.root_threshold)?;
-    check_threshold("targets", &args.targets, args.targets_threshold)?;
     let keyring = keyring(&args.signing, settings)?;
     let set = |group: KeyGroup, typed: &[String], threshold: u64| -> Result<KeySet> {
         let keys = if typed.is_empty() {

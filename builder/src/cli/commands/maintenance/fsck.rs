@@ -32,6 +32,7 @@ struct Shown<'a> {
     foreign: &'a [String],
     quarantined: &'a [String],
     restored: &'a [String],
+    given_up: &'a [String],
     repaired_images: Vec<String>,
     repaired_objects: &'a [String],
     not_repaired: Vec<ShownDamage<'a>>,
@@ -99,6 +100,7 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         let mut watch = |stage| phase.copying(stage);
         repaired = repair(&report, &other, &store, &sized_inputs_of, &mut watch)
             .map_err(|e| stores::failed(what(), &e))?;
+        moved.given_up.retain(|key| !repaired.objects.contains(key));
         unrepaired(&report, &moved, &mut repaired);
         phase.finish(&format!(
             "{} images, {} other objects, {} fetched; {} could not be repaired",
@@ -222,6 +224,7 @@ fn shown<'a>(
         foreign: &report.foreign,
         quarantined: &moved.moved,
         restored: &moved.restored,
+        given_up: &moved.given_up,
         repaired_images: repaired.images.iter().map(ToString::to_string).collect(),
         repaired_objects: &repaired.objects,
         not_repaired: repaired
@@ -246,6 +249,11 @@ fn show(report: &Report, moved: &Quarantined, ui: &Ui) {
     for key in &moved.restored {
         ui.result(&format!(
             "put back {key}, from an environment that has it signed"
+        ));
+    }
+    for key in &moved.given_up {
+        ui.result(&format!(
+            "lost    {key}: it was missing, and is not looked for any more"
         ));
     }
     if !report.strays.is_empty() {

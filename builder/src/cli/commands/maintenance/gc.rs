@@ -70,6 +70,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
         store
             .renew_catalogue()
             .and_then(|()| store::attest::renew_lists(store.backend()))
+            .and_then(|()| store::inventory::complete(store.backend()))
             .map_err(|e| stores::failed(what(), &e))?;
         (done.plan.clone(), Some(done))
     } else {
@@ -151,6 +152,7 @@ fn show(plan: &Plan, objects: &[Removed], deleted: bool, frees: u64, ui: &Ui) {
         ("deltas/", "deltas and their descriptions"),
         ("logs/", "logs"),
         ("hints/", "hints"),
+        ("env/", "old versions of environments' metadata"),
     ] {
         let of = objects.iter().filter(|gone| gone.key.starts_with(folder));
         let (count, bytes) = of.fold((0, 0), |(n, sum), gone| (n + 1, sum + gone.size));
