@@ -15,28 +15,76 @@ use crate::fixtures::{copy, copy_places, fixture, scratch};
 #[derive(Debug)]
 pub struct Bench {
     dir: tempfile::TempDir,
+    // The recipe and the lock that new ones begin with.
+    start: Start,
     // Tests that are threads of one process take turns: they look at the whole machine.
     _turn: MutexGuard<'static, ()>,
 }
 
+/// What recipes of a bench begin with: all tests share one that is built.
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    /// The smallest Debian.
+    Base,
+    /// The base with Debian's Python, locked and built up to there.
+    Python,
+}
+
+impl Start {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Python => "python",
+        }
+    }
+
+    /// The files with the recipe and its lock.
+    fn files(self) -> [String; 2] {
+        ["toml", "lock"].map(|ending| format!("{}.{ending}", self.name()))
+    }
+
+    /// The directory in which it is built, made once.
+    fn fixture(self) -> PathBuf {
+        match self {
+            Self::Base => fixture(self.name(), |dir| {
+                write_recipe(dir, "base", "");
+                Ran::of(command_in(dir, imgbuild()).arg("base.toml")).expect(0);
+            }),
+            Self::Python => {
+                let base = Self::Base.fixture();
+                fixture(self.name(), |dir| {
+                    Self::Base.copy_from(&base, dir);
+                    write_recipe(dir, "python", PYTHON);
+                    fs::copy(dir.join("base.lock"), dir.join("python.lock")).unwrap();
+                    Ran::of(command_in(dir, imgbuild()).arg("python.toml")).expect(0);
+                })
+            }
+        }
+    }
+
+    /// Makes a directory ready from its fixture.
+    fn copy_from(self, fixture: &Path, dir: &Path) {
+        for file in self.files() {
+            fs::copy(fixture.join(&file), dir.join(file)).expect("it was built");
+        }
+        for places in ["store", "work"] {
+            copy_places(&fixture.join(places), &dir.join(places));
+        }
+        copy(&fixture.join("keys"), &dir.join("keys"));
+    }
+}
+
+/// What recipes with a virtualenv say first.
+const PYTHON: &str = "[[packages]]\ninstall = [\"python3-venv\"]\n";
+
 /// A bench on which the base image is built: a copy of the one that all tests share.
 pub fn bench() -> Bench {
-    static TURN: Mutex<()> = Mutex::new(());
-    // A failed test must not fail the others.
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let base = fixture("base", |dir| {
-        write_recipe(dir, "base", "");
-        Ran::of(command_in(dir, imgbuild()).arg("base.toml")).expect(0);
-    });
-    let dir = scratch();
-    for file in ["base.toml", "base.lock"] {
-        fs::copy(base.join(file), dir.path().join(file)).expect("the base was built");
-    }
-    for places in ["store", "work"] {
-        copy_places(&base.join(places), &dir.path().join(places));
-    }
-    copy(&base.join("keys"), &dir.path().join("keys"));
-    Bench { dir, _turn: turn }
+    Bench::start_from(Start::Base)
+}
+
+/// A bench whose recipes have Debian's Python, which is locked and installed already.
+pub fn python_bench() -> Bench {
+    Bench::start_from(Start::Python)
 }
 
 fn write_recipe(dir: &Path, name: &str, rest: &str) {
@@ -56,6 +104,20 @@ fn command_in(dir: &Path, program: impl AsRef<OsStr>) -> Command {
 }
 
 impl Bench {
+    fn start_from(start: Start) -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        // A failed test must not fail the others.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let fixture = start.fixture();
+        let dir = scratch();
+        start.copy_from(&fixture, dir.path());
+        Self {
+            dir,
+            start,
+            _turn: turn,
+        }
+    }
+
     /// The directory itself, where programs run.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -66,12 +128,16 @@ impl Bench {
         self.dir().join(name)
     }
 
-    /// Writes a recipe on the base, and its lock where there is one to reuse.
+    /// Writes a recipe on what the bench starts from, and the lock of that.
     pub fn write(&self, name: &str, rest: &str) {
-        write_recipe(self.dir(), name, rest);
-        if name != "base" {
-            let lock = self.path(&format!("{name}.lock"));
-            fs::copy(self.path("base.lock"), lock).unwrap();
+        let first = match self.start {
+            Start::Base => "",
+            Start::Python => PYTHON,
+        };
+        write_recipe(self.dir(), name, &format!("{first}{rest}"));
+        if name != self.start.name() {
+            let [_, lock] = self.start.files();
+            fs::copy(self.path(&lock), self.path(&format!("{name}.lock"))).unwrap();
         }
     }
 

@@ -1,15 +1,13 @@
 //! A virtualenv from the machine's own package index: locked with hashes, installed without
 //! network, and the same image again from the store alone.
 
-use tests::bench::{Bench, bench};
+use tests::bench::{Bench, python_bench};
 use tests::binaries::Ran;
 use tests::index::{self, Packages};
 use tests::server::Server;
 
 /// Pure Python, without requirements of its own.
 const RECIPE: &str = r#"
-[[packages]]
-install = ["python3-venv"]
 [[user]]
 name = "web"
 uid = 1000
@@ -28,7 +26,7 @@ user = "web"
 
 #[test]
 fn a_virtualenv_is_locked_installed_and_made_again() {
-    let bench = bench();
+    let bench = python_bench();
     bench.write("app", RECIPE);
     let built = bench.imgbuild(&["app.toml"]).expect(0);
     let lock = std::fs::read_to_string(bench.path("app.lock")).unwrap();
@@ -48,8 +46,6 @@ fn a_virtualenv_is_locked_installed_and_made_again() {
 
 /// Two projects whose build needs differ, and one dependency.
 const PROJECTS: &str = r#"
-[[packages]]
-install = ["python3-venv"]
 [[virtualenv]]
 path = "/srv/venv"
 local = ["one", "two"]
@@ -68,7 +64,7 @@ import flit_core\n    return build_meta.build_wheel(*words, **named)\n";
 
 #[test]
 fn local_projects_bring_what_they_depend_on_and_what_building_them_needs() {
-    let bench = bench();
+    let bench = python_bench();
     bench.write("projects", PROJECTS);
     let project = |name: &str, build: &str, dependencies: &str| {
         let dir = bench.path(name);
@@ -157,10 +153,10 @@ fn lock_from(bench: &Bench, server: &Server, arguments: &[&str]) -> Ran {
 
 /// Writes a recipe with one virtualenv.
 fn write_virtualenv(bench: &Bench, name: &str, keys: &str) {
-    let text = format!(
-        "[[packages]]\ninstall = [\"python3-venv\"]\n[[virtualenv]]\npath = \"/srv/venv\"\n{keys}\n"
+    bench.write(
+        name,
+        &format!("[[virtualenv]]\npath = \"/srv/venv\"\n{keys}\n"),
     );
-    bench.write(name, &text);
 }
 
 /// The Python files in a lock.
@@ -173,7 +169,7 @@ fn locked(bench: &Bench, name: &str) -> String {
 
 #[test]
 fn other_locks_stand_and_sources_see_no_credentials() {
-    let bench = bench();
+    let bench = python_bench();
     let mut packages = Packages::default();
     let alpha = packages.wheel("alpha", "1.0", &[]);
     packages.wheel("alpha", "2.0", &[]);
@@ -226,6 +222,7 @@ fn other_locks_stand_and_sources_see_no_credentials() {
         "alpha-2.0-py3-none-any.whl epsilon-1.0-py3-none-any.whl gamma-1.0-py3-none-any.whl"
     );
     write("unknown", "local = [\"app\"]\ngroups = [\"production\"]\n");
+    std::fs::remove_file(bench.path("unknown.lock")).unwrap();
     let refused = imgbuild(&["lock", "unknown.toml"]).expect(2).stderr;
     assert!(
         refused.contains("has the group `production`") && refused.contains("there are prod"),
@@ -276,7 +273,7 @@ def build_wheel(place, settings=None, metadata=None):
 
 #[test]
 fn what_cannot_be_had_or_built_is_named() {
-    let bench = bench();
+    let bench = python_bench();
     let mut packages = Packages::default();
     packages.wheel("alpha", "1.0", &[]);
     packages.wheel("alpha", "2.0", &[]);
@@ -359,8 +356,6 @@ fn what_cannot_be_had_or_built_is_named() {
 
 /// A project that says what Git says, from a directory, a tag and commits.
 const VERSIONS: &str = r#"
-[[packages]]
-install = ["python3-venv"]
 [[virtualenv]]
 path = "/srv/local"
 local = ["repository/py"]
@@ -390,7 +385,7 @@ X
 
 #[test]
 fn versions_come_from_git() {
-    let bench = bench();
+    let bench = python_bench();
     let repository = bench.path("repository");
     std::fs::create_dir_all(repository.join("py")).unwrap();
     let git = |words: &[&str]| {

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! compare  two images -> their differences, by package and by entry
-//! sbom     an image -> its bill of materials (SPDX, CycloneDX)
+//! sbom     an image -> its bill of materials (CycloneDX, SPDX)
+//! files    files of a stored image, by path
 //! logs     what the steps of a build printed
 //! ```
 
 pub mod compare;
+pub(crate) mod files;
 pub mod logs;
 pub mod sbom;

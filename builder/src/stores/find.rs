@@ -153,26 +153,19 @@ fn environments(store: &Store) -> Result<Vec<EnvName>> {
     Ok(names)
 }
 
-/// The lock that an image was built from, as the store keeps it.
-pub fn lock(store: &Store, manifest: &Manifest) -> Result<Lock> {
+/// The lock that an image was built from. None when it was imported, or when the store no
+/// longer has the lock.
+pub fn lock(store: &Store, manifest: &Manifest) -> Result<Option<Lock>> {
     let failed = || format!("cannot read the lock of {}", manifest.image);
-    let found = store
-        .input(&manifest.lock, lockfile::MAX_SIZE)
-        .context(failed)?;
-    let text = found.ok_or_else(|| {
-        Error::failed(format!(
-            "the lock of {} is not in the store: {} is missing",
-            manifest.image, manifest.lock
-        ))
-        .hint("build its recipe once more with `--vary`: that retains it")
-    })?;
-    if ImportRecord::is(&text) {
-        return Err(Error::failed(format!(
-            "{} was imported: there is no lock that says what it is made of",
-            manifest.image
-        ))
-        .hint("its manifest names its packages: imgbuild show IMAGE"));
+    let found = store.input(&manifest.lock, lockfile::MAX_SIZE);
+    match found.context(failed)? {
+        Some(text) if !ImportRecord::is(&text) => parse(text, manifest).map(Some),
+        _ => Ok(None),
     }
+}
+
+fn parse(text: Vec<u8>, manifest: &Manifest) -> Result<Lock> {
+    let failed = || format!("cannot read the lock of {}", manifest.image);
     let text = String::from_utf8(text).context(failed)?;
     Lock::parse(&text).map_err(|e| Error::failed(failed()).because(&e))
 }

@@ -18,6 +18,7 @@ pub use self::trust::{
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::inspect::sbom;
 use crate::transfer::export::Format;
 
 const AFTER_HELP: &str = "\
@@ -389,9 +390,13 @@ pub struct ShowArgs {
     /// Show what it is made of instead.
     #[arg(
         long,
-        help = "Show what it is made of: a bill of materials as CycloneDX 1.6 JSON"
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "cyclonedx",
+        help = "Show what is installed in it: a bill of materials as JSON"
     )]
-    pub sbom: bool,
+    pub sbom: Option<sbom::Format>,
     /// Show what is said about it, and who signed that
     #[arg(long, conflicts_with = "sbom")]
     pub attestations: bool,

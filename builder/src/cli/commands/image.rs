@@ -127,8 +127,9 @@ fn age(now: i64, then: u64) -> String {
 pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let store = stores::open(settings)?;
     let manifest = find::image(&store, &args.image)?;
-    if args.sbom {
-        let bill = sbom::cyclonedx(&manifest, &find::lock(&store, &manifest)?)?;
+    if let Some(format) = args.sbom {
+        let lock = find::lock(&store, &manifest)?;
+        let bill = sbom::bill(&store, &manifest, lock.as_ref(), format)?;
         ui.result(&format!("{bill:#}"));
         return Ok(());
     }

@@ -4,20 +4,11 @@
 //! directory and a tar, and nothing of a foreign tree is ever looked at through
 //! this machine's links.
 
-use std::collections::BTreeMap;
-
 use store::Image;
-use store::canonical_tar::Kind;
-use store::chunk::ChunkRef;
 use store::manifest::{Package, User, Wheel};
 
+use crate::inspect::files::{ImageFiles, os_release_field};
 use crate::tree;
-
-/// No file that is read here is larger.
-const MAX_FILE: u64 = 64 << 20;
-
-/// Symbolic links that are followed on one way, as many as Linux does.
-const MAX_LINKS: usize = 40;
 
 /// What a manifest says besides digests.
 #[derive(Debug, Default)]
@@ -31,14 +22,11 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn of(image: &Image) -> store::Result<Self> {
-        let files = Files::list(image)?;
+        let files = ImageFiles::list(image)?;
         let status = files.text("var/lib/dpkg/status")?.unwrap_or_default();
         let packages = tree::packages(&status);
         let passwd = files.text("etc/passwd")?.unwrap_or_default();
-        let release = match files.text("etc/os-release")? {
-            Some(text) => Some(text),
-            None => files.text("usr/lib/os-release")?,
-        };
+        let release = files.os_release()?;
         Ok(Self {
             suite: release.as_deref().and_then(suite),
             arch: match native(&packages) {
@@ -46,7 +34,7 @@ impl Facts {
                 None => files.beginning("bin/sh")?.as_deref().and_then(machine),
             },
             users: tree::users(&passwd),
-            wheels: files.wheels(),
+            wheels: wheels(&files),
             packages,
         })
     }
@@ -61,13 +49,7 @@ fn native(packages: &[Package]) -> Option<String> {
 
 /// The code name of os-release(5), or what stands for it elsewhere.
 fn suite(release: &str) -> Option<String> {
-    let field = |name: &str| {
-        let value = release
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
-        let value = value.trim().trim_matches(['"', '\'']);
-        (!value.is_empty()).then(|| value.to_owned())
-    };
+    let field = |name| os_release_field(release, name);
     field("VERSION_CODENAME").or_else(|| match (field("ID"), field("VERSION_ID")) {
         (Some(id), Some(version)) => Some(format!("{id}-{version}")),
         (id, _) => id,
@@ -98,140 +80,27 @@ fn machine(elf: &[u8]) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// The files of an image by path.
-struct Files<'i> {
-    image: &'i Image,
-    entries: BTreeMap<Vec<u8>, What>,
+/// The Python distributions of all virtualenvs.
+fn wheels(files: &ImageFiles<'_>) -> Vec<Wheel> {
+    let wheels = files.paths().filter_map(|path| wheel(files, path));
+    let mut wheels: Vec<Wheel> = wheels.collect();
+    wheels.sort();
+    wheels
 }
 
-enum What {
-    Directory,
-    File(Vec<ChunkRef>),
-    Symlink(Vec<u8>),
-    Hardlink(Vec<u8>),
-}
-
-impl<'i> Files<'i> {
-    fn list(image: &'i Image) -> store::Result<Self> {
-        let mut entries = BTreeMap::new();
-        for item in image.entries()? {
-            let (entry, chunks) = item?;
-            let what = match entry.kind {
-                Kind::Directory => What::Directory,
-                Kind::File { .. } => What::File(chunks),
-                Kind::Symlink { target } => What::Symlink(target),
-                Kind::Hardlink { target } => What::Hardlink(target),
-            };
-            entries.insert(entry.path, what);
-        }
-        Ok(Self { image, entries })
+/// What `V/lib/pythonX.Y/site-packages/NAME` says, if V is a virtualenv: one
+/// has a `pyvenv.cfg` (PEP 405), or for older Pythons an activate script.
+fn wheel(files: &ImageFiles<'_>, path: &str) -> Option<Wheel> {
+    let (site, name) = path.rsplit_once('/')?;
+    let (lib, python) = site.strip_suffix("/site-packages")?.rsplit_once('/')?;
+    let virtualenv = lib
+        .strip_suffix("/lib")
+        .filter(|_| python.starts_with("python"))?;
+    let has = |name: &str| files.has(&format!("{virtualenv}/{name}"));
+    if !has("pyvenv.cfg") && !has("bin/activate") {
+        return None;
     }
-
-    /// The path that a path leads to, inside the image, whatever links say.
-    fn resolve(&self, path: &[u8]) -> Option<Vec<u8>> {
-        let mut todo: Vec<Vec<u8>> = segments(path);
-        let mut at: Vec<u8> = Vec::new();
-        let mut links = 0;
-        while let Some(segment) = todo.pop() {
-            if segment == b".." {
-                let slash = at.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-                at.truncate(slash);
-                continue;
-            }
-            let parent = at.len();
-            if !at.is_empty() {
-                at.push(b'/');
-            }
-            at.extend_from_slice(&segment);
-            if let What::Symlink(target) = self.entries.get(&at)? {
-                links += 1;
-                if links > MAX_LINKS {
-                    return None;
-                }
-                at.truncate(if target.first() == Some(&b'/') {
-                    0
-                } else {
-                    parent
-                });
-                todo.extend(segments(target));
-            }
-        }
-        Some(at)
-    }
-
-    /// The chunks of the file that a path leads to.
-    fn file(&self, path: &str) -> Option<&[ChunkRef]> {
-        let path = self.resolve(path.as_bytes())?;
-        match self.entries.get(&path)? {
-            What::File(chunks) => Some(chunks),
-            What::Hardlink(target) => match self.entries.get(target)? {
-                What::File(chunks) => Some(chunks),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// A file's text; `None` when there is none, or one that is too long.
-    fn text(&self, path: &str) -> store::Result<Option<String>> {
-        let Some(chunks) = self.file(path) else {
-            return Ok(None);
-        };
-        if chunks
-            .iter()
-            .map(|chunk| u64::from(chunk.len()))
-            .sum::<u64>()
-            > MAX_FILE
-        {
-            return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        for chunk in chunks {
-            bytes.extend(self.image.fetch(chunk)?);
-        }
-        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
-    }
-
-    fn beginning(&self, path: &str) -> store::Result<Option<Vec<u8>>> {
-        let first = self.file(path).and_then(<[ChunkRef]>::first);
-        first.map(|chunk| self.image.fetch(chunk)).transpose()
-    }
-
-    /// The Python distributions of all virtualenvs.
-    fn wheels(&self) -> Vec<Wheel> {
-        let mut wheels: Vec<Wheel> = self
-            .entries
-            .keys()
-            .filter_map(|path| self.wheel(std::str::from_utf8(path).ok()?))
-            .collect();
-        wheels.sort();
-        wheels
-    }
-
-    /// What `V/lib/pythonX.Y/site-packages/NAME` says, if V is a virtualenv: one
-    /// has a `pyvenv.cfg` (PEP 405), or for older Pythons an activate script.
-    fn wheel(&self, path: &str) -> Option<Wheel> {
-        let (site, name) = path.rsplit_once('/')?;
-        let (lib, python) = site.strip_suffix("/site-packages")?.rsplit_once('/')?;
-        let virtualenv = lib
-            .strip_suffix("/lib")
-            .filter(|_| python.starts_with("python"))?;
-        let has = |name: &str| {
-            let path = format!("{virtualenv}/{name}");
-            self.entries.contains_key(path.as_bytes())
-        };
-        if !has("pyvenv.cfg") && !has("bin/activate") {
-            return None;
-        }
-        tree::wheel(&format!("/{virtualenv}"), name)
-    }
-}
-
-/// The segments of a path, the last one first.
-fn segments(path: &[u8]) -> Vec<Vec<u8>> {
-    let parts = path.split(|byte| *byte == b'/');
-    let parts = parts.filter(|part| !matches!(*part, b"" | b"."));
-    parts.rev().map(<[u8]>::to_vec).collect()
+    tree::wheel(&format!("/{virtualenv}"), name)
 }
 
 #[cfg(test)]

@@ -1,0 +1,203 @@
+//! What is installed in an image, whoever installed it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use store::manifest::Package;
+use store::{Image, Manifest, Sha256, Store};
+
+use super::purl;
+use crate::error::{Context, Result};
+use crate::inspect::files::{ImageFiles, os_release_field};
+use crate::lockfile::Lock;
+use crate::tree::{self, Source};
+
+/// The system of an image, as os-release(5) has it.
+pub(super) struct OperatingSystem {
+    /// `ID`: `debian`.
+    pub(super) id: String,
+    /// `VERSION_ID`: `12`. A release that is not finished has none.
+    pub(super) version: Option<String>,
+}
+
+/// An installed Debian package.
+pub(super) struct Deb {
+    pub(super) package: Package,
+    pub(super) source: Source,
+    /// None for a package that no archive has.
+    pub(super) purl: Option<String>,
+    /// Of the .deb file.
+    pub(super) sha256: Option<Sha256>,
+}
+
+/// An installed Python distribution.
+pub(super) struct Distribution {
+    pub(super) name: String,
+    pub(super) version: String,
+    /// The directory that its modules are in.
+    pub(super) site: String,
+    /// Of the file that was installed.
+    pub(super) sha256: Option<Sha256>,
+}
+
+/// All that is installed.
+pub(super) struct Contents {
+    pub(super) system: OperatingSystem,
+    pub(super) debs: Vec<Deb>,
+    pub(super) distributions: Vec<Distribution>,
+}
+
+impl Contents {
+    pub(super) fn read(store: &Store, manifest: &Manifest, lock: Option<&Lock>) -> Result<Self> {
+        let unreadable = || format!("cannot read the image {}", manifest.image);
+        let image = store.image(manifest).context(unreadable)?;
+        Self::of(&image, lock).context(unreadable)
+    }
+
+    fn of(image: &Image, lock: Option<&Lock>) -> store::Result<Self> {
+        let files = ImageFiles::list(image)?;
+        let release = files.os_release()?.unwrap_or_default();
+        let system = OperatingSystem {
+            id: os_release_field(&release, "ID").unwrap_or_else(|| "linux".to_owned()),
+            version: os_release_field(&release, "VERSION_ID"),
+        };
+        let status = files.text("var/lib/dpkg/status")?.unwrap_or_default();
+        Ok(Self {
+            debs: debs(&status, &system, lock),
+            distributions: distributions(&files, lock)?,
+            system,
+        })
+    }
+}
+
+fn debs(status: &str, system: &OperatingSystem, lock: Option<&Lock>) -> Vec<Deb> {
+    let locked: BTreeMap<_, _> = lock
+        .iter()
+        .flat_map(|lock| &lock.debs)
+        .map(|deb| ((&deb.name, &deb.version, &deb.architecture), deb))
+        .collect();
+    let installed = tree::packages_and_sources(status).into_iter();
+    let debs = installed.map(|(package, source)| {
+        let known = locked.get(&(&package.name, &package.version, &package.arch));
+        let archive = match known {
+            Some(deb) => deb.archive.as_deref(),
+            None => Some(system.id.as_str()),
+        };
+        Deb {
+            purl: archive.map(|archive| {
+                let archive = archive.split('@').next().unwrap_or(archive);
+                // Debian's archives are several, the vendor is one.
+                let is_debian = archive == "debian" || archive.starts_with("debian-");
+                let vendor = if is_debian { "debian" } else { archive };
+                purl::deb(&package, &source, vendor, system)
+            }),
+            sha256: known.map(|deb| deb.sha256),
+            package,
+            source,
+        }
+    });
+    debs.collect()
+}
+
+/// Distributions in virtualenvs and beside Debian's own, which its packages stand for.
+fn distributions(files: &ImageFiles<'_>, lock: Option<&Lock>) -> store::Result<Vec<Distribution>> {
+    let locked: BTreeMap<_, _> = lock
+        .iter()
+        .flat_map(|lock| &lock.python)
+        .filter(|python| !python.build_only)
+        .map(|python| {
+            let name = purl::normal(&python.name);
+            let id = (python.virtualenv.as_str(), name, python.version.as_str());
+            (id, python.sha256)
+        })
+        .collect();
+    let mut seen = BTreeSet::new();
+    let mut distributions = Vec::new();
+    for path in files.paths() {
+        let Some((site, directory)) = metadata(path) else {
+            continue;
+        };
+        let named = tree::wheel("", directory);
+        let text = files.text(path)?.unwrap_or_default();
+        let field = |name: &str| {
+            let head = text.lines().take_while(|line| !line.is_empty());
+            let mut fields = head.filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            fields.next().map(str::to_owned)
+        };
+        let name = field("Name").or(named.as_ref().map(|wheel| wheel.name.clone()));
+        let version = field("Version").or(named.map(|wheel| wheel.version));
+        let (Some(name), Some(version)) = (name, version) else {
+            continue;
+        };
+        if !seen.insert((site.to_owned(), purl::normal(&name))) {
+            continue;
+        }
+        let virtualenv = virtualenv(site);
+        let id = (virtualenv.as_str(), purl::normal(&name), version.as_str());
+        distributions.push(Distribution {
+            sha256: locked.get(&id).copied(),
+            site: format!("/{site}"),
+            name,
+            version,
+        });
+    }
+    Ok(distributions)
+}
+
+/// `SITE/NAME.dist-info/METADATA` and what older tools wrote: SITE, the directory below it.
+fn metadata(path: &str) -> Option<(&str, &str)> {
+    let directory = match path.rsplit_once('/')? {
+        (directory, "METADATA" | "PKG-INFO") => directory,
+        // A distribution of one file has its metadata in another.
+        (_, file) if file.ends_with(".egg-info") => path,
+        _ => return None,
+    };
+    let (site, name) = directory.rsplit_once('/')?;
+    let is_site = ["site-packages", "dist-packages"]
+        .iter()
+        .any(|last| site.rsplit('/').next() == Some(last));
+    let is_debians = site.starts_with("usr/lib/python") && site.ends_with("/dist-packages");
+    (is_site && !is_debians).then_some((site, name))
+}
+
+/// The virtualenv with that directory.
+fn virtualenv(site: &str) -> String {
+    let above = site.rsplitn(4, '/').last().unwrap_or_default();
+    format!("/{above}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_stands_where_tools_write_it() {
+        for (path, expected) in [
+            (
+                "srv/v/lib/python3.11/site-packages/flask-3.0.dist-info/METADATA",
+                Some(("srv/v/lib/python3.11/site-packages", "flask-3.0.dist-info")),
+            ),
+            (
+                "srv/v/lib/python2.7/site-packages/old-1.0-py2.7.egg-info/PKG-INFO",
+                Some((
+                    "srv/v/lib/python2.7/site-packages",
+                    "old-1.0-py2.7.egg-info",
+                )),
+            ),
+            (
+                "usr/local/lib/python3.11/dist-packages/x-1.egg-info",
+                Some(("usr/local/lib/python3.11/dist-packages", "x-1.egg-info")),
+            ),
+            (
+                "usr/lib/python3/dist-packages/apt-2.6.dist-info/METADATA",
+                None,
+            ),
+            (
+                "srv/v/lib/python3.11/site-packages/setuptools/_vendor/x-1.dist-info/METADATA",
+                None,
+            ),
+        ] {
+            assert_eq!(metadata(path), expected, "{path}");
+        }
+        assert_eq!(virtualenv("srv/v/lib/python3.11/site-packages"), "/srv/v");
+    }
+}

@@ -1,0 +1,109 @@
+//! Package URLs, <https://github.com/package-url/purl-spec>, with the qualifiers by which
+//! scanners find advisories.
+
+use store::manifest::Package;
+
+use super::contents::{Distribution, OperatingSystem};
+use crate::tree::Source;
+
+/// A Debian package. `upstream` names the source where it is another one, `distro` the release
+/// with its number: a code name alone is taken for a distribution.
+pub(super) fn deb(
+    package: &Package,
+    source: &Source,
+    vendor: &str,
+    system: &OperatingSystem,
+) -> String {
+    let distro = match &system.version {
+        Some(version) => format!("{}-{version}", system.id),
+        None => system.id.clone(),
+    };
+    let upstream = if source.version != package.version {
+        format!(
+            "&upstream={}",
+            escape(&format!("{}@{}", source.name, source.version))
+        )
+    } else if source.name != package.name {
+        format!("&upstream={}", escape(&source.name))
+    } else {
+        String::new()
+    };
+    format!(
+        "pkg:deb/{}/{}@{}?arch={}&distro={}{upstream}",
+        escape(vendor),
+        escape(&package.name),
+        escape(&package.version),
+        escape(&package.arch),
+        escape(&distro)
+    )
+}
+
+/// A Python distribution.
+pub(super) fn pypi(distribution: &Distribution) -> String {
+    format!(
+        "pkg:pypi/{}@{}",
+        escape(&normal(&distribution.name)),
+        escape(&distribution.version)
+    )
+}
+
+/// A project's name as indexes compare it (PEP 503).
+pub(super) fn normal(name: &str) -> String {
+    let words = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-").to_lowercase()
+}
+
+/// Percent-encoding as package URLs have it: a colon stays.
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b':' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_named_as_scanners_look_them_up() {
+        let package = |name: &str, version: &str| Package {
+            name: name.into(),
+            version: version.into(),
+            arch: "amd64".into(),
+        };
+        let source = |name: &str, version: &str| Source {
+            name: name.into(),
+            version: version.into(),
+        };
+        let bookworm = OperatingSystem {
+            id: "debian".into(),
+            version: Some("12".into()),
+        };
+        for (package, source, expected) in [
+            (
+                package("libssl3", "3.0.17-1~deb12u2"),
+                source("openssl", "3.0.17-1~deb12u2"),
+                "libssl3@3.0.17-1~deb12u2?arch=amd64&distro=debian-12&upstream=openssl",
+            ),
+            (
+                package("libstdc++6", "1:12.2.0-14+b1"),
+                source("gcc-12", "12.2.0-14"),
+                "libstdc%2B%2B6@1:12.2.0-14%2Bb1?arch=amd64&distro=debian-12&upstream=gcc-12%4012.2.0-14",
+            ),
+            (
+                package("bash", "5.2.15-2"),
+                source("bash", "5.2.15-2"),
+                "bash@5.2.15-2?arch=amd64&distro=debian-12",
+            ),
+        ] {
+            let url = deb(&package, &source, "debian", &bookworm);
+            assert_eq!(url, format!("pkg:deb/debian/{expected}"));
+        }
+        assert_eq!(normal("Old_Egg.name"), "old-egg-name");
+    }
+}
