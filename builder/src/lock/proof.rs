@@ -13,7 +13,7 @@ use store::Sha256;
 
 use super::LockRequest;
 use crate::error::{Context, Result};
-use crate::layers::remove;
+use crate::layers::{Key, remove};
 use crate::lockfile::{Lock, Python};
 use crate::recipe::{Virtualenv, variables};
 use crate::run;
@@ -99,7 +99,7 @@ impl LockRequest<'_> {
         let tree = run::tree_layers(&planned);
         let what = json!({
             "proof": 1,
-            "tree": tree.last().map(|key| key.as_str()),
+            "tree": tree.last().map(Key::as_str),
             "python": virtualenv.python,
             "system-site-packages": virtualenv.system_site_packages,
             "environment": variables(&virtualenv.environment).collect::<Vec<_>>(),

@@ -176,11 +176,12 @@ def main():
     thread = threading.Thread(target=gateway.serve_forever)
     thread.daemon = True
     thread.start()
+    # Open for both ends, so that nobody comes too early.
+    pipe = os.open(end, os.O_RDWR)
     os.rename(place + ".new", place)
-    with open(end) as pipe:
-        failed = pipe.read().strip() != "0"
-    if not failed:
-        found = offers.taken(gateway.indexes, set(os.listdir(out)))
+    if os.read(pipe, 1) == b"0":
+        files = set(os.listdir(out))
+        found = offers.taken(gateway.indexes, files) + offers.shared(gateway.indexes, files)
     elif gateway.why is None:
         found = []
     else:

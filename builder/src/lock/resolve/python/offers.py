@@ -155,3 +155,20 @@ def taken(indexes, files):
                     found.append({"fact": "yanked", "name": name, "version": str(offer.version),
                                   "file": offer.file, "reason": offer.yanked})
     return [fact for at, fact in enumerate(found) if fact not in found[:at]]
+
+
+def shared(indexes, files):
+    """Projects that several indexes have, where a file was taken that not all of them have.
+
+    A public index may have a name that was meant to be a private one's.
+    """
+    found = {}
+    for name in sorted(set(name for name, _ in indexes.pages)):
+        pages = [page for page in indexes.known(name) if page.status == 200]
+        own = [set((last_part(url), url.partition("#")[2]) for url, _ in page.files()
+                   if last_part(url) in files) for page in pages]
+        for page, one in zip(pages, own):
+            if any(one - other for other in own):
+                found.setdefault(page.host, []).append(name)
+    return [{"fact": "shared-name", "host": host, "names": names}
+            for host, names in sorted(found.items())]

@@ -223,21 +223,24 @@ import offers
 from indexes import Page
 
 class Indexes(object):
-    def __init__(self, texts):
+    def __init__(self, *indexes):
         self.pages = {}
-        for name, text in texts.items():
-            page = self.pages[name, 0] = Page(200 if text else 404, "index.example", None)
-            page.url, page.text = "https://index.example/%s/" % name, text
+        for number, texts in enumerate(indexes):
+            for name, text in texts.items():
+                host = "index%d.example" % number
+                page = self.pages[name, number] = Page(200 if text else 404, host, None)
+                page.url, page.text = "https://%s/%s/" % (host, name), text
 
     def known(self, name):
-        return [self.pages.get((name, 0)) or Page(404, "index.example", None)]
+        return [self.pages.get((name, number)) or Page(404, None, None) for number in (0, 1)]
 
 spec = json.load(sys.stdin)
-indexes = Indexes(spec["pages"])
+indexes = Indexes(spec["pages"], spec["second"])
 print(json.dumps({
     "problems": offers.problems(indexes, spec["lines"], spec["limits"]),
     "below": offers.problems_below(indexes, spec["described"]),
-    "taken": offers.taken(indexes, spec["taken"]),
+    "taken": offers.taken(indexes, set(spec["taken"])),
+    "shared": offers.shared(indexes, set(spec["taken"])),
 }))
 "#;
 
@@ -248,8 +251,7 @@ impl Place {
         for (name, text) in super::run::SCRIPTS {
             fs::write(self.dir.path().join(name), text).unwrap();
         }
-        let mut spec =
-            json!({ "pages": pages, "lines": [], "limits": [], "described": [], "taken": [] });
+        let mut spec = json!({ "pages": pages, "lines": [], "limits": [], "described": [], "taken": [], "second": {} });
         for (key, value) in more.as_object().unwrap() {
             spec[key] = value.clone();
         }
@@ -338,7 +340,7 @@ fn what_an_index_lacks_follows_from_its_page() {
         assert_eq!(found["fact"], fact, "{line}: {found}");
         assert_eq!(found[key], value, "{line}: {found}");
     }
-    // The last two are pip's to refuse, or to take.
+    // What pip can take, or what no index is asked for.
     for line in [
         "foreign",
         "gone==1.0",
@@ -360,4 +362,27 @@ fn what_an_index_lacks_follows_from_its_page() {
     let taken = answer["taken"].as_array().unwrap();
     let named = |fact: &str| taken.iter().filter(|one| one["fact"] == fact).count();
     assert_eq!((named("of"), named("yanked")), (2, 1), "{answer}");
+
+    // A mirror has the same file; another project of that name has not.
+    let pages = json!({ "a": page(&[("a-1.tar.gz#sha256=0", "")]) });
+    for (second, hosts) in [
+        (page(&[("a-1.tar.gz#sha256=0", "")]), json!([])),
+        (
+            page(&[("a-2.tar.gz#sha256=0", "")]),
+            json!(["index0.example"]),
+        ),
+        (
+            page(&[("a-1.tar.gz#sha256=1", "")]),
+            json!(["index0.example", "index1.example"]),
+        ),
+        (String::new(), json!([])),
+    ] {
+        let answer = place.ask(
+            &pages,
+            &json!({ "second": { "a": second }, "taken": ["a-1.tar.gz"] }),
+        );
+        let shared = answer["shared"].as_array().unwrap();
+        let found: Vec<&Value> = shared.iter().map(|fact| &fact["host"]).collect();
+        assert_eq!(json!(found), hosts, "{answer}");
+    }
 }

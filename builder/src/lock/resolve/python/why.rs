@@ -62,6 +62,11 @@ pub(super) enum Fact {
         version: String,
         reason: String,
     },
+    /// Files were taken from one index, and another has projects of the same names.
+    SharedName {
+        host: Option<String>,
+        names: Vec<String>,
+    },
 }
 
 /// A fact, and the package whose requirement it is about.
@@ -197,7 +202,7 @@ impl Fact {
                     )
                 }),
             ),
-            Self::Of { .. } | Self::Yanked { .. } => return None,
+            Self::Of { .. } | Self::Yanked { .. } | Self::SharedName { .. } => return None,
         })
     }
 
@@ -212,9 +217,29 @@ impl Fact {
                 "warning: {name} {version} was yanked from its index{}: require another version",
                 said(reason)
             )),
+            Self::SharedName { host, names } => {
+                let more = match names.len() {
+                    0..=6 => String::new(),
+                    all => format!(" and {} more", all - 6),
+                };
+                Some(format!(
+                    "warning: taken from {}, although another index of this machine has projects of \
+                     these names too: {}{more}",
+                    server(host),
+                    names[..names.len().min(6)].join(", ")
+                ))
+            }
             _ => None,
         }
     }
+}
+
+/// What people call a server.
+fn server(host: &Option<String>) -> String {
+    let host = host.as_ref();
+    host.map_or("the index".to_owned(), |host| {
+        format!("the index at {host}")
+    })
 }
 
 /// The reason that an index gives, if it gives one.
