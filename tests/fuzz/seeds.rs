@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use store::canonical_tar::{self, Entry, Kind};
 use store::chunk::ChunkRef;
-use store::manifest::{Health, LayoutRef, Package, Run, SpecialFile, User, Wheel, XattrEntry};
+use store::manifest::{
+    Health, LayoutRef, Needs, Package, Run, SpecialFile, User, Wheel, XattrEntry,
+};
 use store::{Blake3, Manifest, Sha256};
 
 use crate::index::sealed;
@@ -211,6 +213,14 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
             within: 60,
             timeout: 5,
         }),
+        before_switch: vec!["/srv/migrate".into()],
+        needs: Needs {
+            state: vec!["/var/lib/app".into()],
+            secrets: vec!["database-url".into()],
+            secret_environment: BTreeMap::from([("DATABASE_URL".into(), "database-url".into())]),
+            settings: vec!["SITE".into()],
+            ..Needs::default()
+        },
     });
     vec![plain.to_json(), full.to_json()]
 }

@@ -8,6 +8,7 @@ use store::{Backend, ClientOptions, Store};
 use crate::error::{self, Error, Result};
 use crate::event::Observer;
 use crate::host::hooks::Hooks;
+use crate::host::provisions::Provisions;
 use crate::host::schroot::Schroot;
 use crate::state::cache::StoreCache;
 use crate::state::record::{Generation, SystemRecord};
@@ -24,6 +25,8 @@ pub struct Node<'a> {
     pub schroot: Schroot,
     /// The hooks that the operator wants run around an install.
     pub hooks: Hooks,
+    /// What the operator gives to systems.
+    pub provisions: Provisions,
     /// The receiver of what operations say.
     pub observer: &'a dyn Observer,
     /// A flag that is set when the operator wants us to stop.

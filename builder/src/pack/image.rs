@@ -6,13 +6,13 @@
 
 use std::path::Path;
 
-use store::manifest::{Health, Manifest, Run};
+use store::manifest::{self, Health, Manifest, Needs, Run};
 use store::{Progress, Sha256, Store, WritableStore};
 
 use crate::error::{Context, Error, Result};
 use crate::lockfile::Lock;
 use crate::pack::leak;
-use crate::recipe::{Recipe, variables};
+use crate::recipe::{Recipe, Resolver, Service, variables};
 use crate::settings::Settings;
 use crate::tree::Tree;
 use crate::ui::{self, Ui, Unit};
@@ -65,8 +65,6 @@ pub fn pack(
     for virtualenv in &recipe.virtualenvs {
         wheels.extend(tree.wheels(virtualenv.path.as_str())?);
     }
-    let strings =
-        |words: &[crate::recipe::Argument]| words.iter().map(ToString::to_string).collect();
     let manifest = Manifest {
         schema: store::manifest::SCHEMA,
         name: recipe
@@ -108,6 +106,8 @@ pub fn pack(
                 within: health.within.duration().as_secs(),
                 timeout: health.timeout.duration().as_secs(),
             }),
+            before_switch: strings(&service.before_switch),
+            needs: needs(service),
         }),
     };
     retain(recipe, lock, store)?;
@@ -119,6 +119,29 @@ pub fn pack(
         ui::size(published.written)
     ));
     Ok(manifest)
+}
+
+fn strings<T: ToString>(words: &[T]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
+fn needs(service: &Service) -> Needs {
+    Needs {
+        state: strings(&service.state),
+        cache: strings(&service.cache),
+        logs: strings(&service.logs),
+        secrets: strings(&service.secrets),
+        secret_environment: service
+            .secret_environment
+            .iter()
+            .map(|(variable, secret)| (variable.to_string(), secret.to_string()))
+            .collect(),
+        settings: strings(&service.settings),
+        resolver: match service.resolver {
+            Resolver::Node => manifest::Resolver::Node,
+            Resolver::Image => manifest::Resolver::Image,
+        },
+    }
 }
 
 /// Keeps recipe and lock among the inputs, under the digests that the manifest

@@ -55,10 +55,11 @@ pub use step::{Argument, Clean, Header, Health, RequestPath, Run, Service, Test}
 pub use tree::{
     Answer, Apt, Bootstrap, Comment, File, FileKind, LinkTarget, Packages, Source, System, User,
 };
-pub use value::{Id, Mode, Owner, Priority, Timeout, Variant};
+pub use value::{Id, Mode, Owner, Priority, Resolver, Timeout, Variant};
 pub use word::{
     Architecture, Beside, Component, Digest, Interpreter, Label, Locale, Login, Moment,
-    PackageName, PackageSpec, Script, Suite, TimeZone, Title, TreeGlob, TreePath, Unfit, Variable,
+    PackageName, PackageSpec, Script, SecretName, Suite, TimeZone, Title, TreeGlob, TreePath,
+    Unfit, Variable,
 };
 
 use error::Fault;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::Timeout;
-use super::word::{Login, Script, Title, TreeGlob, TreePath, Variable};
+use super::value::{Resolver, Timeout};
+use super::word::{Login, Script, SecretName, Title, TreeGlob, TreePath, Variable};
 
 /// A script for what no other section covers. Scripts run in order, after
 /// virtualenvs and before tests. A script runs again when it, or anything
@@ -120,6 +120,52 @@ pub struct Service {
     /// Example: `environment = { BIND = "127.0.0.1:8000" }`
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<Variable, String>,
+    /// Directories of data, which outlive upgrades, rollbacks and the system: on a node
+    /// their content is the node's, bound into each session. They are made with the owner
+    /// and mode that they have in the image, else for `user` alone, and begin empty.
+    ///
+    /// Example: `state = ["/var/lib/myproject"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state: Vec<TreePath>,
+    /// The same for what can be made again.
+    ///
+    /// Example: `cache = ["/var/cache/myproject"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache: Vec<TreePath>,
+    /// The same for logs.
+    ///
+    /// Example: `logs = ["/var/log/myproject"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<TreePath>,
+    /// Names of secrets. A node gives their values, which are in no image; processes find
+    /// them as files of these names in the directory `$CREDENTIALS_DIRECTORY`, readable by
+    /// `user` alone.
+    ///
+    /// Example: `secrets = ["database-url"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretName>,
+    /// Environment variables whose values are secrets, for programs that read no files.
+    ///
+    /// Example: `secret-environment = { DATABASE_URL = "database-url" }`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_environment: BTreeMap<Variable, SecretName>,
+    /// Environment variables that each node must give a value.
+    ///
+    /// Example: `settings = ["ALLOWED_HOSTS"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Variable>,
+    /// Whose `/etc/resolv.conf` a session has, and whose `/etc/hosts` unless the image has
+    /// one of its own: `node` or `image`. Default: `node`.
+    ///
+    /// Example: `resolver = "image"`
+    #[serde(default, skip_serializing_if = "Resolver::is_default")]
+    pub resolver: Resolver,
+    /// A command that runs once in a new generation, as `user`, before its service starts
+    /// there; such as a migration. If it fails, the generation before stays the active one.
+    ///
+    /// Example: `before-switch = ["/srv/myproject/bin/manage", "migrate"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_switch: Vec<Argument>,
     /// How a node checks that the service works, before sending it traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,

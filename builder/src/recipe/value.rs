@@ -189,6 +189,44 @@ impl fmt::Display for Variant {
     }
 }
 
+/// Whose names of hosts a session has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Resolver {
+    /// The node's.
+    #[default]
+    Node,
+    /// The image's own.
+    Image,
+}
+
+impl Resolver {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl FromStr for Resolver {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Self, Unfit> {
+        match text {
+            "node" => Ok(Resolver::Node),
+            "image" => Ok(Resolver::Image),
+            _ => Err(Unfit::new::<Self>(text, "")),
+        }
+    }
+}
+
+impl fmt::Display for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resolver::Node => "node",
+            Resolver::Image => "image",
+        })
+    }
+}
+
 macro_rules! text_form {
     ($($Name:ident: $what:literal, $shape:literal;)*) => {$(
         impl Word for $Name {
@@ -214,6 +252,7 @@ text_form! {
     Timeout: "a time", "a whole number with `s`, `m` or `h`, such as \"90s\", \"30m\" or \"1h\"";
     Owner: "an owner", "`user` or `user:group`, such as `operador:operador`";
     Variant: "a variant", "`minbase`, `buildd` or `standard`";
+    Resolver: "a resolver", "`node` or `image`";
 }
 
 /// Defines newtypes over integers within a range.

@@ -187,6 +187,10 @@ word! {
     pub struct Variable: "the name of an environment variable",
         "letters, digits and `_`, such as `CFLAGS`",
         |text| fits(made_of(text, |b| b.is_ascii_alphabetic() || b == b'_', |b| b.is_ascii_alphanumeric() || b == b'_'));
+    /// The name of a secret that a node gives.
+    pub struct SecretName: "the name of a secret",
+        "letters, digits, `.`, `_` and `-`, such as `database-url`",
+        |text| fits(store::manifest::is_secret_name(text));
     /// Text that says something: a script, a comment, a name shown to people.
     pub struct Script: "a script",
         "at least one line that is not blank",

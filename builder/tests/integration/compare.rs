@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use builder::inspect::compare::{
     Change, FileChange, How, Kind, Owner, Report, Side, compare, show,
 };
-use store::manifest::{Package, Run, User, Wheel};
+use store::manifest::{Needs, Package, Run, User, Wheel};
 use store::{Manifest, WritableStore};
 
 use crate::manifest_of;
@@ -338,6 +338,8 @@ fn manifests_are_compared_too() {
                     reload: Vec::new(),
                     environment: BTreeMap::new(),
                     health: None,
+                    before_switch: Vec::new(),
+                    needs: Needs::default(),
                 });
             }
         })
@@ -354,7 +356,7 @@ fn manifests_are_compared_too() {
         "packages  1 added, 0 removed, 1 in another version\n",
         "  + b:amd64 1  (0 files, +0 B)\n",
         "\nusers\n  + new  1:1 / /bin/sh\n  ~ op  1:1 / /bin/sh -> 1:1 / /bin/bash\n",
-        "\nservice\n  ~ none -> /bin/app as op in /\n",
+        "\nservice\n  + directory: /\n  + start: /bin/app\n  + user: op\n",
         // An image cannot speak to the terminal.
         "        +b\\u{1b}[2J\n",
     ] {

@@ -105,6 +105,10 @@ fn names_of(source: &str) -> BTreeMap<String, String> {
         ("bool", "true or false"),
         ("ImageName", "an image name"),
         ("BTreeMap<Variable, String>", "a table of strings"),
+        (
+            "BTreeMap<Variable, SecretName>",
+            "a table of names of secrets",
+        ),
     ];
     let known = known.map(|(name, what)| (name.to_owned(), what.to_owned()));
     known

@@ -7,8 +7,10 @@
 //! fields below, maps sorted, two spaces of indentation, one newline at the end.
 //! Nothing in it depends on when or where the image was packed.
 
+mod needs;
 mod strict;
 
+pub use self::needs::{DirectoryKind, Needs, Resolver, is_secret_name};
 pub use self::strict::SCHEMA;
 
 use std::collections::{BTreeMap, HashSet};
@@ -171,6 +173,12 @@ pub struct Run {
     /// How a node finds out that it works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// What runs once in a generation before its service starts there; nothing when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_switch: Vec<String>,
+    /// What the node must give.
+    #[serde(default, skip_serializing_if = "Needs::is_default")]
+    pub needs: Needs,
 }
 
 /// How a node finds out that a session that was started works.
@@ -315,10 +323,13 @@ fn check(manifest: &Manifest) -> Result<(), String> {
         ("setuid", manifest.setuid.len()),
         ("xattrs", manifest.xattrs.len()),
     ];
-    match lists.iter().find(|(_, len)| *len > MAX_LIST) {
-        Some((name, _)) => Err(format!("`{name}` has more than {MAX_LIST} items")),
-        None => Ok(()),
+    if let Some((name, _)) = lists.iter().find(|(_, len)| *len > MAX_LIST) {
+        return Err(format!("`{name}` has more than {MAX_LIST} items"));
     }
+    manifest
+        .run
+        .as_ref()
+        .map_or(Ok(()), |run| run.needs.check())
 }
 
 #[cfg(test)]

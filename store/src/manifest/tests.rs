@@ -76,6 +76,8 @@ fn example() -> Manifest {
             reload: Vec::new(),
             environment: BTreeMap::from([("LANG".into(), "C.UTF-8".into())]),
             health: None,
+            before_switch: Vec::new(),
+            needs: Needs::default(),
         }),
     }
 }

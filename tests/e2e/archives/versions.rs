@@ -20,6 +20,10 @@ use super::{CANNOT, Place, WHOSE, ground, says, serve};
 const SUITES: [&str; 3] = ["bullseye", "bookworm", "trixie"];
 const PACKAGES: &str = "apt,coreutils,dash,debian-archive-keyring,dpkg";
 
+/// Merges /usr before anything is unpacked: programs look for their loader in /lib64. The hook that
+/// mmdebstrap has for it does so on Debian 12, and no longer on Debian 13.
+const MERGE: &str = r#"for part in bin sbin lib lib64; do mkdir -p "$1/usr/$part"; ln -s "usr/$part" "$1/$part"; done"#;
+
 /// A root with the apt of a suite.
 struct Root {
     suite: &'static str,
@@ -42,7 +46,7 @@ impl Root {
         let path = fixture(&format!("apt-{suite}"), |path| {
             let mut make = Command::new("mmdebstrap");
             make.args(["--quiet", "--variant=extract"])
-                .arg("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
+                .arg(format!("--setup-hook={MERGE}"))
                 .arg(format!("--include={PACKAGES}"));
             let settings = Ran::of(Command::new("apt-config").args(["dump", "Acquire"]));
             for option in settings.stdout.lines() {

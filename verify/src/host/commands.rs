@@ -14,11 +14,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 
 use super::descriptors;
 use crate::error::{Context, Error, Result};
@@ -187,6 +190,29 @@ impl HostCommand {
         observer.event(Event::Command(&self.words));
         let error = self.command().stdin(Stdio::inherit()).exec();
         self.cannot_start(&error)
+    }
+
+    /// Runs the program with our streams to its end. When the operator wants us to stop, it is asked to.
+    pub fn accompany(self, observer: &dyn Observer, cancel: &AtomicBool) -> Result<ExitStatus> {
+        observer.event(Event::Command(&self.words));
+        let mut command = self.command();
+        command.stdin(Stdio::inherit());
+        let mut child = command.spawn().map_err(|error| self.cannot_start(&error))?;
+        let mut told = false;
+        loop {
+            let failed = || format!("cannot wait for {}", self.words[0]);
+            if let Some(status) = wait(&mut child, Duration::from_secs(1)).context(failed)? {
+                return Ok(status);
+            }
+            if cancel.load(Ordering::Relaxed) && !told {
+                told = true;
+                let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                if let Some(pid) = pid {
+                    // It may be gone this moment.
+                    let _ = kill_process(pid, Signal::TERM);
+                }
+            }
+        }
     }
 
     fn command(&self) -> Command {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! hooks         what the operator wants run around an install
+//! provisions    what the operator gives to systems: settings, directories, secrets
 //! schroot       the files by which schroot knows a system
 //! commands      running programs
 //! descriptors   what those programs inherit
@@ -10,4 +11,5 @@
 pub mod commands;
 pub mod descriptors;
 pub mod hooks;
+pub mod provisions;
 pub mod schroot;

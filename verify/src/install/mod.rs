@@ -29,6 +29,7 @@
 //! source         a verified release and where its content comes from
 //! tarball        an exported tarball as the source
 //! fetch          the store as the source: delta, packs, and what is here already
+//! given          what the image needs is there, or said to be missing
 //! settle         the finished tree is synced and read back
 //! journal        the operation under way, finished or undone after a kill
 //! local_changes  what was changed in place is said
@@ -38,6 +39,7 @@ mod access;
 mod activate;
 mod fetch;
 mod gc;
+mod given;
 pub mod journal;
 mod local_changes;
 mod plan;
@@ -53,6 +55,7 @@ pub use self::access::{access, set_access};
 use self::activate::activate;
 pub use self::fetch::{FetchMethod, FetchPlan, TransferStats};
 pub use self::gc::{GcReport, gc};
+use self::given::require_given;
 use self::journal::{JournalEntry, Phase};
 use self::plan::plan;
 pub use self::plan::{Action, InstallPlan, NewGeneration, Request, RequestedSource};
@@ -99,6 +102,9 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
     let config = node.config()?;
     let mut source = verify_source(node, &lock, &config, request)?;
     let plan = plan(node, &config, request, &mut source)?;
+    if !matches!(plan.action, Action::UpToDate(_)) {
+        require_given(node, &request.system, &plan.release.manifest, plan.asks)?;
+    }
     let (record, stats) = carry_out(node, &lock, &plan, source)?;
     let handover = take_over(node, &lock, plan.before.as_ref(), &record, request.timeouts)?;
     Ok(Installed {

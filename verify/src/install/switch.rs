@@ -8,6 +8,7 @@
 //! node does not follow any more stay barred.
 
 use super::activate::activate;
+use super::given::require_given;
 use super::journal::{self, asks, hooks_again};
 use super::takeover::take_over;
 use crate::error::{Error, Result};
@@ -94,6 +95,10 @@ pub fn switch(
         .hint(allowed::alternatives(&before)));
     }
     let asks = asks(node, &before, timeouts)?;
+    if let Some(wanted) = before.generation(number) {
+        let manifest = node.state.manifest(wanted.manifest)?;
+        require_given(node, system, &manifest, asks)?;
+    }
     let record = activate(node, &lock, &before, number, asks)?;
     let handover = take_over(node, &lock, Some(&before), &record, timeouts)?;
     Ok(Switched {

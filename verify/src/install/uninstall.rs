@@ -3,6 +3,7 @@
 use super::gc::holders;
 use super::journal::{self, JournalEntry, Operation, Phase};
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::node::Node;
 use crate::session::{self, Timeouts};
 use crate::system::SystemName;
@@ -46,5 +47,12 @@ pub fn uninstall(node: &Node<'_>, system: &SystemName, timeouts: Timeouts) -> Re
     } else {
         journal::hooks_after(node, "uninstall", system)
     };
+    let data = node.state.data(system);
+    if allowed.is_ok() && data.exists() {
+        node.observer.event(Event::Note(&format!(
+            "the data of {system} stays in {}",
+            data.display()
+        )));
+    }
     allowed.and(hooks)
 }

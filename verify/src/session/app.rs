@@ -5,8 +5,9 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use store::manifest::{Run as Service, User};
+use store::manifest::{Manifest, Needs, Resolver, Run as Service, User};
 
+use super::given::{CREDENTIALS, Given, resolve_as_the_node};
 use super::record::Session;
 use crate::error::{Error, Result};
 use crate::host::commands::HostCommand;
@@ -19,6 +20,8 @@ use crate::system::SystemName;
 pub(super) struct App {
     pub(super) service: Service,
     user: User,
+    /// What the node gives; nothing until [`App::with_given`].
+    pub(super) given: Given,
 }
 
 impl App {
@@ -27,13 +30,28 @@ impl App {
         let system = &record.system;
         let generation = installed(record, number)?;
         let manifest = node.state.manifest(generation.manifest)?;
+        Self::of(manifest, system)
+    }
+
+    /// The app of an image.
+    pub(super) fn of(manifest: Manifest, system: &SystemName) -> Result<Self> {
         let Some(service) = manifest.run else {
             return Err(Error::usage(format!(
                 "the image of {system} is not meant to be started"
             )));
         };
         let user = find_user(&service.user, &manifest.users)?;
-        Ok(Self { service, user })
+        Ok(Self {
+            service,
+            user,
+            given: Given::default(),
+        })
+    }
+
+    /// The same with what the node gives, or an error that says what it does not.
+    pub(super) fn with_given(self, node: &Node<'_>, system: &SystemName) -> Result<Self> {
+        let given = Given::find(node, system, &self.service, &self.user)?;
+        Ok(Self { given, ..self })
     }
 
     /// What a user of the image would run, as the app's own unless another is named.
@@ -53,6 +71,8 @@ impl App {
             reload: Vec::new(),
             environment: BTreeMap::new(),
             health: None,
+            before_switch: Vec::new(),
+            needs: Needs::default(),
         });
         if let Some(user) = user {
             user.clone_into(&mut service.user);
@@ -70,7 +90,11 @@ impl App {
                 .hint(format!("it has: {names}"))
             }
         })?;
-        Ok(Self { service, user })
+        Ok(Self {
+            service,
+            user,
+            given: Given::default(),
+        })
     }
 
     /// The same with further variables.
@@ -133,14 +157,6 @@ impl App {
         })
     }
 
-    /// A command in a session of its own, which ends with it.
-    pub(super) fn enter_alone(&self, system: &SystemName, command: &[String]) -> HostCommand {
-        let setpriv = (!is_root(&self.user)).then_some("setpriv");
-        let chroot = format!("chroot:{system}");
-        let run = self.words(&["--chroot", &chroot], setpriv, command);
-        with_own_ipc(run)
-    }
-
     fn words(&self, chroot: &[&str], setpriv: Option<&str>, command: &[String]) -> HostCommand {
         let mut run = HostCommand::new("schroot")
             .args(chroot.iter().copied())
@@ -163,20 +179,55 @@ impl App {
             ("USER", name),
             ("LOGNAME", name),
         ];
-        let more = self
-            .service
-            .environment
-            .iter()
-            .map(|(name, value)| (name.as_str(), value));
-        run.arg("/usr/bin/env")
-            .args(
-                own.into_iter()
-                    .chain(more)
-                    .map(|(name, value)| format!("{name}={value}")),
-            )
-            .args(command)
+        let more = self.service.environment.iter();
+        let more = more.map(|(name, value)| (name.as_str(), value));
+        let given = self.given.environment.iter();
+        let given = given.map(|(name, value)| (name.as_str(), value));
+        let needs = &self.service.needs;
+        let credentials = CREDENTIALS.to_owned();
+        let credentials = (!needs.secrets.is_empty())
+            .then_some(("CREDENTIALS_DIRECTORY", &credentials))
+            .into_iter();
+        run = run.arg("/usr/bin/env").args(
+            own.into_iter()
+                .chain(more)
+                .chain(given)
+                .chain(credentials)
+                .map(|(name, value)| format!("{name}={value}")),
+        );
+        if !needs.secret_environment.is_empty() {
+            // Arguments are for everybody to see, so the program itself reads the files.
+            run = run.args(["/bin/sh", "-c", EXPORT_SECRETS, "sh"]);
+            for (name, secret) in &needs.secret_environment {
+                run = run.arg(name).arg(secret);
+            }
+            run = run.arg("--");
+        }
+        run.args(command)
     }
 }
+
+/// Lets a session that runs follow the resolver of the node, when that changes.
+pub fn follow_resolver(node: &Node<'_>, session: &Session) -> Result<()> {
+    let Some(record) = node.state.system(&session.system)? else {
+        return Ok(());
+    };
+    let app = App::load(node, &record, session.generation)?;
+    match app.service.needs.resolver {
+        Resolver::Node => resolve_as_the_node(&session.root()),
+        Resolver::Image => Ok(()),
+    }
+}
+
+/// Reads pairs of a variable and a secret up to `--`, and becomes the command after that.
+const EXPORT_SECRETS: &str = "\
+while [ \"$1\" != -- ]; do
+    value=$(cat \"$CREDENTIALS_DIRECTORY/$2\") || exit
+    export \"$1=$value\"
+    shift 2
+done
+shift
+exec \"$@\"";
 
 /// Gives a command queues, semaphores and shared memory of its own: a user of the image may have the
 /// number of one of the host.
@@ -229,6 +280,8 @@ mod tests {
             reload: vec![],
             environment: [("A".to_owned(), "b c".to_owned())].into(),
             health: None,
+            before_switch: Vec::new(),
+            needs: Needs::default(),
         };
         let (name, home, shell) = (
             name.to_owned(),
@@ -242,7 +295,11 @@ mod tests {
             home,
             shell,
         };
-        App { service, user }
+        App {
+            service,
+            user,
+            given: Given::default(),
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! A command of the operator's in a system.
 
-use std::convert::Infallible;
+use std::process::ExitStatus;
 
-use super::app::App;
-use super::record::{Session, read};
-use super::start::check_registered;
+use super::app::{App, with_own_ipc};
+use super::processes::MainProcess;
+use super::record::{Session, StartOptions, Timeouts, read};
+use super::start::{begin, prepare};
+use super::stop::end;
+use crate::atomic_file;
 use crate::error::Result;
 use crate::node::Node;
 use crate::state::record::SystemRecord;
@@ -33,26 +36,42 @@ pub fn joined(
     Ok(session.filter(|_| !request.fresh))
 }
 
-/// Becomes a command in a session, or in one of its own, which ends with it. It has our streams.
+/// Runs a command in a session, or in one of its own, which ends with it. It has our streams.
 pub fn exec(
     node: &Node<'_>,
     record: &SystemRecord,
     session: Option<&Session>,
     request: &ExecRequest,
-) -> Result<Infallible> {
+) -> Result<ExitStatus> {
     let generation = session.map_or(record.active, |session| session.generation);
     let app = App::of_user(node, record, generation, request.user.as_deref())?;
+    let app = app.with_given(node, &record.system)?;
     let app = app.with_environment(&request.environment);
     let shell = [app.shell().to_owned()];
     let command = match &request.command[..] {
         [] => &shell,
         words => words,
     };
-    let run = if let Some(session) = session {
-        app.enter(session, command)?
-    } else {
-        check_registered(node, record)?;
-        app.enter_alone(&record.system, command)
-    };
-    Err(run.become_it(node.observer))
+    if let Some(session) = session {
+        return Err(app.enter(session, command)?.become_it(node.observer));
+    }
+    let options = StartOptions::new(Vec::new(), Vec::new());
+    let mut own = prepare(node, record, options)?;
+    own.keeper = MainProcess::of_self();
+    atomic_file::write_json(&node.state.command_file(&own.id), &own)?;
+    let ran = run_alone(node, &own, &app, command);
+    let ended = end(node, &own, Timeouts::default());
+    let status = ran?;
+    ended.map(|_| status)
+}
+
+fn run_alone(
+    node: &Node<'_>,
+    session: &Session,
+    app: &App,
+    command: &[String],
+) -> Result<ExitStatus> {
+    begin(node, session)?;
+    app.given.enter(session)?;
+    with_own_ipc(app.enter(session, command)?).accompany(node.observer, node.cancel)
 }

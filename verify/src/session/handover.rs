@@ -67,7 +67,7 @@ pub fn hand_over(
         return Ok(Handover::Kept(old));
     };
     wait_for_endings(node, system)?;
-    let app = App::load(node, record, record.active)?;
+    let app = App::load(node, record, record.active)?.with_given(node, system)?;
     let mut new = prepare(node, record, old.options())?;
     atomic_file::write_json(&node.state.ending_file(&new.id), &new)?;
     let newers = match open(&olders) {

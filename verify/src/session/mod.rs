@@ -26,6 +26,7 @@
 //! stop       the app is stopped, its session ended
 //! health     whether an app works that was started
 //! app        how the image wants to be run
+//! given      what the image needs from the node, put into a session
 //! traffic    which of two sessions gets connections
 //! sockets    sockets that an app listens on
 //! log        what the app printed
@@ -36,6 +37,7 @@
 
 mod app;
 mod exec;
+mod given;
 mod handover;
 mod health;
 mod log;
@@ -50,12 +52,14 @@ mod sweep;
 mod traffic;
 mod watch;
 
+pub use self::app::follow_resolver;
 pub use self::exec::{ExecRequest, exec, joined};
+pub use self::given::{NodeNames, data_directory};
 pub use self::handover::{Handover, hand_over};
 pub use self::log::bound as bound_log;
 pub use self::record::{Session, StartOptions, Timeouts, adopt, endings, read, running};
 pub use self::reload::reload;
-pub use self::start::start;
+pub use self::start::{check_given, start};
 pub use self::stop::{Stopped, stop};
 pub use self::sweep::{end_dead, sweep};
 pub use self::watch::{Outcome, Watch, WatchState};

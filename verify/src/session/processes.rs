@@ -53,6 +53,18 @@ impl MainProcess {
         })
     }
 
+    /// This very process.
+    pub(super) fn of_self() -> Option<Self> {
+        let pid = i32::try_from(std::process::id()).ok()?;
+        let since = began_at(pid)?;
+        Some(Self { pid, since })
+    }
+
+    /// Whether it lives, wherever.
+    pub(super) fn lives(self) -> bool {
+        began_at(self.pid) == Some(self.since)
+    }
+
     /// A pidfd of it, while it lives.
     pub(super) fn open(self, root: &Path) -> Option<OwnedFd> {
         let handle = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;

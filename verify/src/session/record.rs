@@ -40,6 +40,9 @@ pub struct Session {
     /// The process that it stands and falls with, when that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub main: Option<MainProcess>,
+    /// The imgnode that ends it with the one command that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<MainProcess>,
 }
 
 /// The options of a start; remembered for the next time.
@@ -163,9 +166,28 @@ pub fn read(node: &Node<'_>, system: &SystemName) -> Result<Option<Session>> {
 
 /// The sessions of a system that are about to end.
 pub fn endings(node: &Node<'_>, system: &SystemName) -> Result<Vec<Session>> {
+    let files = node.state.endings()?.into_iter();
+    noted(
+        files.map(|id| (node.state.ending_file(id.as_str()), id)),
+        system,
+    )
+}
+
+/// The sessions of a system that one command each has for itself.
+pub(super) fn of_commands(node: &Node<'_>, system: &SystemName) -> Result<Vec<Session>> {
+    let files = node.state.commands()?.into_iter();
+    noted(
+        files.map(|id| (node.state.command_file(id.as_str()), id)),
+        system,
+    )
+}
+
+fn noted(
+    files: impl Iterator<Item = (PathBuf, SystemName)>,
+    system: &SystemName,
+) -> Result<Vec<Session>> {
     let mut found = Vec::new();
-    for id in node.state.endings()? {
-        let path = node.state.ending_file(id.as_str());
+    for (path, id) in files {
         let Some(session) = atomic_file::read_json::<Session>(&path)? else {
             continue;
         };
@@ -200,6 +222,7 @@ pub(super) fn forget(node: &Node<'_>, session: &Session) -> Result<()> {
     if read(node, &session.system)?.is_some_and(|current| current.id == session.id) {
         atomic_file::remove(&node.state.session_file(&session.system))?;
     }
+    atomic_file::remove(&node.state.command_file(&session.id))?;
     atomic_file::remove(&node.state.ending_file(&session.id))
 }
 

@@ -5,7 +5,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::app::App;
+use super::app::{App, follow_resolver};
 use super::health;
 use super::processes::{self, MainProcess};
 use super::record::{Session, Timeouts, running};
@@ -20,7 +20,8 @@ use crate::state::record::SystemRecord;
 pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Result<Session> {
     let mut session = running(node, &record.system)?;
     let before = session.processes();
-    let app = App::load(node, record, session.generation)?;
+    let app = App::load(node, record, session.generation)?.with_given(node, &record.system)?;
+    follow_resolver(node, &session)?;
     show_local_changes(node, record, session.generation);
     if app.service.reload.is_empty() {
         processes::signal_first(&session.root(), Signal::HUP);

@@ -4,6 +4,9 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+use store::Manifest;
+
 use super::app::{App, with_own_ipc};
 use super::processes::MainProcess;
 use super::record::{Session, StartOptions, Timeouts, is_mounted, read};
@@ -13,13 +16,15 @@ use super::stop::end;
 use super::sweep::{end_dead, sweep};
 use super::traffic::cannot_listen;
 use super::{health, log};
-use crate::atomic_file::{self, SCHEMA};
+use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
+use crate::event::Event;
 use crate::host::commands::{HostCommand, describe, has_ended, last_lines};
 use crate::host::schroot::schroot;
 use crate::node::Node;
 use crate::state::record::SystemRecord;
 use crate::state::{Lock, now};
+use crate::system::SystemName;
 
 /// How long the first process of a session may take to appear.
 const APPEAR: Duration = Duration::from_secs(20);
@@ -33,7 +38,7 @@ pub fn start(
     timeouts: Timeouts,
 ) -> Result<Session> {
     let generation = record.active();
-    let app = App::load(node, record, generation.number)?;
+    let app = App::load(node, record, generation.number)?.with_given(node, &record.system)?;
     if app.service.start.is_empty() {
         return Err(Error::usage(format!(
             "the image of {} has no start command",
@@ -96,6 +101,7 @@ pub(super) fn prepare(
         listen: options.listen,
         words: options.words,
         main: None,
+        keeper: None,
     })
 }
 
@@ -126,6 +132,8 @@ pub(super) fn bring_up(
     timeouts: Timeouts,
 ) -> Result<Option<MainProcess>> {
     begin(node, session)?;
+    app.given.enter(session)?;
+    prepare_generation(node, session, app)?;
     let share = |listener: &Listener| listener.socket.try_clone();
     let sockets = listeners.iter().map(share).collect::<std::io::Result<_>>();
     let sockets = sockets.context(|| "cannot share a socket")?;
@@ -143,8 +151,75 @@ pub(super) fn bring_up(
     Ok(MainProcess::find(&session.root(), by))
 }
 
+/// Whether all that an image needs is given on this node.
+pub fn check_given(node: &Node<'_>, system: &SystemName, manifest: &Manifest) -> Result<()> {
+    match &manifest.run {
+        None => Ok(()),
+        Some(_) => App::of(manifest.clone(), system)?
+            .with_given(node, system)
+            .map(|_| ()),
+    }
+}
+
+/// Runs what an image wants to be run once before its service starts, unless that is done.
+fn prepare_generation(node: &Node<'_>, session: &Session, app: &App) -> Result<()> {
+    let (system, command) = (&session.system, &app.service.before_switch);
+    let mut prepared = Prepared::of(node, system)?;
+    if command.is_empty() || prepared.generations.contains(&session.generation) {
+        return Ok(());
+    }
+    node.observer.event(Event::Phase(&format!(
+        "preparing generation {} of {system}",
+        session.generation
+    )));
+    let (log, offset) = log::open(node, system)?;
+    let run = with_own_ipc(app.enter(session, command)?);
+    let mut child = run.detach(&log, node.observer)?;
+    let status = loop {
+        if let Err(error) = node.check_cancelled() {
+            // What it began in the session ends with that.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
+        }
+        match child.try_wait().context(|| "cannot wait for schroot")? {
+            Some(status) => break status,
+            None => thread::sleep(Duration::from_millis(25)),
+        }
+    };
+    if !status.success() {
+        let what = format!("the before-switch command of {system} {}", describe(status));
+        let lines = last_lines(&log::since(node, system, offset), 10);
+        let error = lines.into_iter().fold(Error::failed(what), Error::cause);
+        return Err(error.hint(format!("imgnode logs {system}")));
+    }
+    prepared.generations.push(session.generation);
+    atomic_file::write_json(&node.state.prepared_file(system), &prepared)
+}
+
+/// The generations of a system in which `before-switch` succeeded.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Prepared {
+    schema: u32,
+    generations: Vec<u64>,
+}
+
+impl Prepared {
+    fn of(node: &Node<'_>, system: &SystemName) -> Result<Self> {
+        let path = node.state.prepared_file(system);
+        let found: Option<Self> = atomic_file::read_json(&path)?;
+        let found = found.unwrap_or(Self {
+            schema: SCHEMA,
+            generations: Vec::new(),
+        });
+        check_schema(&path, found.schema)?;
+        Ok(found)
+    }
+}
+
 /// Lets schroot begin a session.
-fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
+pub(super) fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
     let chroot = format!("chroot:{}", session.system);
     schroot([
         "--begin-session",
@@ -250,7 +325,6 @@ fn fresh_id(record: &SystemRecord) -> String {
 mod tests {
     use super::*;
     use crate::state::record::tests::sample;
-    use crate::system::SystemName;
 
     #[test]
     fn identifiers_are_distinct_and_fit_schroot() {

@@ -95,7 +95,9 @@ pub(super) fn ask_to_stop(
     timeouts: Timeouts,
 ) -> Result<()> {
     // Whatever the app wants: a session can always be ended.
-    let app = match App::load(node, record, session.generation) {
+    let app = App::load(node, record, session.generation);
+    let app = app.and_then(|app| app.with_given(node, &record.system));
+    let app = match app {
         Ok(app) => app,
         Err(error) => {
             node.observer

@@ -1,7 +1,7 @@
 //! Ending what dead or killed commands, apps and machines left of sessions.
 
-use super::processes::Process;
-use super::record::{Session, Timeouts, endings, read};
+use super::processes::{MainProcess, Process};
+use super::record::{Session, Timeouts, endings, of_commands, read};
 use super::sockets::Routing;
 use super::stop::{ask_to_stop, end};
 use super::traffic::{drain, listeners, route};
@@ -16,6 +16,12 @@ use crate::system::SystemName;
 /// Ends and forgets a session of `system` that is over: dead app, rebooted machine, killed `start`.
 pub fn sweep(node: &Node<'_>, lock: &Lock, system: &SystemName, timeouts: Timeouts) -> Result<()> {
     end_old_sessions(node, lock, system, timeouts)?;
+    for session in of_commands(node, system)? {
+        let is_kept = session.keeper.is_some_and(MainProcess::lives);
+        if !is_kept && session.processes().is_empty() {
+            end(node, &session, timeouts)?;
+        }
+    }
     let Some(session) = read(node, system)? else {
         return Ok(());
     };

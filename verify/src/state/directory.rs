@@ -124,6 +124,11 @@ impl State {
         self.root.join("ending").join(format!("{id}.json"))
     }
 
+    /// The file that describes a session which one command has for itself.
+    pub fn command_file(&self, id: &str) -> PathBuf {
+        self.root.join("commands").join(format!("{id}.json"))
+    }
+
     /// The file that says how `system` was started last.
     pub fn start_file(&self, system: &SystemName) -> PathBuf {
         self.root.join("starts").join(format!("{system}.json"))
@@ -132,6 +137,16 @@ impl State {
     /// The file that says that hooks of `system` failed.
     pub fn hooks_file(&self, system: &SystemName) -> PathBuf {
         self.root.join("hooks").join(format!("{system}.json"))
+    }
+
+    /// The directory of the data of `system`, which outlives it.
+    pub fn data(&self, system: &SystemName) -> PathBuf {
+        self.root.join("data").join(system.as_str())
+    }
+
+    /// The file that names the generations of `system` in which `before-switch` succeeded.
+    pub fn prepared_file(&self, system: &SystemName) -> PathBuf {
+        self.root.join("prepared").join(format!("{system}.json"))
     }
 
     /// The log of `system`.
@@ -220,6 +235,8 @@ impl State {
             "logs",
             "locks",
             "journals",
+            "prepared",
+            "commands",
         ] {
             atomic_file::create_directory(&self.root.join(part), 0o700)?;
         }
@@ -273,6 +290,11 @@ impl State {
     pub fn endings(&self) -> Result<Vec<SystemName>> {
         // An identifier is made like a system's name.
         self.names_in("ending")
+    }
+
+    /// The identifiers of sessions that one command has for itself.
+    pub fn commands(&self) -> Result<Vec<SystemName>> {
+        self.names_in("commands")
     }
 
     fn names_in(&self, part: &str) -> Result<Vec<SystemName>> {

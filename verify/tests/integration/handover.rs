@@ -180,6 +180,36 @@ impl Clients {
 }
 
 #[test]
+fn what_is_not_given_or_not_prepared_gets_no_traffic() {
+    let mut served = Served::new("needy");
+    let system = served.farm.system.clone();
+    served.farm.needs.settings = vec!["SITE".to_owned()];
+    served.release(3, "well");
+    let said = served.farm.fails(&["upgrade", &system], 2);
+    assert!(said.contains("SITE has no value"), "{said}");
+    // Nothing was written: there is no second generation.
+    assert_eq!(served.generations(), (1, 1));
+    served.farm.fails(&["switch", &system, "2"], 2);
+    served.farm.needs.settings.clear();
+    served.farm.before_switch = ["/bin/sh", "-c", "echo no table >&2; exit 5"]
+        .map(str::to_owned)
+        .to_vec();
+    served.release(4, "well");
+    let said = served.farm.fails(&["upgrade", &system], 1);
+    assert!(
+        said.contains("the before-switch command of") && said.contains("no table"),
+        "{said}"
+    );
+    assert_eq!(served.generations(), (1, 1));
+    assert!(served.get("/").is_ok());
+    served.farm.before_switch = ["/bin/sh", "-c", ":"].map(str::to_owned).to_vec();
+    served.release(5, "well");
+    served.farm.ok(&["upgrade", &system]);
+    assert_eq!(served.generations(), (3, 3));
+    served.close();
+}
+
+#[test]
 fn no_request_fails_through_upgrade_rollback_and_switch() {
     let served = Served::new("served");
     let system = served.farm.system.clone();

@@ -8,6 +8,7 @@ mod handover;
 mod interop;
 mod killed;
 mod local_changes;
+mod needs;
 mod node;
 mod service;
 mod support;

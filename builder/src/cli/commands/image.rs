@@ -158,6 +158,18 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
             "start",
             format!("{} (as {})", run.start.join(" "), run.user),
         );
+        if !run.before_switch.is_empty() {
+            line("before switch", run.before_switch.join(" "));
+        }
+        for (kind, path) in run.needs.directories() {
+            line(kind.name(), path.to_owned());
+        }
+        for name in &run.needs.secrets {
+            line("secret", name.clone());
+        }
+        for name in &run.needs.settings {
+            line("setting", name.clone());
+        }
     }
     for wheel in &manifest.wheels {
         line(

@@ -1,6 +1,10 @@
 //! A report for people: totals first, then group by group.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+
+use serde_json::Value;
+use store::manifest::Run;
 
 use super::owners::came_along;
 use super::report::{
@@ -45,22 +49,8 @@ pub fn show(report: &Report, how: How, line: &mut dyn FnMut(&str)) {
     heading("virtualenvs", wheels.collect());
     heading("users", report.users.iter().map(user).collect());
     if let Some(service) = &report.service {
-        let words = |run: &Option<store::manifest::Run>| match run {
-            Some(run) => format!(
-                "{} as {} in {}",
-                run.start.join(" "),
-                run.user,
-                run.directory
-            ),
-            None => "none".to_owned(),
-        };
-        let (old, new) = (words(&service.old), words(&service.new));
-        let what = if old == new {
-            format!("~ {old}: its stop, reload or environment")
-        } else {
-            format!("~ {old} -> {new}")
-        };
-        heading("service", vec![what]);
+        let lines = service_changes(service.old.as_ref(), service.new.as_ref());
+        heading("service", lines);
     }
     heading(
         "privileges",
@@ -299,4 +289,49 @@ fn printable(text: &str) -> String {
             shown
         })
         .collect()
+}
+/// What is run otherwise, a line for each value that changed.
+fn service_changes(old: Option<&Run>, new: Option<&Run>) -> Vec<String> {
+    let (olds, news) = (values(old), values(new));
+    let names: BTreeSet<&String> = olds.keys().chain(news.keys()).collect();
+    let line = |name: &String| match (olds.get(name), news.get(name)) {
+        (old, new) if old == new => None,
+        (Some(old), Some(new)) => Some(format!("~ {name}: {old} -> {new}")),
+        (Some(old), None) => Some(format!("- {name}: {old}")),
+        (None, new) => Some(format!("+ {name}: {}", new.map_or("", String::as_str))),
+    };
+    names.into_iter().filter_map(line).collect()
+}
+
+/// Every value of a manifest's `run` by its name: `health.http`, `/up`.
+fn values(run: Option<&Run>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    if let Some(run) = run {
+        let value = serde_json::to_value(run).expect("it has a JSON form");
+        collect("", &value, &mut found);
+    }
+    found
+}
+
+fn collect(name: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+    let text = match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let dot = if name.is_empty() { "" } else { "." };
+                collect(&format!("{name}{dot}{field}"), value, found);
+            }
+            return;
+        }
+        Value::Array(words) if words.is_empty() => return,
+        Value::Array(words) => {
+            let words = words.iter().map(|word| match word {
+                Value::String(word) => word.clone(),
+                other => other.to_string(),
+            });
+            words.collect::<Vec<_>>().join(" ")
+        }
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    found.insert(name.to_owned(), text);
 }

@@ -2,7 +2,7 @@
 
 use super::{Look, each, is_mounted};
 use crate::recipe::error::Fault;
-use crate::recipe::{Argument, Git, Requirement, Test, Virtualenv};
+use crate::recipe::{Argument, File, Git, Requirement, Service, Test, Virtualenv};
 
 impl Look<'_> {
     pub(super) fn virtualenvs(&self) -> Result<(), Fault> {
@@ -112,6 +112,8 @@ impl Look<'_> {
         self.program("service.start", &service.start)?;
         self.program("service.stop", &service.stop)?;
         self.program("service.reload", &service.reload)?;
+        self.program("service.before-switch", &service.before_switch)?;
+        self.needs(service)?;
         let Some(health) = &service.health else {
             return Ok(());
         };
@@ -123,6 +125,57 @@ impl Look<'_> {
             ));
         }
         self.exactly_one("service.health", "[service.health]", &["http", "command"])
+    }
+
+    /// What a node is to give fits together, and nothing of the image lies where it hides it.
+    fn needs(&self, service: &Service) -> Result<(), Fault> {
+        let kinds = [
+            ("service.state", &service.state),
+            ("service.cache", &service.cache),
+            ("service.logs", &service.logs),
+        ];
+        let all = || {
+            let kinds = kinds.iter();
+            kinds.flat_map(|(path, list)| each(path, "").zip(*list))
+        };
+        self.unique("the directory", all())?;
+        for (path, directory) in all() {
+            let place = directory.as_str();
+            if place == "/" || is_mounted(place) || place == "/run" {
+                return Err(self.fault(&path, format!("`{place}` is not a node's to give")));
+            }
+            let inside = |file: &&File| {
+                let rest = file.path.as_str().strip_prefix(place);
+                rest.is_some_and(|rest| rest.starts_with('/'))
+            };
+            if let Some(file) = self.recipe.files.iter().find(inside) {
+                return Err(self
+                    .fault(&path, format!("`{}` would be hidden there", file.path))
+                    .hint(format!(
+                        "what is in `{place}` is the node's: put the file elsewhere"
+                    )));
+            }
+        }
+        self.list("the secret", "service.secrets", &service.secrets)?;
+        self.list("the variable", "service.settings", &service.settings)?;
+        for (variable, secret) in &service.secret_environment {
+            let path = format!("service.secret-environment.{variable}");
+            if !service.secrets.contains(secret) {
+                return Err(self
+                    .fault(&path, format!("no secret is called `{secret}`"))
+                    .hint("list it under `secrets`"));
+            }
+        }
+        let given = service.settings.iter().zip(each("service.settings", ""));
+        for (variable, path) in given {
+            if service.environment.contains_key(variable)
+                || service.secret_environment.contains_key(variable)
+            {
+                let message = format!("`{variable}` has its value in the recipe already");
+                return Err(self.fault(&path, message));
+            }
+        }
+        Ok(())
     }
 
     /// The first of a command's words is a program.

@@ -132,6 +132,14 @@ stop = ["/bin/stop"]
 reload = ["/bin/reload"]
 directory = "/home"
 environment = { MODE = "serve" }
+state = ["/var/lib/op"]
+cache = ["/var/cache/op"]
+logs = ["/var/log/op"]
+secrets = ["key", "other"]
+secret-environment = { KEY = "key" }
+settings = ["SITE"]
+resolver = "image"
+before-switch = ["/bin/prepare"]
 
 [service.health]
 http = "/up?now"
@@ -255,6 +263,14 @@ const ROWS: &[Row] = &[
     ("service.reload", ("/bin/reload", "/bin/new"), &[], &[]),
     ("service.directory", ("directory = \"/home\"", "directory = \"/new\""), &[], &[]),
     ("service.environment", ("\"serve\"", "\"new\""), &[], &[]),
+    ("service.state", ("/var/lib/op", "/var/lib/new"), &[], &[]),
+    ("service.cache", ("/var/cache/op", "/var/cache/new"), &[], &[]),
+    ("service.logs", ("/var/log/op", "/var/log/new"), &[], &[]),
+    ("service.secrets", ("\"key\", \"other\"", "\"key\""), &[], &[]),
+    ("service.secret-environment", ("KEY = \"key\"", "KEY = \"other\""), &[], &[]),
+    ("service.settings", ("\"SITE\"", "\"HOST\""), &[], &[]),
+    ("service.resolver", ("resolver = \"image\"", "resolver = \"node\""), &[], &[]),
+    ("service.before-switch", ("/bin/prepare", "/bin/new"), &[], &[]),
     ("service.health.http", ("/up?now", "/new"), &[], &[]),
     ("service.health.headers", ("Asked: before", "Asked: after"), &[], &[]),
     ("service.health.command", (

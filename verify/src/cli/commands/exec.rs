@@ -1,5 +1,6 @@
 //! `imgnode exec`: a command in a system.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
 use ::verify::error::Result;
@@ -14,5 +15,9 @@ pub(crate) fn run(node: &Node<'_>, system: &SystemName, request: &ExecRequest) -
     if session.is_none() {
         allowed::may_start(&record)?;
     }
-    match session::exec(node, &record, session.as_ref(), request)? {}
+    let status = session::exec(node, &record, session.as_ref(), request)?;
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    Ok(ExitCode::from(
+        code.and_then(|code| code.try_into().ok()).unwrap_or(1),
+    ))
 }

@@ -36,6 +36,7 @@ use ::verify::atomic_file::SCHEMA;
 use ::verify::error::{Context, Result};
 use ::verify::host::descriptors;
 use ::verify::host::hooks::Hooks;
+use ::verify::host::provisions::Provisions;
 use ::verify::host::schroot::Schroot;
 use ::verify::node::{Node, require_root};
 use ::verify::state::{NodeConfig, State};
@@ -55,6 +56,7 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
         state: State::new(args.state),
         schroot: Schroot::default(),
         hooks: Hooks::default(),
+        provisions: Provisions::default(),
         observer: ui,
         cancel,
     };

@@ -12,7 +12,9 @@ use std::time::Duration;
 use ::verify::error::{Context, Error, Kind, Result};
 use ::verify::install::journal;
 use ::verify::node::Node;
-use ::verify::session::{self, Outcome, Session, StartOptions, Timeouts, Watch, WatchState};
+use ::verify::session::{
+    self, NodeNames, Outcome, Session, StartOptions, Timeouts, Watch, WatchState,
+};
 use ::verify::state::Lock;
 use ::verify::system::SystemName;
 use ::verify::trust::allowed;
@@ -88,6 +90,8 @@ struct Service<'a> {
     timeouts: Timeouts,
     manager: Manager,
     signals: Signals,
+    /// What the session has of the node's names of hosts.
+    names: NodeNames,
 }
 
 /// Runs a system until it is stopped or dies.
@@ -107,6 +111,7 @@ pub(crate) fn run(
         timeouts,
         manager: Manager::from_env()?,
         signals: Signals::listen(stop)?,
+        names: NodeNames::look(),
     };
     let session = match service.begin(listen, words) {
         Ok(Some(session)) => session,
@@ -123,6 +128,7 @@ pub(crate) fn run(
         state: node.state.clone(),
         schroot: node.schroot.clone(),
         hooks: node.hooks.clone(),
+        provisions: node.provisions.clone(),
         observer: node.observer,
         cancel: &AtomicBool::new(false),
     };
@@ -227,6 +233,13 @@ impl Service<'_> {
             }
             // What we started ourselves is our child.
             while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+            let now = NodeNames::look();
+            if now != self.names {
+                self.names = now;
+                if let Err(error) = session::follow_resolver(self.node, watch.session()) {
+                    self.ui.note(&format!("note: {error}"));
+                }
+            }
             if let Err(error) = session::bound_log(self.node, self.system) {
                 self.ui.note(&format!("note: {error}"));
             }

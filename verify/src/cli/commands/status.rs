@@ -14,6 +14,7 @@ use ::verify::state::record::{self, SystemRecord};
 use ::verify::system::SystemName;
 use ::verify::trust;
 use serde::Serialize;
+use store::manifest::DirectoryKind;
 
 use crate::cli::report::{JSON_SCHEMA, time};
 use crate::cli::ui::Ui;
@@ -58,6 +59,9 @@ struct System {
     /// Bytes free for further generations; nothing when the target cannot say.
     free_bytes: Option<u64>,
     directory: String,
+    /// Directories of data that the active generation has from the node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    data: Vec<Data>,
     installed: String,
     /// Whether the chroot of this name points at the active generation.
     registered: bool,
@@ -71,6 +75,15 @@ struct System {
     /// Sessions that have no traffic any more and end with their last process.
     ending: Vec<Session>,
     generations: Vec<Generation>,
+}
+
+#[derive(Serialize)]
+struct Data {
+    kind: &'static str,
+    /// Its path in a session.
+    path: String,
+    /// Its path on the node.
+    directory: String,
 }
 
 #[derive(Serialize)]
@@ -212,6 +225,7 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
             record.target.driver().free(&context).ok()
         },
         directory: active.directory.display().to_string(),
+        data: data(node, record)?,
         installed: time(active.installed),
         registered: node.schroot.registered(&record.system)?.as_deref() == Some(&active.directory),
         failed_hooks: journal::failed_hooks(node, &record.system)?.map(|failed| failed.why),
@@ -224,6 +238,25 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
         ending: ending.into_iter().map(describe).collect(),
         generations: generations(record)?,
     })
+}
+
+fn data(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<Data>> {
+    let manifest = node.state.manifest(record.active().manifest)?;
+    let Some(run) = manifest.run else {
+        return Ok(Vec::new());
+    };
+    // A wrong file is an error of whoever starts the system.
+    let file = node.provisions.read(&record.system).unwrap_or_default();
+    let one = |(kind, path): (DirectoryKind, &str)| {
+        let own = || session::data_directory(node, &record.system, kind, path);
+        let bound = file.bind.get(path).map(|bind| bind.path.clone());
+        Data {
+            kind: kind.name(),
+            path: path.to_owned(),
+            directory: bound.unwrap_or_else(own).display().to_string(),
+        }
+    };
+    Ok(run.needs.directories().map(one).collect())
 }
 
 fn generations(record: &SystemRecord) -> Result<Vec<Generation>> {
@@ -287,6 +320,12 @@ fn show(ui: &Ui, report: &Report) {
             show_generation(ui, one);
         }
         ui.data(&format!("  directory  {}", system.directory));
+        for one in &system.data {
+            ui.data(&format!(
+                "  {:<10} {} in {}",
+                one.kind, one.path, one.directory
+            ));
+        }
         if !system.registered {
             ui.data("  chroot     does not point at this generation; install again");
         }

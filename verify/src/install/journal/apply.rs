@@ -116,5 +116,6 @@ pub fn remove_system(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) -> Resu
     atomic_file::remove(&node.state.older_log_file(system))?;
     atomic_file::remove(&node.state.start_file(system))?;
     atomic_file::remove(&node.state.hooks_file(system))?;
+    atomic_file::remove(&node.state.prepared_file(system))?;
     node.state.forget_manifests(lock, &entry.system)
 }

@@ -3,6 +3,7 @@ use super::*;
 use crate::atomic_file::{self, SCHEMA};
 use crate::event::Silent;
 use crate::host::hooks::Hooks;
+use crate::host::provisions::Provisions;
 use crate::host::schroot::Schroot;
 use crate::node::Node;
 use crate::state::record::SystemRecord;
@@ -25,6 +26,7 @@ fn node(root: &Path) -> Node<'static> {
         state: State::new(root.join("state")),
         schroot: Schroot::new(root.join("etc")),
         hooks: Hooks::new(root.join("hooks")),
+        provisions: Provisions::new(root.join("etc/imgnode")),
         observer: &Silent,
         cancel: &NEVER,
     }
@@ -275,6 +277,7 @@ fn a_generation_that_did_not_answer_before_a_kill_is_not_active() {
         listen: Vec::new(),
         words: Vec::new(),
         main: None,
+        keeper: None,
     };
     atomic_file::write_json(&node.state.session_file(system), &session).unwrap();
     assert!(has_answered(&node, &left).unwrap());

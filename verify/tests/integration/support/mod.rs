@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use store::manifest::{Health, Manifest, Run, SCHEMA, User};
+use store::manifest::{Health, Manifest, Needs, Run, SCHEMA, User};
 use store::tuf::{Environment, RoleKeys};
 use store::{EnvName, Sha256, WritableStore};
 
@@ -56,6 +56,10 @@ pub(crate) struct Farm {
     pub(crate) signals: bool,
     /// How the next release says that it works.
     pub(crate) health: Option<Health>,
+    /// What the next release runs once before it starts.
+    pub(crate) before_switch: Vec<String>,
+    /// What the next release needs from its node.
+    pub(crate) needs: Needs,
 }
 
 impl Farm {
@@ -89,6 +93,8 @@ impl Farm {
             system: format!("{system}-{}", std::process::id()),
             signals: false,
             health: None,
+            before_switch: Vec::new(),
+            needs: Needs::default(),
         };
         farm.clean_host();
         farm.plant();
@@ -221,6 +227,8 @@ impl Farm {
                 reload: words("reload"),
                 environment: BTreeMap::from([("GREETING".to_owned(), "good day".to_owned())]),
                 health: self.health.clone(),
+                before_switch: self.before_switch.clone(),
+                needs: self.needs.clone(),
             }),
         };
         store.put_manifest(&manifest).unwrap();
@@ -415,7 +423,8 @@ impl Farm {
         self.assert_clean();
         assert!(!self.path("images").join(&self.system).exists());
         for part in [
-            "systems", "sessions", "ending", "starts", "logs", "journals", "locks",
+            "systems", "sessions", "ending", "starts", "logs", "journals", "locks", "prepared",
+            "commands",
         ] {
             let left = fs::read_dir(self.path("state").join(part)).unwrap();
             assert_eq!(left.count(), 0, "{part}");

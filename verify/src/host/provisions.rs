@@ -1,0 +1,249 @@
+//! What the operator of this node gives to a system.
+//!
+//! ```text
+//! /etc/imgnode/SYSTEM.toml             settings, and directories of the host
+//! /etc/imgnode/secrets/SYSTEM/NAME       a secret, readable by root alone
+//! /etc/imgnode/secrets/SYSTEM/NAME.cred  the same, encrypted by systemd-creds(1)
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::commands::HostCommand;
+use crate::error::{Context, Error, Result};
+use crate::event::Observer;
+use crate::system::SystemName;
+
+/// The longest secret and the longest file, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// The files in which it stands.
+#[derive(Clone, Debug)]
+pub struct Provisions {
+    directory: PathBuf,
+}
+
+/// The file of one system.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeFile {
+    /// Environment variables of its processes.
+    pub environment: BTreeMap<String, String>,
+    /// What of the host its sessions see, by its path in the session.
+    pub bind: BTreeMap<String, Bind>,
+}
+
+/// A directory or file of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Written")]
+pub struct Bind {
+    /// Its path on the host.
+    pub path: PathBuf,
+    /// Whether sessions may not write to it.
+    pub read_only: bool,
+}
+
+/// The two forms that a bind has in the file.
+#[derive(Deserialize)]
+#[serde(untagged, rename_all_fields = "kebab-case", deny_unknown_fields)]
+enum Written {
+    Path(PathBuf),
+    Full {
+        path: PathBuf,
+        #[serde(default)]
+        read_only: bool,
+    },
+}
+
+impl From<Written> for Bind {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Path(path) => Self {
+                path,
+                read_only: false,
+            },
+            Written::Full { path, read_only } => Self { path, read_only },
+        }
+    }
+}
+
+impl Default for Provisions {
+    fn default() -> Self {
+        Self::new("/etc/imgnode")
+    }
+}
+
+impl Provisions {
+    /// Those in `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// The path of a system's file.
+    pub fn file(&self, system: &SystemName) -> PathBuf {
+        self.directory.join(format!("{system}.toml"))
+    }
+
+    /// The path of a secret that is not encrypted.
+    pub fn secret_file(&self, system: &SystemName, name: &str) -> PathBuf {
+        let secrets = self.directory.join("secrets");
+        secrets.join(system.as_str()).join(name)
+    }
+
+    /// A system's file; an empty one where there is none.
+    pub fn read(&self, system: &SystemName) -> Result<NodeFile> {
+        let path = self.file(system);
+        let Some(bytes) = read_trusted(&path, 0o022)? else {
+            return Ok(NodeFile::default());
+        };
+        let wrong = || format!("{} cannot be used", path.display());
+        let text = String::from_utf8(bytes).context(wrong)?;
+        let file: NodeFile = toml::from_str(&text).map_err(|error| {
+            // The parser's own words have the place and the line itself.
+            Error::usage(wrong()).cause(error.to_string().trim_end().to_owned())
+        })?;
+        let paths = file.bind.iter().flat_map(|(inside, bind)| {
+            let outside = bind.path.to_string_lossy().into_owned();
+            [inside.clone(), outside]
+        });
+        for place in paths {
+            if !is_plain(&place) {
+                return Err(Error::usage(wrong())
+                    .cause(format!(
+                        "`{}` is not an absolute path",
+                        place.escape_debug()
+                    ))
+                    .hint("write both paths of [bind] without `.` and `..`"));
+            }
+        }
+        Ok(file)
+    }
+
+    /// A secret; `None` when nobody gave it.
+    pub fn secret(
+        &self,
+        system: &SystemName,
+        name: &str,
+        observer: &dyn Observer,
+    ) -> Result<Option<Vec<u8>>> {
+        let plain = self.secret_file(system, name);
+        if let Some(bytes) = read_trusted(&plain, 0o077)? {
+            return Ok(Some(bytes));
+        }
+        let encrypted = plain.with_file_name(format!("{name}.cred"));
+        if !encrypted.exists() {
+            return Ok(None);
+        }
+        let decrypt = HostCommand::new("systemd-creds")
+            .args(["decrypt", &format!("--name={name}")])
+            .arg(encrypted.display().to_string())
+            .arg("-");
+        let failed = || format!("cannot decrypt {}", encrypted.display());
+        let nothing = File::open("/dev/null").context(failed)?;
+        let mut bytes = Vec::new();
+        decrypt
+            .stream(nothing, observer)
+            .map_err(|error| error.under(failed()))?
+            .take(LIMIT)
+            .read_to_end(&mut bytes)
+            .context(failed)?;
+        Ok(Some(bytes))
+    }
+}
+
+/// A file that only root can change, and of which nobody has the rights in `forbidden`; `None` when
+/// there is none.
+fn read_trusted(path: &Path, forbidden: u32) -> Result<Option<Vec<u8>>> {
+    let failed = || format!("cannot read {}", path.display());
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.context(failed)?,
+    };
+    let found = file.metadata().context(failed)?;
+    let ours = rustix::process::geteuid().as_raw();
+    if !found.is_file() || found.uid() != ours || found.mode() & forbidden != 0 {
+        let mode = if forbidden & 0o044 == 0 {
+            "0644"
+        } else {
+            "0600"
+        };
+        let what = format!("{} is not a file that is root's alone", path.display());
+        let hint = format!("chown root and chmod {mode} {}", path.display());
+        return Err(Error::refused(what).hint(hint));
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .context(failed)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(Error::refused(format!(
+            "{} is longer than {LIMIT} bytes",
+            path.display()
+        )));
+    }
+    Ok(Some(bytes))
+}
+
+/// An absolute path without `.` and `..`.
+fn is_plain(path: &str) -> bool {
+    path.strip_prefix('/')
+        .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::event::Silent;
+
+    fn web() -> SystemName {
+        "web".parse().unwrap()
+    }
+
+    #[test]
+    fn the_file_of_a_system() {
+        let directory = tempfile::tempdir().unwrap();
+        let provisions = Provisions::new(directory.path());
+        assert_eq!(provisions.read(&web()).unwrap(), NodeFile::default());
+        let text = "[environment]\nSITE = \"one\"\n[bind]\n\"/srv/a\" = \"/data/a\"\n\
+                    \"/srv/b\" = { path = \"/data/b\", read-only = true }\n";
+        fs::write(provisions.file(&web()), text).unwrap();
+        let file = provisions.read(&web()).unwrap();
+        assert_eq!(file.environment["SITE"], "one");
+        assert!(!file.bind["/srv/a"].read_only && file.bind["/srv/b"].read_only);
+        for wrong in [
+            "[environement]\n",
+            "[bind]\n\"srv\" = \"/data\"\n",
+            "[bind]\n\"/srv\" = \"/data/../etc\"\n",
+        ] {
+            fs::write(provisions.file(&web()), wrong).unwrap();
+            let error = provisions.read(&web()).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+            assert!(error.what().contains("web.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_roots_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let provisions = Provisions::new(directory.path());
+        let secret = || provisions.secret(&web(), "key", &Silent);
+        assert_eq!(secret().unwrap(), None);
+        let path = provisions.secret_file(&web(), "key");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, [0, 255, 10]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(secret().unwrap_err().exit_code(), 3);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(secret().unwrap().unwrap(), [0, 255, 10]);
+    }
+}

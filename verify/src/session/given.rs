@@ -1,0 +1,368 @@
+//! What an image needs from its node, found and put into a session.
+//!
+//! Everything is looked for before a session begins, so that what is missing is one error and nothing
+//! has changed. In the session stand then: directories whose content is the node's, as bind mounts;
+//! secrets, in a tmpfs that only the service's user reads; names of hosts. schroot unmounts all of it
+//! when the session ends.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    Gid, Mode, OFlags, ResolveFlags, Uid, mkdirat, openat, openat2, renameat, unlinkat,
+};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
+use store::manifest::{DirectoryKind, Resolver, Run as Service, User};
+
+use super::record::Session;
+use crate::error::{Context, Error, Result};
+use crate::host::provisions::{Bind, Provisions};
+use crate::node::Node;
+use crate::system::SystemName;
+
+/// Where processes of a session find secrets: `$CREDENTIALS_DIRECTORY`, as systemd.exec(5) calls it.
+pub(super) const CREDENTIALS: &str = "/run/credentials";
+
+/// What the build writes where a recipe has no `/etc/hosts` of its own.
+const BUILT_HOSTS: &[u8] = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+
+/// What the node gives to a system.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// Variables of the node's file.
+    pub(super) environment: Vec<(String, String)>,
+    directories: Vec<Directory>,
+    binds: Vec<(String, Bind)>,
+    secrets: Vec<(String, Vec<u8>)>,
+    resolver: Option<Resolver>,
+    owner: (u32, u32),
+}
+
+/// A directory of the node's, with its path in the session.
+#[derive(Debug)]
+struct Directory {
+    inside: String,
+    outside: PathBuf,
+}
+
+impl Given {
+    /// Finds all that is needed, or says what is missing.
+    pub(super) fn find(
+        node: &Node<'_>,
+        system: &SystemName,
+        service: &Service,
+        user: &User,
+    ) -> Result<Self> {
+        let needs = &service.needs;
+        let provisions = &node.provisions;
+        let mut file = provisions.read(system)?;
+        let mut missing = Vec::new();
+        for name in &needs.settings {
+            if !file.environment.contains_key(name) {
+                missing.push(format!(
+                    "{name} has no value under [environment] of {}",
+                    provisions.file(system).display()
+                ));
+            }
+        }
+        let mut secrets = Vec::new();
+        for name in &needs.secrets {
+            match provisions.secret(system, name, node.observer)? {
+                Some(secret) => secrets.push((name.clone(), secret)),
+                None => missing.push(no_secret(provisions, system, name)),
+            }
+        }
+        for bind in file.bind.values() {
+            if !bind.path.exists() {
+                missing.push(format!(
+                    "{}, which {} binds, is not there",
+                    bind.path.display(),
+                    provisions.file(system).display()
+                ));
+            }
+        }
+        if !missing.is_empty() {
+            let error = Error::usage(format!("{system} needs what this node does not give"));
+            return Err(missing.into_iter().fold(error, Error::cause));
+        }
+        let mut directories = Vec::new();
+        for (kind, inside) in needs.directories() {
+            // The operator may keep it elsewhere.
+            if file.bind.contains_key(inside) {
+                continue;
+            }
+            directories.push(Directory {
+                inside: inside.to_owned(),
+                outside: data_directory(node, system, kind, inside),
+            });
+        }
+        let mut binds: Vec<_> = std::mem::take(&mut file.bind).into_iter().collect();
+        // What lies in another is mounted after it.
+        binds.sort_by_key(|(inside, _)| inside.len());
+        directories.sort_by_key(|directory| directory.inside.len());
+        Ok(Self {
+            environment: file.environment.into_iter().collect(),
+            directories,
+            binds,
+            secrets,
+            resolver: Some(needs.resolver),
+            owner: (user.uid, user.gid),
+        })
+    }
+
+    /// Puts it into a session that has begun and in which nothing runs.
+    pub(super) fn enter(&self, session: &Session) -> Result<()> {
+        let root = open_root(&session.root())?;
+        for directory in &self.directories {
+            self.bind_data(&root, directory)?;
+        }
+        for (inside, bind) in &self.binds {
+            let failed = || format!("cannot bind {} at {inside}", bind.path.display());
+            if bind.path.is_dir() {
+                make_directories(&root, inside).context(failed)?;
+            } else {
+                make_file(&root, inside).context(failed)?;
+            }
+            let flags = if bind.read_only {
+                MountFlags::RDONLY
+            } else {
+                MountFlags::empty()
+            };
+            bind_at(&root, inside, &bind.path, flags).context(failed)?;
+        }
+        if !self.secrets.is_empty() {
+            self.write_secrets(&root)
+                .context(|| format!("cannot put secrets into {}", session.id))?;
+        }
+        if self.resolver == Some(Resolver::Node) {
+            resolve_as_the_node(&session.root())?;
+        }
+        Ok(())
+    }
+
+    /// Binds a directory of the node's, which is made when it is not there.
+    fn bind_data(&self, root: &OwnedFd, directory: &Directory) -> Result<()> {
+        let Directory { inside, outside } = directory;
+        let failed = || format!("cannot give {} at {inside}", outside.display());
+        let in_image = match open_in(root, inside, OFlags::DIRECTORY) {
+            Ok(found) => {
+                let found = rustix::fs::fstat(&found).context(failed)?;
+                Some((found.st_uid, found.st_gid, found.st_mode & 0o7777))
+            }
+            Err(Errno::NOENT) => None,
+            Err(error) => return Err(error).context(failed),
+        };
+        let (uid, gid, mode) = in_image.unwrap_or((self.owner.0, self.owner.1, 0o750));
+        match fs::symlink_metadata(outside) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_data(outside, (uid, gid), mode).context(failed)?;
+            }
+            found => {
+                let found = found.context(failed)?;
+                if (found.uid(), found.gid()) != (uid, gid) {
+                    let has = format!("{}:{}", found.uid(), found.gid());
+                    let place = outside.display();
+                    return Err(Error::failed(format!(
+                        "{place} belongs to {has}, and in the image {inside} to {uid}:{gid}"
+                    ))
+                    .cause("the users of this image have other numbers than those before")
+                    .hint(format!(
+                        "stop the system, and give what is in it to them: \
+                         chown -R --from={has} {uid}:{gid} {place}"
+                    )));
+                }
+            }
+        }
+        make_directories(root, inside).context(failed)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        bind_at(root, inside, outside, flags).context(failed)
+    }
+
+    fn write_secrets(&self, root: &OwnedFd) -> std::io::Result<()> {
+        make_directories(root, CREDENTIALS)?;
+        let (uid, gid) = self.owner;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let data = format!("mode=0500,uid={uid},gid={gid},size=16m");
+        let data = std::ffi::CString::new(data)?;
+        let place = open_in(root, CREDENTIALS, OFlags::DIRECTORY)?;
+        mount(
+            "imgnode",
+            by_fd(&place),
+            "tmpfs",
+            flags,
+            Some(data.as_c_str()),
+        )?;
+        let inside = open_in(root, CREDENTIALS, OFlags::DIRECTORY)?;
+        for (name, secret) in &self.secrets {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = openat(&inside, name.as_str(), flags, Mode::from_raw_mode(0o400))?;
+            rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            fs::File::from(file).write_all(secret)?;
+        }
+        mount_remount(by_fd(&inside), flags | MountFlags::RDONLY, data.as_c_str())?;
+        Ok(())
+    }
+}
+
+/// Where the node keeps a directory of a system, unless the operator binds another.
+pub fn data_directory(
+    node: &Node<'_>,
+    system: &SystemName,
+    kind: DirectoryKind,
+    inside: &str,
+) -> PathBuf {
+    let place = node.state.data(system).join(kind.name());
+    place.join(inside.trim_start_matches('/'))
+}
+
+fn no_secret(provisions: &Provisions, system: &SystemName, name: &str) -> String {
+    let path = provisions.secret_file(system, name);
+    format!("the secret {name}: there is no {}", path.display())
+}
+
+/// Gives a session the names of hosts that the node has: its resolver, and its hosts unless the image
+/// has a list of its own.
+pub(super) fn resolve_as_the_node(root: &Path) -> Result<()> {
+    let directory = open_root(root)?;
+    let failed = || format!("cannot write names of hosts into {}", root.display());
+    let etc = match open_in(&directory, "/etc", OFlags::DIRECTORY) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened.context(failed)?,
+    };
+    for name in ["resolv.conf", "hosts"] {
+        let Ok(ours) = fs::read(Path::new("/etc").join(name)) else {
+            continue;
+        };
+        let theirs = read_in(&etc, name);
+        let own = theirs.as_ref().is_some_and(|text| {
+            name == "hosts" && !text.is_empty() && text != BUILT_HOSTS && !was_ours(&etc)
+        });
+        if own || theirs.as_deref() == Some(&ours[..]) {
+            continue;
+        }
+        replace_in(&etc, name, &ours).context(failed)?;
+        if name == "hosts" {
+            replace_in(&etc, OURS, b"").context(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of the node that say the names of hosts, as they are now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeNames([Option<(u64, i64, i64)>; 2]);
+
+impl NodeNames {
+    /// Looks at them.
+    pub fn look() -> Self {
+        Self(["/etc/resolv.conf", "/etc/hosts"].map(|path| {
+            let found = fs::metadata(path).ok()?;
+            Some((found.ino(), found.mtime(), found.mtime_nsec()))
+        }))
+    }
+}
+
+/// Marks a list of hosts that came from the node, so that it follows the node's.
+const OURS: &str = ".imgnode-hosts";
+
+fn was_ours(etc: &OwnedFd) -> bool {
+    read_in(etc, OURS).is_some()
+}
+
+fn read_in(directory: &OwnedFd, name: &str) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(openat(directory, name, flags, Mode::empty()).ok()?);
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, 1 << 20), &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Replaces a file of a session, whatever stands there.
+fn replace_in(directory: &OwnedFd, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let new = format!(".{name}.imgnode");
+    let _ = unlinkat(directory, new.as_str(), rustix::fs::AtFlags::empty());
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(directory, new.as_str(), flags, Mode::from_raw_mode(0o644))?;
+    fs::File::from(file).write_all(bytes)?;
+    renameat(directory, new.as_str(), directory, name)?;
+    Ok(())
+}
+
+/// Makes a directory of the node's, which is there with its owner and mode or not at all.
+fn make_data(path: &Path, (uid, gid): (u32, u32), mode: u32) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    match fs::remove_dir(new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::create_dir(new)?;
+    std::os::unix::fs::chown(new, Some(uid), Some(gid))?;
+    fs::set_permissions(new, fs::Permissions::from_mode(mode))?;
+    fs::rename(new, path)
+}
+
+fn open_root(root: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(root, flags, Mode::empty())
+        .context(|| format!("cannot look into the session at {}", root.display()))
+}
+
+/// Opens a path of a session; its links lead where they lead for its processes.
+fn open_in(root: impl AsFd, path: &str, more: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = path.trim_start_matches('/');
+    let path = if path.is_empty() { "." } else { path };
+    let flags = OFlags::PATH | OFlags::CLOEXEC | more;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, path, flags, Mode::empty(), resolve)
+}
+
+fn make_directories(root: &OwnedFd, path: &str) -> std::io::Result<()> {
+    let mut done = String::new();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        let parent = open_in(root, &done, OFlags::DIRECTORY)?;
+        done.push('/');
+        done.push_str(part);
+        match open_in(root, &done, OFlags::DIRECTORY) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => mkdirat(&parent, part, Mode::from_raw_mode(0o755))?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn make_file(root: &OwnedFd, path: &str) -> std::io::Result<()> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    make_directories(root, parent)?;
+    if open_in(root, path, OFlags::empty()).is_ok() {
+        return Ok(());
+    }
+    let parent = open_in(root, parent, OFlags::DIRECTORY)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    openat(&parent, name, flags, Mode::from_raw_mode(0o644))?;
+    Ok(())
+}
+
+fn bind_at(root: &OwnedFd, inside: &str, outside: &Path, flags: MountFlags) -> std::io::Result<()> {
+    let place = open_in(root, inside, OFlags::empty())?;
+    mount_bind(outside, by_fd(&place))?;
+    if !flags.is_empty() {
+        // What is open is what lies below the mount.
+        let mounted = open_in(root, inside, OFlags::empty())?;
+        mount_remount(by_fd(&mounted), flags | MountFlags::BIND, "")?;
+    }
+    Ok(())
+}
+
+fn by_fd(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}

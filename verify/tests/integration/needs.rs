@@ -1,0 +1,225 @@
+//! What an image needs from its node: directories of data, secrets, settings, names of hosts, and what
+//! runs before a new generation starts.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use store::manifest::Needs;
+
+use crate::support::Farm;
+
+const SECRET: &str = "correct horse\nbattery\n";
+
+/// The files of a system in /etc/imgnode, removed when dropped.
+struct Given {
+    file: PathBuf,
+    secrets: PathBuf,
+}
+
+impl Given {
+    fn of(farm: &Farm) -> Self {
+        let directory = Path::new("/etc/imgnode");
+        fs::create_dir_all(directory.join("secrets")).unwrap();
+        let given = Self {
+            file: directory.join(format!("{}.toml", farm.system)),
+            secrets: directory.join("secrets").join(&farm.system),
+        };
+        given.clean();
+        given
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(&self.file, text).unwrap();
+    }
+
+    fn secret(&self, name: &str, text: &str) {
+        let mut private = fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(&self.secrets).unwrap();
+        let path = self.secrets.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn clean(&self) {
+        let _ = fs::remove_file(&self.file);
+        let _ = fs::remove_dir_all(&self.secrets);
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        self.clean();
+    }
+}
+
+fn assert_no_sessions(farm: &Farm) {
+    let list = ["--list", "--all-sessions"];
+    let listed = Command::new("schroot").args(list).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(!listed.contains(&farm.system), "{listed}");
+}
+
+fn needing(name: &str) -> Farm {
+    let mut farm = Farm::new(name);
+    farm.needs = Needs {
+        state: vec!["/var/lib/app".into(), "/srv/uploads".into()],
+        logs: vec!["/var/log/app".into()],
+        secrets: vec!["key".into()],
+        secret_environment: [("KEY".to_owned(), "key".to_owned())].into(),
+        settings: vec!["SITE".into()],
+        ..Needs::default()
+    };
+    let script = "echo prepared by $(id -u) for $SITE >> /var/lib/app/prepared; \
+                  ! grep -q broken /etc/mode 2>/dev/null";
+    farm.before_switch = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    let tree = farm.path("tree");
+    crate::support::install_program(&tree, Path::new("/usr/bin/grep"));
+    farm.release(2);
+    farm
+}
+
+#[test]
+fn data_secrets_and_settings_are_the_nodes() {
+    let farm = needing("given");
+    let given = Given::of(&farm);
+    let system = farm.system.clone();
+    let target = farm.target();
+    let install = ["install", "web", "--as", &system, "--target", &target];
+    let output = farm.run(&install);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("needs what this node does not give"),
+        "{said}"
+    );
+    // All that is missing at once, and nothing has begun.
+    let said = farm.fails(&["start", &system], 2);
+    for missing in [
+        "SITE has no value",
+        "the secret key: there is no /etc/imgnode",
+    ] {
+        assert!(said.contains(missing), "{said}");
+    }
+    assert!(!said.contains("/var/lib/app"), "{said}");
+    assert_no_sessions(&farm);
+    given.write("[environment]\nSITE = \"one two\"\n[bind]\n\"/srv/uploads\" = \"/nowhere\"\n");
+    given.secret("key", SECRET);
+    let said = farm.fails(&["start", &system], 2);
+    assert!(said.contains("/nowhere"), "{said}");
+    let uploads = farm.path("uploads");
+    fs::create_dir(&uploads).unwrap();
+    let bind = |site: &str| {
+        let path = uploads.display();
+        given.write(&format!(
+            "[environment]\nSITE = \"{site}\"\n[bind]\n\"/srv/uploads\" = {{ path = \"{path}\", read-only = true }}\n"
+        ));
+    };
+    bind("one two");
+    farm.ok(&["start", &system]);
+    let exec = |words: &[&str]| farm.ok(&[&["exec", &system, "--"], words].concat());
+    let said = exec(&["sh", "-c", "echo \"$SITE/$KEY/$CREDENTIALS_DIRECTORY\""]);
+    assert_eq!(said, "one two/correct horse\nbattery//run/credentials\n");
+    assert_eq!(exec(&["cat", "/run/credentials/key"]), SECRET);
+    // Only the service's user reads it, nobody changes it, and no command line has it.
+    let status = farm.status();
+    let session = &status["systems"][0]["session"];
+    let root = Path::new("/run/schroot/mount").join(session["id"].as_str().unwrap());
+    let place = fs::metadata(root.join("run/credentials")).unwrap();
+    assert_eq!((place.uid(), place.mode() & 0o777), (4242, 0o500));
+    assert!(fs::write(root.join("run/credentials/key"), "other").is_err());
+    for process in session["processes"].as_array().unwrap() {
+        let line = fs::read(format!("/proc/{}/cmdline", process["pid"])).unwrap_or_default();
+        assert!(
+            !String::from_utf8_lossy(&line).contains("horse"),
+            "{process}"
+        );
+    }
+    // What is bound read-only is; data is the service's.
+    let write = |path: &str| {
+        [
+            "exec",
+            &system,
+            "--",
+            "sh",
+            "-c",
+            &format!("echo 1 > {path}"),
+        ]
+        .map(str::to_owned)
+    };
+    let refused = write("/srv/uploads/x");
+    farm.fails(&refused.each_ref().map(String::as_str), 2);
+    let allowed = write("/var/lib/app/kept");
+    farm.ok(&allowed.each_ref().map(String::as_str));
+    let data = farm.path(&format!("state/data/{system}/state/var/lib/app"));
+    let found = fs::metadata(&data).unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o777), (4242, 0o750));
+    assert!(data.join("kept").exists());
+    let listed = &status["systems"][0]["data"];
+    assert_eq!(listed[0]["path"], "/var/lib/app", "{listed}");
+    assert_eq!(listed[0]["directory"], data.display().to_string());
+    assert_eq!(listed[1]["directory"], uploads.display().to_string());
+    // The node's resolver, and its hosts as the image has none.
+    let node = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    assert_eq!(
+        fs::read_to_string(root.join("etc/resolv.conf")).unwrap_or_default(),
+        node
+    );
+    // A command that comes with a session of its own has it all too, and leaves nothing.
+    let said = farm.ok(&["exec", &system, "--fresh", "--", "cat", "/var/lib/app/kept"]);
+    assert_eq!(said, "1\n");
+    farm.fails(&["exec", &system, "--fresh", "--", "sh", "-c", "exit 9"], 9);
+    // The next generation: the same data, prepared once in each.
+    farm.ok(&["stop", &system]);
+    farm.release(3);
+    bind("three");
+    farm.ok(&["upgrade", &system]);
+    for _ in 0..2 {
+        farm.ok(&["start", &system]);
+        assert_eq!(exec(&["cat", "/var/lib/app/kept"]), "1\n");
+        farm.ok(&["stop", &system]);
+    }
+    let prepared = fs::read_to_string(data.join("prepared")).unwrap();
+    assert_eq!(
+        prepared,
+        "prepared by 4242 for one two\nprepared by 4242 for three\n"
+    );
+    // Users of another image may have other numbers.
+    std::os::unix::fs::chown(&data, Some(7), Some(7)).unwrap();
+    let said = farm.fails(&["start", &system], 1);
+    assert!(said.contains("chown -R --from=7:7 4242:4242"), "{said}");
+    assert_no_sessions(&farm);
+    farm.ok(&["uninstall", &system]);
+    assert!(data.join("kept").exists());
+    // Nothing of the secret is left anywhere.
+    let found = Command::new("grep")
+        .args(["-rl", "correct horse"])
+        .args([farm.path("state"), farm.path("images")])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}
+
+#[test]
+fn what_fails_before_the_switch_switches_nothing() {
+    let farm = needing("prepared");
+    let given = Given::of(&farm);
+    given.write("[environment]\nSITE = \"one\"\n");
+    given.secret("key", SECRET);
+    let system = farm.system.clone();
+    farm.install();
+    farm.ok(&["start", &system]);
+    farm.ok(&["stop", &system]);
+    fs::write(farm.path("tree/etc/mode"), "broken").unwrap();
+    farm.release(3);
+    farm.ok(&["upgrade", &system]);
+    let said = farm.fails(&["start", &system], 1);
+    assert!(said.contains("the before-switch command of"), "{said}");
+    assert_no_sessions(&farm);
+    farm.ok(&["rollback", &system]);
+    farm.ok(&["start", &system]);
+    farm.ok(&["stop", &system]);
+    farm.close();
+}
