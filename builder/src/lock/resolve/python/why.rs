@@ -115,19 +115,22 @@ impl Fact {
         };
         Some(match self {
             Self::Certificate { host } => (
-                format!("the certificate of {} is not trusted here", server(host)),
+                format!(
+                    "the certificate of {} is not trusted here",
+                    server(host.as_deref())
+                ),
                 "name a CA bundle in PIP_CERT or pip.conf".into(),
             ),
             Self::Credentials { host } => (
-                format!("{} wants other credentials", server(host)),
+                format!("{} wants other credentials", server(host.as_deref())),
                 "see PIP_INDEX_URL, pip.conf and netrc of this machine".into(),
             ),
             Self::Unreachable { host } => (
-                format!("{} cannot be reached", server(host)),
+                format!("{} cannot be reached", server(host.as_deref())),
                 "its address comes from this machine's pip configuration".into(),
             ),
             Self::Broken { host } => (
-                format!("{} says that it is broken (5xx)", server(host)),
+                format!("{} says that it is broken (5xx)", server(host.as_deref())),
                 "try again later, or name another index in this machine's pip configuration".into(),
             ),
             Self::Lost { file } => (
@@ -225,7 +228,7 @@ impl Fact {
                 Some(format!(
                     "warning: taken from {}, although another index of this machine has projects of \
                      these names too: {}{more}",
-                    server(host),
+                    server(host.as_deref()),
                     names[..names.len().min(6)].join(", ")
                 ))
             }
@@ -235,8 +238,7 @@ impl Fact {
 }
 
 /// What people call a server.
-fn server(host: &Option<String>) -> String {
-    let host = host.as_ref();
+fn server(host: Option<&str>) -> String {
     host.map_or("the index".to_owned(), |host| {
         format!("the index at {host}")
     })
