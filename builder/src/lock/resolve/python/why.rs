@@ -107,12 +107,6 @@ impl Fact {
 
     /// A sentence about what is wrong, and what to do.
     fn explain(&self) -> Option<(String, String)> {
-        let server = |host: &Option<String>| {
-            let host = host.as_ref();
-            host.map_or("the index".to_owned(), |host| {
-                format!("the index at {host}")
-            })
-        };
         Some(match self {
             Self::Certificate { host } => (
                 format!(
