@@ -74,6 +74,8 @@ pub const OWN_BACKEND: &str =
 #[derive(Debug, Default)]
 pub struct Packages {
     files: BTreeMap<String, Vec<u8>>,
+    /// Attributes of their links.
+    attributes: BTreeMap<String, String>,
 }
 
 impl Packages {
@@ -92,6 +94,18 @@ impl Packages {
         );
         let file = format!("{name}-{version}.tar.gz");
         self.add(&file, &[name, version, "", &more])
+    }
+
+    /// Gives a file another name: of another platform, or an old way to write the version.
+    pub fn rename(&mut self, file: &str, to: &str) {
+        let bytes = self.files.remove(file).expect("it was added");
+        self.files.insert(to.to_owned(), bytes);
+    }
+
+    /// Says more about a file on its project's page.
+    pub fn mark(&mut self, file: &str, attributes: &str) {
+        self.attributes
+            .insert(file.to_owned(), attributes.to_owned());
     }
 
     fn add(&mut self, file: &str, words: &[&str]) -> String {
@@ -120,7 +134,8 @@ impl Packages {
             let project = path.strip_prefix("simple/").unwrap_or_default();
             let link = |(name, bytes): (&String, &Vec<u8>)| {
                 let digest = sha256(bytes);
-                format!("<a href=\"/files/{name}#sha256={digest}\">{name}</a>\n")
+                let more = self.attributes.get(name).map_or("", String::as_str);
+                format!("<a href=\"/files/{name}#sha256={digest}\" {more}>{name}</a>\n")
             };
             let own = |(name, _): &(&String, &Vec<u8>)| name.starts_with(&format!("{project}-"));
             let page: String = self.files.iter().filter(own).map(link).collect();

@@ -1,8 +1,10 @@
 //! A virtualenv from the machine's own package index: locked with hashes, installed without
 //! network, and the same image again from the store alone.
 
-use tests::bench::python_bench;
+use tests::bench::{Bench, python_bench};
+use tests::binaries::Ran;
 use tests::index::{self, Packages};
+use tests::server::Server;
 
 /// Pure Python, without requirements of its own.
 const RECIPE: &str = r#"
@@ -38,7 +40,7 @@ fn a_virtualenv_is_locked_installed_and_made_again() {
     let words = [
         "--net", "--", program, "--frozen", "--work", &work, "app.toml",
     ];
-    let again = tests::binaries::Ran::of(&mut bench.command("unshare", &words)).expect(0);
+    let again = Ran::of(&mut bench.command("unshare", &words)).expect(0);
     assert_eq!(again.stdout, built.stdout);
 }
 
@@ -114,6 +116,9 @@ const NOSY: &str = r#"
 import glob
 if os.getuid() == 0:
     raise SystemExit("FOUND: root's rights")
+with open("/proc/net/tcp") as sockets:
+    if sum(line.split()[3] == "0A" for line in sockets.readlines()[1:]) > 1:
+        raise SystemExit("FOUND: the index itself, on loopback")
 for place in glob.glob("/run/imgbuild/**", recursive=True) + glob.glob("/proc/[0-9]*/environ"):
     try:
         text = open(place, "rb").read()
@@ -132,6 +137,34 @@ fn uv_lock(digest: &str) -> String {
          [[package]]\nname = \"alpha\"\nversion = \"1.0\"\n{source}\nwheels = [{{ url = \
          \"https://gone.example/alpha-1.0-py3-none-any.whl\", hash = \"sha256:{digest}\" }}]\n"
     )
+}
+
+/// Runs `imgbuild` with an index of the test's own, and its logins in a home.
+fn lock_from(bench: &Bench, server: &Server, arguments: &[&str]) -> Ran {
+    let mut command = bench.command(tests::binaries::imgbuild().to_str().unwrap(), arguments);
+    command
+        .env("HOME", bench.path("home"))
+        .env("PIP_INDEX_URL", format!("{}/simple", server.url()))
+        .env("PIP_TRUSTED_HOST", "127.0.0.1")
+        .env("PIP_RETRIES", "0")
+        .env_remove("PIP_FIND_LINKS");
+    Ran::of(&mut command)
+}
+
+/// Writes a recipe with one virtualenv.
+fn write_virtualenv(bench: &Bench, name: &str, keys: &str) {
+    bench.write(
+        name,
+        &format!("[[virtualenv]]\npath = \"/srv/venv\"\n{keys}\n"),
+    );
+}
+
+/// The Python files in a lock.
+fn locked(bench: &Bench, name: &str) -> String {
+    let lock = std::fs::read_to_string(bench.path(&format!("{name}.lock"))).unwrap();
+    let files = lock.lines().filter_map(|l| l.strip_prefix("file = \""));
+    let files = files.map(|f| f.trim_end_matches('"').to_owned());
+    files.collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -160,26 +193,9 @@ fn other_locks_stand_and_sources_see_no_credentials() {
     std::fs::create_dir(&home).unwrap();
     let netrc = format!("machine 127.0.0.1 login user password {SECRET}\n");
     std::fs::write(home.join(".netrc"), netrc).unwrap();
-    let imgbuild = |arguments: &[&str]| {
-        let mut command = bench.command(tests::binaries::imgbuild().to_str().unwrap(), arguments);
-        command
-            .env("HOME", &home)
-            .env("PIP_INDEX_URL", format!("{}/simple", server.url()))
-            .env("PIP_TRUSTED_HOST", "127.0.0.1")
-            .env("PIP_RETRIES", "0")
-            .env_remove("PIP_FIND_LINKS");
-        tests::binaries::Ran::of(&mut command)
-    };
-    let write = |name: &str, keys: &str| {
-        let text = format!("[[virtualenv]]\npath = \"/srv/venv\"\n{keys}\n");
-        bench.write(name, &text);
-    };
-    let locked = |name: &str| {
-        let lock = std::fs::read_to_string(bench.path(&format!("{name}.lock"))).unwrap();
-        let files = lock.lines().filter_map(|l| l.strip_prefix("file = \""));
-        let files = files.map(|f| f.trim_end_matches('"').to_owned());
-        files.collect::<Vec<_>>().join(" ")
-    };
+    let imgbuild = |arguments: &[&str]| lock_from(&bench, &server, arguments);
+    let write = |name: &str, keys: &str| write_virtualenv(&bench, name, keys);
+    let locked = |name: &str| locked(&bench, name);
     // The lock says alpha 1.0, whatever the index has by now; what it does not name is decided
     // around it.
     write(
@@ -237,6 +253,107 @@ fn other_locks_stand_and_sources_see_no_credentials() {
     );
 }
 
+/// What a source archive does when it is looked at, and what it says when that fails.
+const CALLS: &str = r#"
+import subprocess
+try:
+    subprocess.call(["gfortran", "--version"])
+except OSError:
+    raise SystemExit("SSL: CERTIFICATE_VERIFY_FAILED, Could not find a version, 401")
+if subprocess.call(["gfortran", "--version"]):
+    raise SystemExit(1)
+"#;
+
+/// What fetches a toolchain in the middle of a build.
+const FETCHES: &str = r#"
+def build_wheel(place, settings=None, metadata=None):
+    import urllib.request
+    urllib.request.urlopen("http://toolchain.example/").read()
+"#;
+
+#[test]
+fn what_cannot_be_had_or_built_is_named() {
+    let bench = python_bench();
+    let mut packages = Packages::default();
+    packages.wheel("alpha", "1.0", &[]);
+    packages.wheel("alpha", "2.0", &[]);
+    packages.mark(
+        "alpha-1.0-py3-none-any.whl",
+        "data-yanked='it eats &quot;files&quot;'",
+    );
+    packages.wheel("gamma", "1.0", &[]);
+    packages.source("postver", "1.0.post1", "");
+    packages.rename("postver-1.0.post1.tar.gz", "postver-1.0-1.tar.gz");
+    packages.wheel("beta", "1.0", &["foreign>=1"]);
+    packages.wheel("foreign", "0.9", &[]);
+    packages.wheel("foreign", "1.0", &[]);
+    packages.rename(
+        "foreign-1.0-py3-none-any.whl",
+        "foreign-1.0-cp311-cp311-win_amd64.whl",
+    );
+    packages.source("caller", "1.0", CALLS);
+    packages.source("fetcher", "1.0", FETCHES);
+    let server = packages.serve(None);
+    std::fs::create_dir(bench.path("home")).unwrap();
+    let lock = |name: &str, keys: &str| {
+        write_virtualenv(&bench, name, keys);
+        lock_from(&bench, &server, &["lock", &format!("{name}.toml")])
+    };
+    let said = |ran: Ran, code: i32, phrases: &[&str]| {
+        let said = ran.expect(code).stderr;
+        for phrase in phrases {
+            assert!(said.contains(phrase), "{phrase}: {said}");
+        }
+        said
+    };
+    let warned = "alpha 1.0 was yanked from its index (it eats \"files\")";
+    let first = lock("first", "requirements = [\"alpha==1.0\", \"postver\"]");
+    said(first, 0, &[warned, "virtualenvs "]);
+    let files = "alpha-1.0-py3-none-any.whl postver-1.0-1.tar.gz";
+    assert_eq!(locked(&bench, "first"), files);
+    let text = std::fs::read_to_string(bench.path("first.lock")).unwrap();
+    assert!(text.contains("version = \"1.0.post1\""), "{text}");
+    // What was built without network once is not built again for another wheel.
+    let second = lock(
+        "second",
+        "requirements = [\"alpha\", \"gamma\", \"postver\"]",
+    );
+    let second = said(second, 0, &[]);
+    assert!(!second.contains("virtualenvs "), "{second}");
+    let foreign = lock("foreign", "requirements = [\"beta\"]");
+    said(
+        foreign,
+        1,
+        &[
+            "foreign 1.0 has no source and wheels for win_amd64 only; this tree is manylinux",
+            "(beta 1.0 requires foreign>=1)",
+        ],
+    );
+    let caller = lock("caller", "requirements = [\"alpha\", \"caller\"]");
+    let caller = said(
+        caller,
+        1,
+        &[
+            "caller-1.0.tar.gz does not build",
+            "it calls gfortran, which the tree does not have",
+            "add \"gfortran\" to `install`",
+        ],
+    );
+    assert!(!caller.contains("is not trusted"), "{caller}");
+    // It says what it is, and is built all the same before the lock is written.
+    let fetcher = lock("fetcher", "requirements = [\"fetcher\"]");
+    said(
+        fetcher,
+        1,
+        &[
+            "fetcher-1.0.tar.gz does not build",
+            "it tried to reach toolchain.example",
+            "builds have no network",
+        ],
+    );
+    assert!(!locked(&bench, "fetcher").contains("fetcher"));
+}
+
 /// A project that says what Git says, from a directory, a tag and commits.
 const VERSIONS: &str = r#"
 [[virtualenv]]
@@ -276,7 +393,7 @@ fn versions_come_from_git() {
             "git",
             &["-c", "user.name=a", "-c", "user.email=a@example.org"],
         );
-        let ran = tests::binaries::Ran::of(git.arg("-C").arg(&repository).args(words)).expect(0);
+        let ran = Ran::of(git.arg("-C").arg(&repository).args(words)).expect(0);
         ran.stdout.trim().to_owned()
     };
     git(&["init", "--quiet"]);

@@ -22,9 +22,17 @@ impl LockRequest<'_> {
     /// Records the ids of users and groups that the lock does not know, and saves it. A
     /// lock that may not change is left as it is, and what it lacks is said.
     pub fn record_ids(&self, lock: &mut Lock, ui: &mut Ui) -> Result<()> {
+        if self.look_up_ids(lock, ui)? {
+            lock.save(&Lock::path_for(self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Puts those ids into a lock, and says whether that changed it.
+    pub(super) fn look_up_ids(&self, lock: &mut Lock, ui: &mut Ui) -> Result<bool> {
         let from = lock.packages_digest();
         if lock.ids_from == Some(from) {
-            return Ok(());
+            return Ok(false);
         }
         let planned = run::plan_steps(
             steps::foundation_with_ids(self.recipe, lock),
@@ -50,7 +58,7 @@ impl LockRequest<'_> {
 
         let nothing_ever = lock.system_users.is_empty() && lock.system_groups.is_empty();
         if users.is_empty() && groups.is_empty() && nothing_ever {
-            return Ok(());
+            return Ok(false);
         }
         let all: Vec<String> = [("user", &users), ("group", &groups)]
             .into_iter()
@@ -67,17 +75,16 @@ impl LockRequest<'_> {
                      packages; a build without --locked and --frozen records them"
                 ));
             }
-            return Ok(());
+            return Ok(false);
         }
         lock.system_users.extend(users);
         lock.system_groups.extend(groups);
         lock.ids_from = Some(from);
-        let path = Lock::path_for(self.path);
-        lock.save(&path)?;
         if !all.is_empty() {
+            let path = Lock::path_for(self.path);
             ui.note(&format!("recorded in {}: {list}", path.display()));
         }
-        Ok(())
+        Ok(true)
     }
 }
 

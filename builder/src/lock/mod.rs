@@ -5,6 +5,7 @@ pub mod fetch;
 mod ids;
 mod origin;
 mod packages;
+mod proof;
 mod python;
 pub mod resolve;
 mod unfinished;
@@ -183,11 +184,12 @@ impl LockRequest<'_> {
         if stale.packages {
             self.keep_for_next_try(&lock, old)?;
         }
-        self.resolve_virtualenvs(&mut lock, old, &stale, virtualenvs_from, ui)?;
+        let unproven = self.resolve_virtualenvs(&mut lock, old, &stale, virtualenvs_from, ui)?;
         lock.sort();
         self.ask_caches(&lock, ui)?;
         self.fetch_python(&lock, ui)?;
         self.check_sizes(&lock)?;
+        self.prove(&mut lock, &unproven, ui)?;
         // A lock from before there were names stays as it is while it fits.
         if !fits || old.is_none_or(|old| !old.names.is_empty()) {
             lock.seal();

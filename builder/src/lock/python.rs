@@ -1,11 +1,13 @@
 //! The Python distributions of a lock.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use store::Sha256;
 
+use super::proof::Unproven;
 use super::{LockRequest, Stale};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layers::remove;
@@ -41,7 +43,7 @@ impl LockRequest<'_> {
     }
 
     /// Makes the packages' layers and lends their pip to `work`.
-    fn with_pip<T>(
+    pub(super) fn with_pip<T>(
         &self,
         lock: &Lock,
         ui: &mut Ui,
@@ -56,8 +58,12 @@ impl LockRequest<'_> {
             settings: &self.settings.pip,
             beside: self.beside(),
             inputs: self.inputs,
+            warnings: RefCell::default(),
         };
         let result = work(&pip, ui);
+        for warning in pip.warnings.take() {
+            ui.note(&warning);
+        }
         remove(&self.work.scratch.join("pip"))?;
         result
     }
@@ -69,7 +75,8 @@ impl LockRequest<'_> {
         stale: &Stale,
         virtualenvs_from: BTreeMap<String, Sha256>,
         ui: &mut Ui,
-    ) -> Result<()> {
+    ) -> Result<Vec<Unproven>> {
+        let mut unproven = Vec::new();
         lock.python.clear();
         lock.git.clear();
         for virtualenv in &self.recipe.virtualenvs {
@@ -119,14 +126,19 @@ impl LockRequest<'_> {
                 let mut phase = ui.phase("resolve python");
                 let found =
                     pip.resolve(virtualenv, &sources, &kept, &mut |line| phase.output(line))?;
-                let bytes: u64 = found.iter().map(|p| p.size).sum();
-                phase.finish(&format!("{} files, {}", found.len(), ui::size(bytes)));
+                let bytes: u64 = found.files.iter().map(|p| p.size).sum();
+                phase.finish(&format!("{} files, {}", found.files.len(), ui::size(bytes)));
                 Ok(found)
             })?;
-            lock.python.extend(found);
+            lock.python.extend(found.files);
+            unproven.push(Unproven {
+                virtualenv: path,
+                built_with: found.built_with,
+            });
         }
         lock.virtualenvs_from = virtualenvs_from;
-        remove(&self.work.scratch.join("sources"))
+        remove(&self.work.scratch.join("sources"))?;
+        Ok(unproven)
     }
 
     /// Refuses local packages whose version would be missing or made up.
@@ -143,7 +155,7 @@ impl LockRequest<'_> {
     }
 
     /// The trees of a virtualenv's local and Git packages.
-    fn unpack_sources(&self, virtualenv: &Virtualenv, lock: &Lock) -> Result<Sources> {
+    pub(super) fn unpack_sources(&self, virtualenv: &Virtualenv, lock: &Lock) -> Result<Sources> {
         let dir = self.work.scratch.join("sources");
         remove(&dir)?;
         let locals = virtualenv.local.iter().filter_map(|local| {

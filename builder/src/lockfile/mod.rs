@@ -172,6 +172,13 @@ pub struct Python {
     pub sha256: Sha256,
 }
 
+impl Python {
+    /// Whether it is installed as it is; what is not must be built.
+    pub fn is_wheel(&self) -> bool {
+        Path::new(&self.file).extension() == Some("whl".as_ref())
+    }
+}
+
 /// A commit of a Git repository, retained as a tar archive of its tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

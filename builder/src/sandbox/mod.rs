@@ -46,6 +46,8 @@ pub const INIT_COMMAND: &str = "sandbox-init";
 pub const HAND_IN: &str = "/run/imgbuild";
 /// The file beside a tree that describes its running sandbox.
 pub(crate) const SPEC: &str = "sandbox.json";
+/// The same where the host's network is visible: two may run in one tree.
+const SPEC_ONLINE: &str = "online.json";
 /// The host name inside every sandbox.
 pub const HOSTNAME: &str = "imgbuild";
 
@@ -119,7 +121,8 @@ impl Sandbox {
     fn tool(&self) -> Result<(tempfile::TempPath, Tool)> {
         let json = serde_json::to_vec(self).context(|| "cannot describe the sandbox".into())?;
         // Beside the tree, where a killed build's leavings are cleared.
-        let path = self.root.with_file_name(SPEC);
+        let name = if self.network { SPEC_ONLINE } else { SPEC };
+        let path = self.root.with_file_name(name);
         let failed = || format!("cannot write {}", path.display());
         std::fs::write(&path, json).context(failed)?;
         let spec = tempfile::TempPath::try_from_path(&path).context(failed)?;

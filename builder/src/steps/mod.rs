@@ -222,8 +222,8 @@ pub(crate) fn foundation_with_ids(recipe: &Recipe, lock: &Lock) -> Vec<Step> {
     steps
 }
 
-/// Every step of a build, in order.
-pub fn all(recipe: &Recipe, lock: &Lock) -> Result<Vec<Step>> {
+/// The steps up to and with the virtualenvs: all that building Python packages needs.
+pub(crate) fn up_to_virtualenvs(recipe: &Recipe, lock: &Lock) -> Result<Vec<Step>> {
     let mut steps = foundation_with_ids(recipe, lock);
     let locals = Locals { lock };
     steps.extend(databases::step(lock));
@@ -235,6 +235,12 @@ pub fn all(recipe: &Recipe, lock: &Lock) -> Result<Vec<Step>> {
     for virtualenv in &recipe.virtualenvs {
         steps.extend(virtualenv::steps(recipe, virtualenv, &locals)?);
     }
+    Ok(steps)
+}
+
+/// Every step of a build, in order.
+pub fn all(recipe: &Recipe, lock: &Lock) -> Result<Vec<Step>> {
+    let mut steps = up_to_virtualenvs(recipe, lock)?;
     for run in &recipe.runs {
         steps.push(free(recipe, run, lock.epoch));
     }

@@ -32,14 +32,14 @@ use super::HOSTNAME;
 use crate::error::{Context, Error, Result};
 use crate::process::ToolFailure;
 
-/// The file beside a sandbox's description in which the witness writes.
+/// The ending of the file beside a sandbox's description in which the witness writes.
 const REACHED: &str = "reached";
 /// More than these are not told.
 const MAX: usize = 10;
 
 /// Where the witness of the sandbox described at `spec` writes.
 fn file_for(spec: &Path) -> PathBuf {
-    spec.with_file_name(REACHED)
+    spec.with_extension(REACHED)
 }
 
 /// A command that failed in a sandbox.

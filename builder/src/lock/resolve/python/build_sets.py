@@ -13,6 +13,8 @@ import sys
 import tarfile
 import zipfile
 
+from try_sources import check, write_failure
+
 HOOK = """
 import importlib, json, os, sys
 backend, answer = sys.argv[1], sys.argv[2]
@@ -32,8 +34,9 @@ def pip(command, words):
     return subprocess.call(line + ["--only-binary=:all:"] + words)
 
 
-def fail(source, what):
+def fail(source, what, lines):
     sys.stderr.write("%s: %s\n" % (os.path.basename(source), what))
+    write_failure(source, lines=lines)
     sys.exit(1)
 
 
@@ -65,8 +68,10 @@ def dynamic(one, site, tree):
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     environment["PATH"] = os.path.join(site, "bin") + os.pathsep + environment["PATH"]
     line = [sys.executable, hook, one["backend"], answer] + one["backend-path"]
-    if subprocess.call(line, cwd=unpack(one["source"], tree), env=environment):
-        fail(one["source"], "its build backend does not say what building it needs")
+    output = check(one["source"], line, environment, cwd=unpack(one["source"], tree))
+    if output is None:
+        sys.exit(1)
+    sys.stdout.write(output)
     with open(answer) as file:
         return json.load(file)
 
@@ -83,12 +88,12 @@ def main():
             os.mkdir(site)
             words = ["--no-compile", "--target", site] + options + list(static)
             if static and pip("install", words):
-                fail(one["source"], "what building it needs cannot be installed")
+                fail(one["source"], "what building it needs cannot be installed", static)
         wanted = static + tuple(dynamic(one, sites[static], tree))
         if wanted and wanted not in downloaded:
             downloaded.add(wanted)
             if pip("download", ["-d", out] + options + list(wanted)):
-                fail(one["source"], "what building it needs cannot be had as wheels")
+                fail(one["source"], "what building it needs cannot be had as wheels", wanted)
 
 
 main()

@@ -10,7 +10,8 @@ import os
 import shutil
 import sys
 
-from indexes import Indexes, copy, last_part, links, write_facts
+import offers
+from indexes import Indexes, copy, last_part, write_facts
 
 
 def is_right(path, sha256):
@@ -21,8 +22,8 @@ def is_right(path, sha256):
 
 
 def get(indexes, url, path, sha256):
-    answer = indexes.get(url)
-    if answer is None or answer.status_code != 200:
+    answer, _ = indexes.file(url)
+    if answer is None:
         return False
     try:
         with open(path, "wb") as out:
@@ -36,11 +37,8 @@ def get(indexes, url, path, sha256):
 
 def places(indexes, one):
     """Where the file may be, the best place first."""
-    for index in indexes.indexes:
-        status, page, text = indexes.page(index, one["name"])
-        if status != 200:
-            continue
-        urls = links(page, text)
+    for page in indexes.known(one["name"]):
+        urls = [url for url, _ in page.files()]
         named = [url for url in urls if one["sha256"] in url.partition("#")[2]]
         alike = [url for url in urls if url not in named and last_part(url) == one["file"]]
         for url in named + alike:
@@ -67,10 +65,11 @@ def main():
             shutil.copyfile(kept, path)
             continue
         if not any(get(indexes, url, path, one["sha256"]) for url in places(indexes, one)):
-            write_facts(facts, sorted(indexes.facts) + ["lost " + one["file"]])
+            write_facts(facts, indexes.troubles() + [{"fact": "lost", "file": one["file"]}])
             sys.exit(1)
         print("fetched " + one["file"])
         sys.stdout.flush()
+    write_facts(facts, offers.taken(indexes, set(one["file"] for one in files)))
 
 
 main()

@@ -142,12 +142,13 @@ impl Pip<'_> {
                 files: BTreeMap::from([("requirements.txt", lines.join("\n") + "\n")]),
                 retained: Vec::new(),
                 sources: None,
-                work: download("--no-deps --require-hashes -r /run/imgbuild/pip/requirements.txt"),
+                work: download(
+                    "--no-deps --require-hashes -r /run/imgbuild/pip/requirements.txt",
+                    true,
+                ),
             };
             let out = self.run(virtualenv, &run, listen)?;
-            fixed
-                .files
-                .extend(self.keep(virtualenv, &out.files, false)?);
+            fixed.files.extend(self.keep(virtualenv, &out, false)?);
             texts.extend(out.sources);
             // Extras of those lines may want more than the lines do.
             wanted.lines.extend(lines.iter().map(|line| {
@@ -171,7 +172,7 @@ impl Pip<'_> {
             let python = match &one.path {
                 None => self.keep_fetched(virtualenv, out, &one.file, &one.name, version)?,
                 Some(path) if Path::new(path).extension() == Some("whl".as_ref()) => {
-                    self.keep_one(virtualenv, &self.beside.join(path), false)?
+                    self.keep_one(virtualenv, &self.beside.join(path), out, false)?
                 }
                 Some(path) => {
                     return Err(Error::usage(format!(
@@ -208,7 +209,7 @@ impl Pip<'_> {
             .iter()
             .find(|path| path.file_name().is_some_and(|f| f == file))
             .ok_or_else(|| Error::failed(format!("{file} was not fetched")))?;
-        let mut python = self.keep_one(virtualenv, path, false)?;
+        let mut python = self.keep_one(virtualenv, path, out, false)?;
         // The lock knows them better than the name of a file.
         name.clone_into(&mut python.name);
         if !version.is_empty() {
@@ -236,7 +237,7 @@ impl Pip<'_> {
             },
         };
         let out = self.run(virtualenv, &run, listen)?;
-        self.keep(virtualenv, &out.files, false)?;
+        self.keep(virtualenv, &out, false)?;
         Ok(())
     }
 }

@@ -1,41 +1,49 @@
-"""Runs pip for a stranger: gateway.py SETTINGS REQUIREMENTS FACTS WRITABLE... -- COMMAND...
+"""Asks this machine's indexes for a stranger: gateway.py SOCKET END FACTS OUT LINES LIMITS
 
 Sources of packages run code while pip asks them for their metadata. So pip, and all below it,
-is an unprivileged process that sees one address on loopback and none of the machine's
-settings; this process, which has those, asks the indexes in its place. SETTINGS is the script
-that exported them, FACTS gets what was wrong with the indexes.
+is an unprivileged process without network, on the other side of SOCKET; this process has the
+network and the machine's settings, and runs nobody's code. It serves until somebody writes into
+the named pipe END. FACTS then gets what the indexes say about the files in OUT, or why there
+are none: LINES are the requirements, LIMITS the constraints.
 """
+import json
 import os
-import re
-import subprocess
 import sys
+import tempfile
 import threading
+import zipfile
 
-from indexes import Indexes, last_part, links, normalise, rewritten, unquote, urlsplit, write_facts
+import offers
+from indexes import Indexes, normalise, rewritten, unquote, urlsplit, write_facts
 
 try:
     from http.server import BaseHTTPRequestHandler, HTTPServer
-    from socketserver import ThreadingMixIn
+    from socketserver import TCPServer, ThreadingMixIn
 except ImportError:
     from BaseHTTPServer import BaseHTTPRequestHandler, HTTPServer
-    from SocketServer import ThreadingMixIn
-
-NOBODY = 65534
-HOME = "/tmp/imgbuild-home"
-# Whoever else is on this machine cannot guess the address.
-TOKEN = "".join("%02x" % byte for byte in bytearray(os.urandom(16)))
+    from SocketServer import TCPServer, ThreadingMixIn
 
 
 class Gateway(ThreadingMixIn, HTTPServer):
+    address_family = 1  # AF_UNIX
     daemon_threads = True
 
-    def __init__(self, indexes):
-        HTTPServer.__init__(self, ("127.0.0.1", 0), Request)
-        self.indexes = indexes
+    def __init__(self, place, lines, limits):
+        self.indexes = Indexes()
+        self.lines, self.limits = lines, limits
         self.files = []
         self.numbers = {}
+        # Source archives that were fetched: what pip may have tried to build.
+        self.archives = []
+        # What describes the packages that pip looked at: wheels, and METADATA alone.
+        self.described = tempfile.mkdtemp()
+        self.why = None
         self.lock = threading.Lock()
-        self.url = "http://127.0.0.1:%d/%s" % (self.server_port, TOKEN)
+        HTTPServer.__init__(self, place, Request)
+
+    def server_bind(self):
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", 0
 
     def handle_error(self, request, client_address):
         pass  # pip went away; it says why.
@@ -50,45 +58,102 @@ class Gateway(ThreadingMixIn, HTTPServer):
             if number == len(self.files):
                 self.files.append(url)
         name = urlsplit(url).path.rsplit("/", 1)[-1]
-        return "%s/file/%d/%s#%s" % (self.url, number, name, fragment)
+        return "/file/%d/%s#%s" % (number, name, fragment)
+
+    def explain(self, lines):
+        """Why pip has not got what these lines want."""
+        wanted = set(normalise(one.name) for one in map(offers.parse, lines) if one)
+        lacking = set(name for (name, _), page in self.indexes.pages.items() if page.status != 200)
+        # Asked again: what an index did not have for a while is not the requirement's fault.
+        for name in wanted | lacking:
+            for number in range(len(self.indexes.indexes)):
+                self.indexes.page(number, name)
+        self.why = self.indexes.troubles() or offers.problems(self.indexes, lines, self.limits)
+        return self.why
+
+    def descriptions(self):
+        for name in sorted(os.listdir(self.described)):
+            path = os.path.join(self.described, name)
+            try:
+                if name.endswith(".whl"):
+                    with zipfile.ZipFile(path) as wheel:
+                        inside = [one for one in wheel.namelist()
+                                  if one.endswith(".dist-info/METADATA")]
+                        text = wheel.read(inside[0]) if inside else b""
+                else:
+                    with open(path, "rb") as file:
+                        text = file.read()
+            except (EnvironmentError, zipfile.BadZipfile):
+                continue  # It did not arrive whole.
+            text = text.decode("utf-8", "replace")
+            yield text if str is not bytes else text.encode("utf-8")
 
 
 class Request(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def address_string(self):
+        return "pip"
+
     def do_GET(self):
         parts = self.path.strip("/").split("/")
-        if len(parts) == 4 and parts[:2] == [TOKEN, "file"]:
-            return self.file(int(parts[2]), parts[3].endswith(".metadata"))
-        if len(parts) == 4 and parts[:2] == [TOKEN, "index"]:
-            return self.page(int(parts[2]), normalise(unquote(parts[3])))
+        if len(parts) == 3 and parts[0] == "file":
+            return self.file(int(parts[1]), parts[2].endswith(".metadata"))
+        if len(parts) == 3 and parts[0] == "index":
+            return self.page(int(parts[1]), normalise(unquote(parts[2])))
+        if parts[0] == "count":
+            return self.answer(len(self.server.indexes.indexes))
+        if parts[0] == "archives":
+            return self.answer(self.server.archives)
+        if parts[0] == "why":
+            lines = json.loads(unquote(parts[1])) if parts[1:] else self.server.lines
+            return self.answer(self.server.explain(lines))
         self.send_error(404)
 
     do_HEAD = do_GET
 
-    def page(self, index, name):
+    def answer(self, value):
+        self.begin("application/json")
+        self.wfile.write(json.dumps(value).encode("utf-8"))
+
+    def page(self, number, name):
         server = self.server
-        status, url, text = server.indexes.page(server.indexes.indexes[index], name)
-        if status != 200:
-            return self.send_error(status)
+        page = server.indexes.page(number, name)
+        if page.status != 200:
+            return self.send_error(page.status)
         self.begin("text/html; charset=utf-8")
-        self.wfile.write(rewritten(url, text, server.own).encode("utf-8"))
+        self.wfile.write(rewritten(page.url, page.text, server.own).encode("utf-8"))
 
     def file(self, number, is_metadata):
         url = self.server.files[number]
+        own = self.server.own(url)
         if is_metadata and not urlsplit(url).path.endswith(".metadata"):
             place, mark, query = url.partition("?")
             url = place + ".metadata" + mark + query
-        answer = self.server.indexes.get(url)
-        if answer is None or answer.status_code != 200:
-            return self.send_error(504 if answer is None else answer.status_code)
+        answer, status = self.server.indexes.file(url)
+        if answer is None:
+            return self.send_error(status)
+        if own.rstrip("#").endswith(offers.ARCHIVES) and own not in self.server.archives:
+            self.server.archives.append(own)
         self.begin("application/octet-stream", answer.headers.get("Content-Length"))
-        while self.command == "GET":
-            block = answer.raw.read(1 << 16)
-            if not block:
-                break
-            self.wfile.write(block)
+        name = "%d%s" % (number, ".metadata" if is_metadata else ".whl")
+        path = os.path.join(self.server.described, name)
+        keep = is_metadata or urlsplit(url).path.endswith(".whl")
+        with open(path if keep else os.devnull, "wb") as copy:
+            while self.command == "GET":
+                block = self.read(answer, url)
+                if not block:
+                    break
+                copy.write(block)
+                self.wfile.write(block)
+
+    def read(self, answer, url):
+        try:
+            return answer.raw.read(1 << 16)
+        except Exception:  # urllib3 has many; each is a file that did not arrive.
+            self.server.indexes.failed_files.add(("unreachable", urlsplit(url).hostname))
+            raise
 
     def begin(self, kind, length=None):
         self.send_response(200)
@@ -98,79 +163,31 @@ class Request(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def inside(gateway):
-    """The environment of pip: nothing of the machine's settings."""
-    with open(sys.argv[1]) as file:
-        settings = set(re.findall(r"^export (\w+)=", file.read(), re.M))
-    environment = dict(
-        (name, value) for name, value in os.environ.items() if name not in settings)
-    count = len(gateway.indexes.indexes)
-    urls = ["%s/index/%d/" % (gateway.url, index) for index in range(count)]
-    environment.update({
-        "HOME": HOME, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1",
-        "PIP_INDEX_URL": urls[0] if urls else gateway.url, "PIP_NO_INPUT": "1",
-        # This process waits for the index, and asks again.
-        "PIP_DEFAULT_TIMEOUT": "900", "PIP_RETRIES": "0",
-    })
-    if urls[1:]:
-        environment["PIP_EXTRA_INDEX_URL"] = " ".join(urls[1:])
-    return environment
-
-
-def step_down():
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
-    os.umask(0o022)
-
-
-def give(place):
-    for top, dirs, files in os.walk(place):
-        for name in [""] + dirs + files:
-            os.lchown(os.path.join(top, name) if name else top, NOBODY, NOBODY)
-
-
-def absent(indexes, requirements):
-    """The first requirement that no index has."""
-    with open(requirements) as file:
-        lines = file.read().splitlines()
-    for line in lines:
-        match = re.match(
-            r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*\(?\s*"
-            r"(?:==\s*([^\s,;#*)]+)\s*\)?\s*(?:[;#\s]|$))?", line)
-        if not match or "@" in line:
-            continue
-        name, version = normalise(match.group(1)), match.group(2)
-        pages = [indexes.page(index, name) for index in indexes.indexes]
-        kinds = set(status for status, _, _ in pages)
-        if kinds == set([404]):
-            return ["absent " + name]
-        if version and kinds <= set([404, 200]):
-            files = [last_part(url) for status, page, text in pages if status == 200
-                     for url in links(page, text)]
-            if not any(re.search("-" + re.escape(version) + r"[-.]", file) for file in files):
-                return ["absent %s==%s" % (name, version)]
-    return []
+def lines_of(path):
+    with open(path) as file:
+        return file.read().splitlines()
 
 
 def main():
-    at = sys.argv.index("--")
-    requirements, facts, writable = sys.argv[2], sys.argv[3], sys.argv[4:at]
-    os.mkdir(HOME)
-    for place in writable + [HOME]:
-        give(place)
-    indexes = Indexes()
-    gateway = Gateway(indexes)
+    place, end, facts, out, lines, limits = sys.argv[1:]
+    os.umask(0o077)
+    # It appears under its name once it is served.
+    gateway = Gateway(place + ".new", lines_of(lines), lines_of(limits))
     thread = threading.Thread(target=gateway.serve_forever)
     thread.daemon = True
     thread.start()
-    code = subprocess.call(sys.argv[at + 1:], env=inside(gateway), preexec_fn=step_down)
-    if code:
-        # Asked again: what an index did not have for a while is not its fault.
-        asked = absent(indexes, requirements) if not indexes.facts else []
-        write_facts(facts, sorted(indexes.facts) + asked)
-    sys.stdout.flush()
-    os._exit(code if code >= 0 else 128 - code)
+    # Open for both ends, so that nobody comes too early.
+    pipe = os.open(end, os.O_RDWR)
+    os.rename(place + ".new", place)
+    if os.read(pipe, 1) == b"0":
+        files = set(os.listdir(out))
+        found = offers.taken(gateway.indexes, files) + offers.shared(gateway.indexes, files)
+    elif gateway.why is None:
+        found = []
+    else:
+        found = gateway.why or offers.problems_below(gateway.indexes, gateway.descriptions())
+    write_facts(facts, found)
+    os._exit(0)
 
 
 main()

@@ -3,6 +3,7 @@
 Whoever uses this may read the credentials in those settings; no code of packages runs here.
 """
 import hashlib
+import json
 import os
 import re
 import ssl
@@ -20,6 +21,8 @@ except ImportError:
     from urlparse import urljoin, urlsplit, urlunsplit
     unescape = HTMLParser().unescape
 
+ANCHOR = re.compile(r"""<a\b((?:[^>"']|"[^"]*"|'[^']*')*)>""", re.I)
+ATTRIBUTE = re.compile(r"""([\w-]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?""")
 # A page with links, as every index has it (PEP 503, PEP 691).
 PAGE = "application/vnd.pypi.simple.v1+html, text/html; q=0.2"
 LINK = re.compile(r"""(<(?:a|base)\b[^>]*?\bhref\s*=\s*)("[^"]*"|'[^']*')""", re.I | re.S)
@@ -67,7 +70,10 @@ class Indexes(object):
             self.session.verify = os.environ["PIP_CERT"]
         for proxy in self.setting("proxy")[:1]:
             self.session.proxies = {"http": proxy, "https": proxy}
-        self.facts = set()
+        # What the indexes have of a project, by project and index.
+        self.pages = {}
+        # Servers that gave no file, and why.
+        self.failed_files = set()
 
     def setting(self, name):
         value = os.environ.get("PIP_" + name.upper().replace("-", "_"))
@@ -91,7 +97,7 @@ class Indexes(object):
         return Retry(total=total, backoff_factor=0.25, status_forcelist=again, raise_on_status=False)
 
     def get(self, url, accept=None):
-        """The answer, or None when there is none; why is then among the facts."""
+        """The answer, if there is one, and why there is none that helps."""
         url, auth = bare(url)
         place = urlsplit(url)
         headers = {"Accept-Encoding": "identity"}
@@ -104,25 +110,74 @@ class Indexes(object):
                 auth=auth or self.logins.get(place.netloc),
                 verify=False if is_trusted else self.session.verify)
         except requests.exceptions.SSLError:
-            self.facts.add("certificate")
+            return None, "certificate"
         except (requests.exceptions.RequestException, ssl.SSLError, EnvironmentError, ValueError):
-            self.facts.add("unreachable")
-        else:
-            if answer.status_code in (401, 403):
-                self.facts.add("credentials")
-            return answer
-        return None
+            return None, "unreachable"
+        if answer.status_code in (401, 403):
+            return answer, "credentials"
+        return answer, "broken" if answer.status_code >= 500 else None
 
-    def page(self, index, name):
-        """Status, address and text of a project's page; 504 when nobody answers."""
-        answer = self.get("%s/%s/" % (index, name), PAGE)
-        if answer is None:
-            return 504, "", u""
-        try:
-            text = answer.raw.read(LONGEST, decode_content=True)
-        except Exception:  # urllib3 has many; each is a page that did not arrive.
-            return 504, "", u""
-        return answer.status_code, answer.url, text.decode("utf-8", "replace")
+    def page(self, number, name):
+        """What an index has of a project, asked anew."""
+        url = "%s/%s/" % (self.indexes[number], name)
+        answer, trouble = self.get(url, PAGE)
+        page = Page(504, urlsplit(url).hostname, trouble)
+        if answer is not None:
+            page.status = answer.status_code
+            page.host = urlsplit(answer.url).hostname
+            try:
+                text = answer.raw.read(LONGEST, decode_content=True)
+            except Exception:  # urllib3 has many; each is a page that did not arrive.
+                page.status, page.trouble = 504, "unreachable"
+            else:
+                page.url, page.text = answer.url, text.decode("utf-8", "replace")
+        self.pages[name, number] = page
+        return page
+
+    def known(self, name):
+        """What each index has of a project, as it last said."""
+        numbers = range(len(self.indexes))
+        return [self.pages.get((name, number)) or self.page(number, name) for number in numbers]
+
+    def file(self, url):
+        """The answer that has a file, or the status that says it has not."""
+        answer, trouble = self.get(url)
+        if answer is not None and answer.status_code == 200:
+            return answer, 200
+        if trouble:
+            self.failed_files.add((trouble, urlsplit(bare(url)[0]).hostname))
+        return None, 504 if answer is None else answer.status_code
+
+    def troubles(self):
+        """Why what the indexes have is not known."""
+        found = set(self.failed_files)
+        names = set(name for name, _ in self.pages)
+        for name in names:
+            pages = [page for (of, _), page in self.pages.items() if of == name]
+            # Some indexes refuse to say what they do not have.
+            is_found = any(page.status == 200 for page in pages)
+            found.update((page.trouble, page.host) for page in pages
+                         if page.trouble and not (is_found and page.trouble == "credentials"))
+        return [{"fact": trouble, "host": host} for trouble, host in sorted(found)]
+
+
+class Page(object):
+    def __init__(self, status, host, trouble):
+        self.status, self.host, self.trouble = status, host, trouble
+        self.url, self.text = "", u""
+
+    def files(self):
+        """Address and attributes of each file (PEP 503, 592)."""
+        if self.status != 200:
+            return []
+        found = []
+        for anchor in ANCHOR.finditer(self.text):
+            pairs = ((name.lower(), unescape(value.strip("\"'").strip()))
+                     for name, value in ATTRIBUTE.findall(anchor.group(1)))
+            attributes = dict(pairs)
+            if "href" in attributes:
+                found.append((urljoin(self.url, attributes["href"]), attributes))
+        return found
 
 
 def rewritten(page, text, change):
@@ -139,15 +194,9 @@ def rewritten(page, text, change):
     return LINK.sub(one, text)
 
 
-def links(page, text):
-    found = []
-    rewritten(page, text, lambda url: found.append(url) or url)
-    return found
-
-
 def write_facts(path, facts):
     with open(path, "w") as out:
-        out.write("".join(fact + "\n" for fact in facts))
+        json.dump(facts, out)
 
 
 def copy(source, out, sha256=None):

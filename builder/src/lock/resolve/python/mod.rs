@@ -16,17 +16,21 @@ mod names;
 mod project;
 mod run;
 mod wanted;
+mod why;
+mod world;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use store::Inputs;
+use store::{Inputs, Sha256};
 
 use crate::error::{Context, Result};
 use crate::host::PipSettings;
 use crate::layers::{Key, Layers};
 use crate::lockfile::Python;
+use crate::process::quote;
 use crate::recipe::Virtualenv;
 
 use keep::{Kept, RETAINED};
@@ -49,6 +53,8 @@ pub struct Pip<'a> {
     pub beside: &'a Path,
     /// Where the files are kept.
     pub inputs: &'a Inputs,
+    /// What people should know about what was found.
+    pub warnings: RefCell<BTreeSet<String>>,
 }
 
 impl Pip<'_> {
@@ -60,7 +66,7 @@ impl Pip<'_> {
         sources: &Sources,
         locked: &[Python],
         listen: &mut dyn FnMut(&str),
-    ) -> Result<Vec<Python>> {
+    ) -> Result<Resolved> {
         let mut wanted = Wanted::read(virtualenv, self.beside)?;
         let mut builds = Vec::new();
         let mut projects = Vec::new();
@@ -105,13 +111,45 @@ impl Pip<'_> {
                 builds.push(Build::read(text, &format!("{RETAINED}/{name}"))?);
             }
         }
+        let mut built_with = BTreeSet::new();
         if !builds.is_empty() && !is_python2(virtualenv) {
-            found.extend(self.build_sets(virtualenv, sources, &builds, &found, locked, listen)?);
+            let sets = self.build_sets(virtualenv, sources, &builds, &found, locked, listen)?;
+            built_with = sets.iter().map(|python| python.sha256).collect();
+            found.extend(sets);
         }
         // What is installed anyway also serves for building.
         let mut seen = BTreeSet::new();
         found.retain(|p| seen.insert(p.file.clone()));
-        Ok(found)
+        Ok(Resolved {
+            files: found,
+            built_with,
+        })
+    }
+
+    /// Builds each source of a virtualenv by itself, without network, with what is locked. The
+    /// error names the first that does not build.
+    pub fn build_each(
+        &self,
+        virtualenv: &Virtualenv,
+        sources: &Sources,
+        locked: &[&Python],
+        listen: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        let trees = sources.trees.iter();
+        let trees = trees.map(|tree| format!("{SOURCES}/{}", tree.path.display()));
+        let archives = locked.iter().filter(|python| !python.is_wheel());
+        let archives = archives.map(|python| format!("{RETAINED}/{}", python.file));
+        let each: Vec<String> = archives.chain(trees).map(|source| quote(&source)).collect();
+        let run = PipRun {
+            files: BTreeMap::new(),
+            retained: locked.to_vec(),
+            sources: Some(sources),
+            work: Work::Offline(format!(
+                "exec {PYTHON} {LENT}/try_sources.py install {}",
+                each.join(" ")
+            )),
+        };
+        self.run(virtualenv, &run, listen).map(|_| ())
     }
 
     /// Lets pip decide, until nothing locked is in its way.
@@ -126,6 +164,7 @@ impl Pip<'_> {
         let is_free = |p: &&Python| !rest.fixed.iter().any(|f| f.name == p.name);
         let locked: Vec<Python> = locked.iter().filter(is_free).cloned().collect();
         let mut kept = Kept::new(&locked, false, &rest.requirements);
+        let mut explain = kept.is_empty();
         let out = loop {
             let mut requirements = String::new();
             if !kept.is_empty() || !rest.fixed.is_empty() {
@@ -145,19 +184,22 @@ impl Pip<'_> {
                 ]),
                 retained: kept.files().chain(rest.fixed).collect(),
                 sources: Some(sources),
-                work: download(&format!(
-                    "-r {LENT}/requirements.txt -c {LENT}/constraints.txt"
-                )),
+                work: download(
+                    &format!("-r {LENT}/requirements.txt -c {LENT}/constraints.txt"),
+                    explain,
+                ),
             };
             match self.run(virtualenv, &run, listen) {
                 Ok(out) => break out,
                 Err(error) if kept.give_way(&error) => {
                     listen("a locked version is in the way: asking pip again without it");
+                    explain = kept.is_empty();
                 }
+                Err(_) if !explain => explain = true,
                 Err(error) => return Err(error),
             }
         };
-        let mut found = self.keep(virtualenv, &out.files, false)?;
+        let mut found = self.keep(virtualenv, &out, false)?;
         let mut other_file = false;
         for python in &mut found {
             if let Some(same) = kept.same(python, self.inputs) {
@@ -186,9 +228,7 @@ impl Pip<'_> {
         let spec = serde_json::to_string(builds).context(|| "cannot describe sources".into())?;
         let mut kept = Kept::new(locked, true, "");
         loop {
-            let is_archive =
-                |one: &&Python| Path::new(&one.file).extension() != Some("whl".as_ref());
-            let archives = found.iter().filter(is_archive);
+            let archives = found.iter().filter(|python| !python.is_wheel());
             let constraints = kept.constraints();
             let run = PipRun {
                 files: BTreeMap::from([
@@ -198,13 +238,16 @@ impl Pip<'_> {
                 ]),
                 retained: kept.files().chain(archives).collect(),
                 sources: Some(sources),
-                work: Work::Strange(format!(
-                    "exec {PYTHON} {LENT}/build_sets.py {LENT}/sets.json /run/imgbuild/out \
-                     /tmp/imgbuild-tree --find-links {RETAINED} -c {LENT}/constraints.txt"
-                )),
+                work: Work::Strange {
+                    command: format!(
+                        "exec {PYTHON} {LENT}/build_sets.py {LENT}/sets.json /run/imgbuild/out \
+                         /tmp/imgbuild-tree --find-links {RETAINED} -c {LENT}/constraints.txt"
+                    ),
+                    explain: kept.is_empty(),
+                },
             };
             match self.run(virtualenv, &run, listen) {
-                Ok(out) => return self.keep(virtualenv, &out.files, true),
+                Ok(out) => return self.keep(virtualenv, &out, true),
                 Err(_) if !kept.is_empty() => {
                     listen("what building needs has changed: asking pip afresh");
                     kept.clear();
@@ -213,6 +256,14 @@ impl Pip<'_> {
             }
         }
     }
+}
+
+/// Everything that a virtualenv needs.
+pub struct Resolved {
+    /// The files, those included that only build others.
+    pub files: Vec<Python>,
+    /// Of what is among them, all that some source is built with.
+    pub built_with: BTreeSet<Sha256>,
 }
 
 /// What is left for pip to decide.
@@ -250,10 +301,9 @@ impl Sources {
 }
 
 /// The command that downloads what `options` say.
-fn download(options: &str) -> Work {
-    Work::Strange(format!(
-        "exec {PYTHON} -m pip download --disable-pip-version-check -d /run/imgbuild/out {options}"
-    ))
+fn download(options: &str, explain: bool) -> Work {
+    let command = format!("exec {PYTHON} -m pip download -d /run/imgbuild/out {options}");
+    Work::Strange { command, explain }
 }
 
 /// What pip decided.

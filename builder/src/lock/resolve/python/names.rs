@@ -12,32 +12,54 @@ pub(super) fn is_python2(virtualenv: &Virtualenv) -> bool {
         .is_some_and(|n| n.starts_with("python2"))
 }
 
-/// Project and version from the name of a wheel or source archive.
-pub(super) fn split_name(file: &str) -> Option<(String, String)> {
+/// Project and version from the name of a wheel or source archive; of an archive whose
+/// project is known, the version is what follows that name.
+pub(super) fn split_name(file: &str, project: Option<&str>) -> Option<(String, String)> {
     let (name, version) = if let Some(stem) = file.strip_suffix(".whl") {
         let mut parts = stem.split('-');
         (parts.next()?.to_owned(), parts.next()?.to_owned())
     } else {
         let endings = [".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".zip"];
         let stem = endings.iter().find_map(|e| file.strip_suffix(e))?;
+        let mut dashes = stem.match_indices('-').map(|(at, _)| at);
+        let known = project.and_then(|p| dashes.rfind(|at| normalise(&stem[..*at]) == p));
+        if let Some(at) = known {
+            let version = stem[at + 1..].trim_start_matches(['v', 'V']);
+            return Some((normalise(&stem[..at]), post_release(version)));
+        }
         // A version starts with a digit; names may have dashes and digits too.
         let (at, _) = stem
             .match_indices('-')
             .rfind(|(i, _)| stem.as_bytes().get(i + 1).is_some_and(u8::is_ascii_digit))?;
         let (name, version) = (&stem[..at], &stem[at + 1..]);
         match name.rsplit_once('-') {
-            // `1.0-1` is how PEP 440 lets `1.0.post1` be written.
             Some((name, release))
                 if version.bytes().all(|b| b.is_ascii_digit())
                     && release.contains('.')
                     && release.bytes().all(|b| b.is_ascii_digit() || b == b'.') =>
             {
-                (name.to_owned(), format!("{release}.post{version}"))
+                (
+                    name.to_owned(),
+                    post_release(&format!("{release}-{version}")),
+                )
             }
             _ => (name.to_owned(), version.to_owned()),
         }
     };
     (!name.is_empty() && !version.is_empty()).then(|| (normalise(&name), version))
+}
+
+/// `1.0-1` is how PEP 440 lets `1.0.post1` be written.
+fn post_release(version: &str) -> String {
+    match version.rsplit_once('-') {
+        Some((release, number))
+            if release.ends_with(|c: char| c.is_ascii_digit())
+                && number.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            format!("{release}.post{number}")
+        }
+        _ => version.to_owned(),
+    }
 }
 
 /// PEP 503.
@@ -81,12 +103,22 @@ mod tests {
             ("foo-2-1.tar.gz", "foo-2", "1"),
         ] {
             assert_eq!(
-                split_name(file),
+                split_name(file, None),
                 Some((name.into(), version.into())),
                 "{file}"
             );
         }
-        assert_eq!(split_name("README"), None);
-        assert_eq!(split_name("noversion.tar.gz"), None);
+        for (file, name, version) in [
+            ("foo-2-1.tar.gz", "foo", "2.post1"),
+            ("foo-2-1.tar.gz", "foo-2", "1"),
+            ("Foo.Bar-v1.0.zip", "foo-bar", "1.0"),
+            ("foo-1.0-beta-2.tar.gz", "foo", "1.0-beta-2"),
+            ("foo-1.0-rc1.tar.gz", "foo", "1.0-rc1"),
+        ] {
+            let found = split_name(file, Some(name));
+            assert_eq!(found, Some((name.into(), version.into())), "{file}");
+        }
+        assert_eq!(split_name("README", None), None);
+        assert_eq!(split_name("noversion.tar.gz", None), None);
     }
 }

@@ -1,47 +1,54 @@
 //! One run of Python in the tree, with the network.
 //!
 //! Settings and credentials of the machine are root's alone. What runs code of packages
-//! (pip, build backends) is an unprivileged process behind a gateway of ours.
+//! (pip, build backends) is an unprivileged process without network, behind a gateway of ours:
+//!
+//! ```text
+//! gateway.py, with settings and network ── socket ── inside.py ── pip, backends
+//!   one sandbox                                        another, in the same tree
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use store::digest::Sha256;
 
 use super::names::split_name;
+use super::why::{Evidence, Fact, Told};
+use super::world::World;
 use super::{Pip, Sources};
 use crate::error::{Context, Error, Result};
 use crate::layers::remove;
 use crate::lockfile::Python;
 use crate::mirror::link_or_copy;
-use crate::process::{Output, quote};
 use crate::recipe::{Virtualenv, variables};
-use crate::sandbox::{Bind, Command, Sandbox};
-use crate::steps::{CREATE_VIRTUALENV, base_environment};
+use crate::steps::base_environment;
 
-/// How long it may take for one virtualenv.
-const TIMEOUT: Duration = Duration::from_secs(1800);
 /// Where the sandbox has what is lent to pip.
 pub(super) const LENT: &str = "/run/imgbuild/pip";
 /// Where the sandbox has the trees of local and Git packages.
 pub(super) const SOURCES: &str = "/run/imgbuild/sources";
-/// What failed, beside what was written about source archives.
-const FACTS: &str = "facts";
+/// What the indexes say about files and requirements.
+pub(super) const FACTS: &str = "facts.json";
+/// The source that does not build.
+pub(super) const FAILED: &str = "failed.json";
 /// What was chosen from other tools' locks, or why nothing.
-const CHOSEN: &str = "chosen.json";
+pub(super) const CHOSEN: &str = "chosen.json";
 /// The Python of the run.
 pub(super) const PYTHON: &str = "/tmp/imgbuild/bin/python";
 
 /// Python's part of the work, as every run has it.
-const SCRIPTS: [(&str, &str); 6] = [
+pub(super) const SCRIPTS: [(&str, &str); 9] = [
     ("build_sets.py", include_str!("build_sets.py")),
     ("fetch.py", include_str!("fetch.py")),
     ("gateway.py", include_str!("gateway.py")),
     ("indexes.py", include_str!("indexes.py")),
+    ("inside.py", include_str!("inside.py")),
+    ("offers.py", include_str!("offers.py")),
     ("read_lock.py", include_str!("read_lock.py")),
     ("read_sources.py", include_str!("read_sources.py")),
+    ("try_sources.py", include_str!("try_sources.py")),
 ];
 
 /// What runs in the tree.
@@ -58,8 +65,14 @@ pub(super) struct PipRun<'a> {
 
 /// What a run does.
 pub(super) enum Work {
-    /// This command of the shell, which may run code of packages.
-    Strange(String),
+    /// This command of the shell, which may run code of packages, behind the gateway.
+    Strange {
+        command: String,
+        /// Whether a failure is looked into, which takes time.
+        explain: bool,
+    },
+    /// The same without indexes.
+    Offline(String),
     /// Files are chosen from other tools' locks, if there are any, and fetched.
     Fetch {
         /// Whether there are such locks.
@@ -74,6 +87,20 @@ pub(super) struct Downloads {
     pub(super) sources: Vec<(String, String)>,
     /// What was chosen from other tools' locks, as JSON.
     pub(super) chosen: Option<String>,
+    /// What the indexes say about the files.
+    pub(super) facts: Vec<Told>,
+}
+
+/// The directories of a run.
+pub(super) struct Dirs {
+    pub(super) lent: PathBuf,
+    /// The machine's settings.
+    pub(super) index: PathBuf,
+    pub(super) out: PathBuf,
+    /// What root writes in the sandboxes.
+    pub(super) meta: PathBuf,
+    /// Where the gateway's socket appears.
+    pub(super) gate: PathBuf,
 }
 
 impl Pip<'_> {
@@ -83,13 +110,7 @@ impl Pip<'_> {
         run: &PipRun<'_>,
         listen: &mut dyn FnMut(&str),
     ) -> Result<Downloads> {
-        let dir = |name: &str| self.scratch.join(name);
-        let (lent, index) = (dir("pip"), dir("index"));
-        let (out, meta) = (dir("out"), dir("meta"));
-        for dir in [&lent, &index, &out, &meta, &meta.join("sources")] {
-            remove(dir)?;
-            fs::create_dir_all(dir).context(|| format!("cannot make {}", dir.display()))?;
-        }
+        let dirs = self.directories()?;
         let mut environment = base_environment(0);
         environment.remove("SOURCE_DATE_EPOCH");
         let trees = run.sources.iter().flat_map(|sources| &sources.trees);
@@ -97,67 +118,74 @@ impl Pip<'_> {
             environment.insert((*name).into(), value.clone());
         }
         environment.extend(variables(&virtualenv.environment));
-        self.settings.lend(&index)?;
         for (name, text) in SCRIPTS {
-            put(&lent.join(name), text)?;
+            put(&dirs.lent.join(name), text)?;
+        }
+        for name in ["requirements.txt", "constraints.txt"] {
+            put(&dirs.lent.join(name), "")?;
         }
         for (name, text) in &run.files {
-            put(&lent.join(name), text)?;
+            put(&dirs.lent.join(name), text)?;
         }
-        if let Work::Strange(command) = &run.work {
-            put(&lent.join("inside.sh"), command)?;
-        }
-        self.lay_out(&run.retained, &lent.join("retained"))?;
+        self.lay_out(&run.retained, &dirs.lent.join("retained"))?;
         let mounted = self
             .layers
             .scratch(&self.scratch.join("layer"), self.keys)?;
-        let sources = run.sources.filter(|sources| !sources.trees.is_empty());
-        let script = format!(
-            "{CREATE_VIRTUALENV}create_virtualenv {} /tmp/imgbuild {}\n{}\
-             {PYTHON} {LENT}/read_sources.py /run/imgbuild/out /run/imgbuild/meta/sources\n",
-            quote(virtualenv.python.as_str()),
-            if virtualenv.system_site_packages {
-                "--system-site-packages"
-            } else {
-                ""
-            },
-            command(&run.work, sources.is_some()),
-        );
-        let bind = |source: &Path, name: &str, writable| Bind {
-            source: source.to_owned(),
-            name: name.into(),
-            writable,
-        };
-        let mut binds = vec![
-            bind(&lent, "pip", false),
-            bind(&index, "index", false),
-            bind(&out, "out", true),
-            bind(&meta, "meta", true),
-        ];
-        // Backends write into what they build.
-        binds.extend(sources.map(|sources| bind(&sources.dir, "sources", true)));
-        let sandbox = Sandbox {
-            root: mounted.root().to_owned(),
-            binds,
+        let world = World {
+            dirs: &dirs,
+            root: mounted.root(),
             environment,
-            network: true,
-            vary: false,
-            command: Command::Chroot {
-                argv: vec!["sh".into(), "-eu".into(), "-c".into(), script],
-                user: "root".into(),
-                directory: "/tmp".into(),
-            },
+            virtualenv,
+            sources: run.sources.filter(|sources| !sources.trees.is_empty()),
         };
-        let ran = sandbox.run(TIMEOUT, Output { log: None, listen })?;
-        remove(&index)?;
-        let chosen = fs::read_to_string(meta.join(CHOSEN)).ok();
-        ran.map_err(|failure| {
-            let facts = fs::read_to_string(meta.join(FACTS)).unwrap_or_default();
-            refused(chosen.as_deref())
-                .unwrap_or_else(|| explain(virtualenv, &failure.into_error(), &facts))
-        })?;
+        let ran = match &run.work {
+            Work::Strange { command, explain } => {
+                self.settings.lend(&dirs.index)?;
+                world.behind_gateway(command, *explain, listen)?
+            }
+            Work::Offline(command) => world.offline(command, listen)?,
+            Work::Fetch { choose } => {
+                self.settings.lend(&dirs.index)?;
+                world.fetch(*choose, listen)?
+            }
+        };
+        remove(&dirs.index)?;
         drop(mounted);
-        Downloads::read(&out, &meta.join("sources"), chosen)
+        let facts: Vec<Told> = json(&dirs.meta.join(FACTS)).unwrap_or_default();
+        let chosen = fs::read_to_string(dirs.meta.join(CHOSEN)).ok();
+        if let Err(failure) = ran {
+            let evidence = Evidence {
+                virtualenv,
+                sources: run.sources,
+                facts,
+                unbuildable: json(&dirs.meta.join(FAILED)),
+                reached: failure.reached().to_vec(),
+                output: failure.into_error(),
+            };
+            return Err(refused(chosen.as_deref()).unwrap_or_else(|| evidence.into_error()));
+        }
+        let out = Downloads::read(&dirs, chosen, facts)?;
+        let warnings = out.facts.iter().filter_map(|told| told.fact.warning());
+        self.warnings.borrow_mut().extend(warnings);
+        Ok(out)
+    }
+
+    fn directories(&self) -> Result<Dirs> {
+        let make = |name: &str| {
+            let dir = self.scratch.join(name);
+            remove(&dir)?;
+            fs::create_dir_all(&dir).context(|| format!("cannot make {}", dir.display()))?;
+            Ok::<_, Error>(dir)
+        };
+        let dirs = Dirs {
+            lent: make("pip")?,
+            index: make("index")?,
+            out: make("out")?,
+            meta: make("meta")?,
+            gate: make("gate")?,
+        };
+        make("meta/sources")?;
+        Ok(dirs)
     }
 
     /// Lays retained files where pip looks for them first.
@@ -176,19 +204,18 @@ impl Pip<'_> {
     pub(super) fn keep(
         &self,
         virtualenv: &Virtualenv,
-        files: &[PathBuf],
+        out: &Downloads,
         build_only: bool,
     ) -> Result<Vec<Python>> {
-        files
-            .iter()
-            .map(|path| self.keep_one(virtualenv, path, build_only))
-            .collect()
+        let keep = |path: &PathBuf| self.keep_one(virtualenv, path, out, build_only);
+        out.files.iter().map(keep).collect()
     }
 
     pub(super) fn keep_one(
         &self,
         virtualenv: &Virtualenv,
         path: &Path,
+        out: &Downloads,
         build_only: bool,
     ) -> Result<Python> {
         let file = path
@@ -196,7 +223,7 @@ impl Pip<'_> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let (name, version) = split_name(&file).ok_or_else(|| {
+        let (name, version) = split_name(&file, out.project_of(&file)).ok_or_else(|| {
             Error::failed(format!(
                 "pip downloaded a file with an unknown kind of name: {file}"
             ))
@@ -219,40 +246,16 @@ impl Pip<'_> {
     }
 }
 
-/// The shell's lines for what is done. The machine's settings are read by the one process
-/// that asks the indexes.
-fn command(work: &Work, has_sources: bool) -> String {
-    let exported = "/run/imgbuild/index/environment";
-    let settings = format!("( . {exported}; exec");
-    let facts = format!("/run/imgbuild/meta/{FACTS}");
-    match work {
-        Work::Strange(_) => {
-            let sources = if has_sources { SOURCES } else { "" };
-            format!(
-                "{settings} {PYTHON} {LENT}/gateway.py {exported} {LENT}/requirements.txt {facts} \
-                 /run/imgbuild/out {sources} -- sh -eu {LENT}/inside.sh )\n"
-            )
-        }
-        Work::Fetch { choose } => {
-            let chosen = format!("/run/imgbuild/meta/{CHOSEN}");
-            let (first, chosen) = if *choose {
-                (
-                    format!("{PYTHON} {LENT}/read_lock.py {LENT}/locks.json {chosen}\n"),
-                    chosen,
-                )
-            } else {
-                (String::new(), String::new())
-            };
-            format!(
-                "{first}{settings} {PYTHON} {LENT}/fetch.py {LENT}/retained /run/imgbuild/out \
-                 {facts} {chosen} {LENT}/files.json )\n"
-            )
-        }
-    }
-}
-
 impl Downloads {
-    fn read(out: &Path, sources: &Path, chosen: Option<String>) -> Result<Self> {
+    /// The project of a source archive, as the index says: its name alone is ambiguous.
+    fn project_of(&self, file: &str) -> Option<&str> {
+        self.facts.iter().find_map(|told| match &told.fact {
+            Fact::Of { file: of, name } if of == file => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    fn read(dirs: &Dirs, chosen: Option<String>, facts: Vec<Told>) -> Result<Self> {
         let list = |dir: &Path| -> Result<Vec<PathBuf>> {
             let mut paths = fs::read_dir(dir)
                 .and_then(|entries| {
@@ -264,7 +267,7 @@ impl Downloads {
             paths.sort();
             Ok(paths)
         };
-        let files = list(out)?;
+        let files = list(&dirs.out)?;
         // Code of packages could write there.
         for path in &files {
             let is_file = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
@@ -276,7 +279,7 @@ impl Downloads {
             }
         }
         let mut texts = Vec::new();
-        for path in list(sources)? {
+        for path in list(&dirs.meta.join("sources"))? {
             let text =
                 fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -286,11 +289,12 @@ impl Downloads {
             files,
             sources: texts,
             chosen,
+            facts,
         })
     }
 }
 
-fn put(path: &Path, text: &str) -> Result<()> {
+pub(super) fn put(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).context(|| format!("cannot write {}", path.display()))
 }
 
@@ -305,41 +309,7 @@ fn refused(chosen: Option<&str>) -> Option<Error> {
     Some(Error::usage(refusal.error).hint(refusal.hint))
 }
 
-/// What pip says is evidence; what to do about it follows from the facts, which
-/// the indexes told us.
-fn explain(virtualenv: &Virtualenv, error: &Error, facts: &str) -> Error {
-    let path = &virtualenv.path;
-    let fact = |name: &str| facts.lines().find_map(|line| line.strip_prefix(name));
-    let lost = fact("lost ");
-    let mut explained = match lost {
-        Some(file) => Error::failed(format!("no index of this machine has the locked {file}")),
-        None => Error::failed(format!("pip cannot resolve the virtualenv {path}")),
-    };
-    if lost.is_none() {
-        explained = explained.detail(error.to_string());
-        // pip names the gateway where it looks, which is nobody's address.
-        let named = |line: &&String| !line.starts_with("Looking in ");
-        for line in error.causes().iter().filter(named) {
-            explained = explained.detail(line.clone());
-        }
-    }
-    let has = |name: &str| facts.lines().any(|line| line == name);
-    let absent = fact("absent ");
-    if let Some(absent) = absent {
-        explained = explained.detail(format!("no index of this machine has {absent}"));
-    }
-    explained.hint(if absent.is_some() {
-        "check the requirement's name and version, and that the index has it for this Python"
-    } else if has("certificate") {
-        "the index's certificate is not trusted here: name a CA bundle in PIP_CERT or pip.conf"
-    } else if has("credentials") {
-        "the index wants other credentials: see PIP_INDEX_URL or pip.conf of this machine"
-    } else if has("unreachable") {
-        "the index cannot be reached; its address comes from this machine's pip configuration"
-    } else if lost.is_some() {
-        "take it from a store that retains it, or lock again: `imgbuild lock --upgrade`, \
-         or the tool whose lock names it"
-    } else {
-        "read pip's last lines above; the index comes from this machine's pip configuration"
-    })
+/// What a script of ours wrote, if it came so far.
+fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }

@@ -214,3 +214,175 @@ fn other_tools_locks_say_which_files() {
         "local = [\"other\"]",
     );
 }
+
+/// Looks at pages as the gateway has them.
+const ASK: &str = r#"
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import offers
+from indexes import Page
+
+class Indexes(object):
+    def __init__(self, *indexes):
+        self.pages = {}
+        for number, texts in enumerate(indexes):
+            for name, text in texts.items():
+                host = "index%d.example" % number
+                page = self.pages[name, number] = Page(200 if text else 404, host, None)
+                page.url, page.text = "https://%s/%s/" % (host, name), text
+
+    def known(self, name):
+        return [self.pages.get((name, number)) or Page(404, None, None) for number in (0, 1)]
+
+spec = json.load(sys.stdin)
+indexes = Indexes(spec["pages"], spec["second"])
+print(json.dumps({
+    "problems": offers.problems(indexes, spec["lines"], spec["limits"]),
+    "below": offers.problems_below(indexes, spec["described"]),
+    "taken": offers.taken(indexes, set(spec["taken"])),
+    "shared": offers.shared(indexes, set(spec["taken"])),
+}))
+"#;
+
+impl Place {
+    /// What there is to say about these pages.
+    fn ask(&self, pages: &Value, more: &Value) -> Value {
+        use std::io::Write as _;
+        for (name, text) in super::run::SCRIPTS {
+            fs::write(self.dir.path().join(name), text).unwrap();
+        }
+        let mut spec = json!({ "pages": pages, "lines": [], "limits": [], "described": [], "taken": [], "second": {} });
+        for (key, value) in more.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let mut run = Command::new(self.dir.path().join("v/bin/python"));
+        run.args(["-c", ASK]).arg(self.dir.path());
+        run.stdin(std::process::Stdio::piped());
+        run.stdout(std::process::Stdio::piped());
+        let mut child = run.spawn().unwrap();
+        let text = spec.to_string();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success());
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+}
+
+fn page(files: &[(&str, &str)]) -> String {
+    let link = |(file, more): &(&str, &str)| format!("<a href='../{file}' {more}>x</a><br>");
+    files.iter().map(link).collect()
+}
+
+#[test]
+fn what_an_index_lacks_follows_from_its_page() {
+    let place = Place::new();
+    let pages = json!({
+        "foreign": page(&[("foreign-1.0-cp311-cp311-win_amd64.whl", ""), ("foreign-0.9-py3-none-any.whl", "")]),
+        "future": page(&[("future-2.0.tar.gz", "data-requires-python='&gt;=4'"), ("future-1.0.tar.gz", "data-requires-python='>=3'")]),
+        "tagged": page(&[("tagged-1.0-cp27-cp27mu-manylinux1_x86_64.whl", ""), ("tagged-1.0-cp26-none-win32.whl", "")]),
+        "gone": page(&[("gone-1.0.tar.gz", "data-yanked"), ("gone-1.1.tar.gz", "data-yanked=\"bad\"")]),
+        "a-b": page(&[("a.b-1.0-1.tar.gz#sha256=0", ""), ("A_B-1.0rc1.zip", ""), ("a-b-c-9.tar.gz", "")]),
+        "absent": "",
+    });
+    let problem = |line: &str, limit: &str| {
+        let more = json!({ "lines": ["-r x", line], "limits": [limit] });
+        let answer = place.ask(&pages, &more);
+        answer["problems"][0].clone()
+    };
+    for (line, limit, fact, key, value) in [
+        (
+            "foreign==1.0",
+            "",
+            "other-platform",
+            "offers",
+            json!(["win_amd64"]),
+        ),
+        ("foreign>=1", "", "other-platform", "newest", json!("0.9")),
+        (
+            "foreign",
+            "Foreign==1.0",
+            "other-platform",
+            "version",
+            json!("1.0"),
+        ),
+        (
+            "future==2.0 --hash=sha256:0",
+            "",
+            "other-python",
+            "offers",
+            json!([">=4"]),
+        ),
+        ("future>=2", "", "other-python", "newest", json!("1.0")),
+        (
+            "tagged",
+            "",
+            "other-python",
+            "offers",
+            json!(["cp27-cp27mu"]),
+        ),
+        ("gone>=1", "", "all-yanked", "reason", json!("bad")),
+        ("a.b[x]>=2", "", "no-version", "newest", json!("1.0.post1")),
+        ("absent", "", "absent", "requirement", json!("absent")),
+        (
+            "never-heard-of",
+            "",
+            "absent",
+            "requirement",
+            json!("never-heard-of"),
+        ),
+    ] {
+        let found = problem(line, limit);
+        assert_eq!(found["fact"], fact, "{line}: {found}");
+        assert_eq!(found[key], value, "{line}: {found}");
+    }
+    // What pip can take, or what no index is asked for.
+    for line in [
+        "foreign",
+        "gone==1.0",
+        "a-b==1.0.post1",
+        "absent ; python_version < '3'",
+        "absent @ https://x.example/absent-1.tar.gz",
+        "--hash=sha256:0",
+    ] {
+        assert_eq!(problem(line, ""), Value::Null, "{line}");
+    }
+    let described =
+        "Name: b\nVersion: 2\nRequires-Dist: foreign (>=1)\nRequires-Dist: absent; extra == 'x'\n";
+    let answer = place.ask(
+        &pages,
+        &json!({ "described": [described], "taken": ["gone-1.1.tar.gz", "a.b-1.0-1.tar.gz"] }),
+    );
+    assert_eq!(answer["below"][0]["by"], "b 2");
+    assert_eq!(answer["below"].as_array().unwrap().len(), 1, "{answer}");
+    let taken = answer["taken"].as_array().unwrap();
+    let named = |fact: &str| taken.iter().filter(|one| one["fact"] == fact).count();
+    assert_eq!((named("of"), named("yanked")), (2, 1), "{answer}");
+
+    // A mirror has the same file; another project of that name has not.
+    let pages = json!({ "a": page(&[("a-1.tar.gz#sha256=0", "")]) });
+    for (second, hosts) in [
+        (page(&[("a-1.tar.gz#sha256=0", "")]), json!([])),
+        (
+            page(&[("a-2.tar.gz#sha256=0", "")]),
+            json!(["index0.example"]),
+        ),
+        (
+            page(&[("a-1.tar.gz#sha256=1", "")]),
+            json!(["index0.example", "index1.example"]),
+        ),
+        (String::new(), json!([])),
+    ] {
+        let answer = place.ask(
+            &pages,
+            &json!({ "second": { "a": second }, "taken": ["a-1.tar.gz"] }),
+        );
+        let shared = answer["shared"].as_array().unwrap();
+        let found: Vec<&Value> = shared.iter().map(|fact| &fact["host"]).collect();
+        assert_eq!(json!(found), hosts, "{answer}");
+    }
+}

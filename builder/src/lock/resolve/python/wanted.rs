@@ -169,7 +169,7 @@ fn by_address(line: &str) -> Option<(WantedFile, String)> {
     let digest = of_fragment.unwrap_or_else(|| hash.split(' ').next().unwrap_or_default());
     let path = url.split('?').next()?;
     let file = crate::lock::acquire::decoded(path.rsplit('/').next()?);
-    let (name, version) = split_name(&file)?;
+    let (name, version) = split_name(&file, None)?;
     let (wanted, extras) = project.split_once('[').unwrap_or((project, ""));
     if !wanted.is_empty() && normalise(wanted.trim()) != name {
         return None;

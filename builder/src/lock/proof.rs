@@ -1,0 +1,119 @@
+//! The proof that what a lock has from source can be built: it is built once, without network.
+//!
+//! The steps of the build itself do it, so the build after it finds their layers. What was
+//! proved stays so: another lock with the same sources, built with the same files in the same
+//! tree, needs no proof.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::json;
+use store::Sha256;
+
+use super::LockRequest;
+use crate::error::{Context, Result};
+use crate::layers::{Key, remove};
+use crate::lockfile::{Lock, Python};
+use crate::recipe::{Virtualenv, variables};
+use crate::run;
+use crate::steps;
+use crate::ui::Ui;
+
+/// A virtualenv that was resolved just now.
+pub(super) struct Unproven {
+    /// Its path.
+    pub(super) virtualenv: String,
+    /// All that its sources are built with.
+    pub(super) built_with: BTreeSet<Sha256>,
+}
+
+impl LockRequest<'_> {
+    /// Builds what no earlier lock has built.
+    pub(super) fn prove(&self, lock: &mut Lock, resolved: &[Unproven], ui: &mut Ui) -> Result<()> {
+        let mut due = Vec::new();
+        for virtualenv in &self.recipe.virtualenvs {
+            let path = virtualenv.path.as_str();
+            if let Some(one) = resolved.iter().find(|one| one.virtualenv == path)
+                && let Some(file) = self.proof_file(lock, virtualenv, one)?
+                && !file.exists()
+            {
+                due.push((virtualenv, file));
+            }
+        }
+        if due.is_empty() {
+            return Ok(());
+        }
+        // The build's steps begin with these.
+        self.look_up_ids(lock, ui)?;
+        let steps = steps::up_to_virtualenvs(self.recipe, lock)?;
+        let planned = run::plan_steps(steps, &self.work.layers)?;
+        if let Err(error) = self.run_steps(lock, &planned, ui) {
+            for (virtualenv, _) in due {
+                self.build_each(lock, virtualenv, ui)?;
+            }
+            return Err(error);
+        }
+        for (_, file) in due {
+            let dir = file.parent().unwrap_or(&file);
+            fs::create_dir_all(dir).context(|| format!("cannot make {}", dir.display()))?;
+            fs::write(&file, "").context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Names the source that does not build.
+    fn build_each(&self, lock: &Lock, virtualenv: &Virtualenv, ui: &mut Ui) -> Result<()> {
+        let sources = self.unpack_sources(virtualenv, lock)?;
+        let locked: Vec<&Python> = own(lock, virtualenv).collect();
+        self.with_pip(lock, ui, |pip, ui| {
+            let mut phase = ui.phase("build each source");
+            let listen = &mut |line: &str| phase.output(line);
+            pip.build_each(virtualenv, &sources, &locked, listen)?;
+            phase.finish("all of them build by themselves");
+            Ok(())
+        })?;
+        remove(&self.work.scratch.join("sources"))
+    }
+
+    /// The file that is there once this was proved; none for a virtualenv without sources.
+    fn proof_file(
+        &self,
+        lock: &Lock,
+        virtualenv: &Virtualenv,
+        resolved: &Unproven,
+    ) -> Result<Option<PathBuf>> {
+        let archives = own(lock, virtualenv).filter(|python| !python.is_wheel());
+        let archives: BTreeSet<Sha256> = archives.map(|python| python.sha256).collect();
+        let is_local = |path: &str| virtualenv.local.iter().any(|l| l.as_str() == path);
+        let locals = lock.files.iter().filter(|file| is_local(&file.path));
+        let locals: Vec<_> = locals.map(|f| (&f.path, f.sha256, &f.described)).collect();
+        let path = virtualenv.path.as_str();
+        let gits = lock.git.iter().filter(|git| git.virtualenv == path);
+        let gits: Vec<_> = gits.map(|g| (g.index, g.sha256, &g.described)).collect();
+        if archives.is_empty() && locals.is_empty() && gits.is_empty() {
+            return Ok(None);
+        }
+        let foundation = steps::foundation(self.recipe, lock);
+        let planned = run::plan_steps(foundation, &self.work.layers)?;
+        let tree = run::tree_layers(&planned);
+        let what = json!({
+            "proof": 1,
+            "tree": tree.last().map(Key::as_str),
+            "python": virtualenv.python,
+            "system-site-packages": virtualenv.system_site_packages,
+            "environment": variables(&virtualenv.environment).collect::<Vec<_>>(),
+            "subdirectories": virtualenv.git.iter().map(|g| &g.subdirectory).collect::<Vec<_>>(),
+            "sources": (archives, locals, gits),
+            "built-with": resolved.built_with,
+        });
+        let name = Sha256::of(what.to_string().as_bytes()).hex();
+        Ok(Some(self.settings.work.join("proved").join(name)))
+    }
+}
+
+/// What a lock has for a virtualenv.
+fn own<'l>(lock: &'l Lock, virtualenv: &'l Virtualenv) -> impl Iterator<Item = &'l Python> {
+    let path = virtualenv.path.as_str();
+    lock.python.iter().filter(move |p| p.virtualenv == path)
+}

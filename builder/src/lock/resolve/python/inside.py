@@ -1,0 +1,146 @@
+"""Runs a stranger's command: inside.py SPEC
+
+SPEC is JSON: the `command`, the directories that it may `write`, the trees of `sources` that it
+may build, and, with an index, the `socket` of the gateway and whether to ask `why` it failed.
+The command and all below it is an unprivileged process; there is no network but a port on
+loopback, which leads to the gateway. FAILED, beside the socket's answers, gets which source
+does not build, as the command or try_sources.py say.
+"""
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+try:
+    from http.client import HTTPConnection
+    from urllib.parse import quote
+except ImportError:
+    from httplib import HTTPConnection
+    from urllib import quote
+
+NOBODY = 65534
+HOME = "/tmp/imgbuild-home"
+# What a stranger writes about its failure is cut there.
+LONGEST = 1 << 16
+
+
+def step_down():
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    os.umask(0o022)
+
+
+def give(place):
+    for top, dirs, files in os.walk(place):
+        for name in [""] + dirs + files:
+            os.lchown(os.path.join(top, name) if name else top, NOBODY, NOBODY)
+
+
+def pump(source, sink):
+    try:
+        block = source.recv(1 << 16)
+        while block:
+            sink.sendall(block)
+            block = source.recv(1 << 16)
+        sink.shutdown(socket.SHUT_WR)
+    except EnvironmentError:
+        pass  # The other end went away; it knows.
+
+
+def spawn(work, *words):
+    thread = threading.Thread(target=work, args=words)
+    thread.daemon = True
+    thread.start()
+
+
+def relay(listener, place):
+    while True:
+        inner, _ = listener.accept()
+        outer = socket.socket(socket.AF_UNIX)
+        try:
+            outer.connect(place)
+        except EnvironmentError:
+            inner.close()
+            continue
+        spawn(pump, inner, outer)
+        spawn(pump, outer, inner)
+
+
+class Gate(object):
+    """The port on loopback."""
+
+    def __init__(self, place):
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        self.port = listener.getsockname()[1]
+        spawn(relay, listener, place)
+
+    def url(self, path):
+        return "http://127.0.0.1:%d%s" % (self.port, path)
+
+    def ask(self, path):
+        connection = HTTPConnection("127.0.0.1", self.port)
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read().decode("utf-8"))
+
+    def environment(self):
+        urls = [self.url("/index/%d/" % number) for number in range(self.ask("/count"))]
+        found = {
+            "PIP_INDEX_URL": urls[0] if urls else self.url("/none"),
+            # The gateway waits for the index, and asks again.
+            "PIP_DEFAULT_TIMEOUT": "900", "PIP_RETRIES": "0",
+        }
+        if urls[1:]:
+            found["PIP_EXTRA_INDEX_URL"] = " ".join(urls[1:])
+        return found
+
+
+def failure():
+    """What the stranger says about it."""
+    path = os.path.join(HOME, "failed")
+    if not os.path.isfile(path) or os.path.islink(path):
+        return None
+    with open(path, "rb") as file:
+        text = file.read(LONGEST)
+    try:
+        found = json.loads(text.decode("utf-8"))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def main():
+    with open(sys.argv[1]) as file:
+        spec = json.load(file)
+    os.mkdir(HOME)
+    for place in spec["write"] + [HOME]:
+        give(place)
+    environment = dict(os.environ, HOME=HOME, PIP_CONFIG_FILE=os.devnull, PIP_NO_CACHE_DIR="1",
+                       PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    gate = Gate(spec["socket"]) if spec.get("socket") else None
+    if gate:
+        environment.update(gate.environment())
+
+    def run(command):
+        return subprocess.call(command, env=environment, preexec_fn=step_down)
+
+    code = run(spec["command"])
+    if code and spec["why"]:
+        found = failure()
+        lines = (found or {}).get("lines") or []
+        named = "/" + quote(json.dumps(lines), "") if lines else ""
+        if gate and not gate.ask("/why" + named) and not found:
+            archives = [gate.url(path) for path in reversed(gate.ask("/archives"))]
+            run([sys.executable, spec["try"], "metadata"] + spec["sources"] + archives)
+            found = failure()
+        with open(spec["failed"], "w") as file:
+            json.dump(found, file)
+    sys.stdout.flush()
+    os._exit(code if code >= 0 else 128 - code)
+
+
+main()

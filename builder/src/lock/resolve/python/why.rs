@@ -1,0 +1,446 @@
+//! Why Python packages cannot be had, from what the indexes answered and what builds called.
+//!
+//! What pip says is evidence for people; what to do follows from facts alone.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::Sources;
+use super::run::SOURCES;
+use crate::error::Error;
+use crate::recipe::Virtualenv;
+
+/// What the gateway or the script that fetches says about indexes and files.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(tag = "fact", rename_all = "kebab-case")]
+pub(super) enum Fact {
+    /// A server's certificate is not trusted.
+    Certificate { host: Option<String> },
+    /// A server wants other credentials.
+    Credentials { host: Option<String> },
+    /// A server does not answer, or not to its end.
+    Unreachable { host: Option<String> },
+    /// A server answers that it is broken (5xx).
+    Broken { host: Option<String> },
+    /// Nobody has a locked file.
+    Lost { file: String },
+    /// No index has the project.
+    Absent { requirement: String },
+    /// No index has such a version.
+    NoVersion {
+        requirement: String,
+        newest: Option<String>,
+    },
+    /// All such versions were yanked (PEP 592).
+    AllYanked {
+        requirement: String,
+        version: String,
+        reason: String,
+    },
+    /// There are only files for other Pythons.
+    OtherPython {
+        requirement: String,
+        version: String,
+        offers: Vec<String>,
+        own_python: String,
+        newest: Option<String>,
+    },
+    /// There are only wheels of other platforms.
+    OtherPlatform {
+        requirement: String,
+        version: String,
+        offers: Vec<String>,
+        own_platform: String,
+        newest: Option<String>,
+    },
+    /// The project of a file.
+    Of { file: String, name: String },
+    /// A file was taken although it was yanked.
+    Yanked {
+        name: String,
+        version: String,
+        reason: String,
+    },
+    /// Files were taken from one index, and another has projects of the same names.
+    SharedName {
+        host: Option<String>,
+        names: Vec<String>,
+    },
+}
+
+/// A fact, and the package whose requirement it is about.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Told {
+    #[serde(flatten)]
+    pub(super) fact: Fact,
+    by: Option<String>,
+}
+
+impl Told {
+    /// A sentence about what is wrong, and what to do.
+    fn explain(&self) -> Option<(String, String)> {
+        let (what, hint) = self.fact.explain()?;
+        let (Some(by), Some(wanted)) = (&self.by, self.fact.requirement()) else {
+            return Some((what, hint));
+        };
+        let name = by.split(' ').next().unwrap_or_default();
+        Some((
+            format!("{what} ({by} requires {wanted})"),
+            format!("require another version of {name}, or leave it out"),
+        ))
+    }
+}
+
+impl Fact {
+    /// The requirement that it is about.
+    fn requirement(&self) -> Option<&str> {
+        match self {
+            Self::Absent { requirement }
+            | Self::NoVersion { requirement, .. }
+            | Self::AllYanked { requirement, .. }
+            | Self::OtherPython { requirement, .. }
+            | Self::OtherPlatform { requirement, .. } => Some(requirement),
+            _ => None,
+        }
+    }
+
+    /// A sentence about what is wrong, and what to do.
+    fn explain(&self) -> Option<(String, String)> {
+        Some(match self {
+            Self::Certificate { host } => (
+                format!(
+                    "the certificate of {} is not trusted here",
+                    server(host.as_deref())
+                ),
+                "name a CA bundle in PIP_CERT or pip.conf".into(),
+            ),
+            Self::Credentials { host } => (
+                format!("{} wants other credentials", server(host.as_deref())),
+                "see PIP_INDEX_URL, pip.conf and netrc of this machine".into(),
+            ),
+            Self::Unreachable { host } => (
+                format!("{} cannot be reached", server(host.as_deref())),
+                "its address comes from this machine's pip configuration".into(),
+            ),
+            Self::Broken { host } => (
+                format!("{} says that it is broken (5xx)", server(host.as_deref())),
+                "try again later, or name another index in this machine's pip configuration".into(),
+            ),
+            Self::Lost { file } => (
+                format!("no index of this machine has the locked {file}"),
+                "take it from a store that retains it, or lock again: `imgbuild lock --upgrade`, \
+                 or the tool whose lock names it"
+                    .into(),
+            ),
+            Self::Absent { requirement } => (
+                format!("no index of this machine has {requirement}"),
+                "check the name; which indexes there are is said by this machine's pip \
+                 configuration"
+                    .into(),
+            ),
+            Self::NoVersion {
+                requirement,
+                newest,
+            } => (
+                format!("no index of this machine has {requirement}"),
+                write_instead(requirement, newest.as_deref())
+                    .unwrap_or_else(|| "check the name and the version".into()),
+            ),
+            Self::AllYanked {
+                requirement,
+                version,
+                reason,
+            } => (
+                format!(
+                    "every release that fits {requirement} was yanked: {version}{}",
+                    said(reason)
+                ),
+                format!(
+                    "write {}=={version} to take it all the same",
+                    project(requirement)
+                ),
+            ),
+            Self::OtherPython {
+                requirement,
+                version,
+                offers,
+                own_python,
+                newest,
+            } => (
+                format!(
+                    "{} {version} is there for Python {} only; this one is {own_python}",
+                    project(requirement),
+                    offers.join(", ")
+                ),
+                write_instead(requirement, newest.as_deref()).unwrap_or_else(|| {
+                    "no version of it fits: take another interpreter (`python` of the \
+                     [[virtualenv]]), or leave it out"
+                        .into()
+                }),
+            ),
+            Self::OtherPlatform {
+                requirement,
+                version,
+                offers,
+                own_platform,
+                newest,
+            } => (
+                format!(
+                    "{} {version} has no source and wheels for {} only; this tree is \
+                     {own_platform}",
+                    project(requirement),
+                    offers.join(", ")
+                ),
+                write_instead(requirement, newest.as_deref()).unwrap_or_else(|| {
+                    format!(
+                        "no version of it fits: leave it out, or give it a marker, such as \
+                         {requirement} ; sys_platform == 'win32'"
+                    )
+                }),
+            ),
+            Self::Of { .. } | Self::Yanked { .. } | Self::SharedName { .. } => return None,
+        })
+    }
+
+    /// What a person should know although all went well.
+    pub(super) fn warning(&self) -> Option<String> {
+        match self {
+            Self::Yanked {
+                name,
+                version,
+                reason,
+            } => Some(format!(
+                "warning: {name} {version} was yanked from its index{}: require another version",
+                said(reason)
+            )),
+            Self::SharedName { host, names } => {
+                let more = match names.len() {
+                    0..=6 => String::new(),
+                    all => format!(" and {} more", all - 6),
+                };
+                Some(format!(
+                    "warning: taken from {}, although another index of this machine has projects of \
+                     these names too: {}{more}",
+                    server(host.as_deref()),
+                    names[..names.len().min(6)].join(", ")
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What people call a server.
+fn server(host: Option<&str>) -> String {
+    host.map_or("the index".to_owned(), |host| {
+        format!("the index at {host}")
+    })
+}
+
+/// The reason that an index gives, if it gives one.
+fn said(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({reason})")
+    }
+}
+
+fn write_instead(requirement: &str, newest: Option<&str>) -> Option<String> {
+    newest.map(|newest| {
+        let name = project(requirement);
+        format!("write {name}=={newest}, the newest that fits")
+    })
+}
+
+/// The name in a requirement.
+fn project(requirement: &str) -> &str {
+    let end = requirement.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
+    &requirement[..end.unwrap_or(requirement.len())]
+}
+
+/// A source that does not build, as a script found it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Unbuildable {
+    source: String,
+    /// The version of Python, such as `3.11`.
+    python: String,
+    /// What it needs to be built and the index does not have.
+    #[serde(default)]
+    lines: Vec<String>,
+    /// Last lines of the build.
+    #[serde(default)]
+    tail: Vec<String>,
+    /// Headers that a compiler did not find.
+    #[serde(default)]
+    headers: Vec<String>,
+    /// Programs that it called and the tree does not have.
+    #[serde(default)]
+    programs: Vec<String>,
+}
+
+impl Unbuildable {
+    /// What people call the source.
+    fn name(&self, sources: Option<&Sources>) -> String {
+        let tree = sources.into_iter().flat_map(|sources| &sources.trees);
+        let mut tree = tree.filter(|tree| {
+            Path::new(&self.source) == Path::new(SOURCES).join(&tree.path).as_path()
+        });
+        if let Some(tree) = tree.next() {
+            return tree.origin.clone();
+        }
+        let file = self.source.split('#').next().unwrap_or_default();
+        file.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
+    fn advice(&self, reached: &[String]) -> String {
+        let python = format!("python{}-dev", self.python);
+        let mut packages: Vec<String> = Vec::new();
+        let mut add = |package: String| {
+            if !packages.contains(&package) {
+                packages.push(package);
+            }
+        };
+        for program in &self.programs {
+            let package = package_of(program);
+            add(package.to_owned());
+            if package == "build-essential" {
+                add(python.clone());
+            }
+        }
+        if self.headers.iter().any(|h| h == "Python.h") {
+            add(python.clone());
+        }
+        let mut header = self.headers.iter().filter(|h| *h != "Python.h");
+        if !packages.is_empty() {
+            let list: Vec<String> = packages.iter().map(|p| format!("\"{p}\"")).collect();
+            format!(
+                "add {} to `install` of a [[packages]] section of the recipe",
+                list.join(", ")
+            )
+        } else if let Some(header) = header.next() {
+            format!(
+                "add the Debian package that has {header} to `install` of a [[packages]] section \
+                 (`apt-file search {header}` names it)"
+            )
+        } else if !reached.is_empty() {
+            "builds have no network: what it fetches must be a Debian package (a toolchain, a \
+             library), or be part of the source"
+                .into()
+        } else {
+            "read the last lines of its build above; a wheel, or another version, needs no build"
+                .into()
+        }
+    }
+}
+
+/// The Debian package that has a program which builds call.
+fn package_of(program: &str) -> &str {
+    match program {
+        "cc" | "gcc" | "c99" | "g++" | "c++" | "make" => "build-essential",
+        _ if program.ends_with("-gcc") || program.ends_with("-g++") => "build-essential",
+        "clang" | "clang++" => "clang",
+        "gfortran" | "f77" | "f95" => "gfortran",
+        "rustc" | "cargo" => "cargo",
+        "go" => "golang-go",
+        "node" => "nodejs",
+        "pg_config" => "libpq-dev",
+        "mysql_config" | "mariadb_config" => "libmariadb-dev",
+        "xml2-config" => "libxml2-dev",
+        "xslt-config" => "libxslt1-dev",
+        "curl-config" => "libcurl4-openssl-dev",
+        "krb5-config" => "libkrb5-dev",
+        "llvm-config" => "llvm-dev",
+        "gdal-config" => "libgdal-dev",
+        "geos-config" => "libgeos-dev",
+        "protoc" => "protobuf-compiler",
+        "ninja" => "ninja-build",
+        other => other,
+    }
+}
+
+/// What is known about a run that failed.
+pub(super) struct Evidence<'a> {
+    pub(super) virtualenv: &'a Virtualenv,
+    pub(super) sources: Option<&'a Sources>,
+    pub(super) facts: Vec<Told>,
+    pub(super) unbuildable: Option<Unbuildable>,
+    /// Whom it tried to reach besides the gateway.
+    pub(super) reached: Vec<String>,
+    /// The tool's own words.
+    pub(super) output: Error,
+}
+
+impl Evidence<'_> {
+    pub(super) fn into_error(self) -> Error {
+        let path = &self.virtualenv.path;
+        let explained: Vec<(String, String)> =
+            self.facts.iter().filter_map(Told::explain).collect();
+        let lost = self
+            .facts
+            .iter()
+            .any(|told| matches!(told.fact, Fact::Lost { .. }));
+        if lost && let [.., (what, hint)] = &explained[..] {
+            let hint = explained.first().map_or(hint, |first| &first.1);
+            let others = explained[..explained.len() - 1].iter();
+            let error = Error::failed(what.clone());
+            return others.fold(error, |e, (what, _)| e.detail(what)).hint(hint);
+        }
+        let mut error = Error::failed(format!("pip cannot resolve the virtualenv {path}"));
+        for (what, _) in &explained {
+            error = error.detail(what);
+        }
+        if let Some(unbuildable) = &self.unbuildable {
+            return self.about_source(unbuildable, &error, explained.first().map(|e| &e.1));
+        }
+        error = error.detail(self.output.to_string());
+        // pip names the gateway where it looks, which is nobody's address.
+        let named = |line: &&String| !line.starts_with("Looking in ");
+        for line in self.output.causes().iter().filter(named) {
+            error = error.detail(line.clone());
+        }
+        match explained.first() {
+            Some((_, hint)) => error.hint(hint),
+            None => error.hint(
+                "read pip's last lines above; the index comes from this machine's pip \
+                 configuration",
+            ),
+        }
+    }
+
+    fn about_source(&self, source: &Unbuildable, before: &Error, hint: Option<&String>) -> Error {
+        let (path, name) = (&self.virtualenv.path, source.name(self.sources));
+        if !source.lines.is_empty() {
+            let what = format!(
+                "the virtualenv {path}: no index has what building {name} needs: {}",
+                source.lines.join(", ")
+            );
+            let error = before
+                .causes()
+                .iter()
+                .fold(Error::failed(what), Error::detail);
+            return error.hint(hint.map_or(
+                "these are wheels, for this Python and platform, of the versions that its \
+                 pyproject.toml and its build backend name",
+                |hint| hint,
+            ));
+        }
+        let mut error = Error::failed(format!("the virtualenv {path}: {name} does not build"));
+        for line in &source.tail {
+            error = error.detail(format!("| {line}"));
+        }
+        if !source.programs.is_empty() {
+            let programs = source.programs.join(", ");
+            error = error.detail(format!("it calls {programs}, which the tree does not have"));
+        }
+        if !source.headers.is_empty() {
+            let headers = source.headers.join(", ");
+            error = error.detail(format!("its compiler does not find {headers}"));
+        }
+        if !self.reached.is_empty() {
+            error = error.detail(format!("it tried to reach {}", self.reached.join(", ")));
+        }
+        error.hint(source.advice(&self.reached))
+    }
+}
