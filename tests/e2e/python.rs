@@ -240,7 +240,10 @@ fn other_locks_stand_and_sources_see_no_credentials() {
         "{planned}"
     );
     // Metadata of a source archive is asked for by nobody.
-    write("nosy", "requirements = [\"nosy\"]");
+    write(
+        "nosy",
+        "requirements = [\"nosy\"]\nowner = \"web\"\n[[user]]\nname = \"web\"\nuid = 1000",
+    );
     let ran = imgbuild(&["lock", "nosy.toml"]).expect(0);
     assert!(!ran.stderr.contains("FOUND"), "{}", ran.stderr);
     assert_eq!(locked("nosy"), "nosy-1.0.tar.gz");
