@@ -273,7 +273,7 @@ pub(crate) enum LowCommand {
     },
     /// Show what is installed and what runs
     #[command(
-        after_help = "Examples:\n  imgnode status\n  imgnode status MyProject --json\n  imgnode status --check --quiet"
+        after_help = "Examples:\n  imgnode status\n  imgnode status MyProject --json\n  imgnode status --check"
     )]
     Status {
         /// Only this system
