@@ -10,6 +10,7 @@ use store::manifest::{Manifest, Needs, Resolver, Run as Service, User};
 use super::given::{CREDENTIALS, Given, resolve_as_the_node};
 use super::record::Session;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::host::commands::HostCommand;
 use crate::node::Node;
 use crate::state::record::{Generation, SystemRecord};
@@ -20,6 +21,8 @@ use crate::system::SystemName;
 pub(super) struct App {
     pub(super) service: Service,
     user: User,
+    /// The user of the service, whose the data and the secrets are.
+    owner: User,
     /// What the node gives; nothing until [`App::with_given`].
     pub(super) given: Given,
 }
@@ -43,6 +46,7 @@ impl App {
         let user = find_user(&service.user, &manifest.users)?;
         Ok(Self {
             service,
+            owner: user.clone(),
             user,
             given: Given::default(),
         })
@@ -50,8 +54,17 @@ impl App {
 
     /// The same with what the node gives, or an error that says what it does not.
     pub(super) fn with_given(self, node: &Node<'_>, system: &SystemName) -> Result<Self> {
-        let given = Given::find(node, system, &self.service, &self.user)?;
+        let given = Given::find(node, system, &self.service, &self.owner)?;
         Ok(Self { given, ..self })
+    }
+
+    /// The same for a session that runs: what is not given any more hinders nobody there.
+    pub(super) fn with_given_if_there(mut self, node: &Node<'_>, system: &SystemName) -> Self {
+        match Given::find(node, system, &self.service, &self.owner) {
+            Ok(given) => self.given = given,
+            Err(error) => node.observer.event(Event::Note(&error.to_string())),
+        }
+        self
     }
 
     /// What a user of the image would run, as the app's own unless another is named.
@@ -74,6 +87,7 @@ impl App {
             before_switch: Vec::new(),
             needs: Needs::default(),
         });
+        let owner = find_user(&service.user, &manifest.users)?;
         if let Some(user) = user {
             user.clone_into(&mut service.user);
         }
@@ -90,9 +104,14 @@ impl App {
                 .hint(format!("it has: {names}"))
             }
         })?;
+        if !is_root(&user) && user.name != owner.name {
+            // Nobody else reads secrets.
+            service.needs.secret_environment.clear();
+        }
         Ok(Self {
             service,
             user,
+            owner,
             given: Given::default(),
         })
     }
@@ -297,6 +316,7 @@ mod tests {
         };
         App {
             service,
+            owner: user.clone(),
             user,
             given: Given::default(),
         }

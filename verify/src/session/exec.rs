@@ -45,7 +45,6 @@ pub fn exec(
 ) -> Result<ExitStatus> {
     let generation = session.map_or(record.active, |session| session.generation);
     let app = App::of_user(node, record, generation, request.user.as_deref())?;
-    let app = app.with_given(node, &record.system)?;
     let app = app.with_environment(&request.environment);
     let shell = [app.shell().to_owned()];
     let command = match &request.command[..] {
@@ -53,8 +52,10 @@ pub fn exec(
         words => words,
     };
     if let Some(session) = session {
+        let app = app.with_given_if_there(node, &record.system);
         return Err(app.enter(session, command)?.become_it(node.observer));
     }
+    let app = app.with_given(node, &record.system)?;
     let options = StartOptions::new(Vec::new(), Vec::new());
     let mut own = prepare(node, record, options)?;
     own.keeper = MainProcess::of_self();

@@ -163,6 +163,10 @@ impl Given {
             }
             found => {
                 let found = found.context(failed)?;
+                if !found.is_dir() {
+                    let what = format!("{} is not a directory", outside.display());
+                    return Err(Error::refused(what));
+                }
                 if (found.uid(), found.gid()) != (uid, gid) {
                     let has = format!("{}:{}", found.uid(), found.gid());
                     let place = outside.display();
@@ -216,7 +220,21 @@ pub fn data_directory(
     inside: &str,
 ) -> PathBuf {
     let place = node.state.data(system).join(kind.name());
-    place.join(inside.trim_start_matches('/'))
+    place.join(escape(inside))
+}
+
+/// A path as one name, as `systemd-escape --path` makes it. No directory of a system may lie in another:
+/// a service can put links into its own, and we are root.
+fn escape(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":_.".contains(&byte);
+    let bytes = path.trim_start_matches('/').bytes().enumerate();
+    let escaped = bytes.map(|(at, byte)| match byte {
+        b'/' => "-".to_owned(),
+        b'.' if at == 0 => "\\x2e".to_owned(),
+        _ if plain(byte) => char::from(byte).to_string(),
+        _ => format!("\\x{byte:02x}"),
+    });
+    escaped.collect()
 }
 
 fn no_secret(provisions: &Provisions, system: &SystemName, name: &str) -> String {
@@ -365,4 +383,21 @@ fn bind_at(root: &OwnedFd, inside: &str, outside: &Path, flags: MountFlags) -> s
 
 fn by_fd(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_directory_of_the_node_lies_in_another() {
+        for (path, name) in [
+            ("/var/lib/app", "var-lib-app"),
+            ("/var/lib/app/sub", "var-lib-app-sub"),
+            ("/srv/my-app", "srv-my\\x2dapp"),
+            ("/.hidden/\u{e4}", "\\x2ehidden-\\xc3\\xa4"),
+        ] {
+            assert_eq!(escape(path), name);
+        }
+    }
 }

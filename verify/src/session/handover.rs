@@ -108,7 +108,8 @@ pub fn hand_over(
 
 /// Watches the session that has taken over for as long as its image wants.
 pub fn bake(node: &Node<'_>, record: &SystemRecord, session: &Session) -> Result<()> {
-    let app = App::load(node, record, session.generation)?.with_given(node, &record.system)?;
+    let app = App::load(node, record, session.generation)?;
+    let app = app.with_given_if_there(node, &record.system);
     health::bake(node, session, &app)
 }
 

@@ -20,7 +20,8 @@ use crate::state::record::SystemRecord;
 pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Result<Session> {
     let mut session = running(node, &record.system)?;
     let before = session.processes();
-    let app = App::load(node, record, session.generation)?.with_given(node, &record.system)?;
+    let app = App::load(node, record, session.generation)?;
+    let app = app.with_given_if_there(node, &record.system);
     follow_resolver(node, &session)?;
     show_local_changes(node, record, session.generation);
     if app.service.reload.is_empty() {

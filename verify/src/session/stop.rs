@@ -96,9 +96,8 @@ pub(super) fn ask_to_stop(
 ) -> Result<()> {
     // Whatever the app wants: a session can always be ended.
     let app = App::load(node, record, session.generation);
-    let app = app.and_then(|app| app.with_given(node, &record.system));
     let app = match app {
-        Ok(app) => app,
+        Ok(app) => app.with_given_if_there(node, &record.system),
         Err(error) => {
             node.observer
                 .event(Event::Note(&format!("{error}; ending its processes")));

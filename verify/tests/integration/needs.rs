@@ -154,7 +154,7 @@ fn data_secrets_and_settings_are_the_nodes() {
     farm.fails(&refused.each_ref().map(String::as_str), 2);
     let allowed = write("/var/lib/app/kept");
     farm.ok(&allowed.each_ref().map(String::as_str));
-    let data = farm.path(&format!("state/data/{system}/state/var/lib/app"));
+    let data = farm.path(&format!("state/data/{system}/state/var-lib-app"));
     let found = fs::metadata(&data).unwrap();
     assert_eq!((found.uid(), found.mode() & 0o777), (4242, 0o750));
     assert!(data.join("kept").exists());
@@ -168,6 +168,13 @@ fn data_secrets_and_settings_are_the_nodes() {
         fs::read_to_string(root.join("etc/resolv.conf")).unwrap_or_default(),
         node
     );
+    // Whoever enters, the data is the service's.
+    farm.ok(&["exec", &system, "--fresh", "--user", "root", "--", "id"]);
+    // What is not given any more hinders nobody in a session that runs.
+    fs::rename(given.secrets.join("key"), given.secrets.join("away")).unwrap();
+    assert_eq!(exec(&["id", "-u"]), "4242\n");
+    farm.ok(&["reload", &system]);
+    fs::rename(given.secrets.join("away"), given.secrets.join("key")).unwrap();
     // A command that comes with a session of its own has it all too, and leaves nothing.
     let said = farm.ok(&["exec", &system, "--fresh", "--", "cat", "/var/lib/app/kept"]);
     assert_eq!(said, "1\n");
