@@ -12,7 +12,7 @@ use serde_json::json;
 use store::Sha256;
 
 use super::LockRequest;
-use crate::error::{Context, Result};
+use crate::error::{Context, ErrorKind, Result};
 use crate::layers::{Key, remove};
 use crate::lockfile::{Lock, Python};
 use crate::recipe::{Virtualenv, variables};
@@ -49,6 +49,9 @@ impl LockRequest<'_> {
         let steps = steps::up_to_virtualenvs(self.recipe, lock)?;
         let planned = run::plan_steps(steps, &self.work.layers)?;
         if let Err(error) = self.run_steps(lock, &planned, ui) {
+            if error.kind() == ErrorKind::Interrupted {
+                return Err(error);
+            }
             for (virtualenv, _) in due {
                 self.build_each(lock, virtualenv, ui)?;
             }

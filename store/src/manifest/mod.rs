@@ -10,7 +10,7 @@
 mod needs;
 mod strict;
 
-pub use self::needs::{DirectoryKind, Needs, Resolver, is_secret_name};
+pub use self::needs::{DirectoryKind, Needs, Resolver, is_plain_path, is_secret_name};
 pub use self::strict::SCHEMA;
 
 use std::collections::{BTreeMap, HashSet};

@@ -75,11 +75,7 @@ impl Needs {
     /// Refuses what a node could not do safely. The error says why.
     pub(super) fn check(&self) -> Result<(), String> {
         for (_, path) in self.directories() {
-            let is_plain = path.strip_prefix('/').is_some_and(|rest| {
-                rest.split('/')
-                    .all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
-            });
-            if !is_plain {
+            if !is_plain_path(path) {
                 return Err(format!("`{}` is not a path to bind", path.escape_debug()));
             }
         }
@@ -125,6 +121,14 @@ impl DirectoryKind {
             Self::Logs => "logs",
         }
     }
+}
+
+/// Whether a path is absolute, below `/`, and has no `.` and `..`.
+pub fn is_plain_path(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|rest| {
+        rest.split('/')
+            .all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
+    })
 }
 
 /// Whether a word can name a secret: a file name of letters, digits, `.`, `_` and `-`.

@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use store::manifest::is_plain_path;
 
 use super::commands::HostCommand;
 use crate::error::{Context, Error, Result};
@@ -114,7 +115,7 @@ impl Provisions {
             [inside.clone(), outside]
         });
         for place in paths {
-            if !is_plain(&place) {
+            if !is_plain_path(&place) {
                 return Err(Error::usage(wrong())
                     .cause(format!(
                         "`{}` is not an absolute path",
@@ -189,12 +190,6 @@ fn read_trusted(path: &Path, forbidden: u32) -> Result<Option<Vec<u8>>> {
         )));
     }
     Ok(Some(bytes))
-}
-
-/// An absolute path without `.` and `..`.
-fn is_plain(path: &str) -> bool {
-    path.strip_prefix('/')
-        .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
 #[cfg(test)]
