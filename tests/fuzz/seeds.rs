@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use store::canonical_tar::{self, Entry, Kind};
 use store::chunk::ChunkRef;
 use store::manifest::{
-    Health, LayoutRef, Needs, Package, Run, SpecialFile, User, Wheel, XattrEntry,
+    Health, LayoutRef, Needs, Package, Process, Run, SpecialFile, User, Wheel, XattrEntry,
 };
 use store::{Blake3, Manifest, Sha256};
 
@@ -215,6 +215,17 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
             bake: None,
         }),
         before_switch: vec!["/srv/migrate".into()],
+        processes: vec![Process {
+            name: "worker".into(),
+            command: vec!["/srv/worker".into()],
+            user: "app".into(),
+            directory: "/srv".into(),
+            environment: BTreeMap::from([("QUEUE".into(), "mail".into())]),
+            count: 2,
+            stop_signal: "TERM".into(),
+            reload_signal: Some("HUP".into()),
+            overlap: false,
+        }],
         needs: Needs {
             state: vec!["/var/lib/app".into()],
             secrets: vec!["database-url".into()],

@@ -12,7 +12,7 @@ use store::{Progress, Sha256, Store, WritableStore};
 use crate::error::{Context, Error, Result};
 use crate::lockfile::Lock;
 use crate::pack::leak;
-use crate::recipe::{Recipe, Resolver, Service, variables};
+use crate::recipe::{Process, Recipe, Resolver, Service, variables};
 use crate::settings::Settings;
 use crate::tree::Tree;
 use crate::ui::{self, Ui, Unit};
@@ -46,11 +46,14 @@ pub fn pack(
         }
     };
     let users = tree.users()?;
-    if let Some(service) = &recipe.service {
-        let user = service.user.as_str();
-        if !users.iter().any(|known| known.name == user) {
+    let of_service = recipe.service.iter();
+    let of_service = of_service.map(|service| (&service.user, "[service]"));
+    let of_processes = recipe.processes.iter();
+    let of_processes = of_processes.filter_map(|one| Some((one.user.as_ref()?, "[[process]]")));
+    for (user, section) in of_service.chain(of_processes) {
+        if !users.iter().any(|known| known.name == user.as_str()) {
             return Err(Error::failed(format!(
-                "the tree has no user `{user}`, which `user` of [service] names"
+                "the tree has no user `{user}`, which `user` of {section} names"
             ))
             .hint("make it with [[user]], or install the package that makes it"));
         }
@@ -108,6 +111,7 @@ pub fn pack(
                 bake: health.bake.map(|bake| bake.duration().as_secs()),
             }),
             before_switch: strings(&service.before_switch),
+            processes: processes(recipe, service),
             needs: needs(service),
         }),
     };
@@ -124,6 +128,25 @@ pub fn pack(
 
 fn strings<T: ToString>(words: &[T]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
+}
+
+fn processes(recipe: &Recipe, service: &Service) -> Vec<manifest::Process> {
+    let one = |process: &Process| manifest::Process {
+        name: process.name.to_string(),
+        command: strings(&process.command),
+        user: process.user.as_ref().unwrap_or(&service.user).to_string(),
+        directory: process
+            .directory
+            .as_ref()
+            .unwrap_or(&service.directory)
+            .to_string(),
+        environment: variables(&process.environment).collect(),
+        count: process.count.get(),
+        stop_signal: process.stop_signal.to_string(),
+        reload_signal: process.reload_signal.as_ref().map(ToString::to_string),
+        overlap: process.overlap,
+    };
+    recipe.processes.iter().map(one).collect()
 }
 
 fn needs(service: &Service) -> Needs {

@@ -351,6 +351,7 @@ mod tests {
             environment: std::collections::BTreeMap::new(),
             health: None,
             before_switch: Vec::new(),
+            processes: Vec::new(),
             needs: store::manifest::Needs::default(),
         });
         told.epoch = 2;

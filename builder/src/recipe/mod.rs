@@ -51,15 +51,15 @@ pub(crate) use requirement::without_comment;
 pub use requirement::{
     Commit, Extra, ForeignLock, GitUrl, Group, RefName, Requirement, Subdirectory,
 };
-pub use step::{Argument, Clean, Header, Health, RequestPath, Run, Service, Test};
+pub use step::{Argument, Clean, Header, Health, Process, RequestPath, Run, Service, Test};
 pub use tree::{
     Answer, Apt, Bootstrap, Comment, File, FileKind, LinkTarget, Packages, Source, System, User,
 };
-pub use value::{Id, Mode, Owner, Priority, Resolver, Timeout, Variant};
+pub use value::{Count, Id, Mode, Owner, Priority, Resolver, Timeout, Variant};
 pub use word::{
     Architecture, Beside, Component, Digest, Interpreter, Label, Locale, Login, Moment,
-    PackageName, PackageSpec, Script, SecretName, Suite, TimeZone, Title, TreeGlob, TreePath,
-    Unfit, Variable,
+    PackageName, PackageSpec, ProcessName, Script, SecretName, SignalName, Suite, TimeZone, Title,
+    TreeGlob, TreePath, Unfit, Variable,
 };
 
 use error::Fault;
@@ -111,6 +111,9 @@ pub struct Recipe {
     /// How a session is run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
+    /// What runs in a session beside the service.
+    #[serde(rename = "process", default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<Process>,
     /// What is removed before packing. Default: the default list.
     #[serde(default)]
     pub clean: Clean,

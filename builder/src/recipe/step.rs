@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Resolver, Timeout};
-use super::word::{Login, Script, SecretName, Title, TreeGlob, TreePath, Variable};
+use super::value::{Count, Resolver, Timeout};
+use super::word::{
+    Login, ProcessName, Script, SecretName, SignalName, Title, TreeGlob, TreePath, Variable,
+};
 
 /// A script for what no other section covers. Scripts run in order, after
 /// virtualenvs and before tests. A script runs again when it, or anything
@@ -206,6 +208,60 @@ pub struct Health {
     /// Example: `bake = "5m"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bake: Option<Timeout>,
+}
+
+/// A process that runs beside the one of `[service]`, such as a worker: with the same data,
+/// secrets and settings. It is started after that one works, and stopped before it. Its
+/// environment has `IMGNODE_PROCESS=NAME.NUMBER`. `docs/node.md` says in which order processes
+/// start and stop when a node switches generations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Process {
+    /// Its name, in the log and in `imgnode status`.
+    ///
+    /// Example: `name = "worker"`
+    pub name: ProcessName,
+    /// Program and arguments. The program must stay in the foreground.
+    ///
+    /// Example: `command = ["/srv/myproject/bin/celery", "worker"]`
+    pub command: Vec<Argument>,
+    /// The user that it runs as; another one than the service's reads no secrets. Default: the
+    /// service's.
+    ///
+    /// Example: `user = "worker"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Login>,
+    /// The working directory. Default: the service's.
+    ///
+    /// Example: `directory = "/srv/myproject"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<TreePath>,
+    /// Environment variables, in addition to the service's.
+    ///
+    /// Example: `environment = { QUEUE = "mail" }`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<Variable, String>,
+    /// How many of it run. Default: 1.
+    ///
+    /// Example: `count = 2`
+    #[serde(default)]
+    pub count: Count,
+    /// The signal that asks it to end. Default: `TERM`.
+    ///
+    /// Example: `stop-signal = "INT"`
+    #[serde(default)]
+    pub stop_signal: SignalName,
+    /// The signal that makes it reload. Without it, `imgnode reload` leaves it alone.
+    ///
+    /// Example: `reload-signal = "HUP"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload_signal: Option<SignalName>,
+    /// Whether it may run in two generations at once. If not, that of the old generation ends
+    /// before that of the new one starts. Default: false.
+    ///
+    /// Example: `overlap = true`
+    #[serde(default)]
+    pub overlap: bool,
 }
 
 /// What to remove before packing, in addition to the default list

@@ -308,6 +308,14 @@ number! {
     /// How much apt prefers a source; packages have 500 unless told otherwise.
     pub struct Priority(i32): "a pin priority", -32767..=32767,
         "500 is normal, 990 preferred, above 1000 also downgrades, below 0 never installs";
+    /// How many processes of one name run.
+    pub struct Count(u32): "a number of processes", 1..=64, "leave the section out for none";
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Count(1)
+    }
 }
 
 impl Id {

@@ -191,6 +191,17 @@ word! {
     pub struct SecretName: "the name of a secret",
         "letters, digits, `.`, `_` and `-`, such as `database-url`",
         |text| fits(store::manifest::is_secret_name(text));
+    /// The name of a process or timer.
+    pub struct ProcessName: "the name of a process",
+        "at most 32 lower-case letters, digits and `-`, beginning with a letter, such as `worker`",
+        |text| fits(store::manifest::is_process_name(text));
+    /// A signal without its `SIG`.
+    pub struct SignalName: "a signal",
+        "`HUP`, `INT`, `QUIT`, `USR1`, `USR2`, `TERM` or `WINCH`",
+        |text| match text.strip_prefix("SIG") {
+            Some(name) if store::manifest::SIGNALS.contains(&name) => Err(format!("write `{name}`")),
+            _ => fits(store::manifest::SIGNALS.contains(&text)),
+        };
     /// Text that says something: a script, a comment, a name shown to people.
     pub struct Script: "a script",
         "at least one line that is not blank",
@@ -237,6 +248,12 @@ impl Login {
     /// The superuser.
     pub(crate) fn root() -> Self {
         Login::known("root")
+    }
+}
+
+impl Default for SignalName {
+    fn default() -> Self {
+        SignalName::known("TERM")
     }
 }
 

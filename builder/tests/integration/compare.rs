@@ -339,6 +339,7 @@ fn manifests_are_compared_too() {
                     environment: BTreeMap::new(),
                     health: None,
                     before_switch: Vec::new(),
+                    processes: Vec::new(),
                     needs: Needs::default(),
                 });
             }

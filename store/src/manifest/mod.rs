@@ -8,9 +8,11 @@
 //! Nothing in it depends on when or where the image was packed.
 
 mod needs;
+mod process;
 mod strict;
 
 pub use self::needs::{DirectoryKind, Needs, Resolver, is_plain_path, is_secret_name};
+pub use self::process::{MAX_COUNT, Process, SIGNALS, is_process_name};
 pub use self::strict::SCHEMA;
 
 use std::collections::{BTreeMap, HashSet};
@@ -176,6 +178,9 @@ pub struct Run {
     /// What runs once in a generation before its service starts there; nothing when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before_switch: Vec<String>,
+    /// What runs beside the start command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<Process>,
     /// What the node must give.
     #[serde(default, skip_serializing_if = "Needs::is_default")]
     pub needs: Needs,
@@ -329,10 +334,11 @@ fn check(manifest: &Manifest) -> Result<(), String> {
     if let Some((name, _)) = lists.iter().find(|(_, len)| *len > MAX_LIST) {
         return Err(format!("`{name}` has more than {MAX_LIST} items"));
     }
-    manifest
-        .run
-        .as_ref()
-        .map_or(Ok(()), |run| run.needs.check())
+    let Some(run) = &manifest.run else {
+        return Ok(());
+    };
+    run.needs.check()?;
+    process::check(&run.processes)
 }
 
 #[cfg(test)]

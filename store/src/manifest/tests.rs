@@ -77,6 +77,7 @@ fn example() -> Manifest {
             environment: BTreeMap::from([("LANG".into(), "C.UTF-8".into())]),
             health: None,
             before_switch: Vec::new(),
+            processes: Vec::new(),
             needs: Needs::default(),
         }),
     }
@@ -100,6 +101,88 @@ fn reads_what_it_writes() {
     assert_eq!(Manifest::from_json(&json).unwrap(), manifest);
     assert_eq!(Manifest::from_json(&json).unwrap().to_json(), json);
     assert!(json.ends_with(b"}\n"));
+}
+
+#[test]
+fn a_manifest_with_processes() {
+    let mut manifest = example();
+    assert!(!String::from_utf8_lossy(&manifest.to_json()).contains("processes"));
+    let worker = Process {
+        name: "worker".into(),
+        command: vec!["/srv/worker".into()],
+        user: "app".into(),
+        directory: "/srv".into(),
+        environment: BTreeMap::new(),
+        count: 2,
+        stop_signal: "TERM".into(),
+        reload_signal: None,
+        overlap: false,
+    };
+    let mut with = |processes: Vec<Process>| {
+        manifest.run.as_mut().unwrap().processes = processes;
+        Manifest::from_json(&manifest.to_json()).map_err(|error| error.to_string())
+    };
+    let read = with(vec![worker.clone()]).unwrap();
+    assert_eq!(
+        read,
+        Manifest {
+            run: read.run.clone(),
+            ..example()
+        }
+    );
+    assert_eq!(read.run.unwrap().processes.first(), Some(&worker));
+    for (wrong, why) in [
+        (
+            Process {
+                name: "a b".into(),
+                ..worker.clone()
+            },
+            "not a name",
+        ),
+        (
+            Process {
+                command: Vec::new(),
+                ..worker.clone()
+            },
+            "no command",
+        ),
+        (
+            Process {
+                count: 0,
+                ..worker.clone()
+            },
+            "0 processes",
+        ),
+        (
+            Process {
+                count: 65,
+                ..worker.clone()
+            },
+            "65 processes",
+        ),
+        (
+            Process {
+                stop_signal: "KILL".into(),
+                ..worker.clone()
+            },
+            "no signal",
+        ),
+        (
+            Process {
+                reload_signal: Some("1".into()),
+                ..worker.clone()
+            },
+            "no signal",
+        ),
+    ] {
+        let said = with(vec![wrong]).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    }
+    assert!(
+        with(vec![worker.clone(), worker])
+            .unwrap_err()
+            .contains("twice")
+    );
 }
 
 #[test]

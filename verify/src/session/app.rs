@@ -5,10 +5,11 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use store::manifest::{Manifest, Needs, Resolver, Run as Service, User};
+use store::manifest::{Manifest, Needs, Process, Resolver, Run as Service, User};
 
 use super::given::{CREDENTIALS, Given, resolve_as_the_node};
 use super::record::Session;
+use super::seen::LABEL;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::host::commands::HostCommand;
@@ -17,9 +18,11 @@ use crate::state::record::{Generation, SystemRecord};
 use crate::system::SystemName;
 
 /// The app of one generation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct App {
     pub(super) service: Service,
+    /// The users of the image.
+    users: Vec<User>,
     user: User,
     /// The user of the service, whose the data and the secrets are.
     owner: User,
@@ -48,6 +51,7 @@ impl App {
             service,
             owner: user.clone(),
             user,
+            users: manifest.users,
             given: Given::default(),
         })
     }
@@ -85,6 +89,7 @@ impl App {
             environment: BTreeMap::new(),
             health: None,
             before_switch: Vec::new(),
+            processes: Vec::new(),
             needs: Needs::default(),
         });
         let owner = find_user(&service.user, &manifest.users)?;
@@ -112,8 +117,25 @@ impl App {
             service,
             user,
             owner,
+            users: manifest.users,
             given: Given::default(),
         })
+    }
+
+    /// The same for a further process.
+    pub(super) fn of_process(&self, process: &Process, label: &str) -> Result<Self> {
+        let user = find_user(&process.user, &self.users)?;
+        let mut app = self.clone();
+        app.service.directory.clone_from(&process.directory);
+        let own = process.environment.clone().into_iter();
+        let label = (LABEL.to_owned(), label.to_owned());
+        app.service.environment.extend(own.chain([label]));
+        if !is_root(&user) && user.name != app.owner.name {
+            // Nobody else reads secrets.
+            app.service.needs.secret_environment.clear();
+        }
+        app.user = user;
+        Ok(app)
     }
 
     /// The same with further variables.
@@ -300,6 +322,7 @@ mod tests {
             environment: [("A".to_owned(), "b c".to_owned())].into(),
             health: None,
             before_switch: Vec::new(),
+            processes: Vec::new(),
             needs: Needs::default(),
         };
         let (name, home, shell) = (
@@ -317,6 +340,7 @@ mod tests {
         App {
             service,
             owner: user.clone(),
+            users: vec![user.clone()],
             user,
             given: Given::default(),
         }

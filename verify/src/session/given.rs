@@ -31,7 +31,7 @@ pub(super) const CREDENTIALS: &str = "/run/credentials";
 const BUILT_HOSTS: &[u8] = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
 /// What the node gives to a system.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Given {
     /// Variables of the node's file.
     pub(super) environment: Vec<(String, String)>,
@@ -43,7 +43,7 @@ pub(super) struct Given {
 }
 
 /// A directory of the node's, with its path in the session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Directory {
     inside: String,
     outside: PathBuf,

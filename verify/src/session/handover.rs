@@ -4,22 +4,24 @@
 //! note the new session as ending -> begin it, with sockets of the same addresses, and start the app
 //!   -> ask it whether it works, past the traffic -> note the old one as ending
 //!   -> the new one is the session -> move the traffic -> wait until nobody waits at the old one
+//!   -> stop the old one's further processes -> start those of the new one, or move all back
 //!   -> stop the old app, which answers what it has -> end its session
 //! ```
 //! A kill at any moment leaves one session that has the traffic, and notes of those to be ended,
-//! which the next command does. A new generation that does not work never had any traffic.
+//! which the next command does. A new generation whose app does not work never had any traffic.
 
 use super::app::App;
+use super::further;
 use super::health;
 use super::processes::Process;
 use super::record::{Session, Timeouts, endings, forget, read};
 use super::sockets::{Listener, Routing};
 use super::start::{bring_up, prepare};
-use super::stop::{end, unwilling};
+use super::stop::{ask_to_stop, end, unwilling};
 use super::sweep::{finish, sweep};
 use super::traffic::{drain, listeners, open, route};
 use crate::atomic_file;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::node::Node;
 use crate::state::Lock;
@@ -78,13 +80,14 @@ pub fn hand_over(
             return Err(error);
         }
     };
-    match bring_up(node, &new, &app, &newers, timeouts) {
-        Ok(main) => new.main = main,
-        Err(error) => {
-            // It has no traffic, so nobody waits for it.
-            end(node, &new, timeouts)?;
-            return Err(error);
-        }
+    let works = bring_up(node, &new, &app, &newers, timeouts).and_then(|main| {
+        new.main = main;
+        further::start_overlapping(node, &new, &app, timeouts)
+    });
+    if let Err(error) = works {
+        // It has no traffic, so nobody waits for it.
+        end(node, &new, timeouts)?;
+        return Err(error);
     }
     atomic_file::write_json(&node.state.ending_file(&old.id), &old)?;
     atomic_file::write_json(&node.state.start_file(system), &new.options())?;
@@ -95,15 +98,75 @@ pub fn hand_over(
         new.generation
     )));
     route(&newers, Routing::Newer)?;
-    drop(newers);
     drain(&olders)?;
-    drop(olders);
+    if let Err(error) = exchange(node, record, &old, &new, &app, timeouts) {
+        let sockets = (olders, newers);
+        return Err(move_back(
+            node, lock, record, &old, &new, sockets, timeouts, error,
+        ));
+    }
+    drop((olders, newers));
     let left = finish(node, record, &old, timeouts)?;
     Ok(Handover::Moved {
         session: new,
         old,
         left,
     })
+}
+
+/// Lets the further processes of one session follow those of another.
+fn exchange(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    old: &Session,
+    new: &Session,
+    app: &App,
+    timeouts: Timeouts,
+) -> Result<()> {
+    // Whatever the old one was, it can be ended.
+    if let Ok(before) = App::load(node, record, old.generation) {
+        let processes = &before.service.processes;
+        further::stop(node, old, processes, timeouts.end, |_| true);
+    }
+    further::start_all(node, new, app, timeouts)
+}
+
+/// Gives the traffic back to the session that had it before, and starts its further processes again.
+/// Returns what is to be said.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "both sessions with their sockets"
+)]
+fn move_back(
+    node: &Node<'_>,
+    lock: &Lock,
+    record: &SystemRecord,
+    old: &Session,
+    new: &Session,
+    (olders, newers): (Vec<Listener>, Vec<Listener>),
+    timeouts: Timeouts,
+    error: Error,
+) -> Error {
+    let (system, number) = (&old.system, old.generation);
+    let attempt = || -> Result<()> {
+        atomic_file::write_json(&node.state.ending_file(&new.id), new)?;
+        atomic_file::write_json(&node.state.start_file(system), &old.options())?;
+        atomic_file::write_json(&node.state.session_file(system), old)?;
+        atomic_file::remove(&node.state.ending_file(&old.id))?;
+        node.observer.event(Event::Phase(&format!(
+            "generation {number} of {system} takes over again"
+        )));
+        route(&newers, Routing::Older)?;
+        drain(&newers)?;
+        drop((olders, newers));
+        ask_to_stop(node, record, new, timeouts)?;
+        end(node, new, timeouts)?;
+        further::complete(node, lock, record, old, timeouts, |_| true).map(|_| ())
+    };
+    match attempt() {
+        Ok(()) => error,
+        Err(also) => error.cause(format!("and generation {number} is not whole: {also}")),
+    }
 }
 
 /// Watches the session that has taken over for as long as its image wants.

@@ -11,6 +11,7 @@ use rustix::net::{bind, connect, getsockname};
 use store::manifest::Health;
 
 use super::app::App;
+use super::further;
 use super::record::Session;
 use super::sockets::{Listener, Routing, stream};
 use crate::error::{Error, Result};
@@ -58,6 +59,7 @@ pub(super) fn bake(node: &Node<'_>, session: &Session, app: &App) -> Result<()> 
             let died = Error::failed(format!("generation {number} of {system} died"));
             return Err(died.hint(format!("imgnode logs {system}")));
         }
+        further::check(app, session)?;
         try_at(node, session, app, door.as_ref())?;
         thread::sleep(PAUSE);
     }

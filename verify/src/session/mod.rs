@@ -18,6 +18,7 @@
 //!
 //! ```text
 //! watch      what becomes of a session that somebody watches
+//! supervisor further processes that are started again
 //! handover   a session of the active generation takes over from the one that runs
 //! exec       a command of the operator's in a system
 //! start      a session begins, and the app in it
@@ -25,6 +26,7 @@
 //! sweep      what was left of dead sessions goes
 //! stop       the app is stopped, its session ended
 //! health     whether an app works that was started
+//! further    processes beside the main one
 //! app        how the image wants to be run
 //! given      what the image needs from the node, put into a session
 //! traffic    which of two sessions gets connections
@@ -32,11 +34,13 @@
 //! log        what the app printed
 //! scope      the unit of systemd in which the app lives
 //! record     what is noted of a session
+//! seen       further processes, found in /proc
 //! processes  the processes of a session
 //! ```
 
 mod app;
 mod exec;
+mod further;
 mod given;
 mod handover;
 mod health;
@@ -45,15 +49,18 @@ pub mod processes;
 mod record;
 mod reload;
 mod scope;
+mod seen;
 pub mod sockets;
 mod start;
 mod stop;
+mod supervisor;
 mod sweep;
 mod traffic;
 mod watch;
 
 pub use self::app::follow_resolver;
 pub use self::exec::{ExecRequest, exec, joined};
+pub use self::further::{Further, all as further};
 pub use self::given::{NodeNames, data_directory};
 pub use self::handover::{Handover, bake, hand_over};
 pub use self::log::bound as bound_log;
@@ -61,5 +68,6 @@ pub use self::record::{Session, StartOptions, Timeouts, adopt, endings, read, ru
 pub use self::reload::reload;
 pub use self::start::{check_given, start};
 pub use self::stop::{Stopped, stop};
+pub use self::supervisor::Supervisor;
 pub use self::sweep::{end_dead, sweep};
 pub use self::watch::{Outcome, Watch, WatchState};

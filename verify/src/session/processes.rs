@@ -11,7 +11,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// A process as the operator knows it.
@@ -37,8 +37,9 @@ pub struct MainProcess {
 impl MainProcess {
     /// What `start` became: the process that the program `by` began, as long as that waits for it,
     /// else the only one that no other of the session began. Where there are several, none is it.
-    pub(super) fn find(root: &Path, by: Option<u32>) -> Option<Self> {
-        let first = find_first(root);
+    /// Those in `except` are not looked at.
+    pub(super) fn find(root: &Path, by: Option<u32>, except: &[i32]) -> Option<Self> {
+        let first = find_first(root, except);
         let parent = by.and_then(|by| i32::try_from(by).ok());
         let began = first
             .iter()
@@ -75,11 +76,8 @@ impl MainProcess {
 
 /// The processes whose root is `root` or below it, by number.
 pub fn inside(root: &Path) -> Vec<Process> {
-    let mut found: Vec<Process> = fs::read_dir("/proc")
+    let mut found: Vec<Process> = all_pids()
         .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| lives_in(*pid, root))
         .map(|pid| Process {
             pid,
@@ -90,7 +88,15 @@ pub fn inside(root: &Path) -> Vec<Process> {
     found
 }
 
-fn lives_in(pid: i32, root: &Path) -> bool {
+/// The numbers of all processes of this machine.
+pub(super) fn all_pids() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+pub(super) fn lives_in(pid: i32, root: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/root")).is_ok_and(|found| found.starts_with(root))
         && !is_zombie(pid)
 }
@@ -141,8 +147,17 @@ pub fn signal_all(root: &Path, signal: Signal) -> Vec<Process> {
     reached
 }
 
-fn send(process: &Process, root: &Path, signal: Signal) -> bool {
+/// Sends a signal to a process of a session, if it is that still.
+pub(super) fn send(process: &Process, root: &Path, signal: Signal) -> bool {
     open(process, root).is_some_and(|handle| pidfd_send_signal(&handle, signal).is_ok())
+}
+
+/// Kills a program of the host.
+pub(super) fn kill_program(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        // It may be gone this moment.
+        let _ = kill_process(pid, Signal::KILL);
+    }
 }
 
 /// A pidfd of a process of a session, if it is that still.
@@ -153,26 +168,32 @@ fn open(process: &Process, root: &Path) -> Option<OwnedFd> {
 }
 
 /// The process that began another, or that it was left to.
-fn parent_of(pid: i32) -> Option<i32> {
+pub(super) fn parent_of(pid: i32) -> Option<i32> {
     stat(pid, 1)?.parse().ok()
 }
 
+/// The process that leads the session (setsid(2)) of another.
+pub(super) fn leader_of(pid: i32) -> Option<i32> {
+    stat(pid, 3)?.parse().ok()
+}
+
 /// Sends a signal to the first processes of a session. Says which were there.
-pub fn signal_first(root: &Path, signal: Signal) -> Vec<Process> {
-    let mut first = find_first(root);
+pub(super) fn signal_first(root: &Path, signal: Signal, except: &[i32]) -> Vec<Process> {
+    let mut first = find_first(root, except);
     first.retain(|process| send(process, root, signal));
     first
 }
 
 /// Pidfds of the first processes of a session.
-pub fn first(root: &Path) -> Vec<OwnedFd> {
-    let first = find_first(root);
+pub(super) fn first(root: &Path, except: &[i32]) -> Vec<OwnedFd> {
+    let first = find_first(root, except);
     first.iter().filter_map(|one| open(one, root)).collect()
 }
 
 /// Those processes of a session that no other of its processes began: what `start` became.
-fn find_first(root: &Path) -> Vec<Process> {
-    let all = inside(root);
+fn find_first(root: &Path, except: &[i32]) -> Vec<Process> {
+    let mut all = inside(root);
+    all.retain(|process| !except.contains(&process.pid));
     let began = |process: &Process| {
         let parent = parent_of(process.pid);
         !all.iter().any(|other| Some(other.pid) == parent)

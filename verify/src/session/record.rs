@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::processes::{self, MainProcess, Process};
+use super::seen;
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
 use crate::host::schroot::sessions;
@@ -125,8 +126,15 @@ impl Session {
         let root = self.root();
         match self.main {
             Some(main) => main.open(&root).into_iter().collect(),
-            None => processes::first(&root),
+            None => processes::first(&root, &self.further()),
         }
+    }
+
+    /// The numbers of its further processes and of what they began.
+    pub(super) fn further(&self) -> Vec<i32> {
+        let seen = seen::look(&self.root(), &self.id).into_values();
+        seen.flat_map(|one| one.members.into_iter().map(|member| member.pid))
+            .collect()
     }
 
     /// A process that lives in it: the main one, if that is known.

@@ -6,6 +6,7 @@ use std::thread;
 use rustix::process::Signal;
 
 use super::app::{App, follow_resolver};
+use super::further;
 use super::health;
 use super::processes::{self, MainProcess};
 use super::record::{Session, Timeouts, running};
@@ -25,7 +26,7 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Res
     follow_resolver(node, &session)?;
     show_local_changes(node, record, session.generation);
     if app.service.reload.is_empty() {
-        processes::signal_first(&session.root(), Signal::HUP);
+        processes::signal_first(&session.root(), Signal::HUP, &session.further());
     } else {
         let run = app.enter(&session, &app.service.reload)?;
         // It may begin what goes on.
@@ -37,6 +38,7 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Res
             .run(node.observer)
             .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;
     }
+    further::reload(&session, &app.service.processes);
     // A server that cannot load what is new may take a moment to end, and answers until then.
     for _ in 0..2 {
         thread::sleep(timeouts.settle);
@@ -48,7 +50,7 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Res
     }
     if !session.is_alive() {
         // Only what the reload began can have taken its place.
-        let successor = MainProcess::find(&session.root(), None);
+        let successor = MainProcess::find(&session.root(), None, &session.further());
         session.main = successor.filter(|new| before.iter().all(|old| old.pid != new.pid));
         if session.main.is_none() {
             return Err(did_not_survive(&session));

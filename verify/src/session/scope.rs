@@ -32,10 +32,12 @@ impl Scope {
 
     /// A further scope, for a command that may leave processes behind.
     pub(super) fn beside(session: &Session) -> Option<Self> {
-        let nanos = std::time::UNIX_EPOCH
-            .elapsed()
-            .map_or(0, |since| since.as_nanos());
-        Self::named(session, &format!("{}-{:x}", session.id, nanos % (1 << 48)))
+        Self::named(session, &fresh(&session.id))
+    }
+
+    /// The scope of a further process.
+    pub(super) fn further(session: &Session, label: &str) -> Option<Self> {
+        Self::named(session, &fresh(&format!("{}-{label}", session.id)))
     }
 
     fn named(session: &Session, name: &str) -> Option<Self> {
@@ -72,6 +74,14 @@ impl Scope {
             .lines()
             .any(|line| line.split([':', '/', ' ']).any(|part| part == self.unit))
     }
+}
+
+/// A name that no unit has yet.
+fn fresh(name: &str) -> String {
+    let nanos = std::time::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_nanos());
+    format!("{name}-{:x}", nanos % (1 << 48))
 }
 
 #[cfg(test)]

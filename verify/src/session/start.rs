@@ -15,7 +15,7 @@ use super::sockets::Listener;
 use super::stop::end;
 use super::sweep::{end_dead, sweep};
 use super::traffic::cannot_listen;
-use super::{health, log};
+use super::{further, health, log};
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
 use crate::event::Event;
@@ -48,6 +48,10 @@ pub fn start(
     sweep(node, lock, &record.system, timeouts)?;
     end_dead(node, lock, &record.system, timeouts)?;
     if let Some(session) = read(node, &record.system)? {
+        let started = further::complete(node, lock, record, &session, timeouts, |_| true)?;
+        if !started.is_empty() {
+            return Ok(session);
+        }
         let pids: Vec<_> = session
             .processes()
             .iter()
@@ -81,6 +85,10 @@ pub fn start(
         }
     }
     atomic_file::write_json(&node.state.session_file(&record.system), &session)?;
+    if let Err(error) = further::start_all(node, &session, &app, timeouts) {
+        end(node, &session, timeouts)?;
+        return Err(error);
+    }
     atomic_file::write_json(&node.state.start_file(&record.system), &session.options())?;
     Ok(session)
 }
@@ -148,7 +156,7 @@ pub(super) fn bring_up(
             return Err(Error::failed(what).hint(format!("imgnode logs {}", session.system)));
         }
     };
-    Ok(MainProcess::find(&session.root(), by))
+    Ok(MainProcess::find(&session.root(), by, &[]))
 }
 
 /// Whether all that an image needs is given on this node.

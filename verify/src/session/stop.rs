@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::app::App;
+use super::further;
 use super::processes::{self, Process};
 use super::record::{Session, StartOptions, Timeouts, endings, forget, read};
 use crate::atomic_file;
@@ -87,7 +88,8 @@ pub(super) fn unwilling(session: &Session, left: &[Process]) -> Error {
     ))
 }
 
-/// Runs the app's own `stop`, or asks its first processes to end, and waits.
+/// Stops the further processes, then runs the app's own `stop`, or asks its first processes to end, and
+/// waits.
 pub(super) fn ask_to_stop(
     node: &Node<'_>,
     record: &SystemRecord,
@@ -104,8 +106,10 @@ pub(super) fn ask_to_stop(
             return Ok(());
         }
     };
+    let further = &app.service.processes;
+    further::stop(node, session, further, timeouts.end / 2, |_| true);
     if app.service.stop.is_empty() {
-        processes::signal_first(&session.root(), Signal::TERM);
+        processes::signal_first(&session.root(), Signal::TERM, &[]);
         processes::wait_empty(&session.root(), timeouts.end);
         return Ok(());
     }

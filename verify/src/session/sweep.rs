@@ -1,5 +1,6 @@
 //! Ending what dead or killed commands, apps and machines left of sessions.
 
+use super::further;
 use super::processes::{MainProcess, Process};
 use super::record::{Session, Timeouts, endings, of_commands, read};
 use super::sockets::Routing;
@@ -53,12 +54,14 @@ pub fn end_dead(node: &Node<'_>, _: &Lock, system: &SystemName, timeouts: Timeou
 /// Ends what an earlier handover left to be ended, if it has ended by itself.
 fn end_old_sessions(
     node: &Node<'_>,
-    _: &Lock,
+    lock: &Lock,
     system: &SystemName,
     timeouts: Timeouts,
 ) -> Result<()> {
     let current = read(node, system)?;
-    for session in endings(node, system)? {
+    let endings = endings(node, system)?;
+    let interrupted = !endings.is_empty();
+    for session in endings {
         if current
             .as_ref()
             .is_some_and(|current| current.id == session.id)
@@ -91,6 +94,13 @@ fn end_old_sessions(
             continue;
         };
         finish(node, &record, &session, timeouts)?;
+    }
+    // Its further processes may not have been started yet, or again.
+    if let (true, Some(current), Some(record)) = (interrupted, current, node.state.system(system)?)
+        && current.is_alive()
+        && let Err(error) = further::complete(node, lock, &record, &current, timeouts, |_| true)
+    {
+        node.observer.event(Event::Note(&error.to_string()));
     }
     Ok(())
 }

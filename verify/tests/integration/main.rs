@@ -10,6 +10,7 @@ mod killed;
 mod local_changes;
 mod needs;
 mod node;
+mod processes;
 mod service;
 mod support;
 mod targets;

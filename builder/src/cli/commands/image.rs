@@ -179,6 +179,11 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
         if !run.before_switch.is_empty() {
             line("before switch", run.before_switch.join(" "));
         }
+        for process in &run.processes {
+            let (command, user) = (process.command.join(" "), &process.user);
+            let text = format!("{} x{}: {command} (as {user})", process.name, process.count);
+            line("process", text);
+        }
         for (kind, path) in run.needs.directories() {
             line(kind.name(), path.to_owned());
         }

@@ -334,6 +334,14 @@ fn collect(name: &str, value: &Value, found: &mut BTreeMap<String, String>) {
             return;
         }
         Value::Array(words) if words.is_empty() => return,
+        // Processes, each with its name.
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            for item in items {
+                let own = item["name"].as_str().unwrap_or_default();
+                collect(&format!("{name}.{own}"), item, found);
+            }
+            return;
+        }
         Value::Array(words) => {
             let words = words.iter().map(|word| match word {
                 Value::String(word) => word.clone(),

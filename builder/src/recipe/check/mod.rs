@@ -42,7 +42,8 @@ pub(crate) fn check(recipe: &Recipe, spans: &Spans<'_>) -> Result<(), Fault> {
     look.virtualenvs()?;
     look.runs()?;
     look.tests()?;
-    look.service()
+    look.service()?;
+    look.processes()
 }
 
 /// Looks at what is refused in a recipe of a person. The recipes of images that were built

@@ -127,6 +127,26 @@ impl Look<'_> {
         self.exactly_one("service.health", "[service.health]", &["http", "command"])
     }
 
+    pub(super) fn processes(&self) -> Result<(), Fault> {
+        let all = &self.recipe.processes;
+        let names = all.iter().map(|process| &process.name);
+        self.unique("the process", each("process", ".name").zip(names))?;
+        let service = self.recipe.service.as_ref();
+        for (index, process) in all.iter().enumerate() {
+            let path = format!("process[{index}]");
+            if service.is_none_or(|service| service.start.is_empty()) {
+                return Err(self
+                    .fault(&path, "a process runs beside a service, and there is none")
+                    .hint("make the main process `start` of [service]"));
+            }
+            self.program(&format!("{path}.command"), &process.command)?;
+            if let Some(user) = &process.user {
+                self.user(&format!("{path}.user"), user)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What a node is to give fits together, and nothing of the image lies where it hides it.
     fn needs(&self, service: &Service) -> Result<(), Fault> {
         let kinds = [

@@ -14,6 +14,7 @@ use store::tuf::{Environment, RequiredSignatures};
 use super::{Format, describe, write};
 use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::inspect::compare;
 use crate::release::ceremony::{self, Consent, failed};
 use crate::release::keyring::{self, Keyring, Opened};
 use crate::settings::Settings;
@@ -60,6 +61,9 @@ pub(super) fn open_keys(
     if let Some(run) = &manifest.run {
         let start = run.start.join(" ");
         ui.note(&format!("  starts as {}: {start}", run.user));
+        for line in compare::run_details(run) {
+            ui.note(&format!("    {line}"));
+        }
     }
     let names = keyring.names(env.policy())?;
     let needs = needs(env, envelope)?;

@@ -148,6 +148,17 @@ within = "7m"
 timeout = "7s"
 bake = "9h"
 
+[[process]]
+name = "worker"
+command = ["/bin/worker"]
+user = "op"
+directory = "/opt"
+environment = { MODE = "work" }
+count = 2
+stop-signal = "INT"
+reload-signal = "USR1"
+overlap = true
+
 [clean]
 remove = ["/usr/share/doc/**"]
 keep = ["/var/log/kept"]
@@ -280,6 +291,15 @@ const ROWS: &[Row] = &[
     ("service.health.within", ("\"7m\"", "\"6m\""), &[], &[]),
     ("service.health.timeout", ("\"7s\"", "\"6s\""), &[], &[]),
     ("service.health.bake", ("bake = \"9h\"", "bake = \"8h\""), &[], &[]),
+    ("process.name", ("name = \"worker\"", "name = \"new\""), &[], &[]),
+    ("process.command", ("/bin/worker", "/bin/new"), &[], &[]),
+    ("process.user", ("user = \"op\"\ndirectory = \"/opt\"", "user = \"root\"\ndirectory = \"/opt\""), &[], &[]),
+    ("process.directory", ("directory = \"/opt\"", "directory = \"/new\""), &[], &[]),
+    ("process.environment", ("\"work\"", "\"new\""), &[], &[]),
+    ("process.count", ("count = 2", "count = 3"), &[], &[]),
+    ("process.stop-signal", ("\"INT\"", "\"QUIT\""), &[], &[]),
+    ("process.reload-signal", ("\"USR1\"", "\"USR2\""), &[], &[]),
+    ("process.overlap", ("overlap = true", "overlap = false"), &[], &[]),
     ("clean.remove", ("/usr/share/doc/**", "/new"), &["clean and normalise"], &[]),
     ("clean.keep", ("/var/log/kept", "/new"), &["clean and normalise"], &[]),
     ("clean.autoremove", ("autoremove = true", "autoremove = false"), &["clean and normalise"], &[]),

@@ -4,16 +4,18 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::verify::error::{Context, Error, Kind, Result};
+use ::verify::host::commands::describe as describe_end;
 use ::verify::install::journal;
 use ::verify::node::Node;
 use ::verify::session::{
-    self, NodeNames, Outcome, Session, StartOptions, Timeouts, Watch, WatchState,
+    self, NodeNames, Outcome, Session, StartOptions, Supervisor, Timeouts, Watch, WatchState,
 };
 use ::verify::state::Lock;
 use ::verify::system::SystemName;
@@ -92,6 +94,7 @@ struct Service<'a> {
     signals: Signals,
     /// What the session has of the node's names of hosts.
     names: NodeNames,
+    supervisor: Supervisor,
 }
 
 /// Runs a system until it is stopped or dies.
@@ -112,6 +115,7 @@ pub(crate) fn run(
         manager: Manager::from_env()?,
         signals: Signals::listen(stop)?,
         names: NodeNames::look(),
+        supervisor: Supervisor::default(),
     };
     let session = match service.begin(listen, words) {
         Ok(Some(session)) => session,
@@ -232,7 +236,18 @@ impl Service<'_> {
                 self.manager.status(&now);
             }
             // What we started ourselves is our child.
-            while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+            while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+                let status = ExitStatus::from_raw(status.as_raw());
+                self.supervisor
+                    .child_ended(pid.as_raw_nonzero().get(), describe_end(status));
+            }
+            if seen != WatchState::Gone
+                && let Err(error) = self
+                    .supervisor
+                    .look(self.node, watch.session(), self.timeouts)
+            {
+                self.ui.note(&format!("note: {error}"));
+            }
             let now = NodeNames::look();
             if now != self.names {
                 self.names = now;

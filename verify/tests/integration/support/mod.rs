@@ -13,11 +13,23 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use store::manifest::{Health, Manifest, Needs, Run, SCHEMA, User};
+use store::manifest::{Health, Manifest, Needs, Process, Run, SCHEMA, User};
 use store::tuf::{Environment, RoleKeys};
 use store::{EnvName, Sha256, WritableStore};
 
 pub(crate) const EPOCH: u64 = 1_600_000_000;
+
+/// A process beside the app, which does what /etc/worker says.
+const WORKER: &str = r#"#!/bin/sh
+read mode < /etc/worker
+read version < /etc/version
+trap 'echo reloads' USR1
+trap "echo ends in $version; exit 0" INT
+[ "$mode" != stubborn ] || trap 'echo does not end' INT
+[ "$mode" != crash ] || { echo "no queue"; exit 5; }
+echo "works in $version: $IMGNODE_PROCESS $(id -u) $PWD $GREETING $QUEUE"
+while :; do sleep 1 & wait $!; done
+"#;
 
 const APP: &str = r#"#!/bin/sh
 # A server without a port: it lives, reloads and ends.
@@ -58,6 +70,8 @@ pub(crate) struct Farm {
     pub(crate) health: Option<Health>,
     /// What the next release runs once before it starts.
     pub(crate) before_switch: Vec<String>,
+    /// What the next release runs beside its app.
+    pub(crate) processes: Vec<Process>,
     /// What the next release needs from its node.
     pub(crate) needs: Needs,
 }
@@ -94,6 +108,7 @@ impl Farm {
             signals: false,
             health: None,
             before_switch: Vec::new(),
+            processes: Vec::new(),
             needs: Needs::default(),
         };
         farm.clean_host();
@@ -155,6 +170,7 @@ impl Farm {
         .unwrap();
         fs::write(tree.join("etc/group"), "root:x:0:\nop:x:4242:\n").unwrap();
         fs::write(tree.join("srv/app"), APP).unwrap();
+        fs::write(tree.join("srv/worker"), WORKER).unwrap();
         fs::write(tree.join("var/lib/dpkg/info/app.list"), "/srv\n/srv/app\n").unwrap();
         fs::write(tree.join("usr/bin/suid"), "not really\n").unwrap();
         fs::hard_link(tree.join("srv/app"), tree.join("srv/app-too")).unwrap();
@@ -174,6 +190,7 @@ impl Farm {
         }
         for (path, mode) in [
             ("srv/app", 0o755),
+            ("srv/worker", 0o755),
             ("usr/bin/suid", 0o4755),
             ("tmp", 0o1777),
             ("", 0o755),
@@ -228,6 +245,7 @@ impl Farm {
                 environment: BTreeMap::from([("GREETING".to_owned(), "good day".to_owned())]),
                 health: self.health.clone(),
                 before_switch: self.before_switch.clone(),
+                processes: self.processes.clone(),
                 needs: self.needs.clone(),
             }),
         };
@@ -263,6 +281,34 @@ impl Farm {
             .unwrap();
         environment.sign(&mut change, &[&*keys.targets]).unwrap();
         assert!(environment.publish(&change, &[&*keys.online], now).unwrap());
+    }
+
+    /// Gives the next releases workers that behave as `mode` says.
+    pub(crate) fn workers(&mut self, count: u32, mode: &str) {
+        fs::write(self.path("tree/etc/worker"), format!("{mode}\n")).unwrap();
+        self.processes = vec![Process {
+            name: "worker".to_owned(),
+            command: vec!["/srv/worker".to_owned()],
+            user: "op".to_owned(),
+            directory: "/srv".to_owned(),
+            environment: BTreeMap::from([("QUEUE".to_owned(), "mail".to_owned())]),
+            count,
+            stop_signal: "INT".to_owned(),
+            reload_signal: Some("USR1".to_owned()),
+            overlap: false,
+        }];
+    }
+
+    /// The further processes that run, as `status` has them: their numbers by name.
+    pub(crate) fn further(&self) -> BTreeMap<String, Option<i64>> {
+        let status = self.status();
+        let further = &status["systems"][0]["session"]["further"];
+        let further = further.as_array().cloned().unwrap_or_default();
+        let one = |one: &serde_json::Value| {
+            let name = one["name"].as_str().unwrap().to_owned();
+            (name, one["pid"].as_i64())
+        };
+        further.iter().map(one).collect()
     }
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {

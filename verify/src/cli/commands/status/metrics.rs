@@ -86,13 +86,36 @@ pub(super) fn text(report: &Report) -> String {
         }
         all += &head(name, help);
         for (system, value) in values {
-            // Names of systems, images and environments need no escaping: letters, digits, `.`, `_`, `-`.
+            let _ = writeln!(all, "{name}{{{}}} {value}", labels(system));
+        }
+    }
+    let processes = report.systems.iter().flat_map(|system| {
+        let session = system.session.iter();
+        let further = session.flat_map(|session| &session.further);
+        further.map(move |process| (system, process))
+    });
+    let processes: Vec<_> = processes.collect();
+    if !processes.is_empty() {
+        let name = "imgnode_process_running";
+        all += &head(name, "Whether a process beside the main one runs.");
+        for (system, process) in processes {
             let _ = writeln!(
                 all,
-                "{name}{{system=\"{}\",image=\"{}\",environment=\"{}\"}} {value}",
-                system.name, system.image_name, system.environment
+                "{name}{{{},process=\"{}\"}} {}",
+                labels(system),
+                process.name,
+                u64::from(process.pid.is_some())
             );
         }
     }
     all
+}
+
+/// The labels of a system. Names of systems, images and environments need no escaping: letters, digits,
+/// `.`, `_`, `-`.
+fn labels(system: &System) -> String {
+    format!(
+        "system=\"{}\",image=\"{}\",environment=\"{}\"",
+        system.name, system.image_name, system.environment
+    )
 }

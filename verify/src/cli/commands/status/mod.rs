@@ -65,6 +65,15 @@ fn problems(report: &Report) -> Vec<String> {
             Some(State::Broken) => found.push(format!("the main process of {name} is gone")),
             Some(State::Running) | None => {}
         }
+        let running = session.filter(|session| session.state == State::Running);
+        for process in running.iter().flat_map(|session| &session.further) {
+            if process.pid.is_none() {
+                found.push(format!(
+                    "the process {} of {name} does not run",
+                    process.name
+                ));
+            }
+        }
         if !system.registered {
             found.push(format!("the chroot {name} was changed by somebody else"));
         }
@@ -163,6 +172,13 @@ fn show(ui: &Ui, report: &Report) {
                     session.id, session.since, session.generation
                 ));
                 ui.data(&format!("  processes  {}", pids.join(" ")));
+                for process in &session.further {
+                    let state = match process.pid {
+                        Some(pid) => format!("process {pid}"),
+                        None => "not running".to_owned(),
+                    };
+                    ui.data(&format!("  {:<10} {state}", process.name));
+                }
                 if session.state == State::Broken {
                     ui.data(&format!(
                         "  broken     its main process ended; imgnode stop {0}, then start {0}",

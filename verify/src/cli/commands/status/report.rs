@@ -126,6 +126,16 @@ pub(super) struct Session {
     pub(super) listen: Vec<SocketAddr>,
     pub(super) state: State,
     pub(super) processes: Vec<Process>,
+    /// The processes that its image has beside the main one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) further: Vec<Further>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Further {
+    pub(super) name: String,
+    /// Nothing when it does not run.
+    pub(super) pid: Option<i32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -175,6 +185,7 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
     let active = record.active();
     let describe = |session: session::Session| {
         let processes = session.processes();
+        let further = further(node, record, &session).unwrap_or_default();
         Session {
             state: if processes.is_empty() {
                 State::Dead
@@ -188,6 +199,7 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
             since: time(session.started),
             listen: session.listen,
             processes,
+            further,
         }
     };
     let session = session::read(node, &record.system)?;
@@ -221,6 +233,22 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
         ending: ending.into_iter().map(describe).collect(),
         generations: generations(record)?,
     })
+}
+
+fn further(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    session: &session::Session,
+) -> Option<Vec<Further>> {
+    let generation = record.generation(session.generation)?;
+    // What cannot be read is an error elsewhere.
+    let run = node.state.manifest(generation.manifest).ok()?.run?;
+    let all = session::further(&run.processes, session).into_iter();
+    let one = |one: session::Further| Further {
+        name: one.label,
+        pid: one.pid,
+    };
+    Some(all.map(one).collect())
 }
 
 fn data(node: &Node<'_>, record: &SystemRecord) -> Result<Vec<Data>> {
