@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use store::canonical_tar::{self, Entry, Kind};
 use store::chunk::ChunkRef;
 use store::manifest::{
-    Health, LayoutRef, Needs, Package, Process, Run, SpecialFile, User, Wheel, XattrEntry,
+    Health, LayoutRef, Needs, Package, Process, Run, SpecialFile, Timer, User, Wheel, XattrEntry,
 };
 use store::{Blake3, Manifest, Sha256};
 
@@ -225,6 +225,15 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
             stop_signal: "TERM".into(),
             reload_signal: Some("HUP".into()),
             overlap: false,
+        }],
+        timers: vec![Timer {
+            name: "nightly".into(),
+            command: vec!["/srv/nightly".into()],
+            user: "app".into(),
+            directory: "/srv".into(),
+            environment: BTreeMap::new(),
+            every: None,
+            at: Some("03:30".into()),
         }],
         needs: Needs {
             state: vec!["/var/lib/app".into()],

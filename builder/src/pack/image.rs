@@ -12,7 +12,7 @@ use store::{Progress, Sha256, Store, WritableStore};
 use crate::error::{Context, Error, Result};
 use crate::lockfile::Lock;
 use crate::pack::leak;
-use crate::recipe::{Process, Recipe, Resolver, Service, variables};
+use crate::recipe::{Process, Recipe, Resolver, Service, Timer, variables};
 use crate::settings::Settings;
 use crate::tree::Tree;
 use crate::ui::{self, Ui, Unit};
@@ -50,7 +50,9 @@ pub fn pack(
     let of_service = of_service.map(|service| (&service.user, "[service]"));
     let of_processes = recipe.processes.iter();
     let of_processes = of_processes.filter_map(|one| Some((one.user.as_ref()?, "[[process]]")));
-    for (user, section) in of_service.chain(of_processes) {
+    let of_timers = recipe.timers.iter();
+    let of_timers = of_timers.filter_map(|one| Some((one.user.as_ref()?, "[[timer]]")));
+    for (user, section) in of_service.chain(of_processes).chain(of_timers) {
         if !users.iter().any(|known| known.name == user.as_str()) {
             return Err(Error::failed(format!(
                 "the tree has no user `{user}`, which `user` of {section} names"
@@ -112,6 +114,7 @@ pub fn pack(
             }),
             before_switch: strings(&service.before_switch),
             processes: processes(recipe, service),
+            timers: timers(recipe, service),
             needs: needs(service),
         }),
     };
@@ -147,6 +150,23 @@ fn processes(recipe: &Recipe, service: &Service) -> Vec<manifest::Process> {
         overlap: process.overlap,
     };
     recipe.processes.iter().map(one).collect()
+}
+
+fn timers(recipe: &Recipe, service: &Service) -> Vec<manifest::Timer> {
+    let one = |timer: &Timer| manifest::Timer {
+        name: timer.name.to_string(),
+        command: strings(&timer.command),
+        user: timer.user.as_ref().unwrap_or(&service.user).to_string(),
+        directory: timer
+            .directory
+            .as_ref()
+            .unwrap_or(&service.directory)
+            .to_string(),
+        environment: variables(&timer.environment).collect(),
+        every: timer.every.map(|every| every.duration().as_secs()),
+        at: timer.at.as_ref().map(ToString::to_string),
+    };
+    recipe.timers.iter().map(one).collect()
 }
 
 fn needs(service: &Service) -> Needs {

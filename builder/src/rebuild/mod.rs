@@ -352,6 +352,7 @@ mod tests {
             health: None,
             before_switch: Vec::new(),
             processes: Vec::new(),
+            timers: Vec::new(),
             needs: store::manifest::Needs::default(),
         });
         told.epoch = 2;

@@ -51,15 +51,15 @@ pub(crate) use requirement::without_comment;
 pub use requirement::{
     Commit, Extra, ForeignLock, GitUrl, Group, RefName, Requirement, Subdirectory,
 };
-pub use step::{Argument, Clean, Header, Health, Process, RequestPath, Run, Service, Test};
+pub use step::{Argument, Clean, Header, Health, Process, RequestPath, Run, Service, Test, Timer};
 pub use tree::{
     Answer, Apt, Bootstrap, Comment, File, FileKind, LinkTarget, Packages, Source, System, User,
 };
 pub use value::{Count, Id, Mode, Owner, Priority, Resolver, Timeout, Variant};
 pub use word::{
     Architecture, Beside, Component, Digest, Interpreter, Label, Locale, Login, Moment,
-    PackageName, PackageSpec, ProcessName, Script, SecretName, SignalName, Suite, TimeZone, Title,
-    TreeGlob, TreePath, Unfit, Variable,
+    PackageName, PackageSpec, ProcessName, Script, SecretName, SignalName, Suite, TimeOfDay,
+    TimeZone, Title, TreeGlob, TreePath, Unfit, Variable,
 };
 
 use error::Fault;
@@ -114,6 +114,9 @@ pub struct Recipe {
     /// What runs in a session beside the service.
     #[serde(rename = "process", default, skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Process>,
+    /// What runs in a session from time to time.
+    #[serde(rename = "timer", default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<Timer>,
     /// What is removed before packing. Default: the default list.
     #[serde(default)]
     pub clean: Clean,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{Count, Resolver, Timeout};
 use super::word::{
-    Login, ProcessName, Script, SecretName, SignalName, Title, TreeGlob, TreePath, Variable,
+    Login, ProcessName, Script, SecretName, SignalName, TimeOfDay, Title, TreeGlob, TreePath,
+    Variable,
 };
 
 /// A script for what no other section covers. Scripts run in order, after
@@ -262,6 +263,48 @@ pub struct Process {
     /// Example: `overlap = true`
     #[serde(default)]
     pub overlap: bool,
+}
+
+/// A job that a node runs in the session from time to time, such as a nightly clean-up: with
+/// the same data, secrets and settings as the service, never twice at once. `imgnode run` starts
+/// it, after a time in which the node was off once. Give either `every` or `at`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Timer {
+    /// Its name, in the log and in `imgnode status`.
+    ///
+    /// Example: `name = "nightly"`
+    pub name: ProcessName,
+    /// Program and arguments.
+    ///
+    /// Example: `command = ["/srv/myproject/bin/manage", "clearsessions"]`
+    pub command: Vec<Argument>,
+    /// The user that it runs as; another one than the service's reads no secrets. Default: the
+    /// service's.
+    ///
+    /// Example: `user = "worker"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Login>,
+    /// The working directory. Default: the service's.
+    ///
+    /// Example: `directory = "/srv/myproject"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<TreePath>,
+    /// Environment variables, in addition to the service's.
+    ///
+    /// Example: `environment = { MODE = "nightly" }`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<Variable, String>,
+    /// The time from one start to the next, at least a minute.
+    ///
+    /// Example: `every = "15m"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Timeout>,
+    /// The time of day of UTC, which has every time of day once a day.
+    ///
+    /// Example: `at = "03:30"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<TimeOfDay>,
 }
 
 /// What to remove before packing, in addition to the default list

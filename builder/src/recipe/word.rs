@@ -195,6 +195,10 @@ word! {
     pub struct ProcessName: "the name of a process",
         "at most 32 lower-case letters, digits and `-`, beginning with a letter, such as `worker`",
         |text| fits(store::manifest::is_process_name(text));
+    /// A time of day: `03:30`.
+    pub struct TimeOfDay: "a time of day",
+        "hours and minutes of two digits each, such as `03:30`",
+        |text| fits(store::manifest::time_of_day(text).is_some());
     /// A signal without its `SIG`.
     pub struct SignalName: "a signal",
         "`HUP`, `INT`, `QUIT`, `USR1`, `USR2`, `TERM` or `WINCH`",

@@ -340,6 +340,7 @@ fn manifests_are_compared_too() {
                     health: None,
                     before_switch: Vec::new(),
                     processes: Vec::new(),
+                    timers: Vec::new(),
                     needs: Needs::default(),
                 });
             }

@@ -12,7 +12,7 @@ mod process;
 mod strict;
 
 pub use self::needs::{DirectoryKind, Needs, Resolver, is_plain_path, is_secret_name};
-pub use self::process::{MAX_COUNT, Process, SIGNALS, is_process_name};
+pub use self::process::{MAX_COUNT, Process, SIGNALS, Timer, is_process_name, time_of_day};
 pub use self::strict::SCHEMA;
 
 use std::collections::{BTreeMap, HashSet};
@@ -181,6 +181,9 @@ pub struct Run {
     /// What runs beside the start command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Process>,
+    /// What runs from time to time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<Timer>,
     /// What the node must give.
     #[serde(default, skip_serializing_if = "Needs::is_default")]
     pub needs: Needs,
@@ -338,7 +341,8 @@ fn check(manifest: &Manifest) -> Result<(), String> {
         return Ok(());
     };
     run.needs.check()?;
-    process::check(&run.processes)
+    process::check(&run.processes)?;
+    process::check_timers(&run.timers)
 }
 
 #[cfg(test)]

@@ -42,6 +42,72 @@ pub struct Process {
     pub overlap: bool,
 }
 
+/// A job that runs in a session from time to time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timer {
+    /// Its name.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The user that it runs as.
+    pub user: String,
+    /// Where.
+    pub directory: String,
+    /// Variables beside those of the service.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "strict::unique_map"
+    )]
+    pub environment: BTreeMap<String, String>,
+    /// How many seconds there are from one start to the next; or there is `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// The time of day at which it starts, `03:30` of UTC; or there is `every`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+const DAY: u64 = 24 * 60 * 60;
+
+impl Timer {
+    /// The first moment after `moment` at which it is to start, in seconds since 1970.
+    pub fn next(&self, moment: u64) -> u64 {
+        match (self.every, self.at.as_deref().and_then(time_of_day)) {
+            (Some(every), _) => moment.saturating_add(every),
+            (None, Some(at)) => {
+                let today = moment - moment % DAY + at;
+                if today > moment { today } else { today + DAY }
+            }
+            // Refused when the manifest was read.
+            (None, None) => u64::MAX,
+        }
+    }
+
+    /// When it starts, in words.
+    pub fn schedule(&self) -> String {
+        match (self.every, &self.at) {
+            (Some(every), _) if every % 3600 == 0 => format!("every {}h", every / 3600),
+            (Some(every), _) if every % 60 == 0 => format!("every {}m", every / 60),
+            (Some(every), _) => format!("every {every}s"),
+            (None, at) => format!("at {} UTC", at.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// The seconds of a day at a time such as `03:30`.
+pub fn time_of_day(text: &str) -> Option<u64> {
+    let (hours, minutes) = text.split_once(':')?;
+    let number = |text: &str, below: u64| {
+        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse::<u64>().ok();
+        let number = number.filter(|number| *number < below)?;
+        digits.then_some(number)
+    };
+    Some(number(hours, 24)? * 3600 + number(minutes, 60)? * 60)
+}
+
 impl Process {
     /// The labels of those that run: `worker.1`, `worker.2`.
     pub fn labels(&self) -> impl Iterator<Item = String> + '_ {
@@ -77,7 +143,33 @@ pub(super) fn check(processes: &[Process]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a word can name a process: lower-case letters, digits and `-`, beginning with a letter.
+/// The same for timers.
+pub(super) fn check_timers(timers: &[Timer]) -> Result<(), String> {
+    for (at, timer) in timers.iter().enumerate() {
+        let name = &timer.name;
+        if !is_process_name(name) {
+            let name = name.escape_debug();
+            return Err(format!("`{name}` is not a name of a timer"));
+        }
+        if timers[..at].iter().any(|other| other.name == *name) {
+            return Err(format!("the timer {name} is there twice"));
+        }
+        if timer.command.is_empty() {
+            return Err(format!("the timer {name} has no command"));
+        }
+        let fits = match (timer.every, &timer.at) {
+            (Some(every), None) => every > 0,
+            (None, Some(at)) => time_of_day(at).is_some(),
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("when the timer {name} starts is not clear"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a word can name a process or a timer: lower-case letters, digits and `-`, beginning with a letter.
 pub fn is_process_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=32).contains(&name.len())

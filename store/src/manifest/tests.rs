@@ -78,6 +78,7 @@ fn example() -> Manifest {
             health: None,
             before_switch: Vec::new(),
             processes: Vec::new(),
+            timers: Vec::new(),
             needs: Needs::default(),
         }),
     }
@@ -183,6 +184,44 @@ fn a_manifest_with_processes() {
             .unwrap_err()
             .contains("twice")
     );
+}
+
+#[test]
+fn a_manifest_with_timers() {
+    let timer = |every, at: Option<&str>| Timer {
+        name: "nightly".into(),
+        command: vec!["/srv/nightly".into()],
+        user: "app".into(),
+        directory: "/srv".into(),
+        environment: BTreeMap::new(),
+        every,
+        at: at.map(str::to_owned),
+    };
+    let read = |timers: Vec<Timer>| {
+        let mut manifest = example();
+        manifest.run.as_mut().unwrap().timers = timers;
+        Manifest::from_json(&manifest.to_json()).map_err(|error| error.to_string())
+    };
+    let nightly = timer(None, Some("03:30"));
+    let found = read(vec![nightly.clone()]).unwrap().run.unwrap();
+    assert_eq!(found.timers.first(), Some(&nightly));
+    for at in ["24:00", "3:30", "03:60", "0330", "+3:30", ""] {
+        let said = read(vec![timer(None, Some(at))]).unwrap_err();
+        assert!(said.contains("not clear"), "{at}: {said}");
+    }
+    for (every, at) in [(None, None), (Some(0), None), (Some(60), Some("03:30"))] {
+        assert!(read(vec![timer(every, at)]).is_err());
+    }
+    let day = 24 * 3600;
+    let at = 3 * 3600 + 30 * 60;
+    assert_eq!(nightly.next(0), at);
+    assert_eq!(nightly.next(at - 1), at);
+    // Once a day, also when it starts at that very second.
+    assert_eq!(nightly.next(at), day + at);
+    assert_eq!(nightly.next(5 * day + at + 1), 6 * day + at);
+    assert_eq!(timer(Some(900), None).next(1000), 1900);
+    assert_eq!(timer(Some(900), None).schedule(), "every 15m");
+    assert_eq!(nightly.schedule(), "at 03:30 UTC");
 }
 
 #[test]

@@ -380,12 +380,14 @@ impl Mode {
                 system,
                 user,
                 fresh,
+                timer,
                 command,
             } => Self::Exec {
                 system: system.parse()?,
                 request: ExecRequest {
                     user,
                     fresh,
+                    timer,
                     // A program at the terminal is to know what kind it is.
                     environment: std::env::var("TERM")
                         .map(|term| ("TERM".to_owned(), term))

@@ -320,7 +320,7 @@ pub(crate) enum LowCommand {
     /// In the session that runs, beside the app, else in one of its own that ends with the command.
     /// The users are those of the image, whatever users this machine has. Ends as the command does.
     #[command(
-        after_help = "Examples:\n  imgnode exec MyProject\n  imgnode exec MyProject --user root -- cat /etc/shadow"
+        after_help = "Examples:\n  imgnode exec MyProject\n  imgnode exec MyProject --user root -- cat /etc/shadow\n  imgnode exec MyProject --timer nightly"
     )]
     Exec {
         /// Name of the system
@@ -331,6 +331,9 @@ pub(crate) enum LowCommand {
         /// Take a session of its own although one runs
         #[arg(long)]
         fresh: bool,
+        /// Run the job of this timer now, unless it runs already, and note how it ended
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["user", "command"])]
+        timer: Option<String>,
         /// Command and its words [default: the shell of the user]
         #[arg(last = true, value_name = "CMD")]
         command: Vec<String>,

@@ -194,25 +194,17 @@ impl HostCommand {
 
     /// Runs the program with our streams to its end. When the operator wants us to stop, it is asked to.
     pub fn accompany(self, observer: &dyn Observer, cancel: &AtomicBool) -> Result<ExitStatus> {
+        self.begin(observer)?.end(cancel)
+    }
+
+    /// Starts the program with our streams.
+    pub fn begin(self, observer: &dyn Observer) -> Result<Accompanied> {
         observer.event(Event::Command(&self.words));
         let mut command = self.command();
         command.stdin(Stdio::inherit());
-        let mut child = command.spawn().map_err(|error| self.cannot_start(&error))?;
-        let mut told = false;
-        loop {
-            let failed = || format!("cannot wait for {}", self.words[0]);
-            if let Some(status) = wait(&mut child, Duration::from_secs(1)).context(failed)? {
-                return Ok(status);
-            }
-            if cancel.load(Ordering::Relaxed) && !told {
-                told = true;
-                let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                if let Some(pid) = pid {
-                    // It may be gone this moment.
-                    let _ = kill_process(pid, Signal::TERM);
-                }
-            }
-        }
+        let child = command.spawn().map_err(|error| self.cannot_start(&error))?;
+        let name = self.words.into_iter().next().unwrap_or_default();
+        Ok(Accompanied { child, name })
     }
 
     fn command(&self) -> Command {
@@ -249,6 +241,34 @@ fn search_path(ours: Option<OsString>) -> OsString {
     let mut path = ours.unwrap_or_else(|| "/usr/bin:/bin".into());
     path.push(":/usr/local/sbin:/usr/sbin:/sbin");
     path
+}
+
+/// A program that has our streams.
+#[derive(Debug)]
+pub struct Accompanied {
+    child: Child,
+    name: String,
+}
+
+impl Accompanied {
+    /// Waits for its end. When the operator wants us to stop, it is asked to.
+    pub fn end(mut self, cancel: &AtomicBool) -> Result<ExitStatus> {
+        let mut told = false;
+        loop {
+            let failed = || format!("cannot wait for {}", self.name);
+            if let Some(status) = wait(&mut self.child, Duration::from_secs(1)).context(failed)? {
+                return Ok(status);
+            }
+            if cancel.load(Ordering::Relaxed) && !told {
+                told = true;
+                let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+                if let Some(pid) = pid {
+                    // It may be gone this moment.
+                    let _ = kill_process(pid, Signal::TERM);
+                }
+            }
+        }
+    }
 }
 
 /// A stream of bytes, and the program that makes them, if any.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use store::manifest::{Manifest, Needs, Process, Resolver, Run as Service, User};
+use store::manifest::{Manifest, Needs, Process, Resolver, Run as Service, Timer, User};
 
 use super::given::{CREDENTIALS, Given, resolve_as_the_node};
 use super::record::Session;
@@ -90,6 +90,7 @@ impl App {
             health: None,
             before_switch: Vec::new(),
             processes: Vec::new(),
+            timers: Vec::new(),
             needs: Needs::default(),
         });
         let owner = find_user(&service.user, &manifest.users)?;
@@ -122,12 +123,47 @@ impl App {
         })
     }
 
+    /// The app of a session; nothing if its system is gone.
+    pub(super) fn of_session(node: &Node<'_>, session: &Session) -> Result<Option<Self>> {
+        let record = node.state.system(&session.system)?;
+        record
+            .map(|record| Self::load(node, &record, session.generation))
+            .transpose()
+    }
+
     /// The same for a further process.
     pub(super) fn of_process(&self, process: &Process, label: &str) -> Result<Self> {
-        let user = find_user(&process.user, &self.users)?;
+        let Process {
+            user,
+            directory,
+            environment,
+            ..
+        } = process;
+        self.labelled(user, directory, environment, label)
+    }
+
+    /// The same for the job of a timer.
+    pub(super) fn of_timer(&self, timer: &Timer, label: &str) -> Result<Self> {
+        let Timer {
+            user,
+            directory,
+            environment,
+            ..
+        } = timer;
+        self.labelled(user, directory, environment, label)
+    }
+
+    fn labelled(
+        &self,
+        user: &str,
+        directory: &str,
+        environment: &BTreeMap<String, String>,
+        label: &str,
+    ) -> Result<Self> {
+        let user = find_user(user, &self.users)?;
         let mut app = self.clone();
-        app.service.directory.clone_from(&process.directory);
-        let own = process.environment.clone().into_iter();
+        directory.clone_into(&mut app.service.directory);
+        let own = environment.clone().into_iter();
         let label = (LABEL.to_owned(), label.to_owned());
         app.service.environment.extend(own.chain([label]));
         if !is_root(&user) && user.name != app.owner.name {
@@ -323,6 +359,7 @@ mod tests {
             health: None,
             before_switch: Vec::new(),
             processes: Vec::new(),
+            timers: Vec::new(),
             needs: Needs::default(),
         };
         let (name, home, shell) = (

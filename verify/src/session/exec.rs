@@ -7,9 +7,12 @@ use super::processes::MainProcess;
 use super::record::{Session, StartOptions, Timeouts, read};
 use super::start::{begin, prepare};
 use super::stop::end;
+use super::timers;
 use crate::atomic_file;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::host::commands::HostCommand;
 use crate::node::Node;
+use crate::state::now;
 use crate::state::record::SystemRecord;
 use crate::system::SystemName;
 
@@ -20,6 +23,8 @@ pub struct ExecRequest {
     pub user: Option<String>,
     /// Whether it gets a session of its own although one runs.
     pub fresh: bool,
+    /// The timer whose job is run, instead of a command.
+    pub timer: Option<String>,
     /// Variables beside those of the service.
     pub environment: Vec<(String, String)>,
     /// The words; the user's shell when there are none.
@@ -46,6 +51,9 @@ pub fn exec(
     let generation = session.map_or(record.active, |session| session.generation);
     let app = App::of_user(node, record, generation, request.user.as_deref())?;
     let app = app.with_environment(&request.environment);
+    if let Some(name) = &request.timer {
+        return exec_timer(node, record, session, &app, name);
+    }
     let shell = [app.shell().to_owned()];
     let command = match &request.command[..] {
         [] => &shell,
@@ -56,23 +64,62 @@ pub fn exec(
         return Err(app.enter(session, command)?.become_it(node.observer));
     }
     let app = app.with_given(node, &record.system)?;
+    in_own_session(node, record, &app, |own| {
+        with_own_ipc(app.enter(own, command)?).accompany(node.observer, node.cancel)
+    })
+}
+
+/// Runs the job of a timer with our streams, unless it runs already, and notes how it ended.
+fn exec_timer(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    session: Option<&Session>,
+    app: &App,
+    name: &str,
+) -> Result<ExitStatus> {
+    let system = &record.system;
+    let all = &app.service.timers;
+    let timer = all.iter().find(|timer| timer.name == name).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|timer| timer.name.as_str()).collect();
+        let error = Error::usage(format!("{system} has no timer `{}`", name.escape_debug()));
+        error.hint(format!("it has: {}", names.join(" ")))
+    })?;
+    let app = app.clone().with_given(node, system)?;
+    let app = app.of_timer(timer, &timers::label(name))?;
+    let started = now();
+    let run = |session: &Session, run: HostCommand| {
+        let lock = node.state.lock(system)?;
+        timers::refuse_second(node, &lock, session, name)?;
+        let begun = run.begin(node.observer)?;
+        // From here on it can be seen.
+        drop(lock);
+        begun.end(node.cancel)
+    };
+    let status = match session {
+        Some(session) => run(session, app.enter(session, &timer.command)?),
+        None => in_own_session(node, record, &app, |own| {
+            run(own, with_own_ipc(app.enter(own, &timer.command)?))
+        }),
+    }?;
+    timers::note_by_hand(node, system, name, started, status)?;
+    Ok(status)
+}
+
+/// Lets a command have a session of its own, which ends with it.
+fn in_own_session(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    app: &App,
+    run: impl FnOnce(&Session) -> Result<ExitStatus>,
+) -> Result<ExitStatus> {
     let options = StartOptions::new(Vec::new(), Vec::new());
     let mut own = prepare(node, record, options)?;
     own.keeper = MainProcess::of_self();
     atomic_file::write_json(&node.state.command_file(&own.id), &own)?;
-    let ran = run_alone(node, &own, &app, command);
+    let ran = begin(node, &own)
+        .and_then(|()| app.given.enter(&own))
+        .and_then(|()| run(&own));
     let ended = end(node, &own, Timeouts::default());
     let status = ran?;
     ended.map(|_| status)
-}
-
-fn run_alone(
-    node: &Node<'_>,
-    session: &Session,
-    app: &App,
-    command: &[String],
-) -> Result<ExitStatus> {
-    begin(node, session)?;
-    app.given.enter(session)?;
-    with_own_ipc(app.enter(session, command)?).accompany(node.observer, node.cancel)
 }

@@ -57,11 +57,8 @@ pub fn all(processes: &[Process], session: &Session) -> Vec<Further> {
 
 /// The further processes that the image of a session has.
 pub(super) fn of_session(node: &Node<'_>, session: &Session) -> Result<Vec<Process>> {
-    let Some(record) = node.state.system(&session.system)? else {
-        return Ok(Vec::new());
-    };
-    let app = App::load(node, &record, session.generation)?;
-    Ok(app.service.processes)
+    let app = App::of_session(node, session)?;
+    Ok(app.map_or_else(Vec::new, |app| app.service.processes))
 }
 
 /// What runs of them, by label, with the program of the host that waits for it.
@@ -201,17 +198,23 @@ fn spawn(node: &Node<'_>, session: &Session, app: &App, label: &str) -> Result<C
     let run = app
         .of_process(process, label)?
         .enter(session, &process.command)?;
-    let run = named_lines(run, label);
+    detach(node, session, run, label)
+}
+
+/// Starts a command that lives on, in a unit of its own, its label in front of each line that it says.
+pub(super) fn detach(
+    node: &Node<'_>,
+    session: &Session,
+    run: HostCommand,
+    label: &str,
+) -> Result<Child> {
+    let run = run.wrapped_by(["bash", "-c", PREFIX, "bash", label]);
     let run = match Scope::further(session, label) {
         Some(scope) => scope.around(run),
         None => run,
     };
     let (log, _) = log::open(node, &session.system)?;
     run.detach(&log, node.observer)
-}
-
-fn named_lines(run: HostCommand, label: &str) -> HostCommand {
-    run.wrapped_by(["bash", "-c", PREFIX, "bash", label])
 }
 
 /// Stops the further processes of a session that are `chosen`: each is asked to end by its signal, and

@@ -19,6 +19,7 @@
 //! ```text
 //! watch      what becomes of a session that somebody watches
 //! supervisor further processes that are started again
+//! timers     jobs from time to time
 //! handover   a session of the active generation takes over from the one that runs
 //! exec       a command of the operator's in a system
 //! start      a session begins, and the app in it
@@ -55,6 +56,7 @@ mod start;
 mod stop;
 mod supervisor;
 mod sweep;
+mod timers;
 mod traffic;
 mod watch;
 
@@ -70,4 +72,5 @@ pub use self::start::{check_given, start};
 pub use self::stop::{Stopped, stop};
 pub use self::supervisor::Supervisor;
 pub use self::sweep::{end_dead, sweep};
-pub use self::watch::{Outcome, Watch, WatchState};
+pub use self::timers::{Last, TimerStatus, Timers, timers};
+pub use self::watch::{Outcome, Watch, WatchState, is_watched, note_watcher};

@@ -109,7 +109,8 @@ pub(super) fn ask_to_stop(
     let further = &app.service.processes;
     further::stop(node, session, further, timeouts.end / 2, |_| true);
     if app.service.stop.is_empty() {
-        processes::signal_first(&session.root(), Signal::TERM, &[]);
+        // Jobs of timers have time to end.
+        processes::signal_first(&session.root(), Signal::TERM, &session.further());
         processes::wait_empty(&session.root(), timeouts.end);
         return Ok(());
     }

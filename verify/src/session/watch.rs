@@ -13,14 +13,29 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::log;
+use super::processes::MainProcess;
 use super::record::{Session, StartOptions, read};
+use crate::atomic_file;
 use crate::error::{Error, Result};
 use crate::host::commands::last_lines;
 use crate::node::Node;
 use crate::state::Lock;
+use crate::system::SystemName;
 
 /// Lines of the log that an error repeats.
 const LINES: usize = 20;
+
+/// Notes that this very process watches a system, for whoever asks.
+pub fn note_watcher(node: &Node<'_>, system: &SystemName) -> Result<()> {
+    atomic_file::write_json(&node.state.watcher_file(system), &MainProcess::of_self())
+}
+
+/// Whether somebody watches a system.
+pub fn is_watched(node: &Node<'_>, system: &SystemName) -> Result<bool> {
+    let noted: Option<Option<MainProcess>> =
+        atomic_file::read_json(&node.state.watcher_file(system))?;
+    Ok(noted.flatten().is_some_and(MainProcess::lives))
+}
 
 /// A session that is watched.
 pub struct Watch {

@@ -149,6 +149,16 @@ impl State {
         self.root.join("prepared").join(format!("{system}.json"))
     }
 
+    /// The file that says when timers of `system` ran.
+    pub fn timers_file(&self, system: &SystemName) -> PathBuf {
+        self.root.join("timers").join(format!("{system}.json"))
+    }
+
+    /// The file that names the process that watches `system`.
+    pub fn watcher_file(&self, system: &SystemName) -> PathBuf {
+        self.root.join("watchers").join(format!("{system}.json"))
+    }
+
     /// The log of `system`.
     pub fn log_file(&self, system: &SystemName) -> PathBuf {
         self.root.join("logs").join(format!("{system}.log"))
@@ -237,6 +247,8 @@ impl State {
             "journals",
             "prepared",
             "commands",
+            "timers",
+            "watchers",
         ] {
             atomic_file::create_directory(&self.root.join(part), 0o700)?;
         }

@@ -14,4 +14,5 @@ mod processes;
 mod service;
 mod support;
 mod targets;
+mod timers;
 mod web;

@@ -184,6 +184,11 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
             let text = format!("{} x{}: {command} (as {user})", process.name, process.count);
             line("process", text);
         }
+        for timer in &run.timers {
+            let (command, user) = (timer.command.join(" "), &timer.user);
+            let text = format!("{} {}: {command} (as {user})", timer.name, timer.schedule());
+            line("timer", text);
+        }
         for (kind, path) in run.needs.directories() {
             line(kind.name(), path.to_owned());
         }

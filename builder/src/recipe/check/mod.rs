@@ -43,7 +43,8 @@ pub(crate) fn check(recipe: &Recipe, spans: &Spans<'_>) -> Result<(), Fault> {
     look.runs()?;
     look.tests()?;
     look.service()?;
-    look.processes()
+    look.processes()?;
+    look.timers()
 }
 
 /// Looks at what is refused in a recipe of a person. The recipes of images that were built

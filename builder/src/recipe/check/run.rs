@@ -2,7 +2,7 @@
 
 use super::{Look, each, is_mounted};
 use crate::recipe::error::Fault;
-use crate::recipe::{Argument, File, Git, Requirement, Service, Test, Virtualenv};
+use crate::recipe::{Argument, File, Git, Requirement, Service, Test, Timeout, Virtualenv};
 
 impl Look<'_> {
     pub(super) fn virtualenvs(&self) -> Result<(), Fault> {
@@ -131,20 +131,46 @@ impl Look<'_> {
         let all = &self.recipe.processes;
         let names = all.iter().map(|process| &process.name);
         self.unique("the process", each("process", ".name").zip(names))?;
-        let service = self.recipe.service.as_ref();
         for (index, process) in all.iter().enumerate() {
             let path = format!("process[{index}]");
-            if service.is_none_or(|service| service.start.is_empty()) {
-                return Err(self
-                    .fault(&path, "a process runs beside a service, and there is none")
-                    .hint("make the main process `start` of [service]"));
-            }
+            self.beside_a_service(&path)?;
             self.program(&format!("{path}.command"), &process.command)?;
             if let Some(user) = &process.user {
                 self.user(&format!("{path}.user"), user)?;
             }
         }
         Ok(())
+    }
+
+    pub(super) fn timers(&self) -> Result<(), Fault> {
+        let all = &self.recipe.timers;
+        let names = all.iter().map(|timer| &timer.name);
+        self.unique("the timer", each("timer", ".name").zip(names))?;
+        for (index, timer) in all.iter().enumerate() {
+            let path = format!("timer[{index}]");
+            self.beside_a_service(&path)?;
+            self.program(&format!("{path}.command"), &timer.command)?;
+            if let Some(user) = &timer.user {
+                self.user(&format!("{path}.user"), user)?;
+            }
+            self.exactly_one(&path, "[[timer]]", &["every", "at"])?;
+            let short = |every: &Timeout| every.duration().as_secs() < 60;
+            if timer.every.as_ref().is_some_and(short) {
+                let path = format!("{path}.every");
+                return Err(self.fault(&path, "a minute is the shortest"));
+            }
+        }
+        Ok(())
+    }
+
+    fn beside_a_service(&self, path: &str) -> Result<(), Fault> {
+        let service = self.recipe.service.as_ref();
+        if service.is_some_and(|service| !service.start.is_empty()) {
+            return Ok(());
+        }
+        Err(self
+            .fault(path, "this runs beside a service, and there is none")
+            .hint("make the main process `start` of [service]"))
     }
 
     /// What a node is to give fits together, and nothing of the image lies where it hides it.

@@ -159,6 +159,19 @@ stop-signal = "INT"
 reload-signal = "USR1"
 overlap = true
 
+[[timer]]
+name = "hourly"
+command = ["/bin/hourly"]
+user = "op"
+directory = "/media"
+environment = { MODE = "tick" }
+every = "1h"
+
+[[timer]]
+name = "nightly"
+command = ["/bin/nightly"]
+at = "03:30"
+
 [clean]
 remove = ["/usr/share/doc/**"]
 keep = ["/var/log/kept"]
@@ -300,6 +313,13 @@ const ROWS: &[Row] = &[
     ("process.stop-signal", ("\"INT\"", "\"QUIT\""), &[], &[]),
     ("process.reload-signal", ("\"USR1\"", "\"USR2\""), &[], &[]),
     ("process.overlap", ("overlap = true", "overlap = false"), &[], &[]),
+    ("timer.name", ("name = \"hourly\"", "name = \"new\""), &[], &[]),
+    ("timer.command", ("/bin/hourly", "/bin/new"), &[], &[]),
+    ("timer.user", ("user = \"op\"\ndirectory = \"/media\"", "user = \"root\"\ndirectory = \"/media\""), &[], &[]),
+    ("timer.directory", ("directory = \"/media\"", "directory = \"/new\""), &[], &[]),
+    ("timer.environment", ("\"tick\"", "\"new\""), &[], &[]),
+    ("timer.every", ("every = \"1h\"", "every = \"2h\""), &[], &[]),
+    ("timer.at", ("\"03:30\"", "\"04:30\""), &[], &[]),
     ("clean.remove", ("/usr/share/doc/**", "/new"), &["clean and normalise"], &[]),
     ("clean.keep", ("/var/log/kept", "/new"), &["clean and normalise"], &[]),
     ("clean.autoremove", ("autoremove = true", "autoremove = false"), &["clean and normalise"], &[]),

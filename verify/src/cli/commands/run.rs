@@ -15,7 +15,8 @@ use ::verify::host::commands::describe as describe_end;
 use ::verify::install::journal;
 use ::verify::node::Node;
 use ::verify::session::{
-    self, NodeNames, Outcome, Session, StartOptions, Supervisor, Timeouts, Watch, WatchState,
+    self, NodeNames, Outcome, Session, StartOptions, Supervisor, Timeouts, Timers, Watch,
+    WatchState,
 };
 use ::verify::state::Lock;
 use ::verify::system::SystemName;
@@ -95,6 +96,7 @@ struct Service<'a> {
     /// What the session has of the node's names of hosts.
     names: NodeNames,
     supervisor: Supervisor,
+    timers: Timers,
 }
 
 /// Runs a system until it is stopped or dies.
@@ -116,6 +118,7 @@ pub(crate) fn run(
         signals: Signals::listen(stop)?,
         names: NodeNames::look(),
         supervisor: Supervisor::default(),
+        timers: Timers::default(),
     };
     let session = match service.begin(listen, words) {
         Ok(Some(session)) => session,
@@ -126,6 +129,7 @@ pub(crate) fn run(
         }
         Err(error) => return Err(error),
     };
+    session::note_watcher(node, system)?;
     service.manager.ready(&describe(&session));
     // From here on a signal ends nothing half-way.
     let node = Node {
@@ -237,16 +241,22 @@ impl Service<'_> {
             }
             // What we started ourselves is our child.
             while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-                let status = ExitStatus::from_raw(status.as_raw());
-                self.supervisor
-                    .child_ended(pid.as_raw_nonzero().get(), describe_end(status));
+                let (pid, status) = (
+                    pid.as_raw_nonzero().get(),
+                    ExitStatus::from_raw(status.as_raw()),
+                );
+                self.supervisor.child_ended(pid, describe_end(status));
+                self.timers.child_ended(pid, status);
             }
-            if seen != WatchState::Gone
-                && let Err(error) = self
-                    .supervisor
-                    .look(self.node, watch.session(), self.timeouts)
-            {
-                self.ui.note(&format!("note: {error}"));
+            if seen != WatchState::Gone {
+                let (node, session) = (self.node, watch.session());
+                let looked = self.supervisor.look(node, session, self.timeouts);
+                for error in [looked, self.timers.look(node, session)]
+                    .into_iter()
+                    .filter_map(Result::err)
+                {
+                    self.ui.note(&format!("note: {error}"));
+                }
             }
             let now = NodeNames::look();
             if now != self.names {

@@ -117,5 +117,7 @@ pub fn remove_system(node: &Node<'_>, lock: &Lock, entry: &JournalEntry) -> Resu
     atomic_file::remove(&node.state.start_file(system))?;
     atomic_file::remove(&node.state.hooks_file(system))?;
     atomic_file::remove(&node.state.prepared_file(system))?;
+    atomic_file::remove(&node.state.timers_file(system))?;
+    atomic_file::remove(&node.state.watcher_file(system))?;
     node.state.forget_manifests(lock, &entry.system)
 }

@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use store::manifest::{Health, Manifest, Needs, Process, Run, SCHEMA, User};
+use store::manifest::{Health, Manifest, Needs, Process, Run, SCHEMA, Timer, User};
 use store::tuf::{Environment, RoleKeys};
 use store::{EnvName, Sha256, WritableStore};
 
@@ -72,6 +72,8 @@ pub(crate) struct Farm {
     pub(crate) before_switch: Vec<String>,
     /// What the next release runs beside its app.
     pub(crate) processes: Vec<Process>,
+    /// What the next release runs from time to time.
+    pub(crate) timers: Vec<Timer>,
     /// What the next release needs from its node.
     pub(crate) needs: Needs,
 }
@@ -109,6 +111,7 @@ impl Farm {
             health: None,
             before_switch: Vec::new(),
             processes: Vec::new(),
+            timers: Vec::new(),
             needs: Needs::default(),
         };
         farm.clean_host();
@@ -246,6 +249,7 @@ impl Farm {
                 health: self.health.clone(),
                 before_switch: self.before_switch.clone(),
                 processes: self.processes.clone(),
+                timers: self.timers.clone(),
                 needs: self.needs.clone(),
             }),
         };
@@ -470,7 +474,7 @@ impl Farm {
         assert!(!self.path("images").join(&self.system).exists());
         for part in [
             "systems", "sessions", "ending", "starts", "logs", "journals", "locks", "prepared",
-            "commands",
+            "commands", "timers", "watchers",
         ] {
             let left = fs::read_dir(self.path("state").join(part)).unwrap();
             assert_eq!(left.count(), 0, "{part}");

@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Report, State, System};
+use super::report::{Report, State, System, Timer};
 
 /// A metric: its name, what it means, and its value for a system where it has one.
 type Metric = (&'static str, &'static str, fn(&System) -> Option<u64>);
 
-const OF_SYSTEMS: [Metric; 8] = [
+const OF_SYSTEMS: [Metric; 9] = [
     (
         "imgnode_system_running",
         "Whether its session runs and its main process lives.",
@@ -51,6 +51,32 @@ const OF_SYSTEMS: [Metric; 8] = [
         "imgnode_system_release_failed",
         "Whether the newest release that was tried did not work.",
         |system| Some(u64::from(system.failed_release.is_some())),
+    ),
+    (
+        "imgnode_system_watched",
+        "Whether an imgnode run watches it, and starts timers.",
+        |system| Some(u64::from(system.watched)),
+    ),
+];
+
+/// The same for a timer.
+type TimerMetric = (&'static str, &'static str, fn(&Timer) -> Option<i64>);
+
+const OF_TIMERS: [TimerMetric; 3] = [
+    (
+        "imgnode_timer_started_seconds",
+        "When the job of a timer started last, since 1970.",
+        |timer| timer.last.started?.try_into().ok(),
+    ),
+    (
+        "imgnode_timer_ended_seconds",
+        "When the job of a timer ended last, since 1970.",
+        |timer| timer.last.ended?.try_into().ok(),
+    ),
+    (
+        "imgnode_timer_exit_code",
+        "The exit code of the job of a timer that ended last.",
+        |timer| timer.exit.map(i64::from),
     ),
 ];
 
@@ -106,6 +132,19 @@ pub(super) fn text(report: &Report) -> String {
                 process.name,
                 u64::from(process.pid.is_some())
             );
+        }
+    }
+    for (name, help, value) in OF_TIMERS {
+        let mut first = true;
+        for system in &report.systems {
+            for timer in &system.timers {
+                let Some(value) = value(timer) else { continue };
+                if std::mem::take(&mut first) {
+                    all += &head(name, help);
+                }
+                let (labels, timer) = (labels(system), &timer.name);
+                let _ = writeln!(all, "{name}{{{labels},timer=\"{timer}\"}} {value}");
+            }
         }
     }
     all

@@ -8,6 +8,7 @@
 mod metrics;
 mod report;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::process::ExitCode;
 
@@ -16,7 +17,7 @@ use ::verify::error::{Error, Result};
 use ::verify::node::Node;
 use ::verify::system::SystemName;
 
-use self::report::{FailedRelease, Generation, Place, Report, State, gather};
+use self::report::{FailedRelease, Generation, Place, Report, State, Timer, gather};
 use crate::cli::args::StatusForm;
 use crate::cli::ui::Ui;
 
@@ -73,6 +74,19 @@ fn problems(report: &Report) -> Vec<String> {
                     process.name
                 ));
             }
+        }
+        for Timer {
+            name: timer, exit, ..
+        } in &system.timers
+        {
+            if let Some(exit) = exit.filter(|exit| *exit != 0) {
+                found.push(format!(
+                    "the timer {timer} of {name} ended with exit code {exit}"
+                ));
+            }
+        }
+        if running.is_some() && !system.timers.is_empty() && !system.watched {
+            found.push(format!("nobody runs the timers of {name}"));
         }
         if !system.registered {
             found.push(format!("the chroot {name} was changed by somebody else"));
@@ -153,6 +167,15 @@ fn show(ui: &Ui, report: &Report) {
                 failed.seq, failed.environment, failed.why
             ));
         }
+        for timer in &system.timers {
+            show_timer(ui, timer);
+        }
+        if !system.timers.is_empty() && !system.watched {
+            ui.data(&format!(
+                "  timers     nobody runs them: imgnode run {0}, or systemctl start imgnode@{0}",
+                system.name
+            ));
+        }
         match &system.session {
             None => ui.data("  session    none"),
             Some(session) if session.state == State::Dead => {
@@ -199,6 +222,21 @@ fn show(ui: &Ui, report: &Report) {
             ));
         }
     }
+}
+
+fn show_timer(ui: &Ui, timer: &Timer) {
+    let mut line = format!("  timer      {} {}", timer.name, timer.schedule);
+    // Writing to a String cannot fail.
+    let _ = match (&timer.started, timer.pid, timer.exit) {
+        (None, ..) => write!(line, ", has not run yet"),
+        (Some(at), Some(pid), _) => write!(line, ", runs since {at}, process {pid}"),
+        (Some(at), None, Some(exit)) => write!(line, ", ran at {at}, exit code {exit}"),
+        (Some(at), None, None) => write!(line, ", ran at {at}, nobody saw it end"),
+    };
+    if let Some(next) = &timer.next {
+        let _ = write!(line, ", next at {next}");
+    }
+    ui.data(&line);
 }
 
 fn show_generation(ui: &Ui, one: &Generation) {

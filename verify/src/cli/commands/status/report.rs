@@ -69,6 +69,11 @@ pub(super) struct System {
     /// The newest release that was tried and did not work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) failed_release: Option<FailedRelease>,
+    /// Whether an `imgnode run` watches it.
+    pub(super) watched: bool,
+    /// Jobs that run from time to time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) timers: Vec<Timer>,
     pub(super) session: Option<Session>,
     /// Sessions that have no traffic any more and end with their last process.
     pub(super) ending: Vec<Session>,
@@ -129,6 +134,22 @@ pub(super) struct Session {
     /// The processes that its image has beside the main one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) further: Vec<Further>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Timer {
+    pub(super) name: String,
+    pub(super) schedule: String,
+    /// The process, while it runs.
+    pub(super) pid: Option<i32>,
+    /// When it started last.
+    pub(super) started: Option<String>,
+    /// The exit code of the last run that ended, if anybody saw it end.
+    pub(super) exit: Option<i32>,
+    /// When it is to start next.
+    pub(super) next: Option<String>,
+    #[serde(skip)]
+    pub(super) last: session::Last,
 }
 
 #[derive(Serialize)]
@@ -229,10 +250,35 @@ fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
             seq: failed.seq,
             why: failed.why.clone(),
         }),
+        watched: session::is_watched(node, &record.system)?,
+        timers: timers(node, record, session.as_ref())?,
         session: session.map(describe),
         ending: ending.into_iter().map(describe).collect(),
         generations: generations(record)?,
     })
+}
+
+/// The timers of what runs, else of the active generation.
+fn timers(
+    node: &Node<'_>,
+    record: &SystemRecord,
+    session: Option<&session::Session>,
+) -> Result<Vec<Timer>> {
+    let shown = session.and_then(|session| record.generation(session.generation));
+    let generation = shown.unwrap_or(record.active());
+    let run = node.state.manifest(generation.manifest)?.run;
+    let all = run.map_or_else(Vec::new, |run| run.timers);
+    let one = |one: session::TimerStatus| Timer {
+        name: one.name,
+        schedule: one.schedule,
+        pid: one.pid,
+        started: one.last.started.map(time),
+        exit: one.last.exit,
+        next: one.next.map(time),
+        last: one.last,
+    };
+    let found = session::timers(node, &record.system, &all)?;
+    Ok(found.into_iter().map(one).collect())
 }
 
 fn further(
