@@ -57,6 +57,11 @@ impl Start {
                     write_recipe(dir, "python", PYTHON);
                     fs::copy(dir.join("base.lock"), dir.join("python.lock")).unwrap();
                     Ran::of(command_in(dir, imgbuild()).arg("python.toml")).expect(0);
+                    // The pip of its virtualenvs.
+                    let empty = format!("{PYTHON}[[virtualenv]]\npath = \"/srv/venv\"\n");
+                    write_recipe(dir, "pip", &empty);
+                    fs::copy(dir.join("python.lock"), dir.join("pip.lock")).unwrap();
+                    Ran::of(command_in(dir, imgbuild()).args(["lock", "pip.toml"])).expect(0);
                 })
             }
         }
