@@ -72,7 +72,8 @@ impl LockRequest<'_> {
 
     /// The layers in which the recipe's virtualenvs are resolved, above those of the packages.
     pub fn resolving_layers(&self, lock: &Lock) -> Result<Vec<Key>> {
-        let tops = self.recipe.virtualenvs.iter().map(|virtualenv| {
+        let virtualenvs = self.recipe.virtualenvs.iter();
+        let tops = virtualenvs.filter(|v| !v.is_empty()).map(|virtualenv| {
             let steps = steps::resolving(self.recipe, lock, virtualenv);
             let planned = run::plan_steps(steps, &self.work.layers)?;
             Ok(planned.into_iter().last().map(|planned| planned.key))
@@ -97,6 +98,9 @@ impl LockRequest<'_> {
                 let all = old.into_iter().flat_map(|old| &old.python);
                 all.filter(|p| p.virtualenv == path)
             };
+            if virtualenv.is_empty() {
+                continue;
+            }
             if !stale.virtualenvs.contains(&path) {
                 lock.python.extend(old_python().cloned());
                 let git = old.into_iter().flat_map(|old| &old.git);
