@@ -57,6 +57,12 @@ impl Start {
                     write_recipe(dir, "python", PYTHON);
                     fs::copy(dir.join("base.lock"), dir.join("python.lock")).unwrap();
                     Ran::of(command_in(dir, imgbuild()).arg("python.toml")).expect(0);
+                    // The pip of its virtualenvs.
+                    let small = "[[virtualenv]]\npath = \"/srv/venv\"\n\
+                         requirements = [\"itsdangerous==2.2.0\"]\n";
+                    write_recipe(dir, "pip", &format!("{PYTHON}{small}"));
+                    fs::copy(dir.join("python.lock"), dir.join("pip.lock")).unwrap();
+                    Ran::of(command_in(dir, imgbuild()).args(["lock", "pip.toml"])).expect(0);
                 })
             }
         }
@@ -161,6 +167,13 @@ impl Bench {
             &format!("[[run]]\nname = \"it\"\nscript = '''{script}'''\n{more}"),
         );
         self.imgbuild(&["--frozen", &format!("{name}.toml")])
+    }
+
+    /// A second work directory, in which what the bench starts from is built.
+    pub fn copy_of_work(&self, name: &str) -> PathBuf {
+        let work = self.path(name);
+        copy_places(&self.start.fixture().join("work"), &work);
+        work
     }
 
     /// A second store, which has only the inputs of this one.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::Value;
 
 use crate::Options;
@@ -202,7 +203,7 @@ fn run_test(test: &Test, programs: &[Program], scratch: &Scratch) -> Outcome {
         test.id.replace(['/', ':'], "-")
     ));
     let begun = Instant::now();
-    let run = || -> io::Result<Option<ExitStatus>> {
+    let run = || -> io::Result<Ended> {
         let mut command = scratch.command()?;
         command
             .arg(&program.executable)
@@ -220,45 +221,80 @@ fn run_test(test: &Test, programs: &[Program], scratch: &Scratch) -> Outcome {
         wait(&mut command.spawn()?, patience)
     };
     let ended = run();
-    let passed = matches!(&ended, Ok(Some(status)) if status.success());
+    let passed = matches!(&ended, Ok(Ended { status: Some(status), .. }) if status.success());
     let mut output = String::new();
     if !passed {
         let bytes = fs::read(&log).unwrap_or_default();
         output = String::from_utf8_lossy(&bytes).into_owned();
         match &ended {
-            Ok(None) => output.push_str("\nit hung and was ended\n"),
+            Ok(Ended { status: None, .. }) => output.push_str("\nit hung and was ended\n"),
             Err(error) => {
                 output.push_str("\nit could not be run: ");
                 output.push_str(&error.to_string());
             }
-            Ok(Some(_)) => {}
+            Ok(_) => {}
         }
     }
     let _ = fs::remove_file(&log);
     Outcome {
         id: test.id.clone(),
         seconds: begun.elapsed().as_secs_f64(),
+        processor_seconds: ended.map_or(0.0, |ended| ended.processor_seconds),
         passed,
         output,
     }
 }
 
-/// Waits for the end of a process; none if it had to be killed.
-fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
+/// How a process ended.
+struct Ended {
+    /// None if it had to be killed.
+    status: Option<ExitStatus>,
+    /// What it and those that it waited for took of a processor.
+    processor_seconds: f64,
+}
+
+/// Waits for the end of a process.
+fn wait(child: &mut Child, patience: Duration) -> io::Result<Ended> {
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_millis(1);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() > deadline {
+    let pid = Pid::from_child(child);
+    // As long as it was not waited for, the kernel says what it took.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let mut hangs = false;
+    while waitid(WaitId::Pid(pid), look)?.is_none() {
+        if Instant::now() > deadline && !hangs {
+            hangs = true;
             child.kill()?;
-            child.wait()?;
-            return Ok(None);
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+    let processor_seconds = processor_seconds(pid);
+    let status = child.wait()?;
+    Ok(Ended {
+        status: (!hangs).then_some(status),
+        processor_seconds,
+    })
+}
+
+/// Ticks of a second as Linux tells them to programs, on every architecture of Debian (`USER_HZ`).
+const TICKS: f64 = 100.0;
+
+/// `utime` to `cstime` of `proc_pid_stat(5)`, in seconds.
+fn processor_seconds(pid: Pid) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    let stat = stat.unwrap_or_default();
+    // What comes after the name begins with field 3.
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    let ticks = fields
+        .skip(11)
+        .take(4)
+        .filter_map(|field| field.parse::<f64>().ok());
+    ticks.sum::<f64>() / TICKS
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -11,6 +11,8 @@ const NOTABLE: f64 = 5.0;
 pub(crate) struct Outcome {
     pub(crate) id: String,
     pub(crate) seconds: f64,
+    /// What it took of a processor; several tests share one.
+    pub(crate) processor_seconds: f64,
     pub(crate) passed: bool,
     /// What it printed, where it failed.
     pub(crate) output: String,
@@ -29,7 +31,10 @@ impl Outcome {
                 self.id
             );
         } else if self.seconds > NOTABLE {
-            println!("{at} ok {} {:.1} s", self.id, self.seconds);
+            println!(
+                "{at} ok {} {:.1} s, {:.1} s of a processor",
+                self.id, self.seconds, self.processor_seconds
+            );
         }
     }
 }
@@ -61,11 +66,14 @@ impl Report {
     pub(crate) fn print(&self) -> bool {
         let mut failed: Vec<&Outcome> = self.outcomes.iter().filter(|o| !o.passed).collect();
         failed.sort_by(|a, b| a.id.cmp(&b.id));
-        println!("\n== the slowest tests");
+        println!("\n== the slowest tests, and what they took of a processor");
         let mut slowest: Vec<&Outcome> = self.outcomes.iter().collect();
         slowest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
         for outcome in slowest.iter().take(SLOWEST) {
-            println!("{:7.1} s  {}", outcome.seconds, outcome.id);
+            println!(
+                "{:7.1} s {:7.1} s  {}",
+                outcome.seconds, outcome.processor_seconds, outcome.id
+            );
         }
         println!("\n== phases");
         let mut sum = 0.0;

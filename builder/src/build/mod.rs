@@ -181,8 +181,8 @@ impl Site<'_> {
         prepare(self.recipe, self.request.setup, ui)?;
         let work = WorkDir::take(&settings.work, self.recipe.name.as_str())?;
         let mut lock = self.lock(old, &work, settings, self.request.strictness, ui)?;
-        self.lock_request(&work, settings, self.request.strictness)
-            .record_ids(&mut lock, ui)?;
+        let locking = self.lock_request(&work, settings, self.request.strictness);
+        locking.record_ids(&mut lock, ui)?;
         let steps = plan_steps(steps::all(self.recipe, &lock)?, &work.layers)?;
         let maker = self.maker(&lock, &work, settings);
         let manifest = maker.make(&steps, ui)?;
@@ -199,7 +199,9 @@ impl Site<'_> {
         )?;
         let seq = publish::release(&manifest, store, settings, ui)?;
         plan::remember(&settings.work, &steps, self.recipe, &manifest)?;
-        work.prune_layers(&run::all_keys(&steps))?;
+        let mut keep = run::all_keys(&steps);
+        keep.extend(locking.resolving_layers(&lock)?);
+        work.prune_layers(&keep)?;
         if self.request.shared.push {
             push::push(&manifest, store, &self.request.shared, settings, ui);
         }

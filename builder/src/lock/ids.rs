@@ -72,7 +72,7 @@ impl LockRequest<'_> {
             if !all.is_empty() {
                 ui.note(&format!(
                     "the lock does not record the ids of {list}: they may be others with other \
-                     packages; a build without --locked and --frozen records them"
+                     packages; `imgbuild lock` records them"
                 ));
             }
             return Ok(false);

@@ -69,7 +69,7 @@ impl LockRequest<'_> {
     fn build_each(&self, lock: &Lock, virtualenv: &Virtualenv, ui: &mut Ui) -> Result<()> {
         let sources = self.unpack_sources(virtualenv, lock)?;
         let locked: Vec<&Python> = own(lock, virtualenv).collect();
-        self.with_pip(lock, ui, |pip, ui| {
+        self.with_pip(lock, virtualenv, ui, |pip, ui| {
             let mut phase = ui.phase("build each source");
             let listen = &mut |line: &str| phase.output(line);
             pip.build_each(virtualenv, &sources, &locked, listen)?;

@@ -10,7 +10,7 @@ use store::Sha256;
 use super::proof::Unproven;
 use super::{LockRequest, Stale};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layers::remove;
+use crate::layers::{Key, remove};
 use crate::lock::resolve::git;
 use crate::lock::resolve::python::{Pip, SourceTree, Sources};
 use crate::lock::resolve::scheme::Scheme;
@@ -42,14 +42,16 @@ impl LockRequest<'_> {
         runner.run(planned, ui)
     }
 
-    /// Makes the packages' layers and lends their pip to `work`.
+    /// Makes the packages' layers and lends their pip, for one virtualenv, to `work`.
     pub(super) fn with_pip<T>(
         &self,
         lock: &Lock,
+        virtualenv: &Virtualenv,
         ui: &mut Ui,
         work: impl FnOnce(&Pip<'_>, &mut Ui) -> Result<T>,
     ) -> Result<T> {
-        let planned = run::plan_steps(steps::foundation(self.recipe, lock), &self.work.layers)?;
+        let steps = steps::resolving(self.recipe, lock, virtualenv);
+        let planned = run::plan_steps(steps, &self.work.layers)?;
         self.run_steps(lock, &planned, ui)?;
         let pip = Pip {
             layers: &self.work.layers,
@@ -66,6 +68,17 @@ impl LockRequest<'_> {
         }
         remove(&self.work.scratch.join("pip"))?;
         result
+    }
+
+    /// The layers in which the recipe's virtualenvs are resolved, above those of the packages.
+    pub fn resolving_layers(&self, lock: &Lock) -> Result<Vec<Key>> {
+        let virtualenvs = self.recipe.virtualenvs.iter();
+        let tops = virtualenvs.filter(|v| !v.is_empty()).map(|virtualenv| {
+            let steps = steps::resolving(self.recipe, lock, virtualenv);
+            let planned = run::plan_steps(steps, &self.work.layers)?;
+            Ok(planned.into_iter().last().map(|planned| planned.key))
+        });
+        tops.filter_map(Result::transpose).collect()
     }
 
     pub(super) fn resolve_virtualenvs(
@@ -85,6 +98,9 @@ impl LockRequest<'_> {
                 let all = old.into_iter().flat_map(|old| &old.python);
                 all.filter(|p| p.virtualenv == path)
             };
+            if virtualenv.is_empty() {
+                continue;
+            }
             if !stale.virtualenvs.contains(&path) {
                 lock.python.extend(old_python().cloned());
                 let git = old.into_iter().flat_map(|old| &old.git);
@@ -122,7 +138,7 @@ impl LockRequest<'_> {
                 lock.git.push(kept);
             }
             let sources = self.unpack_sources(virtualenv, lock)?;
-            let found = self.with_pip(lock, ui, |pip, ui| {
+            let found = self.with_pip(lock, virtualenv, ui, |pip, ui| {
                 let mut phase = ui.phase("resolve python");
                 let found =
                     pip.resolve(virtualenv, &sources, &kept, &mut |line| phase.output(line))?;
@@ -222,23 +238,21 @@ impl LockRequest<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        self.with_pip(lock, ui, |pip, ui| {
-            let mut phase = ui.phase("fetch python");
-            for virtualenv in &self.recipe.virtualenvs {
-                let own: Vec<&lockfile::Python> = missing
-                    .iter()
-                    .copied()
-                    .filter(|p| p.virtualenv == virtualenv.path.as_str())
-                    .collect();
-                if !own.is_empty() {
-                    let sources = lock.git.iter().map(|g| g.commit.clone());
-                    let sources: Vec<String> = sources.collect();
-                    pip.fetch(virtualenv, &own, &sources, &mut |line| phase.output(line))?;
-                }
+        let sources: Vec<String> = lock.git.iter().map(|g| g.commit.clone()).collect();
+        for virtualenv in &self.recipe.virtualenvs {
+            let own = |p: &&lockfile::Python| p.virtualenv == virtualenv.path.as_str();
+            let own: Vec<&lockfile::Python> = missing.iter().copied().filter(own).collect();
+            if own.is_empty() {
+                continue;
             }
-            phase.finish(&format!("{} files", missing.len()));
-            Ok(())
-        })
+            self.with_pip(lock, virtualenv, ui, |pip, ui| {
+                let mut phase = ui.phase("fetch python");
+                pip.fetch(virtualenv, &own, &sources, &mut |line| phase.output(line))?;
+                phase.finish(&format!("{} files", own.len()));
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     fn fetch_git(&self, locked: &lockfile::Git) -> Result<()> {

@@ -93,6 +93,28 @@ pub struct Virtualenv {
     pub groups: Vec<Group>,
 }
 
+impl Virtualenv {
+    /// Whether nothing is installed in it: nobody asks pip then, and its interpreter may come
+    /// with the recipe's own files.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self {
+            requirements,
+            requirements_files,
+            local,
+            git,
+            extras,
+            groups,
+            ..
+        } = self;
+        requirements.is_empty()
+            && requirements_files.is_empty()
+            && local.is_empty()
+            && git.is_empty()
+            && extras.is_empty()
+            && groups.is_empty()
+    }
+}
+
 /// A Python package in a Git repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -24,11 +24,11 @@ use store::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::lockfile::{LocalFile, Lock, Stage};
 use crate::process::PATH;
-use crate::recipe::{Recipe, Run, Test, variables};
+use crate::recipe::{Recipe, Run, Test, Virtualenv, variables};
 
 pub(crate) use finish::loses;
 pub(crate) use ids::is_taken_by_package;
-pub use virtualenv::CREATE_VIRTUALENV;
+pub use virtualenv::RESOLVING_PYTHON;
 
 /// Raised when steps of the same text would now do something else.
 const STEP_VERSION: u32 = 1;
@@ -212,6 +212,13 @@ pub fn base_environment(epoch: u64) -> BTreeMap<String, String> {
 pub fn foundation(recipe: &Recipe, lock: &Lock) -> Vec<Step> {
     let mut steps = vec![packages::bootstrap(recipe, lock)];
     steps.extend(packages::groups(recipe, lock));
+    steps
+}
+
+/// The foundation with a virtualenv in which pip resolves one of the recipe's.
+pub fn resolving(recipe: &Recipe, lock: &Lock, virtualenv: &Virtualenv) -> Vec<Step> {
+    let mut steps = foundation(recipe, lock);
+    steps.push(virtualenv::for_resolving(virtualenv));
     steps
 }
 

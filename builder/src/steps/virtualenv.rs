@@ -11,9 +11,12 @@ use crate::lockfile::Python;
 use crate::process::quote;
 use crate::recipe::{Recipe, Virtualenv, variables};
 
+/// The Python of the virtualenv in which pip resolves.
+pub const RESOLVING_PYTHON: &str = "/tmp/imgbuild/bin/python";
+
 /// `create_virtualenv PYTHON PATH [OPTION]`: with Debian's virtualenv(1) where
 /// the tree has it (it knows Python 2), with the venv module elsewhere.
-pub const CREATE_VIRTUALENV: &str = r#"create_virtualenv() {
+const CREATE_VIRTUALENV: &str = r#"create_virtualenv() {
     command -v "$1" >/dev/null || {
         echo "the tree has no interpreter $1: install its package in [[packages]]" >&2
         return 1
@@ -60,6 +63,29 @@ pub(super) fn steps(
     Ok(steps)
 }
 
+/// Makes the virtualenv in which pip resolves: a layer that is in no image, the same for all
+/// virtualenvs of one Python.
+pub(super) fn for_resolving(virtualenv: &Virtualenv) -> Step {
+    let python = virtualenv.python.as_str();
+    let mut step = Step::new(Phase::Virtualenvs, format!("pip of {python}"), 0);
+    // Its byte code is of use: each run would compile all of pip again.
+    step.environment.remove("PYTHONDONTWRITEBYTECODE");
+    step.script = format!(
+        "{CREATE_VIRTUALENV}create_virtualenv {} /tmp/imgbuild {}\n",
+        quote(python),
+        site_packages(virtualenv)
+    );
+    step
+}
+
+fn site_packages(virtualenv: &Virtualenv) -> &'static str {
+    if virtualenv.system_site_packages {
+        "--system-site-packages"
+    } else {
+        ""
+    }
+}
+
 fn create(
     recipe: &Recipe,
     virtualenv: &Virtualenv,
@@ -70,14 +96,10 @@ fn create(
     let wanted: Vec<&&Python> = locked.iter().filter(|p| !p.build_only).collect();
     let name = format!("virtualenv {} ({})", virtualenv.path, wanted.len());
     let mut step = Step::new(Phase::Virtualenvs, name, locals.lock.epoch);
-    let site = if virtualenv.system_site_packages {
-        "--system-site-packages"
-    } else {
-        ""
-    };
     let mut body = format!(
-        "{CREATE_VIRTUALENV}{PIP}venv={path}\ncreate_virtualenv {} \"$venv\" {site}\n",
-        quote(virtualenv.python.as_str())
+        "{CREATE_VIRTUALENV}{PIP}venv={path}\ncreate_virtualenv {} \"$venv\" {}\n",
+        quote(virtualenv.python.as_str()),
+        site_packages(virtualenv)
     );
     if !wanted.is_empty() {
         let mut requirements = String::new();

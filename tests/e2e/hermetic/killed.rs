@@ -58,8 +58,8 @@ fn killed_while_making_a_virtualenv_the_next_build_is_the_same() {
         )
     };
     bench.write("slow-venv", &recipe("3.991"));
-    let running = bench.start_until(&["slow-venv.toml"], "virtualenvs ...\n");
-    wait_for("the virtualenv", || runs("sleep 3.991"));
+    let mut running = bench.start_until(&["slow-venv.toml"], "virtualenvs ...\n");
+    running.wait_until("the virtualenv", || runs("sleep 3.991"));
     running.signal("-KILL");
     assert_eq!(running.end().0, -1);
     settle("sleep 3.991");

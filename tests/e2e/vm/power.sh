@@ -47,8 +47,6 @@ done
 imgnode gc --keep 0
 for system in Plain Thin; do
     imgnode verify "$system"
-    there=$(schroot -c "$system" -d / -- cat /etc/version)
-    echo "after $system $there"
 done
 ! imgnode uninstall Third 2>/dev/null
 echo "settled"

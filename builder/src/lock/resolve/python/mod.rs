@@ -1,6 +1,6 @@
 //! Which Python distributions: the tree's own pip decides.
 //!
-//! In a scratch layer on top of the finished packages, with the network, pip downloads what
+//! In a scratch layer on top of the finished packages and a virtualenv of its own, pip downloads what
 //! a virtualenv needs. The files are the result: each is kept in the store and locked by its
 //! digest. Local directories and Git sources take part: what they depend on is decided
 //! with everything else. What building each source needs is asked of its `pyproject.toml`
@@ -32,16 +32,17 @@ use crate::layers::{Key, Layers};
 use crate::lockfile::Python;
 use crate::process::quote;
 use crate::recipe::Virtualenv;
+use crate::steps::RESOLVING_PYTHON as PYTHON;
 
 use keep::{Kept, RETAINED};
 use names::is_python2;
 use project::{Build, Project};
-use run::{LENT, PYTHON, PipRun, SOURCES, Work};
+use run::{LENT, PipRun, SOURCES, Work};
 use wanted::Wanted;
 
 /// A network-side pip on top of some layers.
 pub struct Pip<'a> {
-    /// The layers of the packages.
+    /// The layers of the packages and of the virtualenv that it works in.
     pub layers: &'a Layers,
     /// Their keys, lowest first.
     pub keys: &'a [Key],

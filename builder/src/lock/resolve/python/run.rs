@@ -35,8 +35,6 @@ pub(super) const FACTS: &str = "facts.json";
 pub(super) const FAILED: &str = "failed.json";
 /// What was chosen from other tools' locks, or why nothing.
 pub(super) const CHOSEN: &str = "chosen.json";
-/// The Python of the run.
-pub(super) const PYTHON: &str = "/tmp/imgbuild/bin/python";
 
 /// Python's part of the work, as every run has it.
 pub(super) const SCRIPTS: [(&str, &str); 9] = [
@@ -135,7 +133,6 @@ impl Pip<'_> {
             dirs: &dirs,
             root: mounted.root(),
             environment,
-            virtualenv,
             sources: run.sources.filter(|sources| !sources.trees.is_empty()),
         };
         let ran = match &run.work {

@@ -10,12 +10,11 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use super::Sources;
-use super::run::{CHOSEN, Dirs, FACTS, FAILED, LENT, PYTHON, SOURCES, put};
+use super::run::{CHOSEN, Dirs, FACTS, FAILED, LENT, SOURCES, put};
 use crate::error::{Context, Result};
-use crate::process::{Output, quote};
-use crate::recipe::Virtualenv;
+use crate::process::Output;
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
-use crate::steps::CREATE_VIRTUALENV;
+use crate::steps::RESOLVING_PYTHON as PYTHON;
 
 /// How long it may take for one virtualenv.
 const TIMEOUT: Duration = Duration::from_secs(1800);
@@ -37,7 +36,6 @@ pub(super) struct World<'a> {
     pub(super) dirs: &'a Dirs,
     pub(super) root: &'a Path,
     pub(super) environment: BTreeMap<String, String>,
-    pub(super) virtualenv: &'a Virtualenv,
     pub(super) sources: Option<&'a Sources>,
 }
 
@@ -54,9 +52,8 @@ impl World<'_> {
             (String::new(), String::new())
         };
         let script = format!(
-            "{}{first}( . {INDEX}/environment; exec {PYTHON} {LENT}/fetch.py {LENT}/retained {OUT} \
+            "{first}( . {INDEX}/environment; exec {PYTHON} {LENT}/fetch.py {LENT}/retained {OUT} \
              {META}/{FACTS} {chosen} {LENT}/files.json )\n{}",
-            self.virtualenv(),
             read_sources()
         );
         self.sandbox(script, Reach::Network)
@@ -65,7 +62,7 @@ impl World<'_> {
 
     /// Runs a command as nobody, with nothing outside.
     pub(super) fn offline(&self, command: &str, listen: &mut dyn FnMut(&str)) -> Result<Ran> {
-        let script = format!("{}{}", self.virtualenv(), self.inside(command, None)?);
+        let script = self.inside(command, None)?;
         self.sandbox(script, Reach::Nothing)
             .run(TIMEOUT, Output { log: None, listen })
     }
@@ -82,9 +79,8 @@ impl World<'_> {
             .context(|| format!("cannot make {}", end.display()))?;
         // Settings are read by the one process that asks the indexes.
         let script = format!(
-            "{}. {INDEX}/environment\nexec {PYTHON} {LENT}/gateway.py {} {INDEX}/{END} \
+            ". {INDEX}/environment\nexec {PYTHON} {LENT}/gateway.py {} {INDEX}/{END} \
              {META}/{FACTS} {OUT} {LENT}/requirements.txt {LENT}/constraints.txt\n",
-            self.virtualenv(),
             gate()
         );
         let gateway = self.sandbox(script, Reach::Network);
@@ -129,19 +125,6 @@ impl World<'_> {
                 (_, served) => Ok(served),
             }
         })
-    }
-
-    /// The lines that make the virtualenv in which all happens.
-    fn virtualenv(&self) -> String {
-        format!(
-            "{CREATE_VIRTUALENV}create_virtualenv {} /tmp/imgbuild {}\n",
-            quote(self.virtualenv.python.as_str()),
-            if self.virtualenv.system_site_packages {
-                "--system-site-packages"
-            } else {
-                ""
-            },
-        )
     }
 
     /// The lines that run a command as nobody. With a gateway, whether a failure is explained.
