@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use builder::inspect::compare::{
     Change, FileChange, How, Kind, Owner, Report, Side, compare, show,
 };
-use store::manifest::{Needs, Package, Run, User, Wheel};
+use store::manifest::{Needs, Package, Run, Timer, User, Wheel};
 use store::{Manifest, WritableStore};
 
 use crate::manifest_of;
@@ -340,7 +340,15 @@ fn manifests_are_compared_too() {
                     health: None,
                     before_switch: Vec::new(),
                     processes: Vec::new(),
-                    timers: Vec::new(),
+                    timers: vec![Timer {
+                        name: "nightly".into(),
+                        command: vec!["/bin/nightly".into(), "all".into()],
+                        user: "op".into(),
+                        directory: "/".into(),
+                        environment: BTreeMap::new(),
+                        every: None,
+                        at: Some("03:30".into()),
+                    }],
                     needs: Needs::default(),
                 });
             }
@@ -358,7 +366,8 @@ fn manifests_are_compared_too() {
         "packages  1 added, 0 removed, 1 in another version\n",
         "  + b:amd64 1  (0 files, +0 B)\n",
         "\nusers\n  + new  1:1 / /bin/sh\n  ~ op  1:1 / /bin/sh -> 1:1 / /bin/bash\n",
-        "\nservice\n  + directory: /\n  + start: /bin/app\n  + user: op\n",
+        "\nservice\n  + directory: /\n  + start: /bin/app\n  + timers.nightly.at: 03:30\n",
+        "  + timers.nightly.command: /bin/nightly all\n",
         // An image cannot speak to the terminal.
         "        +b\\u{1b}[2J\n",
     ] {

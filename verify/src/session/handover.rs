@@ -10,6 +10,8 @@
 //! A kill at any moment leaves one session that has the traffic, and notes of those to be ended,
 //! which the next command does. A new generation whose app does not work never had any traffic.
 
+use std::sync::atomic::AtomicBool;
+
 use super::app::App;
 use super::further;
 use super::health;
@@ -148,6 +150,16 @@ fn move_back(
     error: Error,
 ) -> Error {
     let (system, number) = (&old.system, old.generation);
+    // Whoever interrupts this wants the way back.
+    let never = AtomicBool::new(false);
+    let node = &Node {
+        state: node.state.clone(),
+        schroot: node.schroot.clone(),
+        hooks: node.hooks.clone(),
+        provisions: node.provisions.clone(),
+        observer: node.observer,
+        cancel: &never,
+    };
     let attempt = || -> Result<()> {
         atomic_file::write_json(&node.state.ending_file(&new.id), new)?;
         atomic_file::write_json(&node.state.start_file(system), &old.options())?;

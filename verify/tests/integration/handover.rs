@@ -396,6 +396,13 @@ fn workers_follow_the_traffic_one_generation_at_a_time() {
     let mut served = Served::new("follow");
     let system = served.farm.system.clone();
     served.farm.workers(1, "well");
+    // One that may run in two generations at once.
+    let both = store::manifest::Process {
+        name: "both".to_owned(),
+        overlap: true,
+        ..served.farm.processes[0].clone()
+    };
+    served.farm.processes.push(both);
     served.release(3, "well");
     served.farm.ok(&["upgrade", &system]);
     let clients = Clients::of(&served);
@@ -403,6 +410,13 @@ fn workers_follow_the_traffic_one_generation_at_a_time() {
     served.farm.ok(&["upgrade", &system]);
     let said = ["works in 3", "ends in 3", "works in 4"];
     assert_eq!(said_by_workers(&served), said);
+    let log = served.farm.ok(&["logs", &system, "--lines", "1000"]);
+    let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text}: {log}"));
+    assert!(at("both.1: works in 4") < at("both.1: ends in 3"), "{log}");
+    assert!(
+        at("both.1: works in 4") < at("worker.1: works in 4"),
+        "{log}"
+    );
     // One that ends at once takes all back, with the traffic.
     served.farm.workers(1, "crash");
     served.release(5, "well");
@@ -425,6 +439,33 @@ fn workers_follow_the_traffic_one_generation_at_a_time() {
         served.farm.status()["systems"][0]["failed_release"]["seq"],
         5
     );
+    served.close();
+}
+
+#[test]
+fn a_switch_that_is_interrupted_between_two_workers_goes_back() {
+    let mut served = Served::new("turnback");
+    let system = served.farm.system.clone();
+    served.farm.workers(1, "stubborn");
+    served.release(3, "well");
+    served.farm.ok(&["upgrade", &system]);
+    let before = served.farm.further();
+    let clients = Clients::of(&served);
+    served.release(4, "well");
+    let words = ["upgrade", &system, "--timeout", "3"];
+    let mut upgrade = served.farm.command(&words);
+    let mut upgrade = upgrade.stderr(Stdio::null()).spawn().unwrap();
+    wait_for("its word", || {
+        said_by_workers(&served).contains(&"does not end".to_owned())
+    });
+    let pid = upgrade.id().to_string();
+    Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(!upgrade.wait().unwrap().success());
+    assert_eq!(served.generations(), (2, 2));
+    assert_eq!(served.get("/").unwrap(), "3");
+    clients.end();
+    let after = served.farm.further();
+    assert!(after["worker.1"].is_some() && after != before, "{after:?}");
     served.close();
 }
 
