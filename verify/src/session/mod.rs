@@ -19,7 +19,6 @@
 //! ```text
 //! watch      what becomes of a session that somebody watches
 //! supervisor further processes that are started again
-//! timers     jobs from time to time
 //! handover   a session of the active generation takes over from the one that runs
 //! exec       a command of the operator's in a system
 //! start      a session begins, and the app in it
@@ -27,6 +26,7 @@
 //! sweep      what was left of dead sessions goes
 //! stop       the app is stopped, its session ended
 //! health     whether an app works that was started
+//! timers     jobs from time to time
 //! further    processes beside the main one
 //! app        how the image wants to be run
 //! given      what the image needs from the node, put into a session
