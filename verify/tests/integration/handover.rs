@@ -443,6 +443,30 @@ fn workers_follow_the_traffic_one_generation_at_a_time() {
 }
 
 #[test]
+fn a_worker_that_ends_while_its_generation_is_watched_takes_it_back() {
+    let mut served = Served::new("tiring");
+    let system = served.farm.system.clone();
+    served.farm.workers(1, "well");
+    served.release(3, "well");
+    served.farm.ok(&["upgrade", &system]);
+    served.farm.workers(1, "tires");
+    served.farm.health.as_mut().unwrap().bake = Some(3600);
+    served.release(4, "well");
+    let clients = Clients::of(&served);
+    let fault = served.farm.fails(&["upgrade", &system], 1);
+    for part in [
+        "went back to generation 2",
+        "the process worker.1 of generation 3",
+    ] {
+        assert!(fault.contains(part), "{fault}");
+    }
+    assert_eq!(served.generations(), (2, 2));
+    clients.end();
+    assert!(served.farm.further()["worker.1"].is_some());
+    served.close();
+}
+
+#[test]
 fn a_switch_that_is_interrupted_between_two_workers_goes_back() {
     let mut served = Served::new("turnback");
     let system = served.farm.system.clone();

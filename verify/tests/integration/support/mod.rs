@@ -28,6 +28,7 @@ trap "echo ends in $version; exit 0" INT
 [ "$mode" != stubborn ] || trap 'echo does not end' INT
 [ "$mode" != crash ] || { echo "no queue"; exit 5; }
 echo "works in $version: $IMGNODE_PROCESS $(id -u) $PWD $GREETING $QUEUE"
+[ "$mode" != tires ] || { sleep 4; exit 6; }
 while :; do sleep 1 & wait $!; done
 "#;
 
