@@ -2,7 +2,7 @@
 
 use super::journal::{self, JournalEntry, Operation, Phase};
 use super::local_changes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::node::Node;
 use crate::state::Lock;
@@ -20,16 +20,17 @@ pub(super) fn activate(
     become_active(node, lock, before, before.switched(number), asks)
 }
 
-/// Switches back from a generation that did not work, as if it had never been active: the previous
-/// one is the one that was so before.
+/// Switches back from a generation, as if it had never been active: the previous one is the one that
+/// was so before. What somebody interrupted may work the next time.
 pub(super) fn give_up(
     node: &Node<'_>,
     lock: &Lock,
     failed: &SystemRecord,
     before: &SystemRecord,
-    why: &str,
+    why: &Error,
 ) -> Result<SystemRecord> {
-    let after = failed.given_up(before, why);
+    let said = (why.kind() != Kind::Interrupted).then(|| why.to_string());
+    let after = failed.given_up(before, said.as_deref());
     become_active(node, lock, failed, after, false)
 }
 

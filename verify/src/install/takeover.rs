@@ -57,7 +57,7 @@ fn go_back(
         Ok(Some(session)) => session.options(),
         _ => StartOptions::new(Vec::new(), Vec::new()),
     };
-    let went = give_up(node, lock, record, before, &error.to_string()).and_then(|record| {
+    let went = give_up(node, lock, record, before, &error).and_then(|record| {
         match session::hand_over(node, lock, &record, timeouts)? {
             // It had died.
             Handover::NotRunning => {
@@ -106,7 +106,7 @@ fn try_take_over(
     }
     let error = error.under(format!("{system} stays on generation {back}"));
     let given_up = match before {
-        Some(before) => give_up(node, lock, record, before, &error.to_string()),
+        Some(before) => give_up(node, lock, record, before, &error),
         None => activate(node, lock, record, back, false),
     };
     let record = match given_up {

@@ -119,20 +119,21 @@ impl SystemRecord {
         })
     }
 
-    /// The record in which the generation that did not work was never active; `before` is the one
-    /// before that.
+    /// The record in which the active generation was never active; `before` is the one before that.
+    /// Its release is remembered as one that did not work if it is said why.
     #[must_use]
-    pub fn given_up(&self, before: &Self, why: &str) -> Self {
+    pub fn given_up(&self, before: &Self, why: Option<&str>) -> Self {
         let active = self.active();
+        let failed = why.map(|why| FailedRelease {
+            image: active.image,
+            environment: active.environment.clone(),
+            seq: active.seq,
+            why: why.to_owned(),
+        });
         Self {
             active: before.active,
             previous: before.previous,
-            failed: Some(FailedRelease {
-                image: active.image,
-                environment: active.environment.clone(),
-                seq: active.seq,
-                why: why.to_owned(),
-            }),
+            failed: failed.or_else(|| self.failed.clone()),
             ..self.clone()
         }
     }

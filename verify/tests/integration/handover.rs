@@ -557,6 +557,9 @@ fn an_interrupted_upgrade_leaves_everything_as_it_was() {
     assert_eq!(served.generations(), (1, 1));
     assert_eq!(servers(&system).len(), 1);
     assert_eq!(served.get("/").unwrap(), "2");
+    // It was not the release's fault.
+    let failed = &served.farm.status()["systems"][0]["failed_release"];
+    assert!(failed.is_null(), "{failed}");
     // An address that somebody has is not shared with him.
     served.farm.ok(&["stop", &system]);
     let somebody = TcpListener::bind(served.address).unwrap();
