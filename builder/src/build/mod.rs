@@ -314,7 +314,7 @@ impl ImageMaker<'_> {
             scratch: &self.work.scratch.join("run"),
             lock: self.lock,
             inputs: self.inputs,
-            recipe: self.path,
+            recipe: Some(self.path),
             vary,
         };
         runner.run(steps, ui)?;

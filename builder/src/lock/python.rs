@@ -36,7 +36,7 @@ impl LockRequest<'_> {
             scratch: &self.work.scratch.join("run"),
             lock,
             inputs: self.inputs,
-            recipe: self.path,
+            recipe: None,
             vary: false,
         };
         runner.run(planned, ui)

@@ -31,8 +31,8 @@ pub struct Runner<'a> {
     pub lock: &'a Lock,
     /// Its retained inputs.
     pub inputs: &'a Inputs,
-    /// The recipe's path, for hints.
-    pub recipe: &'a Path,
+    /// The recipe's path; none before its lock is written: `imgbuild shell` opens no step then.
+    pub recipe: Option<&'a Path>,
     /// Whether the steps run in a varied world; then only on layers that did.
     pub vary: bool,
 }
@@ -272,9 +272,12 @@ impl Runner<'_> {
         if self.vary {
             return error.hint("the varied world is described in `imgbuild build --help`");
         }
+        let look = self.recipe.map_or_else(
+            || "the log has all that it said".to_owned(),
+            |recipe| format!("look inside with `imgbuild shell {}`", recipe.display()),
+        );
         error.hint(format!(
-            "{advice}look inside with `imgbuild shell {}`; the next build resumes at this step",
-            self.recipe.display()
+            "{advice}{look}; the next build resumes at this step"
         ))
     }
 }

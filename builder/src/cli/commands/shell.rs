@@ -52,7 +52,7 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
         scratch: &work.scratch.join("run"),
         lock: &lock,
         inputs: &near.inputs(),
-        recipe: &args.recipe,
+        recipe: Some(&args.recipe),
         vary: false,
     };
     let binds = runner.lay_out(&step.step)?;

@@ -129,7 +129,10 @@ pub(crate) fn run(
         }
         Err(error) => return Err(error),
     };
-    session::note_watcher(node, system)?;
+    // What is only for `status` to say ends no service, on a full disk either.
+    if let Err(error) = session::note_watcher(node, system) {
+        ui.note(&format!("note: {error}"));
+    }
     service.manager.ready(&describe(&session));
     // From here on a signal ends nothing half-way.
     let node = Node {
