@@ -88,6 +88,11 @@ pub fn bench() -> Bench {
     Bench::start_from(Start::Base)
 }
 
+/// A work directory in which the smallest Debian is built, for [copies](copy_places).
+pub fn base_work() -> PathBuf {
+    Start::Base.fixture().join("work")
+}
+
 /// A bench whose recipes have Debian's Python, which is locked and installed already.
 pub fn python_bench() -> Bench {
     Bench::start_from(Start::Python)

@@ -64,6 +64,12 @@ ExecStart=/usr/local/sbin/job
 WantedBy=multi-user.target
 ";
 
+/// The initial file system finds the root and has nothing else: it is unpacked at each boot.
+const START: &str =
+    "cd \"$1\" && mkdir -p etc/initramfs-tools/conf.d usr/share/initramfs-tools/modules.d
+    echo MODULES=list >etc/initramfs-tools/conf.d/small
+    printf 'virtio_pci\\nvirtio_blk\\next4\\n' >usr/share/initramfs-tools/modules.d/small";
+
 /// Words for the kernel. Nobody attacks it, and emulated it pays dearly for being ready for that.
 const APPEND: &str = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet mitigations=off";
 
@@ -103,6 +109,7 @@ fn bootstrap(tree: &Path) {
     run(Command::new("mmdebstrap")
         .args(["--variant=minbase", "--dpkgopt=force-unsafe-io"])
         .arg("--aptopt=APT::Install-Recommends false")
+        .arg(format!("--essential-hook={START}"))
         .arg(format!("--include={}", PACKAGES.join(",")))
         .arg(suite)
         .arg(tree)

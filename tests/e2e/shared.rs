@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use servers::weed::{WRITER, Weed};
+use tests::bench::base_work;
 use tests::binaries::{Ran, imgbuild};
-use tests::fixtures::scratch;
+use tests::fixtures::{copy_places, scratch};
 use tests::host::Host;
 use tests::server::{Answer, Server};
 
@@ -76,8 +77,10 @@ fn what_one_fetched_and_built_the_others_take() {
         }
     };
 
-    // Ann builds into the bucket: nothing of the store is on her machine.
+    // Ann builds into the bucket: nothing of the store is on her machine. Her Debian was bootstrapped
+    // before.
     let ann = machine("ann", None);
+    copy_places(&base_work(), &ann.path("work"));
     ann.write(RECIPE);
     ann.run(BUCKET, &["lock", "web.toml"]);
     let built = ann.run(BUCKET, &["--locked", "web.toml"]);
@@ -148,6 +151,7 @@ fn what_one_fetched_and_built_the_others_take() {
 
     // A new lock takes what the bucket has, and a push gives the rest to everybody.
     let dora = machine("dora", None);
+    copy_places(&base_work(), &dora.path("work"));
     dora.write(&format!("{RECIPE}[[packages]]\ninstall = [\"hello\"]\n"));
     let locked = dora.run("store", &["lock", "web.toml", "--cache", BUCKET]);
     assert!(locked.stderr.contains("take inputs"), "{}", locked.stderr);

@@ -19,20 +19,25 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use tests::archive::{Archive, Release, SUITE, SigningKey, architecture, copy_part, sha256};
+use tests::bench::base_work;
 use tests::binaries::{Ran, imgbuild};
-use tests::fixtures::{copy, fixture, link_copy, process_scratch};
+use tests::fixtures::{copy, copy_places, fixture, link_copy, process_scratch};
 use tests::server::{Answer, Server, file};
 
 /// What all tests start from: a part of Debian's archive in a directory, and a
 /// store that has the inputs of a bootstrap.
 struct Ground {
     dir: PathBuf,
+    /// A work directory in which the base is built, for copies.
+    base_work: PathBuf,
     key: SigningKey,
 }
 
 fn ground() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
     GROUND.get_or_init(|| {
+        // While the archive's own keyring is what apt sees.
+        let base_work = base_work();
         let common = fixture("archives", |dir| {
             let seed = Place::at(dir.join("seed"));
             seed.write("seed", "[[packages]]\ninstall = [\"python3-venv\"]\n");
@@ -60,6 +65,7 @@ fn ground() -> &'static Ground {
         Ground {
             key: SigningKey::new(&dir.join("gpg")),
             dir,
+            base_work,
         }
     })
 }
@@ -79,6 +85,13 @@ impl Ground {
         let retained = place.store().join("inputs/sha256").join(sha256(&key));
         fs::write(retained, &key).unwrap();
         fs::write(place.dir.join("ours.asc"), key).unwrap();
+        place
+    }
+
+    /// The same, where the base has been bootstrapped before.
+    fn bootstrapped(&self, name: &str) -> Place {
+        let place = self.place(name);
+        copy_places(&self.base_work, &place.dir.join("work"));
         place
     }
 

@@ -85,7 +85,7 @@ fn packages_that_are_not_the_locked_ones() {
 /// somewhere else; then tampers with the lock.
 #[test]
 fn a_lock_outlives_its_archives_and_tells_when_it_is_damaged() {
-    let place = ground().place("gone");
+    let place = ground().bootstrapped("gone");
     place.write_ours("gone", "tool");
     let root = place.dir.join("archive");
     let mut archive = Archive::new(&root);

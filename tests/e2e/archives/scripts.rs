@@ -77,7 +77,7 @@ fn recorded(place: &Place, name: &str) -> [BTreeMap<String, String>; 2] {
 
 #[test]
 fn system_users_keep_their_ids_whatever_comes_before_them() {
-    let place = ground().place("ids");
+    let place = ground().bootstrapped("ids");
     let ours = publish(&place);
     let recipe = |packages: &[&str]| {
         let group = |name: &&str| format!("[[packages]]\ninstall = [\"{name}\"]\n");
@@ -128,7 +128,7 @@ fn system_users_keep_their_ids_whatever_comes_before_them() {
 
 #[test]
 fn a_database_cluster_of_an_installation_is_not_in_the_image() {
-    let place = ground().place("clusters");
+    let place = ground().bootstrapped("clusters");
     let ours = publish(&place);
     let rest = "[[packages]]\ninstall = [\"postgresql-common=1.0\"]\n\
                 [[run]]\nscript = '[ -d /var/lib/postgresql/15 ] && [ ! -e /etc/postgresql/15/main ]'\n";
@@ -140,7 +140,7 @@ fn a_database_cluster_of_an_installation_is_not_in_the_image() {
 
 #[test]
 fn answers_for_debconf_are_there_before_their_package_is_configured() {
-    let place = ground().place("debconf");
+    let place = ground().bootstrapped("debconf");
     let ours = publish(&place);
     let recipe = |answer: &str, groups: &str| {
         let rest = format!(

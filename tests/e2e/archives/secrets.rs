@@ -90,7 +90,7 @@ fn run(place: &Place, server: &Server, home: &Path, arguments: &[&str]) -> Ran {
 
 #[test]
 fn credentials_open_doors_and_are_found_nowhere() {
-    let place = ground().place("secrets");
+    let place = ground().bootstrapped("secrets");
     let elsewhere = tempfile::tempdir().unwrap();
     let root = elsewhere.path().join("served");
     let mut archive = Archive::new(&root.join("ours"));

@@ -124,7 +124,7 @@ fn write(place: &Place, groups: &[&str]) {
 
 #[test]
 fn a_later_stage_replaces_and_removes_what_an_earlier_one_installed() {
-    let place = ground().place("stages");
+    let place = ground().bootstrapped("stages");
     let first = "install = [\"app=1.0\", \"lib=1.0\", \"old\", \"agent\", \"tool\"]";
     // Upgrades what it names, the bootstrap and a dependency; one makes room.
     let second = format!("install = [\"app\", \"mta-b\", \"{SHARED}=9999\"]");

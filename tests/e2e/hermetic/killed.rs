@@ -65,8 +65,8 @@ fn killed_while_making_a_virtualenv_the_next_build_is_the_same() {
     settle("sleep 3.991");
     Host::look().assert_clean_since(&before);
     let built = bench.imgbuild(&["--frozen", "slow-venv.toml"]).expect(0);
-    let other = bench.path("venv-work").display().to_string();
-    // From nothing but the store, in one go.
+    // From the bootstrap, in one go.
+    let other = bench.copy_of_work("venv-work").display().to_string();
     let again = bench
         .imgbuild(&["--frozen", "slow-venv.toml", "--work", &other])
         .expect(0);

@@ -37,20 +37,23 @@ lives=$((lives + 1))
 echo "$lives" >lives
 sync lives
 
-echo "before"
-inventory
-# Before anything else has cleaned up: what is active can be entered.
-for system in Plain Thin; do
-    there=$(schroot -c "$system" -d / -- cat /etc/version)
-    echo "enters $system $there"
-done
-imgnode gc --keep 0
-for system in Plain Thin; do
-    imgnode verify "$system"
-done
-! imgnode uninstall Third 2>/dev/null
-echo "settled"
-inventory
+# What the life before has left, if there was one.
+if [ "$lives" != 1 ]; then
+    echo "before"
+    inventory
+    # Before anything else has cleaned up: what is active can be entered.
+    for system in Plain Thin; do
+        there=$(schroot -c "$system" -d / -- cat /etc/version)
+        echo "enters $system $there"
+    done
+    imgnode gc --keep 0
+    for system in Plain Thin; do
+        imgnode verify "$system"
+    done
+    ! imgnode uninstall Third 2>/dev/null
+    echo "settled"
+    inventory
+fi
 release "$version"
 case $((lives % 2)) in
     0) third=lvm:web/third:400M:ext4:100M ;;
