@@ -376,29 +376,6 @@ fn a_full_disk_is_named_and_ends_the_build() {
 }
 
 #[test]
-fn without_a_network_another_work_directory_makes_the_same_image() {
-    let bench = bench();
-    let program = imgbuild().to_str().unwrap();
-    let here = bench.imgbuild(&["--frozen", "base.toml"]).expect(0);
-    let other = bench.path("other-work").display().to_string();
-    let there = Ran::of(&mut bench.command(
-        "unshare",
-        &[
-            "--net",
-            "--",
-            program,
-            "--work",
-            &other,
-            "--frozen",
-            "base.toml",
-        ],
-    ))
-    .expect(0);
-    assert_eq!(here.stdout, there.stdout);
-    assert!(there.stderr.contains("bootstrap"), "{}", there.stderr);
-}
-
-#[test]
 fn a_source_directory_is_copied_as_it_is() {
     let bench = bench();
     let mode = |name: &str, mode| {

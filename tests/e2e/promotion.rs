@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use tests::bench::base_work;
 use tests::binaries::{Ran, imgbuild};
-use tests::fixtures::scratch;
+use tests::fixtures::{copy_places, scratch};
 
 pub(crate) struct Team {
     dir: tempfile::TempDir,
@@ -129,7 +130,8 @@ fn from_a_build_to_prod_and_back() {
          [[test]]\nname = \"it has a shell\"\nscript = \"test -x /bin/sh\"\n",
     )
     .unwrap();
-    // Ann builds.
+    // Ann builds; her Debian was bootstrapped before.
+    copy_places(&base_work(), &team.path("work"));
     let image = team
         .run("ann", &["web.toml"])
         .expect(0)
