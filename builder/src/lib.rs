@@ -23,6 +23,7 @@
 //! recipe       what a person writes about an image
 //! lockfile     the file that names every input of an image by its digest
 //! tree         a finished tree, read from outside
+//! compression  what people compress archives with
 //! settings     where things are: flags, then environment, then defaults
 //! host         this machine: archives, index, proxies, programs
 //! ui           what is shown, to people and as JSON
@@ -39,6 +40,7 @@ pub mod atomic_file;
 pub mod build;
 pub mod caches;
 pub mod cli;
+mod compression;
 pub mod error;
 pub mod host;
 pub mod inspect;

@@ -5,6 +5,7 @@ mod build;
 mod ceremonies;
 mod conformance;
 mod diff;
+mod downloads;
 mod hermetic;
 mod holders;
 mod packages;

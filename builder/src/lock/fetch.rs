@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use store::Inputs;
+use store::{Inputs, Sha256};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::{Archives, Network};
@@ -33,6 +33,8 @@ const LANES: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(3600);
 /// What else apt-helper writes beside the packages.
 const SLACK: u64 = 1 << 20;
+/// No file from the network is larger.
+const MAX_DOWNLOAD: u64 = 64 << 30;
 /// How often bytes that are not the locked ones are asked for.
 const ATTEMPTS: u32 = 2;
 
@@ -130,6 +132,80 @@ fn fetch(
         }
         attempt += 1;
     }
+}
+
+/// Fetches one file whose digest somebody has written down; its size.
+pub fn file(
+    url: &str,
+    sha256: Sha256,
+    archives: &Archives,
+    network: &Network,
+    inputs: &Inputs,
+    scratch: &Path,
+) -> Result<u64> {
+    remove(scratch)?;
+    Network::private_dir(scratch)?;
+    let conf = scratch.join("apt.conf");
+    let text = network.lend(archives, scratch)?;
+    fs::write(&conf, text).context(|| format!("cannot write {}", conf.display()))?;
+    let file = scratch.join(sha256.hex());
+    let tool = Tool::new("/usr/lib/apt/apt-helper")
+        .tied()
+        .env("APT_CONFIG", &conf)
+        .args(["-o", REPORT, "download-file", url])
+        .arg(&file)
+        .arg(format!("SHA256:{}", sha256.hex()))
+        .timeout(TIMEOUT)
+        .watch(Watch::new(scratch, network.patience(), MAX_DOWNLOAD));
+    let (mut report, mut said) = (Report::default(), Vec::new());
+    let ran = network.with_proxies(tool).run(Output {
+        log: None,
+        listen: &mut |line| {
+            if report.hear(line) {
+                said.push(line.to_owned());
+            }
+        },
+    })?;
+    if let Err(failure) = ran {
+        return Err(not_downloaded(url, &report, &said, &failure));
+    }
+    let mut reader = File::open(&file).context(|| format!("cannot read {}", file.display()))?;
+    let kept = inputs.insert(&mut reader, Some(&sha256));
+    let (_, size) = kept.map_err(|error| {
+        Error::failed(format!("cannot keep {url} in the store")).because(&error)
+    })?;
+    remove(scratch)?;
+    Ok(size)
+}
+
+fn not_downloaded(url: &str, report: &Report, said: &[String], failure: &ToolFailure) -> Error {
+    let outcome = report.of(&acquire::decoded(url));
+    let outcome = outcome.filter(|_| !failure.is_ended());
+    if let Some(Outcome::Done(Some(other))) = outcome {
+        return Error::new(
+            ErrorKind::Refused,
+            format!("{url} has other bytes than the recipe names"),
+        )
+        .detail(format!("its sha256 is {other}"))
+        .hint(
+            "if whoever publishes it has replaced it, look at the new file before you write its \
+             sha256 into the recipe",
+        );
+    }
+    let is_absent = matches!(outcome, Some(Outcome::Failed(failure)) if is_absent(url, failure));
+    let mut error = Error::failed(format!("cannot fetch {url}")).hint(if is_absent {
+        "correct `url` of [[download]], or use a store that retains the file (--cache STORE)"
+    } else {
+        "check the network of this machine and try again"
+    });
+    let complaints: Vec<&String> = said.iter().filter(|line| line.starts_with("E: ")).collect();
+    if complaints.is_empty() {
+        error = error.detail(failure.what());
+    }
+    for line in complaints {
+        error = error.detail(line.trim_end());
+    }
+    error
 }
 
 /// One run of apt-helper; keeps what arrived in whole.

@@ -1,6 +1,7 @@
 //! Brings the lock of a recipe up to date: resolves what changed, no more.
 
 pub mod acquire;
+mod downloads;
 pub mod fetch;
 mod ids;
 mod origin;
@@ -83,11 +84,18 @@ impl LockedFrom {
 struct Stale {
     packages: bool,
     virtualenvs: BTreeSet<String>,
+    downloads: bool,
     files: bool,
 }
 
 impl Stale {
-    fn of(lock: &Lock, from: &LockedFrom, files: &[LocalFile], upgrade: &Upgrade) -> Self {
+    fn of(
+        recipe: &Recipe,
+        lock: &Lock,
+        from: &LockedFrom,
+        files: &[LocalFile],
+        upgrade: &Upgrade,
+    ) -> Self {
         let changed = |path: &&String| {
             upgrade.concerns_virtualenv(lock, path)
                 || lock.virtualenvs_from.get(*path) != from.virtualenvs.get(*path)
@@ -96,6 +104,7 @@ impl Stale {
         Self {
             packages: upgrade.concerns_packages(lock) || lock.packages_from != from.packages,
             virtualenvs: virtualenvs.filter(changed).cloned().collect(),
+            downloads: !downloads::are_those_of(recipe, lock),
             files: lock.files != files,
         }
     }
@@ -103,12 +112,14 @@ impl Stale {
     /// Its parts as people call them.
     fn parts(&self) -> Vec<String> {
         let packages = self.packages.then(|| "packages".to_owned());
+        let downloads = self.downloads.then(|| "downloads".to_owned());
         let files = self.files.then(|| "files beside the recipe".to_owned());
         let virtualenvs = self.virtualenvs.iter();
         let virtualenvs = virtualenvs.map(|path| format!("virtualenv {path}"));
         packages
             .into_iter()
             .chain(virtualenvs)
+            .chain(downloads)
             .chain(files)
             .collect()
     }
@@ -123,7 +134,7 @@ pub fn outdated(
     lock: &Lock,
 ) -> Result<Vec<String>> {
     let from = LockedFrom::of(recipe, beside(path), files)?;
-    Ok(Stale::of(lock, &from, files, &Upgrade::Nothing).parts())
+    Ok(Stale::of(recipe, lock, &from, files, &Upgrade::Nothing).parts())
 }
 
 impl LockRequest<'_> {
@@ -142,16 +153,17 @@ impl LockRequest<'_> {
             None => Stale {
                 packages: true,
                 virtualenvs: from.virtualenvs.keys().cloned().collect(),
+                downloads: true,
                 files: true,
             },
-            Some(lock) => Stale::of(lock, &from, &files, &self.upgrade),
+            Some(lock) => Stale::of(self.recipe, lock, &from, &files, &self.upgrade),
         };
         let LockedFrom {
             packages: packages_from,
             virtualenvs: virtualenvs_from,
         } = from;
         let gone = old.is_some_and(|l| l.virtualenvs_from.len() != virtualenvs_from.len());
-        let fits = !stale.packages && stale.virtualenvs.is_empty() && !stale.files && !gone;
+        let fits = stale.parts().is_empty() && !gone;
         if !fits {
             self.allow_change(&stale, old.is_some(), ui)?;
             self.require_writable()?;
@@ -167,6 +179,8 @@ impl LockRequest<'_> {
             local::read(self.recipe, self.beside(), &remembered, retain)?;
         }
 
+        let downloads = self.downloads(old, ui)?;
+
         let mut lock = match old {
             Some(lock) if !stale.packages => lock.clone(),
             _ => match self.packages_of_last_try(packages_from, old, ui)? {
@@ -178,6 +192,7 @@ impl LockRequest<'_> {
             stale.virtualenvs.extend(virtualenvs_from.keys().cloned());
         }
         lock.files.clone_from(&files);
+        lock.downloads = downloads;
         lock.sort();
         self.ask_caches(&lock, ui)?;
         self.fetch_debs(&lock, ui)?;

@@ -87,6 +87,7 @@ impl LockRequest<'_> {
             debs: resolution.debs,
             python: Vec::new(),
             git: Vec::new(),
+            downloads: Vec::new(),
             files: Vec::new(),
         })
     }

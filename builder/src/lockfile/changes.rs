@@ -21,7 +21,7 @@ pub struct Changes {
 /// One input that came, went or changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// `deb`, `python`, `git`, `file`, or `lock` for what the lock says of itself.
+    /// `deb`, `python`, `git`, `download`, `file`, or `lock` for what the lock says of itself.
     pub kind: &'static str,
     /// Its name; a Python distribution is named with its virtualenv.
     pub name: String,
@@ -122,6 +122,11 @@ fn inputs(lock: &Lock) -> Inputs {
         let version = format!("{} {:.12}", git.reference, git.commit);
         inputs.insert(("git", name), (version, git.size, git.sha256.hex()));
     }
+    for download in &lock.downloads {
+        let hex = download.sha256.hex();
+        let about = (format!("{hex:.12}"), download.size, hex);
+        inputs.insert(("download", download.url.clone()), about);
+    }
     for file in &lock.files {
         let version = format!("{:.12}", file.sha256.hex());
         inputs.insert(
@@ -173,6 +178,7 @@ mod tests {
             debs: debs.iter().map(deb).collect(),
             python: Vec::new(),
             git: Vec::new(),
+            downloads: Vec::new(),
             files: Vec::new(),
         }
     }

@@ -86,6 +86,9 @@ pub struct Lock {
     /// Git commits.
     #[serde(default, rename = "git", skip_serializing_if = "Vec::is_empty")]
     pub git: Vec<Git>,
+    /// Files from the network.
+    #[serde(default, rename = "download", skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<Download>,
     /// Files and directories beside the recipe.
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<LocalFile>,
@@ -212,6 +215,18 @@ impl Git {
         let last = last.strip_suffix(".git").unwrap_or(last);
         last.to_lowercase().replace(['_', '.'], "-")
     }
+}
+
+/// A file from the network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// Its address, as the recipe has it.
+    pub url: String,
+    /// Bytes.
+    pub size: u64,
+    /// Digest, as the recipe has it.
+    pub sha256: Sha256,
 }
 
 /// A file or directory beside the recipe.
@@ -366,6 +381,7 @@ impl Lock {
         });
         self.python.sort();
         self.git.sort();
+        self.downloads.sort();
         self.files.sort();
     }
 
@@ -392,8 +408,9 @@ impl Lock {
         let debs = self.debs.iter().map(|deb| &deb.sha256);
         let python = self.python.iter().map(|python| &python.sha256);
         let git = self.git.iter().map(|git| &git.sha256);
+        let downloads = self.downloads.iter().map(|download| &download.sha256);
         let files = self.files.iter().map(|file| &file.sha256);
-        debs.chain(python).chain(git).chain(files)
+        debs.chain(python).chain(git).chain(downloads).chain(files)
     }
 
     /// The same, with their bytes.
@@ -401,8 +418,9 @@ impl Lock {
         let debs = self.debs.iter().map(|deb| (deb.sha256, deb.size));
         let python = self.python.iter().map(|file| (file.sha256, file.size));
         let git = self.git.iter().map(|git| (git.sha256, git.size));
+        let downloads = self.downloads.iter().map(|one| (one.sha256, one.size));
         let files = self.files.iter().map(|file| (file.sha256, file.size));
-        debs.chain(python).chain(git).chain(files)
+        debs.chain(python).chain(git).chain(downloads).chain(files)
     }
 
     /// The Debian packages that are there when a stage begins, and those that it
@@ -513,6 +531,7 @@ mod tests {
             ],
             python: Vec::new(),
             git: Vec::new(),
+            downloads: Vec::new(),
             files: Vec::new(),
         }
     }

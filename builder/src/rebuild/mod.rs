@@ -279,7 +279,11 @@ fn locked(lock: &Lock) -> impl Iterator<Item = (&Sha256, u64, String)> {
         .files
         .iter()
         .map(|f| (&f.sha256, f.size, f.path.clone()));
-    debs.chain(python).chain(git).chain(files)
+    let downloads = lock
+        .downloads
+        .iter()
+        .map(|d| (&d.sha256, d.size, d.url.clone()));
+    debs.chain(python).chain(git).chain(downloads).chain(files)
 }
 
 /// The report for people, line by line.

@@ -49,15 +49,16 @@ pub use error::{RecipeError, RecipeErrorKind};
 pub use python::{Git, Virtualenv};
 pub(crate) use requirement::without_comment;
 pub use requirement::{
-    Commit, Extra, ForeignLock, GitUrl, Group, RefName, Requirement, Subdirectory,
+    Commit, DownloadUrl, Extra, ForeignLock, GitUrl, Group, RefName, Requirement, Subdirectory,
 };
 pub use step::{Argument, Clean, Header, Health, Process, RequestPath, Run, Service, Test, Timer};
 pub use tree::{
-    Answer, Apt, Bootstrap, Comment, File, FileKind, LinkTarget, Packages, Source, System, User,
+    Answer, Apt, Bootstrap, Comment, Download, File, FileKind, LinkTarget, Packages, Source,
+    System, User,
 };
-pub use value::{Count, Id, Mode, Owner, Priority, Resolver, Timeout, Variant};
+pub use value::{Count, Id, Mode, Owner, Priority, Resolver, Strip, Timeout, Variant};
 pub use word::{
-    Architecture, Beside, Component, Digest, Interpreter, Label, Locale, Login, Moment,
+    Architecture, Beside, Checksum, Component, Digest, Interpreter, Label, Locale, Login, Moment,
     PackageName, PackageSpec, ProcessName, Script, SecretName, SignalName, Suite, TimeOfDay,
     TimeZone, Title, TreeGlob, TreePath, Unfit, Variable,
 };
@@ -96,6 +97,9 @@ pub struct Recipe {
     /// Users.
     #[serde(rename = "user", default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<User>,
+    /// Files from the network.
+    #[serde(rename = "download", default, skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<Download>,
     /// Files, directories and links.
     #[serde(rename = "file", default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<File>,

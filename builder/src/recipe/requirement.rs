@@ -12,6 +12,9 @@ word! {
     /// The address of a Git repository.
     pub struct GitUrl: "a Git URL",
         "`https://HOST/PATH`, `ssh://git@HOST/PATH` or `file:///PATH`", git_url;
+    /// The address of a file.
+    pub struct DownloadUrl: "the address of a file",
+        "`https://HOST/PATH` or `file:///PATH`", download_url;
     /// An extra of a project.
     pub struct Extra: "an extra", "a name, such as `postgres`",
         |text| fits(project(text));
@@ -249,6 +252,32 @@ fn git_url(url: &str) -> Verdict {
         !path.is_empty()
             && match scheme {
                 "https" | "http" | "ssh" => !authority.is_empty(),
+                "file" => authority.is_empty(),
+                _ => false,
+            },
+    )
+}
+
+fn download_url(url: &str) -> Verdict {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(String::new());
+    };
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || "\"'\\`<>^{|}#".contains(c);
+    if url.contains(is_odd) || !url.is_ascii() {
+        return Err("write other characters as %20 and the like, and leave out `#...`".to_owned());
+    }
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.contains('@') {
+        return Err(
+            "it carries credentials, which would end up in the lock and in the image: put them \
+             into the machine's /etc/apt/auth.conf"
+                .to_owned(),
+        );
+    }
+    fits(
+        !path.is_empty()
+            && match scheme {
+                "https" | "http" => !authority.is_empty(),
                 "file" => authority.is_empty(),
                 _ => false,
             },

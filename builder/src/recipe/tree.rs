@@ -1,10 +1,12 @@
 //! The tree before any Python: bootstrap, archives, packages, system, users, files.
 
 use serde::{Deserialize, Serialize};
+use store::Sha256;
 
-use super::value::{Id, Mode, Owner, Priority, Variant};
+use super::requirement::DownloadUrl;
+use super::value::{Id, Mode, Owner, Priority, Strip, Variant};
 use super::word::{
-    Architecture, Beside, Component, Digest, Label, Locale, Login, Moment, PackageName,
+    Architecture, Beside, Checksum, Component, Digest, Label, Locale, Login, Moment, PackageName,
     PackageSpec, Script, Suite, TimeZone, TreePath,
 };
 
@@ -275,6 +277,49 @@ pub struct File {
     pub owner: Option<Owner>,
 }
 
+/// A file from the network: a program, an archive of sources, a model. It is fetched
+/// while locking, retained in the store, and put into the tree before each `[[file]]`.
+/// The recipe names its bytes; nothing else is ever taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Download {
+    /// Where it is. The machine's apt fetches it, with its proxies, certificates and
+    /// credentials.
+    ///
+    /// Example: `url = "https://downloads.example.org/tool-1.2.tar.gz"`
+    pub url: DownloadUrl,
+    /// Its SHA-256, as `sha256sum` prints it.
+    ///
+    /// Example: `sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+    pub sha256: Checksum,
+    /// Its path in the image; with `unpack`, the directory into which it is unpacked.
+    ///
+    /// Example: `path = "/opt/tool"`
+    pub path: TreePath,
+    /// Whether it is a tar archive to unpack: plain, or compressed with gzip, xz or zstd.
+    /// What is in it belongs to `owner`, and has its mode in the archive under a umask of
+    /// 022, without set-user-ID and set-group-ID. Default: false.
+    ///
+    /// Example: `unpack = true`
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unpack: bool,
+    /// How many leading directories of the names in the archive are left out. Default: 0.
+    ///
+    /// Example: `strip = 1`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strip: Option<Strip>,
+    /// The mode of a file in octal. Default: 0644.
+    ///
+    /// Example: `mode = "0755"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Its owner and group. Default: root:root.
+    ///
+    /// Example: `owner = "operador:operador"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+}
+
 /// What a [`File`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind<'r> {
@@ -306,6 +351,17 @@ impl User {
     pub fn home(&self) -> TreePath {
         let home = || TreePath::known(&format!("/home/{}", self.name));
         self.home.clone().unwrap_or_else(home)
+    }
+}
+
+impl Download {
+    /// The digest of its bytes.
+    pub fn digest(&self) -> Sha256 {
+        match Sha256::from_hex(self.sha256.as_str()) {
+            Ok(digest) => digest,
+            // A checksum is checked when it is read.
+            Err(error) => unreachable!("{error}"),
+        }
     }
 }
 

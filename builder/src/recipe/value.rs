@@ -308,6 +308,8 @@ number! {
     /// How much apt prefers a source; packages have 500 unless told otherwise.
     pub struct Priority(i32): "a pin priority", -32767..=32767,
         "500 is normal, 990 preferred, above 1000 also downgrades, below 0 never installs";
+    /// How many leading directories of an archive are left out.
+    pub struct Strip(u32): "a number of directories", 0..=32, "1 is usual: `tool-1.2/bin/tool` becomes `bin/tool`";
     /// How many processes of one name run.
     pub struct Count(u32): "a number of processes", 1..=64, "leave the section out for none";
 }

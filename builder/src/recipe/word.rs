@@ -142,6 +142,10 @@ word! {
         |text| fits(text.strip_prefix("sha256:").is_some_and(|hex| {
             hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         }));
+    /// The SHA-256 of a file.
+    pub struct Checksum: "a SHA-256",
+        "64 hexadecimal digits, as `sha256sum` prints them",
+        |text| fits(text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
     /// A component of an archive: `main`, `contrib`, `non-free-firmware`.
     pub struct Component: "a component of an archive",
         "lower-case letters, digits, `-` and `/`, such as `main`",

@@ -159,6 +159,13 @@ fn provenance(manifest: &Manifest, lock: &Lock, started: jiff::Timestamp, key: &
         input["digest"]["gitCommit"] = json!(commit.commit);
         inputs.push(input);
     }
+    for download in &lock.downloads {
+        inputs.push(input(
+            download.url.clone(),
+            &download.sha256,
+            "application/octet-stream",
+        ));
+    }
     for file in &lock.files {
         inputs.push(input(
             file.path.clone(),

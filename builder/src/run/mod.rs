@@ -2,13 +2,15 @@
 
 mod planned;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use store::{Inputs, manifest::Package};
 
 pub use self::planned::{PlannedStep, phase_name, plan_steps, tree_layers};
 pub(crate) use self::planned::{all_keys, tests_of};
+use crate::compression::Compression;
 use crate::error::{Context, Error, Result};
 use crate::layers::{Building, Key, Layers, remove};
 use crate::lockfile::{Deb, Lock, Stage};
@@ -161,6 +163,11 @@ impl Runner<'_> {
                     readable(&path)?;
                 }
                 Content::Tree(digest) => unpack(&self.inputs.path(digest), &path)?,
+                Content::Archive(digest) => {
+                    decompress(&self.inputs.path(digest), &path)
+                        .context(|| format!("cannot decompress {}", item.name))?;
+                    readable(&path)?;
+                }
             }
         }
         let mut binds = vec![Bind {
@@ -308,6 +315,15 @@ fn readable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
         .context(|| format!("cannot lay out {}", path.display()))
+}
+
+/// A tar archive as it is inside its compression.
+fn decompress(archive: &Path, to: &Path) -> std::io::Result<()> {
+    let mut file = BufReader::new(File::open(archive)?);
+    let compression = Compression::of(file.fill_buf()?)
+        .map_err(|_| std::io::Error::other("it is no tar archive that is read here"))?;
+    std::io::copy(&mut compression.decoder(file)?, &mut File::create(to)?)?;
+    Ok(())
 }
 
 fn make_dir(path: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `[[file]]`: files, directories and links, in the order of the recipe.
+//! `[[download]]` and `[[file]]`: files, directories and links, in the order of the recipe.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,64 @@ use super::{Content, Locals, PARENTS, Phase, STEP_FILES, Step, parents_owner};
 use crate::error::Result;
 use crate::lockfile::LocalKind;
 use crate::process::quote;
-use crate::recipe::{FileKind, Recipe};
+use crate::recipe::{FileKind, Recipe, Strip};
+
+/// `unpack ARCHIVE DIRECTORY STRIP OWNER WORDS` fails with the words when nothing comes of it. A directory that is there
+/// keeps its owner and mode; what else is in it is left alone.
+const UNPACK: &str = r#"unpack() {
+    into=$2
+    [ ! -d "$2" ] || into=$2.unpacked
+    mkdir -m 0755 -- "$into"
+    (umask 022; tar --extract --file "$1" --directory "$into" --no-same-owner \
+        --no-same-permissions --strip-components="$3")
+    [ -n "$(ls -A -- "$into")" ] || { echo "$5" >&2; exit 1; }
+    chown -Rh -- "$4" "$into"
+    [ "$into" != "$2" ] || return 0
+    owner=$(stat -L -c %u:%g -- "$2") mode=$(stat -L -c %a -- "$2")
+    cp -a --link --remove-destination -- "$into/." "$2/"
+    rm -rf -- "$into"
+    chown -- "$owner" "$2"
+    chmod -- "$mode" "$2"
+}
+"#;
+
+/// The tree's own tar unpacks, in the sandbox: nothing in an archive leads out of it.
+pub(super) fn downloads(recipe: &Recipe, epoch: u64) -> Option<Step> {
+    if recipe.downloads.is_empty() {
+        return None;
+    }
+    let mut step = Step::new(Phase::Configure, "downloads", epoch);
+    let mut script = format!("{PARENTS}{UNPACK}");
+    for (index, download) in recipe.downloads.iter().enumerate() {
+        let path = quote(download.path.as_str());
+        let parents_owner = parents_owner(recipe, download.path.as_path());
+        let _ = writeln!(script, "parents {path} {parents_owner}");
+        let handed = format!("download-{index}");
+        let from = format!("{STEP_FILES}/{handed}");
+        let owner = download.owner.as_ref();
+        let owner = owner.map_or("root:root".to_owned(), |o| quote(&o.to_string()));
+        if download.unpack {
+            step.add_file(&handed, Content::Archive(download.digest()));
+            let strip = download.strip.map_or(0, Strip::get);
+            let nothing = quote(&format!(
+                "nothing is left of {} without its first {strip} directories: correct `strip`",
+                download.url
+            ));
+            let _ = writeln!(script, "unpack {from} {path} {strip} {owner} {nothing}");
+        } else {
+            step.add_file(&handed, Content::Input(download.digest()));
+            let mode = download
+                .mode
+                .map_or("0644".to_owned(), |mode| mode.to_string());
+            let _ = writeln!(
+                script,
+                "rm -f -- {path}\ncat {from} > {path}\nchown -- {owner} {path}\nchmod -- {mode} {path}"
+            );
+        }
+    }
+    step.script = script;
+    Some(step)
+}
 
 pub(super) fn files(recipe: &Recipe, locals: &Locals<'_>) -> Result<Option<Step>> {
     if recipe.files.is_empty() {

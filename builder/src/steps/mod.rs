@@ -104,6 +104,8 @@ pub enum Content {
     Input(Sha256),
     /// A retained tar archive, unpacked.
     Tree(Sha256),
+    /// A retained tar archive of somebody else, decompressed.
+    Archive(Sha256),
 }
 
 /// Exactly the locked packages of some stages.
@@ -158,7 +160,9 @@ impl Step {
     pub fn inputs(&self) -> impl Iterator<Item = Sha256> + '_ {
         let files = self.files.iter().filter_map(|h| match &h.content {
             Content::Text(_) => None,
-            Content::Input(digest) | Content::Tree(digest) => Some(*digest),
+            Content::Input(digest) | Content::Tree(digest) | Content::Archive(digest) => {
+                Some(*digest)
+            }
         });
         files.chain(self.mirror.iter().flat_map(|m| m.debs.iter().map(|d| d.0)))
     }
@@ -238,6 +242,7 @@ pub(crate) fn up_to_virtualenvs(recipe: &Recipe, lock: &Lock) -> Result<Vec<Step
     steps.extend(system::preferences(recipe, lock.epoch));
     steps.extend(system::users(recipe, &locals)?);
     steps.extend(system::owners(recipe, lock.epoch));
+    steps.extend(files::downloads(recipe, lock.epoch));
     steps.extend(files::files(recipe, &locals)?);
     for virtualenv in &recipe.virtualenvs {
         steps.extend(virtualenv::steps(recipe, virtualenv, &locals)?);

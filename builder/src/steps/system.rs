@@ -128,11 +128,15 @@ pub(super) fn owners(recipe: &Recipe, epoch: u64) -> Option<Step> {
         let owner = file.owner.as_ref()?;
         Some((owner, format!("[[file]] {}", file.path)))
     });
+    let downloads = recipe.downloads.iter().filter_map(|download| {
+        let owner = download.owner.as_ref()?;
+        Some((owner, format!("[[download]] {}", download.path)))
+    });
     let virtualenvs = recipe.virtualenvs.iter();
     let virtualenvs = virtualenvs.map(|v| (&v.owner, format!("[[virtualenv]] {}", v.path)));
     let mut script = String::new();
     let mut asked = BTreeSet::new();
-    for (owner, section) in files.chain(virtualenvs) {
+    for (owner, section) in downloads.chain(files).chain(virtualenvs) {
         for (database, what, name) in [
             ("passwd", "user", &owner.user),
             ("group", "group", &owner.group),

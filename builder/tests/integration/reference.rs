@@ -16,7 +16,7 @@ read by (`builder/src/recipe`). A recipe is TOML 1.0. An unknown key, a wrong ty
 list is an error that shows the line.
 
 Sections with two brackets, such as `[[packages]]`, may be repeated. An image is made in this
-order: bootstrap, packages, system, users, files, virtualenvs, runs, clean-up, tests. Sections
+order: bootstrap, packages, system, users, downloads, files, virtualenvs, runs, clean-up, tests. Sections
 of the same name are processed in the order in which they are written.
 ";
 

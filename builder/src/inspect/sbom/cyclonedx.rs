@@ -133,7 +133,7 @@ fn distribution(distribution: &Distribution) -> Value {
     component
 }
 
-/// What the recipe brought besides packages: Git sources, and files beside it.
+/// What the recipe brought besides packages: Git sources, downloads, and files beside it.
 fn sources(lock: &Lock) -> Vec<Value> {
     let gits = lock.git.iter().map(|git| {
         json!({
@@ -156,7 +156,15 @@ fn sources(lock: &Lock) -> Vec<Value> {
             "hashes": [hash(&file.sha256)],
         })
     });
-    gits.chain(files).collect()
+    let downloads = lock.downloads.iter().map(|download| {
+        json!({
+            "type": "file",
+            "bom-ref": format!("download:{}", download.sha256.hex()),
+            "name": download.url,
+            "hashes": [hash(&download.sha256)],
+        })
+    });
+    gits.chain(downloads).chain(files).collect()
 }
 
 fn add_hash(component: &mut Value, digest: Option<&Sha256>) {

@@ -448,6 +448,9 @@ fn check_places(recipe: &Recipe) -> Result<()> {
     for file in &recipe.files {
         check_reaches(recipe, "[[file]]", file.path.as_str())?;
     }
+    for download in &recipe.downloads {
+        check_reaches(recipe, "[[download]]", download.path.as_str())?;
+    }
     for virtualenv in &recipe.virtualenvs {
         check_reaches(recipe, "[[virtualenv]]", virtualenv.path.as_str())?;
     }

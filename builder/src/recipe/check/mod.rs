@@ -39,6 +39,7 @@ pub(crate) fn check(recipe: &Recipe, spans: &Spans<'_>) -> Result<(), Fault> {
     look.system()?;
     look.users()?;
     look.files()?;
+    look.downloads()?;
     look.virtualenvs()?;
     look.runs()?;
     look.tests()?;

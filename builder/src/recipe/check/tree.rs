@@ -2,7 +2,7 @@
 
 use super::{DEBIAN_GROUPS, DEBIAN_USERS, Look, each, is_mounted};
 use crate::recipe::error::Fault;
-use crate::recipe::{Answer, File, PackageName, PackageSpec, Packages, Suite, User};
+use crate::recipe::{Answer, File, PackageName, PackageSpec, Packages, Recipe, Suite, User};
 
 /// Directories of every tree, which no file takes the place of.
 const DIRECTORIES: [&str; 25] = [
@@ -280,8 +280,39 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn file(&self, path: &str, file: &File) -> Result<(), Fault> {
-        let target = file.path.as_str();
+    pub(super) fn downloads(&self) -> Result<(), Fault> {
+        let Recipe {
+            downloads, files, ..
+        } = self.recipe;
+        let whole = downloads.iter().enumerate().filter(|(_, one)| !one.unpack);
+        let whole = whole.map(|(i, one)| (format!("download[{i}].path"), one.path.as_str()));
+        let files = files.iter().enumerate().filter(|(_, file)| !file.append);
+        let files = files.map(|(i, file)| (format!("file[{i}].path"), file.path.as_str()));
+        self.unique("the path", whole.chain(files))?;
+        for (index, download) in downloads.iter().enumerate() {
+            let path = format!("download[{index}]");
+            let target = download.path.as_str();
+            self.can_be_put(&path, target, download.unpack)?;
+            let pointless = if download.unpack {
+                ("mode", download.mode.is_some(), "with")
+            } else {
+                ("strip", download.strip.is_some(), "without")
+            };
+            if let (key, true, with) = pointless {
+                return Err(self.fault(
+                    &format!("{path}.{key}"),
+                    format!("`{key}` means nothing {with} `unpack`"),
+                ));
+            }
+            if let Some(owner) = &download.owner {
+                self.owner(&format!("{path}.owner"), owner)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something can be put there, and whether it is a directory.
+    fn can_be_put(&self, path: &str, target: &str, directory: bool) -> Result<(), Fault> {
         if target == "/" || is_mounted(target) {
             return Err(self
                 .fault(
@@ -290,7 +321,7 @@ impl Look<'_> {
                 )
                 .hint("/proc, /sys and /dev are the machine's, mounted over the tree"));
         }
-        if DIRECTORIES.contains(&target) && file.source.is_none() {
+        if DIRECTORIES.contains(&target) && !directory {
             return Err(self
                 .fault(
                     &format!("{path}.path"),
@@ -298,6 +329,11 @@ impl Look<'_> {
                 )
                 .hint("name the file in it"));
         }
+        Ok(())
+    }
+
+    fn file(&self, path: &str, file: &File) -> Result<(), Fault> {
+        self.can_be_put(path, file.path.as_str(), file.source.is_some())?;
         self.exactly_one(path, "[[file]]", &["source", "content", "symlink"])?;
         if file.symlink.is_some() {
             let pointless = [("append", file.append), ("mode", file.mode.is_some())];

@@ -1,8 +1,4 @@
 //! An archive on its way in: a file or standard input, compressed or not.
-//!
-//! The compression is known by the first bytes, not by the name. Decoders are held
-//! to a window of 128 MiB, which is what zstd's and xz's own programs use at most
-//! without being told otherwise.
 
 use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Read, Seek};
@@ -10,14 +6,9 @@ use std::path::{Path, PathBuf};
 
 use store::foreign_tar::TarInput;
 
+use crate::compression::{Compression, MAGIC, Unread};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
-
-/// Bytes of memory that an xz decoder may have.
-const XZ_MEMORY: u64 = 160 << 20;
-
-/// The longest beginning by which a compression is known.
-const MAGIC: usize = 6;
 
 /// An archive, opened.
 #[derive(Debug)]
@@ -26,17 +17,9 @@ pub struct Archive {
     file: File,
     /// Bytes of the file; none for a pipe.
     size: Option<u64>,
-    kind: Kind,
+    kind: Compression,
     /// What was read to know the kind, when it cannot be read again.
     begun: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Gzip,
-    Xz,
-    Zstd,
 }
 
 impl Archive {
@@ -66,7 +49,7 @@ impl Archive {
             .take(MAGIC as u64)
             .read_to_end(&mut begun)
             .context(failed)?;
-        let kind = Kind::of(&begun, path)?;
+        let kind = Compression::of(&begun).map_err(|why| unread(why, path))?;
         if seekable {
             file.rewind().context(failed)?;
             begun.clear();
@@ -83,10 +66,10 @@ impl Archive {
     /// What it is, in a word.
     pub fn kind(&self) -> &'static str {
         match self.kind {
-            Kind::Plain => "tar",
-            Kind::Gzip => "tar, gzip",
-            Kind::Xz => "tar, xz",
-            Kind::Zstd => "tar, zstd",
+            Compression::Plain => "tar",
+            Compression::Gzip => "tar, gzip",
+            Compression::Xz => "tar, xz",
+            Compression::Zstd => "tar, zstd",
         }
     }
 
@@ -99,7 +82,7 @@ impl Archive {
     ) -> store::Result<T> {
         let again = |error| store::Error::io("read", &self.path, error);
         let file = self.file.try_clone().map_err(again)?;
-        if self.kind == Kind::Plain && self.begun.is_empty() && self.size.is_some() {
+        if self.kind == Compression::Plain && self.begun.is_empty() && self.size.is_some() {
             return read(TarInput::File(file));
         }
         let begun = io::Cursor::new(std::mem::take(&mut self.begun));
@@ -110,57 +93,32 @@ impl Archive {
             progress,
         };
         let buffered = BufReader::with_capacity(256 << 10, watched);
-        let mut stream: Box<dyn Read + '_> = match self.kind {
-            Kind::Plain => Box::new(buffered),
-            Kind::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
-            Kind::Xz => {
-                let decoder =
-                    xz2::stream::Stream::new_stream_decoder(XZ_MEMORY, xz2::stream::CONCATENATED);
-                let decoder = decoder.map_err(|e| again(e.into()))?;
-                Box::new(xz2::bufread::XzDecoder::new_stream(buffered, decoder))
-            }
-            Kind::Zstd => {
-                Box::new(zstd::stream::read::Decoder::with_buffer(buffered).map_err(again)?)
-            }
-        };
+        let mut stream = self.kind.decoder(buffered).map_err(again)?;
         read(TarInput::Stream(&mut *stream))
     }
 }
 
-impl Kind {
-    fn of(begun: &[u8], path: &Path) -> Result<Self> {
-        if let [b'P', b'K', 3 | 5, 4 | 6, ..] = begun {
-            return Err(Error::usage(format!("{} is a zip archive", path.display())).hint(
-                "zip keeps no owners: unpack it with `unzip`, set what is missing, and import the \
-                 directory",
-            ));
+/// Why an archive is not read, and what to do.
+fn unread(why: Unread, path: &Path) -> Error {
+    let shown = path.display();
+    match why {
+        Unread::Zip => Error::usage(format!("{shown} is a zip archive")).hint(
+            "zip keeps no owners: unpack it with `unzip`, set what is missing, and import the \
+             directory",
+        ),
+        Unread::Compressed { with, program } => {
+            let from = if path == Path::new("-") {
+                String::new()
+            } else {
+                format!(" {shown}")
+            };
+            Error::usage(format!(
+                "{shown} is compressed with {with}, which is not read here"
+            ))
+            .hint(format!(
+                "{program} -dc{from} | imgbuild import - --name NAME"
+            ))
         }
-        let (other, program) = match begun {
-            [0x1f, 0x8b, ..] => return Ok(Self::Gzip),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => return Ok(Self::Xz),
-            // A frame, or a skippable one before it.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-                return Ok(Self::Zstd);
-            }
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => ("bzip2", "bzip2"),
-            [0x04, 0x22, 0x4d, 0x18, ..] => ("lz4", "lz4"),
-            [b'L', b'Z', b'I', b'P', ..] => ("lzip", "lzip"),
-            [0x1f, 0x9d, ..] => ("compress", "gzip"),
-            [0x5d, 0, 0, ..] => ("lzma", "xz"),
-            _ => return Ok(Self::Plain),
-        };
-        let shown = path.display();
-        let from = if path == Path::new("-") {
-            String::new()
-        } else {
-            format!(" {shown}")
-        };
-        Err(Error::usage(format!(
-            "{shown} is compressed with {other}, which is not read here"
-        ))
-        .hint(format!(
-            "{program} -dc{from} | imgbuild import - --name NAME"
-        )))
     }
 }
 

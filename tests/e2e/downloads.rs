@@ -1,0 +1,209 @@
+//! `[[download]]` through the real binary: a program, an archive, and what goes wrong with them.
+
+use std::fs;
+use std::path::Path;
+
+use tests::archive::sha256;
+use tests::bench::{Bench, bench};
+use tests::server::{Answer, Server};
+
+/// What the server has, made by the programs that people use.
+const MAKE: &str = "umask 022
+    mkdir -p tool-1.0/bin tool-1.0/lib shared/bin shared/share/shared
+    printf '#!/bin/sh\\necho the tool\\n' >tool-1.0/bin/tool; chmod 4775 tool-1.0/bin/tool
+    echo library >tool-1.0/lib/it.so.1; ln -s it.so.1 tool-1.0/lib/it.so
+    ln tool-1.0/lib/it.so.1 tool-1.0/lib/same
+    tar -cJf tool.tar.xz tool-1.0
+    echo shared >shared/share/shared/text; echo '#!/bin/sh' >shared/bin/shared
+    chmod 777 shared/bin/shared; tar --owner=1234 -C shared -czf shared.tar.gz .
+    mkdir hostile; ln -s /etc hostile/way; tar -cf hostile.tar hostile
+    rm hostile/way; mkdir hostile/way; echo hostile >hostile/way/issue; tar -rf hostile.tar hostile/way/issue
+    zstd -q --rm hostile.tar; printf 'PK\\3\\4 and more' >it.zip
+    printf '#!/bin/sh\\necho the program\\n' >program";
+
+struct Place {
+    bench: Bench,
+    server: Server,
+}
+
+impl Place {
+    fn new() -> Self {
+        let bench = bench();
+        let made = bench.path("made");
+        fs::create_dir(&made).unwrap();
+        tests::binaries::run(
+            Path::new("sh"),
+            ["-ec", &format!("cd {}; {MAKE}", made.display())],
+        )
+        .expect(0);
+        let server = Server::start(move |request| match request.path.as_str() {
+            "/latest?of=program" => Answer::Redirect("/program".to_owned()),
+            path => match fs::read(made.join(path.trim_start_matches('/'))) {
+                Ok(bytes) => Answer::Bytes(bytes),
+                Err(_) => Answer::Status(404),
+            },
+        });
+        Self { bench, server }
+    }
+
+    fn sha256(&self, name: &str) -> String {
+        sha256(&fs::read(self.bench.path("made").join(name)).unwrap())
+    }
+
+    /// A section for one file of the server, under this address.
+    fn section(&self, url: &str, name: &str, more: &str) -> String {
+        format!(
+            "[[download]]\nurl = \"{}/{url}\"\nsha256 = \"{}\"\n{more}\n",
+            self.server.url(),
+            self.sha256(name)
+        )
+    }
+}
+
+#[test]
+fn what_was_fetched_once_is_in_the_image_and_needs_no_network_again() {
+    let place = Place::new();
+    let recipe = [
+        place.section(
+            "tool.tar.xz",
+            "tool.tar.xz",
+            "path = \"/opt/tool\"\nunpack = true\nstrip = 1\nowner = \"www-data\"",
+        ),
+        place.section("shared.tar.gz", "shared.tar.gz", "path = \"/usr/local\"\nunpack = true"),
+        place.section(
+            "latest?of=program",
+            "program",
+            "path = \"/srv/new/program\"\nmode = \"0755\"",
+        ),
+        "[[run]]\nname = \"use them\"\nscript = \"/opt/tool/bin/tool >/opt/said; /srv/new/program >>/opt/said\"\n\
+         [[test]]\nname = \"it\"\nscript = '''set -eu\n\
+         is() { [ \"$1\" = \"$2\" ] || { echo \"$1 is not $2\"; exit 1; }; }\n\
+         is \"$(cat /opt/said)\" \"the tool\nthe program\"\n\
+         is \"$(cd /opt/tool && stat -c '%a %h %U %G %n' . bin bin/tool lib/*)\" \"755 4 www-data www-data .\n\
+         755 2 www-data www-data bin\n755 1 www-data www-data bin/tool\n777 1 www-data www-data lib/it.so\n\
+         644 2 www-data www-data lib/it.so.1\n644 2 www-data www-data lib/same\"\n\
+         is \"$(cd /usr/local && stat -c '%a %U %n' . bin/shared share/shared/text)\" \"755 root .\n\
+         755 root bin/shared\n644 root share/shared/text\"\n\
+         is \"$(ls -d /usr/local/sbin /usr/local*)\" \"/usr/local\n/usr/local/sbin\"\n\
+         is \"$(stat -c '%a %U' /srv/new/program)\" \"755 root\"\n'''\n"
+            .to_owned(),
+    ];
+    place.bench.write("downloads", &recipe.concat());
+    let built = place.bench.imgbuild(&["downloads.toml"]).expect(0);
+    assert!(
+        built.stderr.contains("added    download http"),
+        "{}",
+        built.stderr
+    );
+    let asked = place.server.requests().len();
+    let work = place.bench.copy_of_work("other").display().to_string();
+    let again = place
+        .bench
+        .imgbuild(&["--frozen", "downloads.toml", "--work", &work])
+        .expect(0);
+    assert_eq!(again.stdout, built.stdout);
+    assert_eq!(place.server.requests().len(), asked);
+    place.bench.assert_store_is_whole();
+    let bill = place
+        .bench
+        .imgbuild(&["show", "downloads", "--sbom"])
+        .expect(0);
+    assert!(bill.stdout.contains("/tool.tar.xz"), "{}", bill.stdout);
+
+    // Another file under the same address is another lock.
+    let other = recipe[2].replace(&place.sha256("program"), &place.sha256("it.zip"));
+    place.bench.write(
+        "downloads",
+        &[&recipe[0], &other].map(String::as_str).concat(),
+    );
+    fs::copy(
+        place.bench.path("base.lock"),
+        place.bench.path("downloads.lock"),
+    )
+    .unwrap();
+    let refused = place.bench.imgbuild(&["--locked", "downloads.toml"]);
+    let said = refused.expect(3).stderr;
+    assert!(said.contains("changed since: downloads"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_fetched_or_unpacked_is_named() {
+    let place = Place::new();
+    let url = place.server.url();
+    let zeros = "0".repeat(64);
+    let wrong = place
+        .section("program", "program", "path = \"/srv/program\"")
+        .replace(&place.sha256("program"), &zeros);
+    let program = place.sha256("program");
+    let cases = [
+        (
+            wrong,
+            3,
+            format!(
+                "error: {url}/program has other bytes than the recipe names\n  its sha256 is {program}"
+            ),
+        ),
+        (
+            place.section("absent", "program", "path = \"/srv/program\""),
+            1,
+            format!("error: cannot fetch {url}/absent\n"),
+        ),
+        (
+            place.section("it.zip", "it.zip", "path = \"/srv/it\"\nunpack = true"),
+            2,
+            format!("error: {url}/it.zip is a zip archive, which `unpack` does not read"),
+        ),
+        (
+            place.section("program", "program", "path = \"/srv/it\"\nstrip = 1"),
+            2,
+            "`strip` means nothing without `unpack`".to_owned(),
+        ),
+        (
+            place.section("program", "program", "path = \"/run/it\""),
+            2,
+            "`/run/it`".to_owned(),
+        ),
+        (
+            place
+                .section("program", "program", "path = \"/srv/it\"")
+                .replace("//127", "//user:secret@127"),
+            2,
+            "it carries credentials".to_owned(),
+        ),
+    ];
+    for (recipe, code, expected) in cases {
+        place.bench.write("wrong", &recipe);
+        let said = place
+            .bench
+            .imgbuild(&["lock", "wrong.toml"])
+            .expect(code)
+            .stderr;
+        assert!(said.contains(&expected), "{expected}: {said}");
+    }
+    for (recipe, expected) in [
+        (
+            place.section(
+                "tool.tar.xz",
+                "tool.tar.xz",
+                "path = \"/opt/tool\"\nunpack = true\nstrip = 9",
+            ),
+            format!("nothing is left of {url}/tool.tar.xz without its first 9 directories"),
+        ),
+        (
+            place.section(
+                "hostile.tar.zst",
+                "hostile.tar.zst",
+                "path = \"/opt/tool\"\nunpack = true",
+            ),
+            "tar: ".to_owned(),
+        ),
+        (
+            place.section("program", "program", "path = \"/opt/tool\"\nunpack = true"),
+            "This does not look like a tar archive".to_owned(),
+        ),
+    ] {
+        place.bench.write("wrong", &recipe);
+        let said = place.bench.imgbuild(&["wrong.toml"]).expect(1).stderr;
+        assert!(said.contains(&expected), "{expected}: {said}");
+    }
+}
