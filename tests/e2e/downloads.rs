@@ -187,7 +187,7 @@ fn what_cannot_be_fetched_or_unpacked_is_named() {
                 "tool.tar.xz",
                 "path = \"/opt/tool\"\nunpack = true\nstrip = 9",
             ),
-            format!("nothing is left of {url}/tool.tar.xz without its first 9 directories"),
+            "nothing is left of the archive for /opt/tool without its first 9".to_owned(),
         ),
         (
             place.section(

@@ -46,8 +46,9 @@ pub(super) fn downloads(recipe: &Recipe, epoch: u64) -> Option<Step> {
             step.add_file(&handed, Content::Archive(download.digest()));
             let strip = download.strip.map_or(0, Strip::get);
             let nothing = quote(&format!(
-                "nothing is left of {} without its first {strip} directories: correct `strip`",
-                download.url
+                "nothing is left of the archive for {} without its first {strip} directories: \
+                 correct `strip`",
+                download.path
             ));
             let _ = writeln!(script, "unpack {from} {path} {strip} {owner} {nothing}");
         } else {

@@ -73,6 +73,26 @@ comment = "runs it"
 name = "spare"
 uid = 1001
 
+[[download]]
+url = "https://downloads.example/one"
+sha256 = "1111111111111111111111111111111111111111111111111111111111111111"
+path = "/opt/one"
+unpack = true
+strip = 1
+owner = "op"
+
+[[download]]
+url = "https://downloads.example/two"
+sha256 = "2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a"
+path = "/opt/two"
+mode = "0755"
+
+[[download]]
+url = "https://downloads.example/three"
+sha256 = "3333333333333333333333333333333333333333333333333333333333333333"
+path = "/opt/three"
+unpack = false
+
 [[file]]
 path = "/home/op/file"
 source = "one.txt"
@@ -239,6 +259,14 @@ const ROWS: &[Row] = &[
     ("user.skeleton", ("skeleton = \"one\"", "skeleton = \"two\""), &["users"], &[]),
     ("user.groups", ("[\"adm\"]", "[\"sudo\"]"), &["users"], &[]),
     ("user.comment", ("runs it", "new"), &["users"], &[]),
+    // The bytes are what counts.
+    ("download.url", ("example/one", "example/new"), &[], &[]),
+    ("download.sha256", ("2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a", "4444444444444444444444444444444444444444444444444444444444444444"), &["downloads"], &[]),
+    ("download.path", ("/opt/two", "/opt/new"), &["downloads"], &[]),
+    ("download.unpack", ("unpack = false", "unpack = true"), &["downloads"], &[]),
+    ("download.strip", ("strip = 1", "strip = 2"), &["downloads"], &[]),
+    ("download.mode", ("mode = \"0755\"", "mode = \"0700\""), &["downloads"], &[]),
+    ("download.owner", ("owner = \"op\"\n\n[[download]]", "owner = \"op:adm\"\n\n[[download]]"), &["downloads", "owners"], &[]),
     ("file.path", ("/etc/link", "/etc/new"), &["files"], &[]),
     ("file.source", ("source = \"one.txt\"", "source = \"two.txt\""), &["files"], &[]),
     // The lock's digest of the source says what was left out.

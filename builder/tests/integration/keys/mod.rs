@@ -21,13 +21,14 @@ use serde_json::Value;
 use store::Sha256;
 
 /// Every step of the recipe, in order, without the counts in their names.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     "bootstrap",
     "packages 1",
     "packages 2",
     "locale and time zone",
     "apt preferences",
     "users",
+    "downloads",
     "files",
     "virtualenv /home/op/v",
     "virtualenv /home/op/v: own packages",
