@@ -156,12 +156,10 @@ impl Apt<'_> {
             .map(|(name, package)| (name.clone(), package.id.1.clone()))
             .collect();
         self.write_status(&state)?;
-        self.fit(
-            &mut state,
-            &["--no-upgrade".into()],
-            &self.base(index),
-            index,
-        )?;
+        let base = self.base(index);
+        if !base.iter().all(|name| state.contains_key(name)) {
+            self.fit(&mut state, &["--no-upgrade".into()], &base, index)?;
+        }
         // What a later group purges is not there in the end.
         let purged = |name: &str| {
             let mut purged = groups.iter().flat_map(|group| &group.purge);
@@ -183,8 +181,11 @@ impl Apt<'_> {
             let free: Vec<String> = words(free).collect();
             let mut options = self.group_options(group)?;
             self.fit(&mut state, &options, &fixed, index)?;
-            options.push("--no-upgrade".into());
-            self.fit(&mut state, &options, &free, index)?;
+            // What is there would stay as it is: a second each for groups that did not change.
+            if !free.iter().all(|name| state.contains_key(name)) {
+                options.push("--no-upgrade".into());
+                self.fit(&mut state, &options, &free, index)?;
+            }
         }
         for name in &keep.upgrade {
             let Some(package) = state.get(name) else {
