@@ -397,6 +397,10 @@ fn a_source_directory_is_copied_as_it_is() {
         mode(name, bits);
     }
     fs::hard_link(bench.path("app/plain"), bench.path("app/same")).unwrap();
+    let value = "0sAQAAAgAgAAAAAAAAAAAAAAAAAAA=";
+    let words = ["-n", "security.capability", "-v", value];
+    let mut set = bench.command("setfattr", &words);
+    Ran::of(set.arg(bench.path("app/tool"))).expect(0);
     let rest = "600 1 www-data .it.swp\n755 2 www-data it.egg-info\n644 1 www-data it.pyc\n\
                 644 2 www-data plain\n644 2 www-data same\n400 1 www-data secret\n\
                 4755 1 www-data tool";
@@ -414,4 +418,9 @@ fn a_source_directory_is_copied_as_it_is() {
     let all = format!("755 2 www-data .git\n{rest}");
     build("", &all, "app has .git, which differs from checkout");
     build("exclude = [\".git\"]\n", rest, "left out of app: .git\n");
+    build(
+        "exclude = [\".git\", \"none\"]\n",
+        rest,
+        "app: the extended attribute security.capability of tool is not copied; set",
+    );
 }

@@ -343,7 +343,8 @@ impl Lock {
         for (what, ids) in [("user", &self.system_users), ("group", &self.system_groups)] {
             let mut names = BTreeMap::new();
             for (name, id) in ids {
-                if !is_word(name) {
+                // `_ssh` is one of Debian's.
+                if !is_word(name.trim_start_matches('_')) {
                     return refuse("user name", name);
                 }
                 if let Some(other) = names.insert(id, name) {
@@ -398,9 +399,18 @@ impl Lock {
         Ok(Sha256::of(self.to_text()?.as_bytes()))
     }
 
-    /// Writes the lock whole or not at all.
+    /// Writes the lock whole or not at all, and only one that can be read again.
     pub fn save(&self, path: &Path) -> Result<()> {
-        atomic_file::write(path, self.to_text()?.as_bytes())
+        let text = self.to_text()?;
+        Self::parse(&text).map_err(|error| {
+            Error::failed(format!(
+                "what would be written to {} could not be read again",
+                path.display()
+            ))
+            .detail(error.to_string())
+            .hint("this should not happen: please report it with the recipe")
+        })?;
+        atomic_file::write(path, text.as_bytes())
     }
 
     /// All inputs that the store retains for this lock.
@@ -539,6 +549,11 @@ mod tests {
     #[test]
     fn text_round_trips_and_is_sorted() {
         let mut lock = sample();
+        // As Debian's packages call theirs.
+        for (id, name) in (100..).zip(["_ssh", "Debian-exim", "systemd-network"]) {
+            lock.system_users.insert(name.into(), id);
+            lock.system_groups.insert(name.into(), id);
+        }
         lock.sort();
         let text = lock.to_text().unwrap();
         assert!(text.find("\"apt\"").unwrap() < text.find("\"zlib1g\"").unwrap());

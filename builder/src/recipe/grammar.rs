@@ -26,6 +26,10 @@ pub(super) fn lower_digit(b: u8) -> bool {
 pub(super) fn suite(text: &str) -> Verdict {
     let hint = match text {
         "" => "",
+        _ if text.ends_with('/') => {
+            "a flat archive, which has no suites, is not read: serve its packages under \
+             dists/SUITE, or put them beside the recipe and name them under `debs`"
+        }
         _ if text.contains(char::is_uppercase) => "suites are written in lower case",
         _ if text.contains("://") => {
             "a recipe names no mirror: say the archive by name and its address on the machine"
@@ -137,8 +141,8 @@ pub(super) fn login(text: &str) -> Verdict {
         text.len() <= 32
             && made_of(
                 text,
-                |b| lower(b) || b == b'_',
-                |b| lower_digit(b) || b == b'_' || b == b'-',
+                |b| b.is_ascii_alphabetic() || b == b'_',
+                |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-',
             ),
     )
 }

@@ -47,10 +47,10 @@ use store::name::ImageName;
 
 pub use error::{RecipeError, RecipeErrorKind};
 pub use python::{Git, Virtualenv};
-pub(crate) use requirement::without_comment;
 pub use requirement::{
     Commit, DownloadUrl, Extra, ForeignLock, GitUrl, Group, RefName, Requirement, Subdirectory,
 };
+pub(crate) use requirement::{with_joined_lines, without_comment};
 pub use step::{Argument, Clean, Header, Health, Process, RequestPath, Run, Service, Test, Timer};
 pub use tree::{
     Answer, Apt, Bootstrap, Comment, Download, File, FileKind, LinkTarget, Packages, Source,

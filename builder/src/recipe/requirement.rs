@@ -336,33 +336,49 @@ pub(crate) struct BadLine {
 /// indexes or further files that nobody sees in the recipe.
 pub(crate) fn check_file(text: &str) -> Result<(), BadLine> {
     let mut start = 0;
-    let mut continued = false;
-    for raw in text.split_inclusive('\n') {
+    for raw in with_joined_lines(text).split_inclusive('\n') {
         let line = without_comment(raw.trim_end());
-        let (line, goes_on) = line
-            .strip_suffix('\\')
-            .map_or((line, false), |line| (line, true));
-        let options = match line.find(" --") {
-            _ if continued => 0,
-            Some(options) => options,
-            None => line.len(),
-        };
+        let options = line.find(" --").unwrap_or(line.len());
         let is_address = line[..options].contains("://") && !line.contains("git+");
-        if !continued && is_address && !line.trim_start().starts_with('-') {
-            check_address(line, &text[start..], start)?;
+        if is_address && !line.trim_start().starts_with('-') {
+            check_address(line, start)?;
         } else {
             check_requirement(line, 0..options, start)?;
         }
         check_options(line, options, start)?;
-        continued = goes_on;
         start += raw.len();
     }
     Ok(())
 }
 
+/// The text with as many blanks for each end of a line that goes on, as pip joins lines, and for
+/// a mark of the byte order: every character else stays in its place. A comment does not go on.
+pub(crate) fn with_joined_lines(text: &str) -> String {
+    const MARK: &str = "\u{feff}";
+    let mut joined = String::with_capacity(text.len());
+    let text = match text.strip_prefix(MARK) {
+        Some(rest) => {
+            joined.push_str(&" ".repeat(MARK.len()));
+            rest
+        }
+        None => text,
+    };
+    for raw in text.split_inclusive('\n') {
+        let line = raw.trim_end_matches(['\r', '\n']);
+        match line.strip_suffix('\\') {
+            Some(begun) if !line.trim_start().starts_with('#') => {
+                joined.push_str(begun);
+                joined.push_str(&" ".repeat(raw.len() - begun.len()));
+            }
+            _ => joined.push_str(raw),
+        }
+    }
+    joined
+}
+
 /// Looks at the address of a file, which needs a digest in its line: there is no
 /// index to tell whether it is still the same file.
-fn check_address(line: &str, text: &str, start: usize) -> Result<(), BadLine> {
+fn check_address(line: &str, start: usize) -> Result<(), BadLine> {
     let bad = |message: &str, hint: &str| {
         Err(BadLine {
             span: start..start + line.trim_end().len(),
@@ -370,19 +386,11 @@ fn check_address(line: &str, text: &str, start: usize) -> Result<(), BadLine> {
             hint: Some(hint.to_owned()),
         })
     };
-    let mut lines = text.lines();
-    let mut logical = String::new();
-    while let Some(line) = lines.next().map(str::trim_end) {
-        logical.push_str(line.trim_end_matches('\\'));
-        if !line.ends_with('\\') {
-            break;
-        }
-    }
     let is_digest = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count() == 64;
     let has_digest = ["--hash=sha256:", "#sha256="]
         .iter()
-        .any(|mark| logical.split(mark).skip(1).any(is_digest));
-    let url = logical.find("://").map_or("", |at| &logical[at + 3..]);
+        .any(|mark| line.split(mark).skip(1).any(is_digest));
+    let url = line.find("://").map_or("", |at| &line[at + 3..]);
     let authority = url.split(['/', ' ', '#']).next().unwrap_or_default();
     if authority.contains('@') {
         return bad(
@@ -390,7 +398,7 @@ fn check_address(line: &str, text: &str, start: usize) -> Result<(), BadLine> {
             "leave them out: they belong into ~/.netrc of the machine that locks",
         );
     }
-    if !logical.contains("https://") && !logical.contains("http://") {
+    if !line.contains("https://") && !line.contains("http://") {
         return bad(
             "only addresses of http and https are fetched",
             "a directory beside the recipe goes under `local`",
@@ -499,8 +507,15 @@ mod tests {
         for good in [
             format!("a @ https://x.example/a-1.0.tar.gz \\\n    --hash=sha256:{digest}\n"),
             format!("https://x.example/a-1-py3-none-any.whl#sha256={digest}\nflask\n"),
+            "\u{feff}requests \\\n  >=2.0, \\\r\n  <3\n".to_owned(),
+            format!("flask==3 \\\n  ; python_version > '3' \\\n  --hash=sha256:{digest}\n"),
+            "# not continued \\\nflask\n".to_owned(),
         ] {
             check_file(&good).unwrap();
         }
+        // The place of what is wrong is its place in the file.
+        let text = "flask \\\n  >=3\n-e x \\\n  y\n";
+        let bad = check_file(text).unwrap_err();
+        assert_eq!(bad.span.start, text.find("-e").unwrap());
     }
 }

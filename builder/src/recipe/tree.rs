@@ -142,6 +142,7 @@ pub struct Packages {
     pub debs: Vec<Beside>,
     /// Answers to what packages of this group ask when they are configured, in the
     /// form of `debconf-set-selections(1)`: package, question, type and answer.
+    /// Passwords are refused: a recipe holds no secrets.
     ///
     /// Example: `debconf = ["wireshark-common wireshark-common/install-setuid boolean true"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -242,7 +243,8 @@ pub struct File {
     /// Example: `source = "files/project"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Beside>,
-    /// What of a source directory is left out, which is copied as it is otherwise:
+    /// What of a source directory is left out, which is copied as it is otherwise, but for
+    /// owners and extended attributes:
     /// names at any depth, or paths in it; `*` and `?` match within a name.
     ///
     /// Example: `exclude = [".git", "*.pyc", "docs/build"]`

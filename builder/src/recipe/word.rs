@@ -172,7 +172,7 @@ word! {
         "area and place, such as `Europe/Rome` or `Etc/UTC`", time_zone;
     /// A login or group name.
     pub struct Login: "a user name",
-        "at most 32 lower-case letters, digits, `_` and `-`, not beginning with a digit, such as `operador`", login;
+        "at most 32 letters, digits, `_` and `-`, not beginning with a digit, such as `operador`", login;
     /// A Python interpreter in the tree: a command or an absolute path.
     pub struct Interpreter: "a Python interpreter",
         "a command such as `python2.7` or an absolute path", interpreter;

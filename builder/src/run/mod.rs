@@ -13,7 +13,7 @@ pub(crate) use self::planned::{all_keys, tests_of};
 use crate::compression::Compression;
 use crate::error::{Context, Error, Result};
 use crate::layers::{Building, Key, Layers, remove};
-use crate::lockfile::{Deb, Lock, Stage};
+use crate::lockfile::{Deb, Lock};
 use crate::mirror;
 use crate::process::Output;
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
@@ -198,7 +198,7 @@ impl Runner<'_> {
         let Some(mirror) = &step.mirror else {
             return Ok(());
         };
-        let until = mirror.debs.iter().map(|d| d.1).max().unwrap_or(Stage::Base);
+        let until = mirror.stage;
         let debs = self.lock.debs_at(until).into_iter();
         let locked: Vec<&Deb> = debs
             .filter(|deb| !self.lock.removes(until, &deb.name))

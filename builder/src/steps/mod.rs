@@ -117,6 +117,9 @@ pub struct Mirror {
     pub suite: String,
     /// Each package's digest and stage.
     pub debs: Vec<(Sha256, Stage)>,
+    /// The stage that it brings about, which may install nothing.
+    #[serde(skip)]
+    pub stage: Stage,
     /// Whether the lock says all that becomes of the packages of the last stage.
     #[serde(skip)]
     pub is_complete: bool,
@@ -172,14 +175,9 @@ impl Step {
         let debs = self.mirror.iter().flat_map(|m| &m.debs);
         let own = debs.filter(|(_, stage)| match self.phase {
             Phase::Bootstrap => true,
-            _ => Some(*stage) == self.stage(),
+            _ => self.mirror.as_ref().is_some_and(|m| m.stage == *stage),
         });
         own.count() as u64
-    }
-
-    /// The stage whose packages it installs: the last that it is handed.
-    fn stage(&self) -> Option<Stage> {
-        self.mirror.iter().flat_map(|m| &m.debs).map(|d| d.1).max()
     }
 
     /// Whether its changes are thrown away and only its success counts.

@@ -74,6 +74,7 @@ pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
             .into_iter()
             .map(|d| (d.sha256, d.stage))
             .collect(),
+        stage: Stage::Base,
         is_complete: false,
     });
     step
@@ -170,6 +171,7 @@ fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
             .into_iter()
             .map(|d| (d.sha256, d.stage))
             .collect(),
+        stage,
         is_complete: lock.replaces(stage) || lock.removed.contains_key(&stage.to_string()),
     });
     step

@@ -29,8 +29,8 @@ const ASKS: &str = "#!/bin/sh\nset -e\n. /usr/share/debconf/confmodule\n\
 fn publish(place: &Place) -> String {
     let root: PathBuf = place.dir.join("ours");
     let mut archive = Archive::new(&root);
-    for name in ["alpha", "beta", "gamma"] {
-        archive.add_scripts(name, &[("postinst", &makes_user(name))]);
+    for (name, user) in [("alpha", "alpha"), ("beta", "beta"), ("gamma", "_Gamma")] {
+        archive.add_scripts(name, &[("postinst", &makes_user(user))]);
     }
     // What is random in a cluster is its identifier.
     let cluster = "#!/bin/sh\nset -e\nfor dir in etc/postgresql var/lib/postgresql; do\n\
@@ -114,16 +114,28 @@ fn system_users_keep_their_ids_whatever_comes_before_them() {
     build(&place, &ours, &["lock", "ids.toml"], 0);
     let said = build(&place, &ours, &["--locked", "ids.toml"], 0);
     assert!(
-        said.contains("does not record the ids of user gamma "),
+        said.contains("does not record the ids of user _Gamma "),
         "{said}"
     );
     let said = build(&place, &ours, &["lock", "ids.toml"], 0);
-    assert!(said.contains("recorded in ids.lock: user gamma "), "{said}");
+    assert!(
+        said.contains("recorded in ids.lock: user _Gamma "),
+        "{said}"
+    );
     let [all, _] = recorded(&place, "ids");
     assert_eq!(
         (all.len(), &all["alpha"], &all["beta"]),
         (3, &users["alpha"], &more_users["beta"])
     );
+
+    // Names are used as packages write them; a group may only purge.
+    let rest = "[[packages]]\ninstall = [\"gamma\", \"beta\"]\n[[packages]]\npurge = [\"beta\"]\n\
+                [[file]]\npath = \"/srv/own\"\ncontent = \"own\"\nowner = \"_Gamma\"\n\
+                [[test]]\nname = \"it\"\nuser = \"_Gamma\"\nscript = \"\"\"set -eu\n\
+                [ -O /srv/own ]; [ ! -e /usr/share/beta/noise ]\"\"\"\n";
+    write(&place, "ids", rest);
+    build(&place, &ours, &["ids.toml"], 0);
+    build(&place, &ours, &["--frozen", "ids.toml"], 0);
 }
 
 #[test]

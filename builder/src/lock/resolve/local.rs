@@ -257,6 +257,8 @@ struct Archive<'a> {
     entries: Vec<PathBuf>,
     left_out: Vec<PathBuf>,
     version_control: Option<PathBuf>,
+    /// What has extended attributes, and the name of one.
+    attributed: Vec<(PathBuf, String)>,
 }
 
 impl<'a> Archive<'a> {
@@ -269,6 +271,7 @@ impl<'a> Archive<'a> {
             entries: Vec::new(),
             left_out: Vec::new(),
             version_control: None,
+            attributed: Vec::new(),
         };
         let mut builder = tar::Builder::new(std::io::BufWriter::new(out));
         archive.append(&mut builder, dir, Path::new(""))?;
@@ -295,7 +298,21 @@ impl<'a> Archive<'a> {
                 path.display()
             )
         });
-        left_out.into_iter().chain(version_control)
+        let attributed = self.attributed.first().map(|(path, attribute)| {
+            let more = match self.attributed.len() {
+                1 => String::new(),
+                all => format!(", and {} more have some", all - 1),
+            };
+            format!(
+                "{name}: the extended attribute {attribute} of {} is not copied{more}; \
+                 set what the image needs in a [[run]], such as `setcap`",
+                path.display()
+            )
+        });
+        left_out
+            .into_iter()
+            .chain(version_control)
+            .chain(attributed)
     }
 
     fn append<W: Write>(
@@ -326,6 +343,9 @@ impl<'a> Archive<'a> {
             header.set_size(0);
             if !meta.is_dir() {
                 self.entries.push(inside.clone());
+            }
+            if let Some(attribute) = first_attribute(&path) {
+                self.attributed.push((inside.clone(), attribute));
             }
             if meta.is_dir() {
                 header.set_entry_type(tar::EntryType::Directory);
@@ -420,6 +440,28 @@ fn check_reaches(recipe: &Recipe, section: &str, path: &str) -> Result<()> {
     } else {
         error.hint("make it when the service starts")
     })
+}
+
+/// An extended attribute that somebody set, as far as this user can see. What a security
+/// module labels is the machine's.
+fn first_attribute(path: &Path) -> Option<String> {
+    let mut names = [0; 4096];
+    let length = rustix::fs::llistxattr(path, &mut names[..]).ok()?;
+    let names = names.get(..length)?.split(|&byte| byte == 0);
+    let names = names.filter(|name| !name.is_empty());
+    let names = names.map(|name| String::from_utf8_lossy(name).into_owned());
+    let label = [
+        "security.selinux",
+        "security.SMACK64",
+        "security.ima",
+        "security.evm",
+    ];
+    let mut set = names.filter(|name| {
+        !label.contains(&name.as_str())
+            && !name.starts_with("trusted.")
+            && !name.starts_with("btrfs.")
+    });
+    set.next()
 }
 
 /// Looks at what is in a source directory or skeleton.

@@ -237,6 +237,14 @@ impl Look<'_> {
         for (index, user) in users.iter().enumerate() {
             let (User { name, groups, .. }, home) = (user, user.home());
             let path = format!("user[{index}]");
+            if name.as_str().contains(|c: char| c.is_ascii_uppercase()) {
+                return Err(self
+                    .fault(
+                        &format!("{path}.name"),
+                        format!("the name `{name}` has capital letters"),
+                    )
+                    .hint("those are for users that packages make, such as `Debian-exim`"));
+            }
             let taken =
                 DEBIAN_USERS.contains(&name.as_str()) || DEBIAN_GROUPS.contains(&name.as_str());
             if taken {

@@ -163,6 +163,7 @@ pub(super) const TABLE: &[Topic] = &[
                 "/var/log/*.log",
                 "logs of the build: dpkg, alternatives, bootstrap, fontconfig",
             ),
+            remove("/var/log/munin/*.log", "logs of the build"),
             remove("/var/log/apt/*", "logs of the build"),
             remove("/var/log/journal/*", "logs of the build"),
             remove("/var/log/wtmp", "log-ins of the build"),

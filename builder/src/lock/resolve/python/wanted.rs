@@ -8,7 +8,7 @@ use store::Sha256;
 
 use super::names::{normalise, split_name};
 use crate::error::{Context, Error, Result};
-use crate::recipe::{Beside, ForeignLock, Virtualenv, without_comment};
+use crate::recipe::{Beside, ForeignLock, Virtualenv, with_joined_lines, without_comment};
 
 /// Everything that the recipe and its requirements files want.
 #[derive(Debug, Default)]
@@ -124,28 +124,10 @@ fn read(beside: &Path, path: &Beside) -> Result<String> {
 
 /// The lines of a file in pip's format: without comments, continued ones joined.
 fn logical_lines(text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for raw in text.lines() {
-        let part = without_comment(raw.trim_end());
-        let (part, goes_on) = match part.strip_suffix('\\') {
-            Some(part) => (part, true),
-            None => (part, false),
-        };
-        line.push_str(part);
-        if goes_on {
-            line.push(' ');
-            continue;
-        }
-        let whole = std::mem::take(&mut line);
-        if !whole.trim().is_empty() {
-            lines.push(whole.trim().to_owned());
-        }
-    }
-    if !line.trim().is_empty() {
-        lines.push(line.trim().to_owned());
-    }
-    lines
+    let joined = with_joined_lines(text);
+    let lines = joined.lines().map(|line| without_comment(line).trim());
+    let lines = lines.filter(|line| !line.is_empty());
+    lines.map(ToOwned::to_owned).collect()
 }
 
 /// `NAME[EXTRAS] @ URL ; MARKER --hash=sha256:DIGEST`, as a file and as the line that wants it.
