@@ -134,6 +134,42 @@ fn fetch(
     }
 }
 
+/// apt-helper in a new directory, before what it is to download.
+fn apt_helper(archives: &Archives, network: &Network, scratch: &Path, most: u64) -> Result<Tool> {
+    remove(scratch)?;
+    Network::private_dir(scratch)?;
+    let conf = scratch.join("apt.conf");
+    let text = network.lend(archives, scratch)?;
+    fs::write(&conf, text).context(|| format!("cannot write {}", conf.display()))?;
+    let tool = Tool::new("/usr/lib/apt/apt-helper")
+        .tied()
+        .env("APT_CONFIG", &conf)
+        .args(["-o", REPORT, "download-file"])
+        .timeout(TIMEOUT)
+        .watch(Watch::new(scratch, network.patience(), most));
+    Ok(network.with_proxies(tool))
+}
+
+/// How a run of apt-helper ended, and what it said.
+struct Heard {
+    ran: std::result::Result<(), ToolFailure>,
+    report: Report,
+    said: Vec<String>,
+}
+
+fn hear(tool: Tool) -> Result<Heard> {
+    let (mut report, mut said) = (Report::default(), Vec::new());
+    let ran = tool.run(Output {
+        log: None,
+        listen: &mut |line| {
+            if report.hear(line) {
+                said.push(line.to_owned());
+            }
+        },
+    })?;
+    Ok(Heard { ran, report, said })
+}
+
 /// Fetches one file whose digest somebody has written down; its size.
 pub fn file(
     url: &str,
@@ -143,54 +179,42 @@ pub fn file(
     inputs: &Inputs,
     scratch: &Path,
 ) -> Result<u64> {
-    remove(scratch)?;
-    Network::private_dir(scratch)?;
-    let conf = scratch.join("apt.conf");
-    let text = network.lend(archives, scratch)?;
-    fs::write(&conf, text).context(|| format!("cannot write {}", conf.display()))?;
     let file = scratch.join(sha256.hex());
-    let tool = Tool::new("/usr/lib/apt/apt-helper")
-        .tied()
-        .env("APT_CONFIG", &conf)
-        .args(["-o", REPORT, "download-file", url])
+    let tool = apt_helper(archives, network, scratch, MAX_DOWNLOAD)?
+        .arg(url)
         .arg(&file)
-        .arg(format!("SHA256:{}", sha256.hex()))
-        .timeout(TIMEOUT)
-        .watch(Watch::new(scratch, network.patience(), MAX_DOWNLOAD));
-    let (mut report, mut said) = (Report::default(), Vec::new());
-    let ran = network.with_proxies(tool).run(Output {
-        log: None,
-        listen: &mut |line| {
-            if report.hear(line) {
-                said.push(line.to_owned());
-            }
-        },
-    })?;
+        .arg(format!("SHA256:{}", sha256.hex()));
+    let Heard { ran, report, said } = hear(tool)?;
     if let Err(failure) = ran {
         return Err(not_downloaded(url, &report, &said, &failure));
     }
     let mut reader = File::open(&file).context(|| format!("cannot read {}", file.display()))?;
     let kept = inputs.insert(&mut reader, Some(&sha256));
-    let (_, size) = kept.map_err(|error| {
-        Error::failed(format!("cannot keep {url} in the store")).because(&error)
+    let (_, size) = kept.map_err(|error| match error.kind() {
+        store::ErrorKind::Corrupt => other_bytes(url, &error.to_string()),
+        _ => Error::failed(format!("cannot keep {url} in the store")).because(&error),
     })?;
     remove(scratch)?;
     Ok(size)
+}
+
+fn other_bytes(url: &str, detail: &str) -> Error {
+    Error::new(
+        ErrorKind::Refused,
+        format!("{url} has other bytes than the recipe names"),
+    )
+    .detail(detail)
+    .hint(
+        "if whoever publishes it has replaced it, look at the new file before you write its \
+         sha256 into the recipe",
+    )
 }
 
 fn not_downloaded(url: &str, report: &Report, said: &[String], failure: &ToolFailure) -> Error {
     let outcome = report.of(&acquire::decoded(url));
     let outcome = outcome.filter(|_| !failure.is_ended());
     if let Some(Outcome::Done(Some(other))) = outcome {
-        return Error::new(
-            ErrorKind::Refused,
-            format!("{url} has other bytes than the recipe names"),
-        )
-        .detail(format!("its sha256 is {other}"))
-        .hint(
-            "if whoever publishes it has replaced it, look at the new file before you write its \
-             sha256 into the recipe",
-        );
+        return other_bytes(url, &format!("its sha256 is {other}"));
     }
     let is_absent = matches!(outcome, Some(Outcome::Failed(failure)) if is_absent(url, failure));
     let mut error = Error::failed(format!("cannot fetch {url}")).hint(if is_absent {
@@ -216,22 +240,11 @@ fn download(
     scratch: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<std::result::Result<(), Lacks>> {
-    remove(scratch)?;
-    Network::private_dir(scratch)?;
-    let conf = scratch.join("apt.conf");
-    let text = source.network.lend(source.archives, scratch)?;
-    fs::write(&conf, text).context(|| format!("cannot write {}", conf.display()))?;
     let most = wanted
         .iter()
         .map(|d| d.size)
         .fold(SLACK, u64::saturating_add);
-    let mut tool = Tool::new("/usr/lib/apt/apt-helper")
-        .tied()
-        .env("APT_CONFIG", &conf)
-        .args(["-o", REPORT, "download-file"])
-        .timeout(TIMEOUT)
-        .watch(Watch::new(scratch, source.network.patience(), most));
-    tool = source.network.with_proxies(tool);
+    let mut tool = apt_helper(source.archives, source.network, scratch, most)?;
     for deb in wanted {
         let archive = deb.archive.as_deref().unwrap_or_default();
         let url = format!("{}/{}", source.archives.site(archive)?, deb.path);
@@ -241,15 +254,7 @@ fn download(
             .arg(file)
             .arg(format!("SHA256:{}", deb.sha256.hex()));
     }
-    let (mut report, mut said) = (Report::default(), Vec::new());
-    let ran = tool.run(Output {
-        log: None,
-        listen: &mut |line| {
-            if report.hear(line) {
-                said.push(line.to_owned());
-            }
-        },
-    })?;
+    let Heard { ran, report, said } = hear(tool)?;
     let ran = ran.map_err(|failure| Lacks {
         failure,
         report,
