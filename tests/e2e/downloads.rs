@@ -135,7 +135,23 @@ fn what_cannot_be_fetched_or_unpacked_is_named() {
         .section("program", "program", "path = \"/srv/program\"")
         .replace(&place.sha256("program"), &zeros);
     let program = place.sha256("program");
+    let here = format!("file://{}", place.bench.path("made").display());
+    let local = |url: &str, sha256: &str| {
+        format!("[[download]]\nurl = \"{url}\"\nsha256 = \"{sha256}\"\npath = \"/srv/it\"\n")
+    };
     let cases = [
+        (
+            local(&format!("{here}/program"), &zeros),
+            3,
+            format!(
+                "error: {here}/program has other bytes than the recipe names\n  its sha256 is {program}"
+            ),
+        ),
+        (
+            local(&format!("{here}/absent"), &zeros),
+            1,
+            "correct `url` of [[download]]".to_owned(),
+        ),
         (
             wrong,
             3,

@@ -211,12 +211,14 @@ fn other_bytes(url: &str, detail: &str) -> Error {
 }
 
 fn not_downloaded(url: &str, report: &Report, said: &[String], failure: &ToolFailure) -> Error {
-    let outcome = report.of(&acquire::decoded(url));
+    // apt writes `file:/PATH`.
+    let asked = url.replacen("file://", "file:", 1);
+    let outcome = report.of(&acquire::decoded(&asked));
     let outcome = outcome.filter(|_| !failure.is_ended());
     if let Some(Outcome::Done(Some(other))) = outcome {
         return other_bytes(url, &format!("its sha256 is {other}"));
     }
-    let is_absent = matches!(outcome, Some(Outcome::Failed(failure)) if is_absent(url, failure));
+    let is_absent = matches!(outcome, Some(Outcome::Failed(failure)) if is_absent(&asked, failure));
     let mut error = Error::failed(format!("cannot fetch {url}")).hint(if is_absent {
         "correct `url` of [[download]], or use a store that retains the file (--cache STORE)"
     } else {
