@@ -110,6 +110,16 @@ fn what_was_fetched_once_is_in_the_image_and_needs_no_network_again() {
         .expect(0);
     assert!(bill.stdout.contains("/tool.tar.xz"), "{}", bill.stdout);
 
+    // Nobody edits a size in a lock and is believed.
+    let path = place.bench.path("downloads.lock");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, downloads) = text.split_at(text.find("[[download]]").unwrap());
+    let edited = downloads.replacen("size = ", "size = 9", 1);
+    fs::write(&path, format!("{before}{edited}")).unwrap();
+    let refused = place.bench.imgbuild(&["lock", "downloads.toml"]);
+    let said = refused.expect(3).stderr;
+    assert!(said.contains("is not what the lock names"), "{said}");
+
     // Another file under the same address is another lock.
     let other = recipe[2].replace(&place.sha256("program"), &place.sha256("it.zip"));
     place.bench.write(

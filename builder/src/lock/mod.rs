@@ -192,7 +192,11 @@ impl LockRequest<'_> {
             stale.virtualenvs.extend(virtualenvs_from.keys().cloned());
         }
         lock.files.clone_from(&files);
-        lock.downloads = downloads;
+        lock.downloads = match old {
+            // With the sizes that it says, which are checked below.
+            Some(old) if !stale.downloads => old.downloads.clone(),
+            _ => downloads,
+        };
         lock.sort();
         self.ask_caches(&lock, ui)?;
         self.fetch_debs(&lock, ui)?;

@@ -122,7 +122,8 @@ impl LockRequest<'_> {
     pub(super) fn check_sizes(&self, lock: &Lock) -> Result<()> {
         let debs = lock.debs.iter().map(|d| (&d.name, d.size, &d.sha256));
         let python = lock.python.iter().map(|p| (&p.file, p.size, &p.sha256));
-        for (name, size, sha256) in debs.chain(python) {
+        let downloads = lock.downloads.iter().map(|d| (&d.url, d.size, &d.sha256));
+        for (name, size, sha256) in debs.chain(python).chain(downloads) {
             let path = self.inputs.path(sha256);
             let found = std::fs::metadata(&path)
                 .context(|| format!("cannot read {}", path.display()))?

@@ -335,6 +335,11 @@ impl Lock {
         if let Some(bad) = described.find(|one| !one.is_sound()) {
             return refuse("description by git", &bad.to_string());
         }
+        for download in &self.downloads {
+            if !download.url.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return refuse("address of a file", &download.url);
+            }
+        }
         for file in &self.files {
             if !is_relative(&file.path) {
                 return refuse("relative path", &file.path);

@@ -8,8 +8,8 @@ use crate::lockfile::LocalKind;
 use crate::process::quote;
 use crate::recipe::{FileKind, Recipe, Strip};
 
-/// `unpack ARCHIVE DIRECTORY STRIP OWNER WORDS` fails with the words when nothing comes of it. A directory that is there
-/// keeps its owner and mode; what else is in it is left alone.
+/// `unpack ARCHIVE DIRECTORY STRIP OWNER WORDS` fails with the words when nothing comes of it. A
+/// directory that is there keeps its owner and mode; what else is in it is left alone.
 const UNPACK: &str = r#"unpack() {
     into=$2
     [ ! -d "$2" ] || into=$2.unpacked

@@ -159,7 +159,7 @@ fn sources(lock: &Lock) -> Vec<Value> {
     let downloads = lock.downloads.iter().map(|download| {
         json!({
             "type": "file",
-            "bom-ref": format!("download:{}", download.sha256.hex()),
+            "bom-ref": format!("download:{}:{}", download.sha256.hex(), download.url),
             "name": download.url,
             "hashes": [hash(&download.sha256)],
         })

@@ -446,7 +446,11 @@ fn check_reaches(recipe: &Recipe, section: &str, path: &str) -> Result<()> {
 /// module labels is the machine's.
 fn first_attribute(path: &Path) -> Option<String> {
     let mut names = [0; 4096];
-    let length = rustix::fs::llistxattr(path, &mut names[..]).ok()?;
+    let length = match rustix::fs::llistxattr(path, &mut names[..]) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::RANGE) => return Some("(one of very many)".to_owned()),
+        Err(_) => return None,
+    };
     let names = names.get(..length)?.split(|&byte| byte == 0);
     let names = names.filter(|name| !name.is_empty());
     let names = names.map(|name| String::from_utf8_lossy(name).into_owned());
