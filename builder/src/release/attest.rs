@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 use store::attest::{self, Kind};
-use store::keys::{KeyFile, KeyPair, Signer};
+use store::keys::{KeyFile, Signer};
 use store::tuf::Policy;
 use store::{EnvName, Manifest, WritableStore};
 
@@ -30,12 +30,7 @@ const PROGRAM: &str = concat!("imgbuild ", env!("CARGO_PKG_VERSION"));
 /// The builder's key, made if it is not there.
 pub fn builder_key(settings: &Settings) -> Result<Box<dyn Signer>> {
     let file = KeyFile::at(settings.keys.join(format!("{BUILDER}.pem")));
-    let pair: Result<KeyPair, store::keys::Error> = if file.exists() {
-        file.load()
-    } else {
-        file.create()
-    };
-    let pair = pair.map_err(|e| {
+    let pair = file.load_or_create().map_err(|e| {
         let error = keyring::failed(&e);
         match e.kind() {
             store::keys::ErrorKind::Encrypted => error.hint(

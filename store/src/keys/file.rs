@@ -50,6 +50,18 @@ impl KeyFile {
         Ok(pair)
     }
 
+    /// Reads the key, or makes one without a passphrase if there is none. Whoever comes second
+    /// of several at once reads what the first one made.
+    pub fn load_or_create(&self) -> Result<KeyPair> {
+        if self.exists() {
+            return self.load();
+        }
+        match self.create() {
+            Err(e) if e.kind() == ErrorKind::Exists => self.load(),
+            made => made,
+        }
+    }
+
     /// Creates the key file, encrypted with a passphrase.
     pub fn create_encrypted(&self, passphrase: &str) -> Result<KeyPair> {
         if passphrase.is_empty() {
@@ -152,27 +164,35 @@ impl KeyFile {
         private_directory(directory)?;
         let shown = self.path.display();
         let failed = |e: io::Error| Error::io(format!("cannot write the key {shown}"), e);
-        let mut file = OpenOptions::new()
+        // The name appears with a whole key: half a key would block it for ever and open nothing.
+        let unfinished = directory.join(format!(".{}.new", pair.public().id()));
+        let linked = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&self.path)
-            .map_err(|e| match e.kind() {
-                io::ErrorKind::AlreadyExists => Error::io(
-                    format!("there is a key at {shown} already, and keys are never overwritten"),
-                    e,
-                ),
-                _ => failed(e),
-            })?;
-        // A half-written key would block the name for ever and open nothing.
-        let written = file
-            .write_all(pem.as_bytes())
-            .and_then(|()| file.sync_all())
+            .open(&unfinished)
+            .and_then(|mut file| {
+                file.write_all(pem.as_bytes())?;
+                file.sync_all()
+            })
+            .map_err(failed)
             .and_then(|()| {
-                let mut public = File::create(self.public_path())?;
-                public.write_all(pair.public().to_pem().as_bytes())?;
-                public.sync_all()
+                std::fs::hard_link(&unfinished, &self.path).map_err(|e| match e.kind() {
+                    io::ErrorKind::AlreadyExists => Error::io(
+                        format!(
+                            "there is a key at {shown} already, and keys are never overwritten"
+                        ),
+                        e,
+                    ),
+                    _ => failed(e),
+                })
             });
+        let _ = std::fs::remove_file(&unfinished);
+        linked?;
+        let written = File::create(self.public_path()).and_then(|mut public| {
+            public.write_all(pair.public().to_pem().as_bytes())?;
+            public.sync_all()
+        });
         if let Err(e) = written {
             let _ = std::fs::remove_file(&self.path);
             return Err(failed(e));
@@ -237,6 +257,24 @@ mod tests {
         let bits = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!(bits(file.path()), 0o600);
         assert_eq!(bits(file.path().parent().unwrap()), 0o700);
+    }
+
+    #[test]
+    fn whoever_makes_one_at_once_has_the_same() {
+        let (dir, file) = scratch();
+        let ids: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| file.load_or_create().unwrap().public().id()))
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        let mut left: Vec<_> = fs::read_dir(dir.path().join("keys"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["dev.root.pem", "dev.root.pub"]);
     }
 
     #[test]

@@ -91,16 +91,8 @@ impl RoleKeys {
     ///
     /// [`Environment::init`]: super::Environment::init
     pub fn load_or_generate(directory: &Path, env: &EnvName) -> Result<Self> {
-        let one = |file: KeyFile| -> Result<Box<dyn Signer>> {
-            if file.exists() {
-                return Ok(Box::new(file.load()?));
-            }
-            match file.create() {
-                // Another one that begins at the same time made it.
-                Err(_) if file.exists() => Ok(Box::new(file.load()?)),
-                made => Ok(Box::new(made?)),
-            }
-        };
+        let one =
+            |file: KeyFile| -> Result<Box<dyn Signer>> { Ok(Box::new(file.load_or_create()?)) };
         let [root, targets, online] = files(directory, env);
         Ok(Self {
             root: Some(one(root)?),

@@ -26,7 +26,9 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     ];
     let id = prop_oneof![Just(0), Just(0o777_7777), Just(0o1000_0000), any::<u32>()];
     let xattrs = prop::collection::btree_map(
-        "(user|security)\\.[a-z:]{1,20}".prop_map(String::into_bytes),
+        "(user|security)\\.[a-z:]{1,20}"
+            .prop_map(String::into_bytes)
+            .prop_filter("a host's own", |name| !is_host_xattr(name)),
         prop::collection::vec(any::<u8>(), 0..40),
         0..3,
     );
