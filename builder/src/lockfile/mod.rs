@@ -341,7 +341,7 @@ impl Lock {
             }
         }
         for file in &self.files {
-            if !is_relative(&file.path) {
+            if file.path != "." && !is_relative(&file.path) {
                 return refuse("relative path", &file.path);
             }
         }

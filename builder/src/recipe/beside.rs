@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::debris::is_debris;
 use super::error::{Fault, RecipeError, RecipeErrorKind};
 use super::read::{Spans, nearest};
-use super::requirement::{ForeignLock, check_file, other_tools_lock};
+use super::requirement::{ForeignLock, other_tools_lock};
+use super::requirements_file::{self, Purpose};
 use super::{Beside, Recipe};
 
 /// No recipe, and no list of requirements, is that long.
@@ -145,6 +147,19 @@ pub(crate) fn read_recipe(path: &Path) -> Result<String, RecipeError> {
     })
 }
 
+/// The directory of a recipe.
+pub(super) fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether a directory holds a Python package.
+pub(super) fn is_package(dir: &Path) -> bool {
+    dir.join("setup.py").exists() || dir.join("pyproject.toml").exists()
+}
+
 /// Looks at everything that the recipe names.
 pub(crate) fn check(
     recipe: &Recipe,
@@ -156,10 +171,7 @@ pub(crate) fn check(
     if uses.is_empty() {
         return Ok(());
     }
-    let parent = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = directory_of(file);
     let root = fs::canonicalize(parent).map_err(|error| {
         RecipeError::unreadable(
             file,
@@ -172,6 +184,13 @@ pub(crate) fn check(
         let fault = |message: String| {
             Fault::new(spans.at(&used.key), message).kind(RecipeErrorKind::Beside)
         };
+        if used.path.as_str() == "." && used.wants != Wants::PythonPackage {
+            return Err(fault(
+                "the recipe's own directory can only be a Python package".to_owned(),
+            )
+            .hint("put what the image needs into a directory beside the recipe")
+            .at(file, text));
+        }
         let found = locate(used.path, &root)
             .map_err(|missing| missing.into_fault(&fault).at(file, text))?;
         kind(used, &found, &root)
@@ -185,7 +204,11 @@ pub(crate) fn check(
                         .at(file, text),
                 );
             }
-            requirements(&parent.join(used.path.as_path()), is_lock, || {
+            let purpose = match used.wants {
+                Wants::Constraints => Purpose::Constraints,
+                _ => Purpose::Requirements,
+            };
+            requirements(&parent.join(used.path.as_path()), is_lock, purpose, || {
                 fault(format!("`{}` cannot be read as text", used.path)).at(file, text)
             })?;
         }
@@ -299,9 +322,7 @@ fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, Strin
                 return Err((format!("`{path}` is not a Debian package"), String::new()));
             }
         }
-        Wants::PythonPackage
-            if !found.join("setup.py").exists() && !found.join("pyproject.toml").exists() =>
-        {
+        Wants::PythonPackage if !is_package(found) => {
             return Err((
                 format!("`{path}` is not a Python package"),
                 "it has neither pyproject.toml nor setup.py".to_owned(),
@@ -328,6 +349,9 @@ fn walk(directory: &Path, root: &Path, follows: bool) -> Result<(), (PathBuf, St
     for entry in fs::read_dir(directory).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
         let path = entry.path();
+        if follows && is_debris(&path) {
+            continue;
+        }
         let kind = entry.file_type().map_err(cannot)?;
         if kind.is_dir() {
             walk(&path, root, follows)?;
@@ -348,6 +372,7 @@ fn walk(directory: &Path, root: &Path, follows: bool) -> Result<(), (PathBuf, St
 fn requirements(
     path: &Path,
     is_lock: bool,
+    purpose: Purpose,
     unreadable: impl Fn() -> RecipeError,
 ) -> Result<(), RecipeError> {
     let metadata = fs::metadata(path).map_err(|_| unreadable())?;
@@ -374,11 +399,9 @@ fn requirements(
                 .at(path, &text),
         );
     }
-    check_file(&text).map_err(|bad| {
-        Fault::new(bad.span, bad.message)
-            .hint(bad.hint.unwrap_or_default())
-            .at(path, &text)
-    })
+    requirements_file::read(&text, purpose)
+        .map(drop)
+        .map_err(|bad| bad.at(path, &text))
 }
 
 /// A directory is copied as it is: nothing can be appended, and one mode does

@@ -233,5 +233,8 @@ pub(super) fn beside(text: &str) -> Verdict {
     if text.starts_with("~/") || text == "~" {
         return Err(ADVICE.to_owned());
     }
+    if text == "." {
+        return Ok(());
+    }
     relative(text)
 }

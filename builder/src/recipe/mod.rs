@@ -14,10 +14,11 @@
 //!
 //! ```text
 //! text -> TOML with its places (toml) -> structs (serde, read)
-//!      -> checks between sections (check) -> files beside it (beside)
+//!      -> checks between sections (check)
+//!      -> what requirements files name (include) -> files beside it (beside)
 //! ```
 //!
-//! All but the last step are pure: [`Recipe::parse`] takes a string. The structs are
+//! All but the last two steps are pure: [`Recipe::parse`] takes a string. The structs are
 //! the schema: `docs/recipe.md` is made of their fields and doc comments, and a key
 //! that is not a field of theirs is refused. A field that another one gives a default
 //! is an `Option` with a method of its name; in a recipe that was read it is there.
@@ -29,12 +30,15 @@
 mod apt;
 mod beside;
 mod check;
+pub(crate) mod debris;
 mod error;
 pub(crate) mod glob;
 mod grammar;
+mod include;
 mod python;
 mod read;
 mod requirement;
+pub(crate) mod requirements_file;
 mod step;
 mod tree;
 mod value;
@@ -50,7 +54,6 @@ pub use python::{Git, Virtualenv};
 pub use requirement::{
     Commit, DownloadUrl, Extra, ForeignLock, GitUrl, Group, RefName, Requirement, Subdirectory,
 };
-pub(crate) use requirement::{with_joined_lines, without_comment};
 pub use step::{Argument, Clean, Header, Health, Process, RequestPath, Run, Service, Test, Timer};
 pub use tree::{
     Answer, Apt, Bootstrap, Comment, Download, File, FileKind, LinkTarget, Packages, Source,
@@ -130,8 +133,9 @@ impl Recipe {
     /// Reads a recipe and looks at the files that it names beside it.
     pub fn load(path: &Path) -> Result<Recipe, RecipeError> {
         let text = beside::read_recipe(path)?;
-        let (recipe, spans) = read(&text).map_err(|fault| fault.at(path, &text))?;
+        let (mut recipe, spans) = read(&text).map_err(|fault| fault.at(path, &text))?;
         check::check_new(&recipe, &spans).map_err(|fault| fault.at(path, &text))?;
+        include::include(&mut recipe, path)?;
         beside::check(&recipe, &spans, path, &text)?;
         Ok(recipe)
     }

@@ -45,9 +45,10 @@ pub struct Virtualenv {
     /// Example: `requirements = ["fanery==0.2.5", "gunicorn==19.10.0"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<Requirement>,
-    /// Requirement files beside the recipe, in pip's format without
-    /// options other than `--hash`, or locks of other tools, which are taken
-    /// as they are: `pylock.toml` (PEP 751) and `uv.lock`.
+    /// Requirements files beside the recipe, in pip's format, or locks of other
+    /// tools, which are taken as they are: `pylock.toml` (PEP 751) and `uv.lock`.
+    /// What a file names (`-r`, `-c`, `-e DIRECTORY`, `git+URL@TAG`) is taken as if
+    /// the recipe named it.
     ///
     /// Example: `requirements-files = ["files/requirements.txt"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -67,9 +68,10 @@ pub struct Virtualenv {
     /// Example: `environment = { CFLAGS = "-fgnu89-inline" }`
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<Variable, String>,
-    /// Python packages in directories beside the recipe, installed last. What
-    /// they depend on is locked and installed like the requirements. Version
-    /// control, byte code and `*.egg-info` are left out.
+    /// Python packages in directories beside the recipe, installed last; `.` is
+    /// the recipe's own directory. What they depend on is locked and installed
+    /// like the requirements. Version control, byte code, `*.egg-info`,
+    /// virtualenvs and tagged caches are left out.
     ///
     /// Example: `local = ["files/myproject"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -42,8 +42,8 @@ word! {
 
 fn requirement(line: &str) -> Verdict {
     if line.starts_with('-') {
-        if line.contains("git+") {
-            return Err(git_as_key(line));
+        if let Some(git) = PipGit::of(line) {
+            return Err(git.as_key());
         }
         if let Some(key) = option_as_key(line) {
             return Err(key);
@@ -54,8 +54,8 @@ fn requirement(line: &str) -> Verdict {
                 .to_owned(),
         );
     }
-    if line.contains("git+") {
-        return Err(git_as_key(line));
+    if let Some(git) = PipGit::of(line) {
+        return Err(git.as_key());
     }
     if line.contains("://") {
         return Err(
@@ -106,37 +106,62 @@ fn requirement(line: &str) -> Verdict {
     versions.split(',').map(str::trim).try_for_each(version)
 }
 
-/// The recipe's line for a Git repository as pip writes it:
-/// `NAME @ git+URL@REFERENCE#egg=NAME&subdirectory=PATH`.
-fn git_as_key(line: &str) -> String {
-    let (_, address) = line.split_once("git+").unwrap_or_default();
-    let address = address.split([' ', '\t', ';']).next().unwrap_or_default();
-    let (address, fragment) = address.split_once('#').unwrap_or((address, ""));
-    let path = address.find("://").map_or(0, |at| at + 3);
-    let path = address[path..].find('/').map_or(path, |at| path + at);
-    let (url, reference) = match address[path..].split_once('@') {
-        Some((before, reference)) => (&address[..path + before.len()], reference),
-        None => (address, "…"),
-    };
-    // Credentials are no part of it; the user of ssh is.
-    let url = match url.split_once("://") {
-        Some((scheme, rest)) if scheme != "ssh" => {
+/// A Git repository as pip writes it: `NAME @ git+URL@REFERENCE#egg=NAME&subdirectory=PATH`.
+pub(super) struct PipGit<'l> {
+    /// The address, without `git+` and without credentials.
+    pub(super) url: String,
+    /// A tag, a branch or a commit.
+    pub(super) reference: Option<&'l str>,
+    pub(super) subdirectory: Option<&'l str>,
+    /// What the address says about who asks.
+    pub(super) has_credentials: bool,
+}
+
+impl<'l> PipGit<'l> {
+    /// Reads what follows `git+` in a line.
+    pub(super) fn of(line: &'l str) -> Option<Self> {
+        let (_, address) = line.split_once("git+")?;
+        let address = address.split([' ', '\t', ';']).next().unwrap_or_default();
+        let (address, fragment) = address.split_once('#').unwrap_or((address, ""));
+        let path = address.find("://").map_or(0, |at| at + 3);
+        let path = address[path..].find('/').map_or(path, |at| path + at);
+        let (url, reference) = match address[path..].split_once('@') {
+            Some((before, reference)) => (&address[..path + before.len()], Some(reference)),
+            None => (address, None),
+        };
+        // Credentials are no part of it; the user of ssh is.
+        let without = url.split_once("://").and_then(|(scheme, rest)| {
             let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            format!("{scheme}://{host}/{path}")
-        }
-        _ => url.to_owned(),
-    };
-    let key = if reference.parse::<Commit>().is_ok() {
-        "commit"
-    } else {
-        "tag"
-    };
-    let below = fragment
-        .split('&')
-        .find_map(|part| part.strip_prefix("subdirectory="))
-        .map_or(String::new(), |path| format!(", subdirectory = \"{path}\""));
-    format!("write it in the recipe: git = [{{ url = \"{url}\", {key} = \"{reference}\"{below} }}]")
+            let (_, host) = authority.rsplit_once('@').filter(|_| scheme != "ssh")?;
+            Some(format!("{scheme}://{host}/{path}"))
+        });
+        let parts = fragment.split('&');
+        Some(Self {
+            has_credentials: without.is_some(),
+            url: without.unwrap_or_else(|| url.to_owned()),
+            reference,
+            subdirectory: parts
+                .filter_map(|part| part.strip_prefix("subdirectory="))
+                .next_back(),
+        })
+    }
+
+    /// The recipe's line for it.
+    pub(super) fn as_key(&self) -> String {
+        let reference = self.reference.unwrap_or("…");
+        let key = if reference.parse::<Commit>().is_ok() {
+            "commit"
+        } else {
+            "tag"
+        };
+        let below = self
+            .subdirectory
+            .map_or(String::new(), |path| format!(", subdirectory = \"{path}\""));
+        let url = &self.url;
+        format!(
+            "write it in the recipe: git = [{{ url = \"{url}\", {key} = \"{reference}\"{below} }}]"
+        )
+    }
 }
 
 /// The recipe's key for one of pip's options that names a file or a directory.
@@ -151,9 +176,7 @@ fn option_as_key(line: &str) -> Option<String> {
         "-e" | "--editable" => "local",
         _ => return None,
     };
-    Some(format!(
-        "name it in the recipe, with its path from there: {key} = [\"{value}\"]"
-    ))
+    Some(format!("it has a key of its own: {key} = [\"{value}\"]"))
 }
 
 /// What to do with a lock file of another tool that has no addresses of files.
@@ -323,174 +346,37 @@ impl Requirement {
     }
 }
 
-/// What is wrong in a requirements or constraints file, and at which bytes.
-#[derive(Debug)]
-pub(crate) struct BadLine {
-    pub(crate) span: std::ops::Range<usize>,
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-}
-
-/// Looks through a file in pip's format. It may hold requirements, `--hash`,
-/// comments and continued lines; pip's other options would let a file name
-/// indexes or further files that nobody sees in the recipe.
-pub(crate) fn check_file(text: &str) -> Result<(), BadLine> {
-    let mut start = 0;
-    for raw in with_joined_lines(text).split_inclusive('\n') {
-        let line = without_comment(raw.trim_end());
-        let options = line.find(" --").unwrap_or(line.len());
-        let is_address = line[..options].contains("://") && !line.contains("git+");
-        if is_address && !line.trim_start().starts_with('-') {
-            check_address(line, start)?;
-        } else {
-            check_requirement(line, 0..options, start)?;
-        }
-        check_options(line, options, start)?;
-        start += raw.len();
-    }
-    Ok(())
-}
-
-/// The text with as many blanks for each end of a line that goes on, as pip joins lines, and for
-/// a mark of the byte order: every character else stays in its place. A comment does not go on.
-pub(crate) fn with_joined_lines(text: &str) -> String {
-    const MARK: &str = "\u{feff}";
-    let mut joined = String::with_capacity(text.len());
-    let text = match text.strip_prefix(MARK) {
-        Some(rest) => {
-            joined.push_str(&" ".repeat(MARK.len()));
-            rest
-        }
-        None => text,
-    };
-    for raw in text.split_inclusive('\n') {
-        let line = raw.trim_end_matches(['\r', '\n']);
-        match line.strip_suffix('\\') {
-            Some(begun) if !line.trim_start().starts_with('#') => {
-                joined.push_str(begun);
-                joined.push_str(&" ".repeat(raw.len() - begun.len()));
-            }
-            _ => joined.push_str(raw),
-        }
-    }
-    joined
-}
-
-/// Looks at the address of a file, which needs a digest in its line: there is no
-/// index to tell whether it is still the same file.
-fn check_address(line: &str, start: usize) -> Result<(), BadLine> {
-    let bad = |message: &str, hint: &str| {
-        Err(BadLine {
-            span: start..start + line.trim_end().len(),
-            message: message.to_owned(),
-            hint: Some(hint.to_owned()),
-        })
-    };
-    let is_digest = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count() == 64;
-    let has_digest = ["--hash=sha256:", "#sha256="]
-        .iter()
-        .any(|mark| line.split(mark).skip(1).any(is_digest));
-    let url = line.find("://").map_or("", |at| &line[at + 3..]);
-    let authority = url.split(['/', ' ', '#']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return bad(
-            "the address carries credentials",
-            "leave them out: they belong into ~/.netrc of the machine that locks",
-        );
-    }
-    if !line.contains("https://") && !line.contains("http://") {
-        return bad(
-            "only addresses of http and https are fetched",
-            "a directory beside the recipe goes under `local`",
-        );
-    }
-    if !has_digest {
-        return bad(
-            "the address of a file needs the file's digest",
-            "add it at the end of the line: --hash=sha256:DIGEST (of `sha256sum FILE`)",
-        );
-    }
-    Ok(())
-}
-
-/// A comment begins the line or follows a blank: `#egg` in a URL is none.
-pub(crate) fn without_comment(line: &str) -> &str {
-    let comment = line
-        .char_indices()
-        .find(|&(i, c)| c == '#' && (i == 0 || line[..i].ends_with(char::is_whitespace)));
-    comment.map_or(line, |(i, _)| &line[..i])
-}
-
-fn check_requirement(
-    line: &str,
-    part: std::ops::Range<usize>,
-    start: usize,
-) -> Result<(), BadLine> {
-    let text = &line[part];
-    let requirement = text.trim();
-    if requirement.is_empty() {
-        return Ok(());
-    }
-    let blank = text.len() - text.trim_start().len();
-    match requirement.parse::<Requirement>() {
-        Ok(_) => Ok(()),
-        Err(unfit) => Err(BadLine {
-            span: start + blank..start + blank + requirement.len(),
-            message: unfit.to_string(),
-            hint: unfit.hint,
-        }),
-    }
-}
-
-fn check_options(line: &str, from: usize, start: usize) -> Result<(), BadLine> {
-    let mut at = from;
-    for word in line[from..].split_inclusive(char::is_whitespace) {
-        let option = word.trim_end();
-        let digest = option.strip_prefix("--hash=sha256:").unwrap_or_default();
-        let fits = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-        if !option.is_empty() && !fits {
-            return Err(BadLine {
-                span: start + at..start + at + option.len(),
-                message: format!(
-                    "`{option}` cannot stand here: expected `--hash=sha256:` and 64 hexadecimal digits"
-                ),
-                hint: None,
-            });
-        }
-        at += word.len();
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn options_are_answered_with_the_line_to_write() {
+    fn what_is_no_requirement_is_answered_with_the_key_to_write() {
         for (text, hint) in [
-            ("-r base.txt\n", "requirements-files = [\"base.txt\"]"),
-            ("--constraint=c.txt\n", "constraints-files = [\"c.txt\"]"),
-            ("flask\n-e ./app\n", "local = [\"./app\"]"),
+            ("-r base.txt", "requirements-files = [\"base.txt\"]"),
+            ("--constraint=c.txt", "constraints-files = [\"c.txt\"]"),
+            ("-e ./app", "local = [\"./app\"]"),
             (
-                "a @ git+https://git.example/x/a@v1#subdirectory=py\n",
+                "a @ git+https://git.example/x/a@v1#subdirectory=py",
                 "git = [{ url = \"https://git.example/x/a\", tag = \"v1\", subdirectory = \"py\" }]",
             ),
             (
-                "-e git+ssh://git@git.example/a@3b18e512dba79e4c8300dd08aeb37f8e728b8dad#egg=a\n",
+                "-e git+ssh://git@git.example/a@3b18e512dba79e4c8300dd08aeb37f8e728b8dad#egg=a",
                 "commit = \"3b18e512",
             ),
             (
-                "a @ git+https://me:pw@git.example/a@v1\n",
+                "a @ git+https://me:pw@git.example/a@v1",
                 "url = \"https://git.example/a\", tag",
             ),
-            ("./app\n", "goes under `local`"),
-            ("a @ https://x.example/a-1.0.tar.gz\n", "--hash=sha256:"),
-            ("a @ https://me:pw@x.example/a-1.0.tar.gz\n", "netrc"),
+            ("./app", "goes under `local`"),
         ] {
-            let bad = check_file(text).unwrap_err();
-            assert!(bad.hint.unwrap_or_default().contains(hint), "{text}");
+            let unfit = text.parse::<Requirement>().unwrap_err();
+            assert!(unfit.hint.unwrap_or_default().contains(hint), "{text}");
         }
+    }
+
+    #[test]
+    fn other_tools_locks_are_known_by_their_names() {
         assert!(
             other_tools_lock("poetry.lock")
                 .unwrap()
@@ -503,19 +389,5 @@ mod tests {
             Some(ForeignLock::Pylock)
         );
         assert_eq!(ForeignLock::of("requirements.txt"), None);
-        let digest = "0".repeat(64);
-        for good in [
-            format!("a @ https://x.example/a-1.0.tar.gz \\\n    --hash=sha256:{digest}\n"),
-            format!("https://x.example/a-1-py3-none-any.whl#sha256={digest}\nflask\n"),
-            "\u{feff}requests \\\n  >=2.0, \\\r\n  <3\n".to_owned(),
-            format!("flask==3 \\\n  ; python_version > '3' \\\n  --hash=sha256:{digest}\n"),
-            "# not continued \\\nflask\n".to_owned(),
-        ] {
-            check_file(&good).unwrap();
-        }
-        // The place of what is wrong is its place in the file.
-        let text = "flask \\\n  >=3\n-e x \\\n  y\n";
-        let bad = check_file(text).unwrap_err();
-        assert_eq!(bad.span.start, text.find("-e").unwrap());
     }
 }

@@ -20,20 +20,10 @@ use super::remembered::Remembered;
 use crate::error::{Context, Error, Result};
 use crate::lock::resolve::scheme::{self, Scheme};
 use crate::lockfile::{LocalFile, LocalKind, Lock};
+use crate::recipe::debris::{DEBRIS, is_debris, is_lock_of_recipe};
 use crate::recipe::{Beside, Recipe, User, glob};
 use crate::steps;
 
-/// Left out of Python packages.
-const DEBRIS: [&str; 8] = [
-    ".git",
-    ".hg",
-    ".svn",
-    "__pycache__",
-    ".DS_Store",
-    "*.pyc",
-    "*.egg-info",
-    "*.swp",
-];
 /// What differs from checkout to checkout.
 const VERSION_CONTROL: [&str; 3] = [".git", ".hg", ".svn"];
 
@@ -47,12 +37,12 @@ enum Taken<'r> {
 }
 
 impl Taken<'_> {
-    fn leaves_out(&self, inside: &Path) -> bool {
-        let patterns = match self {
-            Self::Copied(patterns) => patterns.as_slice(),
-            Self::Package => &DEBRIS,
-        };
-        patterns.iter().any(|pattern| leaves_out(pattern, inside))
+    /// Whether what lies at `path`, and is called `inside` in the directory, is left out.
+    fn leaves_out(&self, path: &Path, inside: &Path) -> bool {
+        match self {
+            Self::Copied(patterns) => patterns.iter().any(|pattern| leaves_out(pattern, inside)),
+            Self::Package => is_debris(path) || is_lock_of_recipe(path),
+        }
     }
 }
 
@@ -107,7 +97,8 @@ pub fn read(
             two[0].path
         ))
         .hint(format!(
-            "give every [[file]] of it the same `exclude`; a Python package is taken without {}",
+            "give every [[file]] of it the same `exclude`; a Python package is taken without {}, \
+             virtualenvs and caches",
             DEBRIS.join(", ")
         ))),
     }
@@ -329,7 +320,7 @@ impl<'a> Archive<'a> {
         for entry in entries {
             let name = entry.file_name();
             let (path, inside) = (entry.path(), inside.join(&name));
-            if self.taken.leaves_out(&inside) {
+            if self.taken.leaves_out(&path, &inside) {
                 self.left_out.push(inside);
                 continue;
             }

@@ -138,8 +138,10 @@ impl Pip<'_> {
         let has_others = !sources.trees.is_empty() || !fixed.files.is_empty();
         if wanted.is_mixed(has_others) {
             let lines = wanted.take_hashed();
+            let all = wanted.options.iter().chain(&lines);
+            let all: String = all.map(|line| format!("{line}\n")).collect();
             let run = PipRun {
-                files: BTreeMap::from([("requirements.txt", lines.join("\n") + "\n")]),
+                files: BTreeMap::from([("requirements.txt", all)]),
                 retained: Vec::new(),
                 sources: None,
                 work: download(

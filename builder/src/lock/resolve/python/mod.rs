@@ -92,6 +92,9 @@ impl Pip<'_> {
         }
         let mut found = Vec::new();
         if !requirements.is_empty() {
+            for option in &wanted.options {
+                let _ = writeln!(requirements, "{option}");
+            }
             let rest = Rest {
                 requirements,
                 constraints: wanted.constraints,

@@ -8,13 +8,16 @@ use store::Sha256;
 
 use super::names::{normalise, split_name};
 use crate::error::{Context, Error, Result};
-use crate::recipe::{Beside, ForeignLock, Virtualenv, with_joined_lines, without_comment};
+use crate::recipe::requirements_file::{self, Line, Purpose};
+use crate::recipe::{Beside, ForeignLock, Virtualenv};
 
 /// Everything that the recipe and its requirements files want.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     /// Lines for pip, one requirement each.
     pub(super) lines: Vec<String>,
+    /// Options of pip that stand in a requirements file.
+    pub(super) options: Vec<String>,
     /// Lines that only limit.
     pub(super) constraints: Vec<String>,
     /// Files by address and digest.
@@ -59,18 +62,35 @@ impl Wanted {
         let own = virtualenv.constraints.iter();
         wanted.constraints.extend(own.map(ToString::to_string));
         for path in &virtualenv.constraints_files {
-            let text = read(beside, path)?;
-            wanted.constraints.extend(logical_lines(&text));
+            let lines = lines(path, &read(beside, path)?, Purpose::Constraints)?;
+            wanted
+                .constraints
+                .extend(lines.into_iter().filter_map(|line| match line {
+                    Line::Requirement(line) | Line::Address(line) => Some(line),
+                    _ => None,
+                }));
         }
         Ok(wanted)
     }
 
     fn add(&mut self, path: &Beside, text: &str) -> Result<()> {
-        for line in logical_lines(text) {
-            if !line.contains("://") {
-                self.lines.push(line);
-                continue;
-            }
+        for line in lines(path, text, Purpose::Requirements)? {
+            let line = match line {
+                Line::Requirement(line) => {
+                    self.lines.push(line);
+                    continue;
+                }
+                Line::Option(option) => {
+                    self.options.push(option);
+                    continue;
+                }
+                Line::Address(line) => line,
+                // The recipe has them.
+                Line::Requirements(_)
+                | Line::Constraints(_)
+                | Line::Directory(..)
+                | Line::Git(..) => continue,
+            };
             let (file, line) = by_address(&line).ok_or_else(|| {
                 Error::usage(format!(
                     "{path}: `{line}` names no file that can be installed"
@@ -122,12 +142,13 @@ fn read(beside: &Path, path: &Beside) -> Result<String> {
     fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))
 }
 
-/// The lines of a file in pip's format: without comments, continued ones joined.
-fn logical_lines(text: &str) -> Vec<String> {
-    let joined = with_joined_lines(text);
-    let lines = joined.lines().map(|line| without_comment(line).trim());
-    let lines = lines.filter(|line| !line.is_empty());
-    lines.map(ToOwned::to_owned).collect()
+/// The lines of a file in pip's format.
+fn lines(path: &Beside, text: &str, purpose: Purpose) -> Result<Vec<Line>> {
+    let lines = requirements_file::read(text, purpose).map_err(|bad| {
+        let error = Error::usage(format!("{path}: {}", bad.message));
+        error.hint(bad.hint.unwrap_or_default())
+    })?;
+    Ok(lines.into_iter().map(|(line, _)| line).collect())
 }
 
 /// `NAME[EXTRAS] @ URL ; MARKER --hash=sha256:DIGEST`, as a file and as the line that wants it.
@@ -178,13 +199,17 @@ mod tests {
     #[test]
     fn lines_are_joined_and_addresses_become_files() {
         let digest = "ab".repeat(32);
-        let lines = logical_lines(&format!(
-            "# made by a tool\nflask==3.0 \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:1\n\n\
+        let text = format!(
+            "# made by a tool\nflask==3.0 \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:{digest}\n\n\
              a-b[x] @ https://h.example/p/a_b-1.0-py3-none-any.whl ; python_version > '3' --hash=sha256:{digest}\n"
-        ));
-        assert_eq!(lines.len(), 2);
-        assert!(lines[0].starts_with("flask==3.0") && lines[0].ends_with("--hash=sha256:1"));
-        let (file, line) = by_address(&lines[1]).unwrap();
+        );
+        let mut wanted = Wanted::default();
+        wanted.add(&"r.txt".parse().unwrap(), &text).unwrap();
+        let [flask, line] = &wanted.lines[..] else {
+            panic!("{:?}", wanted.lines)
+        };
+        assert!(flask.starts_with("flask==3.0") && flask.ends_with(&digest));
+        let file = &wanted.files[0];
         assert_eq!(line, "a-b[x]==1.0 ; python_version > '3'");
         assert_eq!(
             file.url.as_deref(),

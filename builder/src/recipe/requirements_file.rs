@@ -1,0 +1,503 @@
+//! Requirements and constraints files: what pip reads, line by line.
+//!
+//! The format is that of pip's documentation, "Requirements File Format". What a line names
+//! beside the recipe (`-r`, `-c`, `-e DIRECTORY`) or in a Git repository is taken as if the
+//! recipe named it, so that the lock and its checks see it. What names an index is refused:
+//! indexes are a matter of the machine.
+
+use std::ops::Range;
+
+use super::python::Git;
+use super::requirement::{Extra, PipGit, Requirement};
+
+/// A line, continued lines joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// A PEP 508 requirement, perhaps with `--hash`.
+    Requirement(String),
+    /// A file by its address, with its digest.
+    Address(String),
+    /// An option that pip takes from a file and that changes what it chooses.
+    Option(String),
+    /// `-r`: a further requirements file, by its path from this one.
+    Requirements(String),
+    /// `-c`: a constraints file, likewise.
+    Constraints(String),
+    /// A Python package in a directory: its path as written, its extras.
+    Directory(String, Vec<Extra>),
+    /// A Python package in a Git repository, and its extras.
+    Git(Git, Vec<Extra>),
+}
+
+/// What a file is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It says what to install.
+    Requirements,
+    /// It only limits versions.
+    Constraints,
+}
+
+/// What is wrong in such a file, and at which bytes.
+#[derive(Debug)]
+pub(crate) struct BadLine {
+    pub(crate) span: Range<usize>,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl BadLine {
+    pub(crate) fn new(
+        span: Range<usize>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            span,
+            message: message.into(),
+            hint: Some(hint.into()).filter(|hint| !hint.is_empty()),
+        }
+    }
+}
+
+/// Reads a file, each line with its place.
+pub(crate) fn read(text: &str, purpose: Purpose) -> Result<Vec<(Line, Range<usize>)>, BadLine> {
+    let mut lines = Vec::new();
+    let mut wants_digests = false;
+    let mut start = 0;
+    for raw in with_joined_lines(text).split_inclusive('\n') {
+        let line = without_comment(raw.trim_end());
+        let words = line.trim();
+        if !words.is_empty() {
+            let from = start + line.len() - line.trim_start().len();
+            let span = from..from + words.len();
+            if words == "--require-hashes" {
+                wants_digests = true;
+            } else {
+                lines.push((read_line(words, &span, purpose)?, span));
+            }
+        }
+        start += raw.len();
+    }
+    for (line, span) in lines.iter().filter(|_| wants_digests) {
+        if matches!(line, Line::Requirement(line) if !line.contains("--hash=")) {
+            return Err(BadLine::new(
+                span.clone(),
+                "`--require-hashes` wants a digest of each requirement, and this one has none",
+                "let the tool that wrote the file write it again, or leave that option out",
+            ));
+        }
+    }
+    Ok(lines)
+}
+
+/// A line without blanks around it.
+fn read_line(line: &str, span: &Range<usize>, purpose: Purpose) -> Result<Line, BadLine> {
+    let read = if line.starts_with('-') {
+        read_option(line, span)?
+    } else {
+        read_wanted(line, span)?
+    };
+    match read {
+        Line::Requirement(_) | Line::Address(_) | Line::Constraints(_) => Ok(read),
+        _ if purpose == Purpose::Requirements => Ok(read),
+        _ => Err(BadLine::new(
+            span.clone(),
+            "this wants more than a limit",
+            "a constraints file holds requirements; others go into a requirements file",
+        )),
+    }
+}
+
+fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
+    let (option, value) = split_option(line);
+    let bad = |message: String, hint: &str| Err(BadLine::new(span.clone(), message, hint));
+    let path = |key: &str| {
+        if value.is_empty() || value.contains("://") {
+            Err(BadLine::new(
+                span.clone(),
+                format!("`{option}` names no file beside the recipe"),
+                format!("put a copy beside the recipe and name it: {key}"),
+            ))
+        } else {
+            Ok(value.to_owned())
+        }
+    };
+    match option {
+        "-r" | "--requirement" => path("-r FILE").map(Line::Requirements),
+        "-c" | "--constraint" => path("-c FILE").map(Line::Constraints),
+        "-e" | "--editable" => match read_wanted(value, span)? {
+            line @ (Line::Directory(..) | Line::Git(..)) => Ok(line),
+            _ => bad(
+                format!("`{option}` names neither a directory nor a Git repository"),
+                "write the requirement alone",
+            ),
+        },
+        "--pre" | "--prefer-binary" if value.is_empty() => Ok(Line::Option(option.to_owned())),
+        "--no-binary" | "--only-binary" if is_list_of_names(value) => {
+            Ok(Line::Option(format!("{option}={value}")))
+        }
+        "-i" | "--index-url" | "--pypi-url" | "--extra-index-url" | "--no-index"
+        | "--trusted-host" | "--use-feature" => bad(
+            format!("`{option}` is a matter of the machine that locks"),
+            "leave the line out, and put it into pip's configuration there (pip config set)",
+        ),
+        "-f" | "--find-links" => bad(
+            format!("`{option}` is a matter of the machine that locks"),
+            "leave the line out; a source beside the recipe is named by its directory: ./DIRECTORY",
+        ),
+        _ => bad(
+            format!("`{option}` cannot stand in a requirements file here"),
+            "those that can are -r, -c, -e, --hash, --require-hashes, --pre, --prefer-binary, \
+             --no-binary and --only-binary",
+        ),
+    }
+}
+
+/// An option and its value: `-r FILE`, `-rFILE`, `--option VALUE`, `--option=VALUE`.
+fn split_option(line: &str) -> (&str, &str) {
+    let end = if line.starts_with("--") {
+        line.find([' ', '\t', '=']).unwrap_or(line.len())
+    } else {
+        line.len().min(2)
+    };
+    // Not in the middle of a character.
+    let (option, value) = line.split_at_checked(end).unwrap_or((line, ""));
+    (option, value.trim_start_matches([' ', '\t', '=']).trim())
+}
+
+/// `:all:`, `:none:` or names of projects, with commas.
+fn is_list_of_names(value: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b":._-".contains(&byte);
+    let mut names = value.split(',');
+    names.all(|name| !name.is_empty() && name.bytes().all(is_name))
+}
+
+/// What a line wants that is no option.
+fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
+    let bad = |message: &str, hint: &str| Err(BadLine::new(span.clone(), message, hint));
+    if let Some(git) = PipGit::of(line) {
+        return read_git(line, &git, span);
+    }
+    let options = line.find(" --").unwrap_or(line.len());
+    let (wanted, hashes) = line.split_at(options);
+    if wanted.contains("file://") {
+        return bad(
+            "the address of a file or directory of one machine",
+            "name a directory beside the recipe (./DIRECTORY), or a release by its version",
+        );
+    }
+    if wanted.contains("://") {
+        check_address(line, span)?;
+        check_hashes(hashes, span.start + options)?;
+        return Ok(Line::Address(line.to_owned()));
+    }
+    let (before_marker, marker) = match wanted.split_once(';') {
+        Some((wanted, marker)) => (wanted.trim(), Some(marker)),
+        None => (wanted.trim(), None),
+    };
+    let (path, extras) = split_extras(before_marker);
+    if path.starts_with('.') || path.contains('/') {
+        if marker.is_some() || !hashes.is_empty() {
+            return bad(
+                "a directory is installed in any case: it takes no condition and no digest",
+                "leave out what follows the path",
+            );
+        }
+        let archives = [".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz"];
+        if archives.iter().any(|end| path.ends_with(end)) {
+            return bad(
+                "a file beside the recipe cannot be named here",
+                "a `pylock.toml` can name a wheel beside it; a source is named by its directory",
+            );
+        }
+        if path.starts_with(['/', '~']) {
+            return bad(
+                "a directory of one machine",
+                "a recipe uses only what lies beside it: put a copy there and name it ./DIRECTORY",
+            );
+        }
+        let extras = read_extras(extras, span)?;
+        return Ok(Line::Directory(path.to_owned(), extras));
+    }
+    wanted.trim().parse::<Requirement>().map_err(|unfit| {
+        let span = span.start..span.start + wanted.trim().len();
+        let message = unfit.to_string();
+        BadLine {
+            span,
+            message,
+            hint: unfit.hint,
+        }
+    })?;
+    check_hashes(hashes, span.start + options)?;
+    Ok(Line::Requirement(line.to_owned()))
+}
+
+fn read_git(line: &str, git: &PipGit<'_>, span: &Range<usize>) -> Result<Line, BadLine> {
+    let bad = |message: String, hint: String| BadLine::new(span.clone(), message, hint);
+    let as_key = || git.as_key();
+    if git.has_credentials {
+        return Err(bad(
+            "the address carries credentials, which would end up in the lock".to_owned(),
+            as_key(),
+        ));
+    }
+    let Some(reference) = git.reference else {
+        return Err(bad(
+            "a branch moves: a tag or a commit must follow the address, as @v1".to_owned(),
+            as_key(),
+        ));
+    };
+    if line.contains(';') {
+        return Err(bad(
+            "a Git repository is installed in any case: it takes no condition".to_owned(),
+            "leave out what follows the `;`".to_owned(),
+        ));
+    }
+    let commit = reference.parse().ok();
+    let unfit = |unfit: super::Unfit| bad(unfit.to_string(), unfit.hint.unwrap_or_default());
+    let source = Git {
+        url: git.url.parse().map_err(unfit)?,
+        tag: match commit {
+            Some(_) => None,
+            None => Some(reference.parse().map_err(unfit)?),
+        },
+        commit,
+        subdirectory: match git.subdirectory {
+            Some(path) => Some(path.parse().map_err(unfit)?),
+            None => None,
+        },
+    };
+    let (name, _) = line.split_once("git+").unwrap_or_default();
+    let (_, extras) = split_extras(name.trim_end_matches(['@', ' ', '\t']));
+    Ok(Line::Git(source, read_extras(extras, span)?))
+}
+
+/// `PATH[EXTRAS]`.
+fn split_extras(text: &str) -> (&str, &str) {
+    match text
+        .strip_suffix(']')
+        .and_then(|text| text.rsplit_once('['))
+    {
+        Some((path, extras)) => (path.trim(), extras),
+        None => (text, ""),
+    }
+}
+
+fn read_extras(extras: &str, span: &Range<usize>) -> Result<Vec<Extra>, BadLine> {
+    let names = extras.split(',').map(str::trim);
+    let read = names.filter(|name| !name.is_empty()).map(|name| {
+        name.parse::<Extra>().map_err(|unfit| {
+            let message = unfit.to_string();
+            BadLine::new(span.clone(), message, unfit.hint.unwrap_or_default())
+        })
+    });
+    read.collect()
+}
+
+/// Looks at the address of a file, which needs a digest in its line: there is no
+/// index to tell whether it is still the same file.
+fn check_address(line: &str, span: &Range<usize>) -> Result<(), BadLine> {
+    let bad = |message: &str, hint: &str| Err(BadLine::new(span.clone(), message, hint));
+    let is_digest = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count() == 64;
+    let has_digest = ["--hash=sha256:", "#sha256="]
+        .iter()
+        .any(|mark| line.split(mark).skip(1).any(is_digest));
+    let url = line.find("://").map_or("", |at| &line[at + 3..]);
+    let authority = url.split(['/', ' ', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return bad(
+            "the address carries credentials",
+            "leave them out: they belong into ~/.netrc of the machine that locks",
+        );
+    }
+    if !line.contains("https://") && !line.contains("http://") {
+        return bad(
+            "only addresses of http and https are fetched",
+            "a directory beside the recipe is named by its path: ./DIRECTORY",
+        );
+    }
+    if !has_digest {
+        return bad(
+            "the address of a file needs the file's digest",
+            "add it at the end of the line: --hash=sha256:DIGEST (of `sha256sum FILE`)",
+        );
+    }
+    Ok(())
+}
+
+fn check_hashes(text: &str, start: usize) -> Result<(), BadLine> {
+    let mut at = start;
+    for word in text.split_inclusive(char::is_whitespace) {
+        let option = word.trim_end();
+        let digest = option.strip_prefix("--hash=sha256:").unwrap_or_default();
+        let fits = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+        if !option.is_empty() && !fits {
+            let message = format!(
+                "`{option}` cannot stand here: expected `--hash=sha256:` and 64 hexadecimal digits"
+            );
+            return Err(BadLine::new(at..at + option.len(), message, ""));
+        }
+        at += word.len();
+    }
+    Ok(())
+}
+
+/// The text with as many blanks for each end of a line that goes on, as pip joins lines, and for
+/// a mark of the byte order: every character else stays in its place. A comment does not go on.
+fn with_joined_lines(text: &str) -> String {
+    const MARK: &str = "\u{feff}";
+    let mut joined = String::with_capacity(text.len());
+    let text = match text.strip_prefix(MARK) {
+        Some(rest) => {
+            joined.push_str(&" ".repeat(MARK.len()));
+            rest
+        }
+        None => text,
+    };
+    for raw in text.split_inclusive('\n') {
+        let line = raw.trim_end_matches(['\r', '\n']);
+        match line.strip_suffix('\\') {
+            Some(begun) if !line.trim_start().starts_with('#') => {
+                joined.push_str(begun);
+                joined.push_str(&" ".repeat(raw.len() - begun.len()));
+            }
+            _ => joined.push_str(raw),
+        }
+    }
+    joined
+}
+
+/// A comment begins the line or follows a blank: `#egg` in a URL is none.
+fn without_comment(line: &str) -> &str {
+    let comment = line
+        .char_indices()
+        .find(|&(i, c)| c == '#' && (i == 0 || line[..i].ends_with(char::is_whitespace)));
+    comment.map_or(line, |(i, _)| &line[..i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<Line> {
+        let read = read(text, Purpose::Requirements).unwrap();
+        read.into_iter().map(|(line, _)| line).collect()
+    }
+
+    #[test]
+    fn every_kind_of_line_is_known() {
+        let digest = "0".repeat(64);
+        let plain = |text: &str| Line::Requirement(text.to_owned());
+        let directory = |path: &str, extras: &[&str]| {
+            let extras = extras.iter().map(|e| e.parse().unwrap()).collect();
+            Line::Directory(path.to_owned(), extras)
+        };
+        for (text, line) in [
+            ("-r base.txt", Line::Requirements("base.txt".to_owned())),
+            ("-rbase.txt", Line::Requirements("base.txt".to_owned())),
+            (
+                "--requirement=../b.txt",
+                Line::Requirements("../b.txt".to_owned()),
+            ),
+            ("--constraint c.txt", Line::Constraints("c.txt".to_owned())),
+            ("-e .", directory(".", &[])),
+            (
+                "-e ./app[one, two]  # ours",
+                directory("./app", &["one", "two"]),
+            ),
+            ("libs/a", directory("libs/a", &[])),
+            ("--pre", Line::Option("--pre".to_owned())),
+            (
+                "--no-binary a,b.c",
+                Line::Option("--no-binary=a,b.c".to_owned()),
+            ),
+            (
+                "--only-binary=:all:",
+                Line::Option("--only-binary=:all:".to_owned()),
+            ),
+            (
+                "flask ; python_version > '3'",
+                plain("flask ; python_version > '3'"),
+            ),
+            ("a[x]==1", plain("a[x]==1")),
+        ] {
+            assert_eq!(lines(text), [line], "{text}");
+        }
+        let commit = "3b18e512dba79e4c8300dd08aeb37f8e728b8dad";
+        for (text, url, tag, subdirectory) in [
+            (
+                "a[x] @ git+https://g.example/x/a@v1#egg=a&subdirectory=py",
+                "https://g.example/x/a",
+                Some("v1"),
+                Some("py"),
+            ),
+            (
+                &format!("-e git+ssh://git@g.example/a@{commit}#egg=a"),
+                "ssh://git@g.example/a",
+                None,
+                None,
+            ),
+        ] {
+            let Line::Git(git, _) = &lines(text)[0] else {
+                panic!("{text}")
+            };
+            assert_eq!(git.url.as_str(), url);
+            assert_eq!(git.tag.as_ref().map(AsRef::<str>::as_ref), tag);
+            assert_eq!(git.commit.is_some(), tag.is_none());
+            assert_eq!(
+                git.subdirectory.as_ref().map(AsRef::<str>::as_ref),
+                subdirectory
+            );
+        }
+        for good in [
+            format!("a @ https://x.example/a-1.0.tar.gz \\\n    --hash=sha256:{digest}\n"),
+            format!("https://x.example/a-1-py3-none-any.whl#sha256={digest}\n# flask\n"),
+            "\u{feff}requests \\\n  >=2.0, \\\r\n  <3\n".to_owned(),
+            format!("flask==3 \\\n  ; python_version > '3' \\\n  --hash=sha256:{digest}\n"),
+            "# not continued \\\nflask\n".to_owned(),
+            format!("--require-hashes\na==1 --hash=sha256:{digest}\n"),
+        ] {
+            assert_eq!(lines(&good).len(), 1, "{good}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_answered_with_what_to_do() {
+        for (text, hint) in [
+            ("--index-url https://x.example/simple\n", "pip config"),
+            ("--find-links ./wheels\n", "./DIRECTORY"),
+            ("--config-settings x=y\n", "--no-binary"),
+            ("--pre x\n", "those that can"),
+            ("-r\n", "-r FILE"),
+            ("-r https://x.example/r.txt\n", "-r FILE"),
+            ("-e flask\n", "requirement alone"),
+            ("./wheels/a-1-py3-none-any.whl\n", "pylock.toml"),
+            ("/home/me/a\n", "./DIRECTORY"),
+            ("a @ file:///home/me/a\n", "./DIRECTORY"),
+            ("./app ; python_version > '3'\n", "leave out"),
+            ("a @ git+https://g.example/a\n", "tag = \"…\""),
+            (
+                "a @ git+https://me:pw@g.example/a@v1\n",
+                "url = \"https://g.example/a\", tag",
+            ),
+            (
+                "a @ git+https://g.example/a@v1 ; python_version > '3'\n",
+                "leave out",
+            ),
+            ("a @ https://x.example/a-1.0.tar.gz\n", "--hash=sha256:"),
+            ("a @ https://me:pw@x.example/a-1.0.tar.gz\n", "netrc"),
+            ("--require-hashes\nflask==3\n", "leave that option out"),
+        ] {
+            let bad = read(text, Purpose::Requirements).unwrap_err();
+            let said = bad.hint.unwrap_or_default();
+            assert!(said.contains(hint), "{text}{said}");
+        }
+        assert!(read("-e .\n", Purpose::Constraints).is_err());
+        assert!(read("-c more.txt\nflask<3\n", Purpose::Constraints).is_ok());
+        // The place of what is wrong is its place in the file.
+        let text = "flask \\\n  >=3\n  -i x \\\n  y\n";
+        let bad = read(text, Purpose::Requirements).unwrap_err();
+        assert_eq!(bad.span.start, text.find("-i").unwrap());
+    }
+}
