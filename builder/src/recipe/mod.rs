@@ -52,14 +52,15 @@ use store::name::ImageName;
 pub use error::{RecipeError, RecipeErrorKind};
 pub use python::{Git, Virtualenv};
 pub use requirement::{
-    Commit, DownloadUrl, Extra, ForeignLock, GitUrl, Group, RefName, Requirement, Subdirectory,
+    Commit, DownloadUrl, Extra, ForeignLock, GitUrl, Group, Projects, RefName, Requirement,
+    Subdirectory,
 };
 pub use step::{Argument, Clean, Header, Health, Process, RequestPath, Run, Service, Test, Timer};
 pub use tree::{
     Answer, Apt, Bootstrap, Comment, Download, File, FileKind, LinkTarget, Packages, Source,
     System, User,
 };
-pub use value::{Count, Id, Mode, Owner, Priority, Resolver, Strip, Timeout, Variant};
+pub use value::{Count, Id, Index, Mode, Owner, Priority, Resolver, Strip, Timeout, Variant};
 pub use word::{
     Architecture, Beside, Checksum, Component, Digest, Interpreter, Label, Locale, Login, Moment,
     PackageName, PackageSpec, ProcessName, Script, SecretName, SignalName, Suite, TimeOfDay,

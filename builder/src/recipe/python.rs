@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::requirement::{Commit, Extra, GitUrl, Group, RefName, Requirement, Subdirectory};
-use super::value::Owner;
+use super::requirement::{
+    Commit, Extra, GitUrl, Group, Projects, RefName, Requirement, Subdirectory,
+};
+use super::value::{Index, Owner};
 use super::word::{Beside, Interpreter, TreePath, Variable};
 
 /// A Python virtualenv, created after packages, users and files. Everything in
@@ -63,6 +65,13 @@ pub struct Virtualenv {
     /// Example: `constraints-files = ["files/constraints.txt"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints_files: Vec<Beside>,
+    /// Which of the machine's indexes a project comes from, where several have
+    /// other files under its name: `main` is the one of `index-url`, `extra` any of
+    /// `extra-index-url`. Names may end in `*`; the longest that fits counts.
+    ///
+    /// Example: `index = { "acme-*" = "extra", torch = "extra" }`
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub index: BTreeMap<Projects, Index>,
     /// Environment variables for pip and the compilers that it calls.
     ///
     /// Example: `environment = { CFLAGS = "-fgnu89-inline" }`

@@ -21,6 +21,12 @@ word! {
     /// A dependency group of a project.
     pub struct Group: "a dependency group",
         "a name, such as `production`", |text| fits(project(text));
+    /// Projects of an index.
+    pub struct Projects: "the name of a project",
+        "a name, or the beginning of names and a `*`, such as `acme-*`",
+        |text| fits(text == "*" || project(text) || text.strip_suffix('*').is_some_and(|begin| {
+            project(begin.trim_end_matches(['-', '_', '.']))
+        }));
     /// A tag.
     pub struct RefName: "a tag",
         "the name of a tag, such as `v0.0.1`", ref_name;

@@ -227,6 +227,36 @@ impl fmt::Display for Resolver {
     }
 }
 
+/// Which of the machine's package indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Index {
+    /// `index-url`.
+    Main,
+    /// One of `extra-index-url`.
+    Extra,
+}
+
+impl FromStr for Index {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Self, Unfit> {
+        match text {
+            "main" => Ok(Index::Main),
+            "extra" => Ok(Index::Extra),
+            _ => Err(Unfit::new::<Self>(text, "")),
+        }
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Index::Main => "main",
+            Index::Extra => "extra",
+        })
+    }
+}
+
 macro_rules! text_form {
     ($($Name:ident: $what:literal, $shape:literal;)*) => {$(
         impl Word for $Name {
@@ -253,6 +283,7 @@ text_form! {
     Owner: "an owner", "`user` or `user:group`, such as `operador:operador`";
     Variant: "a variant", "`minbase`, `buildd` or `standard`";
     Resolver: "a resolver", "`node` or `image`";
+    Index: "an index", "`main` (index-url) or `extra` (extra-index-url)";
 }
 
 /// Defines newtypes over integers within a range.

@@ -105,6 +105,7 @@ fn names_of(source: &str) -> BTreeMap<String, String> {
         ("bool", "true or false"),
         ("ImageName", "an image name"),
         ("BTreeMap<Variable, String>", "a table of strings"),
+        ("BTreeMap<Projects, Index>", "a table of `main` and `extra`"),
         (
             "BTreeMap<Variable, SecretName>",
             "a table of names of secrets",

@@ -121,6 +121,7 @@ constraints = ["dep<2"]
 constraints-files = ["one.txt"]
 extras = ["postgres"]
 groups = ["production"]
+index = { torch = "extra" }
 environment = { CFLAGS = "-O1" }
 local = ["one"]
 git = [{ url = "https://git.example.org/it.git", tag = "v1", subdirectory = "sub" }]
@@ -287,6 +288,7 @@ const ROWS: &[Row] = &[
     ("virtualenv.constraints", ("dep<2", "dep<3"), &[], &[Virtualenv]),
     ("virtualenv.extras", ("postgres", "mysql"), &[], &[Virtualenv]),
     ("virtualenv.groups", ("production", "testing"), &[], &[Virtualenv]),
+    ("virtualenv.index", ("torch = \"extra\"", "torch = \"main\""), &[], &[Virtualenv]),
     ("virtualenv.constraints-files", ("constraints-files = [\"one", "constraints-files = [\"two"), &[], &[Virtualenv]),
     ("virtualenv.environment", ("-O1", "-O2"), BOTH_VIRTUALENV, &[Virtualenv]),
     ("virtualenv.local", ("local = [\"one\"]", "local = [\"two\"]"), &[AS_OP[1]], &[Virtualenv]),

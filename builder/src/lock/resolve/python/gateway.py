@@ -1,10 +1,11 @@
-"""Asks this machine's indexes for a stranger: gateway.py SOCKET END FACTS OUT LINES LIMITS
+"""Asks this machine's indexes for a stranger: gateway.py SOCKET END FACTS OUT LINES LIMITS BOUND
 
 Sources of packages run code while pip asks them for their metadata. So pip, and all below it,
 is an unprivileged process without network, on the other side of SOCKET; this process has the
 network and the machine's settings, and runs nobody's code. It serves until somebody writes into
 the named pipe END. FACTS then gets what the indexes say about the files in OUT, or why there
-are none: LINES are the requirements, LIMITS the constraints.
+are none: LINES are the requirements, LIMITS the constraints. BOUND says which index which
+projects come from.
 """
 import json
 import os
@@ -28,8 +29,8 @@ class Gateway(ThreadingMixIn, HTTPServer):
     address_family = 1  # AF_UNIX
     daemon_threads = True
 
-    def __init__(self, place, lines, limits):
-        self.indexes = Indexes()
+    def __init__(self, place, lines, limits, bound):
+        self.indexes = Indexes(bound)
         self.lines, self.limits = lines, limits
         self.files = []
         self.numbers = {}
@@ -169,10 +170,11 @@ def lines_of(path):
 
 
 def main():
-    place, end, facts, out, lines, limits = sys.argv[1:]
+    place, end, facts, out, lines, limits, bound = sys.argv[1:]
     os.umask(0o077)
     # It appears under its name once it is served.
-    gateway = Gateway(place + ".new", lines_of(lines), lines_of(limits))
+    with open(bound) as file:
+        gateway = Gateway(place + ".new", lines_of(lines), lines_of(limits), json.load(file))
     thread = threading.Thread(target=gateway.serve_forever)
     thread.daemon = True
     thread.start()
@@ -181,7 +183,8 @@ def main():
     os.rename(place + ".new", place)
     if os.read(pipe, 1) == b"0":
         files = set(os.listdir(out))
-        found = offers.taken(gateway.indexes, files) + offers.shared(gateway.indexes, files)
+        found = [fact for say in (offers.taken, offers.shared, offers.misplaced)
+                 for fact in say(gateway.indexes, files)]
     elif gateway.why is None:
         found = []
     else:

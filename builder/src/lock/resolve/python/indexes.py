@@ -48,7 +48,9 @@ def bare(url):
 
 
 class Indexes(object):
-    def __init__(self):
+    def __init__(self, bound=None):
+        # "main" or "extra" by project, or by how its name begins.
+        self.bound = dict((normalise(name), role) for name, role in (bound or {}).items())
         self.config = RawConfigParser()
         self.config.read(os.environ.get("PIP_CONFIG_FILE", ""))
         found = (self.setting("index-url") or self.default())[-1:] + self.setting("extra-index-url")
@@ -96,6 +98,13 @@ class Indexes(object):
         again = [500, 502, 503, 504]
         return Retry(total=total, backoff_factor=0.25, status_forcelist=again, raise_on_status=False)
 
+    def serves(self, number, name):
+        """Whether a project may come from an index: the first one is the main one."""
+        fitting = [one for one in self.bound
+                   if one == name or one.endswith("*") and name.startswith(one[:-1])]
+        role = self.bound[max(fitting, key=len)] if fitting else None
+        return role is None or (role == "main") == (number == 0)
+
     def get(self, url, accept=None):
         """The answer, if there is one, and why there is none that helps."""
         url, auth = bare(url)
@@ -119,6 +128,11 @@ class Indexes(object):
 
     def page(self, number, name):
         """What an index has of a project, asked anew."""
+        page = self.ask(number, name) if self.serves(number, name) else Page(404, None, None)
+        self.pages[name, number] = page
+        return page
+
+    def ask(self, number, name):
         url = "%s/%s/" % (self.indexes[number], name)
         answer, trouble = self.get(url, PAGE)
         page = Page(504, urlsplit(url).hostname, trouble)
@@ -131,7 +145,6 @@ class Indexes(object):
                 page.status, page.trouble = 504, "unreachable"
             else:
                 page.url, page.text = answer.url, text.decode("utf-8", "replace")
-        self.pages[name, number] = page
         return page
 
     def known(self, name):

@@ -67,6 +67,15 @@ impl<'a> Kept<'a> {
         self.by_name.values().copied()
     }
 
+    /// Lets go of these; false when none of them is kept.
+    pub(super) fn let_go<'n>(&mut self, names: impl Iterator<Item = &'n str>) -> bool {
+        let before = self.by_name.len();
+        for name in names {
+            self.by_name.remove(name);
+        }
+        self.by_name.len() < before
+    }
+
     /// Lets go of all.
     pub(super) fn clear(&mut self) {
         self.by_name.clear();

@@ -194,6 +194,10 @@ impl Pip<'_> {
                 ),
             };
             match self.run(virtualenv, &run, listen) {
+                Ok(out) if kept.let_go(out.misplaced()) => {
+                    listen("a locked file is of another index: asking pip again without it");
+                    explain = kept.is_empty();
+                }
                 Ok(out) => break out,
                 Err(error) if kept.give_way(&error) => {
                     listen("a locked version is in the way: asking pip again without it");
@@ -251,6 +255,9 @@ impl Pip<'_> {
                 },
             };
             match self.run(virtualenv, &run, listen) {
+                Ok(out) if kept.let_go(out.misplaced()) => {
+                    listen("a locked file is of another index: asking pip again without it");
+                }
                 Ok(out) => return self.keep(virtualenv, &out, true),
                 Err(_) if !kept.is_empty() => {
                     listen("what building needs has changed: asking pip afresh");

@@ -168,7 +168,22 @@ def shared(indexes, files):
         own = [set((last_part(url), url.partition("#")[2]) for url, _ in page.files()
                    if last_part(url) in files) for page in pages]
         for page, one in zip(pages, own):
-            if any(one - other for other in own):
-                found.setdefault(page.host, []).append(name)
-    return [{"fact": "shared-name", "host": host, "names": names}
-            for host, names in sorted(found.items())]
+            others = [other.host for other, its in zip(pages, own) if one - its]
+            if others:
+                known, names = found.setdefault(page.host, (set(), []))
+                known.update(others)
+                names.append(name)
+    return [{"fact": "shared-name", "host": host, "others": sorted(others), "names": names}
+            for host, (others, names) in sorted(found.items())]
+
+
+def misplaced(indexes, files):
+    """Projects with a file of another index than the one that they may come from."""
+    found = []
+    for name in sorted(set(name for name, _ in indexes.pages)):
+        numbers = [one for one in range(len(indexes.indexes)) if not indexes.serves(one, name)]
+        own = set(last_part(url) for page in indexes.known(name) for url, _ in page.files())
+        other = set(last_part(url) for one in numbers for url, _ in indexes.ask(one, name).files())
+        if files & other - own:
+            found.append({"fact": "misplaced", "name": name})
+    return found

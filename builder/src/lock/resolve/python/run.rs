@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use store::digest::Sha256;
 
 use super::names::split_name;
-use super::why::{Evidence, Fact, Told};
+use super::why::{Evidence, Fact, Told, confused};
 use super::world::World;
 use super::{Pip, Sources};
 use crate::error::{Context, Error, Result};
@@ -31,6 +31,8 @@ pub(super) const LENT: &str = "/run/imgbuild/pip";
 pub(super) const SOURCES: &str = "/run/imgbuild/sources";
 /// What the indexes say about files and requirements.
 pub(super) const FACTS: &str = "facts.json";
+/// Which index which projects come from.
+pub(super) const BOUND: &str = "bound.json";
 /// The source that does not build.
 pub(super) const FAILED: &str = "failed.json";
 /// What was chosen from other tools' locks, or why nothing.
@@ -122,6 +124,9 @@ impl Pip<'_> {
         for name in ["requirements.txt", "constraints.txt"] {
             put(&dirs.lent.join(name), "")?;
         }
+        let bound = serde_json::to_string(&virtualenv.index);
+        let bound = bound.context(|| "cannot write down which index is meant".into())?;
+        put(&dirs.lent.join(BOUND), &bound)?;
         for (name, text) in &run.files {
             put(&dirs.lent.join(name), text)?;
         }
@@ -162,6 +167,9 @@ impl Pip<'_> {
             return Err(refused(chosen.as_deref()).unwrap_or_else(|| evidence.into_error()));
         }
         let out = Downloads::read(&dirs, chosen, facts)?;
+        if let Some(error) = confused(virtualenv, &out.facts) {
+            return Err(error);
+        }
         let warnings = out.facts.iter().filter_map(|told| told.fact.warning());
         self.warnings.borrow_mut().extend(warnings);
         Ok(out)
@@ -244,6 +252,14 @@ impl Pip<'_> {
 }
 
 impl Downloads {
+    /// Projects with a retained file of another index than the one that is meant.
+    pub(super) fn misplaced(&self) -> impl Iterator<Item = &str> {
+        self.facts.iter().filter_map(|told| match &told.fact {
+            Fact::Misplaced { name } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// The project of a source archive, as the index says: its name alone is ambiguous.
     fn project_of(&self, file: &str) -> Option<&str> {
         self.facts.iter().find_map(|told| match &told.fact {

@@ -6,6 +6,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::why::{Told, confused};
+use crate::recipe::Virtualenv;
+
 const READ_LOCK: &str = include_str!("read_lock.py");
 
 const UV: &str = r#"
@@ -220,6 +223,7 @@ const ASK: &str = r#"
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import offers
+import indexes as real
 from indexes import Page
 
 class Indexes(object):
@@ -241,6 +245,8 @@ print(json.dumps({
     "below": offers.problems_below(indexes, spec["described"]),
     "taken": offers.taken(indexes, set(spec["taken"])),
     "shared": offers.shared(indexes, set(spec["taken"])),
+    "bound": [[number for number in (0, 1, 2) if real.Indexes(spec["bound"]).serves(number, name)]
+              for name in spec["names"]],
 }))
 "#;
 
@@ -251,7 +257,7 @@ impl Place {
         for (name, text) in super::run::SCRIPTS {
             fs::write(self.dir.path().join(name), text).unwrap();
         }
-        let mut spec = json!({ "pages": pages, "lines": [], "limits": [], "described": [], "taken": [], "second": {} });
+        let mut spec = json!({ "pages": pages, "lines": [], "limits": [], "described": [], "taken": [], "second": {}, "bound": {}, "names": [] });
         for (key, value) in more.as_object().unwrap() {
             spec[key] = value.clone();
         }
@@ -385,4 +391,30 @@ fn what_an_index_lacks_follows_from_its_page() {
         let found: Vec<&Value> = shared.iter().map(|fact| &fact["host"]).collect();
         assert_eq!(json!(found), hosts, "{answer}");
     }
+}
+
+#[test]
+fn a_project_comes_from_the_index_that_the_recipe_means() {
+    let place = Place::new();
+    let answer = place.ask(
+        &json!({}),
+        &json!({
+            "bound": { "Torch": "extra", "acme-*": "extra", "acme.main": "main" },
+            "names": ["torch", "torchvision", "acme-x", "acme-main"],
+        }),
+    );
+    assert_eq!(answer["bound"], json!([[1, 2], [0, 1, 2], [1, 2], [0]]));
+    let told = |others: Vec<&str>| -> Vec<Told> {
+        let fact = json!({ "fact": "shared-name", "host": "a.example", "others": others, "names": ["torch"] });
+        vec![serde_json::from_value(fact).unwrap()]
+    };
+    let virtualenv: Virtualenv = toml::from_str("path = \"/v\"").unwrap();
+    let error = confused(&virtualenv, &told(vec!["b.example"])).unwrap();
+    let said = format!("{error} {:?} {:?}", error.causes(), error.advice());
+    assert!(
+        said.contains("torch") && said.contains("b.example"),
+        "{said}"
+    );
+    assert!(said.contains("index = { torch ="), "{said}");
+    assert!(confused(&virtualenv, &[]).is_none());
 }

@@ -62,9 +62,12 @@ pub(super) enum Fact {
         version: String,
         reason: String,
     },
-    /// Files were taken from one index, and another has projects of the same names.
+    /// A retained file is one of another index than the one that is meant.
+    Misplaced { name: String },
+    /// Files were taken from one index, and others have other files under the same names.
     SharedName {
         host: Option<String>,
+        others: Vec<String>,
         names: Vec<String>,
     },
 }
@@ -199,7 +202,10 @@ impl Fact {
                     )
                 }),
             ),
-            Self::Of { .. } | Self::Yanked { .. } | Self::SharedName { .. } => return None,
+            Self::Of { .. }
+            | Self::Yanked { .. }
+            | Self::Misplaced { .. }
+            | Self::SharedName { .. } => return None,
         })
     }
 
@@ -214,21 +220,45 @@ impl Fact {
                 "warning: {name} {version} was yanked from its index{}: require another version",
                 said(reason)
             )),
-            Self::SharedName { host, names } => {
-                let more = match names.len() {
-                    0..=6 => String::new(),
-                    all => format!(" and {} more", all - 6),
-                };
-                Some(format!(
-                    "warning: taken from {}, although another index of this machine has projects of \
-                     these names too: {}{more}",
-                    server(host.as_deref()),
-                    names[..names.len().min(6)].join(", ")
-                ))
-            }
             _ => None,
         }
     }
+}
+
+/// Refuses files that may be of another project than the one that was meant: where indexes are
+/// several, a stranger can put a private name into a public one.
+pub(super) fn confused(virtualenv: &Virtualenv, facts: &[Told]) -> Option<Error> {
+    const MOST: usize = 6;
+    let (host, others, names) = facts.iter().find_map(|told| match &told.fact {
+        Fact::SharedName {
+            host,
+            others,
+            names,
+        } => Some((host, others, names)),
+        _ => None,
+    })?;
+    let first = names.first()?;
+    let more = match names.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let listed = names[..names.len().min(MOST)].join(", ");
+    let error = Error::usage(format!(
+        "several indexes of this machine have other files under the same names: {listed}{more}"
+    ));
+    Some(
+        error
+            .detail(format!(
+                "they would come from {}; also there: {}",
+                server(host.as_deref()),
+                others.join(", ")
+            ))
+            .hint(format!(
+                "say in [[virtualenv]] {} which index is meant: index = {{ {first} = \"extra\" }} \
+                 (of extra-index-url) or \"main\" (of index-url); \"*\" means all names",
+                virtualenv.path
+            )),
+    )
 }
 
 /// What people call a server.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use super::Sources;
-use super::run::{CHOSEN, Dirs, FACTS, FAILED, LENT, SOURCES, put};
+use super::run::{BOUND, CHOSEN, Dirs, FACTS, FAILED, LENT, SOURCES, put};
 use crate::error::{Context, Result};
 use crate::process::Output;
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
@@ -80,7 +80,8 @@ impl World<'_> {
         // Settings are read by the one process that asks the indexes.
         let script = format!(
             ". {INDEX}/environment\nexec {PYTHON} {LENT}/gateway.py {} {INDEX}/{END} \
-             {META}/{FACTS} {OUT} {LENT}/requirements.txt {LENT}/constraints.txt\n",
+             {META}/{FACTS} {OUT} {LENT}/requirements.txt {LENT}/constraints.txt \
+             {LENT}/{BOUND}\n",
             gate()
         );
         let gateway = self.sandbox(script, Reach::Network);
