@@ -48,10 +48,10 @@ fn a_virtualenv_is_locked_installed_and_made_again() {
 const PROJECTS: &str = r#"
 [[virtualenv]]
 path = "/srv/venv"
-local = ["one", "two"]
+local = ["one", "two", "old"]
 [[test]]
 name = "all are there"
-command = ["/srv/venv/bin/python", "-c", "import itsdangerous, one, two"]
+command = ["/srv/venv/bin/python", "-c", "import itsdangerous, old, one, two"]
 "#;
 
 /// A build backend of the project itself, which asks for more than `pyproject.toml` says.
@@ -78,6 +78,12 @@ fn local_projects_bring_what_they_depend_on_and_what_building_them_needs() {
     };
     let plain = "requires = [\"setuptools==68.2.2\"]\nbuild-backend = \"setuptools.build_meta\"";
     project("one", plain, "\"itsdangerous==2.2.0\"");
+    // As projects were before pyproject.toml; this pip would fetch what such a one needs.
+    std::fs::create_dir_all(bench.path("old")).unwrap();
+    let setup = "from setuptools import setup\nsetup(name='old', version='1.0', \
+                 py_modules=['old'], setup_requires=['flit_core'])\n";
+    std::fs::write(bench.path("old/setup.py"), setup).unwrap();
+    std::fs::write(bench.path("old/old.py"), "").unwrap();
     let own =
         "requires = [\"setuptools==77.0.3\"]\nbuild-backend = \"backend\"\nbackend-path = [\".\"]";
     project("two", own, "");
@@ -126,6 +132,15 @@ for place in glob.glob("/run/imgbuild/**", recursive=True) + glob.glob("/proc/[0
         continue
     if b"geheim" in text:
         raise SystemExit("FOUND: the secret in " + place)
+"#;
+
+/// A source archive that keeps where it was built, as compilers do.
+const PLACED: &str = r#"
+_plain = _files
+def _files():
+    info, files = _plain()
+    files[NAME + ".py"] += "PLACE = %r\n" % os.getcwd()
+    return info, files
 "#;
 
 /// A lock of uv's about `alpha` and the project beside it.
@@ -178,6 +193,7 @@ fn other_locks_stand_and_sources_see_no_credentials() {
     packages.wheel("delta", "1.0", &[]);
     let hashed = packages.wheel("epsilon", "1.0", &[]);
     packages.source("nosy", "1.0", NOSY);
+    packages.source("placed", "1.0", PLACED);
     let known = tests::server::base64(&format!("user:{SECRET}"));
     let server = packages.serve(Some(format!("Basic {known}")));
     let project = bench.path("app");
@@ -200,14 +216,16 @@ fn other_locks_stand_and_sources_see_no_credentials() {
     // around it.
     write(
         "uv",
-        "local = [\"app\"]\nrequirements-files = [\"app/uv.lock\"]\nrequirements = [\"beta\"]\n\
+        "local = [\"app\"]\nrequirements-files = [\"app/uv.lock\"]\nrequirements = [\"beta\", \"placed\"]\n\
          [[test]]\nname = \"it is the locked one\"\ncommand = [\"/srv/venv/bin/python\", \"-c\", \
-         \"import alpha, app, beta; assert alpha.VERSION == '1.0'\"]",
+         \"import alpha, app, beta; assert alpha.VERSION == '1.0'\"]\n\
+         [[test]]\nname = \"the same place each time\"\ncommand = [\"/srv/venv/bin/python\", \"-c\", \
+         \"import placed; assert 'placed_00000000000040008' in placed.PLACE, placed.PLACE\"]",
     );
     imgbuild(&["uv.toml"]).expect(0);
     assert_eq!(
         locked("uv"),
-        "alpha-1.0-py3-none-any.whl beta-1.0-py3-none-any.whl"
+        "alpha-1.0-py3-none-any.whl beta-1.0-py3-none-any.whl placed-1.0.tar.gz"
     );
     // An extra by name, a group by name, and lines with digests beside a project.
     let lines = format!("epsilon==1.0 \\\n    --hash=sha256:{hashed}\n");
@@ -228,6 +246,19 @@ fn other_locks_stand_and_sources_see_no_credentials() {
         refused.contains("has the group `production`") && refused.contains("there are prod"),
         "{refused}"
     );
+    // What the project requires by now and the lock does not have is refused.
+    let text = std::fs::read_to_string(project.join("pyproject.toml")).unwrap();
+    let stale = text.replace(
+        "version = \"1.0\"",
+        "version = \"1.0\"\ndependencies = [\"gamma\"]",
+    );
+    std::fs::write(project.join("pyproject.toml"), stale).unwrap();
+    let refused = imgbuild(&["lock", "uv.toml"]).expect(2).stderr;
+    assert!(
+        refused.contains("app requires gamma, which app/uv.lock"),
+        "{refused}"
+    );
+    std::fs::write(project.join("pyproject.toml"), text).unwrap();
     // What apt resolved before that is not resolved again.
     let again = imgbuild(&["lock", "unknown.toml"]).expect(2).stderr;
     assert!(again.contains("as the last try resolved them"), "{again}");

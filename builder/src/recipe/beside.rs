@@ -209,7 +209,9 @@ pub(crate) fn check(
                 _ => Purpose::Requirements,
             };
             requirements(&parent.join(used.path.as_path()), is_lock, purpose, || {
-                fault(format!("`{}` cannot be read as text", used.path)).at(file, text)
+                fault(format!("`{}` is no text in UTF-8", used.path))
+                    .hint("save it as UTF-8 (iconv -f latin1 -t utf-8), at most 1 MiB")
+                    .at(file, text)
             })?;
         }
     }
@@ -379,7 +381,8 @@ fn requirements(
     if metadata.len() > if is_lock { LONGEST_LOCK } else { LONGEST } {
         return Err(unreadable());
     }
-    let text = fs::read_to_string(path).map_err(|_| unreadable())?;
+    let bytes = fs::read(path).map_err(|_| unreadable())?;
+    let text = requirements_file::decode(&bytes).ok_or_else(unreadable)?;
     if is_lock {
         return DeTable::parse(&text).map(drop).map_err(|error| {
             Fault::new(

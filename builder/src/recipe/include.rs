@@ -41,7 +41,8 @@ fn include_lines(
         return Ok(());
     }
     // What cannot be read is said when all files are looked at.
-    let Ok(text) = fs::read_to_string(root.join(file.as_path())) else {
+    let bytes = fs::read(root.join(file.as_path())).unwrap_or_default();
+    let Some(text) = requirements_file::decode(&bytes) else {
         return Ok(());
     };
     let lines = requirements_file::read(&text, purpose);

@@ -51,6 +51,7 @@ use store::name::ImageName;
 
 pub use error::{RecipeError, RecipeErrorKind};
 pub use python::{Git, Virtualenv};
+pub(crate) use requirement::git_as_key;
 pub use requirement::{
     Commit, DownloadUrl, Extra, ForeignLock, GitUrl, Group, Projects, RefName, Requirement,
     Subdirectory,

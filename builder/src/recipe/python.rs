@@ -105,6 +105,12 @@ pub struct Virtualenv {
 }
 
 impl Virtualenv {
+    /// Whether it is one of Python 2, whose pip builds sources with the virtualenv's own setuptools.
+    pub(crate) fn is_python2(&self) -> bool {
+        let command = self.python.as_str().rsplit('/').next();
+        command.is_some_and(|name| name.starts_with("python2"))
+    }
+
     /// Whether nothing is installed in it: nobody asks pip then, and its interpreter may come
     /// with the recipe's own files.
     pub(crate) fn is_empty(&self) -> bool {

@@ -48,8 +48,8 @@ word! {
 
 fn requirement(line: &str) -> Verdict {
     if line.starts_with('-') {
-        if let Some(git) = PipGit::of(line) {
-            return Err(git.as_key());
+        if let Some(key) = git_as_key(line) {
+            return Err(key);
         }
         if let Some(key) = option_as_key(line) {
             return Err(key);
@@ -60,8 +60,8 @@ fn requirement(line: &str) -> Verdict {
                 .to_owned(),
         );
     }
-    if let Some(git) = PipGit::of(line) {
-        return Err(git.as_key());
+    if let Some(key) = git_as_key(line) {
+        return Err(key);
     }
     if line.contains("://") {
         return Err(
@@ -168,6 +168,11 @@ impl<'l> PipGit<'l> {
             "write it in the recipe: git = [{{ url = \"{url}\", {key} = \"{reference}\"{below} }}]"
         )
     }
+}
+
+/// The recipe's line for a Git repository as pip writes it, if the line names one.
+pub(crate) fn git_as_key(line: &str) -> Option<String> {
+    PipGit::of(line).map(|git| git.as_key())
 }
 
 /// The recipe's key for one of pip's options that names a file or a directory.

@@ -60,6 +60,20 @@ impl BadLine {
     }
 }
 
+/// The text of such a file: UTF-8, or what a byte order mark says.
+pub(crate) fn decode(bytes: &[u8]) -> Option<String> {
+    let units = |unit: fn([u8; 2]) -> u16| {
+        let pairs = bytes.chunks_exact(2).skip(1);
+        let units: Vec<u16> = pairs.map(|two| unit([two[0], two[1]])).collect();
+        String::from_utf16(&units).ok()
+    };
+    match bytes {
+        [0xff, 0xfe, ..] => units(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => units(u16::from_be_bytes),
+        _ => String::from_utf8(bytes.to_vec()).ok(),
+    }
+}
+
 /// Reads a file, each line with its place.
 pub(crate) fn read(text: &str, purpose: Purpose) -> Result<Vec<(Line, Range<usize>)>, BadLine> {
     let mut lines = Vec::new();
@@ -93,6 +107,13 @@ pub(crate) fn read(text: &str, purpose: Purpose) -> Result<Vec<(Line, Range<usiz
 
 /// A line without blanks around it.
 fn read_line(line: &str, span: &Range<usize>, purpose: Purpose) -> Result<Line, BadLine> {
+    if line.contains("${") {
+        return Err(BadLine::new(
+            span.clone(),
+            "a variable of the environment, which differs from machine to machine",
+            "write its value, or several files and recipes",
+        ));
+    }
     let read = if line.starts_with('-') {
         read_option(line, span)?
     } else {
@@ -463,9 +484,21 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_says_how_it_is_written() {
+        let utf16: Vec<u16> = "\u{feff}flask\r\n".encode_utf16().collect();
+        let little: Vec<u8> = utf16.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let big: Vec<u8> = utf16.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        for bytes in [&little[..], &big, b"flask\r\n"] {
+            assert_eq!(decode(bytes).unwrap(), "flask\r\n");
+        }
+        assert!(decode(b"fl\xe4sk").is_none());
+    }
+
+    #[test]
     fn what_cannot_be_followed_is_answered_with_what_to_do() {
         for (text, hint) in [
             ("--index-url https://x.example/simple\n", "pip config"),
+            ("idna==${VERSION}\n", "its value"),
             ("--find-links ./wheels\n", "./DIRECTORY"),
             ("--config-settings x=y\n", "--no-binary"),
             ("--pre x\n", "those that can"),

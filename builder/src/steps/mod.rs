@@ -28,7 +28,7 @@ use crate::recipe::{Recipe, Run, Test, Virtualenv, variables};
 
 pub(crate) use finish::loses;
 pub(crate) use ids::is_taken_by_package;
-pub use virtualenv::RESOLVING_PYTHON;
+pub use virtualenv::{IN_ITS_OWN_ENVIRONMENT, RESOLVING_PYTHON};
 
 /// Raised when steps of the same text would now do something else.
 const STEP_VERSION: u32 = 1;

@@ -1,10 +1,11 @@
 # Loaded by every Python that makes or fills a virtualenv; versions 2.7 and 3.
 #
-# Two things that only chance decides are the same each time. Temporary
-# directories get the same names: compilers write the path of a source into what
-# they make. Directories are read in the order of their names: a setup.py that
+# What only chance decides is the same each time. Temporary directories get the
+# same names: compilers write the path of a source into what they make, and pip
+# has a random UUID in it. Directories are read in the order of their names: a setup.py that
 # globs its sources links them in that order, virtualenv writes RECORD in it.
 import os
+import sys
 import tempfile
 
 
@@ -24,6 +25,13 @@ class _Numbered(object):
 
 tempfile._RandomNameSequence = _Numbered
 tempfile._name_sequence = None
+
+# Python 2's pip has none, and its uuid runs a compiler to load itself.
+if sys.version_info[0] > 2:
+    import uuid
+
+    _numbers = iter(range(1, 1 << 122))
+    uuid.uuid4 = lambda: uuid.UUID(int=next(_numbers), version=4)
 
 
 # Objects, not functions: pathlib makes class attributes of them, and a function

@@ -41,6 +41,10 @@ const PIP: &str = r#"pip_install() {
 }
 "#;
 
+/// Makes an older pip build a source without a `pyproject.toml` as a newer one does, in an
+/// environment of its own (PEP 517): `setup_requires` is asked for while locking, not fetched.
+pub const IN_ITS_OWN_ENVIRONMENT: (&str, &str) = ("PIP_USE_PEP517", "1");
+
 /// Loaded by every Python of the step, so that chance decides nothing.
 const NO_CHANCE: &str = include_str!("sitecustomize.py");
 
@@ -131,7 +135,8 @@ fn create(
         let _ = writeln!(body, "cat {STEP_FILES}/wrapper.sh >> \"$HOME/.bashrc\"");
     }
     hand_wheels(&mut step, locked);
-    as_owner(recipe, virtualenv, locals, &mut step, &body);
+    let builds = wanted.iter().any(|python| !python.is_wheel());
+    as_owner(recipe, virtualenv, locals, &mut step, (&body, builds));
     step
 }
 
@@ -226,7 +231,7 @@ fn own_packages(
         );
     }
     hand_wheels(&mut step, locked);
-    as_owner(recipe, virtualenv, locals, &mut step, &body);
+    as_owner(recipe, virtualenv, locals, &mut step, (&body, true));
     Ok(step)
 }
 
@@ -243,17 +248,21 @@ fn hand_wheels(step: &mut Step, locked: &[&Python]) {
     }
 }
 
-/// Root prepares the place, the owner does the rest.
+/// Root prepares the place, the owner runs the lines of the shell, which may build sources.
 fn as_owner(
     recipe: &Recipe,
     virtualenv: &Virtualenv,
     locals: &Locals<'_>,
     step: &mut Step,
-    body: &str,
+    (body, builds): (&str, bool),
 ) {
     let owner = &virtualenv.owner;
     let mut environment = user_environment(recipe, owner.user.as_str(), locals.lock.epoch);
     environment.insert("PYTHONPATH".into(), format!("{STEP_FILES}/python"));
+    if builds && !virtualenv.is_python2() {
+        let (name, value) = IN_ITS_OWN_ENVIRONMENT;
+        environment.insert(name.into(), value.into());
+    }
     environment.extend(variables(&virtualenv.environment));
     step.environment = environment;
     step.add_file("python/sitecustomize.py", Content::Text(NO_CHANCE.into()));
@@ -294,10 +303,14 @@ assert made.endswith("00000001"), made
 os.mkdir(os.path.join(made, "below"))
 shutil.rmtree(made)
 assert os.listdir(".") == names
+import uuid
+first, second = uuid.uuid4(), uuid.uuid4()
+assert (first.version, str(first)) == (4, "00000000-0000-4000-8000-000000000001"), first
+assert second.int == first.int + 1
 "#;
 
     #[test]
-    fn pythons_of_a_virtualenv_read_directories_in_order() {
+    fn pythons_of_a_virtualenv_leave_nothing_to_chance() {
         let dir = tempfile::tempdir().unwrap();
         let (site, top) = (dir.path().join("site"), dir.path().join("top"));
         std::fs::create_dir_all(&site).unwrap();

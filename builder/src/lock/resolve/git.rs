@@ -46,6 +46,10 @@ const PASSED: [&str; 13] = [
 /// short.
 const ABBREVIATIONS: [&str; 2] = ["40", "auto"];
 
+/// Files that a project leaves out of its releases are part of a checkout, which is what pip
+/// builds. Locks of older versions lack them.
+const WHOLE: &str = "* -export-ignore\n";
+
 /// All tags, under their own names.
 const TAGS: &str = "+refs/tags/*:refs/tags/*";
 
@@ -72,6 +76,7 @@ impl<'a> Repository<'a> {
         here.alone()
             .args(["init", "--quiet", "--bare", "--template="])
             .output()?;
+        here.set_attributes(WHOLE)?;
         let all = here
             .lending()
             .args(["config", "--null", "--list"])
@@ -79,6 +84,14 @@ impl<'a> Repository<'a> {
         fs::write(&lent, lent_settings(&String::from_utf8_lossy(&all)))
             .context(|| format!("cannot write {}", lent.display()))?;
         Ok(here)
+    }
+
+    /// Sets what overrides the attributes that a tree itself has.
+    fn set_attributes(&self, text: &str) -> Result<()> {
+        let info = self.dir.path().join("repository/info");
+        fs::create_dir_all(&info)
+            .and_then(|()| fs::write(info.join("attributes"), text))
+            .context(|| format!("cannot write {}", info.display()))
     }
 
     fn tool(&self) -> Tool {
@@ -142,6 +155,42 @@ impl<'a> Repository<'a> {
             .map_err(|e| unreachable_source(&self.url, reference, &e))
     }
 
+    /// What to say of a tag that is a branch.
+    fn branch(&self, name: &str) -> Option<Error> {
+        let tool = self.online().args(["ls-remote", "--heads", &self.url]);
+        let listed = tool.arg(format!("refs/heads/{name}")).output().ok()?;
+        let listed = String::from_utf8_lossy(&listed);
+        let (commit, _) = listed.split_once('\t')?;
+        let what = format!("{name} is a branch of {}, and a branch moves", self.url);
+        Some(Error::usage(what).hint(format!(
+            "name a tag, or the commit where it is now: commit = \"{commit}\""
+        )))
+    }
+
+    /// Refuses a directory that a commit does not have.
+    fn check_directory(&self, commit: &str, reference: &str, below: &str) -> Result<()> {
+        let tool = self.alone().args(["ls-tree", "-d", "-r", "--name-only"]);
+        let listed = tool.arg(commit).output()?;
+        let listed = String::from_utf8_lossy(&listed);
+        if listed.lines().any(|name| name == below) {
+            return Ok(());
+        }
+        let nearest: Vec<&str> = listed
+            .lines()
+            .filter(|n| !n.contains('/'))
+            .take(6)
+            .collect();
+        let error = Error::usage(format!(
+            "{reference} of {} has no directory `{below}`",
+            self.url
+        ));
+        Err(error.hint(if nearest.is_empty() {
+            "it has none at all: leave `subdirectory` out".to_owned()
+        } else {
+            format!("it has {}", nearest.join(", "))
+        }))
+    }
+
     /// How the package in a commit takes its version from Git.
     fn scheme(&self, commit: &str, below: Option<&str>) -> Scheme {
         let places = [Some(String::new()), below.map(|below| format!("{below}/"))];
@@ -178,8 +227,8 @@ impl<'a> Repository<'a> {
             .map_err(|e| unreachable_source(&self.url, reference, &e))
     }
 
-    /// Retains the tree of a commit; where its digest is known, the older way to
-    /// write it is tried as well.
+    /// Retains the tree of a commit; where its digest is known, the older ways to
+    /// write it are tried as well.
     fn keep(
         &self,
         commit: &str,
@@ -207,7 +256,10 @@ impl<'a> Repository<'a> {
         let modules = self.modules(commit, &contents, 0)?;
         let archive = self.dir.path().join("tree.tar");
         let mut first = None;
-        for abbreviation in ABBREVIATIONS {
+        let full = ABBREVIATIONS.map(|abbreviation| (WHOLE, abbreviation));
+        let without = ABBREVIATIONS.map(|abbreviation| ("", abbreviation));
+        for (attributes, abbreviation) in full.into_iter().chain(without) {
+            self.set_attributes(attributes)?;
             self.archive(commit, "", abbreviation, contents.has_pointers, &archive)?;
             if !modules.is_empty() {
                 // As locks of older versions have it.
@@ -313,10 +365,15 @@ pub fn resolve(
 ) -> Result<Locked> {
     let repository = Repository::new(source.url.as_str(), environment)?;
     let commit = match &source.tag {
-        Some(tag) => repository.fetch(&format!("refs/tags/{tag}"), false)?,
+        Some(tag) => repository
+            .fetch(&format!("refs/tags/{tag}"), false)
+            .map_err(|e| repository.branch(tag.as_str()).unwrap_or(e))?,
         None => repository.fetch(reference(source), source.commit.is_some())?,
     };
     let below = source.subdirectory.as_ref().map(AsRef::as_ref);
+    if let Some(below) = below {
+        repository.check_directory(&commit, reference(source), below)?;
+    }
     let scheme = repository.scheme(&commit, below);
     let described = if scheme.is_git {
         let name = match &source.tag {

@@ -348,7 +348,7 @@ pub(super) const TABLE: &[Topic] = &[
             },
             prevent(
                 "/**/*.so",
-                "each Python of a virtualenv step counts its temporary names and reads directories by name (steps/sitecustomize.py)",
+                "each Python of a virtualenv step counts its temporary names and UUIDs and reads directories by name (steps/sitecustomize.py)",
                 "compilers write the random directory of a source into what they make, and link files in the order in which setup.py found them",
             ),
         ],

@@ -279,7 +279,7 @@ const ROWS: &[Row] = &[
     ("file.owner", ("owner = \"op\"\n\n[[file]]", "owner = \"op:adm\"\n\n[[file]]"), &["files", "owners"], &[]),
     ("virtualenv.path", ("path = \"/home/op/v\"", "path = \"/home/op/new\""), &[AS_OP[0], AS_OP[1], "clean and normalise", "virtualenv /home/op/new", "virtualenv /home/op/new: own packages"], &[Virtualenv]),
     ("virtualenv.owner", ("owner = \"op\"\npython", "owner = \"op:adm\"\npython"), &["owners", AS_OP[0], AS_OP[1]], &[Virtualenv]),
-    ("virtualenv.python", ("\"python3\"", "\"python2\""), &[AS_OP[0]], &[Virtualenv]),
+    ("virtualenv.python", ("\"python3\"", "\"python2\""), BOTH_VIRTUALENV, &[Virtualenv]),
     // It brings a package of its own.
     ("virtualenv.wrapper", ("wrapper = true", "wrapper = false"), &["packages 2", AS_OP[0]], &[Packages, Virtualenv]),
     ("virtualenv.system-site-packages", ("packages = false", "packages = true"), &[AS_OP[0]], &[Virtualenv]),

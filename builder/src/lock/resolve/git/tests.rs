@@ -137,15 +137,19 @@ fn a_locked_commit_is_found_after_its_tag_moved_and_the_move_is_said() {
 }
 
 #[test]
-fn a_tree_of_an_older_lock_with_short_names_is_found_again() {
+fn a_tree_of_an_older_lock_with_short_names_and_less_files_is_found_again() {
     let place = Place::new();
     place.commit(&[
-        (".gitattributes", "v export-subst\n"),
+        (".gitattributes", "v export-subst\nREADME export-ignore\n"),
         ("v", "$Format:%h$\n"),
+        ("README", "of the package\n"),
     ]);
     place.git(&["tag", "v1"]);
     let source = place.source("tag = \"v1\"");
     let mut locked = place.resolve(&source, "plain").unwrap();
+    // pip builds a checkout, which has what releases leave out.
+    let readme = entries(&place, &locked).into_iter();
+    assert_eq!(readme.filter(|(path, _)| path == "README").count(), 1);
     let old = place.dir.path().join("old.tar");
     place.git(&[
         "archive",
@@ -158,6 +162,26 @@ fn a_tree_of_an_older_lock_with_short_names_is_found_again() {
     (locked.sha256, locked.url) = (old, String::new());
     let found = fetch(&source, &locked, &place.home("plain"), &place.inputs);
     assert_eq!(found.unwrap(), old);
+}
+
+#[test]
+fn a_branch_and_a_missing_directory_are_named() {
+    let place = Place::new();
+    fs::create_dir(place.dir.path().join("app/lib")).unwrap();
+    let commit = place.commit(&[("lib/x", "x\n")]);
+    place.git(&["branch", "next"]);
+    let error = place
+        .resolve(&place.source("tag = \"next\""), "plain")
+        .unwrap_err();
+    assert!(error.to_string().contains("is a branch"), "{error}");
+    assert!(error.advice().unwrap().contains(&commit));
+    let source = place.source(&format!("commit = \"{commit}\", subdirectory = \"nope\""));
+    let error = place.resolve(&source, "plain").unwrap_err();
+    assert!(
+        error.to_string().contains("has no directory `nope`"),
+        "{error}"
+    );
+    assert_eq!(error.advice(), Some("it has lib"));
 }
 
 /// The files of a locked tree.

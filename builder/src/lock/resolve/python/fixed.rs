@@ -35,6 +35,8 @@ struct Question<'a> {
     groups: Vec<&'a str>,
     local: Vec<&'a str>,
     git: Vec<&'a str>,
+    urls: Vec<&'a str>,
+    projects: Vec<toml::Value>,
 }
 
 /// What it answers.
@@ -98,7 +100,7 @@ impl Pip<'_> {
     pub(super) fn fixed(
         &self,
         virtualenv: &Virtualenv,
-        sources: &Sources,
+        (sources, projects): (&Sources, &[Project]),
         wanted: &mut Wanted,
         texts: &mut Vec<(String, String)>,
         locked: &[Python],
@@ -107,8 +109,13 @@ impl Pip<'_> {
         let mut fixed = Fixed::default();
         if !wanted.locks.is_empty() || !wanted.files.is_empty() {
             let origins = sources.trees.iter().map(|tree| tree.origin.as_str());
+            let (extras, groups) = (&virtualenv.extras, &virtualenv.groups);
+            let mut stated = Vec::new();
+            for (project, tree) in projects.iter().zip(&sources.trees) {
+                stated.extend(project.stated(&tree.origin, extras, groups)?);
+            }
             let run = PipRun {
-                files: questions(virtualenv, origins, wanted, None)?,
+                files: questions(virtualenv, origins, stated, wanted, None)?,
                 retained: locked.iter().collect(),
                 sources: None,
                 work: Work::Fetch {
@@ -231,7 +238,7 @@ impl Pip<'_> {
         let wanted = Wanted::read(virtualenv, self.beside)?;
         let origins = origins.iter().map(String::as_str);
         let run = PipRun {
-            files: questions(virtualenv, origins, &wanted, Some(missing))?,
+            files: questions(virtualenv, origins, Vec::new(), &wanted, Some(missing))?,
             retained: Vec::new(),
             sources: None,
             work: Work::Fetch {
@@ -248,6 +255,7 @@ impl Pip<'_> {
 fn questions<'a>(
     virtualenv: &'a Virtualenv,
     origins: impl Iterator<Item = &'a str>,
+    projects: Vec<toml::Value>,
     wanted: &'a Wanted,
     missing: Option<&[&Python]>,
 ) -> Result<BTreeMap<&'static str, String>> {
@@ -259,6 +267,8 @@ fn questions<'a>(
         groups: virtualenv.groups.iter().map(AsRef::as_ref).collect(),
         local: virtualenv.local.iter().map(AsRef::as_ref).collect(),
         git,
+        urls: virtualenv.git.iter().map(|git| git.url.as_str()).collect(),
+        projects,
     };
     let json = |value: serde_json::Result<String>| {
         value.context(|| "cannot describe what to fetch".into())

@@ -185,6 +185,7 @@ def main():
         files = set(os.listdir(out))
         found = [fact for say in (offers.taken, offers.shared, offers.misplaced)
                  for fact in say(gateway.indexes, files)]
+        found += offers.lacking_extras(gateway.lines, gateway.descriptions())
     elif gateway.why is None:
         found = []
     else:

@@ -10,6 +10,7 @@
 //! What a lock of another tool or the address of a file decides already is fetched first,
 //! and pip is held to it for the rest.
 
+mod elsewhere;
 mod fixed;
 mod keep;
 mod names;
@@ -35,7 +36,6 @@ use crate::recipe::Virtualenv;
 use crate::steps::RESOLVING_PYTHON as PYTHON;
 
 use keep::{Kept, RETAINED};
-use names::is_python2;
 use project::{Build, Project};
 use run::{LENT, PipRun, SOURCES, Work};
 use wanted::Wanted;
@@ -77,8 +77,23 @@ impl Pip<'_> {
             projects.push(Project::read(&sources.text(tree), &place)?);
         }
         let mut texts = Vec::new();
-        let fixed = self.fixed(virtualenv, sources, &mut wanted, &mut texts, locked, listen)?;
+        let of_projects = (sources, &projects[..]);
+        let fixed = self.fixed(
+            virtualenv,
+            of_projects,
+            &mut wanted,
+            &mut texts,
+            locked,
+            listen,
+        )?;
         fixed.check_names(virtualenv, &projects)?;
+        let own = projects
+            .iter()
+            .filter_map(|project| project.name.as_deref());
+        let supplied = own.chain(fixed.files.iter().map(|file| file.name.as_str()));
+        let supplied = supplied.collect();
+        let is_covered = |origin: &str| fixed.covers(origin);
+        elsewhere::settle(virtualenv, sources, &projects, &supplied, &is_covered)?;
         let mut requirements = String::new();
         for line in &wanted.lines {
             let _ = writeln!(requirements, "{line}");
@@ -116,7 +131,7 @@ impl Pip<'_> {
             }
         }
         let mut built_with = BTreeSet::new();
-        if !builds.is_empty() && !is_python2(virtualenv) {
+        if !builds.is_empty() && !virtualenv.is_python2() {
             let sets = self.build_sets(virtualenv, sources, &builds, &found, locked, listen)?;
             built_with = sets.iter().map(|python| python.sha256).collect();
             found.extend(sets);

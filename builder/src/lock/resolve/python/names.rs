@@ -1,17 +1,5 @@
 //! Names of projects and of their files.
 
-use crate::recipe::Virtualenv;
-
-/// Python 2's pip builds sources with the virtualenv's own setuptools.
-pub(super) fn is_python2(virtualenv: &Virtualenv) -> bool {
-    virtualenv
-        .python
-        .as_str()
-        .rsplit('/')
-        .next()
-        .is_some_and(|n| n.starts_with("python2"))
-}
-
 /// Project and version from the name of a wheel or source archive; of an archive whose
 /// project is known, the version is what follows that name.
 pub(super) fn split_name(file: &str, project: Option<&str>) -> Option<(String, String)> {

@@ -144,6 +144,19 @@ def problems_below(indexes, descriptions):
     return found
 
 
+def lacking_extras(lines, descriptions):
+    """Extras in requirements that the packages do not have; an older pip passes over them."""
+    packages = [email.message_from_string(text) for text in descriptions]
+    known = dict((normalise(one["Name"] or ""), one) for one in packages)
+    found = []
+    for wanted in filter(None, map(parse, lines)):
+        package = known.get(normalise(wanted.name))
+        own = package.get_all("Provides-Extra") or [] if package is not None else wanted.extras
+        for extra in sorted(wanted.extras - set(own)):
+            found.append({"fact": "no-extra", "name": wanted.name, "extra": extra, "has": sorted(own)})
+    return found
+
+
 def taken(indexes, files):
     """What there is to know of files that were taken: their project, and what was yanked."""
     found = []

@@ -60,10 +60,18 @@ impl Build {
     }
 }
 
-/// What a project offers besides itself.
+/// A project: what it requires, and what it offers besides itself.
 pub(super) struct Project {
     /// Its tree, as the sandbox has it.
     source: String,
+    /// Its normalised name, if it says so itself.
+    pub(super) name: Option<String>,
+    /// What it requires, if that is written down (PEP 621) and not for its backend to say.
+    dependencies: Option<Vec<String>>,
+    /// What its extras require.
+    optional: BTreeMap<String, Vec<String>>,
+    /// Where uv takes which of them from (`tool.uv.sources`), by normalised name.
+    pub(super) uv_sources: BTreeMap<String, Value>,
     extras: BTreeSet<String>,
     /// Whether something else may say further extras.
     is_dynamic: bool,
@@ -83,7 +91,21 @@ impl Project {
         ];
         let names = extras.into_iter().flatten().filter_map(Value::as_table);
         let dynamic = project.and_then(|p| p.get("dynamic"));
-        let mut dynamic = dynamic.and_then(Value::as_array).into_iter().flatten();
+        let dynamic: Vec<&str> = dynamic.map_or_else(Vec::new, strings);
+        let has_dynamic = |name: &str| dynamic.contains(&name);
+        let name = [project, poetry];
+        let name = name
+            .into_iter()
+            .flatten()
+            .find_map(|p| p.get("name")?.as_str());
+        let dependencies = project.filter(|_| !has_dynamic("dependencies"));
+        let dependencies =
+            dependencies.map(|p| p.get("dependencies").map_or_else(Vec::new, strings));
+        let optional = project.and_then(|p| p.get("optional-dependencies")?.as_table());
+        let optional = optional.into_iter().flatten();
+        let uv = table.get("tool").and_then(|tool| tool.get("uv"));
+        let uv_sources = uv.and_then(|uv| uv.get("sources")?.as_table());
+        let uv_sources = uv_sources.into_iter().flatten();
         let groups = table.get("dependency-groups").and_then(Value::as_table);
         let groups = groups.into_iter().flatten().map(|(name, lines)| {
             let lines = lines.as_array().cloned().unwrap_or_default();
@@ -91,12 +113,20 @@ impl Project {
         });
         Ok(Self {
             source: source.to_owned(),
+            name: name.map(normalise),
+            dependencies: dependencies.map(owned),
+            optional: optional
+                .map(|(name, lines)| (normalise(name), owned(strings(lines))))
+                .collect(),
+            uv_sources: uv_sources
+                .map(|(name, source)| (normalise(name), source.clone()))
+                .collect(),
             extras: names
                 .flat_map(toml::Table::keys)
                 .map(|n| normalise(n))
                 .collect(),
             is_dynamic: (project.is_none() && poetry.is_none())
-                || dynamic.any(|one| one.as_str() == Some("optional-dependencies")),
+                || has_dynamic("optional-dependencies"),
             groups: groups.collect(),
         })
     }
@@ -139,6 +169,42 @@ impl Project {
         Ok(lines)
     }
 
+    /// What it requires with these extras and groups, as far as that is written down.
+    pub(super) fn lines<T: AsRef<str>, U: AsRef<str>>(
+        &self,
+        extras: &[T],
+        groups: &[U],
+    ) -> Result<Vec<String>> {
+        let mut lines = self.dependencies.clone().unwrap_or_default();
+        for extra in extras {
+            let more = self.optional.get(&normalise(extra.as_ref()));
+            lines.extend(more.into_iter().flatten().cloned());
+        }
+        lines.extend(
+            self.requirements::<&str, _>(&[], groups)?
+                .into_iter()
+                .skip(1),
+        );
+        Ok(lines)
+    }
+
+    /// The same for the script that reads other tools' locks.
+    pub(super) fn stated<T: AsRef<str>, U: AsRef<str>>(
+        &self,
+        origin: &str,
+        extras: &[T],
+        groups: &[U],
+    ) -> Result<Option<Value>> {
+        if self.dependencies.is_none() {
+            return Ok(None);
+        }
+        let lines = self.lines(extras, groups)?.into_iter().map(Value::String);
+        Ok(Some(Value::Table(toml::Table::from_iter([
+            ("origin".to_owned(), Value::String(origin.to_owned())),
+            ("dependencies".to_owned(), Value::Array(lines.collect())),
+        ]))))
+    }
+
     fn add_group(
         &self,
         name: &str,
@@ -167,6 +233,16 @@ impl Project {
         }
         Ok(())
     }
+}
+
+/// The strings of a list.
+fn strings(list: &Value) -> Vec<&str> {
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(Value::as_str).collect()
+}
+
+fn owned(lines: Vec<&str>) -> Vec<String> {
+    lines.into_iter().map(str::to_owned).collect()
 }
 
 fn unsound(source: &str, error: &toml::de::Error) -> Error {

@@ -1,8 +1,8 @@
 """Chooses the files that another tool's lock has for this Python: read_lock.py SPEC OUT
 
 SPEC is JSON: each lock's name, directory and content (pylock.toml as PEP 751 has it, uv.lock),
-the extras and dependency groups that are wanted, the directories of local packages, and the
-Git commits that the recipe names. OUT gets JSON: the chosen `files`, which local packages and
+the extras and dependency groups that are wanted, the directories of local packages, the Git
+commits that the recipe names, and what those projects say that they require. OUT gets JSON: the chosen `files`, which local packages and
 Git commits are `covered` by the locks, and the `extras` and `groups` that they know; or an
 `error` with a `hint`. Python 2.7 and 3.
 """
@@ -13,10 +13,12 @@ import sys
 
 try:
     from pip._vendor.packaging.markers import Marker, default_environment
+    from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
     from pip._vendor.packaging.specifiers import SpecifierSet
     from pip._vendor.packaging.tags import sys_tags
 except ImportError:
     from packaging.markers import Marker, default_environment
+    from packaging.requirements import InvalidRequirement, Requirement
     from packaging.specifiers import SpecifierSet
     from packaging.tags import sys_tags
 
@@ -157,6 +159,8 @@ class Chosen(object):
     def __init__(self, spec):
         self.spec = spec
         self.files, self.covered = [], []
+        # Projects that are no file, and those whose version uv was told to override.
+        self.projects, self.overridden = set(), set()
         self.known = {"extra": set(), "group": set()}
 
     def wants(self, kind, known):
@@ -189,6 +193,7 @@ class Chosen(object):
 
     def directory(self, lock, package, path, is_root=False):
         place = posixpath.normpath(posixpath.join(lock["dir"], path))
+        self.projects.add(normalise(package["name"]))
         if place in self.spec["local"]:
             self.covered.append(place)
         elif not is_root:
@@ -196,12 +201,40 @@ class Chosen(object):
                           "name it in the recipe: local = [\"%s\"]" % place)
 
     def repository(self, lock, package, url, commit, subdirectory):
+        self.projects.add(normalise(package["name"]))
         if commit in self.spec["git"]:
             self.covered.append(commit)
             return
         below = ", subdirectory = \"%s\"" % subdirectory if subdirectory else ""
-        raise Refused("%s takes %s from Git" % (lock["name"], package["name"]),
+        other = ", at another commit than the recipe" if url in self.spec.get("urls", []) else ""
+        raise Refused("%s takes %s from Git%s" % (lock["name"], package["name"], other),
                       "name it in the recipe: git = [{ url = \"%s\", commit = \"%s\"%s }]" % (url, commit, below))
+
+
+    def check(self):
+        """Refuses locks that are older than what their projects require now."""
+        versions = dict((one["name"], one["version"]) for one in self.files)
+        locks = " and ".join(lock["name"] for lock in self.spec["locks"])
+        again = "let the tool whose lock it is write it again (uv lock, ...), then lock here"
+        for project in self.spec.get("projects", []):
+            if project["origin"] not in self.covered:
+                continue
+            for line in project["dependencies"]:
+                try:
+                    wanted = Requirement(line)
+                except InvalidRequirement:
+                    continue
+                name = normalise(wanted.name)
+                if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+                    continue
+                if name in self.projects or name in self.overridden:
+                    continue
+                if name not in versions:
+                    raise Refused("%s requires %s, which %s does not have"
+                                  % (project["origin"], line, locks), again)
+                if versions[name] and not wanted.specifier.contains(versions[name], prereleases=True):
+                    raise Refused("%s requires %s, and %s has %s %s"
+                                  % (project["origin"], line, locks, name, versions[name]), again)
 
 
 def pylock(lock, chosen, files):
@@ -269,6 +302,8 @@ class Uv(object):
                         "export those that you want, and name that file: uv export --frozen --no-dev "
                         "--format pylock.toml --output-file pylock.toml")
         check_python(self.lock, self.data, self.files)
+        overrides = self.data.get("manifest", {}).get("overrides", [])
+        self.chosen.overridden.update(normalise(one["name"]) for one in overrides)
         wanted = [self.data.get("manifest", {}).get("dependency-groups", {})]
         roots = self.roots()
         wanted += [root.get("optional-dependencies", {}) for root in roots]
@@ -382,6 +417,7 @@ def main():
                 Uv(lock, chosen, files).run()
             else:
                 pylock(lock, chosen, files)
+        chosen.check()
         result = {"files": chosen.files, "covered": chosen.covered,
                   "extras": sorted(chosen.known["extra"]), "groups": sorted(chosen.known["group"])}
     except Refused as refused:

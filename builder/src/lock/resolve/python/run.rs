@@ -23,7 +23,7 @@ use crate::layers::remove;
 use crate::lockfile::Python;
 use crate::mirror::link_or_copy;
 use crate::recipe::{Virtualenv, variables};
-use crate::steps::base_environment;
+use crate::steps::{IN_ITS_OWN_ENVIRONMENT, base_environment};
 
 /// Where the sandbox has what is lent to pip.
 pub(super) const LENT: &str = "/run/imgbuild/pip";
@@ -116,6 +116,10 @@ impl Pip<'_> {
         let trees = run.sources.iter().flat_map(|sources| &sources.trees);
         for (name, value) in trees.flat_map(|tree| &tree.variables) {
             environment.insert((*name).into(), value.clone());
+        }
+        if !virtualenv.is_python2() {
+            let (name, value) = IN_ITS_OWN_ENVIRONMENT;
+            environment.insert(name.into(), value.into());
         }
         environment.extend(variables(&virtualenv.environment));
         for (name, text) in SCRIPTS {

@@ -118,12 +118,26 @@ impl Place {
         groups: &[&str],
         git: &[&str],
     ) -> Value {
+        self.choose_for(&[], name, text, extras, groups, git)
+    }
+
+    /// The same where the project in `sub` says what it requires.
+    fn choose_for(
+        &self,
+        requires: &[&str],
+        name: &str,
+        text: &str,
+        extras: &[&str],
+        groups: &[&str],
+        git: &[&str],
+    ) -> Value {
         let text = text.replace("HASH", &"a".repeat(64));
         let data: toml::Value = toml::from_str(&text).unwrap();
         let kind = if name == "uv.lock" { "uv" } else { "pylock" };
         let spec = json!({
             "locks": [{ "name": name, "kind": kind, "dir": "sub", "data": data }],
             "extras": extras, "groups": groups, "local": ["sub", "common"], "git": git,
+            "projects": [{ "origin": "sub", "dependencies": requires }],
         });
         let path = |name: &str| self.dir.path().join(name);
         fs::write(path("spec.json"), spec.to_string()).unwrap();
@@ -172,6 +186,16 @@ fn other_tools_locks_say_which_files() {
             "{answer}"
         );
     };
+    let current = ["Alpha>1", "missing ; python_version < '3'"];
+    let current = place.choose_for(&current, "uv.lock", UV, &[], &[], &[]);
+    assert_eq!(files(&current), files(&plain));
+    for (line, said) in [
+        ("alpha<2", "uv.lock has alpha 2.0"),
+        ("new", "sub requires new"),
+    ] {
+        let stale = place.choose_for(&["alpha", line], "uv.lock", UV, &[], &[], &[]);
+        refused(&stale, said, "write it again");
+    }
     let foreign = place.choose("uv.lock", UV, &["PG"], &[], &[]);
     refused(
         &foreign,
@@ -245,6 +269,7 @@ print(json.dumps({
     "below": offers.problems_below(indexes, spec["described"]),
     "taken": offers.taken(indexes, set(spec["taken"])),
     "shared": offers.shared(indexes, set(spec["taken"])),
+    "lacking": offers.lacking_extras(spec["lines"], spec["described"]),
     "bound": [[number for number in (0, 1, 2) if real.Indexes(spec["bound"]).serves(number, name)]
               for name in spec["names"]],
 }))
@@ -391,6 +416,20 @@ fn what_an_index_lacks_follows_from_its_page() {
         let found: Vec<&Value> = shared.iter().map(|fact| &fact["host"]).collect();
         assert_eq!(json!(found), hosts, "{answer}");
     }
+}
+
+#[test]
+fn an_extra_that_a_package_lacks_is_named() {
+    let place = Place::new();
+    let described =
+        "Metadata-Version: 2.1\nName: A_b\nVersion: 1\nProvides-Extra: one\nProvides-Extra: two\n";
+    let answer = place.ask(
+        &json!({}),
+        &json!({ "described": [described], "lines": ["a-b[two,three]>=1", "other[x]"] }),
+    );
+    let lacking =
+        json!([{ "fact": "no-extra", "name": "a-b", "extra": "three", "has": ["one", "two"] }]);
+    assert_eq!(answer["lacking"], lacking);
 }
 
 #[test]

@@ -139,7 +139,9 @@ fn is_hashed(line: &str) -> bool {
 
 fn read(beside: &Path, path: &Beside) -> Result<String> {
     let path = beside.join(path.as_path());
-    fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))
+    let bytes = fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
+    requirements_file::decode(&bytes)
+        .ok_or_else(|| Error::usage(format!("{} is no text in UTF-8", path.display())))
 }
 
 /// The lines of a file in pip's format.

@@ -62,6 +62,12 @@ pub(super) enum Fact {
         version: String,
         reason: String,
     },
+    /// A package has no such extra.
+    NoExtra {
+        name: String,
+        extra: String,
+        has: Vec<String>,
+    },
     /// A retained file is one of another index than the one that is meant.
     Misplaced { name: String },
     /// Files were taken from one index, and others have other files under the same names.
@@ -204,6 +210,7 @@ impl Fact {
             ),
             Self::Of { .. }
             | Self::Yanked { .. }
+            | Self::NoExtra { .. }
             | Self::Misplaced { .. }
             | Self::SharedName { .. } => return None,
         })
@@ -219,6 +226,13 @@ impl Fact {
             } => Some(format!(
                 "warning: {name} {version} was yanked from its index{}: require another version",
                 said(reason)
+            )),
+            Self::NoExtra { name, extra, has } => Some(format!(
+                "warning: {name} has no extra `{extra}`{}",
+                match &has[..] {
+                    [] => String::new(),
+                    has => format!("; it has {}", has.join(", ")),
+                }
             )),
             _ => None,
         }
@@ -359,8 +373,14 @@ impl Unbuildable {
              library), or be part of the source"
                 .into()
         } else {
-            "read the last lines of its build above; a wheel, or another version, needs no build"
-                .into()
+            if self.source.starts_with(SOURCES) {
+                "read the last lines of its build above: this is how its own pyproject.toml or \
+                 setup.py builds it with this Python"
+            } else {
+                "read the last lines of its build above; a wheel, or another version, needs no \
+                 build"
+            }
+            .into()
         }
     }
 }

@@ -1,0 +1,177 @@
+//! What projects take from elsewhere than an index: by an address in their metadata (PEP 508),
+//! or as uv was told (`tool.uv.sources`).
+//!
+//! While pip decides it reaches indexes alone, and it knows nothing of uv's table: under the
+//! same name an index may have a stranger's project. So each such project must be one that the
+//! recipe brings itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use toml::Value;
+
+use super::Sources;
+use super::names::normalise;
+use super::project::Project;
+use crate::error::{Context, Error, Result};
+use crate::recipe::{Virtualenv, git_as_key};
+
+/// Looks at what the projects of `sources` take from elsewhere. What is among the `supplied`
+/// projects is asked of pip by its name alone, for which the unpacked trees are changed.
+pub(super) fn settle(
+    virtualenv: &Virtualenv,
+    sources: &Sources,
+    projects: &[Project],
+    supplied: &BTreeSet<&str>,
+    is_covered: &dyn Fn(&str) -> bool,
+) -> Result<()> {
+    for (project, tree) in projects.iter().zip(&sources.trees) {
+        if is_covered(&tree.origin) {
+            continue;
+        }
+        let mut named = Vec::new();
+        for line in project.lines(&virtualenv.extras, &virtualenv.groups)? {
+            let name = name_of(&line);
+            let is_supplied = supplied.contains(name.as_str());
+            if line.contains("://") {
+                if !is_supplied {
+                    return Err(by_address(&tree.origin, &name, &line));
+                }
+                named.push(line);
+            } else if let Some(source) = project.uv_sources.get(&name)
+                && !is_supplied
+                && !is_bound(virtualenv, &name)
+            {
+                return Err(by_uv(&tree.origin, &name, source));
+            }
+        }
+        if named.is_empty() {
+            continue;
+        }
+        let file = sources.dir.join(&tree.path).join("pyproject.toml");
+        let unreadable = || format!("cannot change {}", file.display());
+        let mut text = fs::read_to_string(&file).context(unreadable)?;
+        for line in named {
+            text = text.replace(&line, &without_address(&line));
+        }
+        fs::write(&file, text).context(unreadable)?;
+    }
+    Ok(())
+}
+
+/// Whether the recipe says which index a project comes from.
+fn is_bound(virtualenv: &Virtualenv, name: &str) -> bool {
+    let mut bound = virtualenv.index.keys().map(AsRef::<str>::as_ref);
+    bound.any(|pattern| match pattern.strip_suffix('*') {
+        Some(begin) => name.starts_with(&normalise(begin)),
+        None => normalise(pattern) == name,
+    })
+}
+
+/// The project of a requirement, normalised.
+fn name_of(line: &str) -> String {
+    let end = line.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
+    normalise(&line[..end.unwrap_or(line.len())])
+}
+
+/// `NAME[EXTRAS] @ URL ; MARKER` without the address.
+fn without_address(line: &str) -> String {
+    let (wanted, address) = line.split_once('@').unwrap_or((line, ""));
+    let marker = address
+        .split_once(" ;")
+        .or_else(|| address.split_once("; "));
+    match marker {
+        Some((_, marker)) => format!("{} ; {}", wanted.trim(), marker.trim()),
+        None => wanted.trim().to_owned(),
+    }
+}
+
+fn by_address(origin: &str, name: &str, line: &str) -> Error {
+    let error = Error::usage(format!("{origin} requires {name} from an address"));
+    error.hint(git_as_key(line).unwrap_or_else(|| {
+        format!(
+            "bring that file by a requirements file, with its digest: \
+             {name} @ URL --hash=sha256:DIGEST"
+        )
+    }))
+}
+
+fn by_uv(origin: &str, name: &str, source: &Value) -> Error {
+    // One of several may be for other machines.
+    let source = source
+        .as_array()
+        .and_then(|all| all.first())
+        .unwrap_or(source);
+    let text = |key: &str| source.get(key).and_then(Value::as_str);
+    let hint = if let Some(path) = text("path") {
+        format!("name its directory in the recipe: local = [\"{origin}/{path}\"], without `..`")
+    } else if let Some(url) = text("git") {
+        let (key, reference) = ["rev", "tag", "branch"]
+            .iter()
+            .find_map(|key| Some((*key, text(key)?)))
+            .unwrap_or(("tag", "…"));
+        let key = if key == "rev" { "commit" } else { "tag" };
+        format!("name it in the recipe: git = [{{ url = \"{url}\", {key} = \"{reference}\" }}]")
+    } else if text("index").is_some() {
+        format!("say which index of this machine is meant: index = {{ {name} = \"extra\" }}")
+    } else if text("url").is_some() {
+        format!(
+            "bring that file by a requirements file, with its digest: \
+             {name} @ URL --hash=sha256:DIGEST"
+        )
+    } else {
+        "name the directory of that member in the recipe: local = [\"DIRECTORY\"]".to_owned()
+    };
+    Error::usage(format!(
+        "{origin} takes {name} from elsewhere than an index ([tool.uv.sources])"
+    ))
+    .hint(format!(
+        "{hint}; or let `requirements-files` name the uv.lock, which knows"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::resolve::python::SourceTree;
+
+    #[test]
+    fn what_comes_from_elsewhere_must_be_brought_by_the_recipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[project]\nname = \"app\"\ndependencies = [\n  \"dep[x] @ git+https://g.example/dep@v1 ; python_version > '3'\",\n  \"Lib\",\n  \"flask\",\n]\n\
+                    [tool.uv.sources]\nlib = { workspace = true }\n";
+        fs::create_dir(dir.path().join("0")).unwrap();
+        let file = dir.path().join("0/pyproject.toml");
+        fs::write(&file, text).unwrap();
+        let sources = Sources {
+            dir: dir.path().to_owned(),
+            trees: vec![SourceTree {
+                path: "0".into(),
+                origin: "app".to_owned(),
+                variables: Vec::new(),
+            }],
+        };
+        let projects = [Project::read(text, "/s/0").unwrap()];
+        let settle = |more: &str, supplied: &[&str], is_covered: bool| {
+            let virtualenv = format!("path = \"/v\"\n{more}");
+            let virtualenv: Virtualenv = toml::from_str(&virtualenv).unwrap();
+            let supplied = supplied.iter().copied().collect();
+            settle(&virtualenv, &sources, &projects, &supplied, &|_| is_covered)
+        };
+        let error = settle("", &["lib"], false).unwrap_err();
+        assert!(error.advice().unwrap().contains("tag = \"v1\""));
+        let error = settle("", &["dep"], false).unwrap_err();
+        assert!(
+            error.to_string().contains("takes lib from elsewhere"),
+            "{error}"
+        );
+        settle("", &[], true).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        settle("index = { \"l*\" = \"extra\" }", &["dep"], false).unwrap();
+        let now = fs::read_to_string(&file).unwrap();
+        assert!(
+            now.contains("  \"dep[x] ; python_version > '3'\",\n"),
+            "{now}"
+        );
+    }
+}
