@@ -263,6 +263,7 @@ fn git_url(url: &str) -> Verdict {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(match url.split_once(':') {
             Some((host, path)) if host.contains('@') => format!("write it as ssh://{host}/{path}"),
+            _ if url.starts_with('/') => format!("write it as file://{url}"),
             _ => String::new(),
         });
     };

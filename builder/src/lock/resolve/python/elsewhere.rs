@@ -26,6 +26,14 @@ pub(super) fn settle(
     is_covered: &dyn Fn(&str) -> bool,
 ) -> Result<()> {
     for (project, tree) in projects.iter().zip(&sources.trees) {
+        // Its backend looks for that path wherever it is built.
+        let mut of_poetry = project.poetry_sources.iter();
+        let is_open = |(_, source): &(&String, &Value)| {
+            source.get("path").is_some() || !is_covered(&tree.origin)
+        };
+        if let Some((name, _)) = of_poetry.find(is_open) {
+            return Err(by_poetry(&tree.origin, name));
+        }
         if is_covered(&tree.origin) {
             continue;
         }
@@ -96,6 +104,14 @@ fn by_address(origin: &str, name: &str, line: &str) -> Error {
     }))
 }
 
+fn by_poetry(origin: &str, name: &str) -> Error {
+    let what = format!("{origin} takes {name} from elsewhere than an index ([tool.poetry])");
+    Error::usage(what).hint(format!(
+        "let it require {name} by its version ({name} = \"*\"), and name the directory or \
+         repository of {name} in the recipe, under `local` or `git`"
+    ))
+}
+
 fn by_uv(origin: &str, name: &str, source: &Value) -> Error {
     // One of several may be for other machines.
     let source = source
@@ -132,6 +148,7 @@ fn by_uv(origin: &str, name: &str, source: &Value) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::settle as settle_all;
     use super::*;
     use crate::lock::resolve::python::SourceTree;
 
@@ -152,11 +169,19 @@ mod tests {
             }],
         };
         let projects = [Project::read(text, "/s/0").unwrap()];
+        let poetry = "[tool.poetry.dependencies]\npython = \"*\"\nlib = { path = \"../lib\" }\n";
+        let poetry = [Project::read(poetry, "/s/0").unwrap()];
+        let plain: Virtualenv = toml::from_str("path = \"/v\"").unwrap();
+        let error = settle_all(&plain, &sources, &poetry, &BTreeSet::from(["lib"]), &|_| {
+            true
+        })
+        .unwrap_err();
+        assert!(error.advice().unwrap().contains("lib = \"*\""));
         let settle = |more: &str, supplied: &[&str], is_covered: bool| {
             let virtualenv = format!("path = \"/v\"\n{more}");
             let virtualenv: Virtualenv = toml::from_str(&virtualenv).unwrap();
             let supplied = supplied.iter().copied().collect();
-            settle(&virtualenv, &sources, &projects, &supplied, &|_| is_covered)
+            settle_all(&virtualenv, &sources, &projects, &supplied, &|_| is_covered)
         };
         let error = settle("", &["lib"], false).unwrap_err();
         assert!(error.advice().unwrap().contains("tag = \"v1\""));

@@ -72,6 +72,8 @@ pub(super) struct Project {
     optional: BTreeMap<String, Vec<String>>,
     /// Where uv takes which of them from (`tool.uv.sources`), by normalised name.
     pub(super) uv_sources: BTreeMap<String, Value>,
+    /// What poetry takes from elsewhere than an index, likewise.
+    pub(super) poetry_sources: BTreeMap<String, Value>,
     extras: BTreeSet<String>,
     /// Whether something else may say further extras.
     is_dynamic: bool,
@@ -106,6 +108,8 @@ impl Project {
         let uv = table.get("tool").and_then(|tool| tool.get("uv"));
         let uv_sources = uv.and_then(|uv| uv.get("sources")?.as_table());
         let uv_sources = uv_sources.into_iter().flatten();
+        let of_poetry = poetry.and_then(|p| p.get("dependencies")?.as_table());
+        let of_poetry = of_poetry.into_iter().flatten();
         let groups = table.get("dependency-groups").and_then(Value::as_table);
         let groups = groups.into_iter().flatten().map(|(name, lines)| {
             let lines = lines.as_array().cloned().unwrap_or_default();
@@ -117,6 +121,14 @@ impl Project {
             dependencies: dependencies.map(owned),
             optional: optional
                 .map(|(name, lines)| (normalise(name), owned(strings(lines))))
+                .collect(),
+            poetry_sources: of_poetry
+                .filter(|(_, wanted)| {
+                    ["path", "git", "url"]
+                        .iter()
+                        .any(|key| wanted.get(key).is_some())
+                })
+                .map(|(name, wanted)| (normalise(name), wanted.clone()))
                 .collect(),
             uv_sources: uv_sources
                 .map(|(name, source)| (normalise(name), source.clone()))

@@ -191,14 +191,17 @@ class Chosen(object):
             one["path"] = posixpath.normpath(posixpath.join(lock["dir"], file.get("path") or file["url"]))
         self.files.append(one)
 
-    def directory(self, lock, package, path, is_root=False):
+    def directory(self, lock, package, path):
         place = posixpath.normpath(posixpath.join(lock["dir"], path))
         self.projects.add(normalise(package["name"]))
         if place in self.spec["local"]:
             self.covered.append(place)
-        elif not is_root:
-            raise Refused("%s takes %s from the directory %s" % (lock["name"], package["name"], place),
-                          "name it in the recipe: local = [\"%s\"]" % place)
+        else:
+            alone = "" if place != posixpath.normpath(lock["dir"] or ".") else (
+                "; for what it depends on alone, export that: uv export --no-emit-project "
+                "--format pylock.toml --output-file pylock.toml")
+            raise Refused("%s installs %s from the directory %s" % (lock["name"], package["name"], place),
+                          "add it in the recipe: local = [..., \"%s\"]%s" % (place, alone))
 
     def repository(self, lock, package, url, commit, subdirectory):
         self.projects.add(normalise(package["name"]))
@@ -208,7 +211,7 @@ class Chosen(object):
         below = ", subdirectory = \"%s\"" % subdirectory if subdirectory else ""
         other = ", at another commit than the recipe" if url in self.spec.get("urls", []) else ""
         raise Refused("%s takes %s from Git%s" % (lock["name"], package["name"], other),
-                      "name it in the recipe: git = [{ url = \"%s\", commit = \"%s\"%s }]" % (url, commit, below))
+                      "add it in the recipe: git = [..., { url = \"%s\", commit = \"%s\"%s }]" % (url, commit, below))
 
 
     def check(self):
@@ -261,7 +264,7 @@ def pylock(lock, chosen, files):
                 "this Python is %s" % files.python)
         archive, vcs, directory = (package.get(key) for key in ("archive", "vcs", "directory"))
         if directory:
-            chosen.directory(lock, package, directory["path"], posixpath.normpath(directory["path"]) == ".")
+            chosen.directory(lock, package, directory["path"])
         elif vcs:
             chosen.repository(lock, package, vcs.get("url", ""), vcs["commit-id"], vcs.get("subdirectory"))
         else:
@@ -311,7 +314,7 @@ class Uv(object):
         development = [root.get("dev-dependencies", {}) for root in roots] + wanted[:1]
         groups = self.chosen.wants("group", [normalise(key) for table in development for key in table])
         for root in roots:
-            self.visit(root, (), True)
+            self.visit(root, ())
         for names, tables in ((extras, wanted[1:]), (groups, development)):
             for table in tables:
                 for key in table:
@@ -365,11 +368,11 @@ class Uv(object):
             self.refuse("has %d entries of %s for this Python" % (len(found), name), "run `uv lock` again")
         return found[0]
 
-    def visit(self, package, extras, is_root=False):
+    def visit(self, package, extras):
         key = (package["name"], package.get("version"))
         if not extras and key not in self.seen:
             self.seen.add(key)
-            self.take(package, is_root)
+            self.take(package)
             self.follow(package.get("dependencies", []))
         for extra in extras:
             if key + (extra,) not in self.seen:
@@ -377,11 +380,11 @@ class Uv(object):
                 tables = package.get("optional-dependencies", {})
                 self.follow([one for name in tables if normalise(name) == normalise(extra) for one in tables[name]])
 
-    def take(self, package, is_root):
+    def take(self, package):
         place, source = self.place(package), package.get("source", {})
         if place is not None:
             if "virtual" not in source:
-                self.chosen.directory(self.lock, package, place, is_root)
+                self.chosen.directory(self.lock, package, place)
             elif posixpath.normpath(posixpath.join(self.lock["dir"], place)) in self.chosen.spec["local"]:
                 self.chosen.directory(self.lock, package, place)
         elif "git" in source:

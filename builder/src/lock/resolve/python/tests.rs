@@ -207,7 +207,7 @@ fn other_tools_locks_say_which_files() {
     refused(
         &without,
         "takes delta from Git",
-        &format!("git = [{{ url = \"https://x.example/delta\", commit = \"{git}\" }}]"),
+        &format!("git = [..., {{ url = \"https://x.example/delta\", commit = \"{git}\" }}]"),
     );
     let with = place.choose("uv.lock", UV, &[], &["dev"], &[&git]);
     assert_eq!(with["covered"], json!(["sub", git]));
@@ -237,8 +237,8 @@ fn other_tools_locks_say_which_files() {
     let elsewhere = PYLOCK.replace("../common", "../other");
     refused(
         &place.choose("pylock.toml", &elsewhere, &[], &[], &[]),
-        "takes common from the directory other",
-        "local = [\"other\"]",
+        "installs common from the directory other",
+        "local = [..., \"other\"]",
     );
 }
 
