@@ -108,7 +108,7 @@ fn the_smallest_recipe_gives_the_same_bytes_in_a_varied_world() {
 mod soak {
     #[test]
     fn the_other_recipes_give_the_same_bytes_in_a_varied_world() {
-        for name in ["python-web", "fanery"] {
+        for name in ["python-web", "django", "fanery"] {
             super::same_bytes(name, &super::scratch());
         }
     }
