@@ -51,11 +51,11 @@ use store::name::ImageName;
 
 pub use error::{RecipeError, RecipeErrorKind};
 pub use python::{Git, Virtualenv};
-pub(crate) use requirement::git_as_key;
 pub use requirement::{
     Commit, DownloadUrl, Extra, ForeignLock, GitUrl, Group, Projects, RefName, Requirement,
     Subdirectory,
 };
+pub(crate) use requirement::{git_as_key, pip_git_url};
 pub use step::{Argument, Clean, Header, Health, Process, RequestPath, Run, Service, Test, Timer};
 pub use tree::{
     Answer, Apt, Bootstrap, Comment, Download, File, FileKind, LinkTarget, Packages, Source,

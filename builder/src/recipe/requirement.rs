@@ -175,6 +175,11 @@ pub(crate) fn git_as_key(line: &str) -> Option<String> {
     PipGit::of(line).map(|git| git.as_key())
 }
 
+/// The repository that a line names as pip writes it.
+pub(crate) fn pip_git_url(line: &str) -> Option<String> {
+    PipGit::of(line).map(|git| git.url)
+}
+
 /// The recipe's key for one of pip's options that names a file or a directory.
 fn option_as_key(line: &str) -> Option<String> {
     let end = line.find([' ', '\t', '=']).unwrap_or(line.len());

@@ -14,7 +14,7 @@ use super::Sources;
 use super::names::normalise;
 use super::project::Project;
 use crate::error::{Context, Error, Result};
-use crate::recipe::{Virtualenv, git_as_key};
+use crate::recipe::{Virtualenv, git_as_key, pip_git_url};
 
 /// Looks at what the projects of `sources` take from elsewhere. What is among the `supplied`
 /// projects is asked of pip by its name alone, for which the unpacked trees are changed.
@@ -40,17 +40,17 @@ pub(super) fn settle(
         let mut named = Vec::new();
         for line in project.lines(&virtualenv.extras, &virtualenv.groups)? {
             let name = name_of(&line);
-            let is_supplied = supplied.contains(name.as_str());
+            let is_supplied = supplied.contains(name.as_str()) || is_named(virtualenv, &line);
+            // Whether a condition holds, pip says.
+            let is_certain = !line.contains(';');
             if line.contains("://") {
-                if !is_supplied {
+                if is_supplied {
+                    named.push(line);
+                } else if is_certain {
                     return Err(by_address(&tree.origin, &name, &line));
                 }
-                named.push(line);
-            } else if let Some(source) = project.uv_sources.get(&name)
-                && !is_supplied
-                && !is_bound(virtualenv, &name)
-            {
-                return Err(by_uv(&tree.origin, &name, source));
+            } else if is_certain && !is_supplied {
+                project.check_uv(&tree.origin, &name, virtualenv)?;
             }
         }
         if named.is_empty() {
@@ -65,6 +65,51 @@ pub(super) fn settle(
         fs::write(&file, text).context(unreadable)?;
     }
     Ok(())
+}
+
+/// Refuses what pip took from an index and a project takes from elsewhere.
+pub(super) fn check_taken(
+    virtualenv: &Virtualenv,
+    sources: &Sources,
+    projects: &[Project],
+    taken: &[&str],
+    is_covered: &dyn Fn(&str) -> bool,
+) -> Result<()> {
+    let projects = projects.iter().zip(&sources.trees);
+    for (project, tree) in projects.filter(|(_, tree)| !is_covered(&tree.origin)) {
+        for name in taken {
+            project.check_uv(&tree.origin, name, virtualenv)?;
+        }
+    }
+    Ok(())
+}
+
+impl Project {
+    fn check_uv(&self, origin: &str, name: &str, virtualenv: &Virtualenv) -> Result<()> {
+        let Some(source) = self.uv_sources.get(name) else {
+            return Ok(());
+        };
+        // One of several may be for other machines.
+        let source = source
+            .as_array()
+            .and_then(|all| all.first())
+            .unwrap_or(source);
+        if source.get("index").is_some() && is_bound(virtualenv, name) {
+            return Ok(());
+        }
+        Err(by_uv(origin, name, source))
+    }
+}
+
+/// Whether the recipe has the repository that a requirement names.
+fn is_named(virtualenv: &Virtualenv, line: &str) -> bool {
+    let bare = |url: &str| {
+        url.trim_end_matches('/')
+            .trim_end_matches(".git")
+            .to_owned()
+    };
+    let mut urls = virtualenv.git.iter().map(|git| bare(git.url.as_str()));
+    pip_git_url(line).is_some_and(|url| urls.any(|own| own == bare(&url)))
 }
 
 /// Whether the recipe says which index a project comes from.
@@ -113,11 +158,6 @@ fn by_poetry(origin: &str, name: &str) -> Error {
 }
 
 fn by_uv(origin: &str, name: &str, source: &Value) -> Error {
-    // One of several may be for other machines.
-    let source = source
-        .as_array()
-        .and_then(|all| all.first())
-        .unwrap_or(source);
     let text = |key: &str| source.get(key).and_then(Value::as_str);
     let hint = if let Some(path) = text("path") {
         format!("name its directory in the recipe: local = [\"{origin}/{path}\"], without `..`")
@@ -183,8 +223,27 @@ mod tests {
             let supplied = supplied.iter().copied().collect();
             settle_all(&virtualenv, &sources, &projects, &supplied, &|_| is_covered)
         };
-        let error = settle("", &["lib"], false).unwrap_err();
-        assert!(error.advice().unwrap().contains("tag = \"v1\""));
+        let certain =
+            [Project::read(&text.replace(" ; python_version > '3'", ""), "/s/0").unwrap()];
+        let error = settle_all(
+            &plain,
+            &sources,
+            &certain,
+            &BTreeSet::from(["lib"]),
+            &|_| false,
+        );
+        assert!(
+            error
+                .unwrap_err()
+                .advice()
+                .unwrap()
+                .contains("tag = \"v1\"")
+        );
+        let git = "path = \"/v\"\ngit = [{ url = \"https://g.example/dep.git\", tag = \"v1\" }]";
+        let git: Virtualenv = toml::from_str(git).unwrap();
+        let nothing = |_: &str| false;
+        settle_all(&git, &sources, &certain, &BTreeSet::from(["lib"]), &nothing).unwrap();
+        fs::write(&file, text).unwrap();
         let error = settle("", &["dep"], false).unwrap_err();
         assert!(
             error.to_string().contains("takes lib from elsewhere"),
@@ -192,7 +251,16 @@ mod tests {
         );
         settle("", &[], true).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
-        settle("index = { \"l*\" = \"extra\" }", &["dep"], false).unwrap();
+        // Whether a condition holds, pip says; what it took then is looked at.
+        settle("", &["lib"], false).unwrap();
+        let taken = ["flask", "lib"];
+        let after =
+            |taken: &[&'static str]| check_taken(&plain, &sources, &projects, taken, &|_| false);
+        after(&taken[..1]).unwrap();
+        assert!(after(&taken).is_err());
+        let bound = "index = { \"*\" = \"main\" }";
+        assert!(settle(bound, &["dep"], false).is_err());
+        settle("", &["dep", "lib"], false).unwrap();
         let now = fs::read_to_string(&file).unwrap();
         assert!(
             now.contains("  \"dep[x] ; python_version > '3'\",\n"),

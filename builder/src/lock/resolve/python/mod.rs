@@ -91,7 +91,7 @@ impl Pip<'_> {
             .iter()
             .filter_map(|project| project.name.as_deref());
         let supplied = own.chain(fixed.files.iter().map(|file| file.name.as_str()));
-        let supplied = supplied.collect();
+        let supplied: BTreeSet<&str> = supplied.collect();
         let is_covered = |origin: &str| fixed.covers(origin);
         elsewhere::settle(virtualenv, sources, &projects, &supplied, &is_covered)?;
         let mut requirements = String::new();
@@ -117,6 +117,9 @@ impl Pip<'_> {
             };
             let decided = self.decide(virtualenv, sources, &rest, locked, listen)?;
             texts.extend(decided.sources);
+            let taken = decided.found.iter().map(|python| python.name.as_str());
+            let taken: Vec<_> = taken.filter(|name| !supplied.contains(name)).collect();
+            elsewhere::check_taken(virtualenv, sources, &projects, &taken, &is_covered)?;
             found.extend(decided.found);
             if decided.other_file {
                 // What a locked source needs to be built is what was locked for it.
