@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layers::{Key, Layers, forget_acl, remove};
+use crate::recipe::debris::CACHE_SIGNATURE;
 
 /// A work directory in which one recipe is built by one build at a time.
 #[derive(Debug)]
@@ -26,6 +27,11 @@ impl WorkDir {
         let builds = work.join("builds");
         let dir = builds.join(name);
         fs::create_dir_all(&dir).map_err(|e| unwritable(work, &e))?;
+        // For backups, and for packages in whose directory it lies.
+        let tag = work.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            fs::write(&tag, format!("{CACHE_SIGNATURE}\n")).map_err(|e| unwritable(work, &e))?;
+        }
         let path = dir.join("lock");
         let lock = File::options()
             .create(true)

@@ -176,7 +176,8 @@ impl LockRequest<'_> {
         }
         if stale.files || !self.has_files(&files) {
             let retain = Some(self.inputs);
-            local::read(self.recipe, self.beside(), &remembered, retain)?;
+            let kept = local::read(self.recipe, self.beside(), &remembered, retain)?;
+            check_unchanged(&files, &kept.files)?;
         }
 
         let downloads = self.downloads(old, ui)?;
@@ -302,6 +303,18 @@ pub fn beside(recipe: &Path) -> &Path {
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
+}
+
+/// Refuses files that were others when they were read a second time, to be kept.
+fn check_unchanged(files: &[LocalFile], kept: &[LocalFile]) -> Result<()> {
+    let mut both = files.iter().zip(kept);
+    match both.find(|(file, kept)| (&file.path, file.sha256) != (&kept.path, kept.sha256)) {
+        None => Ok(()),
+        Some((file, _)) => Err(
+            Error::failed(format!("`{}` changed while it was read", file.path))
+                .hint("let nothing write there meanwhile, such as a log, and lock again"),
+        ),
+    }
 }
 
 /// Says what differs from the lock before, line by line, and what it weighs.

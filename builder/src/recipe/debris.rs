@@ -18,26 +18,34 @@ pub(crate) const DEBRIS: [&str; 8] = [
 ];
 
 /// How `CACHEDIR.TAG` begins (Cache Directory Tagging Specification).
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+pub(crate) const CACHE_SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55";
+
+/// How a lock begins.
+pub(crate) const LOCK_BEGINS: &str = "# Every input of the image; written by imgbuild";
 
 /// Whether this file or directory is left out of a Python package: version control and byte
-/// code, virtualenvs and caches.
+/// code, virtualenvs, caches and stores.
 pub(crate) fn is_debris(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     DEBRIS.iter().any(|pattern| glob::matches(pattern, &name))
         || path.join("pyvenv.cfg").is_file()
-        || is_cache(path)
+        || path.join("imgbuild-store").is_file()
+        || begins_with(&path.join("CACHEDIR.TAG"), CACHE_SIGNATURE)
 }
 
-fn is_cache(dir: &Path) -> bool {
-    let mut begin = [0; CACHE_SIGNATURE.len()];
-    let tag = std::fs::File::open(dir.join("CACHEDIR.TAG"));
-    tag.and_then(|mut tag| tag.read_exact(&mut begin)).is_ok() && begin == CACHE_SIGNATURE
+/// Whether this is the lock of a recipe, which no input of that lock can hold.
+pub(crate) fn is_lock(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "lock") && begins_with(path, LOCK_BEGINS)
 }
 
-/// Whether this is the lock of a recipe beside it, which no input of that lock can hold.
-pub(crate) fn is_lock_of_recipe(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "lock") && path.with_extension("toml").is_file()
+fn begins_with(path: &Path, text: &str) -> bool {
+    let mut begin = vec![0; text.len()];
+    // Nobody waits for the other end of a named pipe.
+    path.is_file()
+        && std::fs::File::open(path)
+            .and_then(|mut file| file.read_exact(&mut begin))
+            .is_ok()
+        && begin == text.as_bytes()
 }
 
 #[cfg(test)]
@@ -58,18 +66,22 @@ mod tests {
             "Signature: 8a477f597d28d172789f06886806bc55\n# made by mypy\n",
         );
         make("app/CACHEDIR.TAG", "Signature: another");
-        make("app/x.toml", "");
+        make("store/imgbuild-store", "");
+        make("app/x.lock", &format!("{LOCK_BEGINS}, ...\n"));
+        make("app/Cargo.toml", "");
+        make("app/Cargo.lock", "version = 4\n");
         for (path, expected) in [
             (".venv", true),
             (".mypy_cache", true),
             ("app/x.pyc", true),
             (".git", true),
+            ("store", true),
             ("app", false),
             ("app/x.py", false),
         ] {
             assert_eq!(is_debris(&dir.path().join(path)), expected, "{path}");
         }
-        assert!(is_lock_of_recipe(&dir.path().join("app/x.lock")));
-        assert!(!is_lock_of_recipe(&dir.path().join("app/uv.lock")));
+        assert!(is_lock(&dir.path().join("app/x.lock")));
+        assert!(!is_lock(&dir.path().join("app/Cargo.lock")));
     }
 }

@@ -41,7 +41,11 @@ fn include_lines(
         return Ok(());
     }
     // What cannot be read is said when all files are looked at.
-    let bytes = fs::read(root.join(file.as_path())).unwrap_or_default();
+    let place = root.join(file.as_path());
+    if !place.is_file() {
+        return Ok(());
+    }
+    let bytes = fs::read(&place).unwrap_or_default();
     let Some(text) = requirements_file::decode(&bytes) else {
         return Ok(());
     };
@@ -97,6 +101,9 @@ fn add<T: PartialEq>(list: &mut Vec<T>, one: Option<T>) {
 
 /// A path from a directory, both below the recipe's; `None` if it leads out of that.
 fn joined(dir: &str, path: &str) -> Option<Beside> {
+    if path.starts_with('/') {
+        return None;
+    }
     let mut parts: Vec<&str> = dir.split('/').filter(|part| !part.is_empty()).collect();
     for part in path.split('/') {
         match part {

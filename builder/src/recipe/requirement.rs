@@ -119,6 +119,8 @@ pub(super) struct PipGit<'l> {
     /// A tag, a branch or a commit.
     pub(super) reference: Option<&'l str>,
     pub(super) subdirectory: Option<&'l str>,
+    /// `NAME[EXTRAS]`, where it stands behind the address.
+    pub(super) egg: &'l str,
     /// What the address says about who asks.
     pub(super) has_credentials: bool,
 }
@@ -141,14 +143,16 @@ impl<'l> PipGit<'l> {
             let (_, host) = authority.rsplit_once('@').filter(|_| scheme != "ssh")?;
             Some(format!("{scheme}://{host}/{path}"))
         });
-        let parts = fragment.split('&');
+        let part = |key: &str| {
+            let mut parts = fragment.split('&').rev();
+            parts.find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
+        };
         Some(Self {
             has_credentials: without.is_some(),
             url: without.unwrap_or_else(|| url.to_owned()),
             reference,
-            subdirectory: parts
-                .filter_map(|part| part.strip_prefix("subdirectory="))
-                .next_back(),
+            subdirectory: part("subdirectory").map(|path| path.trim_matches('/')),
+            egg: part("egg").unwrap_or_default(),
         })
     }
 

@@ -184,7 +184,12 @@ fn split_option(line: &str) -> (&str, &str) {
     };
     // Not in the middle of a character.
     let (option, value) = line.split_at_checked(end).unwrap_or((line, ""));
-    (option, value.trim_start_matches([' ', '\t', '=']).trim())
+    let value = value.trim_start_matches([' ', '\t', '=']).trim();
+    let unquoted = ['"', '\''].into_iter().find_map(|mark| {
+        let inside = value.strip_prefix(mark)?.strip_suffix(mark)?;
+        (!inside.contains(mark)).then_some(inside)
+    });
+    (option, unquoted.unwrap_or(value))
 }
 
 /// `:all:`, `:none:` or names of projects, with commas.
@@ -218,6 +223,7 @@ fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
         None => (wanted.trim(), None),
     };
     let (path, extras) = split_extras(before_marker);
+    let path = path.strip_prefix("file:").unwrap_or(path);
     if path.starts_with('.') || path.contains('/') {
         if marker.is_some() || !hashes.is_empty() {
             return bad(
@@ -290,8 +296,11 @@ fn read_git(line: &str, git: &PipGit<'_>, span: &Range<usize>) -> Result<Line, B
         },
     };
     let (name, _) = line.split_once("git+").unwrap_or_default();
-    let (_, extras) = split_extras(name.trim_end_matches(['@', ' ', '\t']));
-    Ok(Line::Git(source, read_extras(extras, span)?))
+    let (_, before) = split_extras(name.trim_end_matches(['@', ' ', '\t']));
+    let (_, behind) = split_extras(git.egg);
+    let mut extras = read_extras(before, span)?;
+    extras.extend(read_extras(behind, span)?);
+    Ok(Line::Git(source, extras))
 }
 
 /// `PATH[EXTRAS]`.
@@ -369,6 +378,9 @@ fn check_hashes(text: &str, start: usize) -> Result<(), BadLine> {
 fn with_joined_lines(text: &str) -> String {
     const MARK: &str = "\u{feff}";
     let mut joined = String::with_capacity(text.len());
+    // As old as a Macintosh, and as pip reads it.
+    let alone = text.replace("\r\n", "\n\n").replace('\r', "\n");
+    let text = if text.contains('\n') { text } else { &alone };
     let text = match text.strip_prefix(MARK) {
         Some(rest) => {
             joined.push_str(&" ".repeat(MARK.len()));
@@ -446,6 +458,13 @@ mod tests {
             assert_eq!(lines(text), [line], "{text}");
         }
         let commit = "3b18e512dba79e4c8300dd08aeb37f8e728b8dad";
+        let egg = "-e git+https://g.example/a@v1#egg=a[redis]&subdirectory=pkgs/core/";
+        let Line::Git(git, extras) = &lines(egg)[0] else {
+            panic!("{egg}")
+        };
+        assert_eq!(extras[0].as_str(), "redis");
+        assert_eq!(git.subdirectory.as_ref().unwrap().as_str(), "pkgs/core");
+        assert_eq!(lines("# old\rflask\ridna\r").len(), 2);
         for (text, url, tag, subdirectory) in [
             (
                 "a[x] @ git+https://g.example/x/a@v1#egg=a&subdirectory=py",

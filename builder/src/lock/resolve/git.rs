@@ -169,15 +169,24 @@ impl<'a> Repository<'a> {
 
     /// Refuses a directory that a commit does not have.
     fn check_directory(&self, commit: &str, reference: &str, below: &str) -> Result<()> {
-        let tool = self.alone().args(["ls-tree", "-d", "-r", "--name-only"]);
+        // Directories and, of a kind of their own, submodules, which may have it.
+        let tool = self.alone().args(["ls-tree", "-z", "-d", "-r", "-t"]);
         let listed = tool.arg(commit).output()?;
         let listed = String::from_utf8_lossy(&listed);
-        if listed.lines().any(|name| name == below) {
+        let entries = listed
+            .split('\0')
+            .filter_map(|entry| entry.split_once('\t'));
+        let mut entries = entries.map(|(what, name)| (what.contains(" commit "), name));
+        let has_it = |(is_module, name): (bool, &str)| {
+            let inside = below.strip_prefix(name);
+            inside.is_some_and(|rest| rest.is_empty() || is_module && rest.starts_with('/'))
+        };
+        if entries.clone().any(has_it) {
             return Ok(());
         }
-        let nearest: Vec<&str> = listed
-            .lines()
-            .filter(|n| !n.contains('/'))
+        let nearest: Vec<&str> = entries
+            .by_ref()
+            .filter_map(|(_, name)| (!name.contains('/')).then_some(name))
             .take(6)
             .collect();
         let error = Error::usage(format!(

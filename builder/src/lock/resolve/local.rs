@@ -20,7 +20,7 @@ use super::remembered::Remembered;
 use crate::error::{Context, Error, Result};
 use crate::lock::resolve::scheme::{self, Scheme};
 use crate::lockfile::{LocalFile, LocalKind, Lock};
-use crate::recipe::debris::{DEBRIS, is_debris, is_lock_of_recipe};
+use crate::recipe::debris::{DEBRIS, is_debris, is_lock};
 use crate::recipe::{Beside, Recipe, User, glob};
 use crate::steps;
 
@@ -41,7 +41,7 @@ impl Taken<'_> {
     fn leaves_out(&self, path: &Path, inside: &Path) -> bool {
         match self {
             Self::Copied(patterns) => patterns.iter().any(|pattern| leaves_out(pattern, inside)),
-            Self::Package => is_debris(path) || is_lock_of_recipe(path),
+            Self::Package => is_debris(path) || is_lock(path),
         }
     }
 }

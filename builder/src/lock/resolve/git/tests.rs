@@ -167,8 +167,10 @@ fn a_tree_of_an_older_lock_with_short_names_and_less_files_is_found_again() {
 #[test]
 fn a_branch_and_a_missing_directory_are_named() {
     let place = Place::new();
-    fs::create_dir(place.dir.path().join("app/lib")).unwrap();
-    let commit = place.commit(&[("lib/x", "x\n")]);
+    fs::create_dir_all(place.dir.path().join("app/lib/ü")).unwrap();
+    let commit = place.commit(&[("lib/x", "x\n"), ("lib/ü/x", "x\n")]);
+    let below = place.source(&format!("commit = \"{commit}\", subdirectory = \"lib/ü\""));
+    place.resolve(&below, "plain").unwrap();
     place.git(&["branch", "next"]);
     let error = place
         .resolve(&place.source("tag = \"next\""), "plain")

@@ -7,11 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 
-use toml::Value;
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Value};
 
 use super::Sources;
-use super::names::normalise;
+use super::names::{name_of, normalise};
 use super::project::Project;
 use crate::error::{Context, Error, Result};
 use crate::recipe::{Virtualenv, git_as_key, pip_git_url};
@@ -58,11 +60,8 @@ pub(super) fn settle(
         }
         let file = sources.dir.join(&tree.path).join("pyproject.toml");
         let unreadable = || format!("cannot change {}", file.display());
-        let mut text = fs::read_to_string(&file).context(unreadable)?;
-        for line in named {
-            text = text.replace(&line, &without_address(&line));
-        }
-        fs::write(&file, text).context(unreadable)?;
+        let text = fs::read_to_string(&file).context(unreadable)?;
+        fs::write(&file, without_addresses(&text, &named)).context(unreadable)?;
     }
     Ok(())
 }
@@ -89,12 +88,27 @@ impl Project {
         let Some(source) = self.uv_sources.get(name) else {
             return Ok(());
         };
-        // One of several may be for other machines.
-        let source = source
-            .as_array()
-            .and_then(|all| all.first())
-            .unwrap_or(source);
-        if source.get("index").is_some() && is_bound(virtualenv, name) {
+        // What has a condition may be for other machines.
+        let sources = match source.as_array() {
+            Some(all) => all.as_slice(),
+            None => std::slice::from_ref(source),
+        };
+        let mut sources = sources.iter().filter(|one| one.get("marker").is_none());
+        let Some(source) = sources.next() else {
+            return Ok(());
+        };
+        if source.get("index").is_some() && is_bound(virtualenv, name)
+            || source
+                .get("path")
+                .and_then(Value::as_str)
+                .is_some_and(|path| {
+                    let place = joined(origin, path);
+                    virtualenv
+                        .local
+                        .iter()
+                        .any(|local| Some(local.as_str()) == place.as_deref())
+                })
+        {
             return Ok(());
         }
         Err(by_uv(origin, name, source))
@@ -121,10 +135,34 @@ fn is_bound(virtualenv: &Virtualenv, name: &str) -> bool {
     })
 }
 
-/// The project of a requirement, normalised.
-fn name_of(line: &str) -> String {
-    let end = line.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
-    normalise(&line[..end.unwrap_or(line.len())])
+/// The text of a `pyproject.toml` where these requirements have no address.
+fn without_addresses(text: &str, named: &[String]) -> String {
+    let mut places = Vec::new();
+    if let Ok(table) = DeTable::parse(text) {
+        let table = table.into_inner();
+        table
+            .values()
+            .for_each(|value| find(value, named, &mut places));
+    }
+    places.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
+    let mut text = text.to_owned();
+    for (span, line) in places {
+        let without = Value::String(without_address(&line));
+        text.replace_range(span, &without.to_string());
+    }
+    text
+}
+
+/// Where strings stand that are one of `named`.
+fn find(value: &Spanned<DeValue<'_>>, named: &[String], places: &mut Vec<(Range<usize>, String)>) {
+    match value.get_ref() {
+        DeValue::String(line) if named.iter().any(|one| one == line) => {
+            places.push((value.span(), line.to_string()));
+        }
+        DeValue::Array(list) => list.iter().for_each(|one| find(one, named, places)),
+        DeValue::Table(table) => table.values().for_each(|one| find(one, named, places)),
+        _ => {}
+    }
 }
 
 /// `NAME[EXTRAS] @ URL ; MARKER` without the address.
@@ -137,6 +175,25 @@ fn without_address(line: &str) -> String {
         Some((_, marker)) => format!("{} ; {}", wanted.trim(), marker.trim()),
         None => wanted.trim().to_owned(),
     }
+}
+
+/// A path from a project's directory, from the recipe's; `None` if it leads out of that.
+fn joined(origin: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in origin.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(if parts.is_empty() {
+        ".".to_owned()
+    } else {
+        parts.join("/")
+    })
 }
 
 fn by_address(origin: &str, name: &str, line: &str) -> Error {
@@ -160,7 +217,8 @@ fn by_poetry(origin: &str, name: &str) -> Error {
 fn by_uv(origin: &str, name: &str, source: &Value) -> Error {
     let text = |key: &str| source.get(key).and_then(Value::as_str);
     let hint = if let Some(path) = text("path") {
-        format!("name its directory in the recipe: local = [\"{origin}/{path}\"], without `..`")
+        let place = joined(origin, path).unwrap_or_else(|| path.to_owned());
+        format!("name its directory in the recipe: local = [..., \"{place}\"]")
     } else if let Some(url) = text("git") {
         let (key, reference) = ["rev", "tag", "branch"]
             .iter()
@@ -169,7 +227,9 @@ fn by_uv(origin: &str, name: &str, source: &Value) -> Error {
         let key = if key == "rev" { "commit" } else { "tag" };
         format!("name it in the recipe: git = [{{ url = \"{url}\", {key} = \"{reference}\" }}]")
     } else if text("index").is_some() {
-        format!("say which index of this machine is meant: index = {{ {name} = \"extra\" }}")
+        format!(
+            "say which index of this machine is meant: index = {{ {name} = \"extra\" }} or \"main\""
+        )
     } else if text("url").is_some() {
         format!(
             "bring that file by a requirements file, with its digest: \

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use store::Sha256;
 
-use super::names::normalise;
+use super::names::{name_of, normalise};
 use super::project::Project;
 use super::run::{Downloads, PipRun, Work};
 use super::wanted::{Foreign, Wanted, WantedFile};
@@ -36,6 +36,8 @@ struct Question<'a> {
     local: Vec<&'a str>,
     git: Vec<&'a str>,
     urls: Vec<&'a str>,
+    /// What the recipe itself requires.
+    own: Vec<String>,
     projects: Vec<toml::Value>,
 }
 
@@ -46,6 +48,7 @@ struct Answer {
     covered: Vec<String>,
     extras: BTreeSet<String>,
     groups: BTreeSet<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +140,9 @@ impl Pip<'_> {
                     )?);
                 }
             }
+            let warnings = answer.warnings.iter();
+            let warnings = warnings.map(|said| format!("warning: {said}"));
+            self.warnings.borrow_mut().extend(warnings);
             fixed.covered = answer.covered;
             fixed.extras = answer.extras;
             fixed.groups = answer.groups;
@@ -267,6 +273,7 @@ fn questions<'a>(
         groups: virtualenv.groups.iter().map(AsRef::as_ref).collect(),
         local: virtualenv.local.iter().map(AsRef::as_ref).collect(),
         git,
+        own: wanted.lines.iter().map(|line| name_of(line)).collect(),
         urls: virtualenv.git.iter().map(|git| git.url.as_str()).collect(),
         projects,
     };
@@ -303,6 +310,7 @@ fn answer(out: &Downloads) -> Result<Answer> {
             covered: Vec::new(),
             extras: BTreeSet::new(),
             groups: BTreeSet::new(),
+            warnings: Vec::new(),
         }),
     }
 }

@@ -102,7 +102,8 @@ class Indexes(object):
         """Whether a project may come from an index: the first one is the main one."""
         fitting = [one for one in self.bound
                    if one == name or one.endswith("*") and name.startswith(one[:-1])]
-        role = self.bound[max(fitting, key=len)] if fitting else None
+        best = max(fitting or [None], key=lambda one: one and (not one.endswith("*"), len(one)))
+        role = self.bound.get(best)
         return role is None or (role == "main") == (number == 0)
 
     def get(self, url, accept=None):

@@ -1,5 +1,11 @@
 //! Names of projects and of their files.
 
+/// The project of a requirement, normalised.
+pub(super) fn name_of(line: &str) -> String {
+    let end = line.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
+    normalise(&line[..end.unwrap_or(line.len())])
+}
+
 /// Project and version from the name of a wheel or source archive; of an archive whose
 /// project is known, the version is what follows that name.
 pub(super) fn split_name(file: &str, project: Option<&str>) -> Option<(String, String)> {

@@ -146,14 +146,19 @@ def problems_below(indexes, descriptions):
 
 def lacking_extras(lines, descriptions):
     """Extras in requirements that the packages do not have; an older pip passes over them."""
-    packages = [email.message_from_string(text) for text in descriptions]
-    known = dict((normalise(one["Name"] or ""), one) for one in packages)
+    # A package may have been looked at in several versions.
+    known = {}
+    for text in descriptions:
+        package = email.message_from_string(text)
+        own = known.setdefault(normalise(package["Name"] or ""), {})
+        own.update((normalise(extra), extra) for extra in package.get_all("Provides-Extra") or [])
     found = []
     for wanted in filter(None, map(parse, lines)):
-        package = known.get(normalise(wanted.name))
-        own = package.get_all("Provides-Extra") or [] if package is not None else wanted.extras
-        for extra in sorted(wanted.extras - set(own)):
-            found.append({"fact": "no-extra", "name": wanted.name, "extra": extra, "has": sorted(own)})
+        own = known.get(normalise(wanted.name))
+        for extra in sorted(wanted.extras if own is not None else ()):
+            if normalise(extra) not in own:
+                has = sorted(own.values())
+                found.append({"fact": "no-extra", "name": wanted.name, "extra": extra, "has": has})
     return found
 
 

@@ -124,9 +124,9 @@ impl Project {
                 .collect(),
             poetry_sources: of_poetry
                 .filter(|(_, wanted)| {
-                    ["path", "git", "url"]
-                        .iter()
-                        .any(|key| wanted.get(key).is_some())
+                    let mut keys = ["path", "git", "url"].iter();
+                    let is_optional = wanted.get("optional").and_then(Value::as_bool);
+                    keys.any(|key| wanted.get(key).is_some()) && is_optional != Some(true)
                 })
                 .map(|(name, wanted)| (normalise(name), wanted.clone()))
                 .collect(),
@@ -188,9 +188,25 @@ impl Project {
         groups: &[U],
     ) -> Result<Vec<String>> {
         let mut lines = self.dependencies.clone().unwrap_or_default();
-        for extra in extras {
-            let more = self.optional.get(&normalise(extra.as_ref()));
-            lines.extend(more.into_iter().flatten().cloned());
+        let mut extras: Vec<String> = extras.iter().map(|e| normalise(e.as_ref())).collect();
+        let mut next = 0;
+        while let Some(extra) = extras.get(next) {
+            for line in self.optional.get(extra).cloned().unwrap_or_default() {
+                // `all = ["app[one,two]"]`
+                let (name, more) = line.split_once('[').unwrap_or((&line, ""));
+                if Some(normalise(name.trim())) == self.name {
+                    let more = more.split(']').next().unwrap_or_default().split(',');
+                    let more: Vec<String> = more.map(|extra| normalise(extra.trim())).collect();
+                    extras.extend(
+                        more.into_iter()
+                            .filter(|e| !extras.contains(e))
+                            .collect::<Vec<_>>(),
+                    );
+                } else {
+                    lines.push(line);
+                }
+            }
+            next += 1;
         }
         lines.extend(
             self.requirements::<&str, _>(&[], groups)?
@@ -292,6 +308,10 @@ mod tests {
         assert_eq!(project.names(true), ["post-gres"]);
         assert!(!project.says_extras_elsewhere());
         assert!(project.requirements::<&str, _>(&[], &["loop"]).is_err());
+        let whole = "[project]\nname = \"x\"\ndependencies = [\"c\"]\n[project.optional-dependencies]\n\
+                     all = [\"X[one]\"]\none = [\"d\", \"x[all]\"]\n";
+        let whole = Project::read(whole, "/s/2").unwrap();
+        assert_eq!(whole.lines::<_, &str>(&["All"], &[]).unwrap(), ["c", "d"]);
         let old = Project::read("", "/s/1").unwrap();
         assert!(old.says_extras_elsewhere());
         assert_eq!(

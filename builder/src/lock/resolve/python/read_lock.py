@@ -161,6 +161,7 @@ class Chosen(object):
         self.files, self.covered = [], []
         # Projects that are no file, and those whose version uv was told to override.
         self.projects, self.overridden = set(), set()
+        self.warnings = []
         self.known = {"extra": set(), "group": set()}
 
     def wants(self, kind, known):
@@ -215,13 +216,16 @@ class Chosen(object):
 
 
     def check(self):
-        """Refuses locks that are older than what their projects require now."""
+        """What projects require now and their locks do not have: a uv.lock says all of it, while a
+        pylock.toml may have been exported without some packages, or with overridden versions."""
         versions = dict((one["name"], one["version"]) for one in self.files)
         locks = " and ".join(lock["name"] for lock in self.spec["locks"])
-        again = "let the tool whose lock it is write it again (uv lock, ...), then lock here"
+        is_uv = all(lock["kind"] == "uv" for lock in self.spec["locks"])
+        elsewhere = self.projects | self.overridden | set(self.spec.get("own", []))
         for project in self.spec.get("projects", []):
             if project["origin"] not in self.covered:
                 continue
+            who = "the project" if project["origin"] == "." else project["origin"]
             for line in project["dependencies"]:
                 try:
                     wanted = Requirement(line)
@@ -230,14 +234,17 @@ class Chosen(object):
                 name = normalise(wanted.name)
                 if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
                     continue
-                if name in self.projects or name in self.overridden:
+                if name in elsewhere:
                     continue
                 if name not in versions:
-                    raise Refused("%s requires %s, which %s does not have"
-                                  % (project["origin"], line, locks), again)
-                if versions[name] and not wanted.specifier.contains(versions[name], prereleases=True):
-                    raise Refused("%s requires %s, and %s has %s %s"
-                                  % (project["origin"], line, locks, name, versions[name]), again)
+                    said = "%s requires %s, which %s does not have" % (who, line, locks)
+                elif versions[name] and not wanted.specifier.contains(versions[name], prereleases=True):
+                    said = "%s requires %s, and %s has %s %s" % (who, line, locks, name, versions[name])
+                else:
+                    continue
+                if is_uv:
+                    raise Refused(said, "let uv write the lock again (uv lock), then lock here")
+                self.warnings.append(said)
 
 
 def pylock(lock, chosen, files):
@@ -305,8 +312,9 @@ class Uv(object):
                         "export those that you want, and name that file: uv export --frozen --no-dev "
                         "--format pylock.toml --output-file pylock.toml")
         check_python(self.lock, self.data, self.files)
-        overrides = self.data.get("manifest", {}).get("overrides", [])
-        self.chosen.overridden.update(normalise(one["name"]) for one in overrides)
+        manifest = self.data.get("manifest", {})
+        changed = [one["name"] for one in manifest.get("overrides", [])] + manifest.get("excludes", [])
+        self.chosen.overridden.update(map(normalise, changed))
         wanted = [self.data.get("manifest", {}).get("dependency-groups", {})]
         roots = self.roots()
         wanted += [root.get("optional-dependencies", {}) for root in roots]
@@ -383,6 +391,7 @@ class Uv(object):
     def take(self, package):
         place, source = self.place(package), package.get("source", {})
         if place is not None:
+            self.chosen.projects.add(normalise(package["name"]))
             if "virtual" not in source:
                 self.chosen.directory(self.lock, package, place)
             elif posixpath.normpath(posixpath.join(self.lock["dir"], place)) in self.chosen.spec["local"]:
@@ -422,7 +431,8 @@ def main():
                 pylock(lock, chosen, files)
         chosen.check()
         result = {"files": chosen.files, "covered": chosen.covered,
-                  "extras": sorted(chosen.known["extra"]), "groups": sorted(chosen.known["group"])}
+                  "extras": sorted(chosen.known["extra"]), "groups": sorted(chosen.known["group"]),
+                  "warnings": chosen.warnings}
     except Refused as refused:
         result = {"error": str(refused), "hint": refused.hint}
     with open(sys.argv[2], "w") as file:

@@ -194,7 +194,7 @@ fn other_tools_locks_say_which_files() {
         ("new", "sub requires new"),
     ] {
         let stale = place.choose_for(&["alpha", line], "uv.lock", UV, &[], &[], &[]);
-        refused(&stale, said, "write it again");
+        refused(&stale, said, "write the lock again");
     }
     let foreign = place.choose("uv.lock", UV, &["PG"], &[], &[]);
     refused(
@@ -425,7 +425,7 @@ fn an_extra_that_a_package_lacks_is_named() {
         "Metadata-Version: 2.1\nName: A_b\nVersion: 1\nProvides-Extra: one\nProvides-Extra: two\n";
     let answer = place.ask(
         &json!({}),
-        &json!({ "described": [described], "lines": ["a-b[two,three]>=1", "other[x]"] }),
+        &json!({ "described": [described], "lines": ["a-b[Two,three]>=1", "other[x]"] }),
     );
     let lacking =
         json!([{ "fact": "no-extra", "name": "a-b", "extra": "three", "has": ["one", "two"] }]);
@@ -438,7 +438,8 @@ fn a_project_comes_from_the_index_that_the_recipe_means() {
     let answer = place.ask(
         &json!({}),
         &json!({
-            "bound": { "Torch": "extra", "acme-*": "extra", "acme.main": "main" },
+            "bound": { "Torch": "extra", "acme-*": "extra", "acme.main": "main",
+                       "acme-mai*": "extra" },
             "names": ["torch", "torchvision", "acme-x", "acme-main"],
         }),
     );
