@@ -235,9 +235,10 @@ impl Place {
     }
 }
 
-/// What a work directory always has: no file with anything in it.
+/// What a work directory always has: its tag, and no other file with anything in it.
 fn is_skeleton(work: &Path, path: &Path) -> bool {
-    path.starts_with(work) && (path.is_dir() || fs::metadata(path).is_ok_and(|m| m.len() == 0))
+    let is_empty = || fs::metadata(path).is_ok_and(|meta| meta.len() == 0);
+    path == work.join("CACHEDIR.TAG") || path.starts_with(work) && (path.is_dir() || is_empty())
 }
 
 /// The first line, and that there is a hint.
