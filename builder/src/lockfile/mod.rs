@@ -17,6 +17,7 @@ use store::digest::Sha256;
 
 use crate::atomic_file;
 use crate::error::{Context, Error, Result};
+use crate::recipe::debris::LOCK_BEGINS;
 
 mod changes;
 mod conflict;
@@ -394,9 +395,7 @@ impl Lock {
     /// The text of the lock.
     pub fn to_text(&self) -> Result<String> {
         let body = toml::to_string(self).context(|| "cannot write the lock".into())?;
-        Ok(format!(
-            "# Every input of the image; written by imgbuild, committed by you.\n{body}"
-        ))
+        Ok(format!("{LOCK_BEGINS}, committed by you.\n{body}"))
     }
 
     /// The digest that manifests record.

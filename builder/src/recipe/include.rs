@@ -100,12 +100,12 @@ fn add<T: PartialEq>(list: &mut Vec<T>, one: Option<T>) {
 }
 
 /// A path from a directory, both below the recipe's; `None` if it leads out of that.
-fn joined(dir: &str, path: &str) -> Option<Beside> {
+pub(crate) fn joined(dir: &str, path: &str) -> Option<Beside> {
     if path.starts_with('/') {
         return None;
     }
-    let mut parts: Vec<&str> = dir.split('/').filter(|part| !part.is_empty()).collect();
-    for part in path.split('/') {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in dir.split('/').chain(path.split('/')) {
         match part {
             "" | "." => {}
             ".." => {
@@ -114,11 +114,8 @@ fn joined(dir: &str, path: &str) -> Option<Beside> {
             part => parts.push(part),
         }
     }
-    let path = if parts.is_empty() {
-        ".".to_owned()
-    } else {
-        parts.join("/")
-    };
+    let path = parts.join("/");
+    let path = if path.is_empty() { "." } else { &path };
     path.parse().ok()
 }
 

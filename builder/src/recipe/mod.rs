@@ -50,6 +50,7 @@ use serde::{Deserialize, Serialize};
 use store::name::ImageName;
 
 pub use error::{RecipeError, RecipeErrorKind};
+pub(crate) use include::joined;
 pub use python::{Git, Virtualenv};
 pub use requirement::{
     Commit, DownloadUrl, Extra, ForeignLock, GitUrl, Group, Projects, RefName, Requirement,

@@ -166,7 +166,7 @@ impl KeyFile {
         let failed = |e: io::Error| Error::io(format!("cannot write the key {shown}"), e);
         // The name appears with a whole key: half a key would block it for ever and open nothing.
         let unfinished = directory.join(format!(".{}.new", pair.public().id()));
-        let linked = OpenOptions::new()
+        let placed = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
@@ -175,20 +175,15 @@ impl KeyFile {
                 file.write_all(pem.as_bytes())?;
                 file.sync_all()
             })
-            .map_err(failed)
-            .and_then(|()| {
-                std::fs::hard_link(&unfinished, &self.path).map_err(|e| match e.kind() {
-                    io::ErrorKind::AlreadyExists => Error::io(
-                        format!(
-                            "there is a key at {shown} already, and keys are never overwritten"
-                        ),
-                        e,
-                    ),
-                    _ => failed(e),
-                })
-            });
+            .and_then(|()| place(&unfinished, &self.path));
         let _ = std::fs::remove_file(&unfinished);
-        linked?;
+        placed.map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => Error::io(
+                format!("there is a key at {shown} already, and keys are never overwritten"),
+                e,
+            ),
+            _ => failed(e),
+        })?;
         let written = File::create(self.public_path()).and_then(|mut public| {
             public.write_all(pair.public().to_pem().as_bytes())?;
             public.sync_all()
@@ -200,6 +195,17 @@ impl KeyFile {
         File::open(directory)
             .and_then(|d| d.sync_all())
             .map_err(failed)
+    }
+}
+
+/// Gives a file a name that nothing has.
+fn place(file: &Path, name: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, file, CWD, name, RenameFlags::NOREPLACE) {
+        // Some network file systems do not know that flag; those of sticks know no second names.
+        Err(Errno::INVAL | Errno::NOSYS) => std::fs::hard_link(file, name),
+        renamed => Ok(renamed?),
     }
 }
 

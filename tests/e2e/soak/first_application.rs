@@ -53,7 +53,7 @@ fn its_page_can_be_typed() {
         .env("PATH", format!("{}:{path}", dir.path().display()))
         .env("RECIPES", repository().join("recipes"));
     let ran = Ran::of(&mut typed).expect(0);
-    // Each version twice, the note and its attachment after each switch.
+    // The new version once; the attachment before the upgrade and after the way back.
     let name = fs::read_to_string("/etc/hostname").unwrap();
     assert_eq!(ran.stdout.matches("1.1").count(), 1, "{}", ran.stdout);
     assert_eq!(ran.stdout.matches(name.trim()).count(), 2, "{}", ran.stdout);

@@ -16,7 +16,7 @@ use super::Sources;
 use super::names::{name_of, normalise};
 use super::project::Project;
 use crate::error::{Context, Error, Result};
-use crate::recipe::{Virtualenv, git_as_key, pip_git_url};
+use crate::recipe::{Virtualenv, git_as_key, joined, pip_git_url};
 
 /// Looks at what the projects of `sources` take from elsewhere. What is among the `supplied`
 /// projects is asked of pip by its name alone, for which the unpacked trees are changed.
@@ -102,11 +102,7 @@ impl Project {
                 .get("path")
                 .and_then(Value::as_str)
                 .is_some_and(|path| {
-                    let place = joined(origin, path);
-                    virtualenv
-                        .local
-                        .iter()
-                        .any(|local| Some(local.as_str()) == place.as_deref())
+                    joined(origin, path).is_some_and(|place| virtualenv.local.contains(&place))
                 })
         {
             return Ok(());
@@ -177,25 +173,6 @@ fn without_address(line: &str) -> String {
     }
 }
 
-/// A path from a project's directory, from the recipe's; `None` if it leads out of that.
-fn joined(origin: &str, path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in origin.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Some(if parts.is_empty() {
-        ".".to_owned()
-    } else {
-        parts.join("/")
-    })
-}
-
 fn by_address(origin: &str, name: &str, line: &str) -> Error {
     let error = Error::usage(format!("{origin} requires {name} from an address"));
     error.hint(git_as_key(line).unwrap_or_else(|| {
@@ -217,7 +194,7 @@ fn by_poetry(origin: &str, name: &str) -> Error {
 fn by_uv(origin: &str, name: &str, source: &Value) -> Error {
     let text = |key: &str| source.get(key).and_then(Value::as_str);
     let hint = if let Some(path) = text("path") {
-        let place = joined(origin, path).unwrap_or_else(|| path.to_owned());
+        let place = joined(origin, path).map_or(path.to_owned(), |place| place.to_string());
         format!("name its directory in the recipe: local = [..., \"{place}\"]")
     } else if let Some(url) = text("git") {
         let (key, reference) = ["rev", "tag", "branch"]

@@ -1,9 +1,14 @@
 //! Names of projects and of their files.
 
+/// The project of a requirement, as it is written there.
+pub(super) fn written_name(requirement: &str) -> &str {
+    let end = requirement.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
+    &requirement[..end.unwrap_or(requirement.len())]
+}
+
 /// The project of a requirement, normalised.
-pub(super) fn name_of(line: &str) -> String {
-    let end = line.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
-    normalise(&line[..end.unwrap_or(line.len())])
+pub(super) fn name_of(requirement: &str) -> String {
+    normalise(written_name(requirement))
 }
 
 /// Project and version from the name of a wheel or source archive; of an archive whose

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::Sources;
+use super::names::written_name;
 use super::run::SOURCES;
 use crate::error::Error;
 use crate::recipe::Virtualenv;
@@ -167,7 +168,7 @@ impl Fact {
                 ),
                 format!(
                     "write {}=={version} to take it all the same",
-                    project(requirement)
+                    written_name(requirement)
                 ),
             ),
             Self::OtherPython {
@@ -179,7 +180,7 @@ impl Fact {
             } => (
                 format!(
                     "{} {version} is there for Python {} only; this one is {own_python}",
-                    project(requirement),
+                    written_name(requirement),
                     offers.join(", ")
                 ),
                 write_instead(requirement, newest.as_deref()).unwrap_or_else(|| {
@@ -198,7 +199,7 @@ impl Fact {
                 format!(
                     "{} {version} has no source and wheels for {} only; this tree is \
                      {own_platform}",
-                    project(requirement),
+                    written_name(requirement),
                     offers.join(", ")
                 ),
                 write_instead(requirement, newest.as_deref()).unwrap_or_else(|| {
@@ -293,15 +294,9 @@ fn said(reason: &str) -> String {
 
 fn write_instead(requirement: &str, newest: Option<&str>) -> Option<String> {
     newest.map(|newest| {
-        let name = project(requirement);
+        let name = written_name(requirement);
         format!("write {name}=={newest}, the newest that fits")
     })
-}
-
-/// The name in a requirement.
-fn project(requirement: &str) -> &str {
-    let end = requirement.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c));
-    &requirement[..end.unwrap_or(requirement.len())]
 }
 
 /// A source that does not build, as a script found it.
