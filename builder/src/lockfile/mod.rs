@@ -17,7 +17,6 @@ use store::digest::Sha256;
 
 use crate::atomic_file;
 use crate::error::{Context, Error, Result};
-use crate::recipe::debris::LOCK_BEGINS;
 
 mod changes;
 mod conflict;
@@ -34,6 +33,8 @@ pub(crate) use retained::{inputs_of, sized_inputs_of};
 
 /// The format's version; another one is refused.
 pub const VERSION: u32 = 1;
+/// How each lock begins, by which one is known wherever it lies.
+pub(crate) const BEGINS: &str = "# Every input of the image; written by imgbuild";
 /// No lock is larger; a bound before work.
 pub const MAX_SIZE: u64 = 64 << 20;
 
@@ -395,7 +396,7 @@ impl Lock {
     /// The text of the lock.
     pub fn to_text(&self) -> Result<String> {
         let body = toml::to_string(self).context(|| "cannot write the lock".into())?;
-        Ok(format!("{LOCK_BEGINS}, committed by you.\n{body}"))
+        Ok(format!("{BEGINS}, committed by you.\n{body}"))
     }
 
     /// The digest that manifests record.

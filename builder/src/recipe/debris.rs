@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::glob;
+use crate::lockfile;
 
 /// Names, at any depth.
 pub(crate) const DEBRIS: [&str; 8] = [
@@ -20,9 +21,6 @@ pub(crate) const DEBRIS: [&str; 8] = [
 /// How `CACHEDIR.TAG` begins (Cache Directory Tagging Specification).
 pub(crate) const CACHE_SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55";
 
-/// How a lock begins.
-pub(crate) const LOCK_BEGINS: &str = "# Every input of the image; written by imgbuild";
-
 /// Whether this file or directory is left out of a Python package: version control and byte
 /// code, virtualenvs, caches and stores.
 pub(crate) fn is_debris(path: &Path) -> bool {
@@ -35,7 +33,7 @@ pub(crate) fn is_debris(path: &Path) -> bool {
 
 /// Whether this is the lock of a recipe, which no input of that lock can hold.
 pub(crate) fn is_lock(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "lock") && begins_with(path, LOCK_BEGINS)
+    path.extension().is_some_and(|end| end == "lock") && begins_with(path, lockfile::BEGINS)
 }
 
 fn begins_with(path: &Path, text: &str) -> bool {
@@ -67,7 +65,7 @@ mod tests {
         );
         make("app/CACHEDIR.TAG", "Signature: another");
         make("store/imgbuild-store", "");
-        make("app/x.lock", &format!("{LOCK_BEGINS}, ...\n"));
+        make("app/x.lock", &format!("{}, ...\n", lockfile::BEGINS));
         make("app/Cargo.toml", "");
         make("app/Cargo.lock", "version = 4\n");
         for (path, expected) in [
