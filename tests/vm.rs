@@ -1,12 +1,11 @@
-//! A Debian machine of its own, in QEMU: with device-mapper, systemd, and a plug that can be pulled.
+//! A Debian machine of its own, as a process: with device-mapper, systemd, and a plug that can be
+//! pulled.
 //!
-//! Its root is made once in a test program, by mmdebstrap from the machine's own archive; each
-//! [`Machine`] writes to disks of its own over it. A boot runs one job: the executable `run` of a
-//! directory, which is `/job` there. What the job prints comes out at a second serial port as it is
-//! printed; the console's log is kept when a test fails.
-//!
-//! Emulation works everywhere and takes ten times as long as a processor. `IMGBUILD_VM_ACCEL=kvm` asks
-//! for the latter, where it can be had.
+//! Its kernel is User-Mode Linux, Debian's `user-mode-linux`: it needs no virtualisation, and what
+//! runs in it runs on the processor as it is. Its root is made once in a run, by mmdebstrap from the
+//! machine's own archive; each [`Machine`] writes to disks of its own over it. A boot runs one job:
+//! the executable `run` of a directory, which is `/job` there and stays the host's. What the job
+//! prints comes out at a serial port as it is printed; the console's log is kept when a test fails.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,11 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::archive::archive_address;
-use crate::binaries::{Ran, repository};
+use crate::binaries::repository;
 use crate::fixtures::{fixture, scratch};
-
-/// How the machine sees the one it runs on.
-pub const HOST: &str = "10.0.2.2";
 
 const PACKAGES: &[&str] = &[
     "attr",
@@ -27,8 +23,8 @@ const PACKAGES: &[&str] = &[
     "e2fsprogs",
     "iproute2",
     "kmod",
-    "linux-image-cloud-amd64",
     "lvm2",
+    "nginx",
     "procps",
     "schroot",
     "systemd-sysv",
@@ -43,10 +39,8 @@ const PACKAGES: &[&str] = &[
 /// Runs the job, says how it ended, and switches the machine off.
 const INIT: &str = "#!/bin/sh
 exec </dev/null
-ip link set eth0 up
-ip address add 10.0.2.15/24 dev eth0
-ip route add default via 10.0.2.2
-mount -o ro /dev/vdb /job
+ip link set lo up
+mount -t hostfs -o ro hostfs /job
 cd /root
 {
     /job/run
@@ -64,29 +58,17 @@ ExecStart=/usr/local/sbin/job
 WantedBy=multi-user.target
 ";
 
-/// The initial file system finds the root and has nothing else: it is unpacked at each boot.
-const START: &str =
-    "cd \"$1\" && mkdir -p etc/initramfs-tools/conf.d usr/share/initramfs-tools/modules.d
-    echo MODULES=list >etc/initramfs-tools/conf.d/small
-    printf 'virtio_pci\\nvirtio_blk\\next4\\n' >usr/share/initramfs-tools/modules.d/small";
-
-/// Words for the kernel. Nobody attacks it, and emulated it pays dearly for being ready for that.
-const APPEND: &str = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet mitigations=off";
-
-/// What all machines have in common: a file system `root`, a kernel `vmlinuz`, an initial file
-/// system `initrd.img`.
+/// What all machines have in common: a file system `root`, and a library `processor.so`.
 fn common() -> PathBuf {
     fixture("machine", |dir| {
+        let library = dir.join("processor.so");
+        let source = repository().join("tests/processor.c");
+        let mut compile = Command::new("cc");
+        compile.args(["-O2", "-shared", "-fPIC", "-o"]);
+        run(compile.arg(library).arg(source));
         let tree = dir.join("tree");
         bootstrap(&tree);
         furnish(&tree);
-        for start in ["vmlinuz", "initrd.img"] {
-            let names = fs::read_dir(tree.join("boot")).expect("a kernel was installed");
-            let mut names = names.map(|entry| entry.expect("it can be read").file_name());
-            let name = names.find(|name| name.to_string_lossy().starts_with(start));
-            let name = name.unwrap_or_else(|| panic!("no {start} in /boot"));
-            fs::copy(tree.join("boot").join(name), dir.join(start)).expect("it can be copied");
-        }
         file_system(&tree, &dir.join("root"), 8 << 30);
         fs::remove_dir_all(&tree).expect("it is ours");
     })
@@ -109,7 +91,6 @@ fn bootstrap(tree: &Path) {
     run(Command::new("mmdebstrap")
         .args(["--variant=minbase", "--dpkgopt=force-unsafe-io"])
         .arg("--aptopt=APT::Install-Recommends false")
-        .arg(format!("--essential-hook={START}"))
         .arg(format!("--include={}", PACKAGES.join(",")))
         .arg(suite)
         .arg(tree)
@@ -121,6 +102,14 @@ fn furnish(tree: &Path) {
         fs::write(tree.join(name), text).unwrap_or_else(|error| panic!("{name}: {error}"));
     };
     fs::create_dir(tree.join("job")).expect("it is new");
+    let modules = tree.join("lib/modules");
+    fs::create_dir_all(&modules).expect("it is ours");
+    let mut copy = Command::new("cp");
+    run(copy.args(["-a", "/usr/lib/uml/modules/.", "--"]).arg(&modules));
+    let kernel = fs::read_dir(&modules).expect("it can be read").next();
+    let kernel = kernel.expect("user-mode-linux has modules").expect("it can be read");
+    let mut index = Command::new("chroot");
+    run(index.arg(tree).arg("depmod").arg(kernel.file_name()));
     write("usr/local/sbin/job", INIT);
     run(Command::new("chmod")
         .arg("755")
@@ -132,9 +121,10 @@ fn furnish(tree: &Path) {
         std::os::unix::fs::symlink(to, units.join(name)).expect("it is new");
     };
     link("multi-user.target.wants/job.service", "../job.service");
-    // Nobody logs in.
-    link("serial-getty@ttyS0.service", "/dev/null");
-    link("getty@tty1.service", "/dev/null");
+    // Nobody logs in, and nginx is for those who start it.
+    for nobody in ["getty@tty1", "serial-getty@ttyS0", "nginx"] {
+        link(&format!("{nobody}.service"), "/dev/null");
+    }
 }
 
 /// A file with an ext4 of this size that has what the directory has.
@@ -147,26 +137,16 @@ fn file_system(tree: &Path, file: &Path, size: u64) {
         .arg(format!("{}k", size >> 10)));
 }
 
-/// How disks treat what they were told to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disks {
-    /// As fast as possible; what is on them after a power cut is anybody's guess.
-    Fast,
-    /// What was flushed is there after a power cut.
-    Honest,
-}
-
 /// A machine that is switched off: its disks.
 #[derive(Debug)]
 pub struct Machine {
     dir: tempfile::TempDir,
     name: String,
-    disks: Disks,
 }
 
 impl Machine {
-    /// A new one with an empty disk, `/dev/vdc`, for volumes.
-    pub fn new(name: &str, disks: Disks) -> Self {
+    /// A new one with an empty disk, `/dev/ubdb`, for volumes.
+    pub fn new(name: &str) -> Self {
         let dir = scratch();
         // Sparse files: what nobody wrote takes no room.
         run(Command::new("cp")
@@ -175,74 +155,49 @@ impl Machine {
             .arg(dir.path().join("root")));
         let volumes = fs::File::create(dir.path().join("volumes")).expect("the directory is ours");
         volumes.set_len(32 << 30).expect("a sparse file");
+        fs::create_dir(dir.path().join("memory")).expect("the directory is ours");
         Self {
             dir,
             name: name.to_owned(),
-            disks,
         }
     }
 
     /// Switches it on, to run the job in this directory.
+    ///
+    /// What it wrote to its disks is in files of this machine at once, and what it has in its own
+    /// memory is lost with it, as that of any machine is.
     pub fn boot(&self, job: &Path) -> Boot<'_> {
-        let (disk, console, out) = (self.path("job"), self.path("console"), self.path("out"));
-        let out_of_du = Ran::of(Command::new("du").args(["-sk"]).arg(job))
-            .expect(0)
-            .stdout;
-        let kilobytes = out_of_du
-            .split_whitespace()
-            .next()
-            .and_then(|word| word.parse().ok());
-        let kilobytes: u64 = kilobytes.expect("du prints a number");
-        file_system(job, &disk, (kilobytes << 10) * 21 / 20 + (32 << 20));
-        let _ = fs::remove_file(&out);
-        let accelerator = std::env::var("IMGBUILD_VM_ACCEL");
-        let accelerator = accelerator.unwrap_or_else(|_| "tcg,thread=multi".to_owned());
-        let cache = match self.disks {
-            Disks::Fast => "unsafe",
-            Disks::Honest => "writeback",
-        };
-        let drive = |path: &Path, how: &str| format!("file={},if=virtio,{how}", path.display());
-        let copy = format!("format=raw,cache={cache}");
-        let mut command = Command::new("qemu-system-x86_64");
+        let file = |name: &str| fs::File::create(self.path(name)).expect("the directory is ours");
+        let disk = |name: &str| self.path(name).display().to_string();
+        // All of it ends with the first process of a namespace, soon after that was killed: so its
+        // disks have a lock. Its memory is a file, on a tmpfs that allows programs: /dev/shm may be
+        // small, and /tmp a disk.
+        let mut command = Command::new("unshare");
         command
-            .args([
-                "-accel",
-                &accelerator,
-                "-cpu",
-                "max",
-                "-smp",
-                "2",
-                "-m",
-                "1536",
-            ])
-            .args(["-nodefaults", "-display", "none", "-no-reboot"])
-            .arg("-kernel")
-            .arg(common().join("vmlinuz"))
-            .arg("-initrd")
-            .arg(common().join("initrd.img"))
-            .args(["-append", APPEND])
-            .args(["-drive", &drive(&self.path("root"), &copy)])
-            .args(["-drive", &drive(&disk, "format=raw,readonly=on")])
-            .args(["-drive", &drive(&self.path("volumes"), &copy)])
-            .args([
-                "-netdev",
-                "user,id=net",
-                "-device",
-                "virtio-net-pci,netdev=net",
-            ])
-            .arg("-serial")
-            .arg(format!("file:{}", console.display()))
-            .arg("-serial")
-            .arg(format!("file:{}", out.display()))
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["sh", "-euc"])
+            .arg(
+                "exec 9>\"$1\" && flock 9
+                 mount -t tmpfs -o size=2g tmpfs \"$TMPDIR\"
+                 export LD_PRELOAD=\"$2\" && shift 2
+                 exec linux.uml \"$@\"",
+            )
+            .args(["sh", &disk("lock")])
+            .arg(common().join("processor.so"))
+            .args(["mem=1536M", "root=/dev/ubda", "rw", "quiet"])
+            .arg(format!("ubda={}", disk("root")))
+            .arg(format!("ubdb={}", disk("volumes")))
+            .arg(format!("hostfs={}", job.display()))
+            .args(["con=null", "con0=null,fd:2", "ssl=null", "ssl1=null,fd:1"])
+            .env("TMPDIR", self.path("memory"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(self.path("qemu")).expect("the directory is ours"));
-        let qemu = command.spawn();
-        let qemu =
-            qemu.unwrap_or_else(|error| panic!("qemu-system-x86_64: {error}; run tests/run"));
+            .stdout(file("out"))
+            .stderr(file("console"));
+        let kernel = command.spawn();
+        let kernel = kernel.unwrap_or_else(|error| panic!("unshare: {error}; run tests/run"));
         Boot {
             machine: self,
-            qemu,
+            kernel,
             started: Instant::now(),
         }
     }
@@ -261,7 +216,7 @@ impl Machine {
 #[derive(Debug)]
 pub struct Boot<'a> {
     machine: &'a Machine,
-    qemu: Child,
+    kernel: Child,
     started: Instant,
 }
 
@@ -313,13 +268,13 @@ impl Boot<'_> {
     /// Pulls the plug.
     pub fn cut(mut self) -> String {
         let said = self.said();
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        let _ = self.kernel.kill();
+        let _ = self.kernel.wait();
         said
     }
 
     fn is_on(&mut self) -> bool {
-        self.qemu.try_wait().expect("it is our child").is_none()
+        self.kernel.try_wait().expect("it is our child").is_none()
     }
 
     /// What a failed test says; the whole logs are kept.
@@ -328,7 +283,7 @@ impl Boot<'_> {
         fs::create_dir_all(&kept).expect("target/ is writable");
         let kept = kept.join(format!("{}.log", self.machine.name));
         let mut file = fs::File::create(&kept).expect("target/ is writable");
-        for part in ["qemu", "console", "out"] {
+        for part in ["console", "out"] {
             let _ = write!(file, "== {part}\n{}\n", self.machine.text(part));
         }
         let last = |part: &str| {
@@ -337,11 +292,10 @@ impl Boot<'_> {
             lines[lines.len().saturating_sub(40)..].join("\n")
         };
         format!(
-            "{}, after {} s: {what}; {} has everything\n{}\n-- console\n{}\n-- job\n{}",
+            "{}, after {} s: {what}; {} has everything\n-- console\n{}\n-- job\n{}",
             self.machine.name,
             self.started.elapsed().as_secs(),
             kept.display(),
-            last("qemu"),
             last("console"),
             last("out"),
         )
@@ -350,7 +304,7 @@ impl Boot<'_> {
 
 impl Drop for Boot<'_> {
     fn drop(&mut self) {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        let _ = self.kernel.kill();
+        let _ = self.kernel.wait();
     }
 }

@@ -2,7 +2,7 @@
 # A thin pool and a volume that fill up midway: an error, nothing left, and what was there still works.
 set -eux
 export PATH="/job:$PATH"
-vgcreate -q web /dev/vdc
+vgcreate -q web /dev/ubdb
 mkdir served
 for part in /job/store/*; do
     [ "${part##*/}" = env ] || ln -s "$part" served/

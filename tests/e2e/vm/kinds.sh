@@ -1,7 +1,7 @@
 #!/bin/sh
 # The suite of every kind of target, on volumes.
 set -eu
-vgcreate -q web /dev/vdc
+vgcreate -q web /dev/ubdb
 lvcreate -q -y --type thin-pool --name pool --size 6G web
 export IMGNODE_TEST_PROGRAM=/job/imgnode IMGNODE_TEST_FILES=40
 export IMGNODE_TEST_TARGETS='lvm:web/plain:400M:xfs:200M lvm-thin:web/pool:200M:ext4'

@@ -24,7 +24,7 @@ release() {
 }
 
 if [ "$lives" = 0 ]; then
-    vgcreate -q web /dev/vdc
+    vgcreate -q web /dev/ubdb
     lvcreate -q -y --type thin-pool --name pool --size 4G web
     release 1
     imgnode init --env dev --repo /root/served --root /job/env-1/dev/metadata/1.root.json

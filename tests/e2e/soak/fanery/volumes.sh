@@ -3,7 +3,7 @@
 # rolled back while it is asked; at the second boot, whether it came up by itself.
 set -eu
 export PATH="/job:$PATH"
-. /job/settings
+repository=http://127.0.0.1:8000/served
 header='X-Fanery-Call: true'
 
 say() {
@@ -60,7 +60,19 @@ printf 'IMGNODE_LISTEN=%s\nIMGNODE_ARGS=%s\n' 127.0.0.1:8002 '--workers 1 --time
     >/etc/imgnode/Fanery.env
 systemctl daemon-reload
 
-vgcreate -q web /dev/vdc
+cat >nginx.conf <<'end'
+events {}
+http {
+    access_log off;
+    server {
+        listen 127.0.0.1:8000;
+        root /job;
+    }
+}
+end
+nginx -c "$PWD/nginx.conf"
+
+vgcreate -q web /dev/ubdb
 lvcreate -q -y --type thin-pool --name pool --size 12G web
 imgnode init --env dev --repo "$repository" --root /job/root.json
 
