@@ -105,9 +105,13 @@ fn furnish(tree: &Path) {
     let modules = tree.join("lib/modules");
     fs::create_dir_all(&modules).expect("it is ours");
     let mut copy = Command::new("cp");
-    run(copy.args(["-a", "/usr/lib/uml/modules/.", "--"]).arg(&modules));
+    run(copy
+        .args(["-a", "/usr/lib/uml/modules/.", "--"])
+        .arg(&modules));
     let kernel = fs::read_dir(&modules).expect("it can be read").next();
-    let kernel = kernel.expect("user-mode-linux has modules").expect("it can be read");
+    let kernel = kernel
+        .expect("user-mode-linux has modules")
+        .expect("it can be read");
     let mut index = Command::new("chroot");
     run(index.arg(tree).arg("depmod").arg(kernel.file_name()));
     write("usr/local/sbin/job", INIT);

@@ -6,52 +6,23 @@ use tests::binaries::Ran;
 use tests::index::{self, Packages};
 use tests::server::Server;
 
-/// Pure Python, without requirements of its own.
-const RECIPE: &str = r#"
+/// Two projects whose build needs differ, and one dependency.
+const PROJECTS: &str = r#"
 [[user]]
 name = "web"
 uid = 1000
 [[virtualenv]]
 path = "/home/web/venv"
 owner = "web"
-requirements = ["itsdangerous==2.2.0"]
+local = ["one", "two", "old"]
 [[test]]
-name = "it signs"
+name = "all are there"
 command = ["/home/web/venv/bin/python", "-c", """
+import old, one, two
 from itsdangerous import Signer
 assert Signer('key').unsign(Signer('key').sign('text')) == b'text'
 """]
 user = "web"
-"#;
-
-#[test]
-fn a_virtualenv_is_locked_installed_and_made_again() {
-    let bench = python_bench();
-    bench.write("app", RECIPE);
-    let built = bench.imgbuild(&["app.toml"]).expect(0);
-    let lock = std::fs::read_to_string(bench.path("app.lock")).unwrap();
-    let wheel = "itsdangerous-2.2.0-py3-none-any.whl";
-    assert!(lock.contains(wheel), "{lock}");
-    let shown = bench.imgbuild(&["show", "app"]).expect(0).stdout;
-    assert!(shown.contains("itsdangerous"), "{shown}");
-    // Another work directory, no network, the same bytes.
-    let work = bench.copy_of_work("again").display().to_string();
-    let program = tests::binaries::imgbuild().to_str().unwrap();
-    let words = [
-        "--net", "--", program, "--frozen", "--work", &work, "app.toml",
-    ];
-    let again = Ran::of(&mut bench.command("unshare", &words)).expect(0);
-    assert_eq!(again.stdout, built.stdout);
-}
-
-/// Two projects whose build needs differ, and one dependency.
-const PROJECTS: &str = r#"
-[[virtualenv]]
-path = "/srv/venv"
-local = ["one", "two", "old"]
-[[test]]
-name = "all are there"
-command = ["/srv/venv/bin/python", "-c", "import itsdangerous, old, one, two"]
 "#;
 
 /// A build backend of the project itself, which asks for more than `pyproject.toml` says.
@@ -104,7 +75,7 @@ fn local_projects_bring_what_they_depend_on_and_what_building_them_needs() {
     project("one", plain, "\"itsdangerous==2.1.2\"");
     let stale = bench.imgbuild(&["projects.toml", "--locked"]).expect(3);
     assert!(
-        stale.stderr.contains("virtualenv /srv/venv"),
+        stale.stderr.contains("virtualenv /home/web/venv"),
         "{}",
         stale.stderr
     );
@@ -222,11 +193,19 @@ fn other_locks_stand_and_sources_see_no_credentials() {
          [[test]]\nname = \"the same place each time\"\ncommand = [\"/srv/venv/bin/python\", \"-c\", \
          \"import placed; assert 'placed_00000000000040008' in placed.PLACE, placed.PLACE\"]",
     );
-    imgbuild(&["uv.toml"]).expect(0);
+    let built = imgbuild(&["uv.toml"]).expect(0);
     assert_eq!(
         locked("uv"),
         "alpha-1.0-py3-none-any.whl beta-1.0-py3-none-any.whl placed-1.0.tar.gz"
     );
+    // Another work directory, no network, the same bytes.
+    let work = bench.copy_of_work("again").display().to_string();
+    let program = tests::binaries::imgbuild().to_str().unwrap();
+    let words = [
+        "--net", "--", program, "--frozen", "--work", &work, "uv.toml",
+    ];
+    let again = Ran::of(&mut bench.command("unshare", &words)).expect(0);
+    assert_eq!(again.stdout, built.stdout);
     // An extra by name, a group by name, and lines with digests beside a project.
     let lines = format!("epsilon==1.0 \\\n    --hash=sha256:{hashed}\n");
     std::fs::write(bench.path("hashed.txt"), lines).unwrap();
@@ -388,22 +367,21 @@ fn what_cannot_be_had_or_built_is_named() {
     assert!(!locked(&bench, "fetcher").contains("fetcher"));
 }
 
-/// A project that says what Git says, from a directory and commits; the first of those has a tag.
+/// Three projects that say what Git says, one of the directory and two of commits; the first commit
+/// has a tag.
 const VERSIONS: &str = r#"
 [[virtualenv]]
-path = "/srv/local"
-local = ["repository/py"]
-[[virtualenv]]
-path = "/srv/commit"
-git = [{ url = "URL", commit = "FIRST", subdirectory = "py" }]
-[[virtualenv]]
-path = "/srv/later"
-git = [{ url = "URL", commit = "SECOND", subdirectory = "py" }]
+path = "/srv/venv"
+local = ["repository/here"]
+git = [
+    { url = "URL", commit = "FIRST", subdirectory = "tagged" },
+    { url = "URL", commit = "SECOND", subdirectory = "later" },
+]
 [[test]]
 name = "versions"
 command = ["/bin/sh", "-c", """
-for one in local commit later; do
-    /srv/$one/bin/python -c 'import importlib.metadata as m; print(m.version("scmapp"))'
+for one in here tagged later; do
+    /srv/venv/bin/python -c "import importlib.metadata as m; print(m.version('$one'))"
 done >/tmp/versions
 diff - /tmp/versions <<X
 1.2
@@ -417,7 +395,7 @@ X
 fn versions_come_from_git() {
     let bench = python_bench();
     let repository = bench.path("repository");
-    std::fs::create_dir_all(repository.join("py")).unwrap();
+    std::fs::create_dir(&repository).unwrap();
     let git = |words: &[&str]| {
         let mut git = bench.command(
             "git",
@@ -427,21 +405,28 @@ fn versions_come_from_git() {
         ran.stdout.trim().to_owned()
     };
     git(&["init", "--quiet"]);
-    let file =
-        |name: &str, text: &str| std::fs::write(repository.join("py").join(name), text).unwrap();
-    file(
-        "pyproject.toml",
-        "[build-system]\nrequires = [\"setuptools==77.0.3\", \"setuptools-scm==8.1.0\"]\n\
-         build-backend = \"setuptools.build_meta\"\n[project]\nname = \"scmapp\"\n\
-         dynamic = [\"version\"]\n[tool.setuptools]\npy-modules = [\"scmapp\"]\n\
-         [tool.setuptools_scm]\nroot = \"..\"\n",
-    );
-    file("scmapp.py", "");
-    file(
-        ".git_archival.txt",
-        "node: $Format:%H$\ndescribe-name: $Format:%(describe)$\n",
-    );
-    file(".gitattributes", ".git_archival.txt export-subst\n");
+    let file = |name: &str, text: &str| std::fs::write(repository.join(name), text).unwrap();
+    for project in ["here", "tagged", "later"] {
+        std::fs::create_dir(repository.join(project)).unwrap();
+        file(
+            &format!("{project}/pyproject.toml"),
+            &format!(
+                "[build-system]\nrequires = [\"setuptools==77.0.3\", \"setuptools-scm==8.1.0\"]\n\
+                 build-backend = \"setuptools.build_meta\"\n[project]\nname = \"{project}\"\n\
+                 dynamic = [\"version\"]\n[tool.setuptools]\npy-modules = [\"{project}\"]\n\
+                 [tool.setuptools_scm]\nroot = \"..\"\n"
+            ),
+        );
+        file(&format!("{project}/{project}.py"), "");
+        file(
+            &format!("{project}/.git_archival.txt"),
+            "node: $Format:%H$\ndescribe-name: $Format:%(describe)$\n",
+        );
+        file(
+            &format!("{project}/.gitattributes"),
+            ".git_archival.txt export-subst\n",
+        );
+    }
     let commit = |tag: Option<&str>| {
         git(&["add", "."]);
         git(&["commit", "--quiet", "--message", "x"]);
@@ -451,7 +436,7 @@ fn versions_come_from_git() {
         git(&["rev-parse", "HEAD"])
     };
     let first = commit(Some("v1.2"));
-    file("scmapp.py", "# later\n");
+    file("later/later.py", "# later\n");
     let second = commit(None);
     git(&["checkout", "--quiet", &first]);
     let recipe = VERSIONS
@@ -462,15 +447,15 @@ fn versions_come_from_git() {
     bench.write("versions", &recipe);
     bench.imgbuild(&["versions.toml"]).expect(0);
     // Further commits, of the lock itself for one, change nothing while the project is the same.
-    std::fs::write(repository.join("other"), "").unwrap();
+    file("other", "");
     commit(None);
     bench.imgbuild(&["versions.toml", "--frozen"]).expect(0);
     // No repository, no version that would be made up.
     std::fs::rename(repository.join(".git"), bench.path("hidden")).unwrap();
-    file("scmapp.py", "# changed\n");
+    file("here/here.py", "# changed\n");
     let refused = bench.imgbuild(&["lock", "versions.toml"]).expect(2).stderr;
     assert!(
-        refused.contains("repository/py takes its version from Git, but no repository has it"),
+        refused.contains("repository/here takes its version from Git, but no repository has it"),
         "{refused}"
     );
 }

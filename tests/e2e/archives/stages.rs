@@ -4,6 +4,7 @@
 use std::fs;
 
 use tests::archive::{Archive, Release, sha256};
+use tests::fixtures::copy_places;
 
 use super::{Place, ground};
 
@@ -164,6 +165,7 @@ fn a_later_stage_replaces_and_removes_what_an_earlier_one_installed() {
     debs.reverse();
     let unsorted = format!("{head}{}{rest}", debs.concat());
     fs::write(&path, &unsorted).unwrap();
+    copy_places(&ground().base_work, &place.dir.join("work-2"));
     for how in ["--locked", "--frozen"] {
         assert_eq!(build(&[how, "--work", "work-2"]), here);
         assert_eq!(fs::read_to_string(&path).unwrap(), unsorted);
