@@ -215,6 +215,11 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
             bake: None,
         }),
         before_switch: vec!["/srv/migrate".into()],
+        fences: store::manifest::Fences {
+            memory: Some(1 << 30),
+            read_only: true,
+            ..Default::default()
+        },
         processes: vec![Process {
             name: "worker".into(),
             command: vec!["/srv/worker".into()],

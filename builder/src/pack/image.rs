@@ -12,7 +12,7 @@ use store::{Progress, Sha256, Store, WritableStore};
 use crate::error::{Context, Error, Result};
 use crate::lockfile::Lock;
 use crate::pack::leak;
-use crate::recipe::{Process, Recipe, Resolver, Service, Timer, variables};
+use crate::recipe::{Memory, Process, Recipe, Resolver, Service, Share, Timer, variables};
 use crate::settings::Settings;
 use crate::tree::Tree;
 use crate::ui::{self, Ui, Unit};
@@ -113,6 +113,7 @@ pub fn pack(
                 bake: health.bake.map(|bake| bake.duration().as_secs()),
             }),
             before_switch: strings(&service.before_switch),
+            fences: fences(service),
             processes: processes(recipe, service),
             timers: timers(recipe, service),
             needs: needs(service),
@@ -167,6 +168,19 @@ fn timers(recipe: &Recipe, service: &Service) -> Vec<manifest::Timer> {
         at: timer.at.as_ref().map(ToString::to_string),
     };
     recipe.timers.iter().map(one).collect()
+}
+
+fn fences(service: &Service) -> manifest::Fences {
+    let fences = service.fences.unwrap_or_default();
+    manifest::Fences {
+        memory: fences.memory.map(Memory::bytes),
+        cpu: fences.cpu.map(Share::percent),
+        tasks: fences.tasks.map(|tasks| tasks.get().into()),
+        open_files: fences.open_files.map(|files| files.get().into()),
+        no_new_privileges: fences.no_new_privileges,
+        private_network: fences.private_network,
+        read_only: fences.read_only,
+    }
 }
 
 fn needs(service: &Service) -> Needs {

@@ -358,6 +358,7 @@ mod tests {
             processes: Vec::new(),
             timers: Vec::new(),
             needs: store::manifest::Needs::default(),
+            fences: store::manifest::Fences::default(),
         });
         told.epoch = 2;
         assert_eq!(described_otherwise(&told, &built), ["epoch", "run"]);

@@ -57,12 +57,17 @@ pub use requirement::{
     Subdirectory,
 };
 pub(crate) use requirement::{git_as_key, pip_git_url};
-pub use step::{Argument, Clean, Header, Health, Process, RequestPath, Run, Service, Test, Timer};
+pub use step::{
+    Argument, Clean, Fences, Header, Health, Process, RequestPath, Run, Service, Test, Timer,
+};
 pub use tree::{
     Answer, Apt, Bootstrap, Comment, Download, File, FileKind, LinkTarget, Packages, Source,
     System, User,
 };
-pub use value::{Count, Id, Index, Mode, Owner, Priority, Resolver, Strip, Timeout, Variant};
+pub use value::{
+    Count, Id, Index, Memory, Mode, OpenFiles, Owner, Priority, Resolver, Share, Strip, Tasks,
+    Timeout, Variant,
+};
 pub use word::{
     Architecture, Beside, Checksum, Component, Digest, Interpreter, Label, Locale, Login, Moment,
     PackageName, PackageSpec, ProcessName, Script, SecretName, SignalName, Suite, TimeOfDay,

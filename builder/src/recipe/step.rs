@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Count, Resolver, Timeout};
+use super::value::{Count, Memory, OpenFiles, Resolver, Share, Tasks, Timeout};
 use super::word::{
     Login, ProcessName, Script, SecretName, SignalName, TimeOfDay, Title, TreeGlob, TreePath,
     Variable,
@@ -172,6 +172,52 @@ pub struct Service {
     /// How a node checks that the service works, before sending it traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// What bounds its processes on a node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fences: Option<Fences>,
+}
+
+/// What bounds the main process on a node, and each further one, with all that it starts
+/// itself. The node's own file may say otherwise, key by key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Fences {
+    /// Memory. What needs more is killed.
+    ///
+    /// Example: `memory = "512M"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// Time of processors: `100%` is all of one.
+    ///
+    /// Example: `cpu = "150%"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Share>,
+    /// Processes and threads.
+    ///
+    /// Example: `tasks = 64`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Tasks>,
+    /// Files that one process may have open, sockets too.
+    ///
+    /// Example: `open-files = 4096`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<OpenFiles>,
+    /// Whether no program gains rights by set-user-ID bits or file capabilities.
+    ///
+    /// Example: `no-new-privileges = true`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_new_privileges: bool,
+    /// Whether the service has no network but the sockets that the node listens on for it.
+    ///
+    /// Example: `private-network = true`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub private_network: bool,
+    /// Whether the tree cannot be written, not even for one session: all but the directories
+    /// that the node gives, and `/tmp`, `/var/tmp` and `/run`, which begin empty.
+    ///
+    /// Example: `read-only = true`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// How a node checks that a new session works. If it does not, the session gets

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use store::manifest;
 
 use super::read::HINT;
 use super::word::{Login, Unfit, Word};
@@ -189,6 +190,60 @@ impl fmt::Display for Variant {
     }
 }
 
+/// An amount of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Memory(u64);
+
+impl Memory {
+    /// In bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Memory {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Self, Unfit> {
+        manifest::bytes_of(text)
+            .map(Memory)
+            .ok_or_else(|| Unfit::new::<Self>(text, ""))
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&manifest::in_units(self.0))
+    }
+}
+
+/// A share of the time of processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Share(u64);
+
+impl Share {
+    /// In percent of one processor.
+    pub fn percent(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Share {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Self, Unfit> {
+        manifest::percent_of(text)
+            .map(Share)
+            .ok_or_else(|| Unfit::new::<Self>(text, ""))
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
 /// Whose names of hosts a session has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Resolver {
@@ -283,6 +338,8 @@ text_form! {
     Owner: "an owner", "`user` or `user:group`, such as `operador:operador`";
     Variant: "a variant", "`minbase`, `buildd` or `standard`";
     Resolver: "a resolver", "`node` or `image`";
+    Memory: "an amount of memory", "a whole number with `K`, `M`, `G` or `T`, such as \"512M\"";
+    Share: "a share of processors", "a whole number with `%`, such as \"150%\", of one processor";
     Index: "an index", "`main` (index-url) or `extra` (extra-index-url)";
 }
 
@@ -341,6 +398,10 @@ number! {
         "500 is normal, 990 preferred, above 1000 also downgrades, below 0 never installs";
     /// How many leading directories of an archive are left out.
     pub struct Strip(u32): "a number of directories", 0..=32, "1 is usual: `tool-1.2/bin/tool` becomes `bin/tool`";
+    /// How many processes and threads there may be.
+    pub struct Tasks(u32): "a number of tasks", 1..=4_194_304, "leave the key out for no bound";
+    /// How many files may be open.
+    pub struct OpenFiles(u32): "a number of files", 16..=1_048_576, "leave the key out for the node's own bound";
     /// How many processes of one name run.
     pub struct Count(u32): "a number of processes", 1..=64, "leave the section out for none";
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use builder::inspect::compare::{
     Change, FileChange, How, Kind, Owner, Report, Side, compare, show,
 };
-use store::manifest::{Needs, Package, Run, Timer, User, Wheel};
+use store::manifest::{Fences, Needs, Package, Run, Timer, User, Wheel};
 use store::{Manifest, WritableStore};
 
 use crate::manifest_of;
@@ -350,6 +350,10 @@ fn manifests_are_compared_too() {
                         at: Some("03:30".into()),
                     }],
                     needs: Needs::default(),
+                    fences: Fences {
+                        memory: Some(512 << 20),
+                        ..Fences::default()
+                    },
                 });
             }
         })
@@ -366,7 +370,7 @@ fn manifests_are_compared_too() {
         "packages  1 added, 0 removed, 1 in another version\n",
         "  + b:amd64 1  (0 files, +0 B)\n",
         "\nusers\n  + new  1:1 / /bin/sh\n  ~ op  1:1 / /bin/sh -> 1:1 / /bin/bash\n",
-        "\nservice\n  + directory: /\n  + start: /bin/app\n  + timers.nightly.at: 03:30\n",
+        "\nservice\n  + directory: /\n  + fences.memory: 536870912\n  + start: /bin/app\n  + timers.nightly.at: 03:30\n",
         "  + timers.nightly.command: /bin/nightly all\n",
         // An image cannot speak to the terminal.
         "        +b\\u{1b}[2J\n",

@@ -7,10 +7,12 @@
 //! fields below, maps sorted, two spaces of indentation, one newline at the end.
 //! Nothing in it depends on when or where the image was packed.
 
+mod fences;
 mod needs;
 mod process;
 mod strict;
 
+pub use self::fences::{Fences, bytes_of, in_units, percent_of};
 pub use self::needs::{DirectoryKind, Needs, Resolver, is_plain_path, is_secret_name};
 pub use self::process::{MAX_COUNT, Process, SIGNALS, Timer, is_process_name, time_of_day};
 pub use self::strict::SCHEMA;
@@ -187,6 +189,9 @@ pub struct Run {
     /// What the node must give.
     #[serde(default, skip_serializing_if = "Needs::is_default")]
     pub needs: Needs,
+    /// What bounds its processes.
+    #[serde(default, skip_serializing_if = "Fences::is_default")]
+    pub fences: Fences,
 }
 
 /// How a node finds out that a session that was started works.
@@ -341,6 +346,7 @@ fn check(manifest: &Manifest) -> Result<(), String> {
         return Ok(());
     };
     run.needs.check()?;
+    run.fences.check()?;
     process::check(&run.processes)?;
     process::check_timers(&run.timers)
 }

@@ -80,6 +80,7 @@ fn example() -> Manifest {
             processes: Vec::new(),
             timers: Vec::new(),
             needs: Needs::default(),
+            fences: Fences::default(),
         }),
     }
 }

@@ -11,8 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::binaries::{imgbuild, imgnode};
-use tests::fixtures::scratch;
+use tests::binaries::{imgbuild, imgnode, repository};
+use tests::fixtures::{self, scratch};
 use tests::vm::Machine;
 
 /// For what takes a minute, on a machine that has other things to do.
@@ -158,6 +158,25 @@ mod soak {
         let machine = Machine::new("kinds");
         let said = machine.boot(job.path()).end(PATIENCE);
         assert!(said.contains("1 passed"), "{said}");
+    }
+
+    /// An application in the life of a machine that systemd runs: fenced, with a secret that is encrypted
+    /// for this machine, and again after a boot.
+    #[test]
+    fn a_machine_that_systemd_runs() {
+        let bench = tests::bench::bench();
+        bench.write("fenced", include_str!("fenced.toml"));
+        bench.imgbuild(&["fenced.toml"]).expect(0);
+        let run = bench.path("run");
+        fs::write(&run, include_str!("systemd.sh")).unwrap();
+        fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::copy(imgnode(), bench.path("imgnode")).unwrap();
+        let units = bench.path("systemd");
+        fixtures::copy(&repository().join("verify/systemd"), &units);
+        let machine = Machine::new("systemd");
+        for _ in 0..2 {
+            println!("{}", machine.boot(bench.dir()).end(PATIENCE));
+        }
     }
 
     #[test]

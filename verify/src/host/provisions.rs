@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use store::manifest::is_plain_path;
+use store::manifest::{Fences, bytes_of, is_plain_path, percent_of};
 
 use super::commands::HostCommand;
 use crate::error::{Context, Error, Result};
@@ -37,6 +38,68 @@ pub struct NodeFile {
     pub environment: BTreeMap<String, String>,
     /// What of the host its sessions see, by its path in the session.
     pub bind: BTreeMap<String, Bind>,
+    /// What bounds its processes, in place of what the image says.
+    pub fences: NodeFences,
+}
+
+/// Fences that the operator sets, higher or lower than the image's own.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeFences {
+    memory: Option<Amount>,
+    cpu: Option<Percent>,
+    tasks: Option<NonZeroU64>,
+    open_files: Option<NonZeroU64>,
+    no_new_privileges: Option<bool>,
+    private_network: Option<bool>,
+    read_only: Option<bool>,
+}
+
+impl NodeFences {
+    /// What holds on this node.
+    pub fn over(&self, image: Fences) -> Fences {
+        Fences {
+            memory: self.memory.as_ref().map(|amount| amount.0).or(image.memory),
+            cpu: self.cpu.as_ref().map(|percent| percent.0).or(image.cpu),
+            tasks: self.tasks.map(NonZeroU64::get).or(image.tasks),
+            open_files: self.open_files.map(NonZeroU64::get).or(image.open_files),
+            no_new_privileges: self.no_new_privileges.unwrap_or(image.no_new_privileges),
+            private_network: self.private_network.unwrap_or(image.private_network),
+            read_only: self.read_only.unwrap_or(image.read_only),
+        }
+    }
+}
+
+/// Bytes, as a recipe writes them.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Amount(u64);
+
+impl TryFrom<String> for Amount {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let wanted = "is not a whole number with `K`, `M`, `G` or `T`, such as \"512M\"";
+        bytes_of(&text)
+            .map(Self)
+            .ok_or_else(|| format!("`{}` {wanted}", text.escape_debug()))
+    }
+}
+
+/// A share of the time of processors, as a recipe writes it.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Percent(u64);
+
+impl TryFrom<String> for Percent {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let wanted = "is not a whole number with `%`, such as \"150%\"";
+        percent_of(&text)
+            .map(Self)
+            .ok_or_else(|| format!("`{}` {wanted}", text.escape_debug()))
+    }
 }
 
 /// A directory or file of the host.
@@ -210,13 +273,25 @@ mod tests {
         let provisions = Provisions::new(directory.path());
         assert_eq!(provisions.read(&web()).unwrap(), NodeFile::default());
         let text = "[environment]\nSITE = \"one\"\n[bind]\n\"/srv/a\" = \"/data/a\"\n\
-                    \"/srv/b\" = { path = \"/data/b\", read-only = true }\n";
+                    \"/srv/b\" = { path = \"/data/b\", read-only = true }\n\
+                    [fences]\nmemory = \"1G\"\nread-only = false\n";
         fs::write(provisions.file(&web()), text).unwrap();
         let file = provisions.read(&web()).unwrap();
         assert_eq!(file.environment["SITE"], "one");
         assert!(!file.bind["/srv/a"].read_only && file.bind["/srv/b"].read_only);
+        let image = Fences {
+            memory: Some(1 << 20),
+            tasks: Some(5),
+            read_only: true,
+            ..Fences::default()
+        };
+        let here = file.fences.over(image);
+        assert_eq!((here.memory, here.tasks), (Some(1 << 30), Some(5)));
+        assert!(!here.read_only);
         for wrong in [
             "[environement]\n",
+            "[fences]\nmemory = \"1m\"\n",
+            "[fences]\ntasks = 0\n",
             "[bind]\n\"srv\" = \"/data\"\n",
             "[bind]\n\"/srv\" = \"/data/../etc\"\n",
         ] {

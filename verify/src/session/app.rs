@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use store::manifest::{Manifest, Needs, Process, Resolver, Run as Service, Timer, User};
+use store::manifest::{Fences, Manifest, Needs, Process, Resolver, Run as Service, Timer, User};
 
 use super::given::{CREDENTIALS, Given, resolve_as_the_node};
 use super::record::Session;
@@ -26,6 +26,8 @@ pub(super) struct App {
     user: User,
     /// The user of the service, whose the data and the secrets are.
     owner: User,
+    /// Whether somebody enters as another than the service.
+    by_hand: bool,
     /// What the node gives; nothing until [`App::with_given`].
     pub(super) given: Given,
 }
@@ -52,6 +54,7 @@ impl App {
             owner: user.clone(),
             user,
             users: manifest.users,
+            by_hand: false,
             given: Given::default(),
         })
     }
@@ -92,6 +95,7 @@ impl App {
             processes: Vec::new(),
             timers: Vec::new(),
             needs: Needs::default(),
+            fences: Fences::default(),
         });
         let owner = find_user(&service.user, &manifest.users)?;
         if let Some(user) = user {
@@ -116,6 +120,7 @@ impl App {
         }
         Ok(Self {
             service,
+            by_hand: user.name != owner.name,
             user,
             owner,
             users: manifest.users,
@@ -190,7 +195,7 @@ impl App {
 
     /// The program of the image that becomes its user, in the tree of a session; root needs none.
     fn setpriv(&self, root: &Path) -> Result<Option<&'static str>> {
-        if is_root(&self.user) {
+        if is_root(&self.user) && !self.gains_nothing() {
             return Ok(None);
         }
         let places = ["/usr/bin/setpriv", "/bin/setpriv"];
@@ -202,6 +207,11 @@ impl App {
             let what = format!("the image cannot become the user {name}: it has no setpriv");
             Error::failed(what).hint("build the image with the package util-linux")
         })
+    }
+
+    /// Whether its programs gain no rights.
+    fn gains_nothing(&self) -> bool {
+        self.given.fences.no_new_privileges && !self.by_hand
     }
 
     /// The start command of the app in a session that has begun, with sockets to listen on passed
@@ -228,10 +238,34 @@ impl App {
             setpriv,
             command,
         );
+        let run = match self.given.fences.open_files {
+            Some(files) => run.wrapped_by(["prlimit", &format!("--nofile={files}:{files}"), "--"]),
+            None => run,
+        };
         Ok(match session.any_process() {
-            Some(pid) => run.wrapped_by(["nsenter", &format!("--ipc=/proc/{pid}/ns/ipc"), "--"]),
+            Some(pid) => {
+                let mut words = vec!["nsenter".to_owned(), format!("--ipc=/proc/{pid}/ns/ipc")];
+                if self.given.fences.private_network {
+                    words.push(format!("--net=/proc/{pid}/ns/net"));
+                }
+                words.push("--".to_owned());
+                run.wrapped_by(words)
+            }
             None => run,
         })
+    }
+
+    /// Gives a command that begins a session queues, semaphores and shared memory of its own, as a user of
+    /// the image may have the number of one of the host; and a network, where it is to have none.
+    pub(super) fn with_own_namespaces(&self, run: HostCommand) -> HostCommand {
+        if self.given.fences.private_network {
+            let loopback = "ip link set lo up && exec \"$@\"";
+            run.wrapped_by([
+                "unshare", "--ipc", "--net", "--", "sh", "-c", loopback, "sh",
+            ])
+        } else {
+            run.wrapped_by(["unshare", "--ipc", "--"])
+        }
     }
 
     fn words(&self, chroot: &[&str], setpriv: Option<&str>, command: &[String]) -> HostCommand {
@@ -245,7 +279,11 @@ impl App {
                 .arg(setpriv)
                 .arg(format!("--reuid={}", self.user.uid))
                 .arg(format!("--regid={}", self.user.gid))
-                .args(["--init-groups", "--"]);
+                .arg("--init-groups");
+            if self.gains_nothing() {
+                run = run.arg("--no-new-privs");
+            }
+            run = run.arg("--");
         }
         let User {
             name, home, shell, ..
@@ -306,12 +344,6 @@ done
 shift
 exec \"$@\"";
 
-/// Gives a command queues, semaphores and shared memory of its own: a user of the image may have the
-/// number of one of the host.
-pub(super) fn with_own_ipc(run: HostCommand) -> HostCommand {
-    run.wrapped_by(["unshare", "--ipc", "--"])
-}
-
 fn installed(record: &SystemRecord, number: u64) -> Result<&Generation> {
     record.generation(number).ok_or_else(|| {
         Error::failed(format!(
@@ -361,6 +393,7 @@ mod tests {
             processes: Vec::new(),
             timers: Vec::new(),
             needs: Needs::default(),
+            fences: Fences::default(),
         };
         let (name, home, shell) = (
             name.to_owned(),
@@ -379,6 +412,7 @@ mod tests {
             owner: user.clone(),
             users: vec![user.clone()],
             user,
+            by_hand: false,
             given: Given::default(),
         }
     }

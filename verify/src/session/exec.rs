@@ -2,7 +2,7 @@
 
 use std::process::ExitStatus;
 
-use super::app::{App, with_own_ipc};
+use super::app::App;
 use super::processes::MainProcess;
 use super::record::{Session, StartOptions, Timeouts, read};
 use super::start::{begin, prepare};
@@ -65,7 +65,8 @@ pub fn exec(
     }
     let app = app.with_given(node, &record.system)?;
     in_own_session(node, record, &app, |own| {
-        with_own_ipc(app.enter(own, command)?).accompany(node.observer, node.cancel)
+        app.with_own_namespaces(app.enter(own, command)?)
+            .accompany(node.observer, node.cancel)
     })
 }
 
@@ -98,7 +99,10 @@ fn exec_timer(
     let status = match session {
         Some(session) => run(session, app.enter(session, &timer.command)?),
         None => in_own_session(node, record, &app, |own| {
-            run(own, with_own_ipc(app.enter(own, &timer.command)?))
+            run(
+                own,
+                app.with_own_namespaces(app.enter(own, &timer.command)?),
+            )
         }),
     }?;
     timers::note_by_hand(node, system, name, started, status)?;

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use store::manifest::Process;
+use store::manifest::{Fences, Process};
 
 use super::app::App;
 use super::log;
@@ -195,22 +195,21 @@ fn spawn(node: &Node<'_>, session: &Session, app: &App, label: &str) -> Result<C
             LEFTOVERS,
         );
     }
-    let run = app
-        .of_process(process, label)?
-        .enter(session, &process.command)?;
-    detach(node, session, run, label)
+    let app = app.of_process(process, label)?;
+    let run = app.enter(session, &process.command)?;
+    detach(node, session, (run, &app.given.fences), label)
 }
 
 /// Starts a command that lives on, in a unit of its own, its label in front of each line that it says.
 pub(super) fn detach(
     node: &Node<'_>,
     session: &Session,
-    run: HostCommand,
+    (run, fences): (HostCommand, &Fences),
     label: &str,
 ) -> Result<Child> {
     let run = run.wrapped_by(["bash", "-c", PREFIX, "bash", label]);
     let run = match Scope::further(session, label) {
-        Some(scope) => scope.around(run),
+        Some(scope) => scope.around(run, fences),
         None => run,
     };
     let (log, _) = log::open(node, &session.system)?;

@@ -12,11 +12,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Gid, Mode, OFlags, ResolveFlags, Uid, mkdirat, openat, openat2, renameat, unlinkat,
+    Gid, Mode, OFlags, ResolveFlags, Uid, mkdirat, openat, openat2, renameat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
-use store::manifest::{DirectoryKind, Resolver, Run as Service, User};
+use store::manifest::{DirectoryKind, Fences, Resolver, Run as Service, User};
 
 use super::record::Session;
 use crate::error::{Context, Error, Result};
@@ -26,6 +26,9 @@ use crate::system::SystemName;
 
 /// Where processes of a session find secrets: `$CREDENTIALS_DIRECTORY`, as systemd.exec(5) calls it.
 pub(super) const CREDENTIALS: &str = "/run/credentials";
+
+/// What a tree that is read-only lets a service write, for the time of a session.
+const EMPTY_WHERE_READ_ONLY: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 
 /// What the build writes where a recipe has no `/etc/hosts` of its own.
 const BUILT_HOSTS: &[u8] = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
@@ -40,6 +43,8 @@ pub(super) struct Given {
     secrets: Vec<(String, Vec<u8>)>,
     resolver: Option<Resolver>,
     owner: (u32, u32),
+    /// What bounds its processes here.
+    pub(super) fences: Fences,
 }
 
 /// A directory of the node's, with its path in the session.
@@ -111,12 +116,18 @@ impl Given {
             secrets,
             resolver: Some(needs.resolver),
             owner: (user.uid, user.gid),
+            fences: file.fences.over(service.fences),
         })
     }
 
     /// Puts it into a session that has begun and in which nothing runs.
     pub(super) fn enter(&self, session: &Session) -> Result<()> {
         let root = open_root(&session.root())?;
+        if self.fences.read_only {
+            for place in EMPTY_WHERE_READ_ONLY {
+                mount_empty(&root, place).context(|| format!("cannot mount a tmpfs at {place}"))?;
+            }
+        }
         for directory in &self.directories {
             self.bind_data(&root, directory)?;
         }
@@ -140,6 +151,15 @@ impl Given {
         }
         if self.resolver == Some(Resolver::Node) {
             resolve_as_the_node(&session.root())?;
+            if self.fences.read_only {
+                link_names(&root)
+                    .context(|| format!("cannot link names of hosts in {}", session.id))?;
+            }
+        }
+        if self.fences.read_only {
+            let flags = MountFlags::BIND | MountFlags::RDONLY;
+            mount_remount(by_fd(&root), flags, "")
+                .context(|| format!("cannot make {} read-only", session.root().display()))?;
         }
         Ok(())
     }
@@ -244,6 +264,8 @@ fn no_secret(provisions: &Provisions, system: &SystemName, name: &str) -> String
 
 /// Gives a session the names of hosts that the node has: its resolver, and its hosts unless the image
 /// has a list of its own.
+///
+/// In a tree that is read-only they are links to files in `/run`, which only we write.
 pub(super) fn resolve_as_the_node(root: &Path) -> Result<()> {
     let directory = open_root(root)?;
     let failed = || format!("cannot write names of hosts into {}", root.display());
@@ -251,14 +273,19 @@ pub(super) fn resolve_as_the_node(root: &Path) -> Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         opened => opened.context(failed)?,
     };
+    let linked = open_in(&directory, NAMES, OFlags::DIRECTORY).ok();
     for name in ["resolv.conf", "hosts"] {
         let Ok(ours) = fs::read(Path::new("/etc").join(name)) else {
             continue;
         };
+        if let Some(linked) = &linked
+            && read_in(linked, name).is_some()
+        {
+            replace_in(linked, name, &ours).context(failed)?;
+            continue;
+        }
         let theirs = read_in(&etc, name);
-        let own = theirs.as_ref().is_some_and(|text| {
-            name == "hosts" && !text.is_empty() && text != BUILT_HOSTS && !was_ours(&etc)
-        });
+        let own = name == "hosts" && theirs.as_ref().is_some_and(|text| is_own(&etc, text));
         if own || theirs.as_deref() == Some(&ours[..]) {
             continue;
         }
@@ -266,6 +293,32 @@ pub(super) fn resolve_as_the_node(root: &Path) -> Result<()> {
         if name == "hosts" {
             replace_in(&etc, OURS, b"").context(failed)?;
         }
+    }
+    Ok(())
+}
+
+/// The directory of a session to which names of hosts are linked where its tree is read-only.
+const NAMES: &str = "/run/imgnode";
+
+/// Moves the files with names of hosts to where they can be replaced later, and links to them.
+fn link_names(root: &OwnedFd) -> std::io::Result<()> {
+    let Ok(etc) = open_in(root, "/etc", OFlags::DIRECTORY) else {
+        return Ok(());
+    };
+    make_directories(root, NAMES)?;
+    let names = open_in(root, NAMES, OFlags::DIRECTORY)?;
+    for name in ["resolv.conf", "hosts"] {
+        let Some(text) = read_in(&etc, name) else {
+            continue;
+        };
+        if name == "hosts" && is_own(&etc, &text) {
+            continue;
+        }
+        replace_in(&names, name, &text)?;
+        let new = format!(".{name}.imgnode");
+        let _ = unlinkat(&etc, new.as_str(), rustix::fs::AtFlags::empty());
+        symlinkat(format!("..{NAMES}/{name}"), &etc, new.as_str())?;
+        renameat(&etc, new.as_str(), &etc, name)?;
     }
     Ok(())
 }
@@ -287,8 +340,9 @@ impl NodeNames {
 /// Marks a list of hosts that came from the node, so that it follows the node's.
 const OURS: &str = ".imgnode-hosts";
 
-fn was_ours(etc: &OwnedFd) -> bool {
-    read_in(etc, OURS).is_some()
+/// Whether a list of hosts is the image's own.
+fn is_own(etc: &OwnedFd, text: &[u8]) -> bool {
+    !text.is_empty() && text != BUILT_HOSTS && read_in(etc, OURS).is_none()
 }
 
 fn read_in(directory: &OwnedFd, name: &str) -> Option<Vec<u8>> {
@@ -378,6 +432,22 @@ fn bind_at(root: &OwnedFd, inside: &str, outside: &Path, flags: MountFlags) -> s
         let mounted = open_in(root, inside, OFlags::empty())?;
         mount_remount(by_fd(&mounted), flags | MountFlags::BIND, "")?;
     }
+    Ok(())
+}
+
+fn mount_empty(root: &OwnedFd, inside: &str) -> std::io::Result<()> {
+    make_directories(root, inside)?;
+    let place = open_in(root, inside, OFlags::DIRECTORY)?;
+    let mode = rustix::fs::fstat(&place)?.st_mode & 0o7777;
+    let data = std::ffi::CString::new(format!("mode={mode:o}"))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount(
+        "imgnode",
+        by_fd(&place),
+        "tmpfs",
+        flags,
+        Some(data.as_c_str()),
+    )?;
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Res
         let run = app.enter(&session, &app.service.reload)?;
         // It may begin what goes on.
         let run = match Scope::beside(&session) {
-            Some(scope) => scope.around(run),
+            Some(scope) => scope.around(run, &app.given.fences),
             None => run,
         };
         run.timeout(timeouts.command)

@@ -11,8 +11,13 @@
 use std::fs;
 use std::path::Path;
 
+use store::manifest::Fences;
+
 use super::record::Session;
+use crate::event::Event;
 use crate::host::commands::HostCommand;
+use crate::node::Node;
+use crate::system::SystemName;
 
 /// The directory that is there if systemd runs this machine: `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
@@ -49,21 +54,23 @@ impl Scope {
     }
 
     /// Puts a command into the scope: the program itself, once it is started.
-    pub(super) fn around(&self, run: HostCommand) -> HostCommand {
+    pub(super) fn around(&self, run: HostCommand, fences: &Fences) -> HostCommand {
         let Self { unit, system } = self;
-        run.wrapped_by([
-            "systemd-run",
-            "--scope",
-            "--collect",
-            "--quiet",
-            "--no-ask-password",
-            "--slice=imgnode.slice",
-            &format!("--unit={unit}"),
-            &format!("--description=App of the imgnode system {system}"),
-            &format!("--property=Before=imgnode@{system}.service"),
-            "--property=After=local-fs.target",
-            "--",
-        ])
+        let mut words = vec![
+            "systemd-run".to_owned(),
+            "--scope".to_owned(),
+            "--collect".to_owned(),
+            "--quiet".to_owned(),
+            "--no-ask-password".to_owned(),
+            "--slice=imgnode.slice".to_owned(),
+            format!("--unit={unit}"),
+            format!("--description=App of the imgnode system {system}"),
+            format!("--property=Before=imgnode@{system}.service"),
+            "--property=After=local-fs.target".to_owned(),
+        ];
+        words.extend(properties(fences));
+        words.push("--".to_owned());
+        run.wrapped_by(words)
     }
 
     /// Whether a process is in the scope. One that ended and was not waited for still is.
@@ -73,6 +80,36 @@ impl Scope {
         groups
             .lines()
             .any(|line| line.split([':', '/', ' ']).any(|part| part == self.unit))
+    }
+}
+
+/// The fences that are a unit's, as `systemd.resource-control(5)` calls them.
+fn properties(fences: &Fences) -> impl Iterator<Item = String> {
+    let memory = fences.memory.map(|bytes| format!("MemoryMax={bytes}"));
+    let cpu = fences.cpu.map(|percent| format!("CPUQuota={percent}%"));
+    let tasks = fences.tasks.map(|count| format!("TasksMax={count}"));
+    [memory, cpu, tasks]
+        .into_iter()
+        .flatten()
+        .map(|property| format!("--property={property}"))
+}
+
+/// Says what of the fences is not kept here: without systemd nobody counts.
+pub(super) fn warn_of_what_nobody_counts(node: &Node<'_>, system: &SystemName, fences: &Fences) {
+    if Path::new(BOOTED).is_dir() {
+        return;
+    }
+    let counted = Fences {
+        memory: fences.memory,
+        cpu: fences.cpu,
+        tasks: fences.tasks,
+        ..Fences::default()
+    };
+    if !counted.is_default() {
+        let lines = counted.lines().join(", ");
+        node.observer.event(Event::Note(&format!(
+            "{system} is not bounded by {lines}: systemd does not run this machine"
+        )));
     }
 }
 
@@ -94,11 +131,18 @@ mod tests {
             unit: "imgnode-web-1-a.scope".to_owned(),
             system: "web".to_owned(),
         };
-        let shown = format!("{:?}", scope.around(HostCommand::new("schroot").arg("x")));
+        let fences = Fences {
+            memory: Some(1 << 20),
+            cpu: Some(150),
+            ..Fences::default()
+        };
+        let run = HostCommand::new("schroot").arg("x");
+        let shown = format!("{:?}", scope.around(run, &fences));
         for part in [
             "[\"systemd-run\", \"--scope\"",
             "\"--unit=imgnode-web-1-a.scope\", \"--description=App of the imgnode system web\"",
             "\"--property=Before=imgnode@web.service\"",
+            "\"--property=MemoryMax=1048576\", \"--property=CPUQuota=150%\", \"--\"",
             "\"--\", \"schroot\", \"x\"]",
         ] {
             assert!(shown.contains(part), "{part} in {shown}");

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use store::Manifest;
+use store::manifest::Fences;
 
-use super::app::{App, with_own_ipc};
+use super::app::App;
 use super::processes::MainProcess;
 use super::record::{Session, StartOptions, Timeouts, is_mounted, read};
-use super::scope::Scope;
+use super::scope::{Scope, warn_of_what_nobody_counts};
 use super::sockets::Listener;
 use super::stop::end;
 use super::sweep::{end_dead, sweep};
@@ -146,7 +147,9 @@ pub(super) fn bring_up(
     let sockets = listeners.iter().map(share).collect::<std::io::Result<_>>();
     let sockets = sockets.context(|| "cannot share a socket")?;
     let run = app.start(session, sockets)?;
-    let mut child = launch(node, session, run, timeouts)?;
+    warn_of_what_nobody_counts(node, &session.system, &app.given.fences);
+    let run = app.with_own_namespaces(run);
+    let mut child = launch(node, session, (run, &app.given.fences), timeouts)?;
     health::wait(node, session, app, listeners)?;
     let by = match child.try_wait().context(|| "cannot wait for schroot")? {
         None => Some(child.id()),
@@ -181,7 +184,7 @@ fn prepare_generation(node: &Node<'_>, session: &Session, app: &App) -> Result<(
         session.generation
     )));
     let (log, offset) = log::open(node, system)?;
-    let run = with_own_ipc(app.enter(session, command)?);
+    let run = app.with_own_namespaces(app.enter(session, command)?);
     let mut child = run.detach(&log, node.observer)?;
     let status = loop {
         if let Err(error) = node.check_cancelled() {
@@ -258,14 +261,13 @@ pub(super) fn begin(node: &Node<'_>, session: &Session) -> Result<()> {
 fn launch(
     node: &Node<'_>,
     session: &Session,
-    run: HostCommand,
+    (run, fences): (HostCommand, &Fences),
     timeouts: Timeouts,
 ) -> Result<Child> {
     let (log, offset) = log::open(node, &session.system)?;
     let scope = Scope::of(session);
-    let run = with_own_ipc(run);
     let run = match &scope {
-        Some(scope) => scope.around(run),
+        Some(scope) => scope.around(run, fences),
         None => run,
     };
     let mut child = run.detach(&log, node.observer)?;

@@ -282,10 +282,9 @@ fn begin(node: &Node<'_>, session: &Session, timer: &Timer) -> Result<i32> {
     let app = App::of_session(node, session)?.ok_or_else(|| gone(&session.system))?;
     let app = app.with_given(node, &session.system)?;
     let label = label(&timer.name);
-    let run = app
-        .of_timer(timer, &label)?
-        .enter(session, &timer.command)?;
-    let child = detach(node, session, run, &label)?;
+    let app = app.of_timer(timer, &label)?;
+    let run = app.enter(session, &timer.command)?;
+    let child = detach(node, session, (run, &app.given.fences), &label)?;
     Ok(child.id().cast_signed())
 }
 

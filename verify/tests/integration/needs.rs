@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use store::manifest::Needs;
+use store::manifest::{Fences, Needs};
 
 use crate::support::Farm;
 
@@ -249,4 +249,80 @@ fn what_fails_before_the_switch_switches_nothing() {
     farm.ok(&["start", &system]);
     farm.ok(&["stop", &system]);
     farm.close();
+}
+
+#[test]
+fn a_service_stays_within_its_fences() {
+    let mut farm = Farm::new("fenced");
+    farm.needs.state = vec!["/home/op".into()];
+    farm.fences = Fences {
+        tasks: Some(100),
+        open_files: Some(123),
+        no_new_privileges: true,
+        private_network: true,
+        read_only: true,
+        ..Fences::default()
+    };
+    crate::support::install_program(&farm.path("tree"), Path::new("/usr/bin/grep"));
+    farm.release(2);
+    let given = Given::of(&farm);
+    let system = farm.system.clone();
+    farm.install();
+    let started = farm.run(&["start", &system]);
+    let said = String::from_utf8_lossy(&started.stderr);
+    assert!(started.status.success(), "{said}");
+    // Where systemd runs, it counts; the virtual machine of the tests has one.
+    assert_eq!(
+        said.contains("is not bounded by tasks 100: systemd does not run"),
+        !Path::new("/run/systemd/system").exists(),
+        "{said}"
+    );
+    let exec = |script: &str| farm.ok(&["exec", &system, "--", "sh", "-c", script]);
+    let fence = "grep NoNewPrivs /proc/self/status; ulimit -n; grep -c : /proc/net/dev";
+    assert_eq!(exec(fence), "NoNewPrivs:\t1\n123\n1\n");
+    // Who comes as root is not the service.
+    let script = "grep NoNewPrivs /proc/self/status";
+    let root = ["exec", &system, "--user", "root", "--", "sh", "-c", script];
+    assert_eq!(farm.ok(&root), "NoNewPrivs:\t0\n");
+    // The tree cannot be written, not even by root; what the node gives, and /tmp, can.
+    let written = "for place in /etc /srv /home/op /tmp /var/tmp; do\n\
+                   [ -d $place ] && echo 1 2>/dev/null > $place/x && echo $place; done; :";
+    let writes = ["exec", &system, "--user", "root", "--", "sh", "-c", written];
+    assert_eq!(farm.ok(&writes), "/home/op\n/tmp\n/var/tmp\n");
+    // Names of hosts still follow the node's.
+    let status = farm.status();
+    let id = status["systems"][0]["session"]["id"].as_str().unwrap();
+    let root = Path::new("/run/schroot/mount").join(id);
+    let inside = root.join("run/imgnode/resolv.conf");
+    assert_eq!(
+        fs::read_link(root.join("etc/resolv.conf")).unwrap(),
+        Path::new("../run/imgnode/resolv.conf")
+    );
+    fs::write(&inside, "stale\n").unwrap();
+    farm.ok(&["reload", &system]);
+    assert_eq!(
+        fs::read_to_string(&inside).unwrap(),
+        fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+    );
+    // The node's file says otherwise.
+    farm.ok(&["stop", &system]);
+    given.write("[fences]\nread-only = false\nprivate-network = false\nopen-files = 99\n");
+    farm.ok(&["start", &system]);
+    assert_eq!(
+        exec("ulimit -n; echo 1 > /tmp/../tmp/y && echo y"),
+        "99\ny\n"
+    );
+    farm.ok(&[
+        "exec",
+        &system,
+        "--user",
+        "root",
+        "--",
+        "sh",
+        "-c",
+        "echo 1 > /etc/x",
+    ]);
+    farm.ok(&["stop", &system]);
+    assert_no_sessions(&farm);
+    farm.ok(&["uninstall", &system]);
 }

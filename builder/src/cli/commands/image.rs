@@ -198,6 +198,9 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
         for name in &run.needs.settings {
             line("setting", name.clone());
         }
+        for fence in run.fences.lines() {
+            line("fence", fence);
+        }
     }
     for wheel in &manifest.wheels {
         line(

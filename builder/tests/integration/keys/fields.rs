@@ -169,6 +169,15 @@ within = "7m"
 timeout = "7s"
 bake = "9h"
 
+[service.fences]
+memory = "512M"
+cpu = "150%"
+tasks = 64
+open-files = 4096
+no-new-privileges = true
+private-network = true
+read-only = true
+
 [[process]]
 name = "worker"
 command = ["/bin/worker"]
@@ -334,6 +343,13 @@ const ROWS: &[Row] = &[
     ("service.health.within", ("\"7m\"", "\"6m\""), &[], &[]),
     ("service.health.timeout", ("\"7s\"", "\"6s\""), &[], &[]),
     ("service.health.bake", ("bake = \"9h\"", "bake = \"8h\""), &[], &[]),
+    ("service.fences.memory", ("\"512M\"", "\"1G\""), &[], &[]),
+    ("service.fences.cpu", ("\"150%\"", "\"50%\""), &[], &[]),
+    ("service.fences.tasks", ("tasks = 64", "tasks = 65"), &[], &[]),
+    ("service.fences.open-files", ("open-files = 4096", "open-files = 512"), &[], &[]),
+    ("service.fences.no-new-privileges", ("no-new-privileges = true", "no-new-privileges = false"), &[], &[]),
+    ("service.fences.private-network", ("private-network = true", "private-network = false"), &[], &[]),
+    ("service.fences.read-only", ("read-only = true", "read-only = false"), &[], &[]),
     ("process.name", ("name = \"worker\"", "name = \"new\""), &[], &[]),
     ("process.command", ("/bin/worker", "/bin/new"), &[], &[]),
     ("process.user", ("user = \"op\"\ndirectory = \"/opt\"", "user = \"root\"\ndirectory = \"/opt\""), &[], &[]),

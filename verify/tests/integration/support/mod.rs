@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use store::manifest::{Health, Manifest, Needs, Process, Run, SCHEMA, Timer, User};
+use store::manifest::{Fences, Health, Manifest, Needs, Process, Run, SCHEMA, Timer, User};
 use store::tuf::{Environment, RoleKeys};
 use store::{EnvName, Sha256, WritableStore};
 
@@ -54,7 +54,7 @@ case "$1" in
 esac
 "#;
 
-/// Files of 96,000 bytes in the image; an emulated machine takes fewer.
+/// Files of 96,000 bytes in the image; a virtual machine takes fewer.
 pub(crate) fn files() -> u64 {
     std::env::var("IMGNODE_TEST_FILES").map_or(400, |text| text.parse().unwrap())
 }
@@ -77,6 +77,8 @@ pub(crate) struct Farm {
     pub(crate) timers: Vec<Timer>,
     /// What the next release needs from its node.
     pub(crate) needs: Needs,
+    /// What bounds it.
+    pub(crate) fences: Fences,
 }
 
 impl Farm {
@@ -114,6 +116,7 @@ impl Farm {
             processes: Vec::new(),
             timers: Vec::new(),
             needs: Needs::default(),
+            fences: Fences::default(),
         };
         farm.clean_host();
         farm.plant();
@@ -252,6 +255,7 @@ impl Farm {
                 processes: self.processes.clone(),
                 timers: self.timers.clone(),
                 needs: self.needs.clone(),
+                fences: self.fences,
             }),
         };
         store.put_manifest(&manifest).unwrap();
