@@ -211,15 +211,7 @@ impl Given {
         let (uid, gid) = self.owner;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         let data = format!("mode=0500,uid={uid},gid={gid},size=16m");
-        let data = std::ffi::CString::new(data)?;
-        let place = open_in(root, CREDENTIALS, OFlags::DIRECTORY)?;
-        mount(
-            "imgnode",
-            by_fd(&place),
-            "tmpfs",
-            flags,
-            Some(data.as_c_str()),
-        )?;
+        mount_tmpfs(root, CREDENTIALS, flags, &data)?;
         let inside = open_in(root, CREDENTIALS, OFlags::DIRECTORY)?;
         for (name, secret) in &self.secrets {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -227,7 +219,7 @@ impl Given {
             rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
             fs::File::from(file).write_all(secret)?;
         }
-        mount_remount(by_fd(&inside), flags | MountFlags::RDONLY, data.as_c_str())?;
+        mount_remount(by_fd(&inside), flags | MountFlags::RDONLY, data)?;
         Ok(())
     }
 }
@@ -435,12 +427,18 @@ fn bind_at(root: &OwnedFd, inside: &str, outside: &Path, flags: MountFlags) -> s
     Ok(())
 }
 
+/// Mounts an empty tmpfs with the mode of what it hides.
 fn mount_empty(root: &OwnedFd, inside: &str) -> std::io::Result<()> {
     make_directories(root, inside)?;
     let place = open_in(root, inside, OFlags::DIRECTORY)?;
     let mode = rustix::fs::fstat(&place)?.st_mode & 0o7777;
-    let data = std::ffi::CString::new(format!("mode={mode:o}"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount_tmpfs(root, inside, flags, &format!("mode={mode:o}"))
+}
+
+fn mount_tmpfs(root: &OwnedFd, inside: &str, flags: MountFlags, data: &str) -> std::io::Result<()> {
+    let place = open_in(root, inside, OFlags::DIRECTORY)?;
+    let data = std::ffi::CString::new(data)?;
     mount(
         "imgnode",
         by_fd(&place),
