@@ -178,10 +178,13 @@ impl Machine {
         // small, and /tmp a disk.
         let mut command = Command::new("unshare");
         command
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["--mount", "--propagation", "unchanged"])
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["sh", "-euc"])
             .arg(
-                "exec 9>\"$1\" && flock 9
+                "# The root of a chroot is no mount.
+                 mount --make-rprivate / 2>/dev/null || true
+                 exec 9>\"$1\" && flock 9
                  mount -t tmpfs -o size=2g tmpfs \"$TMPDIR\"
                  export LD_PRELOAD=\"$2\" && shift 2
                  exec linux.uml \"$@\"",

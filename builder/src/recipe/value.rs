@@ -205,9 +205,11 @@ impl FromStr for Memory {
     type Err = Unfit;
 
     fn from_str(text: &str) -> Result<Self, Unfit> {
-        manifest::bytes_of(text)
-            .map(Memory)
-            .ok_or_else(|| Unfit::new::<Self>(text, ""))
+        match manifest::bytes_of(text) {
+            Some(bytes) if bytes >= 1 << 20 => Ok(Memory(bytes)),
+            Some(_) => Err(Unfit::new::<Self>(text, "nothing runs in less than 1M")),
+            None => Err(Unfit::new::<Self>(text, "")),
+        }
     }
 }
 
@@ -232,9 +234,14 @@ impl FromStr for Share {
     type Err = Unfit;
 
     fn from_str(text: &str) -> Result<Self, Unfit> {
-        manifest::percent_of(text)
-            .map(Share)
-            .ok_or_else(|| Unfit::new::<Self>(text, ""))
+        match manifest::percent_of(text) {
+            Some(percent) if percent <= 1_000_000 => Ok(Share(percent)),
+            Some(_) => Err(Unfit::new::<Self>(
+                text,
+                "no machine has so many processors",
+            )),
+            None => Err(Unfit::new::<Self>(text, "")),
+        }
     }
 }
 
@@ -399,7 +406,7 @@ number! {
     /// How many leading directories of an archive are left out.
     pub struct Strip(u32): "a number of directories", 0..=32, "1 is usual: `tool-1.2/bin/tool` becomes `bin/tool`";
     /// How many processes and threads there may be.
-    pub struct Tasks(u32): "a number of tasks", 1..=4_194_304, "leave the key out for no bound";
+    pub struct Tasks(u32): "a number of tasks", 8..=4_194_304, "two or three of them are the node's own; leave the key out for no bound";
     /// How many files may be open.
     pub struct OpenFiles(u32): "a number of files", 16..=1_048_576, "leave the key out for the node's own bound";
     /// How many processes of one name run.

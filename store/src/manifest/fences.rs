@@ -52,11 +52,18 @@ impl Fences {
         all.into_iter().flatten().collect()
     }
 
-    /// Refuses what no node could keep.
-    pub(super) fn check(&self) -> Result<(), String> {
-        let numbers = [self.memory, self.cpu, self.tasks, self.open_files];
-        if numbers.contains(&Some(0)) {
-            return Err("a fence of nothing lets nothing run".to_owned());
+    /// Refuses what lets nothing run, and what no node could keep.
+    pub fn check(&self) -> Result<(), String> {
+        let bounds = [
+            ("memory", self.memory, 1 << 20, u64::MAX, "1M or more"),
+            ("cpu", self.cpu, 1, 1_000_000, "1% to 1000000%"),
+            ("tasks", self.tasks, 8, 1 << 22, "8 to 4194304"),
+            ("open-files", self.open_files, 16, 1 << 20, "16 to 1048576"),
+        ];
+        for (name, value, least, most, words) in bounds {
+            if value.is_some_and(|value| !(least..=most).contains(&value)) {
+                return Err(format!("the fence `{name}` is {words}"));
+            }
         }
         Ok(())
     }

@@ -173,6 +173,10 @@ impl Provisions {
             // The parser's own words have the place and the line itself.
             Error::usage(wrong()).cause(error.to_string().trim_end().to_owned())
         })?;
+        file.fences
+            .over(Fences::default())
+            .check()
+            .map_err(|error| Error::usage(wrong()).cause(error))?;
         let paths = file.bind.iter().flat_map(|(inside, bind)| {
             let outside = bind.path.to_string_lossy().into_owned();
             [inside.clone(), outside]
@@ -292,6 +296,7 @@ mod tests {
             "[environement]\n",
             "[fences]\nmemory = \"1m\"\n",
             "[fences]\ntasks = 0\n",
+            "[fences]\nopen-files = 3\n",
             "[bind]\n\"srv\" = \"/data\"\n",
             "[bind]\n\"/srv\" = \"/data/../etc\"\n",
         ] {

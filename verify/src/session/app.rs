@@ -69,7 +69,12 @@ impl App {
     pub(super) fn with_given_if_there(mut self, node: &Node<'_>, system: &SystemName) -> Self {
         match Given::find(node, system, &self.service, &self.owner) {
             Ok(given) => self.given = given,
-            Err(error) => node.observer.event(Event::Note(&error.to_string())),
+            Err(error) => {
+                node.observer.event(Event::Note(&error.to_string()));
+                // What bounds it does not go with what is missing.
+                self.given.fences =
+                    Given::fences_of(node, system, &self.service).unwrap_or(self.service.fences);
+            }
         }
         self
     }
@@ -204,7 +209,11 @@ impl App {
         });
         found.map(Some).ok_or_else(|| {
             let name = &self.user.name;
-            let what = format!("the image cannot become the user {name}: it has no setpriv");
+            let what = if is_root(&self.user) {
+                "the image cannot set no-new-privileges: it has no setpriv".to_owned()
+            } else {
+                format!("the image cannot become the user {name}: it has no setpriv")
+            };
             Error::failed(what).hint("build the image with the package util-linux")
         })
     }
@@ -243,14 +252,13 @@ impl App {
             None => run,
         };
         Ok(match session.any_process() {
-            Some(pid) => {
-                let mut words = vec!["nsenter".to_owned(), format!("--ipc=/proc/{pid}/ns/ipc")];
-                if self.given.fences.private_network {
-                    words.push(format!("--net=/proc/{pid}/ns/net"));
-                }
-                words.push("--".to_owned());
-                run.wrapped_by(words)
-            }
+            // Whatever the fences say by now, a session has one network.
+            Some(pid) => run.wrapped_by([
+                "nsenter",
+                &format!("--ipc=/proc/{pid}/ns/ipc"),
+                &format!("--net=/proc/{pid}/ns/net"),
+                "--",
+            ]),
             None => run,
         })
     }

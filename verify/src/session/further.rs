@@ -30,6 +30,9 @@ const APPEAR: Duration = Duration::from_secs(20);
 /// How long what a dead one left behind may take to end.
 const LEFTOVERS: Duration = Duration::from_secs(5);
 
+/// How long what it said may take to be in the log.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Puts the label in front of each line, for one log has them all. bash becomes the command, so that
 /// the number is the same; its child ends when nobody can write any more.
 const PREFIX: &str = "label=$1; shift; exec \"$@\" > >(exec sed -u \"s/^/$label: /\") 2>&1";
@@ -173,6 +176,15 @@ fn start(
 fn ended(node: &Node<'_>, session: &Session, label: &str, how: &str, offset: u64) -> Error {
     let (number, system) = (session.generation, &session.system);
     let what = format!("the process {label} of generation {number} of {system} {how}");
+    // What puts its label in front of each line may still be at the last ones.
+    let (since, own) = (Instant::now(), format!("{label}: "));
+    let told = || {
+        let text = log::since(node, system, offset);
+        text.lines().any(|line| line.starts_with(&own))
+    };
+    while since.elapsed() < LAST_WORDS && !told() {
+        thread::sleep(Duration::from_millis(25));
+    }
     let lines = last_lines(&log::since(node, system, offset), 10);
     let error = lines.into_iter().fold(Error::failed(what), Error::cause);
     error.hint(format!("imgnode logs {system}"))

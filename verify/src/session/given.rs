@@ -12,7 +12,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Gid, Mode, OFlags, ResolveFlags, Uid, mkdirat, openat, openat2, renameat, symlinkat, unlinkat,
+    AtFlags, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, Uid, mkdirat, openat, openat2,
+    renameat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
@@ -65,6 +66,7 @@ impl Given {
         let needs = &service.needs;
         let provisions = &node.provisions;
         let mut file = provisions.read(system)?;
+        let fences = file.fences.over(service.fences);
         let mut missing = Vec::new();
         for name in &needs.settings {
             if !file.environment.contains_key(name) {
@@ -116,20 +118,32 @@ impl Given {
             secrets,
             resolver: Some(needs.resolver),
             owner: (user.uid, user.gid),
-            fences: file.fences.over(service.fences),
+            fences,
         })
+    }
+
+    /// What bounds a service here.
+    pub(super) fn fences_of(
+        node: &Node<'_>,
+        system: &SystemName,
+        service: &Service,
+    ) -> Result<Fences> {
+        let file = node.provisions.read(system)?;
+        Ok(file.fences.over(service.fences))
     }
 
     /// Puts it into a session that has begun and in which nothing runs.
     pub(super) fn enter(&self, session: &Session) -> Result<()> {
         let root = open_root(&session.root())?;
+        let in_image = self.directories.iter();
+        let in_image: Vec<_> = in_image.map(|one| owner_in(&root, &one.inside)).collect();
         if self.fences.read_only {
             for place in EMPTY_WHERE_READ_ONLY {
                 mount_empty(&root, place).context(|| format!("cannot mount a tmpfs at {place}"))?;
             }
         }
-        for directory in &self.directories {
-            self.bind_data(&root, directory)?;
+        for (directory, in_image) in self.directories.iter().zip(in_image) {
+            self.bind_data(&root, directory, in_image)?;
         }
         for (inside, bind) in &self.binds {
             let failed = || format!("cannot bind {} at {inside}", bind.path.display());
@@ -158,24 +172,23 @@ impl Given {
         }
         if self.fences.read_only {
             let flags = MountFlags::BIND | MountFlags::RDONLY;
-            mount_remount(by_fd(&root), flags, "")
+            flags_of(&root)
+                .and_then(|own| mount_remount(by_fd(&root), flags | own, ""))
                 .context(|| format!("cannot make {} read-only", session.root().display()))?;
         }
         Ok(())
     }
 
     /// Binds a directory of the node's, which is made when it is not there.
-    fn bind_data(&self, root: &OwnedFd, directory: &Directory) -> Result<()> {
+    fn bind_data(
+        &self,
+        root: &OwnedFd,
+        directory: &Directory,
+        in_image: rustix::io::Result<Option<(u32, u32, u32)>>,
+    ) -> Result<()> {
         let Directory { inside, outside } = directory;
         let failed = || format!("cannot give {} at {inside}", outside.display());
-        let in_image = match open_in(root, inside, OFlags::DIRECTORY) {
-            Ok(found) => {
-                let found = rustix::fs::fstat(&found).context(failed)?;
-                Some((found.st_uid, found.st_gid, found.st_mode & 0o7777))
-            }
-            Err(Errno::NOENT) => None,
-            Err(error) => return Err(error).context(failed),
-        };
+        let in_image = in_image.context(failed)?;
         let (uid, gid, mode) = in_image.unwrap_or((self.owner.0, self.owner.1, 0o750));
         match fs::symlink_metadata(outside) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -222,6 +235,30 @@ impl Given {
         mount_remount(by_fd(&inside), flags | MountFlags::RDONLY, data)?;
         Ok(())
     }
+}
+
+/// Owner and mode of a directory of the image; `None` where it has none.
+fn owner_in(root: &OwnedFd, inside: &str) -> rustix::io::Result<Option<(u32, u32, u32)>> {
+    match open_in(root, inside, OFlags::DIRECTORY) {
+        Ok(found) => {
+            let found = rustix::fs::fstat(&found)?;
+            Ok(Some((found.st_uid, found.st_gid, found.st_mode & 0o7777)))
+        }
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a mount forbids already, which mounting it again would lift.
+fn flags_of(mounted: &OwnedFd) -> rustix::io::Result<MountFlags> {
+    let flags = rustix::fs::fstatvfs(mounted)?.f_flag;
+    let kept = [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+    ];
+    let kept = kept.into_iter().filter(|(found, _)| flags.contains(*found));
+    Ok(kept.fold(MountFlags::empty(), |all, (_, flag)| all | flag))
 }
 
 /// Where the node keeps a directory of a system, unless the operator binds another.
@@ -299,18 +336,23 @@ fn link_names(root: &OwnedFd) -> std::io::Result<()> {
     };
     make_directories(root, NAMES)?;
     let names = open_in(root, NAMES, OFlags::DIRECTORY)?;
+    // Whatever the umask of whoever starts it, everybody resolves names.
+    fs::set_permissions(by_fd(&names), fs::Permissions::from_mode(0o755))?;
     for name in ["resolv.conf", "hosts"] {
-        let Some(text) = read_in(&etc, name) else {
-            continue;
-        };
+        // The node may have none yet, and the image none or a link.
+        let text = read_in(&etc, name).unwrap_or_default();
         if name == "hosts" && is_own(&etc, &text) {
             continue;
         }
-        replace_in(&names, name, &text)?;
         let new = format!(".{name}.imgnode");
-        let _ = unlinkat(&etc, new.as_str(), rustix::fs::AtFlags::empty());
+        let _ = unlinkat(&etc, new.as_str(), AtFlags::empty());
         symlinkat(format!("..{NAMES}/{name}"), &etc, new.as_str())?;
-        renameat(&etc, new.as_str(), &etc, name)?;
+        match renameat(&etc, new.as_str(), &etc, name) {
+            Ok(()) => replace_in(&names, name, &text)?,
+            // Somebody mounted a file there: it is theirs.
+            Err(Errno::BUSY) => unlinkat(&etc, new.as_str(), AtFlags::empty())?,
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }
@@ -348,9 +390,10 @@ fn read_in(directory: &OwnedFd, name: &str) -> Option<Vec<u8>> {
 /// Replaces a file of a session, whatever stands there.
 fn replace_in(directory: &OwnedFd, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let new = format!(".{name}.imgnode");
-    let _ = unlinkat(directory, new.as_str(), rustix::fs::AtFlags::empty());
+    let _ = unlinkat(directory, new.as_str(), AtFlags::empty());
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = openat(directory, new.as_str(), flags, Mode::from_raw_mode(0o644))?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
     fs::File::from(file).write_all(bytes)?;
     renameat(directory, new.as_str(), directory, name)?;
     Ok(())

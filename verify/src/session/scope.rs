@@ -85,12 +85,21 @@ impl Scope {
 
 /// The fences that are a unit's, as `systemd.resource-control(5)` calls them.
 fn properties(fences: &Fences) -> impl Iterator<Item = String> {
-    let memory = fences.memory.map(|bytes| format!("MemoryMax={bytes}"));
+    // In a delegated scope one process that is killed for its memory is one process; in others
+    // systemd 253 and later stops all. What is bounded does not go on in swap.
+    let memory = fences.memory.into_iter().flat_map(|bytes| {
+        let bound = format!("MemoryMax={bytes}");
+        [
+            bound,
+            "MemorySwapMax=0".to_owned(),
+            "Delegate=yes".to_owned(),
+        ]
+    });
     let cpu = fences.cpu.map(|percent| format!("CPUQuota={percent}%"));
     let tasks = fences.tasks.map(|count| format!("TasksMax={count}"));
-    [memory, cpu, tasks]
-        .into_iter()
-        .flatten()
+    memory
+        .chain(cpu)
+        .chain(tasks)
         .map(|property| format!("--property={property}"))
 }
 
@@ -142,7 +151,8 @@ mod tests {
             "[\"systemd-run\", \"--scope\"",
             "\"--unit=imgnode-web-1-a.scope\", \"--description=App of the imgnode system web\"",
             "\"--property=Before=imgnode@web.service\"",
-            "\"--property=MemoryMax=1048576\", \"--property=CPUQuota=150%\", \"--\"",
+            "\"--property=MemoryMax=1048576\", \"--property=MemorySwapMax=0\", \"--property=Delegate=yes\"",
+            "\"--property=CPUQuota=150%\", \"--\"",
             "\"--\", \"schroot\", \"x\"]",
         ] {
             assert!(shown.contains(part), "{part} in {shown}");

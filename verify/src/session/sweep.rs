@@ -16,6 +16,7 @@ use crate::system::SystemName;
 
 /// Ends and forgets a session of `system` that is over: dead app, rebooted machine, killed `start`.
 pub fn sweep(node: &Node<'_>, lock: &Lock, system: &SystemName, timeouts: Timeouts) -> Result<()> {
+    node.state.forget_unfinished_notes(system)?;
     end_old_sessions(node, lock, system, timeouts)?;
     for session in of_commands(node, system)? {
         let is_kept = session.keeper.is_some_and(MainProcess::lives);

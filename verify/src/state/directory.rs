@@ -309,6 +309,26 @@ impl State {
         self.names_in("commands")
     }
 
+    /// Removes what a killed command left of its notes of a system's sessions, which nobody would write again:
+    /// each session has an identifier of its own. For whoever has the lock of the system.
+    pub fn forget_unfinished_notes(&self, system: &SystemName) -> Result<()> {
+        for part in ["ending", "commands"] {
+            let unfinished = |name: &str| {
+                let id = name.strip_prefix('.')?.strip_suffix(".json.new")?;
+                // SYSTEM-GENERATION-TIME, of which the first may be cut.
+                let named = id.rsplitn(3, '-').nth(2)?;
+                let ours = system.as_str().get(..named.len()) == Some(named);
+                let whole = named.len() == system.as_str().len() || id.len() == 64;
+                (ours && whole).then(|| id.parse().ok()).flatten()
+            };
+            for id in self.list(part, unfinished)? {
+                let unfinished = self.root.join(part).join(format!(".{id}.json.new"));
+                atomic_file::remove(&unfinished)?;
+            }
+        }
+        Ok(())
+    }
+
     fn names_in(&self, part: &str) -> Result<Vec<SystemName>> {
         // Temporary files of `atomic_file` begin with a dot and no system does.
         self.list(part, |name| name.strip_suffix(".json")?.parse().ok())
@@ -563,6 +583,30 @@ mod tests {
         state.lock(&web).unwrap();
         // Of systems that are not there no file stays.
         assert_eq!(fs::read_dir(state.root.join("locks")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn unfinished_notes_go_with_their_system_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::new(directory.path().join("state"));
+        let ending = state.root.join("ending");
+        fs::create_dir_all(&ending).unwrap();
+        let [theirs, kept, own] = [
+            ".web-2-3-aa.json.new",
+            "web-3-ab.json",
+            ".web-3-aa.json.new",
+        ]
+        .map(|name| ending.join(name));
+        for file in [&theirs, &kept, &own] {
+            fs::write(file, "").unwrap();
+        }
+        let web: SystemName = "web".parse().unwrap();
+        state.forget_unfinished_notes(&web).unwrap();
+        assert!(theirs.exists() && kept.exists() && !own.exists());
+        state
+            .forget_unfinished_notes(&"web-2".parse().unwrap())
+            .unwrap();
+        assert!(!theirs.exists());
     }
 
     #[test]
