@@ -2,9 +2,10 @@
 //!
 //! The manifest is what an environment signs, so there is one rule above all: a
 //! reader and a signer must see the same thing. Unknown keys, duplicate keys,
-//! floats, other schema versions and oversized documents are refused, and
-//! [`Manifest::to_json`] has one output for one value: keys in the order of the
-//! fields below, maps sorted, two spaces of indentation, one newline at the end.
+//! floats, other schema versions, oversized documents and optional fields that say
+//! nothing (an empty list, `null`, `false`) are refused, and [`Manifest::to_json`]
+//! has one output for one value: keys in the order of the fields below, maps sorted,
+//! two spaces of indentation, one newline at the end.
 //! Nothing in it depends on when or where the image was packed.
 
 mod fences;
@@ -230,6 +231,14 @@ impl Manifest {
         let manifest: Self = serde_json::from_slice(json)
             .map_err(|error| Error::corrupt("the manifest", &error).with_source(error))?;
         check(&manifest).map_err(|why| Error::corrupt("the manifest", why))?;
+        // What says no more than nothing does, such as an empty list, is left out: one manifest, one
+        // value, to every reader.
+        if strict::parts(json) != strict::parts(&manifest.to_json()) {
+            return Err(Error::corrupt(
+                "the manifest",
+                "it spells out an empty list or another value that is left out",
+            ));
+        }
         Ok(manifest)
     }
 

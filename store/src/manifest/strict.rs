@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -53,6 +53,70 @@ pub(super) fn check_schema(json: &[u8]) -> Result<()> {
         )),
         None => Err(Error::corrupt("the manifest", "it has no schema")),
     }
+}
+
+/// How many fields and items a document has, at all depths; `None` where it is no JSON.
+pub(super) fn parts(json: &[u8]) -> Option<usize> {
+    struct Parts(usize);
+
+    impl<'de> serde::Deserialize<'de> for Parts {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(PartsVisitor)
+        }
+    }
+
+    struct PartsVisitor;
+
+    impl<'de> Visitor<'de> for PartsVisitor {
+        type Value = Parts;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a value")
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Parts, E> {
+            Ok(Parts(0))
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Parts, E> {
+            Ok(Parts(0))
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Parts, E> {
+            Ok(Parts(0))
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Parts, E> {
+            Ok(Parts(0))
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Parts, E> {
+            Ok(Parts(0))
+        }
+
+        fn visit_unit<E>(self) -> Result<Parts, E> {
+            Ok(Parts(0))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Parts, A::Error> {
+            let mut count = 0;
+            while let Some(Parts(inside)) = items.next_element()? {
+                count += 1 + inside;
+            }
+            Ok(Parts(count))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Parts, A::Error> {
+            let mut count = 0;
+            while let Some((IgnoredAny, Parts(inside))) = fields.next_entry()? {
+                count += 1 + inside;
+            }
+            Ok(Parts(count))
+        }
+    }
+
+    let found: Parts = serde_json::from_slice(json).ok()?;
+    Some(found.0)
 }
 
 /// A map in which a key may stand once; serde would quietly keep the last.

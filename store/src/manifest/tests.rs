@@ -106,6 +106,23 @@ fn reads_what_it_writes() {
 }
 
 #[test]
+fn what_says_nothing_is_left_out() {
+    let text = String::from_utf8(example().to_json()).unwrap();
+    let user = "\"run\": {";
+    assert!(text.contains(user), "{text}");
+    for nothing in [
+        "\"before_switch\": [], ",
+        "\"needs\": {}, ",
+        "\"fences\": {\"read_only\": false}, ",
+        "\"health\": null, ",
+    ] {
+        let spelled = text.replace(user, &format!("{user}{nothing}"));
+        let error = Manifest::from_json(spelled.as_bytes()).unwrap_err();
+        assert!(format!("{error:?}").contains("left out"), "{nothing}: {error:?}");
+    }
+}
+
+#[test]
 fn a_manifest_with_processes() {
     let mut manifest = example();
     assert!(!String::from_utf8_lossy(&manifest.to_json()).contains("processes"));
