@@ -118,7 +118,10 @@ fn what_says_nothing_is_left_out() {
     ] {
         let spelled = text.replace(user, &format!("{user}{nothing}"));
         let error = Manifest::from_json(spelled.as_bytes()).unwrap_err();
-        assert!(format!("{error:?}").contains("left out"), "{nothing}: {error:?}");
+        assert!(
+            format!("{error:?}").contains("left out"),
+            "{nothing}: {error:?}"
+        );
     }
 }
 
