@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Once;
 
 use crate::node::walk;
 use crate::support::Farm;
@@ -12,6 +13,7 @@ use servers::proxy::{Fault, Proxy};
 use store::WritableStore;
 use store::delta::DeltaInfo;
 use store::delta_writer;
+use store::maintenance::{Collector, Policy};
 use store::tuf::Environment;
 
 /// A farm whose store everybody may read, because a server does.
@@ -296,6 +298,68 @@ fn what_versions_share_is_fetched_once() {
     );
     let (less, indexes) = upgrade(6);
     assert!(indexes == 1 && less < again / 2, "{less} after {again}");
+    farm.close();
+}
+
+/// A collection writes a pack anew and removes the old one, after a node has read where its
+/// content is and before it fetches that.
+#[test]
+fn content_that_moves_while_it_is_fetched_is_found_where_it_is_now() {
+    const NOTHING_STAYS: Policy = Policy {
+        grace: 0,
+        keep_last: 0,
+        waste: 50,
+    };
+    let farm = farm("web-moves");
+    // A pack of which the next release uses the tenth part, and nobody the rest.
+    fs::create_dir(farm.path("other")).unwrap();
+    for file in 0..100 {
+        let mut bytes = fs::read(farm.path(&format!("tree/data/{file:03}"))).unwrap();
+        for byte in &mut bytes {
+            *byte ^= 0x55;
+        }
+        let names = [
+            format!("other/{file:03}"),
+            format!("tree/data/new{file:03}"),
+        ];
+        for name in &names[..if file % 10 == 0 { 2 } else { 1 }] {
+            fs::write(farm.path(name), &bytes).unwrap();
+        }
+    }
+    let store = WritableStore::open_or_create(farm.path("store")).unwrap();
+    store.publish_tree(&farm.path("other"), 0, &|_| ()).unwrap();
+    farm.release(2);
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([farm.path("store"), farm.path("collected")])
+        .status();
+    assert!(copied.unwrap().success());
+    let collected = WritableStore::open_or_create(farm.path("collected")).unwrap();
+    let no_inputs = |_: &[u8]| Ok(Vec::new());
+    let collector = Collector::new(collected.store(), NOTHING_STAYS, &no_inputs);
+    let done = collector.run(collected.backend(), &mut |_| {}).unwrap();
+    assert!(done.rewritten > 5_000_000, "{done:?}");
+
+    let server = Nginx::serve(&farm.path("store"), "");
+    let (here, there) = (farm.path("store"), farm.path("collected"));
+    let moved = Once::new();
+    let proxy = Proxy::start(server.port(), move |asked| {
+        if asked.path.contains(".pack") {
+            moved.call_once(|| {
+                for part in ["packs", "hints"] {
+                    fs::rename(here.join(part), here.join(part).with_extension("old")).unwrap();
+                    fs::rename(there.join(part), here.join(part)).unwrap();
+                }
+            });
+        }
+        Fault::None
+    });
+    farm.ok(&init(&proxy.url(), &farm).each_ref().map(String::as_str));
+    farm.install();
+    farm.ok(&["verify", &farm.system]);
+    let log = server.log();
+    let lost = log.iter().filter(|line| line.contains(".pack 404"));
+    assert!(lost.count() > 0, "nothing moved: {log:#?}");
     farm.close();
 }
 
