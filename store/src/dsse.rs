@@ -19,6 +19,13 @@ use crate::keys::PublicKey;
 #[cfg(feature = "write")]
 use crate::keys::Signer;
 
+/// The type of a payload that is an in-toto statement, as in-toto names it.
+pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+
+/// The type that every in-toto statement says it is.
+#[cfg(feature = "write")]
+pub(crate) const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+
 /// The longest envelope that is read.
 pub const MAX_BYTES: u64 = 1 << 20;
 

@@ -133,6 +133,103 @@ fn an_older_draft_meets_the_policy_of_today() {
     says(&refused, &["`keys = []` names nobody"]);
 }
 
+/// A store that shows one history to some and another to the rest is found out, and where the
+/// policy asks for it nothing is released that nobody else has seen the way to.
+#[test]
+fn a_witness_finds_another_history() {
+    let team = Team::new();
+    team.import(&team.tree("one", "1.0"));
+    team.run("ann", &["env", "init", "prod", "--plain"])
+        .expect(0);
+    let notary = team.key("notary", "notary");
+    team.change_policy(&format!(
+        "witnessed = {{ keys = [\"notary\"] }}\n[keys]\nnotary = \"{notary}\"\n"
+    ));
+    let promote = |seq: &str| {
+        team.run(
+            "ann",
+            &["promote", &format!("dev/web/{seq}"), "--to", "prod"],
+        )
+    };
+    let refused = promote("1").expect(3);
+    says(
+        &refused,
+        &["witnessed: 0 of 1; wanted of notary: imgbuild env witness prod"],
+    );
+
+    // The notary has not met this environment, then has.
+    let witness = ["env", "witness", "prod", "--key", "notary"];
+    says(
+        &team.run("notary", &witness).expect(3),
+        &["nobody here has vouched"],
+    );
+    let saved = ["env", "root", "save", "prod", "-o", "saved.json"];
+    let note = team.run("ann", &saved).expect(0).stderr;
+    let fingerprint = note.trim().rsplit(' ').next().unwrap().to_owned();
+    team.run("notary", &["env", "trust", "prod", &fingerprint])
+        .expect(0);
+    let seen = team.run("notary", &witness).expect(0);
+    says(&seen, &["prod is seen for the first time"]);
+    assert!(seen.stdout.contains("has 0 entries"), "{}", seen.stdout);
+    promote("1").expect(0);
+    // That was a further entry.
+    team.tree("two", "1.1");
+    team.import(&team.path("two"));
+    promote("2").expect(3);
+
+    // By files, from a machine that reaches no store.
+    let log = ["env", "log", "prod", "--export", "log.json"];
+    team.run("ann", &log).expect(0);
+    let alone = |who: &str, words: &[&str]| {
+        let mut command = team.command(who);
+        Ran::of(command.env("IMGBUILD_STORE", team.path("none")).args(words))
+    };
+    let shown = alone("notary", &["env", "log", "prod", "--from", "log.json"]).expect(0);
+    assert!(shown.stdout.contains("promote  web/1"), "{}", shown.stdout);
+    let by_file = [
+        "env", "witness", "prod", "--key", "notary", "--from", "log.json",
+    ];
+    let seen = alone("notary", &[&by_file[..], &["-o", "seen.json"]].concat()).expect(0);
+    says(
+        &seen,
+        &["prod goes on from entry 0", "promote  web/1", " by "],
+    );
+    team.run("ann", &["env", "witness", "prod", "--add", "seen.json"])
+        .expect(0);
+    let copied = std::process::Command::new("cp")
+        .args(["-a", "store", "fork"])
+        .current_dir(team.path("."))
+        .status();
+    assert!(copied.unwrap().success());
+    promote("2").expect(0);
+    team.run("notary", &witness).expect(0);
+    let status = team.run("ann", &["env", "status", "prod"]).expect(0).stdout;
+    assert!(status.contains("witness    notary  entry 2, 2"), "{status}");
+
+    // Elsewhere the second release was another one.
+    let fork = |who: &str, words: &[&str]| {
+        let mut command = team.command(who);
+        Ran::of(command.env("IMGBUILD_STORE", team.path("fork")).args(words))
+    };
+    team.tree("evil", "6.6");
+    let import = ["import", "evil", "--name", "web", "--arch", "amd64"];
+    fork("ann", &import).expect(0);
+    fork("ann", &["promote", "dev/web/3", "--to", "prod"]).expect(0);
+    let refused = fork("notary", &witness).expect(3);
+    says(
+        &refused,
+        &["prod is not what was seen on", "entry 2 of its log was"],
+    );
+    // And the state before is older than what was seen.
+    says(
+        &alone("notary", &[&by_file[..], &["-o", "again.json"]].concat()).expect(3),
+        &["is at"],
+    );
+    assert!(!team.path("again.json").exists());
+    let clean = team.run("ann", &["store", "fsck"]).expect(0);
+    assert!(!clean.stderr.contains("witness"), "{}", clean.stderr);
+}
+
 /// Times of files can be anything: an image from the future would never be too old.
 #[test]
 fn no_image_is_from_the_future() {

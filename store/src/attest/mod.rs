@@ -17,7 +17,8 @@ pub(crate) use self::list::{MAX_BYTES, from_json, keys, list_key, parse_list_key
 use crate::backend::Backend;
 use crate::backend::WritableBackend;
 use crate::digest::{ImageId, Sha256};
-use crate::dsse::{self, Envelope};
+pub use crate::dsse::PAYLOAD_TYPE;
+use crate::dsse::{self, Envelope, STATEMENT_TYPE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inventory;
 use crate::json;
@@ -27,12 +28,6 @@ use crate::name::EnvName;
 
 /// Folder of attestations, as a prefix of keys.
 pub(crate) const FOLDER: &str = crate::store::ATTESTATIONS;
-
-/// The type of the payload, as in-toto names it.
-pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-
-/// The type of every statement.
-const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 
 /// The subject that is the manifest. No image has that name: it has a blank.
 const MANIFEST: &str = "imgbuild manifest";

@@ -4,7 +4,7 @@
 //! env/ENV/metadata/N.root.json       env/ENV/targets/NAME/SHA256.SEQ.json
 //! env/ENV/metadata/N.targets.json    env/ENV/log/N.json
 //! env/ENV/metadata/N.snapshot.json   env/ENV/history.json
-//! env/ENV/metadata/timestamp.json
+//! env/ENV/metadata/timestamp.json    env/ENV/witness/KEYID.json
 //! ```
 //!
 //! Metadata and targets are those of The Update Framework 1.0 with consistent
@@ -29,13 +29,14 @@
 //!  "built": {"count": 1}, "tested": {"count": 1}, "rebuilt": {"count": 1, "keys": ["lab"]},
 //!  "approvals": {"count": 2, "keys": ["ann", "bob"]},
 //!  "max-age-days": 30, "suites": ["bookworm"], "forbidden-setuid": ["usr/bin/su"],
-//!  "from": ["staging"]}
+//!  "from": ["staging"], "witnessed": {"count": 1, "keys": ["notary"]}}
 //! ```
 //!
 //! `keys` are ed25519 public keys. Of each point, `count` different ones of its `keys`
 //! (of all, when left out) must have signed an [`super::attestation`] of that kind.
-//! `rebuilt` does not count keys that also say that they built it. Points that are left
-//! out ask nothing.
+//! `rebuilt` does not count keys that also say that they built it. `witnessed` counts keys
+//! whose testimony is about the log as it stands before the release. Points that are left out
+//! ask nothing.
 //!
 //! # Log
 //!
@@ -73,6 +74,33 @@
 //! signed as some root of the environment asks; a collector has seen that before it retired it.
 //! `check` is the digest of `[snapshots, targets]` as compact JSON. A reader refuses more than
 //! 64 MiB, another schema, unknown or missing keys, a wrong check.
+//!
+//! # Witnesses
+//!
+//! `witness/KEYID.json` is what the witness with the key of that TUF key id signed last: a DSSE
+//! envelope of an in-toto Statement 1.0. Its subject is `log of ENV` with the SHA-256 of the last
+//! entry of the log (of nothing, where there is none), its predicate type
+//! `urn:imgbuild:witness:1`, its predicate:
+//!
+//! ```json
+//! {"environment": "prod", "fingerprint": "sha256:HEX", "root": 2, "targets": 9,
+//!  "length": 7, "sha256": "sha256:HEX", "time": "2026-11-23T04:00:00Z", "key": "HEX"}
+//! ```
+//!
+//! `fingerprint` is the digest of the first root, `root` and `targets` are versions, `length` is
+//! the number of entries, `key` the public half that signed. A reader refuses unknown fields, a
+//! subject that is not what the predicate says, and a signature that is not by `key`; it counts
+//! for nobody else. A testimony that is gone is not missed: the witness signs again.
+//!
+//! # Exported history
+//!
+//! ```json
+//! {"schema": 1, "environment": "prod", "approvals": ["ENVELOPE", ...],
+//!  "files": {"metadata/1.root.json": "TEXT", "log/1.json": "TEXT", ...}}
+//! ```
+//!
+//! `files` are those of the environment that a reader of its log reads, as text, byte for byte;
+//! `approvals` are DSSE envelopes of its images. Nothing in it is believed but for its signatures.
 //!
 //! # Proposals
 //!

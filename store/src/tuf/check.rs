@@ -11,7 +11,7 @@ use super::history::History;
 use super::log::{LogEntry, LogHead};
 use super::metadata::{MetaFile, Role, Root, SignedFile, Snapshot, Targets, Timestamp};
 use super::metadata_store::LIMIT;
-use super::{Environment, MetadataStore, paths};
+use super::{Environment, MetadataStore, paths, witness};
 use crate::digest::Sha256;
 use crate::name::EnvName;
 
@@ -54,6 +54,7 @@ impl Check<'_> {
     fn all(&mut self) {
         let mut versions: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
         let (mut logs, mut targets) = (BTreeSet::new(), Vec::new());
+        let mut witnesses = Vec::new();
         let home = paths::home(self.name);
         for key in self.keys {
             let inner = key.strip_prefix(&home).unwrap_or_default();
@@ -74,6 +75,11 @@ impl Check<'_> {
                 logs.insert(number);
             } else if inner == "history.json" {
                 // Read below.
+            } else if let Some(id) = inner
+                .strip_prefix("witness/")
+                .and_then(|file| file.strip_suffix(".json"))
+            {
+                witnesses.push((key.clone(), id));
             } else if let Some((_, file)) = inner
                 .strip_prefix("targets/")
                 .and_then(|rest| rest.split_once('/'))
@@ -135,7 +141,10 @@ impl Check<'_> {
             }
         }
         let end = current.targets.signed.log;
-        self.log(end);
+        let entries = self.log(end);
+        for (key, id) in witnesses {
+            self.witness(key, id, &entries);
+        }
         let length = end.map_or(0, |end| end.length);
         for number in logs.into_iter().filter(|number| *number > length) {
             self.found.strays.push(paths::log(self.name, number));
@@ -288,25 +297,55 @@ impl Check<'_> {
         (history.targets(), history.snapshots)
     }
 
-    /// The log, from its signed end back to the first entry.
-    fn log(&mut self, end: Option<LogHead>) {
-        let mut next = end;
+    /// The log, from its signed end back to the first entry: those that can be believed.
+    fn log(&mut self, end: Option<LogHead>) -> Vec<LogHead> {
+        let (mut entries, mut next) = (Vec::new(), end);
         while let Some(head) = next {
             let key = paths::log(self.name, head.length);
-            let text = match self.store.read(&key, LIMIT) {
-                Ok(Some(text)) => text,
-                Ok(None) => return self.damaged(key, "it is missing"),
-                Err(error) => return self.damaged(key, error),
+            let entry = match self.store.read(&key, LIMIT) {
+                Ok(Some(text)) => LogEntry::read(&text, head).map_err(|e| e.to_string()),
+                Ok(None) => Err("it is missing".to_owned()),
+                Err(error) => Err(error.to_string()),
             };
-            match LogEntry::read(&text, head) {
+            entries.push(head);
+            match entry {
                 Ok(entry) => {
                     next = entry.previous.map(|sha256| LogHead {
                         length: head.length - 1,
                         sha256,
                     });
                 }
-                Err(error) => return self.damaged(key, error),
+                Err(error) => {
+                    self.damaged(key, error);
+                    break;
+                }
             }
+        }
+        entries
+    }
+
+    /// What a witness signed: by the key that its name is of, and about this log.
+    fn witness(&mut self, key: String, id: &str, entries: &[LogHead]) {
+        match witness::read(self.store, self.name, &key) {
+            Ok(Some(said)) if said.key.id() != id => {
+                self.damaged(key, "it was signed with another key than its name says");
+            }
+            Ok(Some(said)) => {
+                let seen = &said.checkpoint;
+                let entry = entries.iter().find(|head| head.length == seen.length);
+                // Below an entry that is damaged nothing is known.
+                let is_known = seen.length == 0 || entry.is_some();
+                let is_longer = entries.first().is_none_or(|end| end.length < seen.length);
+                if (is_known || is_longer) && !witness::fits(seen, entry.copied()) {
+                    let text = format!(
+                        "the witness saw another log: {} entries, of which the last was {}",
+                        seen.length, seen.sha256
+                    );
+                    self.damaged(key, text);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.damaged(key, error),
         }
     }
 }

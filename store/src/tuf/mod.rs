@@ -56,7 +56,13 @@ mod proposal;
 mod check;
 
 #[cfg(feature = "write")]
+mod exported;
+
+#[cfg(feature = "write")]
 mod history;
+
+#[cfg(feature = "write")]
+mod witness;
 
 #[cfg(feature = "write")]
 mod environment;
@@ -101,6 +107,8 @@ pub use self::environment::Environment;
 #[cfg(feature = "write")]
 pub use self::error::{Error, ErrorKind, Result};
 #[cfg(feature = "write")]
+pub use self::exported::{ExportedEnvironment, MAX_BYTES as MAX_EXPORTED};
+#[cfg(feature = "write")]
 pub(crate) use self::history::{Retirable, retirable, retire};
 #[cfg(feature = "write")]
 pub use self::lifetimes::Lifetimes;
@@ -123,3 +131,5 @@ pub use self::releases::Renewed;
 pub use self::review::Review;
 #[cfg(feature = "write")]
 pub use self::roles::{KeyGroup, KeySet, RoleKeys, Signers};
+#[cfg(feature = "write")]
+pub use self::witness::{Checkpoint, Testimony};

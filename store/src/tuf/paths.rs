@@ -8,6 +8,7 @@
 //! env/NAME/targets/IMAGE-NAME/SHA256.SEQ.json   the manifest of a release
 //! env/NAME/log/N.json                 what was done, one act a file
 //! env/NAME/history.json               what old targets said, and who signed it
+//! env/NAME/witness/KEYID.json         how far somebody else has seen the log
 //! ```
 //!
 //! This is TUF's layout for consistent snapshots (TUF 6.2): a client gets
@@ -15,6 +16,8 @@
 //! [`EnvName`] and [`ImageName`] only, whose grammar has no `/` and no leading
 //! dot, so no metadata can point outside of its environment.
 
+#[cfg(feature = "write")]
+use crate::keys::PublicKey;
 use crate::name::{EnvName, ImageName};
 
 /// The prefix of everything that belongs to one environment.
@@ -35,6 +38,12 @@ pub fn log(env: &EnvName, number: u64) -> String {
 /// What old versions of targets said.
 pub fn history(env: &EnvName) -> String {
     format!("env/{env}/history.json")
+}
+
+/// What the witness with a key has signed last.
+#[cfg(feature = "write")]
+pub fn witness(env: &EnvName, key: &PublicKey) -> String {
+    format!("env/{env}/witness/{}.json", key.id())
 }
 
 /// The name of a release as a TUF target.

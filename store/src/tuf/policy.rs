@@ -40,6 +40,9 @@ pub struct Policy {
     /// The keys of which some must have approved it for this environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<Quorum>,
+    /// Who has signed the environment's log as it stands before the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnessed: Option<Quorum>,
     /// The most days since the image's epoch, which is the time of its lock; since the first
     /// signed word about it where that is earlier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,6 +105,8 @@ pub enum Claim {
     Rebuilt,
     /// Approves of it.
     Approved,
+    /// Has seen what was released before.
+    Witnessed,
 }
 
 /// The facts that a policy is checked against.
@@ -217,6 +222,7 @@ impl Policy {
             (Claim::Tested, &self.tested),
             (Claim::Rebuilt, &self.rebuilt),
             (Claim::Approved, &self.approvals),
+            (Claim::Witnessed, &self.witnessed),
         ]
         .into_iter()
         .filter_map(|(word, votes)| Some((word, votes.as_ref()?)))
@@ -319,6 +325,7 @@ impl Claim {
             Self::Tested => "tested",
             Self::Rebuilt => "rebuilt",
             Self::Approved => "approvals",
+            Self::Witnessed => "witnessed",
         }
     }
 }

@@ -241,6 +241,12 @@ fn promotion(story: &mut Story) {
     page.session(&[]);
     page.types("builder", "systemctl enable --now imgbuild-refresh@qa");
     page.session(&[]);
+    // A witness, and the file that it sends.
+    story.fleet.means("sha256:...", &story.root);
+    page.session(&[]);
+    let [from, to] = ["lab", "builder"].map(|who| story.fleet.path(who).join("root/seen.json"));
+    fs::copy(from, to).unwrap();
+    page.session(&[]);
     let said = page.types("ann", "cd /var/lib/imgbuild");
     assert!(said.contains("Signature Verified Successfully"), "{said}");
     page.ends();

@@ -6,7 +6,8 @@ use std::io::ErrorKind;
 use std::time::UNIX_EPOCH;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use store::Sha256;
 use store::keys::PublicKey;
 
 use super::tuf::Client;
@@ -87,4 +88,45 @@ pub fn last_refresh(node: &Node<'_>) -> Result<Option<u64>> {
         .duration_since(UNIX_EPOCH)
         .ok()
         .map(|since| since.as_secs()))
+}
+
+/// What the newest trusted metadata says of itself.
+#[derive(Clone, Debug)]
+pub struct TrustedMetadata {
+    /// When what is trusted first runs out, and which file that is; nothing before the first refresh.
+    pub expires: Option<(Timestamp, &'static str)>,
+    /// Where the environment's log ends: what other nodes must see too.
+    pub log: Option<LogEnd>,
+}
+
+/// Where the log of an environment ends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogEnd {
+    /// How many entries there are.
+    pub length: u64,
+    /// The digest of the last.
+    pub sha256: Sha256,
+}
+
+/// Reads what the trusted metadata says of itself. It was verified before it was kept.
+pub fn trusted_metadata(node: &Node<'_>) -> Result<TrustedMetadata> {
+    #[derive(Deserialize)]
+    struct File {
+        signed: Signed,
+    }
+    #[derive(Deserialize)]
+    struct Signed {
+        expires: Timestamp,
+        #[serde(rename = "x-imgbuild-log")]
+        log: Option<LogEnd>,
+    }
+    let (mut expires, mut log) = (None, None);
+    for role in ["root", "timestamp", "snapshot", "targets"] {
+        let path = node.state.trust().join(role).with_extension("json");
+        if let Some(File { signed }) = atomic_file::read_json(&path)? {
+            expires = expires.into_iter().chain([(signed.expires, role)]).min();
+            log = signed.log.or(log);
+        }
+    }
+    Ok(TrustedMetadata { expires, log })
 }

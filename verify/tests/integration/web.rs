@@ -69,6 +69,19 @@ fn an_upgrade_without_news_costs_two_requests() {
     assert_eq!(log.len(), 2, "{log:#?}");
     assert!(log[0].contains("/2.root.json 404"), "{log:#?}");
     assert!(log[1].contains("/timestamp.json 200"), "{log:#?}");
+    // What the node was shown, for whoever compares it with another one.
+    let shown = || farm.status()["metadata"].clone();
+    let before = shown();
+    assert_eq!(before["log"]["length"], 1, "{before}");
+    assert_eq!(before["expires_first"], "timestamp", "{before}");
+    farm.release(2);
+    farm.ok(&["upgrade", &farm.system]);
+    let after = shown();
+    let store = WritableStore::open_or_create(farm.path("store")).unwrap();
+    let env = Environment::open(&store, &"dev".parse().unwrap()).unwrap();
+    let end = env.checkpoint(jiff::Timestamp::now());
+    assert_eq!((after["log"]["length"].as_u64(), end.length), (Some(2), 2));
+    assert_eq!(after["log"]["sha256"], end.sha256.to_string());
     farm.close();
 }
 

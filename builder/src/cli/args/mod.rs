@@ -13,8 +13,8 @@ pub use self::maintenance::{
 pub use self::trust::{
     ApproveArgs, Consenting, Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs,
     EnvRefreshArgs, EnvRootArgs, EnvRootCommand, EnvRotateArgs, EnvStatusArgs, EnvTrustArgs,
-    FileArgs, KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs, PromoteArgs, PublishArgs, RevokeArgs,
-    SaveArgs, Secret, Signing,
+    EnvWitnessArgs, FileArgs, KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs, PromoteArgs,
+    PublishArgs, RevokeArgs, SaveArgs, Secret, Signing,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 

@@ -58,6 +58,13 @@ is printed with the one that `imgbuild env init` printed to those who made it.
 
 Example: imgbuild env root save prod --store s3://images/team";
 
+const WITNESS_HELP: &str = "\
+For a machine of its own, whose administrator signs no releases: it remembers what it signed
+last, beside its keys, and refuses a store that shows another history than then. Where a policy
+asks for `witnessed`, nothing is released until the log has been seen to its end.
+
+Example: imgbuild env witness prod --key notary --store https://images.example/ --output seen.json";
+
 const PROMOTE_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME[/SEQ].
 
@@ -191,6 +198,9 @@ pub enum EnvCommand {
     RotateKey(EnvRotateArgs),
     /// Show what was done to an environment
     Log(EnvLogArgs),
+    /// Compare an environment's log with what was seen before, and sign where it ends
+    #[command(after_help = WITNESS_HELP)]
+    Witness(EnvWitnessArgs),
     /// Vouch for an environment that others made
     Trust(EnvTrustArgs),
     /// Change keys, thresholds, lifetimes or policy, hand in hand
@@ -321,6 +331,41 @@ pub struct EnvLogArgs {
     /// The most entries to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1000)]
     pub most: usize,
+    /// Write all of it, with every signature, to a file for whoever checks it elsewhere
+    #[arg(long, value_name = "FILE", conflicts_with = "most")]
+    pub export: Option<PathBuf>,
+    /// Read such a file in place of the store
+    #[arg(long, value_name = "FILE", conflicts_with = "export")]
+    pub from: Option<PathBuf>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `env witness`.
+#[derive(Args, Debug)]
+pub struct EnvWitnessArgs {
+    /// The environment
+    #[arg(value_name = "ENV")]
+    pub env: String,
+    /// The key of the witness
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["add", "show"])]
+    pub key: Option<String>,
+    /// Read a file of `env log --export` in place of the store
+    #[arg(long, value_name = "FILE", requires = "output")]
+    pub from: Option<PathBuf>,
+    /// Write what is signed to a file, and not into the store
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Put such a file into the store
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "from", "output"])]
+    pub add: Option<PathBuf>,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
+    /// Where passphrases come from.
+    #[command(flatten)]
+    pub secret: Secret,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,
@@ -574,6 +619,7 @@ impl EnvCommand {
             Self::Refresh(args) => &args.common,
             Self::RotateKey(args) => &args.common,
             Self::Log(args) => &args.common,
+            Self::Witness(args) => &args.common,
             Self::Trust(args) => &args.common,
             Self::Root(args) => match &args.command {
                 EnvRootCommand::Propose(args) => &args.common,

@@ -69,6 +69,8 @@ fn only_reads(command: &Command) -> bool {
         Command::Env(args) => matches!(
             args.command,
             EnvCommand::Status(_) | EnvCommand::Log(_) | EnvCommand::Trust(_)
+                // It asks for more where it writes.
+                | EnvCommand::Witness(_)
         ),
         // It names its stores itself.
         Command::Store(args) => matches!(args.command, StoreCommand::Copy(_)),

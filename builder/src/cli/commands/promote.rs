@@ -85,7 +85,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
     if let Some(policy) = env.policy() {
         let mut stores = vec![store.store()];
         stores.extend(elsewhere.as_ref());
-        let checked = promote::check(manifest, &to, policy, &stores, &keyring, ui)?;
+        let checked = promote::check(manifest, &env, policy, &stores, &keyring, ui)?;
         checked.refuse(manifest, &to)?;
         ui.note(&format!("the policy of {to} is met"));
     }

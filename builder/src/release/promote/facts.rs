@@ -25,13 +25,16 @@ pub struct Checked {
 /// looked for in all `stores`.
 pub fn check(
     manifest: &Manifest,
-    env: &EnvName,
+    env: &Environment<'_>,
     policy: &Policy,
     stores: &[&Store],
     keyring: &Keyring,
     ui: &Ui,
 ) -> Result<Checked> {
-    let (words, first) = words(manifest, env, policy, stores, ui);
+    let (mut words, first) = words(manifest, env.name(), policy, stores, ui);
+    if policy.witnessed.is_some() {
+        words.extend(witnesses(env, policy, ui)?);
+    }
     let mut facts = Facts {
         words,
         age_days: age_days(manifest.epoch, first),
@@ -69,11 +72,7 @@ fn words(
     stores: &[&Store],
     ui: &Ui,
 ) -> (Vec<(Claim, PublicKey)>, Option<u64>) {
-    let keys: Vec<PublicKey> = policy
-        .keys
-        .values()
-        .filter_map(|hex| hex.parse().ok())
-        .collect();
+    let keys = keys_of(policy);
     let (mut words, mut first) = (Vec::new(), None);
     for store in stores {
         let mut odd = |key: &str, e: &store::Error| {
@@ -104,6 +103,22 @@ fn words(
         }
     }
     (words, first)
+}
+
+/// Those of the policy's keys that have signed the environment's log as it stands.
+fn witnesses(env: &Environment<'_>, policy: &Policy, ui: &Ui) -> Result<Vec<(Claim, PublicKey)>> {
+    let mut odd = |e: &store::tuf::Error| ui.note(&format!("warning: {e}"));
+    let found = env.witnesses(&keys_of(policy), &mut odd);
+    let found = found.map_err(|e| super::failed("cannot ask for witnesses", &e))?;
+    Ok(found
+        .into_iter()
+        .map(|key| (Claim::Witnessed, key))
+        .collect())
+}
+
+fn keys_of(policy: &Policy) -> Vec<PublicKey> {
+    let keys = policy.keys.values();
+    keys.filter_map(|hex| hex.parse().ok()).collect()
 }
 
 fn spoken(said: &Attestation, env: &EnvName, keys: &[PublicKey]) -> Vec<(Claim, PublicKey)> {
@@ -185,6 +200,7 @@ fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
                 Claim::Tested => "imgbuild RECIPE, with `[[test]]` in it".to_owned(),
                 Claim::Rebuilt => format!("imgbuild rebuild {image} --attest"),
                 Claim::Approved => format!("imgbuild approve {image} --for {env} --key NAME"),
+                Claim::Witnessed => format!("imgbuild env witness {env} --key NAME"),
             };
             let _ = write!(text, "; wanted of {who}: {command}");
             text

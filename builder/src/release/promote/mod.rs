@@ -44,7 +44,7 @@ pub fn meets(
     let Some(policy) = env.policy() else {
         return Ok(());
     };
-    let checked = check(manifest, env.name(), policy, &[store.store()], keyring, ui)?;
+    let checked = check(manifest, env, policy, &[store.store()], keyring, ui)?;
     checked.refuse(manifest, env.name())
 }
 

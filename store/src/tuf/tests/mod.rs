@@ -2,6 +2,7 @@
 
 mod foreign;
 mod releases;
+mod witnesses;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -3,18 +3,23 @@
 mod init;
 mod root;
 mod status;
+mod witness;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use jiff::Timestamp;
-use store::tuf::{Action, Environment, KeyGroup, LogEntry};
-use store::{EnvName, Sha256, WritableStore};
+use store::attest::{self, Kind};
+use store::tuf::{Action, Environment, ExportedEnvironment, KeyGroup, LogEntry, MetadataStore};
+use store::{EnvName, ImageId, Sha256, Store, WritableStore};
 
 use super::promote::keyring;
+use crate::atomic_file;
 use crate::cli::args::{
     EnvArgs, EnvCommand, EnvLogArgs, EnvRefreshArgs, EnvRootCommand, EnvTrustArgs,
 };
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::release::ceremony::{Outcome, failed};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
@@ -28,6 +33,7 @@ pub(super) fn run(args: &EnvArgs, settings: &Settings, ui: &mut Ui) -> Result<()
         EnvCommand::Refresh(args) => refresh(args, settings, ui),
         EnvCommand::RotateKey(args) => root::rotate(args, settings, ui),
         EnvCommand::Log(args) => log(args, settings, ui),
+        EnvCommand::Witness(args) => witness::run(args, settings, ui),
         EnvCommand::Trust(args) => trust(args, settings, ui),
         EnvCommand::Root(args) => match &args.command {
             EnvRootCommand::Propose(args) => root::propose(args, settings, ui),
@@ -142,10 +148,57 @@ fn trust(args: &EnvTrustArgs, settings: &Settings, ui: &Ui) -> Result<()> {
 }
 
 fn log(args: &EnvLogArgs, settings: &Settings, ui: &Ui) -> Result<()> {
-    let store = stores::open(settings)?;
     let name = environment(&args.env)?;
+    if let Some(file) = &args.from {
+        return show_log(args, &name, &witness::read_exported(file)?, settings, ui);
+    }
+    let store = stores::open(settings)?;
+    if let Some(file) = &args.export {
+        return export(&store, &name, file, ui);
+    }
+    show_log(args, &name, &store, settings, ui)
+}
+
+/// Writes all that the log of an environment rests on into one file.
+fn export(store: &Store, name: &EnvName, file: &Path, ui: &Ui) -> Result<()> {
+    let what = || format!("cannot export the log of {name}");
+    let env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
+    let entries = env.log(usize::MAX).map_err(|e| failed(what(), &e))?;
+    let images: BTreeSet<ImageId> = entries.iter().map(|entry| entry.image).collect();
+    let mut approvals = Vec::new();
+    for image in images {
+        // Of an image that was collected nobody asks who approved it here.
+        let Ok(manifest) = store.manifest(&image) else {
+            continue;
+        };
+        let mut odd = |key: &str, e: &store::Error| {
+            ui.note(&format!(
+                "warning: the attestation {key} is passed over: {e}"
+            ));
+        };
+        let said = attest::of_image(store.backend(), &manifest, &mut odd).context(what)?;
+        let approved = said
+            .iter()
+            .filter(|one| one.kind == Some(Kind::Approval) && one.applies_to(name));
+        let envelopes = approved.map(|one| one.envelope().to_json());
+        approvals.extend(envelopes.map(|json| String::from_utf8_lossy(&json).into_owned()));
+    }
+    let exported = ExportedEnvironment::of(store, name, approvals);
+    let json = exported.and_then(|exported| exported.to_json());
+    atomic_file::write(file, &json.map_err(|e| failed(what(), &e))?)?;
+    ui.result(&format!("{} entries: {}", entries.len(), file.display()));
+    Ok(())
+}
+
+fn show_log(
+    args: &EnvLogArgs,
+    name: &EnvName,
+    store: &dyn MetadataStore,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<()> {
     let what = || format!("cannot read the log of {name}");
-    let env = Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
+    let env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
     let entries = env.log(args.most).map_err(|e| failed(what(), &e))?;
     let keyring = Keyring::new(settings, Passphrase::Terminal, None);
     let names = keyring.names(env.policy())?;

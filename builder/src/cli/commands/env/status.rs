@@ -28,6 +28,8 @@ struct ShownEnv {
     roles: Vec<ShownRole>,
     releases: Vec<ShownRelease>,
     policy: Vec<String>,
+    log: ShownLog,
+    witnesses: Vec<ShownWitness>,
     /// Whether a role has run out.
     expired: bool,
     warnings: Vec<String>,
@@ -62,6 +64,24 @@ struct ShownRelease {
     revoked: Vec<String>,
     /// How many releases of that name there are.
     releases: usize,
+}
+
+/// Where the log ends.
+#[derive(Serialize)]
+struct ShownLog {
+    length: u64,
+    sha256: String,
+}
+
+/// How far somebody else has seen the log.
+#[derive(Serialize)]
+struct ShownWitness {
+    public: String,
+    name: Option<String>,
+    length: u64,
+    time: String,
+    /// Whether that is where the log ends.
+    current: bool,
 }
 
 pub(super) fn run(env: Option<&str>, settings: &Settings, ui: &Ui) -> Result<()> {
@@ -168,7 +188,34 @@ fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
             .filter(|other| other.name == release.name)
             .count(),
     });
+    let end = env.checkpoint(now);
+    let mut warnings = warnings(env, now);
+    let mut witnesses = Vec::new();
+    let known = keyring.names(env.policy())?.keys();
+    let current = env
+        .witnesses(&known, &mut |e| warnings.push(e.to_string()))
+        .map_err(|e| failed(what(), &e))?;
+    for key in known {
+        let Ok(Some(said)) = env.testimony(&key) else {
+            continue;
+        };
+        if let Err(e) = env.since(Some(&said.checkpoint)) {
+            warnings.push(e.to_string());
+        }
+        witnesses.push(ShownWitness {
+            public: key.hex(),
+            name: names.of(&key).map(str::to_owned),
+            length: said.checkpoint.length,
+            time: said.checkpoint.time.to_string(),
+            current: current.contains(&key),
+        });
+    }
     Ok(ShownEnv {
+        log: ShownLog {
+            length: end.length,
+            sha256: end.sha256.to_string(),
+        },
+        witnesses,
         environment: env.name().clone(),
         fingerprint: env.fingerprint().to_string(),
         roles,
@@ -178,7 +225,7 @@ fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
             .map(store::tuf::Policy::sentences)
             .unwrap_or_default(),
         expired: env.expiries().iter().any(|(_, expires)| *expires <= now),
-        warnings: warnings(env, now),
+        warnings,
     })
 }
 
@@ -242,6 +289,23 @@ fn show(env: &ShownEnv, ui: &Ui) {
     }
     for line in &env.policy {
         ui.result(&format!("  policy     {line}"));
+    }
+    ui.result(&format!(
+        "  log        {} entries, the last of them {}",
+        env.log.length, env.log.sha256
+    ));
+    for witness in &env.witnesses {
+        ui.result(&format!(
+            "  witness    {}  entry {}{}, {}",
+            witness.name.as_deref().unwrap_or(&witness.public),
+            witness.length,
+            if witness.current {
+                ""
+            } else {
+                ", not the last"
+            },
+            witness.time
+        ));
     }
     for release in &env.releases {
         let floor = if release.min_seq > 1 {

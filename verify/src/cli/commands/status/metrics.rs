@@ -102,6 +102,11 @@ pub(super) fn text(report: &Report) -> String {
         let name = "imgnode_metadata_age_seconds";
         all += &head(name, "Since when nothing was heard of the environment.");
         let _ = writeln!(all, "{name} {}", metadata.age_seconds);
+        if let Some(at) = metadata.expires_at {
+            let name = "imgnode_metadata_expires_seconds";
+            all += &head(name, "When the metadata runs out, since 1970.");
+            let _ = writeln!(all, "{name} {at}");
+        }
     }
     for (name, help, value) in OF_SYSTEMS {
         let values = report.systems.iter();

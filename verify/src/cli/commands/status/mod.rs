@@ -120,6 +120,9 @@ fn show(ui: &Ui, report: &Report) {
             metadata.refreshed,
             age(metadata.age_seconds)
         ));
+        if let (Some(at), Some(role)) = (&metadata.expires, metadata.expires_first) {
+            ui.data(&format!("expires     {at} ({role})"));
+        }
     }
     for pending in report.pending.iter().chain(&report.more_pending) {
         let word = pending.operation.name();

@@ -11,7 +11,7 @@ use ::verify::session::processes::Process;
 use ::verify::state::now;
 use ::verify::state::record::{self, SystemRecord};
 use ::verify::system::SystemName;
-use ::verify::trust;
+use ::verify::trust::{self, LogEnd};
 use serde::Serialize;
 use store::manifest::DirectoryKind;
 
@@ -34,6 +34,14 @@ pub(super) struct Report {
 pub(super) struct Metadata {
     pub(super) refreshed: String,
     pub(super) age_seconds: u64,
+    /// When the first of its files runs out.
+    pub(super) expires: Option<String>,
+    /// That file's role.
+    pub(super) expires_first: Option<&'static str>,
+    /// Where the environment's log ends, by what this node was shown.
+    pub(super) log: Option<LogEnd>,
+    #[serde(skip)]
+    pub(super) expires_at: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -182,7 +190,10 @@ pub(super) fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Repor
             systems.push(system(node, &record)?);
         }
     }
-    let refreshed = trust::last_refresh(node)?;
+    let metadata = match trust::last_refresh(node)? {
+        Some(at) => Some(metadata(node, at)?),
+        None => None,
+    };
     let mut pending = journal::unfinished(node)?.into_iter().map(|left| Pending {
         operation: left.operation,
         system: left.system.to_string(),
@@ -192,13 +203,23 @@ pub(super) fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Repor
         schema: JSON_SCHEMA,
         environment: config.as_ref().map(|config| config.environment.to_string()),
         repository: config.as_ref().map(|config| config.repository.to_string()),
-        metadata: refreshed.map(|at| Metadata {
-            refreshed: time(at),
-            age_seconds: now().saturating_sub(at),
-        }),
+        metadata,
         pending: pending.next(),
         more_pending: pending.collect(),
         systems,
+    })
+}
+
+fn metadata(node: &Node<'_>, refreshed: u64) -> Result<Metadata> {
+    let trusted = trust::trusted_metadata(node)?;
+    let (at, role) = trusted.expires.unzip();
+    Ok(Metadata {
+        refreshed: time(refreshed),
+        age_seconds: now().saturating_sub(refreshed),
+        expires: at.map(|at| at.to_string()),
+        expires_first: role,
+        log: trusted.log,
+        expires_at: at.map(jiff::Timestamp::as_second),
     })
 }
 
