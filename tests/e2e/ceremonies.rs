@@ -274,19 +274,24 @@ fn a_clock_that_is_behind_signs_nothing() {
         &["approve", "dev/web", "--for", "prod", "--key", "ann"],
         &["revoke", "prod/web", "--in", "prod", "--reason", "x"],
     ] {
-        let mut late = std::process::Command::new("faketime");
-        let command = team.command("ann");
-        late.args(["-f", "-30d"]).arg(command.get_program());
-        late.args(words)
-            .current_dir(command.get_current_dir().unwrap());
-        let variables = command.get_envs();
-        late.envs(variables.filter_map(|(name, value)| Some((name, value?))));
-        let refused = Ran::of(&mut late).expect(3);
+        let refused = at(&team, "-30d", "ann", words).expect(3);
         says(
             &refused,
             &["the clock of this machine says", "set the clock"],
         );
     }
+}
+
+/// Runs a command of somebody whose clock is so far ahead.
+fn at(team: &Team, ahead: &str, who: &str, words: &[&str]) -> Ran {
+    let mut late = std::process::Command::new("faketime");
+    let command = team.command(who);
+    late.args(["-f", ahead]).arg(command.get_program());
+    late.args(words)
+        .current_dir(command.get_current_dir().unwrap());
+    let variables = command.get_envs();
+    late.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    Ran::of(&mut late)
 }
 
 /// Nobody signs for a name that means two things.
@@ -440,6 +445,33 @@ fn an_export_collects_signatures() {
     // Exporting the same once more keeps what others have signed.
     team.run("ann", &with(&export)).expect(0);
     assert!(signers(2));
+
+    // Metadata that runs out in a while takes the same two, and no release.
+    let late = |who: &str, words: &[&str]| at(&team, "+70d", who, words);
+    let renew = with(&["env", "refresh", "prod", "--all"]);
+    let file = "prod-targets-3.json";
+    says(
+        &late("bob", &renew).expect(0),
+        &["signed as targets: 1 of 2", file],
+    );
+    // Somebody who only looks, and who has no key of it.
+    let looked = [&renew[..], &["--show"]].concat();
+    says(
+        &late("ann", &looked).expect(0),
+        &["targets 3 run out at", "nothing was signed"],
+    );
+    says(
+        &late("ann", &renew).expect(0),
+        &["the renewal of prod: published"],
+    );
+    says(&late("ann", &renew).expect(0), &["prod: nothing is due"]);
+    let status = late("ann", &["env", "status", "prod", "--json"])
+        .expect(0)
+        .stdout;
+    assert!(
+        status.contains("\"role\":\"targets\",\"version\":3"),
+        "{status}"
+    );
 }
 
 /// A key that comes or goes is in the policy as well, or that is said.

@@ -6,7 +6,7 @@ use jiff::Timestamp as Time;
 use serde_json::Map;
 
 use super::error::{Error, ErrorKind, Result};
-use super::lifetimes::expiry;
+use super::lifetimes::{due, expiry};
 use super::log::{Action, LogEntry, MAX_REASON, PromotedFrom};
 use super::metadata::{
     CommonFields, DraftFile, Hashes, Key, Role as _, RoleEntry, Root, Target, Targets, next_version,
@@ -326,6 +326,15 @@ impl Environment<'_> {
             return Err(revoked_already());
         }
         self.propose(targets, entries, now)
+    }
+
+    /// Drafts the targets as they are for another term, where they run out soon.
+    pub fn draft_renewal(&self, now: Time) -> Result<Option<Proposal>> {
+        let targets = &self.current.targets.signed;
+        if !due(now, targets.head.expires, self.lifetimes().targets) {
+            return Ok(None);
+        }
+        self.propose(targets.clone(), Vec::new(), now).map(Some)
     }
 
     /// The next targets, with what is added to the log.

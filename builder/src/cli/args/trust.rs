@@ -285,9 +285,13 @@ pub struct EnvRefreshArgs {
     /// The environments
     #[arg(value_name = "ENV", required = true)]
     pub envs: Vec<String>,
-    /// Also targets and root, when due and their keys are here
+    /// Also targets and root, when due and their keys are here; targets that take more
+    /// signatures wait in ENV-targets-VERSION.json
     #[arg(long)]
     pub all: bool,
+    /// How a person consents.
+    #[command(flatten)]
+    pub consenting: Consenting,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,

@@ -7,20 +7,22 @@ mod witness;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use store::attest::{self, Kind};
-use store::tuf::{Action, Environment, ExportedEnvironment, KeyGroup, LogEntry, MetadataStore};
+use store::tuf::{
+    Action, Environment, ExportedEnvironment, KeyGroup, LogEntry, MetadataStore, Proposal,
+};
 use store::{EnvName, ImageId, Sha256, Store, WritableStore};
 
-use super::promote::keyring;
+use super::promote::{consent, keyring};
 use crate::atomic_file;
 use crate::cli::args::{
     EnvArgs, EnvCommand, EnvLogArgs, EnvRefreshArgs, EnvRootCommand, EnvTrustArgs,
 };
 use crate::error::{Context, Error, Result};
-use crate::release::ceremony::{Outcome, failed};
+use crate::release::ceremony::{self, Outcome, failed};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
@@ -85,7 +87,15 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         keyring.admit(&env)?;
         let what = || format!("cannot renew the signatures of {name}");
         let now = Timestamp::now();
-        let renewed = if args.all {
+        if args.all && !can_sign(&env, KeyGroup::Targets, &keyring)? {
+            if let Some(draft) = env.draft_renewal(now).map_err(|e| failed(what(), &e))? {
+                collect(draft, &mut env, &store, &keyring, args, ui)?;
+            }
+            if !can_sign(&env, KeyGroup::Online, &keyring)? {
+                continue;
+            }
+        }
+        let renewed = if args.all && can_sign(&env, KeyGroup::Targets, &keyring)? {
             let opened = keyring
                 .of_environment(&env, &[KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online])?;
             let signers = opened.signers(&env)?;
@@ -121,6 +131,46 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
             }));
         }
     }
+    Ok(())
+}
+
+/// Whether the keys here are as many as a group's signatures take.
+fn can_sign(env: &Environment<'_>, group: KeyGroup, keyring: &Keyring) -> Result<bool> {
+    let what = || format!("cannot read the environment {}", env.name());
+    let holders = env.key_set(group).map_err(|e| failed(what(), &e))?;
+    let mut here = 0;
+    for key in &holders.keys {
+        here += u64::from(keyring.would_open(key)?);
+    }
+    Ok(here >= holders.threshold)
+}
+
+/// Renews targets that take more signatures than there are keys here: in a file that goes from
+/// hand to hand. One that is there already gets the signatures of this machine.
+fn collect(
+    draft: Proposal,
+    env: &mut Environment<'_>,
+    store: &WritableStore,
+    keyring: &Keyring,
+    args: &EnvRefreshArgs,
+    ui: &Ui,
+) -> Result<()> {
+    let name = env.name().clone();
+    let what = || format!("cannot read the environment {name}");
+    let [_, (_, version, _), ..] = env.role_keys().map_err(|e| failed(what(), &e))?;
+    let file = PathBuf::from(format!("{name}-targets-{}.json", version + 1));
+    let mut proposal = if file.exists() {
+        ceremony::read(&file)?
+    } else {
+        draft
+    };
+    let consent = consent(args.consenting);
+    let signed = ceremony::sign(&mut proposal, Some(env), keyring, false, consent, ui)?;
+    let Some(review) = signed else {
+        return Ok(());
+    };
+    let outcome = ceremony::settle(&proposal, &review, Some(env), store, keyring, &file)?;
+    report(&outcome, &format!("the renewal of {name}"), root::SIGN, ui);
     Ok(())
 }
 

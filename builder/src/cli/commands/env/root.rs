@@ -20,7 +20,7 @@ use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
 
-const SIGN: &str = "imgbuild env root sign";
+pub(super) const SIGN: &str = "imgbuild env root sign";
 
 pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let store = stores::open_to_write(settings)?;
