@@ -52,6 +52,9 @@ pub fn run(spec: &Path) -> Result<u8> {
             directory,
         } => {
             devices()?;
+            if sandbox.network {
+                place_for_resolver(&sandbox.root)?;
+            }
             configure_schroot(&sandbox)?;
             inside_tree(argv, user, directory, &sandbox)
         }
@@ -178,6 +181,22 @@ fn devices() -> Result<()> {
     }
     make_dir(&dev.join("pts"))?;
     make_dir(&dev.join("shm"))
+}
+
+/// Makes a plain file of the tree's resolv.conf, for the host's to be mounted on: systemd-resolved
+/// and resolvconf make it a link into /run. The tree has a layer that is thrown away.
+fn place_for_resolver(root: &Path) -> Result<()> {
+    let path = root.join("etc/resolv.conf");
+    let is_plain = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_file());
+    let etc = root.join("etc").symlink_metadata();
+    if is_plain(&path) || !etc.is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => fs::write(&path, ""),
+    }
+    .context(|| format!("cannot write {}", path.display()))
 }
 
 /// A schroot world with one chroot and a profile that copies nothing.
@@ -354,4 +373,31 @@ fn make_dir(path: &Path) -> Result<()> {
 
 fn put(path: &Path, text: &[u8]) -> Result<()> {
     fs::write(path, text).context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_that_is_a_link_becomes_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("etc/resolv.conf");
+        place_for_resolver(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("etc")).unwrap();
+        let stub = "../run/systemd/resolve/stub-resolv.conf";
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "theirs").unwrap();
+        for link in [Path::new(stub), &outside] {
+            symlink(link, &path).unwrap();
+            place_for_resolver(dir.path()).unwrap();
+            assert!(path.symlink_metadata().unwrap().is_file());
+            fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(fs::read(&outside).unwrap(), b"theirs");
+        place_for_resolver(dir.path()).unwrap();
+        fs::write(&path, "nameserver ::1\n").unwrap();
+        place_for_resolver(dir.path()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"nameserver ::1\n");
+    }
 }
