@@ -343,7 +343,7 @@ impl Lock {
             }
         }
         for file in &self.files {
-            if file.path != "." && !is_relative(&file.path) {
+            if file.path != "." && !stays_below(&file.path) {
                 return refuse("relative path", &file.path);
             }
         }
@@ -502,12 +502,15 @@ pub(crate) fn is_word(text: &str) -> bool {
 
 /// A path below something, without words that a shell or a list would split.
 pub(crate) fn is_relative(text: &str) -> bool {
+    stays_below(text) && !text.contains([' ', '\'', '"'])
+}
+
+/// A path below something: what people call their files.
+fn stays_below(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with('/')
         && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        && !text
-            .bytes()
-            .any(|b| b.is_ascii_control() || b == b' ' || b == b'\'' || b == b'"')
+        && !text.contains(char::is_control)
 }
 
 #[cfg(test)]
@@ -559,6 +562,14 @@ mod tests {
             lock.system_users.insert(name.into(), id);
             lock.system_groups.insert(name.into(), id);
         }
+        // As people call theirs.
+        lock.files = vec![LocalFile {
+            path: "my app/it's \"ours\"".into(),
+            kind: LocalKind::Directory,
+            described: None,
+            size: 1,
+            sha256: Sha256::of(b"files"),
+        }];
         lock.sort();
         let text = lock.to_text().unwrap();
         assert!(text.find("\"apt\"").unwrap() < text.find("\"zlib1g\"").unwrap());

@@ -358,9 +358,11 @@ fn walk(directory: &Path, root: &Path, follows: bool) -> Result<(), (PathBuf, St
         if kind.is_dir() {
             walk(&path, root, follows)?;
         } else if kind.is_symlink() && follows {
-            let inside = fs::canonicalize(&path).is_ok_and(|real| real.starts_with(root));
-            if !inside {
-                let why = "is a link that leads nowhere, or out of the recipe's directory";
+            // One that leads nowhere is no less for pip.
+            let leads_out = fs::canonicalize(&path).is_ok_and(|real| !real.starts_with(root));
+            if leads_out {
+                let why = "is a link that leads out of the recipe's directory: a recipe uses only \
+                           what lies beside it, so put a copy there";
                 return Err((path, why.to_owned()));
             }
         } else if !kind.is_symlink() && !kind.is_file() {

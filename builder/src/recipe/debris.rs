@@ -7,7 +7,7 @@ use super::glob;
 use crate::lockfile;
 
 /// Names, at any depth.
-pub(crate) const DEBRIS: [&str; 8] = [
+pub(crate) const DEBRIS: [&str; 11] = [
     ".git",
     ".hg",
     ".svn",
@@ -16,6 +16,10 @@ pub(crate) const DEBRIS: [&str; 8] = [
     "*.pyc",
     "*.egg-info",
     "*.swp",
+    ".#*",
+    // Passwords of whoever develops it; a store is there to be read.
+    ".env",
+    ".env.local",
 ];
 
 /// How `CACHEDIR.TAG` begins (Cache Directory Tagging Specification).
@@ -27,6 +31,7 @@ pub(crate) fn is_debris(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     DEBRIS.iter().any(|pattern| glob::matches(pattern, &name))
         || path.join("pyvenv.cfg").is_file()
+        || path.join("conda-meta").is_dir()
         || path.join("imgbuild-store").is_file()
         || begins_with(&path.join("CACHEDIR.TAG"), CACHE_SIGNATURE)
 }
@@ -59,6 +64,7 @@ mod tests {
             std::fs::write(path, text).unwrap();
         };
         make(".venv/pyvenv.cfg", "");
+        make("conda/conda-meta/history", "");
         make(
             ".mypy_cache/CACHEDIR.TAG",
             "Signature: 8a477f597d28d172789f06886806bc55\n# made by mypy\n",
@@ -73,6 +79,10 @@ mod tests {
             (".mypy_cache", true),
             ("app/x.pyc", true),
             (".git", true),
+            ("conda", true),
+            ("app/.env", true),
+            ("app/.env.example", false),
+            ("app/.#x.py", true),
             ("store", true),
             ("app", false),
             ("app/x.py", false),

@@ -79,8 +79,9 @@ pub struct Virtualenv {
     pub environment: BTreeMap<Variable, String>,
     /// Python packages in directories beside the recipe, installed last; `.` is
     /// the recipe's own directory. What they depend on is locked and installed
-    /// like the requirements. Version control, byte code, `*.egg-info`,
-    /// virtualenvs and tagged caches are left out.
+    /// like the requirements. Version control, byte code, `*.egg-info`, `.env`,
+    /// virtualenvs and tagged caches are left out. A link to what lies beside the
+    /// package is taken as what it leads to.
     ///
     /// Example: `local = ["files/myproject"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

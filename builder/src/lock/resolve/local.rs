@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
 use std::io::{BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use store::Inputs;
@@ -250,6 +250,9 @@ struct Archive<'a> {
     version_control: Option<PathBuf>,
     /// What has extended attributes, and the name of one.
     attributed: Vec<(PathBuf, String)>,
+    /// Directories outside of this one that links of a package lead to, as far as it is in them,
+    /// and the names that they have here.
+    followed: Vec<(PathBuf, PathBuf)>,
 }
 
 impl<'a> Archive<'a> {
@@ -263,6 +266,7 @@ impl<'a> Archive<'a> {
             left_out: Vec::new(),
             version_control: None,
             attributed: Vec::new(),
+            followed: Vec::new(),
         };
         let mut builder = tar::Builder::new(std::io::BufWriter::new(out));
         archive.append(&mut builder, dir, Path::new(""))?;
@@ -328,7 +332,20 @@ impl<'a> Archive<'a> {
                 self.version_control.get_or_insert_with(|| inside.clone());
             }
             let failed = || format!("cannot archive {}", path.display());
-            let meta = fs::symlink_metadata(&path).context(failed)?;
+            let mut meta = fs::symlink_metadata(&path).context(failed)?;
+            let mut followed = false;
+            if meta.is_symlink() && *self.taken == Taken::Package {
+                let target = fs::read_link(&path).context(failed)?;
+                // Where the package is built, only itself is there.
+                let base = self.followed.last().map(|(_, inside)| inside.as_path());
+                let base = base.unwrap_or(Path::new(""));
+                if !stays_inside(inside.strip_prefix(base).unwrap_or(&inside), &target)
+                    && let Ok(found) = fs::metadata(&path)
+                {
+                    followed = found.is_dir();
+                    meta = found;
+                }
+            }
             let mut header = tar::Header::new_ustar();
             header.set_mtime(0);
             header.set_size(0);
@@ -344,7 +361,11 @@ impl<'a> Archive<'a> {
                 builder
                     .append_data(&mut header, &inside, std::io::empty())
                     .context(failed)?;
-                self.append(builder, &path, &inside)?;
+                if followed {
+                    self.append_followed(builder, &path, &inside)?;
+                } else {
+                    self.append(builder, &path, &inside)?;
+                }
             } else if meta.is_symlink() {
                 let target = fs::read_link(&path).context(failed)?;
                 header.set_entry_type(tar::EntryType::Symlink);
@@ -381,6 +402,32 @@ impl<'a> Archive<'a> {
         Ok(())
     }
 
+    /// Appends a directory that a link leads to, which must not lead back.
+    fn append_followed<W: Write>(
+        &mut self,
+        builder: &mut tar::Builder<W>,
+        link: &Path,
+        inside: &Path,
+    ) -> Result<()> {
+        let failed = || format!("cannot archive {}", link.display());
+        let real = fs::canonicalize(link).context(failed)?;
+        let here = link.parent().map(fs::canonicalize);
+        let leads_back = here.is_some_and(|here| here.is_ok_and(|here| here.starts_with(&real)));
+        if leads_back || self.followed.iter().any(|(followed, _)| *followed == real) {
+            return Err(Error::usage(format!(
+                "the link {} leads to a directory that it lies in",
+                link.display()
+            ))
+            .hint(
+                "a package is built where only it is: copy there what it needs of its surroundings",
+            ));
+        }
+        self.followed.push((real, inside.to_owned()));
+        self.append(builder, link, inside)?;
+        self.followed.pop();
+        Ok(())
+    }
+
     /// The mode in the archive: as it is, unless the umask under which the directory was
     /// made would have given it as well.
     fn mode_of(&self, meta: &Metadata) -> u32 {
@@ -402,6 +449,24 @@ impl<'a> Archive<'a> {
             mode
         }
     }
+}
+
+/// Whether a link at `link` in a directory leads to somewhere in that directory, wherever it lies.
+fn stays_inside(link: &Path, target: &Path) -> bool {
+    let mut depth = link.components().count().saturating_sub(1);
+    target.components().all(|part| match part {
+        Component::Normal(_) => {
+            depth += 1;
+            true
+        }
+        Component::CurDir => true,
+        Component::ParentDir => {
+            let above = depth.checked_sub(1);
+            depth = above.unwrap_or_default();
+            above.is_some()
+        }
+        Component::RootDir | Component::Prefix(_) => false,
+    })
 }
 
 /// Whether a pattern fits a path: one without `/` fits a name at any depth, one with `/`
@@ -548,6 +613,24 @@ mod tests {
             };
             let read = place.read_one("app", taken, &mut notes);
             (read.unwrap().0.sha256, notes)
+        }
+
+        /// Each entry of the package, with where it links to.
+        fn package(&self) -> Result<Vec<String>> {
+            let (app, mut spool) = (self.path("app"), tempfile::tempfile().unwrap());
+            let meta = fs::metadata(&app).unwrap();
+            Archive::of(&app, &meta, &Taken::Package, &mut spool)?;
+            std::io::Seek::rewind(&mut spool).unwrap();
+            let mut archive = tar::Archive::new(spool);
+            let entries = archive.entries().unwrap().map(|entry| {
+                let entry = entry.unwrap();
+                let path = entry.path().unwrap().display().to_string();
+                match entry.link_name().unwrap() {
+                    Some(target) => format!("{path} -> {}", target.display()),
+                    None => path,
+                }
+            });
+            Ok(entries.collect())
         }
 
         /// Each entry of the archive, with its mode.
@@ -717,6 +800,53 @@ mod tests {
             "[[virtualenv]]\npath = \"/tmp/v\"\nrequirements = [\"x\"]\n",
         ] {
             assert!(read(rest).is_err(), "{rest}");
+        }
+    }
+
+    #[test]
+    fn links_of_a_package_bring_what_lies_beside_it() {
+        let source = Source::new(0o022);
+        let link = |target: &str, path: &str| {
+            std::os::unix::fs::symlink(target, source.path(path)).unwrap();
+        };
+        fs::create_dir_all(source.path("shared/deep")).unwrap();
+        source.write("shared/deep/x.py", 0o644);
+        source.write("data.txt", 0o644);
+        link("../shared", "app/shared");
+        link("../../data.txt", "app/sub/data.txt");
+        let absolute = source.path("data.txt");
+        link(absolute.to_str().unwrap(), "app/absolute");
+        link("a.py", "app/sub/b.py");
+        link("../run", "app/sub/run");
+        link("nowhere/at/all", "app/dangling");
+        link("../../nowhere", "app/sub/out");
+        let entries = source.package().unwrap();
+        assert_eq!(
+            entries,
+            [
+                "absolute",
+                "dangling -> nowhere/at/all",
+                "run",
+                "shared",
+                "shared/deep",
+                "shared/deep/x.py",
+                "sub",
+                "sub/a.py",
+                "sub/b.py -> a.py",
+                "sub/data.txt",
+                "sub/out -> ../../nowhere",
+                "sub/run -> ../run",
+            ]
+        );
+        // Nothing that has no end.
+        for (target, path) in [("../..", "app/sub/up"), ("../app", "shared/app")] {
+            link(target, path);
+            let error = source.package().unwrap_err().to_string();
+            assert!(
+                error.contains("leads to a directory that it lies in"),
+                "{error}"
+            );
+            fs::remove_file(source.path(path)).unwrap();
         }
     }
 }

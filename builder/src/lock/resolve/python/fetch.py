@@ -1,7 +1,7 @@
 """Gets files whose digests are known: fetch.py RETAINED OUT FACTS FILES...
 
-FILES are JSON, with a list `files` of objects: project `name`, `file`, its `sha256`, and
-perhaps the `url` that another tool's lock names. The machine's indexes are asked first: they
+FILES are JSON, with a list `files` of objects: project `name`, `file`, its `sha256`, perhaps
+the `url` that another tool's lock names, and the `marker` under which it is wanted. The machine's indexes are asked first: they
 may be mirrors. Where one of FILES has `missing`, those are the files, and the rest says
 where else they may be.
 """
@@ -9,6 +9,8 @@ import json
 import os
 import shutil
 import sys
+
+from pip._vendor.packaging.markers import Marker
 
 import offers
 from indexes import Indexes, copy, last_part, write_facts
@@ -35,6 +37,10 @@ def get(indexes, url, path, sha256):
     return right
 
 
+def is_wanted(one):
+    return not one.get("marker") or Marker(one["marker"]).evaluate({"extra": ""})
+
+
 def places(indexes, one):
     """Where the file may be, the best place first."""
     for page in indexes.known(one["name"]):
@@ -59,7 +65,7 @@ def main():
         urls = dict((one["sha256"], one.get("url")) for one in files)
         files = [dict(one, url=urls.get(one["sha256"])) for one in missing]
     indexes = Indexes()
-    for one in files:
+    for one in filter(is_wanted, files):
         path, kept = os.path.join(out, one["file"]), os.path.join(retained, one["file"])
         if is_right(kept, one["sha256"]):
             shutil.copyfile(kept, path)

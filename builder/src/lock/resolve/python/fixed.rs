@@ -130,6 +130,10 @@ impl Pip<'_> {
             fixed.files = self.keep_chosen(virtualenv, &out, &answer.files)?;
             for file in &wanted.files {
                 let sha256 = Sha256::from_hex(&file.sha256).ok();
+                // Not wanted by this Python.
+                if file.marker.is_some() && out.file(&file.file).is_none() {
+                    continue;
+                }
                 if !fixed.files.iter().any(|f| Some(f.sha256) == sha256) {
                     fixed.files.push(self.keep_fetched(
                         virtualenv,
@@ -220,9 +224,7 @@ impl Pip<'_> {
         version: &str,
     ) -> Result<Python> {
         let path = out
-            .files
-            .iter()
-            .find(|path| path.file_name().is_some_and(|f| f == file))
+            .file(file)
             .ok_or_else(|| Error::failed(format!("{file} was not fetched")))?;
         let mut python = self.keep_one(virtualenv, path, out, false)?;
         // The lock knows them better than the name of a file.
@@ -287,6 +289,7 @@ fn questions<'a>(
             file: p.file.clone(),
             sha256: p.sha256.hex(),
             url: None,
+            marker: None,
         };
         missing.iter().map(one).collect::<Vec<_>>()
     });

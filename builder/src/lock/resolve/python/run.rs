@@ -256,6 +256,12 @@ impl Pip<'_> {
 }
 
 impl Downloads {
+    /// The file of that name.
+    pub(super) fn file(&self, name: &str) -> Option<&PathBuf> {
+        let mut files = self.files.iter();
+        files.find(|path| path.file_name().is_some_and(|f| f == name))
+    }
+
     /// Projects with a retained file of another index than the one that is meant.
     pub(super) fn misplaced(&self) -> impl Iterator<Item = &str> {
         self.facts.iter().filter_map(|told| match &told.fact {

@@ -35,6 +35,9 @@ pub(super) struct WantedFile {
     pub(super) sha256: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<String>,
+    /// The condition under which it is wanted (PEP 508); only the tree's Python can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) marker: Option<String>,
 }
 
 /// A lock of another tool, for the script that chooses from it.
@@ -164,8 +167,8 @@ fn by_address(line: &str) -> Option<(WantedFile, String)> {
         .split_once(" ;")
         .or_else(|| address.split_once("; "))
     {
-        Some((address, marker)) => (address.trim(), format!(" ; {}", marker.trim())),
-        None => (address, String::new()),
+        Some((address, marker)) => (address.trim(), Some(marker.trim().to_owned())),
+        None => (address, None),
     };
     let (url, fragment) = address.split_once('#').unwrap_or((address, ""));
     let of_fragment = fragment
@@ -182,7 +185,9 @@ fn by_address(line: &str) -> Option<(WantedFile, String)> {
     let extras = extras
         .strip_suffix(']')
         .map_or(String::new(), |e| format!("[{e}]"));
-    let line = format!("{name}{extras}=={version}{marker}");
+    let condition = marker.as_ref().map(|marker| format!(" ; {marker}"));
+    let condition = condition.unwrap_or_default();
+    let line = format!("{name}{extras}=={version}{condition}");
     Sha256::from_hex(digest).ok()?;
     let file = WantedFile {
         name,
@@ -190,6 +195,7 @@ fn by_address(line: &str) -> Option<(WantedFile, String)> {
         file,
         sha256: digest.to_owned(),
         url: Some(url.to_owned()),
+        marker,
     };
     Some((file, line))
 }
@@ -218,6 +224,7 @@ mod tests {
             Some("https://h.example/p/a_b-1.0-py3-none-any.whl")
         );
         assert_eq!(file.sha256, digest);
+        assert_eq!(file.marker.as_deref(), Some("python_version > '3'"));
         let bare = format!("https://h.example/c-2.tar.gz#sha256={digest}");
         assert_eq!(by_address(&bare).unwrap().1, "c==2");
         let other = format!("d @ {bare}");

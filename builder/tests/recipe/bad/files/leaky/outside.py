@@ -1,1 +1,1 @@
-../../../../recipe.rs
+../../../../integration/recipe.rs
