@@ -7,18 +7,26 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 use store::Sha256;
 
 use super::LockRequest;
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layers::{Key, remove};
 use crate::lockfile::{Lock, Python};
-use crate::recipe::{Virtualenv, variables};
-use crate::run;
+use crate::process::Output;
+use crate::recipe::{Beside, ForeignLock, Virtualenv, variables};
+use crate::run::{self, PlannedStep};
+use crate::sandbox::{Command, Failure, Sandbox};
 use crate::steps;
 use crate::ui::Ui;
+
+/// Prints what is required in a virtualenv and not there.
+const MISSING: &str = include_str!("missing.py");
+/// How long that may take.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A virtualenv that was resolved just now.
 pub(super) struct Unproven {
@@ -57,12 +65,70 @@ impl LockRequest<'_> {
             }
             return Err(error);
         }
-        for (_, file) in due {
+        for (virtualenv, file) in due {
+            self.check_complete(lock, virtualenv, &planned, ui)?;
             let dir = file.parent().unwrap_or(&file);
             fs::create_dir_all(dir).context(|| format!("cannot make {}", dir.display()))?;
             fs::write(&file, "").context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(())
+    }
+
+    /// Refuses a virtualenv whose packages require what nothing brought: a source may say only
+    /// when it is built what it takes from its own directory.
+    fn check_complete(
+        &self,
+        lock: &Lock,
+        virtualenv: &Virtualenv,
+        planned: &[PlannedStep],
+        ui: &Ui,
+    ) -> Result<()> {
+        let path = &virtualenv.path;
+        let scratch = self.work.scratch.join("complete");
+        let layers = run::tree_layers(planned);
+        let mounted = self.work.layers.scratch(&scratch, &layers)?;
+        let python = format!("{path}/bin/python");
+        let sandbox = Sandbox {
+            root: mounted.root().to_owned(),
+            binds: Vec::new(),
+            environment: steps::base_environment(lock.epoch),
+            network: false,
+            vary: false,
+            command: Command::Chroot {
+                argv: vec![python, "-c".into(), MISSING.into()],
+                user: "root".into(),
+                directory: "/".into(),
+            },
+        };
+        let mut said = String::new();
+        let listen = &mut |line: &str| line.clone_into(&mut said);
+        let ran = sandbox.run(TIMEOUT, Output { log: None, listen })?;
+        drop(mounted);
+        remove(&scratch)?;
+        ran.map_err(Failure::into_error)?;
+        let what = || format!("cannot see whether the virtualenv {path} is complete");
+        let missing: Vec<(String, String)> = serde_json::from_str(&said).context(what)?;
+        let lines = missing.iter();
+        let lines = lines.map(|(name, wanted)| format!("{name} requires {wanted}"));
+        let foreign = virtualenv.requirements_files.iter();
+        let is_foreign = |path: &Beside| ForeignLock::of(path.as_str()).is_some();
+        if foreign.into_iter().any(is_foreign) {
+            // Whoever made that lock may know better.
+            for line in lines {
+                ui.note(&format!("warning: {path}: {line}, which is not there"));
+            }
+            return Ok(());
+        }
+        let Some((_, wanted)) = missing.first() else {
+            return Ok(());
+        };
+        let error = Error::usage(format!(
+            "the virtualenv {path} lacks what its packages require"
+        ));
+        let error = lines.fold(error, Error::detail);
+        Err(error.hint(format!(
+            "name {wanted} under `requirements`, or its directory under `local`"
+        )))
     }
 
     /// Names the source that does not build.
@@ -101,7 +167,7 @@ impl LockRequest<'_> {
         let planned = run::plan_steps(foundation, &self.work.layers)?;
         let tree = run::tree_layers(&planned);
         let what = json!({
-            "proof": 1,
+            "proof": 2,
             "tree": tree.last().map(Key::as_str),
             "python": virtualenv.python,
             "system-site-packages": virtualenv.system_site_packages,

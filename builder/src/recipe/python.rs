@@ -65,6 +65,12 @@ pub struct Virtualenv {
     /// Example: `constraints-files = ["files/constraints.txt"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints_files: Vec<Beside>,
+    /// Limits on the versions of what sources are built with (PEP 517), one PEP 508
+    /// line each: a source of some years ago may want a setuptools of its time.
+    ///
+    /// Example: `build-constraints = ["setuptools<81"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub build_constraints: Vec<Requirement>,
     /// Which of the machine's indexes a project comes from, where several have
     /// other files under its name: `main` is the one of `index-url`, `extra` any of
     /// `extra-index-url`. Names may end in `*`; the longest that fits counts.

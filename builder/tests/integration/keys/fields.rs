@@ -119,6 +119,7 @@ requirements = ["app==1"]
 requirements-files = ["one.txt"]
 constraints = ["dep<2"]
 constraints-files = ["one.txt"]
+build-constraints = ["tool<2"]
 extras = ["postgres"]
 groups = ["production"]
 index = { torch = "extra" }
@@ -298,6 +299,7 @@ const ROWS: &[Row] = &[
     ("virtualenv.extras", ("postgres", "mysql"), &[], &[Virtualenv]),
     ("virtualenv.groups", ("production", "testing"), &[], &[Virtualenv]),
     ("virtualenv.index", ("torch = \"extra\"", "torch = \"main\""), &[], &[Virtualenv]),
+    ("virtualenv.build-constraints", ("tool<2", "tool<3"), &[], &[Virtualenv]),
     ("virtualenv.constraints-files", ("constraints-files = [\"one", "constraints-files = [\"two"), &[], &[Virtualenv]),
     ("virtualenv.environment", ("-O1", "-O2"), BOTH_VIRTUALENV, &[Virtualenv]),
     ("virtualenv.local", ("local = [\"one\"]", "local = [\"two\"]"), &[AS_OP[1]], &[Virtualenv]),

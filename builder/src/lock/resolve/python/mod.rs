@@ -255,7 +255,9 @@ impl Pip<'_> {
         let mut kept = Kept::new(locked, true, "");
         loop {
             let archives = found.iter().filter(|python| !python.is_wheel());
-            let constraints = kept.constraints();
+            let limits = virtualenv.build_constraints.iter();
+            let limits: String = limits.map(|limit| format!("{limit}\n")).collect();
+            let constraints = kept.constraints() + &limits;
             let run = PipRun {
                 files: BTreeMap::from([
                     ("sets.json", spec.clone()),

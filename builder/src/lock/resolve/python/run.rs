@@ -33,6 +33,8 @@ pub(super) const SOURCES: &str = "/run/imgbuild/sources";
 pub(super) const FACTS: &str = "facts.json";
 /// Which index which projects come from.
 pub(super) const BOUND: &str = "bound.json";
+/// Limits on what sources are built with.
+const BUILD_LIMITS: &str = "build-constraints.txt";
 /// The source that does not build.
 pub(super) const FAILED: &str = "failed.json";
 /// What was chosen from other tools' locks, or why nothing.
@@ -124,6 +126,15 @@ impl Pip<'_> {
         environment.extend(variables(&virtualenv.environment));
         for (name, text) in SCRIPTS {
             put(&dirs.lent.join(name), text)?;
+        }
+        if !virtualenv.build_constraints.is_empty() {
+            let limits = virtualenv.build_constraints.iter();
+            let limits: Vec<String> = limits.map(ToString::to_string).collect();
+            put(&dirs.lent.join(BUILD_LIMITS), &limits.join("\n"))?;
+            // What pip reads in the environments that it makes: until 25.2, and since.
+            for name in ["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"] {
+                environment.insert(name.into(), format!("{LENT}/{BUILD_LIMITS}"));
+            }
         }
         for name in ["requirements.txt", "constraints.txt"] {
             put(&dirs.lent.join(name), "")?;

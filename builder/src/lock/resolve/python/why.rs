@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Sources;
 use super::names::written_name;
-use super::run::SOURCES;
+use super::run::{LENT, SOURCES};
 use crate::error::Error;
 use crate::recipe::Virtualenv;
 
@@ -333,6 +333,12 @@ impl Unbuildable {
         file.rsplit('/').next().unwrap_or_default().to_owned()
     }
 
+    /// Whether the last lines of its build have one of these words.
+    fn mentions(&self, words: &[&str]) -> bool {
+        let mut lines = self.tail.iter();
+        lines.any(|line| words.iter().any(|word| line.contains(word)))
+    }
+
     fn advice(&self, reached: &[String]) -> String {
         let python = format!("python{}-dev", self.python);
         let mut packages: Vec<String> = Vec::new();
@@ -363,6 +369,16 @@ impl Unbuildable {
                 "add the Debian package that has {header} to `install` of a [[packages]] section \
                  (`apt-file search {header}` names it)"
             )
+        } else if self.mentions(&["pkg_resources", "setuptools.command.test", "use_2to3"]) {
+            "it was written for an older setuptools: build-constraints = [\"setuptools<81\"] in the \
+             [[virtualenv]] (or <58 for use_2to3)"
+                .into()
+        } else if self.source.starts_with(SOURCES)
+            && self.mentions(&[&format!("{}/..", self.source)])
+        {
+            "of a package in `local` only its own directory is there: make what it reads beside \
+             itself a link in it, or copy it there"
+                .into()
         } else if !reached.is_empty() {
             "builds have no network: what it fetches must be a Debian package (a toolchain, a \
              library), or be part of the source"
@@ -443,7 +459,7 @@ impl Evidence<'_> {
         // pip names the gateway where it looks, which is nobody's address.
         let named = |line: &&String| !line.starts_with("Looking in ");
         for line in self.output.causes().iter().filter(named) {
-            error = error.detail(line.clone());
+            error = error.detail(self.readable(line));
         }
         match explained.first() {
             Some((_, hint)) => error.hint(hint),
@@ -473,7 +489,7 @@ impl Evidence<'_> {
         }
         let mut error = Error::failed(format!("the virtualenv {path}: {name} does not build"));
         for line in &source.tail {
-            error = error.detail(format!("| {line}"));
+            error = error.detail(format!("| {}", self.readable(line)));
         }
         if !source.programs.is_empty() {
             let programs = source.programs.join(", ");
@@ -487,5 +503,59 @@ impl Evidence<'_> {
             error = error.detail(format!("it tried to reach {}", self.reached.join(", ")));
         }
         error.hint(source.advice(&self.reached))
+    }
+
+    /// A line of pip's with the names that people gave, in place of those of the sandbox.
+    fn readable(&self, line: &str) -> String {
+        let mut line = line.to_owned();
+        let trees = self.sources.into_iter().flat_map(|sources| &sources.trees);
+        // The longest first: 10 begins like 1.
+        for tree in trees.collect::<Vec<_>>().into_iter().rev() {
+            let place = Path::new(SOURCES).join(&tree.path);
+            line = line.replace(&*place.to_string_lossy(), &tree.origin);
+        }
+        for (file, words) in [
+            (format!("{LENT}/requirements.txt"), "what is required"),
+            (format!("{LENT}/constraints.txt"), "the constraints"),
+        ] {
+            line = line.replace(&file, words);
+        }
+        without_gateway(&line)
+    }
+}
+
+/// A line without the address of the gateway, under which pip knows the indexes.
+fn without_gateway(line: &str) -> String {
+    const BEGINS: &str = "http://127.0.0.1:";
+    let mut rest = line;
+    let mut readable = String::with_capacity(line.len());
+    while let Some((before, after)) = rest.split_once(BEGINS) {
+        readable.push_str(before);
+        // PORT/file/NUMBER/ or PORT/index/NUMBER/
+        rest = after.splitn(4, '/').nth(3).unwrap_or_default();
+    }
+    readable + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pip_says_has_no_address_of_the_gateway() {
+        for (line, readable) in [
+            (
+                "idna from http://127.0.0.1:47119/file/69/idna-3-py3-none-any.whl#sha256=ab",
+                "idna from idna-3-py3-none-any.whl#sha256=ab",
+            ),
+            (
+                "link: http://127.0.0.1:1/index/0/idna/ (of http://127.0.0.1:1/index/1/x/)",
+                "link: idna/ (of x/)",
+            ),
+            ("http://127.0.0.1:47119/none", ""),
+            ("nothing of it", "nothing of it"),
+        ] {
+            assert_eq!(without_gateway(line), readable);
+        }
     }
 }
