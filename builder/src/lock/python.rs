@@ -138,6 +138,12 @@ impl LockRequest<'_> {
                 lock.git.push(kept);
             }
             let sources = self.unpack_sources(virtualenv, lock)?;
+            for tree in &sources.trees {
+                let scheme = Scheme::of_directory(&sources.dir.join(&tree.path));
+                if let Some(said) = scheme.note(&tree.origin) {
+                    ui.note(&said);
+                }
+            }
             let found = self.with_pip(lock, virtualenv, ui, |pip, ui| {
                 let mut phase = ui.phase("resolve python");
                 let found =

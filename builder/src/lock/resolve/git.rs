@@ -13,7 +13,7 @@ use std::path::Path;
 
 use store::{Inputs, Sha256};
 
-use super::scheme::{FILES, Scheme};
+use super::scheme::Scheme;
 use crate::error::{Context, Error, Result};
 use crate::lockfile::{Described, Git as Locked};
 use crate::process::Tool;
@@ -202,21 +202,17 @@ impl<'a> Repository<'a> {
 
     /// How the package in a commit takes its version from Git.
     fn scheme(&self, commit: &str, below: Option<&str>) -> Scheme {
-        let places = [Some(String::new()), below.map(|below| format!("{below}/"))];
-        let places = places.iter().flatten();
-        Scheme::of(
-            places
-                .flat_map(|place| FILES.map(|name| (place, name)))
-                .filter_map(|(place, name)| {
-                    let blob = format!("{commit}:{place}{name}");
-                    let text = self
-                        .alone()
-                        .args(["cat-file", "blob", &blob])
-                        .output()
-                        .ok()?;
-                    Some((name, String::from_utf8_lossy(&text).into_owned()))
-                }),
-        )
+        let place = below.map_or(String::new(), |below| format!("{below}/"));
+        let read = |path: &str| {
+            let blob = format!("{commit}:{path}");
+            let text = self.alone().args(["cat-file", "blob", &blob]).output();
+            Some(String::from_utf8_lossy(&text.ok()?).into_owned())
+        };
+        Scheme::of(&|name| {
+            // What `git archive` fills in may be of the repository as a whole.
+            let whole = || name.starts_with(".git_archival").then(|| read(name))?;
+            read(&format!("{place}{name}")).or_else(whole)
+        })
     }
 
     /// Fetches the history and the tags that are before a commit. A tree whose version comes
@@ -384,7 +380,7 @@ pub fn resolve(
         repository.check_directory(&commit, reference(source), below)?;
     }
     let scheme = repository.scheme(&commit, below);
-    let described = if scheme.is_git {
+    let described = if scheme.is_git() {
         let name = match &source.tag {
             Some(tag) => format!("refs/tags/{tag}"),
             None => reference(source).to_owned(),

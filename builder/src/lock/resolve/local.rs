@@ -121,12 +121,14 @@ pub fn read_described(
         };
         let dir = beside.join(local.as_path());
         let scheme = Scheme::of_directory(&dir);
-        if !scheme.is_git {
-            continue;
-        }
         let locked = old.into_iter().flat_map(|old| &old.files);
         let mut locked = locked.filter(|f| f.path == file.path && f.sha256 == file.sha256);
         let locked = locked.next().and_then(|f| f.described.clone());
+        if !scheme.is_git() {
+            // Older locks have it for some whose version is stated: they still fit.
+            file.described = locked;
+            continue;
+        }
         let now = scheme::of_checkout(&dir, &scheme);
         let is_tagged = now.as_ref().is_some_and(|now| now.tag().is_some());
         file.described = if is_tagged { now } else { locked.or(now) };

@@ -328,3 +328,17 @@ fn a_version_is_the_same_by_tag_and_by_commit() {
     let untagged = locked(&format!("commit = \"{second}\"")).described.unwrap();
     assert_eq!(untagged.to_string(), format!("0.0-2-g{}", &second[..7]));
 }
+
+#[test]
+fn a_version_is_of_the_package_and_not_of_what_is_beside_it() {
+    let place = Place::new();
+    fs::create_dir(place.dir.path().join("app/lib")).unwrap();
+    let by_git = "[build-system]\nrequires = [\"setuptools-scm\"]\n[tool.setuptools_scm]\n";
+    let stated = "[project]\nname = \"a\"\nversion = \"1\"\n";
+    for (root, below, is_git) in [(by_git, stated, false), (stated, by_git, true)] {
+        let commit = place.commit(&[("pyproject.toml", root), ("lib/pyproject.toml", below)]);
+        let source = place.source(&format!("commit = \"{commit}\", subdirectory = \"lib\""));
+        let described = place.resolve(&source, "plain").unwrap().described;
+        assert_eq!(described.is_some(), is_git, "{below}");
+    }
+}
