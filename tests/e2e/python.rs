@@ -211,7 +211,11 @@ fn other_locks_stand_and_sources_see_no_credentials() {
     let again = Ran::of(&mut bench.command("unshare", &words)).expect(0);
     assert_eq!(again.stdout, built.stdout);
     // An extra by name, a group by name, and lines with digests beside a project.
-    let lines = format!("epsilon==1.0 \\\n    --hash=sha256:{hashed}\n");
+    // What another platform has from an address is not for this one.
+    let lines = format!(
+        "epsilon==1.0 \\\n    --hash=sha256:{hashed}\nwin @ https://h.example/win-1-py3-none-any.whl \
+         ; sys_platform == 'win32' --hash=sha256:{hashed}\n"
+    );
     std::fs::write(bench.path("hashed.txt"), lines).unwrap();
     write(
         "extras",
@@ -288,6 +292,16 @@ def build_wheel(place, settings=None, metadata=None):
     urllib.request.urlopen("http://toolchain.example/").read()
 "#;
 
+/// What says only when it is built that it requires something more.
+const LACKS: &str = r#"
+own = build_wheel
+
+
+def build_wheel(place, settings=None, metadata=None):
+    REQUIRES.append("said_late")
+    return own(place)
+"#;
+
 #[test]
 fn what_cannot_be_had_or_built_is_named() {
     let bench = python_bench();
@@ -310,6 +324,7 @@ fn what_cannot_be_had_or_built_is_named() {
     );
     packages.source("caller", "1.0", CALLS);
     packages.source("fetcher", "1.0", FETCHES);
+    packages.source("lacking", "1.0", LACKS);
     let server = packages.serve(None);
     std::fs::create_dir(bench.path("home")).unwrap();
     let lock = |name: &str, keys: &str| {
@@ -369,6 +384,8 @@ fn what_cannot_be_had_or_built_is_named() {
         ],
     );
     assert!(!locked(&bench, "fetcher").contains("fetcher"));
+    let lacking = lock("lacking", "requirements = [\"lacking\"]");
+    said(lacking, 2, &["lacking requires said_late", "name said_late under `requirements`"]);
 }
 
 /// Three projects that say what Git says, one of the directory and two of commits; the first commit
