@@ -14,7 +14,7 @@ use toml::de::DeTable;
 use super::debris::is_debris;
 use super::error::{Fault, RecipeError, RecipeErrorKind};
 use super::read::{Spans, nearest};
-use super::requirement::{ForeignLock, other_tools_lock};
+use super::requirement::{ForeignLock, other_tools_file};
 use super::requirements_file::{self, Purpose};
 use super::{Beside, Recipe};
 
@@ -196,6 +196,14 @@ pub(crate) fn check(
         kind(used, &found, &root)
             .map_err(|(message, hint)| fault(message).hint(hint).at(file, text))?;
         if matches!(used.wants, Wants::Requirements | Wants::Constraints) {
+            if let Some(hint) = other_tools_file(used.path.as_str()) {
+                let hint = match used.wants {
+                    Wants::Constraints => "name a file of lines such as `urllib3<2`".to_owned(),
+                    _ => hint,
+                };
+                let message = format!("`{}` is no file of pip's requirements", used.path);
+                return Err(fault(message).hint(hint).at(file, text));
+            }
             let is_lock = ForeignLock::of(used.path.as_str()).is_some();
             if is_lock && used.wants == Wants::Constraints {
                 return Err(
@@ -395,14 +403,6 @@ fn requirements(
             .hint("let the tool that wrote it write it again")
             .at(path, &text)
         });
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if let Some(hint) = other_tools_lock(&name) {
-        return Err(
-            Fault::new(0..0, format!("{name} is not a requirements file of pip"))
-                .hint(hint)
-                .at(path, &text),
-        );
     }
     requirements_file::read(&text, purpose)
         .map(drop)

@@ -4,6 +4,27 @@
 /// What a grammar says of a string: fits, or not with an advice (maybe empty).
 pub(super) type Verdict = Result<(), String>;
 
+/// Why a string does not fit, where there is more to say than what its like looks like, and what
+/// to write instead. Either may be empty.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Advice {
+    pub(super) why: String,
+    pub(super) hint: String,
+}
+
+impl Advice {
+    pub(super) fn new(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        let (why, hint) = (why.into(), hint.into());
+        Self { why, hint }
+    }
+}
+
+impl<T: Into<String>> From<T> for Advice {
+    fn from(hint: T) -> Self {
+        Self::new("", hint)
+    }
+}
+
 /// A verdict without an advice.
 pub(super) fn fits(yes: bool) -> Verdict {
     if yes { Ok(()) } else { Err(String::new()) }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::beside::{directory_of, is_package};
 use super::error::{Fault, RecipeError, RecipeErrorKind};
-use super::requirement::ForeignLock;
+use super::requirement::{ForeignLock, other_tools_file};
 use super::requirements_file::{self, BadLine, Line, Purpose};
 use super::{Beside, Recipe, Virtualenv};
 
@@ -40,7 +40,10 @@ fn include_lines(
     if ForeignLock::of(file.as_str()).is_some() {
         return Ok(());
     }
-    // What cannot be read is said when all files are looked at.
+    // What cannot be read, or is no such file, is said when all files are looked at.
+    if other_tools_file(file.as_str()).is_some() {
+        return Ok(());
+    }
     let place = root.join(file.as_path());
     if !place.is_file() {
         return Ok(());
@@ -58,6 +61,16 @@ fn include_lines(
         };
         let (dir, _) = file.as_str().rsplit_once('/').unwrap_or(("", ""));
         match line {
+            Line::Requirements(path) | Line::Constraints(path)
+                if other_tools_file(&path).is_some() =>
+            {
+                let named = joined(dir, &path);
+                let hint = named.and_then(|named| other_tools_file(named.as_str()));
+                return Err(bad(
+                    format!("`{path}` is no file of pip's requirements"),
+                    &hint.unwrap_or_default(),
+                ));
+            }
             Line::Requirements(path) | Line::Constraints(path) if !is_file(root, dir, &path) => {
                 return Err(bad(
                     format!("there is no file `{path}` beside this one in the recipe's directory"),
@@ -194,6 +207,7 @@ mod tests {
             ("flask\n-r ../../../etc/passwd\n", "no file"),
             ("-e ./none\n", "no Python package `./none`"),
             ("-e ../../../lib\n", "no Python package"),
+            ("-r ../pyproject.toml\n", "no file of pip's requirements"),
         ] {
             write("app/requirements/base.txt", text);
             let error = Recipe::load(&dir.path().join("r.toml"))

@@ -35,6 +35,7 @@ mod error;
 pub(crate) mod glob;
 mod grammar;
 mod include;
+mod marker;
 mod python;
 mod read;
 mod requirement;
@@ -42,6 +43,7 @@ pub(crate) mod requirements_file;
 mod step;
 mod tree;
 mod value;
+mod version_clause;
 mod word;
 
 use std::path::Path;

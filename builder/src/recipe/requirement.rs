@@ -1,11 +1,12 @@
 //! What pip and Git are asked for: requirement lines, repositories, refs.
 
-use super::grammar::{Verdict, fits};
-use super::word::word;
+use super::grammar::{Advice, Verdict, fits};
+use super::word::{Unfit, word};
+use super::{marker, version_clause};
 
 word! {
     /// One PEP 508 line: a project, perhaps extras, versions and a marker.
-    /// Only its outline is checked; pip has the last word.
+    /// Pip has the last word; what no pip takes is refused when a recipe is loaded.
     pub struct Requirement: "a requirement",
         "a project with versions, such as `gunicorn==23.0.0` or `requests[socks]>=2; python_version < \"4\"`",
         requirement;
@@ -46,46 +47,95 @@ word! {
         };
 }
 
-fn requirement(line: &str) -> Verdict {
+/// Says whether it is one, or may stand in the recipe of an image that was built before.
+fn requirement(line: &str) -> Result<(), Advice> {
+    match new_requirement(line) {
+        Err(advice) if !was_taken(line) => Err(advice),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it was once taken for a requirement: only its outline was looked at.
+fn was_taken(line: &str) -> bool {
+    let (wanted, condition) = line.split_once(';').unwrap_or((line, "none"));
+    let odd = ['@', '/', '\\', '\n', '\r', '#'];
+    if line.starts_with('-') || line.contains(odd) || line.trim() != line || wanted == "." {
+        return false;
+    }
+    let rest = wanted.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let name = &wanted[..wanted.len() - rest.len()];
+    let (extras, versions) = match rest.trim().strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or(("[", "")),
+        None => ("none", rest),
+    };
+    let versions = versions.trim();
+    let versions = versions
+        .strip_prefix('(')
+        .and_then(|versions| versions.strip_suffix(')'))
+        .unwrap_or(versions);
+    let is_limit = |clause: &str| {
+        let operators = ["===", "==", "~=", "!=", "<=", ">=", "<", ">"];
+        let version = operators
+            .iter()
+            .find_map(|sign| clause.trim().strip_prefix(sign))
+            .unwrap_or_default()
+            .trim();
+        let is_usual = |b: u8| b.is_ascii_alphanumeric() || b".*+!-_".contains(&b);
+        !version.is_empty() && version.bytes().all(is_usual)
+    };
+    project(name)
+        && extras.split(',').all(|extra| project(extra.trim()))
+        && (versions.is_empty() || versions.split(',').all(is_limit))
+        && !condition.trim().is_empty()
+}
+
+fn new_requirement(line: &str) -> Result<(), Advice> {
     if line.starts_with('-') {
         if let Some(key) = git_as_key(line) {
-            return Err(key);
+            return Err(key.into());
         }
         if let Some(key) = option_as_key(line) {
-            return Err(key);
+            return Err(key.into());
         }
         return Err(
             "pip's options do not belong here: use `requirements-files`, `constraints`, \
              `environment`, or the machine's own settings for an index"
-                .to_owned(),
+                .into(),
         );
     }
     if let Some(key) = git_as_key(line) {
-        return Err(key);
+        return Err(key.into());
     }
     if line.contains("://") {
         return Err(
             "write it into a file of `requirements-files`, with its hash: \
              NAME @ URL --hash=sha256:DIGEST"
-                .to_owned(),
+                .into(),
         );
     }
-    if line.contains('@') {
-        return Err("packages come by name from the index, from `local` or from `git`".to_owned());
+    if line.contains(['\n', '\r']) || line.trim() != line {
+        return Err("one requirement, one string, nothing around it".into());
     }
-    if line.contains(['/', '\\']) || line == "." {
-        return Err("a directory beside the recipe goes under `local`".to_owned());
-    }
-    if line.contains(['\n', '\r', '#']) || line.trim() != line {
-        return Err("one requirement, one string, nothing around it".to_owned());
-    }
-    let (wanted, marker) = line
+    let (wanted, condition) = line
         .split_once(';')
-        .map_or((line, None), |(wanted, marker)| {
-            (wanted.trim_end(), Some(marker))
+        .map_or((line, None), |(wanted, condition)| {
+            (wanted.trim_end(), Some(condition))
         });
-    if marker.is_some_and(|marker| marker.trim().is_empty()) {
-        return Err("a condition should follow the `;`".to_owned());
+    if wanted.contains('@') {
+        return Err("packages come by name from the index, from `local` or from `git`".into());
+    }
+    if wanted.contains(['/', '\\']) || wanted == "." {
+        return Err("a directory beside the recipe goes under `local`".into());
+    }
+    if wanted.contains('#') {
+        return Err("one requirement, one string, nothing around it".into());
+    }
+    if is_archive(wanted) {
+        return Err(Advice::new(
+            "it is the name of a file",
+            "write the project and its version, as `idna==3.10`, or let a `pylock.toml` of \
+             `requirements-files` name the file",
+        ));
     }
     let name_end = wanted
         .find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c))
@@ -96,20 +146,60 @@ fn requirement(line: &str) -> Verdict {
         None => rest.trim(),
         Some(rest) => {
             let Some((extras, versions)) = rest.split_once(']') else {
-                return Err("the extras are not closed by `]`".to_owned());
+                return Err("the extras are not closed by `]`".into());
             };
-            fits(extras.split(',').all(|extra| project(extra.trim())))?;
+            let is_extra = |extra: &str| project(extra.trim());
+            if !extras.trim().is_empty() && !extras.split(',').all(is_extra) {
+                return Err(Advice::new(
+                    format!("`[{extras}]` is no list of extras"),
+                    "write names with commas between them, as [socks,http2]",
+                ));
+            }
             versions.trim()
         }
     };
     let versions = versions
         .strip_prefix('(')
         .and_then(|versions| versions.strip_suffix(')'))
-        .unwrap_or(versions);
-    if versions.is_empty() {
-        return Ok(());
+        .map_or(versions, str::trim);
+    if !versions.is_empty() {
+        // A newer pip takes a comma at the end.
+        let versions = match versions.strip_suffix(',') {
+            Some(versions) if !versions.trim().is_empty() => versions,
+            _ => versions,
+        };
+        let mut clauses = versions.split(',').map(str::trim);
+        clauses.try_for_each(version_clause::check)?;
     }
-    versions.split(',').map(str::trim).try_for_each(version)
+    match condition {
+        Some(condition) if condition.trim().is_empty() => Err(Advice::new(
+            "no condition follows the `;`",
+            "leave the `;` out",
+        )),
+        Some(condition) => marker::check(condition),
+        None => Ok(()),
+    }
+}
+
+/// Whether pip takes this for a file, whatever its name is.
+pub(super) fn is_archive(name: &str) -> bool {
+    const ENDS: [&str; 12] = [
+        ".whl",
+        ".zip",
+        ".tar",
+        ".tar.gz",
+        ".tgz",
+        ".tar.bz2",
+        ".tbz",
+        ".tar.xz",
+        ".txz",
+        ".tlz",
+        ".tar.lz",
+        ".tar.lzma",
+    ];
+    let name = name.to_ascii_lowercase();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "._-+!".contains(c);
+    name.chars().all(is_name) && ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// A Git repository as pip writes it: `NAME @ git+URL@REFERENCE#egg=NAME&subdirectory=PATH`.
@@ -199,17 +289,30 @@ fn option_as_key(line: &str) -> Option<String> {
     Some(format!("it has a key of its own: {key} = [\"{value}\"]"))
 }
 
-/// What to do with a lock file of another tool that has no addresses of files.
-pub(crate) fn other_tools_lock(name: &str) -> Option<&'static str> {
-    match name {
-        "poetry.lock" => Some(
+/// What to write instead of a file of another tool that no `requirements-files` can name, by its
+/// path.
+pub(crate) fn other_tools_file(path: &str) -> Option<String> {
+    let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let hint = match name {
+        "poetry.lock" => {
             "export it: poetry export --format pylock.toml --output pylock.toml \
-             (with poetry-plugin-export), and name that file here",
-        ),
-        "Pipfile.lock" => Some("export it: pipenv requirements --hash > requirements.txt"),
-        "pdm.lock" => Some("export it: pdm export --format pylock --output pylock.toml"),
-        _ => None,
-    }
+             (with poetry-plugin-export), and name that file here"
+        }
+        "Pipfile.lock" | "Pipfile" => "export it: pipenv requirements --hash > requirements.txt",
+        "pdm.lock" => "export it: pdm export --format pylock --output pylock.toml",
+        "pyproject.toml" | "setup.py" | "setup.cfg" => {
+            return Some(format!(
+                "the project in that directory is installed with what it depends on by: \
+                 local = [\"{dir}\"]"
+            ));
+        }
+        "environment.yml" | "environment.yaml" => {
+            "it is conda's: export what it has of Python's packages with \
+             pip list --format=freeze > requirements.txt, and name that file here"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// A lock of another tool that is taken as it is.
@@ -235,24 +338,6 @@ impl ForeignLock {
             }
         }
     }
-}
-
-/// One version clause: an operator and a version.
-fn version(clause: &str) -> Verdict {
-    const OPERATORS: [&str; 8] = ["===", "==", "~=", "!=", "<=", ">=", "<", ">"];
-    let Some(version) = OPERATORS.iter().find_map(|op| clause.strip_prefix(op)) else {
-        return Err(match clause.strip_prefix('=') {
-            Some(version) => format!("pip's equality has two signs: =={}", version.trim()),
-            None => String::new(),
-        });
-    };
-    let version = version.trim();
-    fits(
-        !version.is_empty()
-            && version
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b".*+!-_".contains(&b)),
-    )
 }
 
 /// A project or extra name.
@@ -343,6 +428,13 @@ fn ref_name(name: &str) -> Verdict {
 }
 
 impl Requirement {
+    /// Refuses what each pip refuses or misreads. The recipes of images that were built before
+    /// may have it.
+    pub(super) fn check_new(&self) -> Result<(), Unfit> {
+        let text = self.as_str();
+        new_requirement(text).map_err(|advice| Unfit::new::<Self>(text, advice))
+    }
+
     /// The project's name in the index's normal form: lower case, one `-` for
     /// any run of `-`, `_` and `.`. A requirement with a condition keeps it, as
     /// one project may be asked for under several.
@@ -390,20 +482,86 @@ mod tests {
                 "url = \"https://git.example/a\", tag",
             ),
             ("./app", "goes under `local`"),
+            ("idna-3.20-py3-none-any.whl", "idna==3.10"),
+            ("idna-3.20.tar.gz", "pylock.toml"),
+            ("idna [a,]", "`[a,]`"),
+            ("idna[a", "closed by `]`"),
+            ("idna<!3", "`<3` or `!=3`"),
+            ("idna >=1.0 <2 ; os_name == 'x'", "`>=1.0,<2`"),
+            ("idna>=3,,<4", "beside a comma"),
+            ("idna,", "beside a comma"),
+            ("idna (>=3", "closed by `)`"),
+            ("idna 3.1", "==3.1"),
+            ("idna==3 --hash=sha256:0", "more than"),
+            ("idna ; python_version < 3.8", "'3.8'"),
+            ("idna ; platform = \"linux\"", "`sys_platform`"),
+            ("idna;", "follows the `;`"),
         ] {
-            let unfit = text.parse::<Requirement>().unwrap_err();
-            assert!(unfit.hint.unwrap_or_default().contains(hint), "{text}");
+            let read = text.parse::<Requirement>();
+            let unfit = read.and_then(|read| read.check_new()).unwrap_err();
+            let said = format!("{unfit}: {}", unfit.hint.clone().unwrap_or_default());
+            assert!(said.contains(hint), "{said}");
         }
     }
 
     #[test]
-    fn other_tools_locks_are_known_by_their_names() {
-        assert!(
-            other_tools_lock("poetry.lock")
-                .unwrap()
-                .contains("poetry export")
-        );
-        assert!(other_tools_lock("requirements.txt").is_none());
+    fn what_pip_takes_is_a_requirement() {
+        for text in [
+            "idna",
+            "idna[]>=3",
+            "idna [ ] >= 3",
+            "idna[a, b-c] (>=3, <4)",
+            "idna>=3,",
+            "idna (>=3,) ; os_name == 'posix'",
+            "idna()",
+            "idna===3.*-x",
+            "idna>=3 ;python_version<'4'",
+            "idna ; platform_version == '#1 a/b@c'",
+            "zip",
+            "backports.zip==1",
+        ] {
+            let read = text.parse::<Requirement>();
+            read.and_then(|read| read.check_new())
+                .unwrap_or_else(|unfit| panic!("{text}: {:?}", unfit.hint));
+        }
+    }
+
+    #[test]
+    fn what_an_image_may_have_in_its_recipe_is_still_read() {
+        for text in [
+            "idna>=3.*",
+            "idna [a, b] (>=2.0+cu118, <!3)",
+            "idna~=3 ; python_version < 3.8",
+            "idna-3.20.tar.gz",
+        ] {
+            let read = text.parse::<Requirement>().unwrap();
+            assert!(read.check_new().is_err(), "{text}");
+        }
+        for text in [
+            "idna=3",
+            "idna 3",
+            "idna>=1 <2",
+            "idna==",
+            "idna;",
+            "idna[a,]",
+        ] {
+            let read = text.parse::<Requirement>();
+            assert!(read.is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_tools_files_are_known_by_their_names() {
+        for (path, said) in [
+            ("poetry.lock", "poetry export"),
+            ("app/pyproject.toml", "local = [\"app\"]"),
+            ("setup.py", "local = [\".\"]"),
+            ("a/b/setup.cfg", "local = [\"a/b\"]"),
+            ("environment.yml", "pip list"),
+        ] {
+            assert!(other_tools_file(path).unwrap().contains(said), "{path}");
+        }
+        assert!(other_tools_file("requirements.txt").is_none());
         assert_eq!(ForeignLock::of("a/uv.lock"), Some(ForeignLock::Uv));
         assert_eq!(
             ForeignLock::of("pylock.dev.toml"),

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::python::Git;
-use super::requirement::{Extra, PipGit, Requirement};
+use super::requirement::{Extra, PipGit, Requirement, is_archive};
 
 /// A line, continued lines joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +85,11 @@ pub(crate) fn read(text: &str, purpose: Purpose) -> Result<Vec<(Line, Range<usiz
         if !words.is_empty() {
             let from = start + line.len() - line.trim_start().len();
             let span = from..from + words.len();
-            if words == "--require-hashes" {
-                wants_digests = true;
-            } else {
-                lines.push((read_line(words, &span, purpose)?, span));
+            for word in read_options(words, &span, purpose)? {
+                match word {
+                    Line::Option(option) if option == "--require-hashes" => wants_digests = true,
+                    line => lines.push((line, span.clone())),
+                }
             }
         }
         start += raw.len();
@@ -105,7 +106,64 @@ pub(crate) fn read(text: &str, purpose: Purpose) -> Result<Vec<(Line, Range<usiz
     Ok(lines)
 }
 
-/// A line without blanks around it.
+/// A line without blanks around it. Options that take no file may share one, and pip reads
+/// them in their order.
+fn read_options(line: &str, span: &Range<usize>, purpose: Purpose) -> Result<Vec<Line>, BadLine> {
+    let mut options = Vec::new();
+    let mut rest = line;
+    while rest.starts_with("--") {
+        let end = rest.find([' ', '\t', '=']).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        let after = after.trim_start();
+        let (option, more) = match name {
+            "--pre" | "--prefer-binary" | "--require-hashes" if !after.starts_with('=') => {
+                (name.to_owned(), after)
+            }
+            "--no-binary" | "--only-binary" => {
+                let value = after.trim_start_matches(['=', ' ', '\t']);
+                let end = value.find([' ', '\t']).unwrap_or(value.len());
+                let (value, more) = value.split_at(end);
+                let value = unquoted(value);
+                if !is_list_of_names(value) {
+                    break;
+                }
+                (format!("{name}={value}"), more)
+            }
+            _ => break,
+        };
+        options.push(Line::Option(option));
+        rest = more.trim_start();
+    }
+    let span = span.start + line.len() - rest.len()..span.end;
+    if options.is_empty() {
+        return Ok(vec![read_line(rest, &span, purpose)?]);
+    }
+    if !rest.is_empty() {
+        if rest.starts_with('-') {
+            read_line(rest, &span, purpose)?;
+        }
+        return Err(BadLine::new(
+            span,
+            format!("`{rest}` cannot stand behind an option: pip ignores one of them"),
+            "write each into a line of its own",
+        ));
+    }
+    let is_digests = |line: &Line| *line == Line::Option("--require-hashes".to_owned());
+    if purpose == Purpose::Constraints && !options.iter().all(is_digests) {
+        return Err(no_limit(span));
+    }
+    Ok(options)
+}
+
+fn no_limit(span: Range<usize>) -> BadLine {
+    BadLine::new(
+        span,
+        "this wants more than a limit",
+        "a constraints file holds requirements; others go into a requirements file",
+    )
+}
+
+/// A line without blanks around it that says one thing.
 fn read_line(line: &str, span: &Range<usize>, purpose: Purpose) -> Result<Line, BadLine> {
     if line.contains("${") {
         return Err(BadLine::new(
@@ -114,20 +172,38 @@ fn read_line(line: &str, span: &Range<usize>, purpose: Purpose) -> Result<Line, 
             "write its value, or several files and recipes",
         ));
     }
-    let read = if line.starts_with('-') {
+    let is_option = line.starts_with('-');
+    if purpose == Purpose::Constraints && !is_option && is_address(line) {
+        let project = line.split(['@', '[', ' ']).next().unwrap_or_default();
+        let project = if project.contains(':') {
+            "NAME"
+        } else {
+            project
+        };
+        return Err(BadLine::new(
+            span.clone(),
+            "a constraints file limits versions, and this is the address of a file",
+            format!(
+                "write the version here, {project}==VERSION, and the address with its \
+                 --hash=sha256:DIGEST into a requirements file"
+            ),
+        ));
+    }
+    let read = if is_option {
         read_option(line, span)?
     } else {
         read_wanted(line, span)?
     };
     match read {
-        Line::Requirement(_) | Line::Address(_) | Line::Constraints(_) => Ok(read),
+        Line::Requirement(_) | Line::Constraints(_) => Ok(read),
         _ if purpose == Purpose::Requirements => Ok(read),
-        _ => Err(BadLine::new(
-            span.clone(),
-            "this wants more than a limit",
-            "a constraints file holds requirements; others go into a requirements file",
-        )),
+        _ => Err(no_limit(span.clone())),
     }
+}
+
+/// Whether a line names a file by its address.
+fn is_address(line: &str) -> bool {
+    line.contains("://") && PipGit::of(line).is_none()
 }
 
 fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
@@ -147,17 +223,28 @@ fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
     match option {
         "-r" | "--requirement" => path("-r FILE").map(Line::Requirements),
         "-c" | "--constraint" => path("-c FILE").map(Line::Constraints),
-        "-e" | "--editable" => match read_wanted(value, span)? {
-            line @ (Line::Directory(..) | Line::Git(..)) => Ok(line),
-            _ => bad(
+        "-e" | "--editable" => match read_wanted(value, span) {
+            Ok(line @ (Line::Directory(..) | Line::Git(..))) => Ok(line),
+            // A name alone is most likely a directory. An index may have a stranger's project
+            // of that name, so that nothing advises to ask one for it.
+            Ok(Line::Requirement(_)) => bad(
                 format!("`{option}` names neither a directory nor a Git repository"),
-                "write the requirement alone",
+                &match split_extras(value).0 {
+                    name if is_list_of_names(name) && !name.contains([',', ':']) => format!(
+                        "if it is a directory of yours, write {option} ./{value}; \
+                         of the packages of an index none is editable"
+                    ),
+                    _ => "a directory of yours is written as -e ./DIRECTORY; \
+                          of the packages of an index none is editable"
+                        .to_owned(),
+                },
             ),
+            Ok(_) => bad(
+                format!("`{option}` names neither a directory nor a Git repository"),
+                "write the address without it",
+            ),
+            Err(wrong) => Err(wrong),
         },
-        "--pre" | "--prefer-binary" if value.is_empty() => Ok(Line::Option(option.to_owned())),
-        "--no-binary" | "--only-binary" if is_list_of_names(value) => {
-            Ok(Line::Option(format!("{option}={value}")))
-        }
         "-i" | "--index-url" | "--pypi-url" | "--extra-index-url" | "--no-index"
         | "--trusted-host" | "--use-feature" => bad(
             format!("`{option}` is a matter of the machine that locks"),
@@ -167,6 +254,11 @@ fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
             format!("`{option}` is a matter of the machine that locks"),
             "leave the line out; a source beside the recipe is named by its directory: ./DIRECTORY",
         ),
+        "-C" | "--config-settings" | "--config-setting" | "--global-option"
+        | "--install-option" | "--build-option" => bad(
+            format!("`{option}` cannot stand in a requirements file here"),
+            FOR_BUILDS,
+        ),
         _ => bad(
             format!("`{option}` cannot stand in a requirements file here"),
             "those that can are -r, -c, -e, --hash, --require-hashes, --pre, --prefer-binary, \
@@ -174,6 +266,10 @@ fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
         ),
     }
 }
+
+/// What to do instead of an option for the build of one package.
+const FOR_BUILDS: &str = "a build sees the variables under `environment` of the virtualenv, such as \
+     CFLAGS; or put the source beside the recipe with what it needs, under `local`";
 
 /// An option and its value: `-r FILE`, `-rFILE`, `--option VALUE`, `--option=VALUE`.
 fn split_option(line: &str) -> (&str, &str) {
@@ -185,11 +281,16 @@ fn split_option(line: &str) -> (&str, &str) {
     // Not in the middle of a character.
     let (option, value) = line.split_at_checked(end).unwrap_or((line, ""));
     let value = value.trim_start_matches([' ', '\t', '=']).trim();
-    let unquoted = ['"', '\''].into_iter().find_map(|mark| {
+    (option, unquoted(value))
+}
+
+/// The same without quotes around it.
+fn unquoted(value: &str) -> &str {
+    let inside = ['"', '\''].into_iter().find_map(|mark| {
         let inside = value.strip_prefix(mark)?.strip_suffix(mark)?;
         (!inside.contains(mark)).then_some(inside)
     });
-    (option, unquoted.unwrap_or(value))
+    inside.unwrap_or(value)
 }
 
 /// `:all:`, `:none:` or names of projects, with commas.
@@ -199,13 +300,18 @@ fn is_list_of_names(value: &str) -> bool {
     names.all(|name| !name.is_empty() && name.bytes().all(is_name))
 }
 
+const NO_FILES: &str = "a file beside the recipe cannot be named here";
+const INSTEAD_OF_FILES: &str =
+    "a `pylock.toml` can name a wheel beside it; a source is named by its directory";
+
 /// What a line wants that is no option.
 fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
     let bad = |message: &str, hint: &str| Err(BadLine::new(span.clone(), message, hint));
     if let Some(git) = PipGit::of(line) {
         return read_git(line, &git, span);
     }
-    let options = line.find(" --").unwrap_or(line.len());
+    // As pip separates them.
+    let options = line.find(" -").unwrap_or(line.len());
     let (wanted, hashes) = line.split_at(options);
     if wanted.contains("file://") {
         return bad(
@@ -231,12 +337,8 @@ fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
                 "leave out what follows the path",
             );
         }
-        let archives = [".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz"];
-        if archives.iter().any(|end| path.ends_with(end)) {
-            return bad(
-                "a file beside the recipe cannot be named here",
-                "a `pylock.toml` can name a wheel beside it; a source is named by its directory",
-            );
+        if path.rsplit('/').next().is_some_and(is_archive) {
+            return bad(NO_FILES, INSTEAD_OF_FILES);
         }
         if path.starts_with(['/', '~']) {
             return bad(
@@ -247,7 +349,11 @@ fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
         let extras = read_extras(extras, span)?;
         return Ok(Line::Directory(path.to_owned(), extras));
     }
-    wanted.trim().parse::<Requirement>().map_err(|unfit| {
+    if is_archive(path) {
+        return bad(NO_FILES, INSTEAD_OF_FILES);
+    }
+    let read = wanted.trim().parse::<Requirement>();
+    read.and_then(|read| read.check_new()).map_err(|unfit| {
         let span = span.start..span.start + wanted.trim().len();
         let message = unfit.to_string();
         BadLine {
@@ -366,11 +472,29 @@ fn check_hashes(text: &str, start: usize) -> Result<(), BadLine> {
             let message = format!(
                 "`{option}` cannot stand here: expected `--hash=sha256:` and 64 hexadecimal digits"
             );
-            return Err(BadLine::new(at..at + option.len(), message, ""));
+            let span = at..at + option.len();
+            return Err(BadLine::new(span, message, no_hash_hint(option)));
         }
         at += word.len();
     }
     Ok(())
+}
+
+/// What to write instead of an option behind a requirement.
+fn no_hash_hint(option: &str) -> &'static str {
+    let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+    match name {
+        "--hash" if value.is_empty() => "write it as one word: --hash=sha256:DIGEST",
+        "--hash" if !value.starts_with("sha256:") => {
+            "the lock has sha256 of each file: let the tool that wrote the file write that, or \
+             take it with `sha256sum FILE`"
+        }
+        "--hash" => "`sha256sum FILE` prints it",
+        "--config-settings" | "--config-setting" | "--global-option" | "--install-option"
+        | "--build-option" => FOR_BUILDS,
+        _ if name.starts_with("-C") => FOR_BUILDS,
+        _ => "another option takes a line of its own",
+    }
 }
 
 /// The text with as many blanks for each end of a line that goes on, as pip joins lines, and for
@@ -441,6 +565,8 @@ mod tests {
             ),
             ("libs/a", directory("libs/a", &[])),
             ("--pre", Line::Option("--pre".to_owned())),
+            ("--no-binary 'a'", Line::Option("--no-binary=a".to_owned())),
+            ("idna[]>=3,", plain("idna[]>=3,")),
             (
                 "--no-binary a,b.c",
                 Line::Option("--no-binary=a,b.c".to_owned()),
@@ -456,6 +582,20 @@ mod tests {
             ("a[x]==1", plain("a[x]==1")),
         ] {
             assert_eq!(lines(text), [line], "{text}");
+        }
+        let option = |text: &str| Line::Option(text.to_owned());
+        for (text, options) in [
+            ("--pre --prefer-binary", ["--pre", "--prefer-binary"]),
+            (
+                "--no-binary=six  --only-binary idna # both",
+                ["--no-binary=six", "--only-binary=idna"],
+            ),
+            (
+                "--only-binary :all: --require-hashes --pre",
+                ["--only-binary=:all:", "--pre"],
+            ),
+        ] {
+            assert_eq!(lines(text), options.map(option), "{text}");
         }
         let commit = "3b18e512dba79e4c8300dd08aeb37f8e728b8dad";
         let egg = "-e git+https://g.example/a@v1#egg=a[redis]&subdirectory=pkgs/core/";
@@ -519,11 +659,31 @@ mod tests {
             ("--index-url https://x.example/simple\n", "pip config"),
             ("idna==${VERSION}\n", "its value"),
             ("--find-links ./wheels\n", "./DIRECTORY"),
-            ("--config-settings x=y\n", "--no-binary"),
-            ("--pre x\n", "those that can"),
+            ("--config-settings x=y\n", "`environment`"),
+            ("--isolated\n", "--no-binary"),
+            ("--pre x\n", "line of its own"),
+            ("--pre -r base.txt\n", "line of its own"),
+            ("--pre --index-url https://x.example/\n", "pip config"),
+            ("--no-binary=six --no-binary\n", "those that can"),
+            ("idna --pre\n", "line of its own"),
+            ("idna --config-settings x=y\n", "`environment`"),
+            ("idna -C x=y\n", "`local`"),
+            ("idna --global-option=build\n", "`environment`"),
+            ("idna==3 --hash=sha512:00\n", "`sha256sum FILE`"),
+            ("idna==3 --hash=md5:00\n", "the tool that wrote"),
+            ("idna==3 --hash sha256:00\n", "one word"),
+            ("idna==3 --hash=sha256:00\n", "`sha256sum FILE`"),
+            ("idna-3.20-py3-none-any.whl\n", "pylock.toml"),
+            ("idna-3.20.tar.gz\n", "its directory"),
+            ("idna<!3\n", "`<3` or `!=3`"),
+            ("idna >= 3 <4 # old\n", "`>=3,<4`"),
+            ("idna ; python_version < 3.8\n", "'3.8'"),
+            ("idna ; (python_version < '3.8'\n", "write `)`"),
             ("-r\n", "-r FILE"),
             ("-r https://x.example/r.txt\n", "-r FILE"),
-            ("-e flask\n", "requirement alone"),
+            ("-e app\n", "write -e ./app;"),
+            ("--editable=app[web]\n", "write --editable ./app[web];"),
+            ("-e app==1\n", "-e ./DIRECTORY"),
             ("./wheels/a-1-py3-none-any.whl\n", "pylock.toml"),
             ("/home/me/a\n", "./DIRECTORY"),
             ("a @ file:///home/me/a\n", "./DIRECTORY"),
@@ -545,7 +705,16 @@ mod tests {
             let said = bad.hint.unwrap_or_default();
             assert!(said.contains(hint), "{text}{said}");
         }
-        assert!(read("-e .\n", Purpose::Constraints).is_err());
+        for (text, said) in [
+            ("-e .\n", "others go into"),
+            ("--pre\n", "others go into"),
+            ("idna @ https://x.example/idna-3.whl\n", "idna==VERSION"),
+            ("https://x.example/idna-3.whl\n", "NAME==VERSION"),
+        ] {
+            let bad = read(text, Purpose::Constraints).unwrap_err();
+            let hint = bad.hint.unwrap_or_default();
+            assert!(hint.contains(said), "{text}{hint}");
+        }
         assert!(read("-c more.txt\nflask<3\n", Purpose::Constraints).is_ok());
         // The place of what is wrong is its place in the file.
         let text = "flask \\\n  >=3\n  -i x \\\n  y\n";

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::grammar::{
-    beside, fits, interpreter, label, locale, login, lower, lower_digit, made_of, package,
+    Advice, beside, fits, interpreter, label, locale, login, lower, lower_digit, made_of, package,
     package_spec, suite, time_zone, tree_glob, tree_path,
 };
 
@@ -18,31 +18,35 @@ pub struct Unfit {
     pub what: &'static str,
     /// What such a thing looks like, with an example.
     pub shape: &'static str,
+    /// What is wrong with it, when that is known.
+    pub why: Option<String>,
     /// What to do, when there is more to say.
     pub hint: Option<String>,
 }
 
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` is not {}: expected {}",
-            self.value.escape_debug(),
-            self.what,
-            self.shape
-        )
+        let Self { what, shape, .. } = self;
+        write!(f, "`{}` is not {what}: ", self.value.escape_debug())?;
+        match &self.why {
+            Some(why) => f.write_str(why),
+            None => write!(f, "expected {shape}"),
+        }
     }
 }
 
 impl std::error::Error for Unfit {}
 
 impl Unfit {
-    pub(super) fn new<T: Word>(text: &str, hint: impl Into<String>) -> Self {
+    pub(super) fn new<T: Word>(text: &str, advice: impl Into<Advice>) -> Self {
+        let Advice { why, hint } = advice.into();
+        let said = |text: String| Some(text).filter(|text| !text.is_empty());
         Unfit {
             value: text.to_owned(),
             what: T::WHAT,
             shape: T::SHAPE,
-            hint: Some(hint.into()).filter(|hint| !hint.is_empty()),
+            why: said(why),
+            hint: said(hint),
         }
     }
 }
@@ -85,10 +89,10 @@ macro_rules! word {
             type Err = $crate::recipe::Unfit;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let check: fn(&str) -> $crate::recipe::grammar::Verdict = $check;
+                let check: fn(&str) -> Result<(), _> = $check;
                 match check(text) {
                     Ok(()) => Ok($Name(text.to_owned())),
-                    Err(hint) => Err($crate::recipe::Unfit::new::<Self>(text, hint)),
+                    Err(advice) => Err($crate::recipe::Unfit::new::<Self>(text, advice)),
                 }
             }
         }

@@ -53,6 +53,7 @@ pub(crate) fn check(recipe: &Recipe, spans: &Spans<'_>) -> Result<(), Fault> {
 pub(crate) fn check_new(recipe: &Recipe, spans: &Spans) -> Result<(), Fault> {
     let look = Look { recipe, spans };
     look.suites_stand()?;
+    look.requirements()?;
     look.scripts()
 }
 
@@ -62,6 +63,25 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// What each pip refuses, or reads as something else than it says.
+    fn requirements(&self) -> Result<(), Fault> {
+        for (i, virtualenv) in self.recipe.virtualenvs.iter().enumerate() {
+            let lists = [
+                ("requirements", &virtualenv.requirements),
+                ("constraints", &virtualenv.constraints),
+            ];
+            for (key, list) in lists {
+                for (j, requirement) in list.iter().enumerate() {
+                    requirement.check_new().map_err(|unfit| {
+                        self.fault(&format!("virtualenv[{i}].{key}[{j}]"), unfit.to_string())
+                            .hint(unfit.hint.unwrap_or_default())
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn fault(&self, path: &str, message: impl Into<String>) -> Fault {
         Fault::new(self.spans.at(path), message)
     }

@@ -69,7 +69,7 @@ impl Wanted {
             wanted
                 .constraints
                 .extend(lines.into_iter().filter_map(|line| match line {
-                    Line::Requirement(line) | Line::Address(line) => Some(line),
+                    Line::Requirement(line) => Some(line),
                     _ => None,
                 }));
         }
