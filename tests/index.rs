@@ -102,6 +102,11 @@ impl Packages {
         self.files.insert(to.to_owned(), bytes);
     }
 
+    /// Takes a file away from the index: its content.
+    pub fn take(&mut self, file: &str) -> Vec<u8> {
+        self.files.remove(file).expect("it was added")
+    }
+
     /// Says more about a file on its project's page.
     pub fn mark(&mut self, file: &str, attributes: &str) {
         self.attributes

@@ -167,6 +167,15 @@ fn other_locks_stand_and_sources_see_no_credentials() {
     packages.wheel("gamma", "1.0", &[]);
     packages.wheel("delta", "1.0", &[]);
     let hashed = packages.wheel("epsilon", "1.0", &[]);
+    // What lies beside the recipe and in no index.
+    packages.wheel("own", "1.0", &["gamma"]);
+    packages.source("vendored", "1.0", "");
+    std::fs::create_dir(bench.path("vendor")).unwrap();
+    for file in ["own-1.0-py3-none-any.whl", "vendored-1.0.tar.gz"] {
+        std::fs::write(bench.path("vendor").join(file), packages.take(file)).unwrap();
+    }
+    let files = "./own-1.0-py3-none-any.whl\n./vendored-1.0.tar.gz\n";
+    std::fs::write(bench.path("vendor/requirements.txt"), files).unwrap();
     packages.source("nosy", "1.0", NOSY);
     packages.source("placed", "1.0", PLACED);
     let known = tests::server::base64(&format!("user:{SECRET}"));
@@ -191,16 +200,18 @@ fn other_locks_stand_and_sources_see_no_credentials() {
     // around it.
     write(
         "uv",
-        "local = [\"app\"]\nrequirements-files = [\"app/uv.lock\"]\nrequirements = [\"beta\", \"placed\"]\n\
+        "local = [\"app\"]\nrequirements-files = [\"app/uv.lock\", \"vendor/requirements.txt\"]\n\
+         requirements = [\"beta\", \"placed\"]\n\
          [[test]]\nname = \"it is the locked one\"\ncommand = [\"/srv/venv/bin/python\", \"-c\", \
-         \"import alpha, app, beta; assert alpha.VERSION == '1.0'\"]\n\
+         \"import alpha, app, beta, own, vendored; assert alpha.VERSION == '1.0'\"]\n\
          [[test]]\nname = \"the same place each time\"\ncommand = [\"/srv/venv/bin/python\", \"-c\", \
          \"import placed; assert 'placed_00000000000040008' in placed.PLACE, placed.PLACE\"]",
     );
     let built = imgbuild(&["uv.toml"]).expect(0);
     assert_eq!(
         locked("uv"),
-        "alpha-1.0-py3-none-any.whl beta-1.0-py3-none-any.whl placed-1.0.tar.gz"
+        "alpha-1.0-py3-none-any.whl beta-1.0-py3-none-any.whl gamma-1.0-py3-none-any.whl \
+         own-1.0-py3-none-any.whl placed-1.0.tar.gz vendored-1.0.tar.gz"
     );
     // Another work directory, no network, the same bytes.
     let work = bench.copy_of_work("again").display().to_string();
@@ -385,7 +396,14 @@ fn what_cannot_be_had_or_built_is_named() {
     );
     assert!(!locked(&bench, "fetcher").contains("fetcher"));
     let lacking = lock("lacking", "requirements = [\"lacking\"]");
-    said(lacking, 2, &["lacking requires said_late", "name said_late under `requirements`"]);
+    said(
+        lacking,
+        2,
+        &[
+            "lacking requires said_late",
+            "name said_late under `requirements`",
+        ],
+    );
 }
 
 /// Three projects that say what Git says, one of the directory and two of commits; the first commit

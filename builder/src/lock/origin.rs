@@ -38,6 +38,7 @@ pub fn virtualenv_from(
         .requirements_files
         .iter()
         .chain(&virtualenv.constraints_files)
+        .chain(&virtualenv.distributions)
     {
         let found = files.iter().find(|f| f.path == path.as_str());
         parts.push(format!("{:?}", found.map(|f| f.sha256)).into_bytes());

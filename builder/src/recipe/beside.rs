@@ -35,6 +35,8 @@ enum Wants {
     Directory,
     /// A Python package: a directory that pip reads, following links.
     PythonPackage,
+    /// A wheel or source archive of Python.
+    Distribution,
     /// A file or directory to copy.
     Source,
     /// Lines for pip, or a lock of another tool.
@@ -90,6 +92,11 @@ pub(crate) fn uses(recipe: &Recipe) -> Vec<Used<'_>> {
             Wants::Constraints,
         ));
         uses.extend(list(&virtualenv.local, key("local"), Wants::PythonPackage));
+        uses.extend(list(
+            &virtualenv.distributions,
+            key("distributions"),
+            Wants::Distribution,
+        ));
     }
     uses
 }
@@ -153,6 +160,18 @@ pub(super) fn directory_of(file: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+/// Whether a file is called as wheels (PEP 427) and source archives (PEP 625) are.
+fn is_distribution(path: &str) -> bool {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    if let Some(stem) = file.strip_suffix(".whl") {
+        return (5..=6).contains(&stem.split('-').count());
+    }
+    let ends = [".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip"];
+    let stem = ends.iter().find_map(|end| file.strip_suffix(end));
+    let mut parts = stem.unwrap_or_default().split('-').skip(1);
+    parts.any(|part| part.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// Whether a directory holds a Python package.
@@ -291,7 +310,11 @@ fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, Strin
     let cannot = |error: io::Error| (format!("`{path}` cannot be read: {error}"), String::new());
     let metadata = fs::metadata(found).map_err(cannot)?;
     let (wants_file, wants_directory) = match used.wants {
-        Wants::Key | Wants::Deb | Wants::Requirements | Wants::Constraints => (true, false),
+        Wants::Key
+        | Wants::Deb
+        | Wants::Distribution
+        | Wants::Requirements
+        | Wants::Constraints => (true, false),
         Wants::Directory | Wants::PythonPackage => (false, true),
         Wants::Source => (true, true),
     };
@@ -302,9 +325,14 @@ fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, Strin
         ));
     }
     if metadata.is_file() && !wants_file {
+        let is_distribution = is_distribution(path.as_str());
         return Err((
             format!("`{path}` is a file; a directory is needed"),
-            String::new(),
+            if used.wants == Wants::PythonPackage && is_distribution {
+                format!("a wheel or source archive stands elsewhere: distributions = [\"{path}\"]")
+            } else {
+                String::new()
+            },
         ));
     }
     if !metadata.is_dir() && !metadata.is_file() {
@@ -332,6 +360,14 @@ fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, Strin
                 return Err((format!("`{path}` is not a Debian package"), String::new()));
             }
         }
+        Wants::Distribution if !is_distribution(path.as_str()) => {
+            return Err((
+                format!("`{path}` is not named like a Python distribution"),
+                "a wheel is called NAME-VERSION-PYTHON-ABI-PLATFORM.whl, a source archive \
+                 NAME-VERSION.tar.gz (.zip, .tar.bz2, .tar.xz)"
+                    .to_owned(),
+            ));
+        }
         Wants::PythonPackage if !is_package(found) => {
             return Err((
                 format!("`{path}` is not a Python package"),
@@ -339,6 +375,7 @@ fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, Strin
             ));
         }
         Wants::PythonPackage
+        | Wants::Distribution
         | Wants::Directory
         | Wants::Source
         | Wants::Requirements

@@ -83,6 +83,15 @@ fn include_lines(
             Line::Constraints(path) => {
                 add(&mut virtualenv.constraints_files, joined(dir, &path));
             }
+            Line::Distribution(path) => {
+                let Some(found) = distribution(root, dir, &path) else {
+                    return Err(bad(
+                        format!("there is no file `{path}` beside the recipe"),
+                        "it is looked for from this file's directory up to the recipe's",
+                    ));
+                };
+                add(&mut virtualenv.distributions, Some(found));
+            }
             Line::Directory(path, extras) => {
                 let Some(found) = package(root, dir, &path) else {
                     return Err(bad(
@@ -138,10 +147,19 @@ fn is_file(root: &Path, dir: &str, path: &str) -> bool {
 
 /// The nearest Python package of that path.
 fn package(root: &Path, dir: &str, path: &str) -> Option<Beside> {
+    nearest(root, dir, path, is_package)
+}
+
+/// The nearest file of that path.
+fn distribution(root: &Path, dir: &str, path: &str) -> Option<Beside> {
+    nearest(root, dir, path, Path::is_file)
+}
+
+fn nearest(root: &Path, dir: &str, path: &str, is_it: impl Fn(&Path) -> bool) -> Option<Beside> {
     let mut dir = dir;
     loop {
         let found = joined(dir, path);
-        if let Some(found) = found.filter(|found| is_package(&root.join(found.as_path()))) {
+        if let Some(found) = found.filter(|found| is_it(&root.join(found.as_path()))) {
             return Some(found);
         }
         if dir.is_empty() {

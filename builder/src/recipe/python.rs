@@ -92,6 +92,12 @@ pub struct Virtualenv {
     /// Example: `local = ["files/myproject"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub local: Vec<Beside>,
+    /// Wheels and source archives beside the recipe, with what they depend on. A line
+    /// `./FILE.whl` of a requirements file is taken as one of these.
+    ///
+    /// Example: `distributions = ["files/acme-1.0-py3-none-any.whl"]`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distributions: Vec<Beside>,
     /// Python packages from Git repositories, at a tag or a commit, with what
     /// they depend on.
     ///
@@ -125,6 +131,7 @@ impl Virtualenv {
             requirements,
             requirements_files,
             local,
+            distributions,
             git,
             extras,
             groups,
@@ -133,6 +140,7 @@ impl Virtualenv {
         requirements.is_empty()
             && requirements_files.is_empty()
             && local.is_empty()
+            && distributions.is_empty()
             && git.is_empty()
             && extras.is_empty()
             && groups.is_empty()

@@ -25,6 +25,8 @@ pub(crate) enum Line {
     Constraints(String),
     /// A Python package in a directory: its path as written, its extras.
     Directory(String, Vec<Extra>),
+    /// A wheel or source archive: its path as written.
+    Distribution(String),
     /// A Python package in a Git repository, and its extras.
     Git(Git, Vec<Extra>),
 }
@@ -300,10 +302,6 @@ fn is_list_of_names(value: &str) -> bool {
     names.all(|name| !name.is_empty() && name.bytes().all(is_name))
 }
 
-const NO_FILES: &str = "a file beside the recipe cannot be named here";
-const INSTEAD_OF_FILES: &str =
-    "a `pylock.toml` can name a wheel beside it; a source is named by its directory";
-
 /// What a line wants that is no option.
 fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
     let bad = |message: &str, hint: &str| Err(BadLine::new(span.clone(), message, hint));
@@ -337,20 +335,29 @@ fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
                 "leave out what follows the path",
             );
         }
-        if path.rsplit('/').next().is_some_and(is_archive) {
-            return bad(NO_FILES, INSTEAD_OF_FILES);
-        }
         if path.starts_with(['/', '~']) {
             return bad(
-                "a directory of one machine",
+                "a file or directory of one machine",
                 "a recipe uses only what lies beside it: put a copy there and name it ./DIRECTORY",
             );
+        }
+        if path.rsplit('/').next().is_some_and(is_archive) {
+            return match extras {
+                "" => Ok(Line::Distribution(path.to_owned())),
+                _ => bad(
+                    "a file beside the recipe takes no extras here",
+                    "add a line with the project's name and the extras: NAME[EXTRA]",
+                ),
+            };
         }
         let extras = read_extras(extras, span)?;
         return Ok(Line::Directory(path.to_owned(), extras));
     }
     if is_archive(path) {
-        return bad(NO_FILES, INSTEAD_OF_FILES);
+        return bad(
+            "the name of a file, and not of a project",
+            &format!("if it lies beside this file, write ./{path}"),
+        );
     }
     let read = wanted.trim().parse::<Requirement>();
     read.and_then(|read| read.check_new()).map_err(|unfit| {
@@ -564,6 +571,10 @@ mod tests {
                 directory("./app", &["one", "two"]),
             ),
             ("libs/a", directory("libs/a", &[])),
+            (
+                "./wheels/a-1-py3-none-any.whl",
+                Line::Distribution("./wheels/a-1-py3-none-any.whl".to_owned()),
+            ),
             ("--pre", Line::Option("--pre".to_owned())),
             ("--no-binary 'a'", Line::Option("--no-binary=a".to_owned())),
             ("idna[]>=3,", plain("idna[]>=3,")),
@@ -673,8 +684,8 @@ mod tests {
             ("idna==3 --hash=md5:00\n", "the tool that wrote"),
             ("idna==3 --hash sha256:00\n", "one word"),
             ("idna==3 --hash=sha256:00\n", "`sha256sum FILE`"),
-            ("idna-3.20-py3-none-any.whl\n", "pylock.toml"),
-            ("idna-3.20.tar.gz\n", "its directory"),
+            ("idna-3.20-py3-none-any.whl\n", "./idna-3.20-py3-none-any.whl"),
+            ("idna-3.20.tar.gz\n", "./idna-3.20.tar.gz"),
             ("idna<!3\n", "`<3` or `!=3`"),
             ("idna >= 3 <4 # old\n", "`>=3,<4`"),
             ("idna ; python_version < 3.8\n", "'3.8'"),
@@ -684,7 +695,8 @@ mod tests {
             ("-e app\n", "write -e ./app;"),
             ("--editable=app[web]\n", "write --editable ./app[web];"),
             ("-e app==1\n", "-e ./DIRECTORY"),
-            ("./wheels/a-1-py3-none-any.whl\n", "pylock.toml"),
+            ("./wheels/a-1-py3-none-any.whl[x]\n", "NAME[EXTRA]"),
+            ("/home/me/a-1-py3-none-any.whl\n", "./DIRECTORY"),
             ("/home/me/a\n", "./DIRECTORY"),
             ("a @ file:///home/me/a\n", "./DIRECTORY"),
             ("./app ; python_version > '3'\n", "leave out"),

@@ -48,6 +48,11 @@ impl Look<'_> {
             &virtualenv.constraints_files,
         )?;
         self.list("the directory", &format!("{path}.local"), &virtualenv.local)?;
+        self.list(
+            "the file",
+            &format!("{path}.distributions"),
+            &virtualenv.distributions,
+        )?;
         for (index, Git { tag, commit, .. }) in virtualenv.git.iter().enumerate() {
             let path = format!("{path}.git[{index}]");
             if tag.is_some() == commit.is_some() {

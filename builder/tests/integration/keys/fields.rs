@@ -120,6 +120,7 @@ requirements-files = ["one.txt"]
 constraints = ["dep<2"]
 constraints-files = ["one.txt"]
 build-constraints = ["tool<2"]
+distributions = ["one-1.tar.gz"]
 extras = ["postgres"]
 groups = ["production"]
 index = { torch = "extra" }
@@ -302,6 +303,7 @@ const ROWS: &[Row] = &[
     ("virtualenv.build-constraints", ("tool<2", "tool<3"), &[], &[Virtualenv]),
     ("virtualenv.constraints-files", ("constraints-files = [\"one", "constraints-files = [\"two"), &[], &[Virtualenv]),
     ("virtualenv.environment", ("-O1", "-O2"), BOTH_VIRTUALENV, &[Virtualenv]),
+    ("virtualenv.distributions", ("one-1.tar.gz", "two-1.tar.gz"), &[], &[Virtualenv]),
     ("virtualenv.local", ("local = [\"one\"]", "local = [\"two\"]"), &[AS_OP[1]], &[Virtualenv]),
     // The lock names the commit; which repository had it is not part of a step.
     ("virtualenv.git.url", ("org/it.git", "org/new.git"), &[], &[Virtualenv]),

@@ -104,7 +104,14 @@ fn lock() -> Lock {
             sha256: Sha256::of(b"git"),
         });
     }
-    for name in ["one.txt", "two.txt", "one.deb", "two.deb"] {
+    for name in [
+        "one.txt",
+        "two.txt",
+        "one.deb",
+        "two.deb",
+        "one-1.tar.gz",
+        "two-1.tar.gz",
+    ] {
         lock.files.push(file(name, LocalKind::File));
     }
     lock.files.push(file("one", LocalKind::Directory));

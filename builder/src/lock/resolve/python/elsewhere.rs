@@ -195,7 +195,12 @@ fn by_uv(origin: &str, name: &str, source: &Value) -> Error {
     let text = |key: &str| source.get(key).and_then(Value::as_str);
     let hint = if let Some(path) = text("path") {
         let place = joined(origin, path).map_or(path.to_owned(), |place| place.to_string());
-        format!("name its directory in the recipe: local = [..., \"{place}\"]")
+        let ends = [".whl", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip"];
+        if ends.iter().any(|end| place.ends_with(end)) {
+            format!("name that file in the recipe: distributions = [..., \"{place}\"]")
+        } else {
+            format!("name its directory in the recipe: local = [..., \"{place}\"]")
+        }
     } else if let Some(url) = text("git") {
         let (key, reference) = ["rev", "tag", "branch"]
             .iter()

@@ -110,6 +110,7 @@ impl Pip<'_> {
         listen: &mut dyn FnMut(&str),
     ) -> Result<Fixed> {
         let mut fixed = Fixed::default();
+        let beside = self.distributions(virtualenv, wanted)?;
         if !wanted.locks.is_empty() || !wanted.files.is_empty() {
             let origins = sources.trees.iter().map(|tree| tree.origin.as_str());
             let (extras, groups) = (&virtualenv.extras, &virtualenv.groups);
@@ -119,7 +120,7 @@ impl Pip<'_> {
             }
             let run = PipRun {
                 files: questions(virtualenv, origins, stated, wanted, None)?,
-                retained: locked.iter().collect(),
+                retained: beside.iter().chain(locked).collect(),
                 sources: None,
                 work: Work::Fetch {
                     choose: !wanted.locks.is_empty(),
@@ -177,6 +178,18 @@ impl Pip<'_> {
         }
         one_of_each(virtualenv, &fixed.files)?;
         Ok(fixed)
+    }
+
+    /// Keeps the wheels and source archives beside the recipe, and wants them.
+    fn distributions(&self, virtualenv: &Virtualenv, wanted: &mut Wanted) -> Result<Vec<Python>> {
+        let mut kept = Vec::new();
+        for path in &virtualenv.distributions {
+            let file = self.beside.join(path.as_path());
+            let python = self.keep_one(virtualenv, &file, &Downloads::default(), false)?;
+            wanted.add_file(&python);
+            kept.push(python);
+        }
+        Ok(kept)
     }
 
     fn keep_chosen(

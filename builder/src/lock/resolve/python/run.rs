@@ -83,6 +83,7 @@ pub(super) enum Work {
 }
 
 /// What it brought.
+#[derive(Default)]
 pub(super) struct Downloads {
     pub(super) files: Vec<PathBuf>,
     /// Text of a source's pyproject.toml (may be empty), name of the source.

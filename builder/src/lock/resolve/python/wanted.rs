@@ -8,6 +8,7 @@ use store::Sha256;
 
 use super::names::{normalise, split_name};
 use crate::error::{Context, Error, Result};
+use crate::lockfile::Python;
 use crate::recipe::requirements_file::{self, Line, Purpose};
 use crate::recipe::{Beside, ForeignLock, Virtualenv};
 
@@ -92,6 +93,7 @@ impl Wanted {
                 Line::Requirements(_)
                 | Line::Constraints(_)
                 | Line::Directory(..)
+                | Line::Distribution(_)
                 | Line::Git(..) => continue,
             };
             let (file, line) = by_address(&line).ok_or_else(|| {
@@ -104,6 +106,20 @@ impl Wanted {
             self.lines.push(line);
         }
         Ok(())
+    }
+
+    /// Adds a file that is here.
+    pub(super) fn add_file(&mut self, python: &Python) {
+        self.lines
+            .push(format!("{}=={}", python.name, python.version));
+        self.files.push(WantedFile {
+            name: python.name.clone(),
+            version: python.version.clone(),
+            file: python.file.clone(),
+            sha256: python.sha256.hex(),
+            url: None,
+            marker: None,
+        });
     }
 
     /// Whether some lines name digests and something else has none: pip refuses that
