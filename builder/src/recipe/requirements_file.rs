@@ -684,7 +684,10 @@ mod tests {
             ("idna==3 --hash=md5:00\n", "the tool that wrote"),
             ("idna==3 --hash sha256:00\n", "one word"),
             ("idna==3 --hash=sha256:00\n", "`sha256sum FILE`"),
-            ("idna-3.20-py3-none-any.whl\n", "./idna-3.20-py3-none-any.whl"),
+            (
+                "idna-3.20-py3-none-any.whl\n",
+                "./idna-3.20-py3-none-any.whl",
+            ),
             ("idna-3.20.tar.gz\n", "./idna-3.20.tar.gz"),
             ("idna<!3\n", "`<3` or `!=3`"),
             ("idna >= 3 <4 # old\n", "`>=3,<4`"),

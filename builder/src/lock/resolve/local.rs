@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use store::Inputs;
 use store::digest::Sha256;
 
+use super::ignored::Ignored;
 use super::remembered::Remembered;
 use crate::error::{Context, Error, Result};
 use crate::lock::resolve::scheme::{self, Scheme};
@@ -255,6 +256,8 @@ struct Archive<'a> {
     /// Directories outside of this one that links of a package lead to, as far as it is in them,
     /// and the names that they have here.
     followed: Vec<(PathBuf, PathBuf)>,
+    /// What a package's backend leaves out because Git ignores it.
+    ignored: Ignored,
 }
 
 impl<'a> Archive<'a> {
@@ -269,9 +272,22 @@ impl<'a> Archive<'a> {
             version_control: None,
             attributed: Vec::new(),
             followed: Vec::new(),
+            ignored: match taken {
+                Taken::Package => Ignored::of(dir),
+                Taken::Copied(_) => Ignored::default(),
+            },
         };
         let mut builder = tar::Builder::new(std::io::BufWriter::new(out));
         archive.append(&mut builder, dir, Path::new(""))?;
+        if let Some(rules) = &archive.ignored.rules {
+            let mut header = tar::Header::new_ustar();
+            header.set_mtime(0);
+            header.set_mode(0o644);
+            header.set_size(rules.len() as u64);
+            builder
+                .append_data(&mut header, ".gitignore", &rules[..])
+                .context(|| format!("cannot archive {}", dir.display()))?;
+        }
         builder
             .into_inner()
             .and_then(|mut out| out.flush())
@@ -326,7 +342,7 @@ impl<'a> Archive<'a> {
         for entry in entries {
             let name = entry.file_name();
             let (path, inside) = (entry.path(), inside.join(&name));
-            if self.taken.leaves_out(&path, &inside) {
+            if self.taken.leaves_out(&path, &inside) || self.ignored.files.contains(&inside) {
                 self.left_out.push(inside);
                 continue;
             }

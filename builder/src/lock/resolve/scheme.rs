@@ -158,21 +158,23 @@ impl Scheme {
     }
 }
 
+/// git in somebody's checkout. Root may look at what a user owns, whose settings in `.git/config`
+/// may name programs: no command writes an index, and transports, which a partial clone would use
+/// for what it lacks, are off (git(1), `GIT_ALLOW_PROTOCOL`).
+pub(super) fn git_in(dir: &Path) -> Tool {
+    Tool::new("git")
+        .tied()
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_ALLOW_PROTOCOL", "none")
+        .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false"])
+        .arg("-C")
+        .arg(dir)
+}
+
 /// What git says of the checkout that a directory is part of; nothing when it is in none.
 pub(crate) fn of_checkout(dir: &Path, scheme: &Scheme) -> Option<Described> {
-    // Root may look at what a user owns, whose settings in `.git/config` may name programs:
-    // these commands write no index and look at no working tree, and transports, which a
-    // partial clone would use for what it lacks, are off (git(1), GIT_ALLOW_PROTOCOL).
-    let git = || {
-        Tool::new("git")
-            .tied()
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_ALLOW_PROTOCOL", "none")
-            .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false"])
-            .arg("-C")
-            .arg(dir)
-    };
+    let git = || git_in(dir);
     let tracked = git().args(["ls-files", "-z", "--", "."]).output().ok()?;
     if tracked.is_empty() {
         return None;
