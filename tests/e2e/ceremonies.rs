@@ -216,10 +216,7 @@ fn a_witness_finds_another_history() {
     fork("ann", &import).expect(0);
     fork("ann", &["promote", "dev/web/3", "--to", "prod"]).expect(0);
     let refused = fork("notary", &witness).expect(3);
-    says(
-        &refused,
-        &["prod is not what was seen on", "entry 2 of its log was"],
-    );
+    says(&refused, &["prod is not what was seen on", "targets 3 was"]);
     // And the state before is older than what was seen.
     says(
         &alone("notary", &[&by_file[..], &["-o", "again.json"]].concat()).expect(3),
@@ -456,10 +453,21 @@ fn an_export_collects_signatures() {
     );
     // Somebody who only looks, and who has no key of it.
     let looked = [&renew[..], &["--show"]].concat();
+    let stamp = || read("store/env/prod/metadata/timestamp.json");
+    let before = stamp();
     says(
         &late("ann", &looked).expect(0),
         &["targets 3 run out at", "nothing was signed"],
     );
+    assert_eq!(stamp(), before);
+    // Another change under that name is not what was asked for.
+    let renewal = read(file);
+    fs::copy(team.path("release.json"), team.path(file)).unwrap();
+    says(
+        &late("ann", &renew).expect(3),
+        &["prod-targets-3.json is no renewal of prod"],
+    );
+    fs::write(team.path(file), renewal).unwrap();
     says(
         &late("ann", &renew).expect(0),
         &["the renewal of prod: published"],

@@ -1,5 +1,7 @@
-"""Prints, as JSON, what the distributions of this virtualenv require and it does not have."""
-import json
+"""Prints what the distributions of this virtualenv require and it does not have.
+
+A line for each: lacks NAME REQUIRED
+"""
 import re
 import sys
 
@@ -32,7 +34,8 @@ def main():
             holds = not wanted.marker or wanted.marker.evaluate({"extra": ""})
             if holds and normalise(wanted.name) not in names:
                 missing.add((name, wanted.name))
-    print(json.dumps(sorted(missing)))
+    for name, wanted in sorted(missing):
+        print("lacks %s %s" % (name, wanted))
 
 
 main()

@@ -25,6 +25,8 @@ use crate::ui::Ui;
 
 /// Prints what is required in a virtualenv and not there.
 const MISSING: &str = include_str!("missing.py");
+/// What each of its lines begins with.
+const LACKS: &str = "lacks";
 /// How long that may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -100,14 +102,19 @@ impl LockRequest<'_> {
                 directory: "/".into(),
             },
         };
-        let mut said = String::new();
-        let listen = &mut |line: &str| line.clone_into(&mut said);
-        let ran = sandbox.run(TIMEOUT, Output { log: None, listen })?;
+        let mut missing: Vec<(String, String)> = Vec::new();
+        let listen = &mut |line: &str| {
+            let mut words = line.split(' ');
+            if let (Some(LACKS), Some(name), Some(wanted)) =
+                (words.next(), words.next(), words.next())
+            {
+                missing.push((name.to_owned(), wanted.to_owned()));
+            }
+        };
+        let ran = sandbox.run(TIMEOUT, Output { log: None, listen });
         drop(mounted);
         remove(&scratch)?;
-        ran.map_err(Failure::into_error)?;
-        let what = || format!("cannot see whether the virtualenv {path} is complete");
-        let missing: Vec<(String, String)> = serde_json::from_str(&said).context(what)?;
+        ran?.map_err(Failure::into_error)?;
         let lines = missing.iter();
         let lines = lines.map(|(name, wanted)| format!("{name} requires {wanted}"));
         let foreign = virtualenv.requirements_files.iter();

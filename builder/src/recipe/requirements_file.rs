@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::marker;
 use super::python::Git;
 use super::requirement::{Extra, PipGit, Requirement, is_archive};
 
@@ -319,6 +320,11 @@ fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
     }
     if wanted.contains("://") {
         check_address(line, span)?;
+        let condition = wanted.split_once(" ;").or_else(|| wanted.split_once("; "));
+        if let Some((_, condition)) = condition {
+            marker::check(condition)
+                .map_err(|advice| BadLine::new(span.clone(), advice.why, advice.hint))?;
+        }
         check_hashes(hashes, span.start + options)?;
         return Ok(Line::Address(line.to_owned()));
     }

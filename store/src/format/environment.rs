@@ -84,10 +84,10 @@
 //!
 //! ```json
 //! {"environment": "prod", "fingerprint": "sha256:HEX", "root": 2, "targets": 9,
-//!  "length": 7, "sha256": "sha256:HEX", "time": "2026-11-23T04:00:00Z", "key": "HEX"}
+//!  "targets_sha256": "sha256:HEX", "length": 7, "sha256": "sha256:HEX", "time": "2026-11-23T04:00:00Z", "key": "HEX"}
 //! ```
 //!
-//! `fingerprint` is the digest of the first root, `root` and `targets` are versions, `length` is
+//! `fingerprint` is the digest of the first root, `root` and `targets` are versions, `targets_sha256` is the digest of that file, `length` is
 //! the number of entries, `key` the public half that signed. A reader refuses unknown fields, a
 //! subject that is not what the predicate says, and a signature that is not by `key`; it counts
 //! for nobody else. A testimony that is gone is not missed: the witness signs again.

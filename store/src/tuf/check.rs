@@ -143,7 +143,7 @@ impl Check<'_> {
         let end = current.targets.signed.log;
         let entries = self.log(end);
         for (key, id) in witnesses {
-            self.witness(key, id, &entries);
+            self.witness(key, id, environment.fingerprint(), &entries);
         }
         let length = end.map_or(0, |end| end.length);
         for number in logs.into_iter().filter(|number| *number > length) {
@@ -325,10 +325,13 @@ impl Check<'_> {
     }
 
     /// What a witness signed: by the key that its name is of, and about this log.
-    fn witness(&mut self, key: String, id: &str, entries: &[LogHead]) {
+    fn witness(&mut self, key: String, id: &str, fingerprint: Sha256, entries: &[LogHead]) {
         match witness::read(self.store, self.name, &key) {
             Ok(Some(said)) if said.key.id() != id => {
                 self.damaged(key, "it was signed with another key than its name says");
+            }
+            Ok(Some(said)) if said.checkpoint.fingerprint != fingerprint => {
+                self.damaged(key, "the witness saw another environment of this name");
             }
             Ok(Some(said)) => {
                 let seen = &said.checkpoint;

@@ -337,17 +337,26 @@ impl Environment<'_> {
         self.propose(targets.clone(), Vec::new(), now).map(Some)
     }
 
+    /// Whether a proposal does nothing but sign the targets for another term.
+    pub fn is_renewal(&self, proposal: &Proposal) -> Result<bool> {
+        let Some(next) = proposal.next_targets()? else {
+            return Ok(false);
+        };
+        let mut expected = self.current.targets.signed.clone();
+        retire(&mut expected);
+        expected.head = next.signed.head.clone();
+        let same = value(&expected)? == value(&next.signed)?;
+        let alone = !proposal.changes_root() && proposal.log.is_empty();
+        Ok(same && alone && proposal.manifests.is_empty())
+    }
+
     /// The next targets, with what is added to the log.
     fn propose(&self, mut targets: Targets, entries: Vec<LogEntry>, now: Time) -> Result<Proposal> {
         let days = self.lifetimes();
         let version = next_version(targets.head.version)?;
         let expires = expiry(now, days.targets)?;
         self.check_clock(now)?;
-        let floors = floors(&targets);
-        targets.targets.retain(|path, _| {
-            let release = paths::parse_target_name(path);
-            release.is_none_or(|(name, seq)| floors.get(&name).is_none_or(|floor| seq >= *floor))
-        });
+        retire(&mut targets);
         targets.head = CommonFields::new::<Targets>(version, expires);
         let mut proposal = Proposal::new(self.name.clone());
         for entry in entries {
@@ -385,8 +394,17 @@ pub(super) fn floors(targets: &Targets) -> BTreeMap<ImageName, u64> {
     newest.map(|(name, (_, floor))| (name, floor)).collect()
 }
 
-fn value(custom: &ReleaseCustom) -> Result<serde_json::Value> {
-    serde_json::to_value(custom)
+/// Takes away the releases that nodes may not go back to.
+fn retire(targets: &mut Targets) {
+    let floors = floors(targets);
+    targets.targets.retain(|path, _| {
+        let release = paths::parse_target_name(path);
+        release.is_none_or(|(name, seq)| floors.get(&name).is_none_or(|floor| seq >= *floor))
+    });
+}
+
+fn value(of: &impl serde::Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(of)
         .map_err(|e| Error::new(ErrorKind::Malformed, format!("cannot write a release: {e}")))
 }
 

@@ -34,6 +34,8 @@ pub struct Checkpoint {
     pub root: u64,
     /// The version of its targets.
     pub targets: u64,
+    /// The digest of those targets, which list the releases.
+    pub targets_sha256: Sha256,
     /// How many entries its log had.
     pub length: u64,
     /// The digest of the last of them; of nothing where there was none.
@@ -142,6 +144,7 @@ impl Environment<'_> {
             fingerprint: self.fingerprint(),
             root: self.current.root.signed.head.version,
             targets: self.current.targets.signed.head.version,
+            targets_sha256: Sha256::of(&self.current.targets_bytes),
             length: end.map_or(0, |end| end.length),
             sha256: end.map_or_else(|| Sha256::of(b""), |end| end.sha256),
             time: Expires::at(now).time(),
@@ -181,6 +184,10 @@ impl Environment<'_> {
                 return refused(format!("its {what} was at {was}, and is at {is}"));
             }
         }
+        if now.targets == seen.targets && now.targets_sha256 != seen.targets_sha256 {
+            let (version, was, is) = (seen.targets, seen.targets_sha256, now.targets_sha256);
+            return refused(format!("targets {version} was {was}, and is {is}"));
+        }
         let new = usize::try_from(now.length - seen.length).unwrap_or(usize::MAX);
         let mut entries = self.log(new)?;
         let before = match entries.last() {
@@ -201,7 +208,14 @@ impl Environment<'_> {
     /// What the witness with this key signed last, if that is in the store. It is of this
     /// environment and has its signature; what it saw may be of any time.
     pub fn testimony(&self, key: &PublicKey) -> Result<Option<Testimony>> {
-        read(self.store, &self.name, &paths::witness(&self.name, key))
+        let said = read(self.store, &self.name, &paths::witness(&self.name, key))?;
+        match said {
+            Some(said) if said.key != *key => Err(wrong(
+                &self.name,
+                &format_args!("under the name of {} lies another's", key.id()),
+            )),
+            said => Ok(said),
+        }
     }
 
     /// Which of these keys have signed the log as it stands. What cannot be believed does not
@@ -217,10 +231,12 @@ impl Environment<'_> {
             match self.testimony(key) {
                 Ok(Some(said)) => {
                     let seen = &said.checkpoint;
-                    let is_of_key = said.key == *key;
-                    let same = (seen.fingerprint, seen.length, seen.sha256)
+                    let is_current = (seen.fingerprint, seen.length, seen.sha256)
                         == (end.fingerprint, end.length, end.sha256);
-                    witnesses.extend((same && is_of_key).then_some(*key));
+                    witnesses.extend(is_current.then_some(*key));
+                    if seen.length > end.length || seen.fingerprint != end.fingerprint {
+                        odd(&wrong(&self.name, &"it is about another history"));
+                    }
                 }
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::Untrusted => odd(&error),

@@ -16,6 +16,7 @@ pub mod tuf;
 
 pub use self::environment::{Environment, NotAllowed, refresh, refresh_if_reachable};
 pub use self::root::{
-    LogEnd, TrustedMetadata, follow, forget, is_there, last_refresh, targets_keys, trusted_metadata,
+    LogEnd, TargetsFile, TrustedMetadata, follow, forget, is_there, last_refresh, targets_keys,
+    trusted_metadata,
 };
 pub use self::tuf::VerifiedRelease;

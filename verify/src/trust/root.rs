@@ -97,6 +97,17 @@ pub struct TrustedMetadata {
     pub expires: Option<(Timestamp, &'static str)>,
     /// Where the environment's log ends: what other nodes must see too.
     pub log: Option<LogEnd>,
+    /// The list of releases.
+    pub targets: Option<TargetsFile>,
+}
+
+/// Which list of releases a node has.
+#[derive(Clone, Debug, Serialize)]
+pub struct TargetsFile {
+    /// Its version.
+    pub version: u64,
+    /// The digest of the file.
+    pub sha256: Sha256,
 }
 
 /// Where the log of an environment ends.
@@ -109,24 +120,36 @@ pub struct LogEnd {
 }
 
 /// Reads what the trusted metadata says of itself. It was verified before it was kept.
-pub fn trusted_metadata(node: &Node<'_>) -> Result<TrustedMetadata> {
+pub fn trusted_metadata(node: &Node<'_>) -> TrustedMetadata {
     #[derive(Deserialize)]
     struct File {
         signed: Signed,
     }
     #[derive(Deserialize)]
     struct Signed {
+        version: u64,
         expires: Timestamp,
         #[serde(rename = "x-imgbuild-log")]
         log: Option<LogEnd>,
     }
-    let (mut expires, mut log) = (None, None);
+    let (mut expires, mut log, mut targets) = (None, None, None);
     for role in ["root", "timestamp", "snapshot", "targets"] {
         let path = node.state.trust().join(role).with_extension("json");
-        if let Some(File { signed }) = atomic_file::read_json(&path)? {
+        // A file that is damaged is said by whoever works with it.
+        if let Ok(Some(File { signed })) = atomic_file::read_json(&path) {
             expires = expires.into_iter().chain([(signed.expires, role)]).min();
             log = signed.log.or(log);
+            if let ("targets", Ok(bytes)) = (role, fs::read(&path)) {
+                targets = Some(TargetsFile {
+                    version: signed.version,
+                    sha256: Sha256::of(&bytes),
+                });
+            }
         }
     }
-    Ok(TrustedMetadata { expires, log })
+    TrustedMetadata {
+        expires,
+        log,
+        targets,
+    }
 }

@@ -82,6 +82,8 @@ fn an_upgrade_without_news_costs_two_requests() {
     let end = env.checkpoint(jiff::Timestamp::now());
     assert_eq!((after["log"]["length"].as_u64(), end.length), (Some(2), 2));
     assert_eq!(after["log"]["sha256"], end.sha256.to_string());
+    assert_eq!(after["targets"]["version"], end.targets);
+    assert_eq!(after["targets"]["sha256"], end.targets_sha256.to_string());
     farm.close();
 }
 

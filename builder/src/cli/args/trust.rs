@@ -356,13 +356,13 @@ pub struct EnvWitnessArgs {
     #[arg(long, value_name = "NAME", required_unless_present_any = ["add", "show"])]
     pub key: Option<String>,
     /// Read a file of `env log --export` in place of the store
-    #[arg(long, value_name = "FILE", requires = "output")]
+    #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
     /// Write what is signed to a file, and not into the store
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Put such a file into the store
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "from", "output"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "from", "output", "show"])]
     pub add: Option<PathBuf>,
     /// How a person consents.
     #[command(flatten)]

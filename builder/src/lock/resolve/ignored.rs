@@ -39,14 +39,14 @@ impl Ignored {
                 ..Self::default()
             },
             // What `include` names is taken although it is ignored.
-            Some("poetry.core.masonry.api" | "poetry.masonry.api")
-                if at(&["tool", "poetry", "include"]).is_none() =>
-            {
-                Self {
-                    files: ignored_by_git(dir),
-                    ..Self::default()
-                }
-            }
+            Some(
+                "poetry.core.masonry.api"
+                | "poetry.masonry.api"
+                | "poetry_dynamic_versioning.backend",
+            ) if at(&["tool", "poetry", "include"]).is_none() => Self {
+                files: ignored_by_git(dir),
+                ..Self::default()
+            },
             _ => Self::default(),
         }
     }

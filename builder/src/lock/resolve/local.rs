@@ -186,7 +186,7 @@ impl Place<'_> {
         let (sha256, size) = if meta.is_dir() {
             let mut spool =
                 tempfile::tempfile().context(|| "cannot make a temporary file".into())?;
-            let archive = Archive::of(&path, &meta, taken, &mut spool)?;
+            let archive = Archive::of(&path, self.beside, &meta, taken, &mut spool)?;
             notes.extend(archive.notes(name));
             inside = archive.entries;
             std::io::Seek::rewind(&mut spool).context(unreadable)?;
@@ -243,6 +243,8 @@ impl Write for HashWriter<'_> {
 /// What a tar archive of a directory came to, besides its bytes.
 struct Archive<'a> {
     taken: &'a Taken<'a>,
+    /// The recipe's directory, which no link of a package may leave.
+    root: PathBuf,
     /// Mode of the directory itself: it tells the umask.
     mode: u32,
     /// The first name of each file that has several.
@@ -262,9 +264,17 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     /// Writes a directory as a tar archive.
-    fn of(dir: &Path, meta: &Metadata, taken: &'a Taken<'a>, out: &mut File) -> Result<Self> {
+    fn of(
+        dir: &Path,
+        root: &Path,
+        meta: &Metadata,
+        taken: &'a Taken<'a>,
+        out: &mut File,
+    ) -> Result<Self> {
+        let root = fs::canonicalize(root);
         let mut archive = Self {
             taken,
+            root: root.context(|| format!("cannot read {}", dir.display()))?,
             mode: meta.mode() & 0o7777,
             names: HashMap::new(),
             entries: Vec::new(),
@@ -360,6 +370,19 @@ impl<'a> Archive<'a> {
                 if !stays_inside(inside.strip_prefix(base).unwrap_or(&inside), &target)
                     && let Ok(found) = fs::metadata(&path)
                 {
+                    let real = fs::canonicalize(&path).context(failed)?;
+                    if !real.starts_with(&self.root) {
+                        return Err(Error::usage(format!(
+                            "{} is a link that leads out of the recipe's directory, to {}",
+                            path.display(),
+                            real.display()
+                        ))
+                        .hint("a recipe uses only what lies beside it: put a copy there"));
+                    }
+                    if self.taken.leaves_out(&real, &inside) {
+                        self.left_out.push(inside);
+                        continue;
+                    }
                     followed = found.is_dir();
                     meta = found;
                 }
@@ -637,7 +660,7 @@ mod tests {
         fn package(&self) -> Result<Vec<String>> {
             let (app, mut spool) = (self.path("app"), tempfile::tempfile().unwrap());
             let meta = fs::metadata(&app).unwrap();
-            Archive::of(&app, &meta, &Taken::Package, &mut spool)?;
+            Archive::of(&app, self.dir.path(), &meta, &Taken::Package, &mut spool)?;
             std::io::Seek::rewind(&mut spool).unwrap();
             let mut archive = tar::Archive::new(spool);
             let entries = archive.entries().unwrap().map(|entry| {
@@ -656,7 +679,7 @@ mod tests {
             let (app, mut spool) = (self.path("app"), tempfile::tempfile().unwrap());
             let as_it_is = Taken::Copied(Vec::new());
             let meta = fs::metadata(&app).unwrap();
-            Archive::of(&app, &meta, &as_it_is, &mut spool).unwrap();
+            Archive::of(&app, self.dir.path(), &meta, &as_it_is, &mut spool).unwrap();
             std::io::Seek::rewind(&mut spool).unwrap();
             let mut archive = tar::Archive::new(spool);
             let entry = |entry: std::io::Result<tar::Entry<'_, File>>| {
@@ -866,5 +889,16 @@ mod tests {
             );
             fs::remove_file(source.path(path)).unwrap();
         }
+        // Nothing from elsewhere, on whatever way, and nothing that is left out.
+        link("/etc/passwd", "shared/deep/key");
+        let error = source.package().unwrap_err().to_string();
+        assert!(
+            error.contains("leads out of the recipe's directory"),
+            "{error}"
+        );
+        fs::remove_file(source.path("shared/deep/key")).unwrap();
+        source.write(".env", 0o600);
+        link("../.env", "app/settings");
+        assert_eq!(source.package().unwrap(), entries);
     }
 }

@@ -69,6 +69,7 @@ impl Look<'_> {
             let lists = [
                 ("requirements", &virtualenv.requirements),
                 ("constraints", &virtualenv.constraints),
+                ("build-constraints", &virtualenv.build_constraints),
             ];
             for (key, list) in lists {
                 for (j, requirement) in list.iter().enumerate() {

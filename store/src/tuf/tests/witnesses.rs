@@ -47,6 +47,8 @@ fn a_history_goes_on_from_what_was_seen_or_is_refused() {
         let new = open(store).since(Some(&seen)).unwrap();
         assert_eq!(new.len(), 1);
     }
+    let e = open(&forked).since(Some(&later)).unwrap_err();
+    assert!(e.to_string().contains("targets 4 was"), "{e}");
     release(&forked, &keys, "more");
     for (other, word) in [
         (&forked, "entry 3 of its log was"),
@@ -98,7 +100,9 @@ fn only_what_a_witness_signed_about_the_end_of_the_log_counts() {
         .files
         .get_mut()
         .insert(place(&bob.public()), said.to_json());
-    assert_eq!(counts(&stolen).0, [ann.public()]);
+    let (found, odd) = counts(&stolen);
+    assert_eq!(found, [ann.public()]);
+    assert_eq!(odd.len(), 1, "{odd:?}");
     // What was changed is odd, and does not count.
     let mut changed = copy(&store);
     changed
@@ -141,6 +145,13 @@ fn a_check_finds_what_a_witness_saw_and_the_store_does_not_have() {
     let found = findings(&forked);
     assert!(
         found.len() == 1 && found[0].contains("the witness saw another log"),
+        "{found:?}"
+    );
+    let mut other = released(&super::keys(), &["one"]);
+    other.files.get_mut().insert(place.clone(), said.to_json());
+    let found = findings(&other);
+    assert!(
+        found.len() == 1 && found[0].contains("another environment"),
         "{found:?}"
     );
     let bob = KeyPair::generate().unwrap();

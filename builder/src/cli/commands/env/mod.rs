@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use store::attest::{self, Kind};
 use store::tuf::{
-    Action, Environment, ExportedEnvironment, KeyGroup, LogEntry, MetadataStore, Proposal,
+    Action, Environment, ExportedEnvironment, KeyGroup, LogEntry, MetadataStore, Proposal, Renewed,
 };
 use store::{EnvName, ImageId, Sha256, Store, WritableStore};
 
@@ -21,7 +21,7 @@ use crate::atomic_file;
 use crate::cli::args::{
     EnvArgs, EnvCommand, EnvLogArgs, EnvRefreshArgs, EnvRootCommand, EnvTrustArgs,
 };
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::ceremony::{self, Outcome, failed};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
@@ -87,13 +87,28 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         keyring.admit(&env)?;
         let what = || format!("cannot renew the signatures of {name}");
         let now = Timestamp::now();
-        if args.all && !can_sign(&env, KeyGroup::Targets, &keyring)? {
-            if let Some(draft) = env.draft_renewal(now).map_err(|e| failed(what(), &e))? {
-                collect(draft, &mut env, &store, &keyring, args, ui)?;
+        let draft = if args.all && !can_sign(&env, KeyGroup::Targets, &keyring)? {
+            env.draft_renewal(now).map_err(|e| failed(what(), &e))?
+        } else {
+            None
+        };
+        if args.consenting.show {
+            for line in status::warnings(&env, now) {
+                ui.note(&line);
             }
-            if !can_sign(&env, KeyGroup::Online, &keyring)? {
-                continue;
+            match draft {
+                Some(draft) => collect(draft, &mut env, &store, &keyring, args, ui)?,
+                None => ui.note("nothing was signed"),
             }
+            continue;
+        }
+        if let Some(draft) = draft {
+            // What the timer is for comes first.
+            if can_sign(&env, KeyGroup::Online, &keyring)? {
+                renew_online(&mut env, &keyring, now)?;
+            }
+            collect(draft, &mut env, &store, &keyring, args, ui)?;
+            continue;
         }
         let renewed = if args.all && can_sign(&env, KeyGroup::Targets, &keyring)? {
             let opened = keyring
@@ -101,8 +116,7 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
             let signers = opened.signers(&env)?;
             env.refresh_all(signers, now)
         } else {
-            let opened = keyring.of_environment(&env, &[KeyGroup::Online])?;
-            env.refresh_online(&opened.all(), now)
+            Ok(renew_online(&mut env, &keyring, now)?)
         };
         let renewed = renewed.map_err(|e| failed(what(), &e))?;
         let roles = [
@@ -134,6 +148,13 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
+fn renew_online(env: &mut Environment<'_>, keyring: &Keyring, now: Timestamp) -> Result<Renewed> {
+    let what = format!("cannot renew the signatures of {}", env.name());
+    let opened = keyring.of_environment(env, &[KeyGroup::Online])?;
+    let renewed = env.refresh_online(&opened.all(), now);
+    renewed.map_err(|e| failed(what, &e))
+}
+
 /// Whether the keys here are as many as a group's signatures take.
 fn can_sign(env: &Environment<'_>, group: KeyGroup, keyring: &Keyring) -> Result<bool> {
     let what = || format!("cannot read the environment {}", env.name());
@@ -159,11 +180,19 @@ fn collect(
     let what = || format!("cannot read the environment {name}");
     let [_, (_, version, _), ..] = env.role_keys().map_err(|e| failed(what(), &e))?;
     let file = PathBuf::from(format!("{name}-targets-{}.json", version + 1));
-    let mut proposal = if file.exists() {
-        ceremony::read(&file)?
-    } else {
-        draft
-    };
+    let mut proposal = draft;
+    if file.exists() {
+        proposal = ceremony::read(&file)?;
+        let is_renewal = env.is_renewal(&proposal);
+        if !is_renewal.map_err(|e| failed(what(), &e))? {
+            let text = format!("{} is no renewal of {name}", file.display());
+            return Err(Error::new(ErrorKind::Refused, text).hint(format!(
+                "look at it with {} {} --show, or move it away",
+                root::SIGN,
+                file.display()
+            )));
+        }
+    }
     let consent = consent(args.consenting);
     let signed = ceremony::sign(&mut proposal, Some(env), keyring, false, consent, ui)?;
     let Some(review) = signed else {
@@ -185,7 +214,7 @@ fn trust(args: &EnvTrustArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         .map_err(|e| failed(format!("cannot read the environment {name}"), &e))?;
     if env.fingerprint() != wanted {
         let text = format!("{name} in this store is another environment");
-        return Err(Error::new(crate::error::ErrorKind::Refused, text)
+        return Err(Error::new(ErrorKind::Refused, text)
             .detail(format!("its first root is {}", env.fingerprint()))
             .hint("do not sign anything for it before you know why"));
     }
@@ -217,9 +246,11 @@ fn export(store: &Store, name: &EnvName, file: &Path, ui: &Ui) -> Result<()> {
     let images: BTreeSet<ImageId> = entries.iter().map(|entry| entry.image).collect();
     let mut approvals = Vec::new();
     for image in images {
-        // Of an image that was collected nobody asks who approved it here.
-        let Ok(manifest) = store.manifest(&image) else {
-            continue;
+        let manifest = match store.manifest(&image) {
+            Ok(manifest) => manifest,
+            // Of an image that was collected nobody asks who approved it here.
+            Err(e) if e.kind() == store::ErrorKind::Missing => continue,
+            Err(e) => return Err(stores::failed(what(), &e)),
         };
         let mut odd = |key: &str, e: &store::Error| {
             ui.note(&format!(

@@ -31,6 +31,12 @@ pub(super) fn run(args: &EnvWitnessArgs, settings: &Settings, ui: &Ui) -> Result
     let keyring = Keyring::new(settings, passphrase, None);
     // A store that only reads takes a file.
     let reads_only = args.output.is_some() || args.consenting.show;
+    if args.from.is_some() && !reads_only {
+        return Err(
+            Error::usage("--from reads no store: where does what is signed go?")
+                .hint("add --output FILE"),
+        );
+    }
     if let Some(file) = &args.from {
         let exported = read_exported(file)?;
         return witness(args, &name, &exported, &keyring, settings, ui);
@@ -62,6 +68,7 @@ fn witness(
     let env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
     keyring.admit(&env)?;
     let memory = memory_path(settings, &env);
+    let _alone = lock(&memory)?;
     let seen = remembered(&memory, name)?;
     let new = env
         .since(seen.as_ref().map(|seen| &seen.checkpoint))
@@ -139,6 +146,23 @@ fn memory_path(settings: &Settings, env: &Environment<'_>) -> PathBuf {
     let fingerprint = env.fingerprint().hex();
     let file = format!("{}-{}.witness", env.name(), &fingerprint[..16]);
     settings.keys.join(file)
+}
+
+/// Keeps other witnesses of this machine away from the memory, until it is dropped.
+fn lock(memory: &Path) -> Result<File> {
+    let path = memory.with_extension("lock");
+    let failed = || format!("cannot lock {}", path.display());
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).context(failed)?;
+    }
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .context(failed)?;
+    file.lock().context(failed)?;
+    Ok(file)
 }
 
 fn remembered(path: &Path, name: &EnvName) -> Result<Option<Testimony>> {

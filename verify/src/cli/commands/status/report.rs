@@ -11,7 +11,7 @@ use ::verify::session::processes::Process;
 use ::verify::state::now;
 use ::verify::state::record::{self, SystemRecord};
 use ::verify::system::SystemName;
-use ::verify::trust::{self, LogEnd};
+use ::verify::trust::{self, LogEnd, TargetsFile};
 use serde::Serialize;
 use store::manifest::DirectoryKind;
 
@@ -40,6 +40,8 @@ pub(super) struct Metadata {
     pub(super) expires_first: Option<&'static str>,
     /// Where the environment's log ends, by what this node was shown.
     pub(super) log: Option<LogEnd>,
+    /// The list of releases that this node was shown.
+    pub(super) targets: Option<TargetsFile>,
     #[serde(skip)]
     pub(super) expires_at: Option<i64>,
 }
@@ -190,10 +192,7 @@ pub(super) fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Repor
             systems.push(system(node, &record)?);
         }
     }
-    let metadata = match trust::last_refresh(node)? {
-        Some(at) => Some(metadata(node, at)?),
-        None => None,
-    };
+    let metadata = trust::last_refresh(node)?.map(|at| metadata(node, at));
     let mut pending = journal::unfinished(node)?.into_iter().map(|left| Pending {
         operation: left.operation,
         system: left.system.to_string(),
@@ -210,17 +209,18 @@ pub(super) fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Repor
     })
 }
 
-fn metadata(node: &Node<'_>, refreshed: u64) -> Result<Metadata> {
-    let trusted = trust::trusted_metadata(node)?;
+fn metadata(node: &Node<'_>, refreshed: u64) -> Metadata {
+    let trusted = trust::trusted_metadata(node);
     let (at, role) = trusted.expires.unzip();
-    Ok(Metadata {
+    Metadata {
         refreshed: time(refreshed),
         age_seconds: now().saturating_sub(refreshed),
         expires: at.map(|at| at.to_string()),
         expires_first: role,
         log: trusted.log,
+        targets: trusted.targets,
         expires_at: at.map(jiff::Timestamp::as_second),
-    })
+    }
 }
 
 fn system(node: &Node<'_>, record: &SystemRecord) -> Result<System> {
