@@ -376,6 +376,12 @@ fn an_export_collects_signatures() {
     }
     let promote = with(&["promote", "dev/web", "--to", "prod", "-o", "release.json"]);
     team.run("ann", &promote).expect(0);
+    // A release is not signed without a look at its image and the policy.
+    let blind = ["env", "root", "sign", "release.json"];
+    says(
+        &team.run("bob", &with(&blind)).expect(3),
+        &["release.json releases or revokes images", "promote --sign"],
+    );
     team.run("bob", &with(&["promote", "--sign", "release.json"]))
         .expect(0);
     team.run("ann", &["env", "root", "publish", "release.json"])

@@ -107,6 +107,11 @@ impl Proposal {
         Ok(bytes)
     }
 
+    /// Whether it releases or revokes an image: each such act is in the log.
+    pub fn changes_releases(&self) -> bool {
+        !self.log.is_empty() || !self.manifests.is_empty()
+    }
+
     /// Whether the root changes: then the ceremony is the root's.
     pub fn changes_root(&self) -> bool {
         self.root.is_some()

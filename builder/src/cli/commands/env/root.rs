@@ -120,12 +120,19 @@ pub(super) fn sign(args: &FileArgs, settings: &Settings, ui: &Ui) -> Result<()> 
     let mut proposal = ceremony::read(&args.file)?;
     let env = current(&proposal, &store, &keyring)?;
     let consent = consent(args.consenting);
+    let file = args.file.display();
+    if proposal.changes_releases() && !consent.show_only {
+        let text = format!("{file} releases or revokes images");
+        return Err(Error::new(ErrorKind::Refused, text).hint(format!(
+            "with the store at hand, which is asked whether the image meets the policy: \
+             imgbuild promote --sign {file}"
+        )));
+    }
     let signed = ceremony::sign(&mut proposal, env.as_ref(), &keyring, true, consent, ui)?;
     let Some(review) = signed else {
         return Ok(());
     };
     ceremony::write(&args.file, &proposal)?;
-    let file = args.file.display();
     ui.note(&if review.complete() {
         format!("it has all signatures; next: imgbuild env root publish {file}")
     } else {
