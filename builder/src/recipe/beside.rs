@@ -163,7 +163,7 @@ pub(super) fn directory_of(file: &Path) -> &Path {
 }
 
 /// Whether a file is called as wheels (PEP 427) and source archives (PEP 625) are.
-fn is_distribution(path: &str) -> bool {
+pub(crate) fn is_distribution(path: &str) -> bool {
     let file = path.rsplit('/').next().unwrap_or_default();
     if let Some(stem) = file.strip_suffix(".whl") {
         return (5..=6).contains(&stem.split('-').count());

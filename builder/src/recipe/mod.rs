@@ -51,6 +51,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use store::name::ImageName;
 
+pub(crate) use beside::is_distribution;
 pub use error::{RecipeError, RecipeErrorKind};
 pub(crate) use include::joined;
 pub use python::{Git, Virtualenv};

@@ -115,10 +115,10 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
                 .of_environment(&env, &[KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online])?;
             let signers = opened.signers(&env)?;
             env.refresh_all(signers, now)
+                .map_err(|e| failed(what(), &e))?
         } else {
-            Ok(renew_online(&mut env, &keyring, now)?)
+            renew_online(&mut env, &keyring, now)?
         };
-        let renewed = renewed.map_err(|e| failed(what(), &e))?;
         let roles = [
             ("root", renewed.root),
             ("targets", renewed.targets),

@@ -1,6 +1,6 @@
 //! `imgbuild env witness ENV`
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::{environment, line, open};
 use crate::atomic_file;
 use crate::cli::args::EnvWitnessArgs;
 use crate::cli::commands::promote::consent;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::ceremony::{self, failed};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
@@ -68,7 +68,12 @@ fn witness(
     let env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
     keyring.admit(&env)?;
     let memory = memory_path(settings, &env);
-    let _alone = lock(&memory)?;
+    // Who only looks leaves nothing behind.
+    let _alone = if args.consenting.show {
+        None
+    } else {
+        Some(lock(&memory)?)
+    };
     let seen = remembered(&memory, name)?;
     let new = env
         .since(seen.as_ref().map(|seen| &seen.checkpoint))
@@ -148,7 +153,8 @@ fn memory_path(settings: &Settings, env: &Environment<'_>) -> PathBuf {
     settings.keys.join(file)
 }
 
-/// Keeps other witnesses of this machine away from the memory, until it is dropped.
+/// Keeps others of this machine away from the memory, until it is dropped: two that compared with
+/// the same memory could sign two histories.
 fn lock(memory: &Path) -> Result<File> {
     let path = memory.with_extension("lock");
     let failed = || format!("cannot lock {}", path.display());
@@ -161,8 +167,14 @@ fn lock(memory: &Path) -> Result<File> {
         .write(true)
         .open(&path)
         .context(failed)?;
-    file.lock().context(failed)?;
-    Ok(file)
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let text = "another `env witness` of this environment runs here";
+            Err(Error::new(ErrorKind::Busy, text).hint("it may wait for an answer at its terminal"))
+        }
+        Err(TryLockError::Error(error)) => Err(error).context(failed),
+    }
 }
 
 fn remembered(path: &Path, name: &EnvName) -> Result<Option<Testimony>> {

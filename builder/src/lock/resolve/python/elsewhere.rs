@@ -16,7 +16,7 @@ use super::Sources;
 use super::names::{name_of, normalise};
 use super::project::Project;
 use crate::error::{Context, Error, Result};
-use crate::recipe::{Virtualenv, git_as_key, joined, pip_git_url};
+use crate::recipe::{Virtualenv, git_as_key, is_distribution, joined, pip_git_url};
 
 /// Looks at what the projects of `sources` take from elsewhere. What is among the `supplied`
 /// projects is asked of pip by its name alone, for which the unpacked trees are changed.
@@ -195,8 +195,7 @@ fn by_uv(origin: &str, name: &str, source: &Value) -> Error {
     let text = |key: &str| source.get(key).and_then(Value::as_str);
     let hint = if let Some(path) = text("path") {
         let place = joined(origin, path).map_or(path.to_owned(), |place| place.to_string());
-        let ends = [".whl", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip"];
-        if ends.iter().any(|end| place.ends_with(end)) {
+        if is_distribution(&place) {
             format!("name that file in the recipe: distributions = [..., \"{place}\"]")
         } else {
             format!("name its directory in the recipe: local = [..., \"{place}\"]")
