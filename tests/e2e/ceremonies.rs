@@ -301,8 +301,10 @@ fn a_name_with_two_meanings_is_not_approved() {
         .expect(0);
     team.run("ann", &["promote", "dev/web/1", "--to", "staging"])
         .expect(0);
-    let approve =
-        |image: &str| team.run("ann", &["approve", image, "--for", "prod", "--key", "ann"]);
+    let approve = |image: &str| {
+        let words = ["approve", image, "--for", "prod", "--key", "ann"];
+        team.run("ann", &[&words[..], &["--elsewhere"]].concat())
+    };
     let same = approve("web").expect(0);
     says(
         &same,
@@ -518,7 +520,11 @@ fn a_change_of_keys_looks_at_the_policy() {
     let rotate = ["env", "rotate-key", "prod", "--old", "bob", "--new", "eve"];
     let done = team.run("ann", &rotate).expect(0);
     assert!(!done.stderr.contains("warning"), "{}", done.stderr);
-    says(&done, &["policy, new: ", "policy, gone: "]);
+    let said = [
+        format!("policy, gone: bob is the key {bob}"),
+        format!("policy, new: eve is the key {eve}"),
+    ];
+    says(&done, &[&said[0], &said[1]]);
     // Also that of somebody who only approves.
     let lab = team.key("ann", "lab");
     let approver = format!("approvals = {{}}\n[keys]\nlab = \"{lab}\"\n");
@@ -526,6 +532,166 @@ fn a_change_of_keys_looks_at_the_policy() {
     let rotate = ["env", "rotate-key", "prod", "--old", "lab", "--new", "bob"];
     let done = team.run("ann", &rotate).expect(0);
     says(&done, &["policy, new: "]);
+}
+
+/// What others have signed is not lost because somebody begins again, and what was published is
+/// known as that, however often it is brought.
+#[test]
+fn signatures_in_a_file_are_kept() {
+    let team = Team::new();
+    team.import(&team.tree("one", "1.0"));
+    let (ann, bob) = (team.key("ann", "ann"), team.key("bob", "bob"));
+    let policy = format!("from = [\"stagin\"]\n[keys]\nann = \"{ann}\"\n");
+    fs::write(team.path("policy.toml"), policy).unwrap();
+    let mut init = vec!["env", "init", "prod", "--plain", "--root", "ann"];
+    init.extend(["--targets", "ann", "--targets", &bob]);
+    init.extend(["--targets-threshold", "2"]);
+    // Who only looks makes no key, and hears of a name that nothing has.
+    let look = [&init[..], &["--policy", "policy.toml", "--show"]].concat();
+    says(
+        &team.run("ann", &look).expect(0),
+        &[
+            "the key prod.online would be made",
+            "`from` of the policy names stagin, and this store has no such environment",
+            "nothing was signed",
+        ],
+    );
+    assert!(!team.path("ann/prod.online.pem").exists());
+    team.run("ann", &init).expect(0);
+    let file = "prod-root-1.json";
+    // Begun again by the only one who has signed.
+    team.run("ann", &init).expect(0);
+    let early = ["env", "root", "publish", file];
+    says(
+        &team.run("ann", &early).expect(3),
+        &[
+            "signed as targets: 1 of 2, by ann",
+            &format!("could sign: {bob}"),
+            "who signs: imgbuild env root sign prod-root-1.json",
+        ],
+    );
+    team.run("bob", &["env", "root", "sign", file]).expect(0);
+    let both = fs::read(team.path(file)).unwrap();
+    let kept = |words: &[&str], file: &str, says_how: &str| {
+        let before = fs::read(team.path(file)).unwrap();
+        let refused = team.run("ann", words).expect(3);
+        let there = format!("{file} is there already");
+        says(&refused, &[&there, &format!("{says_how} {file}")]);
+        assert_eq!(fs::read(team.path(file)).unwrap(), before);
+    };
+    kept(&init, file, "sign that one: imgbuild env root sign");
+    assert_eq!(fs::read(team.path(file)).unwrap(), both);
+    team.run("ann", &early).expect(0);
+    for again in [&early[..], &["env", "root", "sign", file]] {
+        let said = team.run("ann", again).expect(0);
+        says(&said, &["the change of prod: was published already"]);
+    }
+
+    // The same of releases, whose file a stranger to the environment does not sign.
+    let fingerprint = |env: &str| {
+        let saved = ["env", "root", "save", env, "-o", "saved.json"];
+        let note = team.run("ann", &saved).expect(0).stderr;
+        note.trim().rsplit(' ').next().unwrap().to_owned()
+    };
+    for env in ["dev", "prod"] {
+        let trust = ["env", "trust", env, &fingerprint(env)];
+        team.run("bob", &trust).expect(0);
+    }
+    let promote = ["promote", "dev/web", "--to", "prod"];
+    team.run("bob", &promote).expect(0);
+    let file = "prod-web-1.json";
+    kept(&promote, file, "sign that one: imgbuild promote --sign");
+    fs::write(team.path("note.txt"), "mine").unwrap();
+    let over = [&promote[..], &["-o", "note.txt"]].concat();
+    says(
+        &team.run("ann", &over).expect(3),
+        &["note.txt is there already", "no change that waits"],
+    );
+    team.key("ann", "zoe");
+    let sign = ["promote", "--sign", file];
+    for words in [
+        [&sign[..], &["--key", "zoe"]].concat(),
+        [&promote[..], &["--key", "zoe", "-o", "z.json"]].concat(),
+    ] {
+        let refused = team.run("ann", &words).expect(3);
+        says(
+            &refused,
+            &["the key zoe does not count for it", "could sign: "],
+        );
+    }
+    assert!(!team.path("z.json").exists());
+    team.run("ann", &sign).expect(0);
+    for again in [&sign[..], &["env", "root", "publish", file]] {
+        let said = team.run("ann", again).expect(0);
+        says(&said, &["the change of prod: was published already"]);
+    }
+    let typo = team.run("ann", &["promote", "dev/web", "--to", "prdo"]);
+    says(&typo.expect(1), &["prdo"]);
+}
+
+/// An approval that nobody would listen to is not made.
+#[test]
+fn approvals_are_for_an_environment_that_asks() {
+    let team = Team::new();
+    let one = team.import(&team.tree("one", "1.0"));
+    let ann = team.key("ann", "ann");
+    let eve = team.key("ann", "eve");
+    let approve = |who: &str, key: &str, env: &str| {
+        let words = ["approve", "dev/web", "--for", env, "--key", key];
+        team.run(who, &words)
+    };
+    says(
+        &approve("ann", "ann", "prod").expect(1),
+        &["there is no environment prod in", "--elsewhere"],
+    );
+    team.run("ann", &["env", "init", "prod", "--plain"])
+        .expect(0);
+    says(
+        &approve("ann", "ann", "prod").expect(3),
+        &["the policy of prod asks for no approvals"],
+    );
+    let asks = "witnessed = { keys = [\"eve\"] }\napprovals = { keys = [\"ann\"] }";
+    team.change_policy(&format!(
+        "{asks}\n[keys]\nann = \"{ann}\"\neve = \"{eve}\"\n"
+    ));
+    says(
+        &approve("ann", "eve", "prod").expect(3),
+        &[
+            "an approval by eve does not count in prod",
+            "listens to ann",
+        ],
+    );
+    let witness = ["env", "witness", "prod", "--key", "ann"];
+    says(
+        &team.run("ann", &witness).expect(3),
+        &["ann is no witness of prod", "listens to eve"],
+    );
+    team.key("bob", "ann");
+    says(
+        &approve("bob", "ann", "prod").expect(3),
+        &["nobody here has vouched for the environment prod"],
+    );
+    approve("ann", "ann", "prod").expect(0);
+    // What is revoked is said before what is missing.
+    let notary = ["env", "witness", "prod", "--key", "eve"];
+    team.run("ann", &notary).expect(0);
+    team.run("ann", &["promote", "dev/web", "--to", "prod"])
+        .expect(0);
+    let revoke = ["revoke", "prod/web", "--in", "prod", "--reason", "x"];
+    team.run("ann", &revoke).expect(0);
+    says(
+        &team.run("ann", &revoke).expect(1),
+        &["is revoked in prod already", "nothing is left to do"],
+    );
+    let gone = format!("{one} was revoked in prod");
+    for refused in [
+        team.run("ann", &["promote", "dev/web", "--to", "prod"]),
+        approve("ann", "ann", "prod"),
+    ] {
+        let refused = refused.expect(3);
+        says(&refused, &[&gone]);
+        assert!(!refused.stderr.contains("witnessed"), "{}", refused.stderr);
+    }
 }
 
 /// Of several who release at once, one wins and the others are told to try again.

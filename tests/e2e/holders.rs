@@ -65,7 +65,24 @@ fn the_builder_and_the_online_key_only_renew() {
     says(&refused, &["approvals: 0 of 1"]);
     assert!(!refused.stderr.contains("built: 0"), "{}", refused.stderr);
     let approve = ["approve", "dev/web", "--for", "prod", "--key"];
-    team.run("ann", &[&approve[..], &["builder"]].concat())
+    let own = [&approve[..], &["builder"]].concat();
+    says(
+        &team.run("ann", &own).expect(3),
+        &["an approval by builder does not count in prod"],
+    );
+    // Nor made in a store that does not ask, and brought along.
+    team.run("ann", &["store", "copy", "store", "other", "web"])
+        .expect(0);
+    let listed = team
+        .run("ann", &["show", "dev/web", "--json"])
+        .expect(0)
+        .stdout;
+    let shown: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let image = shown["image"].as_str().unwrap().to_owned();
+    let mut own = vec!["approve", &image, "--for", "prod", "--key", "builder"];
+    own.extend(["--elsewhere", "--store", "other"]);
+    team.run("ann", &own).expect(0);
+    team.run("ann", &["store", "copy", "other", "store", &image])
         .expect(0);
     says(&team.run("ann", &promote).expect(3), &["approvals: 0 of 1"]);
     // Nor is it with everybody's word.

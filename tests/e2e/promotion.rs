@@ -182,7 +182,10 @@ fn from_a_build_to_prod_and_back() {
     let wrong = team
         .run("lab", &["env", "root", "sign", "prod-root-1.json"])
         .expect(3);
-    says(&wrong, &["there is no key in hand", "root by 2 of"]);
+    says(
+        &wrong,
+        &["there is no key in hand", "signed as root: 1 of 2"],
+    );
     let signed = team
         .run("bob", &["env", "root", "sign", "prod-root-1.json"])
         .expect(0);
@@ -386,7 +389,8 @@ fn into_another_store() {
     team.run("ann", &["env", "init", "prod", "--plain", "--store", prod])
         .expect(0);
     let approve = ["approve", &image, "--for", "prod", "--key", "builder"];
-    team.run("ann", &approve).expect(0);
+    team.run("ann", &[&approve[..], &["--elsewhere"]].concat())
+        .expect(0);
     let promote = ["promote", "dev/web", "--to", "prod", "--store", prod];
     let dry = team
         .run("ann", &[&promote[..], &["--dry-run"]].concat())
@@ -479,6 +483,7 @@ fn passphrases() {
         "prod",
         "--key",
         "ann",
+        "--elsewhere",
         "--passphrase-file",
     ];
     team.run("ann", &[&approve[..], &["word"]].concat())
@@ -549,12 +554,16 @@ fn a_passphrase_on_a_terminal() {
     assert_eq!(code, 0, "{said}");
     assert!(!said.contains("open up"), "{said}");
     let image = team.import(&team.tree("one", "1.0"));
-    let approve = format!("approve {image} --for prod --key ann");
+    let approve = format!("approve {image} --for prod --key ann --elsewhere");
     let yes = ("[y/N] ", "y\n");
     let (code, said) = typed(&approve, &[yes, ("key ann: ", "open up\n")]);
     assert_eq!(code, 0, "{said}");
     assert!(!said.contains("open up"), "{said}");
-    let (code, said) = typed(&approve, &[yes, ("key ann: ", "open it\n")]);
+    let (right, wrong) = (("key ann: ", "open up\n"), ("key ann: ", "open it\n"));
+    let (code, said) = typed(&approve, &[yes, wrong, wrong, right]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.matches("that is not its passphrase").count(), 2);
+    let (code, said) = typed(&approve, &[yes, wrong, wrong, wrong]);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("the passphrase does not open it"), "{said}");
 }
@@ -582,7 +591,8 @@ fn a_signer_elsewhere() {
     );
     fs::create_dir_all(team.path("ann")).unwrap();
     fs::write(team.path("ann/token.signer"), described).unwrap();
-    let approve = ["approve", &image, "--for", "prod", "--key", "token"];
+    let mut approve = vec!["approve", &image, "--for", "prod", "--key", "token"];
+    approve.push("--elsewhere");
     team.run("ann", &approve).expect(0);
     let said = team
         .run("ann", &["show", &image, "--attestations"])
@@ -660,8 +670,9 @@ fn an_approval_is_of_a_manifest_and_a_revocation_of_bytes() {
     assert_eq!(marked.count(), 2, "{listed}");
     let shown = team.run("ann", &["show", "dev/other"]).expect(0).stdout;
     assert!(shown.contains("revoked        in prod"), "{shown}");
-    let elsewhere = ["approve", "dev/other", "--for", "staging", "--key", "ann"];
-    let warned = team.run("ann", &elsewhere).expect(0);
+    let mut approve = vec!["approve", "dev/other", "--for", "staging", "--key", "ann"];
+    approve.push("--elsewhere");
+    let warned = team.run("ann", &approve).expect(0);
     says(&warned, &["warning: it was revoked in prod"]);
 }
 

@@ -182,13 +182,15 @@ pub fn sign(
             here.push(*key);
         }
     }
-    if here.is_empty() && !must {
-        return Ok(Some(before));
+    if here.is_empty() {
+        // A key that somebody chose is to sign, whether or not somebody must.
+        return match keyring.chosen() {
+            None if !must => Ok(Some(before)),
+            chosen => Err(no_say(proposal, chosen, &before, &names)),
+        };
     }
-    if !here.is_empty() {
-        let with: Vec<_> = here.iter().map(|key| names.short(key)).collect();
-        ask(&format!("sign this with {}?", with.join(", ")), consent, ui)?;
-    }
+    let with: Vec<_> = here.iter().map(|key| names.short(key)).collect();
+    ask(&format!("sign this with {}?", with.join(", ")), consent, ui)?;
     let what = format!("cannot sign the change of {}", proposal.environment);
     let opened = keyring.open(&wanted)?;
     let keys = opened.all();
@@ -199,6 +201,94 @@ pub fn sign(
     let after = after.map_err(|e| failed(what, &e))?;
     show_needs(&after.needs, &names, ui);
     Ok(Some(after))
+}
+
+/// The error of whoever has no key that counts for a change.
+fn no_say(proposal: &Proposal, chosen: Option<&str>, review: &Review, names: &Names) -> Error {
+    let what = format!("cannot sign the change of {}", proposal.environment);
+    let mut error = Error::new(ErrorKind::Refused, what).detail(match chosen {
+        Some(name) => format!("the key {name} does not count for it"),
+        None => "there is no key in hand to sign it with".to_owned(),
+    });
+    for need in &review.needs {
+        error = error.detail(sentence(need, names));
+    }
+    error.hint("a key that could sign it belongs into the directory of keys: --keys DIR")
+}
+
+/// Refuses to publish what too few have signed, and names those who could.
+pub fn signed_by_enough(
+    review: &Review,
+    names: &Names,
+    proposal: &Proposal,
+    file: &Path,
+) -> Result<()> {
+    if review.complete() {
+        return Ok(());
+    }
+    let what = format!("cannot publish the change of {}", proposal.environment);
+    let mut error = Error::new(ErrorKind::Refused, what);
+    for need in review.needs.iter().filter(|need| need.missing() > 0) {
+        error = error.detail(sentence(need, names));
+    }
+    Err(error.hint(format!(
+        "who signs: {} {}",
+        command(proposal),
+        file.display()
+    )))
+}
+
+/// The command with which the next person signs a change.
+pub fn command(proposal: &Proposal) -> &'static str {
+    if proposal.changes_root() || !proposal.changes_releases() {
+        "imgbuild env root sign"
+    } else {
+        "imgbuild promote --sign"
+    }
+}
+
+/// Refuses to begin a change anew in a file that holds signatures of others for an earlier one.
+/// What they signed can still be published.
+pub fn check_file(path: &Path, env: Option<&Environment<'_>>, keyring: &Keyring) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let shown = path.display();
+    let taken = |why: String| {
+        Error::new(ErrorKind::Refused, format!("{shown} is there already")).detail(why)
+    };
+    let elsewhere = "name another file with --output, or move it away";
+    let Ok(old) = read(path) else {
+        let why = "it is no change that waits for signatures".to_owned();
+        return Err(taken(why).hint(elsewhere));
+    };
+    let reviewed = match env {
+        Some(env) => env.review(&old),
+        None => Environment::review_init(&old),
+    };
+    let review = match reviewed {
+        Ok(review) => review,
+        // Nobody can publish that any more.
+        Err(e) if e.kind() == store::tuf::ErrorKind::Stale => return Ok(()),
+        Err(e) => return Err(taken(e.to_string()).hint(elsewhere)),
+    };
+    let names = keyring.names(env.and_then(Environment::policy))?;
+    let mut others = Vec::new();
+    let keys = review.needs.iter().flat_map(|need| &need.keys);
+    for (key, _) in keys.filter(|(_, signed)| *signed) {
+        let name = names.short(key);
+        if !keyring.has(key)? && !others.contains(&name) {
+            others.push(name);
+        }
+    }
+    if others.is_empty() {
+        return Ok(());
+    }
+    let why = format!("it holds a change that {} signed", others.join(" and "));
+    Err(taken(why).hint(format!(
+        "sign that one: {} {shown}; or {elsewhere}",
+        command(&old)
+    )))
 }
 
 /// Asks the person at the terminal, if there is one and they have not consented yet.
@@ -269,11 +359,12 @@ pub fn publish(
         },
         before => {
             let published = Environment::publish_root(store, proposal, &keys, now);
-            let env = published.map_err(|e| not_published(proposal, before.as_deref(), &e))?;
+            let published = published.map_err(|e| not_published(proposal, before.as_deref(), &e));
+            let (env, new) = published?;
             if env.role_keys().is_ok_and(|roles| roles[0].1 == 1) {
                 keyring.vouch(env.name(), &env.fingerprint())?;
             }
-            true
+            new
         }
     };
     Ok(if new {

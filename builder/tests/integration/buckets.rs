@@ -132,11 +132,14 @@ fn a_bucket_takes_every_command() {
     let tar = fs::read(bench.path("app.tar")).unwrap();
     assert_eq!(format!("blake3:{}", blake3::hash(&tar).to_hex()), second);
 
-    at(&["key", "new", "ann", "--plain"]);
-    let groups = ["--root", "ann", "--targets", "ann", "--online", "ann"];
+    let ann = at(&["key", "new", "ann", "--plain"]);
+    let policy = format!("approvals = {{}}\n[keys]\nann = \"{}\"\n", ann.trim());
+    fs::write(bench.path("policy.toml"), policy).unwrap();
+    let mut groups = vec!["--root", "ann", "--targets", "ann", "--online", "ann"];
+    groups.extend(["--policy", "policy.toml"]);
     at(&[&["env", "init", "prod"], &groups[..]].concat());
-    at(&["promote", "dev/app", "--to", "prod"]);
     at(&["approve", "app", "--for", "prod", "--key", "ann"]);
+    at(&["promote", "dev/app", "--to", "prod"]);
     assert!(at(&["show", "app", "--attestations"]).contains("approved"));
     at(&["env", "refresh", "prod"]);
     at(&["env", "root", "save", "prod", "-o", "anchor.json"]);
@@ -171,6 +174,8 @@ fn a_bucket_takes_every_command() {
     assert_eq!(moved.trim(), second);
     bench.grow(3);
     let third = bench.import("desk");
+    let approve = ["approve", "app", "--for", "prod", "--key", "ann"];
+    bench.ok(&[&approve[..], &["--elsewhere", "--store", "desk"]].concat());
     bench.ok(&[&words[..], &["--source", "desk", "--store", LIVE]].concat());
     assert!(
         bench

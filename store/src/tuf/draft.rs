@@ -272,6 +272,7 @@ impl Environment<'_> {
         let revoked_already = || {
             let text = format!("{image} is revoked in {} already", self.name);
             Error::new(ErrorKind::Exists, text)
+                .with_hint("nothing is left to do; `imgbuild env log` says when it was and why")
         };
         // Of each name the newest release of that image.
         let mut names: BTreeMap<ImageName, u64> = BTreeMap::new();

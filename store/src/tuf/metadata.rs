@@ -293,6 +293,11 @@ impl DraftFile {
         Ok(())
     }
 
+    /// Whether a file has the same content, whoever signed it.
+    pub(super) fn says_the_same(&self, file: &[u8]) -> bool {
+        json::parse(file).is_ok_and(|file| file.get("signed") == Some(&self.signed))
+    }
+
     /// The file.
     pub(super) fn bytes<T: Role>(&self) -> Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec_pretty(self).map_err(|e| unwritable::<T>(&e))?;

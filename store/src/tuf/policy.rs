@@ -233,6 +233,52 @@ impl Policy {
         self.keys.iter().filter(move |(name, _)| counts(name))
     }
 
+    /// Whether a claim of this key counts, where the policy asks for such claims; `None` where it
+    /// does not.
+    pub fn listens_to(&self, word: Claim, key: &PublicKey) -> Option<bool> {
+        let (_, votes) = self.points().find(|(point, _)| *point == word)?;
+        let is_key = |hex: &String| hex.parse().is_ok_and(|known: PublicKey| known == *key);
+        Some(self.voters(votes).any(|(_, hex)| is_key(hex)))
+    }
+
+    /// The names of those whose claims of a kind count.
+    pub fn names_of(&self, word: Claim) -> Vec<String> {
+        let votes = self.points().filter(|(point, _)| *point == word);
+        let names = votes.flat_map(|(_, votes)| self.voters(votes).map(|(name, _)| name.clone()));
+        names.collect()
+    }
+
+    /// Lets a key take another one's place, under a name of its own. The old name stays where there
+    /// is none, or where it is another key's. False if the old key has no place.
+    pub fn replace_key(&mut self, old: &PublicKey, new: &PublicKey, name: Option<&str>) -> bool {
+        let named = |wanted: &PublicKey| {
+            let is = |hex: &String| hex.parse().is_ok_and(|key: PublicKey| key == *wanted);
+            let found = self.keys.iter().find(|(_, hex)| is(hex));
+            found.map(|(name, _)| name.clone())
+        };
+        let Some(before) = named(old) else {
+            return false;
+        };
+        let free = name.filter(|name| !self.keys.contains_key(*name));
+        let after = named(new).or_else(|| free.map(str::to_owned));
+        let after = after.unwrap_or_else(|| before.clone());
+        self.keys.remove(&before);
+        self.keys.insert(after.clone(), new.hex());
+        let points = [
+            &mut self.built,
+            &mut self.tested,
+            &mut self.rebuilt,
+            &mut self.approvals,
+            &mut self.witnessed,
+        ];
+        for votes in points.into_iter().flatten() {
+            if votes.keys.remove(&before) {
+                votes.keys.insert(after.clone());
+            }
+        }
+        true
+    }
+
     /// What an image with these facts does not meet.
     pub fn violations(&self, facts: &Facts) -> Vec<Violation> {
         let mut unmet = Vec::new();
@@ -349,6 +395,30 @@ mod tests {
     fn votes(count: u32, keys: &[&str]) -> Quorum {
         let keys = keys.iter().map(|name| (*name).to_owned()).collect();
         Quorum { count, keys }
+    }
+
+    #[test]
+    fn a_key_takes_the_place_of_another_under_its_own_name() {
+        let ([ci, _, bob], mut policy) = keys();
+        policy.approvals = Some(votes(2, &["ann", "bob"]));
+        let eve = KeyPair::generate().unwrap().public();
+        assert_eq!(policy.listens_to(Claim::Approved, &eve), Some(false));
+        assert!(policy.replace_key(&bob, &eve, Some("eve")));
+        assert_eq!(policy.approvals, Some(votes(2, &["ann", "eve"])));
+        assert_eq!(policy.names_of(Claim::Approved), ["ann", "eve"]);
+        assert_eq!(policy.listens_to(Claim::Approved, &eve), Some(true));
+        assert_eq!(policy.listens_to(Claim::Approved, &bob), Some(false));
+        assert_eq!(policy.listens_to(Claim::Built, &eve), None);
+        assert!(!policy.replace_key(&bob, &eve, Some("eve")));
+        // A name that is somebody else's is not taken away, and nobody gets a second one.
+        assert!(policy.replace_key(&eve, &bob, Some("ci")));
+        assert_eq!(policy.names_of(Claim::Approved), ["ann", "eve"]);
+        assert!(policy.replace_key(&bob, &eve, None));
+        assert_eq!(policy.names_of(Claim::Approved), ["ann", "eve"]);
+        assert!(policy.replace_key(&eve, &ci, Some("bob")));
+        assert_eq!(policy.approvals, Some(votes(2, &["ann", "ci"])));
+        assert_eq!(policy.keys.len(), 2);
+        policy.check().unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::environment::{Current, read, write};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{due, expiry, forward};
 use super::metadata::{
-    CommonFields, MetaFile, Root, Snapshot, Targets, Timestamp, next_version, seal,
+    CommonFields, DraftFile, MetaFile, Role, Root, Snapshot, Targets, Timestamp, next_version, seal,
 };
 use super::proposal::Proposal;
 use super::review::review;
@@ -93,16 +93,44 @@ impl<'s> Environment<'s> {
     }
 
     /// Publishes the first version of an environment, or a change of root
-    /// that was interrupted: the environment cannot be opened in between.
+    /// that was interrupted: the environment cannot be opened in between. True if that was new.
     pub fn publish_root(
         store: &'s dyn MetadataStore,
         proposal: &Proposal,
         online: &[&dyn Signer],
         now: Time,
-    ) -> Result<Self> {
+    ) -> Result<(Self, bool)> {
         let _lock = lock(store)?;
-        publish(store, &proposal.environment, proposal, online, now)?;
-        Self::open(store, &proposal.environment)
+        let new = publish(store, &proposal.environment, proposal, online, now)?;
+        Ok((Self::open(store, &proposal.environment)?, new))
+    }
+
+    /// Whether a change has been published here, by whichever signatures.
+    pub fn has_published(&self, proposal: &Proposal) -> Result<bool> {
+        let root = match (&proposal.root, proposal.next_root()?) {
+            (Some(part), Some(next)) => self.has::<Root>(part, next.signed.head.version)?,
+            _ => true,
+        };
+        let targets = match (&proposal.targets, proposal.next_targets()?) {
+            (Some(part), Some(next)) => self.has::<Targets>(part, next.signed.head.version)?,
+            _ => true,
+        };
+        Ok(root && targets)
+    }
+
+    /// Whether the file of that version says the same. A file that is newer than what is in force
+    /// was never published.
+    fn has<T: Role>(&self, part: &DraftFile, version: u64) -> Result<bool> {
+        let current = match T::TYPE {
+            Root::TYPE => self.current.root.signed.head.version,
+            _ => self.current.targets.signed.head.version,
+        };
+        if version > current {
+            return Ok(false);
+        }
+        let file = format!("{version}.{}.json", T::TYPE);
+        let published = read(self.store, &self.name, &file)?;
+        Ok(published.is_some_and(|bytes| part.says_the_same(&bytes)))
     }
 }
 

@@ -294,7 +294,10 @@ fn keys(story: &Story) {
     // A lost key.
     fleet.types("eve", "apt-get install ./imgbuild_0.1.0_amd64.deb");
     let lost = page.next("imgbuild key new eve").commands();
-    fleet.means("EVE", &last_key(&fleet.types("eve", &lost[0])));
+    fleet.types("eve", &lost[0]);
+    let sent = fleet.path("eve").join("etc/imgbuild/keys/eve.pub");
+    fs::copy(sent, fleet.path("builder").join("root/eve.pub")).unwrap();
+    fleet.means("EVE", "eve.pub");
     fleet.types("eve", &lost[1]);
     fleet.types("builder", &lost[2]);
     two_roots("bob-eve.json");

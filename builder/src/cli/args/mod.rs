@@ -69,6 +69,10 @@ const IMAGE_HELP: &str = "\
 IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
 ENV/NAME[/SEQ].";
 
+const LIST_HELP: &str = "\
+A line an image: name, digest, size of its files, suite and architecture, time since it came into
+the store, and where it is released (ENV/NAME/SEQ), revoked, or pinned.";
+
 const LOG_HELP: &str = "\
 RECIPE is a file; its logs are those of the last attempt on this machine, failed
 or not. IMAGE is a digest, its first 8 or more hex digits, NAME (its newest
@@ -177,6 +181,7 @@ pub enum Command {
     /// Check what this machine offers for building, and say what is missing
     Doctor(DoctorArgs),
     /// List the images of the store
+    #[command(after_help = LIST_HELP)]
     List(Common),
     /// Show an image's manifest, or its bill of materials
     #[command(after_help = IMAGE_HELP)]

@@ -384,6 +384,9 @@ pub struct EnvTrustArgs {
     /// The digest of its first root, as somebody who made it says it
     #[arg(value_name = "DIGEST")]
     pub fingerprint: String,
+    /// Read a file of `env log --export` in place of the store
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,
@@ -594,6 +597,9 @@ pub struct ApproveArgs {
     /// What there is to say about it; it is public
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
+    /// The environment is in another store, to which image and approval will be copied
+    #[arg(long)]
+    pub elsewhere: bool,
     /// How a person consents.
     #[command(flatten)]
     pub consenting: Consenting,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use store::tuf::{Environment, Proposal, Release};
-use store::{EnvName, Store, WritableStore};
+use store::tuf::{Claim, Environment, Proposal, Release, revoked_images};
+use store::{EnvName, ImageId, Store, WritableStore};
 
 use super::env::{environment, open, report};
 use crate::cli::args::{ApproveArgs, Consenting, PromoteArgs, RevokeArgs, Signing};
@@ -19,6 +19,9 @@ use crate::stores;
 use crate::stores::FIRST_ENVIRONMENT;
 use crate::stores::find;
 use crate::ui::{self, Ui};
+
+/// How the next person signs a release or a revocation.
+const SIGN: &str = "imgbuild promote --sign";
 
 /// What `--json` says at the end.
 #[derive(Serialize)]
@@ -66,15 +69,16 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         .unwrap_or(FIRST_ENVIRONMENT);
     let from = environment(from)?;
     if from == to {
-        return Err(Error::usage(format!("{image} is in {to} already")));
+        return Err(Error::usage(format!("{image} is in {to} already"))
+            .hint("--to names another environment; nodes `switch` to an older release of theirs"));
     }
+    let mut env = open(&store, &to)?;
     let elsewhere = source_store(args, settings)?;
     let source = elsewhere.as_ref().unwrap_or(store.store());
     let origin = Environment::open(source, &from)
         .map_err(|e| ceremony::failed(format!("cannot read the environment {from}"), &e))?;
     keyring.admit(&origin)?;
     let found = promote::source(source, image, &from)?;
-    let mut env = open(&store, &to)?;
     keyring.admit(&env)?;
     ceremony::check_clock(&env)?;
     let manifest = &found.manifest;
@@ -82,6 +86,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         "{} {} of {from} is {}",
         manifest.name, found.source.seq, manifest.image
     ));
+    not_revoked(&env, &manifest.image, "promote")?;
     if let Some(policy) = env.policy() {
         let mut stores = vec![store.store()];
         stores.extend(elsewhere.as_ref());
@@ -97,6 +102,11 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         ui.result(&manifest.image.to_string());
         return Ok(());
     };
+    let file = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{to}-{}-{}.json", release.name, release.seq)));
+    ceremony::check_file(&file, Some(&env), &keyring)?;
     let compared = match &elsewhere {
         Some(_) if args.consenting.show => true,
         Some(source) => promote::copy(manifest, source, &store, ui)?,
@@ -112,10 +122,6 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         return Ok(());
     };
     promote::deltas(manifest, &env, &store, args.deltas, ui)?;
-    let file = args
-        .output
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("{to}-{}-{}.json", release.name, release.seq)));
     let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
     if ui.is_json() {
         let (published, file) = match &outcome {
@@ -136,7 +142,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         return Ok(());
     }
     let what = format!("release {to}/{}/{}", release.name, release.seq);
-    report(&outcome, &what, "imgbuild promote --sign", ui);
+    report(&outcome, &what, SIGN, ui);
     ui.result(&release.image.to_string());
     Ok(())
 }
@@ -179,6 +185,11 @@ fn sign(
     keyring.admit(&env)?;
     ceremony::check_clock(&env)?;
     let name = env.name().clone();
+    let what = format!("the change of {name}");
+    if published(&env, &proposal)? {
+        report(&Outcome::AlreadyPublished, &what, SIGN, ui);
+        return Ok(());
+    }
     let review = env
         .review(&proposal)
         .map_err(|e| ceremony::failed(format!("{} is refused", file.display()), &e))?;
@@ -193,13 +204,27 @@ fn sign(
         return Ok(());
     };
     let outcome = ceremony::settle(&proposal, &review, Some(&mut env), store, keyring, file)?;
-    report(
-        &outcome,
-        &format!("the change of {name}"),
-        "imgbuild promote --sign",
-        ui,
-    );
+    report(&outcome, &what, SIGN, ui);
     Ok(())
+}
+
+/// Whether a change has been published before.
+pub(super) fn published(env: &Environment<'_>, proposal: &Proposal) -> Result<bool> {
+    let what = || format!("cannot read the environment {}", env.name());
+    env.has_published(proposal)
+        .map_err(|e| ceremony::failed(what(), &e))
+}
+
+/// Refuses an image that an environment has revoked.
+fn not_revoked(env: &Environment<'_>, image: &ImageId, act: &str) -> Result<()> {
+    let what = || format!("cannot read the releases of {}", env.name());
+    let releases = env.releases().map_err(|e| ceremony::failed(what(), &e))?;
+    if !revoked_images(&releases).contains(image) {
+        return Ok(());
+    }
+    let what = format!("{image} was revoked in {}", env.name());
+    let hint = format!("{act} an image that mends what the revocation was for");
+    Err(Error::new(ErrorKind::Refused, what).hint(hint))
 }
 
 pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
@@ -209,6 +234,11 @@ pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Res
     let mut env = open(&store, &name)?;
     keyring.admit(&env)?;
     let image = revoked_image(&args.image, &name, &env, &store)?;
+    let file = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{name}-revoke-{}.json", &image.hex()[..16])));
+    ceremony::check_file(&file, Some(&env), &keyring)?;
     let mut proposal: Proposal = env
         .draft_revocation(&image, &args.reason, args.min_seq, jiff::Timestamp::now())
         .map_err(|e| ceremony::failed(format!("cannot revoke {image} in {name}"), &e))?;
@@ -217,12 +247,8 @@ pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Res
     let Some(review) = signed else {
         return Ok(());
     };
-    let file = args
-        .output
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("{name}-revoke-{}.json", &image.hex()[..16])));
     let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
-    report(&outcome, "the revocation", "imgbuild promote --sign", ui);
+    report(&outcome, "the revocation", SIGN, ui);
     let mut keys = review.needs.iter().flat_map(|need| &need.keys);
     let unsigned = keys.all(|(_, signed)| !signed);
     if let Outcome::Waiting { .. } = outcome {
@@ -290,15 +316,15 @@ pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Resul
     let keyring = Keyring::new(settings, passphrase, None);
     let manifest = find::the_one(store.store(), &args.image)?;
     let entry = keyring.entry(&args.key)?;
-    let revoked = find::revocations(store.store(), &args.image);
-    let revoked = revoked.get(&manifest.image);
-    if revoked.is_some_and(|envs| envs.contains(&env)) {
-        let what = format!("{} was revoked in {env}", manifest.image);
-        return Err(Error::new(ErrorKind::Refused, what)
-            .hint("approve of an image that mends what the revocation was for"));
+    let asking = environment_of(args, &env, &store, &keyring)?;
+    if let Some(asking) = &asking {
+        ceremony::check_clock(asking)?;
+        not_revoked(asking, &manifest.image, "approve of")?;
+        counts(asking, &args.key, &entry.public)?;
     }
     ui.note(&format!("{} {}", manifest.name, manifest.image));
-    for other in revoked.into_iter().flatten() {
+    let revoked = find::revocations(store.store(), &args.image);
+    for other in revoked.get(&manifest.image).into_iter().flatten() {
         ui.note(&format!("  warning: it was revoked in {other}"));
     }
     for release in find::releases_of(store.store(), &manifest)? {
@@ -314,11 +340,13 @@ pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Resul
             ui.note(&format!("    {line}"));
         }
     }
-    if let Ok(true) = Environment::exists(&store, &env) {
-        let env = open(&store, &env)?;
-        ceremony::check_clock(&env)?;
-        promote::differences(&manifest, store.store(), &env, &store, ui)?;
-        counts(&env, &entry.public, ui);
+    match &asking {
+        Some(asking) => {
+            promote::differences(&manifest, store.store(), asking, &store, ui)?;
+        }
+        None => ui.note(&format!(
+            "warning: {env} is in another store: what changes there is not known here"
+        )),
     }
     let consent = consent(args.consenting);
     if consent.show_only {
@@ -345,16 +373,57 @@ pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Resul
     Ok(())
 }
 
-/// Says when nobody will listen to an approval.
-fn counts(env: &Environment<'_>, key: &Result<store::keys::PublicKey, String>, ui: &Ui) {
-    let listed = env.policy().is_some_and(|policy| {
-        let hex = key.as_ref().map(store::keys::PublicKey::hex);
-        policy.approvals.is_some() && policy.keys.values().any(|known| hex.as_ref() == Ok(known))
-    });
-    if !listed {
-        ui.note(&format!(
-            "warning: the policy of {} does not ask this key for approvals",
-            env.name()
-        ));
+/// The environment that an approval is for, which somebody here has vouched for; `None` where a
+/// person says that it is in another store.
+fn environment_of<'s>(
+    args: &ApproveArgs,
+    name: &EnvName,
+    store: &'s WritableStore,
+    keyring: &Keyring,
+) -> Result<Option<Environment<'s>>> {
+    let exists = Environment::exists(store, name)
+        .context(|| format!("cannot look for the environment {name}"))?;
+    match (exists, args.elsewhere) {
+        (true, _) => {
+            let env = open(store, name)?;
+            keyring.admit(&env)?;
+            Ok(Some(env))
+        }
+        (false, true) => Ok(None),
+        (false, false) => Err(Error::failed(format!(
+            "there is no environment {name} in {}",
+            store.backend().describe()
+        ))
+        .hint(format!(
+            "`imgbuild env status` lists them; where {name} is in another store, to which the \
+             image goes with its approvals, add --elsewhere"
+        ))),
     }
+}
+
+/// Refuses an approval that nobody would listen to.
+fn counts(
+    env: &Environment<'_>,
+    name: &str,
+    key: &Result<store::keys::PublicKey, String>,
+) -> Result<()> {
+    let Ok(key) = key else { return Ok(()) };
+    let policy = env.policy();
+    if policy.and_then(|policy| policy.listens_to(Claim::Approved, key)) == Some(true) {
+        return Ok(());
+    }
+    let who = policy.map_or_else(Vec::new, |policy| policy.names_of(Claim::Approved));
+    let (what, hint) = if who.is_empty() {
+        (
+            format!("the policy of {} asks for no approvals", env.name()),
+            "`approvals` of a policy says whose count: imgbuild env root propose --policy FILE"
+                .to_owned(),
+        )
+    } else {
+        (
+            format!("an approval by {name} does not count in {}", env.name()),
+            format!("its policy listens to {}", who.join(", ")),
+        )
+    };
+    Err(Error::new(ErrorKind::Refused, what).hint(hint))
 }

@@ -5,6 +5,8 @@
 //! KEYS/NAME.pub      its public half (SPKI PEM)
 //! KEYS/NAME.signer   a key that is elsewhere: its public half, and a command that signs
 //! KEYS/ENV.trust     the digest of the first root of an environment that was vouched for
+//! KEYS/ENV-DIGITS.witness   what a witness signed last of an environment; beside it an empty
+//!                    .lock, which one command holds at a time
 //! ```
 //!
 //! Whose signature a file needs is known by public keys, so a keyring is looked
@@ -28,6 +30,9 @@ pub use self::names::Names;
 pub use self::passphrase::{Passphrase, confirm, new_passphrase};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::settings::Settings;
+
+/// How often a person may type the passphrase of a key.
+const TRIES: u32 = 3;
 
 /// A directory of keys.
 pub struct Keyring {
@@ -112,6 +117,11 @@ impl Keyring {
             passphrase: self.passphrase.clone(),
             only: None,
         }
+    }
+
+    /// The name of the one key that a person chose to sign with.
+    pub fn chosen(&self) -> Option<&str> {
+        self.only.as_deref()
     }
 
     /// Where it is.
@@ -277,8 +287,22 @@ impl Keyring {
         }
         let file = KeyFile::at(&entry.path);
         let mut ask = || self.passphrase.of(&entry.name);
-        let pair = file.load_with(&mut ask).map_err(|e| failed(&e))?;
-        Ok(Box::new(pair))
+        let mut tries = 1;
+        loop {
+            match file.load_with(&mut ask) {
+                Ok(pair) => return Ok(Box::new(pair)),
+                // Fingers err; what was asked and answered before is not lost for that.
+                Err(e)
+                    if e.kind() == store::keys::ErrorKind::Passphrase
+                        && matches!(self.passphrase, Passphrase::Terminal)
+                        && tries < TRIES =>
+                {
+                    tries += 1;
+                    passphrase::tell("that is not its passphrase")?;
+                }
+                Err(e) => return Err(failed(&e)),
+            }
+        }
     }
 
     /// Opens the keys of an environment that are here, of these groups.

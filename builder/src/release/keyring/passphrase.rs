@@ -120,6 +120,13 @@ pub fn confirm(question: &str) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }
 
+/// Says something where somebody types.
+pub(super) fn tell(what: &str) -> Result<()> {
+    let terminal = OpenOptions::new().write(true).open("/dev/tty");
+    let mut terminal = terminal.context(|| "there is no terminal to ask on".into())?;
+    writeln!(terminal, "{what}").context(|| "cannot ask on the terminal".into())
+}
+
 /// Asks on the terminal, which does not show what is typed.
 fn ask(prompt: &str) -> Result<String> {
     converse(prompt, false)

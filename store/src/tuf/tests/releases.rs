@@ -278,7 +278,10 @@ fn a_change_is_passed_from_hand_to_hand() {
     Environment::sign_init(&mut copy, &[bob]).unwrap();
     proposal.merge(&copy).unwrap();
     let read = Proposal::from_json(&proposal.to_json().unwrap()).unwrap();
-    let mut env = Environment::publish_root(&store, &read, &[online], time()).unwrap();
+    let (mut env, new) = Environment::publish_root(&store, &read, &[online], time()).unwrap();
+    assert!(new && env.has_published(&proposal).unwrap());
+    let again = Environment::publish_root(&store, &read, &[online], time()).unwrap();
+    assert!(!again.1);
     let known = env.fingerprint();
 
     // The online key and one root key go; killed after each write, and finished.
@@ -302,6 +305,7 @@ fn a_change_is_passed_from_hand_to_hand() {
     );
     let review = env.sign(&mut proposal, &[eve]).unwrap();
     assert!(review.complete(), "{:?}", review.needs);
+    assert!(!env.has_published(&proposal).unwrap());
     let files = store.files.borrow().clone();
     for fuse in 0.. {
         *store.files.borrow_mut() = files.clone();
@@ -309,14 +313,16 @@ fn a_change_is_passed_from_hand_to_hand() {
         let done = Environment::publish_root(&store, &proposal, &[&next], time());
         store.fuse.set(None);
         env = match done {
-            Ok(env) => env,
+            Ok((env, _)) => env,
             Err(e) => {
                 assert_eq!(e.kind(), ErrorKind::Store, "{e}");
-                Environment::publish_root(&store, &proposal, &[&next], time()).unwrap()
+                let done = Environment::publish_root(&store, &proposal, &[&next], time());
+                done.unwrap().0
             }
         };
         assert_eq!(env.role_keys().unwrap()[0].1, 2);
         assert_eq!(env.fingerprint(), known);
+        assert!(env.has_published(&proposal).unwrap() && env.has_published(&read).unwrap());
         if fuse == 4 {
             break;
         }

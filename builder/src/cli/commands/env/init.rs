@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use store::EnvName;
-use store::keys::{KeyFile, PublicKey, Signer as _};
+use store::keys::{KeyFile, KeyPair, PublicKey, Signer as _};
 use store::tuf::{Environment, KeyGroup, KeySet, Lifetimes, RootDraft};
 
-use super::{environment, report};
+use super::{environment, report, warn_of_sources};
 use crate::cli::args::{Days, EnvInitArgs};
 use crate::cli::commands::promote::{consent, keyring};
 use crate::error::{Context, Error, Result};
@@ -33,6 +33,11 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
         .hint(format!("imgbuild env status {name}")));
     }
     let keyring = keyring(&args.signing, settings)?;
+    let file = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{name}-root-1.json")));
+    ceremony::check_file(&file, None, &keyring)?;
     let set = |group: KeyGroup, typed: &[String], threshold: u64| -> Result<KeySet> {
         let keys = if typed.is_empty() {
             vec![own_key(&name, group, args, settings, ui)?]
@@ -53,16 +58,13 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
     };
     let mut proposal = Environment::draft_init(&name, &founding, Timestamp::now())
         .map_err(|e| failed(what(), &e))?;
+    warn_of_sources(founding.policy.as_ref(), &store, ui)?;
     summary(&founding, &keyring.names(None)?, ui);
     let consent = consent(args.consenting);
     let signed = ceremony::sign(&mut proposal, None, &keyring, false, consent, ui)?;
     let Some(review) = signed else {
         return Ok(());
     };
-    let file = args
-        .output
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("{name}-root-1.json")));
     let outcome = ceremony::settle(&proposal, &review, None, &store, &keyring, &file)?;
     report(
         &outcome,
@@ -136,6 +138,13 @@ fn own_key(
     let file = KeyFile::at(settings.keys.join(format!("{called}.pem")));
     if file.exists() {
         return file.public().map_err(|e| keyring::failed(&e));
+    }
+    if args.consenting.show {
+        ui.note(&format!(
+            "the key {called} would be made; other digits stand for it below"
+        ));
+        let stand_in = KeyPair::generate().map_err(|e| keyring::failed(&e))?;
+        return Ok(stand_in.public());
     }
     let pair = if args.plain || group == KeyGroup::Online {
         file.create()

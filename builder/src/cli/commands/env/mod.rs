@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use store::attest::{self, Kind};
 use store::tuf::{
-    Action, Environment, ExportedEnvironment, KeyGroup, LogEntry, MetadataStore, Proposal, Renewed,
+    Action, Environment, ExportedEnvironment, KeyGroup, LogEntry, MAX_EXPORTED, MetadataStore,
+    Policy, Proposal, Renewed,
 };
 use store::{EnvName, ImageId, Sha256, Store, WritableStore};
 
+pub(super) use self::status::all_warnings;
 use super::promote::{consent, keyring};
 use crate::atomic_file;
 use crate::cli::args::{
@@ -57,6 +59,19 @@ pub(super) fn environment(name: &str) -> Result<EnvName> {
 pub(super) fn open<'s>(store: &'s WritableStore, name: &EnvName) -> Result<Environment<'s>> {
     Environment::open(store, name)
         .map_err(|e| failed(format!("cannot read the environment {name}"), &e))
+}
+
+/// Says which environments of a policy's `from` the store does not have: a name may be mistyped.
+fn warn_of_sources(policy: Option<&Policy>, store: &WritableStore, ui: &Ui) -> Result<()> {
+    for name in policy.iter().flat_map(|policy| &policy.from) {
+        let failed = || format!("cannot look for the environment {name}");
+        if !Environment::exists(store, name).context(failed)? {
+            ui.note(&format!(
+                "warning: `from` of the policy names {name}, and this store has no such environment"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Says what became of a change, and what is next.
@@ -105,7 +120,8 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         if let Some(draft) = draft {
             // What the timer is for comes first.
             if can_sign(&env, KeyGroup::Online, &keyring)? {
-                renew_online(&mut env, &keyring, now)?;
+                let renewed = renew_online(&mut env, &keyring, now)?;
+                ui.note(&format!("{name}: {}", sentence(&signed(renewed))));
             }
             collect(draft, &mut env, &store, &keyring, args, ui)?;
             continue;
@@ -119,23 +135,8 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         } else {
             renew_online(&mut env, &keyring, now)?
         };
-        let roles = [
-            ("root", renewed.root),
-            ("targets", renewed.targets),
-            ("snapshot", renewed.snapshot),
-            ("timestamp", renewed.timestamp),
-        ];
-        let signed: Vec<_> = roles
-            .iter()
-            .filter(|(_, new)| *new)
-            .map(|(role, _)| *role)
-            .collect();
-        let said = if signed.is_empty() {
-            "nothing is due".to_owned()
-        } else {
-            format!("signed {} anew", signed.join(" and "))
-        };
-        ui.note(&format!("{name}: {said}"));
+        let signed = signed(renewed);
+        ui.note(&format!("{name}: {}", sentence(&signed)));
         for line in status::warnings(&env, now) {
             ui.note(&format!("warning: {line}"));
         }
@@ -146,6 +147,25 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The roles that were signed anew.
+fn signed(renewed: Renewed) -> Vec<&'static str> {
+    let roles = [
+        ("root", renewed.root),
+        ("targets", renewed.targets),
+        ("snapshot", renewed.snapshot),
+        ("timestamp", renewed.timestamp),
+    ];
+    let new = roles.into_iter().filter(|(_, new)| *new);
+    new.map(|(role, _)| role).collect()
+}
+
+fn sentence(signed: &[&str]) -> String {
+    if signed.is_empty() {
+        return "nothing is due".to_owned();
+    }
+    format!("signed {} anew", signed.join(" and "))
 }
 
 fn renew_online(env: &mut Environment<'_>, keyring: &Keyring, now: Timestamp) -> Result<Renewed> {
@@ -204,21 +224,35 @@ fn collect(
 }
 
 fn trust(args: &EnvTrustArgs, settings: &Settings, ui: &Ui) -> Result<()> {
-    let store = stores::open(settings)?;
     let name = environment(&args.env)?;
-    let wanted: Sha256 = args
-        .fingerprint
-        .parse()
-        .map_err(|e| Error::usage("this is not the digest of a root").because(&e))?;
-    let env = Environment::open(&store, &name)
+    let wanted: Sha256 = args.fingerprint.parse().map_err(|e| {
+        Error::usage("this is not the digest of a root")
+            .because(&e)
+            .hint("`sha256:` and 64 digits, as imgbuild env init, status and root save print it")
+    })?;
+    if let Some(file) = &args.from {
+        let exported = witness::read_exported(file)?;
+        return trust_in(&exported, &name, wanted, settings, ui);
+    }
+    trust_in(&stores::open(settings)?, &name, wanted, settings, ui)
+}
+
+fn trust_in(
+    store: &dyn MetadataStore,
+    name: &EnvName,
+    wanted: Sha256,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<()> {
+    let env = Environment::open(store, name)
         .map_err(|e| failed(format!("cannot read the environment {name}"), &e))?;
     if env.fingerprint() != wanted {
-        let text = format!("{name} in this store is another environment");
+        let text = format!("{name} there is another environment");
         return Err(Error::new(ErrorKind::Refused, text)
             .detail(format!("its first root is {}", env.fingerprint()))
             .hint("do not sign anything for it before you know why"));
     }
-    Keyring::new(settings, Passphrase::Terminal, None).vouch(&name, &wanted)?;
+    Keyring::new(settings, Passphrase::Terminal, None).vouch(name, &wanted)?;
     ui.note(&format!(
         "{name} is vouched for in {}",
         settings.keys.display()
@@ -266,7 +300,17 @@ fn export(store: &Store, name: &EnvName, file: &Path, ui: &Ui) -> Result<()> {
     }
     let exported = ExportedEnvironment::of(store, name, approvals);
     let json = exported.and_then(|exported| exported.to_json());
-    atomic_file::write(file, &json.map_err(|e| failed(what(), &e))?)?;
+    let json = json.map_err(|e| failed(what(), &e))?;
+    if json.len() as u64 > MAX_EXPORTED {
+        return Err(Error::failed(what())
+            .detail(format!(
+                "it would take {}, and files are read to {}",
+                ui::size(json.len() as u64),
+                ui::size(MAX_EXPORTED)
+            ))
+            .hint("whoever checks it elsewhere reads the store itself: --store URL"));
+    }
+    atomic_file::write(file, &json)?;
     ui.result(&format!("{} entries: {}", entries.len(), file.display()));
     Ok(())
 }
@@ -282,6 +326,13 @@ fn show_log(
     let env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
     let entries = env.log(args.most).map_err(|e| failed(what(), &e))?;
     let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    // Everybody may read a log; whoever sends one could have written it.
+    if args.from.is_some() && keyring.admit(&env).is_err() {
+        ui.note(&format!(
+            "warning: nobody here has vouched for this {name}, whose first root is {}",
+            env.fingerprint()
+        ));
+    }
     let names = keyring.names(env.policy())?;
     let signers = env.log_signers(&entries).map_err(|e| failed(what(), &e))?;
     for (entry, signers) in entries.iter().zip(signers) {

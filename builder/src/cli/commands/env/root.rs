@@ -1,5 +1,6 @@
 //! `imgbuild env rotate-key` and `imgbuild env root propose|sign|publish`
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -7,13 +8,13 @@ use store::keys::PublicKey;
 use store::tuf::{Environment, KeyGroup, Proposal, RootChange, paths};
 use store::{Sha256, WritableStore};
 
-use super::{environment, init, open, report};
+use super::{environment, init, open, report, warn_of_sources};
 use crate::atomic_file;
 use crate::cli::args::{EnvProposeArgs, EnvRotateArgs, FileArgs, PublishArgs, SaveArgs};
-use crate::cli::commands::promote::{consent, keyring};
+use crate::cli::commands::promote::{consent, keyring, published};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::attest;
-use crate::release::ceremony::{self, failed};
+use crate::release::ceremony::{self, Outcome, failed};
 use crate::release::keyring::Keyring;
 use crate::release::promote;
 use crate::settings::Settings;
@@ -41,31 +42,29 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
             change.remove.push((Some(group), old.id()));
         }
     }
-    // What the old key says about images, the new one says from now on.
-    let mut policy = env.policy().cloned();
-    for known in policy
-        .iter_mut()
-        .flat_map(|policy| policy.keys.values_mut())
+    // What the old key says about images, the new one says from now on, under its own name.
+    let names = keyring.names(None)?;
+    let file = Path::new(&args.new).file_stem().and_then(OsStr::to_str);
+    let typed = file.filter(|_| args.new.parse::<PublicKey>().is_err());
+    if let Some(mut policy) = env.policy().cloned()
+        && policy.replace_key(&old, &new, names.of(&new).or(typed))
     {
-        if known.parse().is_ok_and(|key: PublicKey| key == old) {
-            *known = new.hex();
-            change.policy = Some(None);
-        }
+        change.policy = Some(Some(policy));
     }
-    change.policy = change.policy.and(Some(policy));
     if change.add.is_empty() && change.policy.is_none() {
         return Err(
             Error::usage(format!("{} is not a key of {}", args.old, args.env))
                 .hint(format!("imgbuild env status {} lists them", args.env)),
         );
     }
+    let file = args.output.clone().unwrap_or(file_name(&env)?);
+    ceremony::check_file(&file, Some(&env), &keyring)?;
     let mut proposal = draft(&env, &change)?;
     let consent = consent(args.consenting);
     let signed = ceremony::sign(&mut proposal, Some(&env), &keyring, false, consent, ui)?;
     let Some(review) = signed else {
         return Ok(());
     };
-    let file = args.output.clone().unwrap_or(file_name(&env)?);
     let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
     report(&outcome, &format!("the new root of {}", args.env), SIGN, ui);
     Ok(())
@@ -97,13 +96,16 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
         Some(file) => Some(Some(attest::policy(file)?)),
         None => args.no_policy.then_some(None),
     };
+    let file = args.output.clone().unwrap_or(file_name(&env)?);
+    ceremony::check_file(&file, Some(&env), &keyring)?;
+    let policy = change.policy.as_ref().and_then(Option::as_ref);
+    warn_of_sources(policy, &store, ui)?;
     let mut proposal = draft(&env, &change)?;
     let consent = consent(args.consenting);
     let signed = ceremony::sign(&mut proposal, Some(&env), &keyring, false, consent, ui)?;
     let Some(review) = signed else {
         return Ok(());
     };
-    let file = args.output.clone().unwrap_or(file_name(&env)?);
     ceremony::write(&file, &proposal)?;
     ui.note(&if review.complete() {
         format!("next: imgbuild env root publish {}", file.display())
@@ -121,6 +123,13 @@ pub(super) fn sign(args: &FileArgs, settings: &Settings, ui: &Ui) -> Result<()> 
     let env = current(&proposal, &store, &keyring)?;
     let consent = consent(args.consenting);
     let file = args.file.display();
+    if let Some(env) = &env
+        && published(env, &proposal)?
+    {
+        let what = format!("the change of {}", env.name());
+        report(&Outcome::AlreadyPublished, &what, SIGN, ui);
+        return Ok(());
+    }
     if proposal.changes_releases() && !consent.show_only {
         let text = format!("{file} releases or revokes images");
         return Err(Error::new(ErrorKind::Refused, text).hint(format!(
@@ -194,14 +203,22 @@ pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Resul
         keyring.admit(env)?;
     }
     let consent = consent(args.consenting);
+    let what = format!("the change of {}", proposal.environment);
+    if let Some(env) = &env
+        && published(env, &proposal)?
+    {
+        report(&Outcome::AlreadyPublished, &what, SIGN, ui);
+        return Ok(());
+    }
     let reviewed = match &env {
         Some(env) => env.review(&proposal).ok(),
         None => Environment::review_init(&proposal).ok(),
     };
-    // What was published before, or was interrupted, cannot be compared any more.
+    // What was interrupted cannot be compared any more.
     if let Some(review) = reviewed {
         let names = keyring.names(env.as_ref().and_then(Environment::policy))?;
         ceremony::show(&proposal, &review, &names, ui);
+        ceremony::signed_by_enough(&review, &names, &proposal, first)?;
         if let Some(env) = &env {
             for manifest in &review.releases {
                 promote::meets(manifest, env, &store, &keyring, ui)?;
@@ -217,12 +234,7 @@ pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Resul
     }
     let online = ceremony::online_keys(&proposal, env.as_ref())?;
     let outcome = ceremony::publish(&proposal, &online, env.as_mut(), &store, &keyring)?;
-    report(
-        &outcome,
-        &format!("the change of {}", proposal.environment),
-        SIGN,
-        ui,
-    );
+    report(&outcome, &what, SIGN, ui);
     Ok(())
 }
 

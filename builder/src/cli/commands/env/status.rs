@@ -116,6 +116,16 @@ pub(super) fn run(env: Option<&str>, settings: &Settings, ui: &Ui) -> Result<()>
     Err(Error::new(ErrorKind::Refused, text).hint("the warnings name the command that renews it"))
 }
 
+/// What somebody who looks after a store has to hear of its environments; of those that cannot be
+/// read, others tell.
+pub(in crate::cli::commands) fn all_warnings(store: &Store) -> Vec<String> {
+    let opened = names(store).unwrap_or_default().into_iter();
+    let opened = opened.filter_map(|name| Environment::open(store, &name).ok());
+    opened
+        .flat_map(|env| warnings(&env, Timestamp::now()))
+        .collect()
+}
+
 /// The environments of a store that can be listed.
 fn names(store: &Store) -> Result<Vec<EnvName>> {
     let failed = || "cannot list the environments".to_owned();
@@ -234,11 +244,18 @@ pub(super) fn warnings(env: &Environment<'_>, now: Timestamp) -> Vec<String> {
     let days = env.lifetimes();
     let mut lines = Vec::new();
     for (role, expires) in env.expiries() {
+        let name = env.name();
         let (life, command) = match role {
-            "root" => (days.root, "env root propose, sign and publish"),
-            "targets" => (days.targets, "env refresh --all, or the next release"),
-            "snapshot" => (days.snapshot, "env refresh"),
-            _ => (days.timestamp, "env refresh"),
+            "root" => (
+                days.root,
+                format!("imgbuild env root propose {name}, then sign and publish"),
+            ),
+            "targets" => (
+                days.targets,
+                format!("imgbuild env refresh --all {name}, or the next release"),
+            ),
+            "snapshot" => (days.snapshot, format!("imgbuild env refresh {name}")),
+            _ => (days.timestamp, format!("imgbuild env refresh {name}")),
         };
         let left = expires.duration_since(now).as_hours();
         // A day more than it can be when it was signed just now.
@@ -251,18 +268,34 @@ pub(super) fn warnings(env: &Environment<'_>, now: Timestamp) -> Vec<String> {
         }
         if left <= 0 {
             lines.push(format!(
-                "{role} of {} ran out at {expires}: nodes refuse it; imgbuild {command}",
+                "{role} of {} ran out at {expires}: nodes refuse it; {command}",
                 env.name()
             ));
         } else if left < 8 * i64::from(life) {
             lines.push(format!(
-                "{role} of {} runs out in {} days: imgbuild {command}",
+                "{role} of {} runs out {}: {command}",
                 env.name(),
-                left / 24
+                when(left / 24)
             ));
         }
     }
     lines
+}
+
+fn when(days: i64) -> String {
+    match days {
+        0 => "within a day".to_owned(),
+        1 => "in 1 day".to_owned(),
+        days => format!("in {days} days"),
+    }
+}
+
+fn left(days: i64) -> String {
+    match days {
+        1 => "1 day left".to_owned(),
+        0.. => format!("{days} days left"),
+        _ => "ran out".to_owned(),
+    }
 }
 
 fn show(env: &ShownEnv, ui: &Ui) {
@@ -277,11 +310,11 @@ fn show(env: &ShownEnv, ui: &Ui) {
             format!("    {}  {name}{signed}", key.public)
         });
         ui.result(&format!(
-            "  {:<10} {:>4}  {}, {} days left  {} of {}:\n{}",
+            "  {:<10} {:>4}  {}, {}  {} of {}:\n{}",
             role.role,
             role.version,
             role.expires,
-            role.days_left,
+            left(role.days_left),
             role.threshold,
             role.keys.len(),
             keys.collect::<Vec<_>>().join("\n")

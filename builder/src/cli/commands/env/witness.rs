@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::json;
 use store::EnvName;
+use store::keys::PublicKey;
 use store::tuf::{
-    Environment, ExportedEnvironment, LogEntry, MAX_EXPORTED, MetadataStore, Testimony,
+    Claim, Environment, ExportedEnvironment, LogEntry, MAX_EXPORTED, MetadataStore, Testimony,
 };
 
 use super::{environment, line, open};
@@ -86,6 +87,7 @@ fn witness(
         return Ok(());
     };
     let entry = keyring.entry(key)?;
+    counts(&env, key, &entry.public, ui)?;
     let checkpoint = env.checkpoint(Timestamp::now());
     let mut said = seen.filter(|seen| {
         let (old, new) = (&seen.checkpoint, &checkpoint);
@@ -115,6 +117,33 @@ fn witness(
     }
     tell(&said, ui);
     Ok(())
+}
+
+/// Refuses a testimony that nobody would listen to; without a rule it is for people alone.
+fn counts(
+    env: &Environment<'_>,
+    name: &str,
+    key: &std::result::Result<PublicKey, String>,
+    ui: &Ui,
+) -> Result<()> {
+    let (Some(policy), Ok(key)) = (env.policy(), key) else {
+        return Ok(());
+    };
+    match policy.listens_to(Claim::Witnessed, key) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            let what = format!("{name} is no witness of {}", env.name());
+            let names = policy.names_of(Claim::Witnessed).join(", ");
+            Err(Error::new(ErrorKind::Refused, what).hint(format!("its policy listens to {names}")))
+        }
+        None => {
+            ui.note(&format!(
+                "the policy of {} asks for no witness: releases do not wait for this",
+                env.name()
+            ));
+            Ok(())
+        }
+    }
 }
 
 /// Puts what a witness signed elsewhere into the store.

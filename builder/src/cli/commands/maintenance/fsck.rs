@@ -8,6 +8,7 @@ use store::maintenance::{self, AffectedImage, Progress, Quarantined, Report};
 
 use super::survey;
 use crate::cli::args::FsckArgs;
+use crate::cli::commands::env::all_warnings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lockfile::{inputs_of, sized_inputs_of};
 use crate::settings::Settings;
@@ -25,6 +26,8 @@ struct Shown<'a> {
     inputs: u64,
     inputs_bytes: u64,
     environments: u64,
+    /// What is about to run out, or has.
+    warnings: Vec<String>,
     damage: Vec<ShownDamage<'a>>,
     hurt: Vec<ShownHurt<'a>>,
     unbuildable: Vec<Unbuildable>,
@@ -114,9 +117,16 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         moved = maintenance::quarantine(&report, store.backend())
             .map_err(|e| stores::failed(what(), &e))?;
     }
+    let warnings = all_warnings(&store);
     if ui.is_json() {
-        ui.result_json(&shown(&report, &moved, &repaired, args.quick));
+        ui.result_json(&Shown {
+            warnings,
+            ..shown(&report, &moved, &repaired, args.quick)
+        });
     } else {
+        for line in warnings {
+            ui.note(&format!("warning: {line}"));
+        }
         show(&report, &moved, ui);
         show_repaired(&repaired, ui);
     }
@@ -217,6 +227,7 @@ fn shown<'a>(
         inputs: report.inputs.count,
         inputs_bytes: report.inputs.bytes,
         environments: report.environments,
+        warnings: Vec::new(),
         damage: damage.collect(),
         hurt: hurt.collect(),
         unbuildable: unbuildable.collect(),
