@@ -157,6 +157,20 @@ impl Envelope {
         self.signatures.iter().map(|signature| &*signature.keyid)
     }
 
+    /// Takes over signatures of keys that have none here, from a copy of the same statement. False
+    /// if it is another one.
+    #[cfg(feature = "write")]
+    pub fn merge(&mut self, other: &Self) -> bool {
+        if (self.kind(), self.payload()) != (other.kind(), other.payload()) {
+            return false;
+        }
+        let known: Vec<_> = self.keyids().map(str::to_owned).collect();
+        let new = other.signatures.iter().cloned();
+        self.signatures
+            .extend(new.filter(|signature| !known.contains(&signature.keyid)));
+        true
+    }
+
     /// Adds a signature, in place of an earlier one by the same key. It is verified
     /// before it is added: a signer that errs must not reach a file.
     #[cfg(feature = "write")]

@@ -270,6 +270,8 @@ fn a_clock_that_is_behind_signs_nothing() {
         &["promote", "dev/web", "--to", "prod"][..],
         &["approve", "dev/web", "--for", "prod", "--key", "ann"],
         &["revoke", "prod/web", "--in", "prod", "--reason", "x"],
+        &["env", "root", "propose", "prod"],
+        &["export", "prod/web", "-o", "web.tar"],
     ] {
         let refused = at(&team, "-30d", "ann", words).expect(3);
         says(
@@ -532,101 +534,6 @@ fn a_change_of_keys_looks_at_the_policy() {
     let rotate = ["env", "rotate-key", "prod", "--old", "lab", "--new", "bob"];
     let done = team.run("ann", &rotate).expect(0);
     says(&done, &["policy, new: "]);
-}
-
-/// What others have signed is not lost because somebody begins again, and what was published is
-/// known as that, however often it is brought.
-#[test]
-fn signatures_in_a_file_are_kept() {
-    let team = Team::new();
-    team.import(&team.tree("one", "1.0"));
-    let (ann, bob) = (team.key("ann", "ann"), team.key("bob", "bob"));
-    let policy = format!("from = [\"stagin\"]\n[keys]\nann = \"{ann}\"\n");
-    fs::write(team.path("policy.toml"), policy).unwrap();
-    let mut init = vec!["env", "init", "prod", "--plain", "--root", "ann"];
-    init.extend(["--targets", "ann", "--targets", &bob]);
-    init.extend(["--targets-threshold", "2"]);
-    // Who only looks makes no key, and hears of a name that nothing has.
-    let look = [&init[..], &["--policy", "policy.toml", "--show"]].concat();
-    says(
-        &team.run("ann", &look).expect(0),
-        &[
-            "the key prod.online would be made",
-            "`from` of the policy names stagin, and this store has no such environment",
-            "nothing was signed",
-        ],
-    );
-    assert!(!team.path("ann/prod.online.pem").exists());
-    team.run("ann", &init).expect(0);
-    let file = "prod-root-1.json";
-    // Begun again by the only one who has signed.
-    team.run("ann", &init).expect(0);
-    let early = ["env", "root", "publish", file];
-    says(
-        &team.run("ann", &early).expect(3),
-        &[
-            "signed as targets: 1 of 2, by ann",
-            &format!("could sign: {bob}"),
-            "who signs: imgbuild env root sign prod-root-1.json",
-        ],
-    );
-    team.run("bob", &["env", "root", "sign", file]).expect(0);
-    let both = fs::read(team.path(file)).unwrap();
-    let kept = |words: &[&str], file: &str, says_how: &str| {
-        let before = fs::read(team.path(file)).unwrap();
-        let refused = team.run("ann", words).expect(3);
-        let there = format!("{file} is there already");
-        says(&refused, &[&there, &format!("{says_how} {file}")]);
-        assert_eq!(fs::read(team.path(file)).unwrap(), before);
-    };
-    kept(&init, file, "sign that one: imgbuild env root sign");
-    assert_eq!(fs::read(team.path(file)).unwrap(), both);
-    team.run("ann", &early).expect(0);
-    for again in [&early[..], &["env", "root", "sign", file]] {
-        let said = team.run("ann", again).expect(0);
-        says(&said, &["the change of prod: was published already"]);
-    }
-
-    // The same of releases, whose file a stranger to the environment does not sign.
-    let fingerprint = |env: &str| {
-        let saved = ["env", "root", "save", env, "-o", "saved.json"];
-        let note = team.run("ann", &saved).expect(0).stderr;
-        note.trim().rsplit(' ').next().unwrap().to_owned()
-    };
-    for env in ["dev", "prod"] {
-        let trust = ["env", "trust", env, &fingerprint(env)];
-        team.run("bob", &trust).expect(0);
-    }
-    let promote = ["promote", "dev/web", "--to", "prod"];
-    team.run("bob", &promote).expect(0);
-    let file = "prod-web-1.json";
-    kept(&promote, file, "sign that one: imgbuild promote --sign");
-    fs::write(team.path("note.txt"), "mine").unwrap();
-    let over = [&promote[..], &["-o", "note.txt"]].concat();
-    says(
-        &team.run("ann", &over).expect(3),
-        &["note.txt is there already", "no change that waits"],
-    );
-    team.key("ann", "zoe");
-    let sign = ["promote", "--sign", file];
-    for words in [
-        [&sign[..], &["--key", "zoe"]].concat(),
-        [&promote[..], &["--key", "zoe", "-o", "z.json"]].concat(),
-    ] {
-        let refused = team.run("ann", &words).expect(3);
-        says(
-            &refused,
-            &["the key zoe does not count for it", "could sign: "],
-        );
-    }
-    assert!(!team.path("z.json").exists());
-    team.run("ann", &sign).expect(0);
-    for again in [&sign[..], &["env", "root", "publish", file]] {
-        let said = team.run("ann", again).expect(0);
-        says(&said, &["the change of prod: was published already"]);
-    }
-    let typo = team.run("ann", &["promote", "dev/web", "--to", "prdo"]);
-    says(&typo.expect(1), &["prdo"]);
 }
 
 /// An approval that nobody would listen to is not made.

@@ -15,6 +15,7 @@ mod python;
 mod rebuild;
 mod same_bytes;
 mod shared;
+mod signatures;
 mod soak;
 mod structure;
 mod transfer;

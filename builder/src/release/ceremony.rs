@@ -2,7 +2,6 @@
 //! with the keys in hand, published if that is enough, else left in a file for others.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -10,8 +9,7 @@ use store::WritableStore;
 use store::keys::PublicKey;
 use store::tuf::{Environment, KeyGroup, Proposal, RequiredSignatures, Review};
 
-use crate::atomic_file;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::release::keyring::{self, Keyring, Names};
 use crate::ui::{self, Ui};
 
@@ -35,9 +33,12 @@ pub enum Outcome {
 pub fn failed(what: impl Into<String>, e: &store::tuf::Error) -> Error {
     use store::tuf::ErrorKind as Env;
     let kind = match e.kind() {
-        Env::Untrusted | Env::WrongKey | Env::Threshold | Env::Malformed | Env::Clock => {
-            ErrorKind::Refused
-        }
+        Env::Untrusted
+        | Env::WrongKey
+        | Env::Threshold
+        | Env::Malformed
+        | Env::Clock
+        | Env::Stale => ErrorKind::Refused,
         Env::Range => ErrorKind::Usage,
         Env::Store if is_busy(e) => ErrorKind::Busy,
         _ => ErrorKind::Failed,
@@ -70,20 +71,6 @@ fn not_published(
             .hint("somebody else was faster: run the command again");
     }
     failed(what, e)
-}
-
-/// Reads a file that waits for signatures.
-pub fn read(path: &Path) -> Result<Proposal> {
-    let what = || format!("cannot read {}", path.display());
-    let bytes = fs::read(path).context(what)?;
-    Proposal::from_json(&bytes).map_err(|e| failed(what(), &e))
-}
-
-/// Writes such a file: whoever is interrupted has the old one or the new one.
-pub fn write(path: &Path, proposal: &Proposal) -> Result<()> {
-    let what = || format!("cannot write {}", path.display());
-    let bytes = proposal.to_json().map_err(|e| failed(what(), &e))?;
-    atomic_file::write(path, &bytes)
 }
 
 /// How a person consents to a change.
@@ -169,7 +156,8 @@ pub fn sign(
     ui: &Ui,
 ) -> Result<Option<Review>> {
     let before = review(proposal, env)?;
-    let names = keyring.names(env.and_then(Environment::policy))?;
+    let own = proposal.policy();
+    let names = keyring.names(env.and_then(Environment::policy).or(own.as_ref()))?;
     show(proposal, &before, &names, ui);
     if consent.show_only {
         ui.note("nothing was signed");
@@ -182,11 +170,14 @@ pub fn sign(
             here.push(*key);
         }
     }
+    if let Some(env) = env {
+        check_clock(env)?;
+    }
     if here.is_empty() {
         // A key that somebody chose is to sign, whether or not somebody must.
         return match keyring.chosen() {
             None if !must => Ok(Some(before)),
-            chosen => Err(no_say(proposal, chosen, &before, &names)),
+            _ => Err(no_say(proposal, keyring, &before, &names)),
         };
     }
     let with: Vec<_> = here.iter().map(|key| names.short(key)).collect();
@@ -204,7 +195,8 @@ pub fn sign(
 }
 
 /// The error of whoever has no key that counts for a change.
-fn no_say(proposal: &Proposal, chosen: Option<&str>, review: &Review, names: &Names) -> Error {
+fn no_say(proposal: &Proposal, keyring: &Keyring, review: &Review, names: &Names) -> Error {
+    let chosen = keyring.chosen();
     let what = format!("cannot sign the change of {}", proposal.environment);
     let mut error = Error::new(ErrorKind::Refused, what).detail(match chosen {
         Some(name) => format!("the key {name} does not count for it"),
@@ -212,6 +204,10 @@ fn no_say(proposal: &Proposal, chosen: Option<&str>, review: &Review, names: &Na
     });
     for need in &review.needs {
         error = error.detail(sentence(need, names));
+    }
+    let wanted = signers(review);
+    if wanted.iter().any(|key| keyring.has(key).unwrap_or(false)) {
+        return error.hint("leave --key out, or name one of those that could sign it");
     }
     error.hint("a key that could sign it belongs into the directory of keys: --keys DIR")
 }
@@ -247,50 +243,6 @@ pub fn command(proposal: &Proposal) -> &'static str {
     }
 }
 
-/// Refuses to begin a change anew in a file that holds signatures of others for an earlier one.
-/// What they signed can still be published.
-pub fn check_file(path: &Path, env: Option<&Environment<'_>>, keyring: &Keyring) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let shown = path.display();
-    let taken = |why: String| {
-        Error::new(ErrorKind::Refused, format!("{shown} is there already")).detail(why)
-    };
-    let elsewhere = "name another file with --output, or move it away";
-    let Ok(old) = read(path) else {
-        let why = "it is no change that waits for signatures".to_owned();
-        return Err(taken(why).hint(elsewhere));
-    };
-    let reviewed = match env {
-        Some(env) => env.review(&old),
-        None => Environment::review_init(&old),
-    };
-    let review = match reviewed {
-        Ok(review) => review,
-        // Nobody can publish that any more.
-        Err(e) if e.kind() == store::tuf::ErrorKind::Stale => return Ok(()),
-        Err(e) => return Err(taken(e.to_string()).hint(elsewhere)),
-    };
-    let names = keyring.names(env.and_then(Environment::policy))?;
-    let mut others = Vec::new();
-    let keys = review.needs.iter().flat_map(|need| &need.keys);
-    for (key, _) in keys.filter(|(_, signed)| *signed) {
-        let name = names.short(key);
-        if !keyring.has(key)? && !others.contains(&name) {
-            others.push(name);
-        }
-    }
-    if others.is_empty() {
-        return Ok(());
-    }
-    let why = format!("it holds a change that {} signed", others.join(" and "));
-    Err(taken(why).hint(format!(
-        "sign that one: {} {shown}; or {elsewhere}",
-        command(&old)
-    )))
-}
-
 /// Asks the person at the terminal, if there is one and they have not consented yet.
 pub fn ask(question: &str, consent: Consent, ui: &Ui) -> Result<()> {
     if consent.given || ui.is_json() || !ui::somebody_is_there() {
@@ -300,29 +252,6 @@ pub fn ask(question: &str, consent: Consent, ui: &Ui) -> Result<()> {
         return Ok(());
     }
     Err(Error::failed("nothing was signed: the answer was not yes"))
-}
-
-/// Publishes a change if it is complete and the online key is here, else leaves it in
-/// a file.
-pub fn settle(
-    proposal: &Proposal,
-    review: &Review,
-    env: Option<&mut Environment<'_>>,
-    store: &WritableStore,
-    keyring: &Keyring,
-    file: &Path,
-) -> Result<Outcome> {
-    let complete = review.complete();
-    let online = online_keys(proposal, env.as_deref())?;
-    let here = online.iter().any(|key| keyring.has(key).unwrap_or(false));
-    if !complete || !here {
-        write(file, proposal)?;
-        return Ok(Outcome::Waiting {
-            file: file.to_owned(),
-            complete,
-        });
-    }
-    publish(proposal, &online, env, store, keyring)
 }
 
 /// The keys that sign snapshot and timestamp once the change is published.

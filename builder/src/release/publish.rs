@@ -44,14 +44,19 @@ pub fn release_into(
         if !exists {
             let keys = RoleKeys::load_or_generate(&settings.keys, env).context(failed)?;
             match Environment::init(store, env, &keys, now) {
-                Ok(_) => ui.note(&format!(
-                    "made the environment `{env}` in {} and its keys in {}",
-                    store.backend().describe(),
-                    settings.keys.display()
-                )),
+                Ok(made) => {
+                    // Also for when its root key is kept elsewhere.
+                    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+                    keyring.vouch(env, &made.fingerprint())?;
+                    ui.note(&format!(
+                        "made the environment `{env}` in {} and its keys in {}",
+                        store.backend().describe(),
+                        settings.keys.display()
+                    ));
+                }
                 // Another first release of the store was faster.
                 Err(error) if error.kind() == ErrorKind::Exists => {}
-                Err(error) => return Err(error).context(failed),
+                Err(error) => return Err(ceremony::failed(failed(), &error)),
             }
         }
     }

@@ -83,12 +83,14 @@
 //! `urn:imgbuild:witness:1`, its predicate:
 //!
 //! ```json
-//! {"environment": "prod", "fingerprint": "sha256:HEX", "root": 2, "targets": 9,
-//!  "targets_sha256": "sha256:HEX", "length": 7, "sha256": "sha256:HEX", "time": "2026-11-23T04:00:00Z", "key": "HEX"}
+//! {"environment": "prod", "fingerprint": "sha256:HEX", "root": 2, "root_sha256": "sha256:HEX",
+//!  "targets": 9, "targets_sha256": "sha256:HEX", "length": 7, "sha256": "sha256:HEX",
+//!  "time": "2026-11-23T04:00:00Z", "key": "HEX"}
 //! ```
 //!
-//! `fingerprint` is the digest of the first root, `root` and `targets` are versions, `targets_sha256` is the digest of that file, `length` is
-//! the number of entries, `key` the public half that signed. A reader refuses unknown fields, a
+//! `fingerprint` is the digest of the first root, `root` and `targets` are versions, `root_sha256`
+//! and `targets_sha256` the digests of those files, `length` is the number of entries, `key` the
+//! public half that signed. A reader refuses unknown fields, a
 //! subject that is not what the predicate says, and a signature that is not by `key`; it counts
 //! for nobody else. A testimony that is gone is not missed: the witness signs again.
 //!

@@ -165,14 +165,12 @@ impl<'s> Environment<'s> {
         self.current.fingerprint
     }
 
-    /// Whether one of these keys has signed the root or the targets as they stand:
-    /// then it is the environment that its holder knows.
+    /// Whether one of these keys has signed the root as it stands: then it is the environment that
+    /// its holder knows. Targets name no root, so who signed them may mean another one.
     pub fn is_known_to(&self, keys: &[PublicKey]) -> bool {
-        let Current { root, targets, .. } = &self.current;
-        let by = &root.signed;
-        let signers = [root.signers(by), targets.signers(by)];
-        let mut signers = signers.into_iter().flatten().flatten();
-        signers.any(|key| keys.contains(&key))
+        let root = &self.current.root;
+        let signers = root.signers(&root.signed).unwrap_or_default();
+        signers.iter().any(|key| keys.contains(key))
     }
 
     /// What was done here, the newest first, at most `most` entries, each verified.

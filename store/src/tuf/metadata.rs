@@ -152,7 +152,7 @@ pub(super) struct Timestamp {
 role!(Timestamp, "timestamp");
 
 /// A key as root lists it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Key {
     keytype: String,
     scheme: String,
@@ -161,11 +161,18 @@ pub(super) struct Key {
     extra: Map<String, Value>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct KeyValue {
     public: String,
     #[serde(flatten)]
     extra: Map<String, Value>,
+}
+
+impl Key {
+    /// The key, if it is one that can be used.
+    pub(super) fn public(&self) -> Option<PublicKey> {
+        self.keyval.public.parse().ok()
+    }
 }
 
 impl From<PublicKey> for Key {
@@ -203,6 +210,16 @@ impl RoleEntry {
             threshold,
             extra: Map::new(),
         }
+    }
+
+    /// Whether it has the fields of another one that this version does not know.
+    pub(super) fn has_extra_of(&self, other: &Self) -> bool {
+        self.extra == other.extra
+    }
+
+    /// Whether it has no fields that this version does not know.
+    pub(super) fn is_plain(&self) -> bool {
+        self.extra.is_empty()
     }
 }
 
@@ -459,13 +476,20 @@ impl<T: Role> SignedFile<T> {
 impl Root {
     /// A key that the root lists, if it is one that can be used.
     pub(super) fn key(&self, id: &str) -> Option<PublicKey> {
-        self.keys.get(id)?.keyval.public.parse().ok()
+        self.keys.get(id)?.public()
     }
 
-    /// The keys of a role that can be used.
+    /// The keys of a role that can be used, each once.
     pub(super) fn keys_of(&self, role: &str) -> Result<Vec<PublicKey>> {
-        let ids = &self.role(role)?.keyids;
-        Ok(ids.iter().filter_map(|id| self.key(id)).collect())
+        let mut keys = Vec::new();
+        for id in &self.role(role)?.keyids {
+            if let Some(key) = self.key(id)
+                && !keys.contains(&key)
+            {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
     }
 
     /// What the root says about a role.

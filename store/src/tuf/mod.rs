@@ -50,6 +50,9 @@ mod review;
 mod draft;
 
 #[cfg(feature = "write")]
+mod consistency;
+
+#[cfg(feature = "write")]
 mod proposal;
 
 #[cfg(feature = "write")]

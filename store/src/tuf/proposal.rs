@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Policy;
 use super::error::{Error, ErrorKind, Result};
 use super::metadata::{DraftFile, Role, Root, Targets};
 use crate::json;
@@ -110,6 +111,11 @@ impl Proposal {
     /// Whether it releases or revokes an image: each such act is in the log.
     pub fn changes_releases(&self) -> bool {
         !self.log.is_empty() || !self.manifests.is_empty()
+    }
+
+    /// The policy of the root that it brings.
+    pub fn policy(&self) -> Option<Policy> {
+        self.next_root().ok()??.signed.policy
     }
 
     /// Whether the root changes: then the ceremony is the root's.

@@ -12,10 +12,10 @@ use super::environment::{Current, read, write};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{due, expiry, forward};
 use super::metadata::{
-    CommonFields, DraftFile, MetaFile, Role, Root, Snapshot, Targets, Timestamp, next_version, seal,
+    CommonFields, DraftFile, MetaFile, Root, Snapshot, Targets, Timestamp, next_version, seal,
 };
 use super::proposal::Proposal;
-use super::review::review;
+use super::review::{Review, review};
 use super::roles::{KeySet, RoleKeys};
 use super::{Environment, Lifetimes, MetadataStore, paths};
 use crate::keys::{PublicKey, Signer};
@@ -34,8 +34,8 @@ impl<'s> Environment<'s> {
 
     /// Makes an environment: one key and one signature per role.
     ///
-    /// It exists once its `timestamp.json` does. An attempt that was killed
-    /// before that has promised nothing to anybody and is overwritten.
+    /// It exists once its `timestamp.json` does. An attempt that was killed before that is
+    /// finished, if its root was there.
     pub fn init_with(
         store: &'s dyn MetadataStore,
         name: &EnvName,
@@ -61,6 +61,10 @@ impl<'s> Environment<'s> {
         let mut proposal = Self::draft_init(name, &draft, now)?;
         Self::sign_init(&mut proposal, &[root_key, &*keys.targets])?;
         let _lock = lock(store)?;
+        // Somebody may have been told of a root already.
+        if let Some(begun) = Self::interrupted_init(store, name)? {
+            proposal = begun;
+        }
         if read(store, name, "timestamp.json")?.is_some() {
             let text = format!("there is an environment {name} in this store already");
             return Err(Error::new(ErrorKind::Exists, text));
@@ -107,31 +111,150 @@ impl<'s> Environment<'s> {
 
     /// Whether a change has been published here, by whichever signatures.
     pub fn has_published(&self, proposal: &Proposal) -> Result<bool> {
-        let root = match (&proposal.root, proposal.next_root()?) {
-            (Some(part), Some(next)) => self.has::<Root>(part, next.signed.head.version)?,
-            _ => true,
-        };
-        let targets = match (&proposal.targets, proposal.next_targets()?) {
-            (Some(part), Some(next)) => self.has::<Targets>(part, next.signed.head.version)?,
-            _ => true,
-        };
-        Ok(root && targets)
+        is_published(self.store, &self.name, &self.current, proposal)
     }
 
-    /// Whether the file of that version says the same. A file that is newer than what is in force
-    /// was never published.
-    fn has<T: Role>(&self, part: &DraftFile, version: u64) -> Result<bool> {
-        let current = match T::TYPE {
-            Root::TYPE => self.current.root.signed.head.version,
-            _ => self.current.targets.signed.head.version,
-        };
-        if version > current {
-            return Ok(false);
-        }
-        let file = format!("{version}.{}.json", T::TYPE);
-        let published = read(self.store, &self.name, &file)?;
-        Ok(published.is_some_and(|bytes| part.says_the_same(&bytes)))
+    /// Whether a change comes too late: another one of its version is published.
+    pub fn is_overtaken(&self, proposal: &Proposal) -> Result<bool> {
+        let root = proposal.next_root()?.map(|next| next.signed.head.version);
+        let targets = proposal
+            .next_targets()?
+            .map(|next| next.signed.head.version);
+        let (in_force, listed) = (
+            self.current.root.signed.head.version,
+            self.current.targets.signed.head.version,
+        );
+        Ok(root.is_some_and(|version| version <= in_force)
+            || targets.is_some_and(|version| version <= listed))
     }
+
+    /// What publishing a change would do to what is in a store, whether that is new, goes on or was
+    /// interrupted; `None` if it was published before.
+    pub fn review_publication(
+        store: &dyn MetadataStore,
+        proposal: &Proposal,
+    ) -> Result<Option<Review>> {
+        let name = &proposal.environment;
+        match base(store, name, proposal)? {
+            Base::Published => Ok(None),
+            Base::None => review(name, None, proposal).map(Some),
+            Base::Before(current) => review(name, Some(&current), proposal).map(Some),
+        }
+    }
+
+    /// The beginning of an environment that was interrupted when all had signed it, and before
+    /// anybody could follow it.
+    pub fn interrupted_init(store: &dyn MetadataStore, name: &EnvName) -> Result<Option<Proposal>> {
+        if read(store, name, "timestamp.json")?.is_some() {
+            return Ok(None);
+        }
+        let part = |file: &str| -> Result<Option<DraftFile>> {
+            let bytes = read(store, name, file)?;
+            let part = bytes
+                .map(|bytes| serde_json::from_slice(&bytes))
+                .transpose();
+            part.map_err(|e| {
+                let text = format!("the metadata file {file} of {name} cannot be read: {e}");
+                Error::new(ErrorKind::Malformed, text)
+            })
+        };
+        let Some(root) = part("1.root.json")? else {
+            return Ok(None);
+        };
+        let mut proposal = Proposal::new(name.clone());
+        proposal.root = Some(root);
+        proposal.targets = part("1.targets.json")?;
+        let is_whole = proposal.targets.is_some()
+            && review(name, None, &proposal).is_ok_and(|review| review.complete());
+        // What follows the first versions was published once.
+        for file in ["2.root.json", "2.targets.json", "2.snapshot.json"] {
+            if !is_whole || read(store, name, file)?.is_some() {
+                let text = format!(
+                    "there are files of an environment {name} in this store, and no timestamp.json"
+                );
+                return Err(Error::new(ErrorKind::Malformed, text).with_hint(format!(
+                    "put it back from another copy of the store; nothing is begun over env/{name}"
+                )));
+            }
+        }
+        Ok(Some(proposal))
+    }
+}
+
+/// What a change is published on.
+enum Base {
+    /// It is there already.
+    Published,
+    /// Nothing: it begins an environment.
+    None,
+    /// The environment as it was before it.
+    Before(Box<Current>),
+}
+
+/// An interrupted change of root may have left its root there: the environment as it was before
+/// is below that. Any other root of that version is in force, or will be.
+fn base(store: &dyn MetadataStore, name: &EnvName, proposal: &Proposal) -> Result<Base> {
+    let next = proposal.next_root()?;
+    let version = next.as_ref().map(|next| next.signed.head.version);
+    let another = |what: String| {
+        Error::new(ErrorKind::Stale, what)
+            .with_hint("the environment has moved on since it was proposed: propose it again")
+    };
+    if let (Some(part), Some(version)) = (&proposal.root, version)
+        && let Some(there) = read(store, name, &format!("{version}.root.json"))?
+        && !part.says_the_same(&there)
+    {
+        if version == 1 {
+            let text = format!("there is an environment {name} in this store already");
+            return Err(Error::new(ErrorKind::Exists, text));
+        }
+        return Err(another(format!("root {version} of {name} is another one")));
+    }
+    if version == Some(1) && read(store, name, "timestamp.json")?.is_none() {
+        return Ok(Base::None);
+    }
+    if let Ok(current) = Current::read(store, name) {
+        if is_published(store, name, &current, proposal)? {
+            return Ok(Base::Published);
+        }
+        let in_force = current.root.signed.head.version;
+        if version.is_some_and(|version| version < in_force) {
+            return Err(another(format!("root {in_force} of {name} is in force")));
+        }
+    }
+    let before = Current::read_below(store, name, version)?;
+    Ok(Base::Before(Box::new(before)))
+}
+
+/// Whether the environment says, or once said, all that the change says.
+fn is_published(
+    store: &dyn MetadataStore,
+    name: &EnvName,
+    current: &Current,
+    proposal: &Proposal,
+) -> Result<bool> {
+    let has = |part: &DraftFile, file: String| -> Result<bool> {
+        let published = read(store, name, &file)?;
+        Ok(published.is_some_and(|bytes| part.says_the_same(&bytes)))
+    };
+    // A file that is newer than what is in force was never published.
+    let root = match (&proposal.root, proposal.next_root()?) {
+        (Some(part), Some(next)) => {
+            let version = next.signed.head.version;
+            version <= current.root.signed.head.version
+                && has(part, format!("{version}.root.json"))?
+        }
+        _ => true,
+    };
+    let targets = match (&proposal.targets, proposal.next_targets()?) {
+        (Some(part), Some(next)) => {
+            let version = next.signed.head.version;
+            version <= current.targets.signed.head.version
+                && has(part, format!("{version}.targets.json"))?
+        }
+        _ => true,
+    };
+    Ok(root && targets)
 }
 
 pub(super) fn lock(store: &dyn MetadataStore) -> Result<super::Guard> {
@@ -148,24 +271,12 @@ pub(super) fn publish(
     online: &[&dyn Signer],
     now: Time,
 ) -> Result<bool> {
-    let next = proposal.next_root()?;
-    let present = read(store, name, "timestamp.json")?.is_some();
-    let version = next.as_ref().map(|next| next.signed.head.version);
-    // An interrupted change of root may have left its root there: the environment as
-    // it was before is below it.
-    let base = match (version, present) {
-        (Some(1), false) => None,
-        (version, _) => {
-            if is_done(store, name, proposal)? {
-                return Ok(false);
-            }
-            if version == Some(1) {
-                let text = format!("there is an environment {name} in this store already");
-                return Err(Error::new(ErrorKind::Exists, text));
-            }
-            Some(Current::read_below(store, name, version)?)
-        }
+    let base = match base(store, name, proposal)? {
+        Base::Published => return Ok(false),
+        Base::None => None,
+        Base::Before(current) => Some(*current),
     };
+    let next = proposal.next_root()?;
     let review = review(name, base.as_ref(), proposal)?;
     for need in &review.needs {
         if need.missing() > 0 {
@@ -234,22 +345,6 @@ pub(super) fn publish(
     }
     changed.timestamp(store, name, base.as_ref(), snapshot, &online)?;
     Ok(true)
-}
-
-/// Whether the environment says all that the change says.
-fn is_done(store: &dyn MetadataStore, name: &EnvName, proposal: &Proposal) -> Result<bool> {
-    let Ok(current) = Current::read(store, name) else {
-        return Ok(false);
-    };
-    let root = match &proposal.root {
-        Some(part) => current.root_bytes == part.bytes::<Root>()?,
-        None => true,
-    };
-    let targets = match &proposal.targets {
-        Some(part) => current.targets_bytes == part.bytes::<Targets>()?,
-        None => true,
-    };
-    Ok(root && targets)
 }
 
 fn hex(keys: &[PublicKey]) -> String {

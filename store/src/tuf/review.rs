@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::consistency::{
+    Acts, contradicts, is_of_its_time, log_tells, only_known_fields, only_revokes, root_is_plain,
+};
 use super::draft::floors;
 use super::environment::Current;
 use super::error::{Error, ErrorKind, Result};
 use super::log::{LogEntry, LogHead};
 use super::metadata::{Hashes, Root, SignedFile, Targets, next_version};
 use super::proposal::{Proposal, RequiredSignatures};
-use super::{Environment, ReleaseCustom, paths};
+use super::{Claim, Environment, ReleaseCustom, paths};
+use crate::digest::ImageId;
 use crate::keys::{PublicKey, Signer};
 use crate::manifest::Manifest;
-use crate::name::EnvName;
+use crate::name::{EnvName, ImageName};
 
 /// A change as it stands, compared with its environment.
 #[derive(Clone, Debug)]
@@ -103,12 +107,6 @@ pub(super) fn review(
         };
         Error::new(ErrorKind::Stale, text).with_hint(hint)
     };
-    let contradicts = |why: String| {
-        Error::new(
-            ErrorKind::Untrusted,
-            format!("the proposed change contradicts itself: {why}"),
-        )
-    };
     if proposal.environment != *name {
         let text = format!("the change is for {}, not for {name}", proposal.environment);
         return Err(Error::new(ErrorKind::Untrusted, text));
@@ -137,11 +135,14 @@ pub(super) fn review(
                 next.signed.environment
             )));
         }
+        if let Some(part) = &proposal.root {
+            let before = old_root.map(|old| &old.extra);
+            only_known_fields(part, &next.signed, &next.signed.extra, before)?;
+        }
+        root_is_plain(old_root, &next.signed)?;
         roots(old_root, &next.signed, &mut review);
     } else if old_root.is_none() {
-        return Err(contradicts(
-            "it begins an environment without a root".into(),
-        ));
+        return Err(contradicts("it begins an environment without a root"));
     }
     if let Some(next) = proposal.next_targets()? {
         let old = current.map(|current| &current.targets);
@@ -155,13 +156,24 @@ pub(super) fn review(
                 next.signed.environment
             )));
         }
+        if let Some(part) = &proposal.targets {
+            let before = old.map(|old| &old.signed.extra);
+            only_known_fields(part, &next.signed, &next.signed.extra, before)?;
+        }
         targets(old, &next, proposal, &mut review)?;
+        let days = old_root.map(|root| root.lifetimes);
+        if let Some(entry) = review.entries.first()
+            && days.is_some_and(|days| !is_of_its_time(&review.entries, &next.signed, days))
+        {
+            review.warnings.push(format!(
+                "the log will say that this was drafted at {}, and its targets that it was not",
+                entry.time
+            ));
+        }
     } else if old_root.is_none() {
-        return Err(contradicts(
-            "it begins an environment without targets".into(),
-        ));
+        return Err(contradicts("it begins an environment without targets"));
     } else if !proposal.log.is_empty() || !proposal.manifests.is_empty() {
-        return Err(contradicts("it has releases and no targets".into()));
+        return Err(contradicts("it has releases and no targets"));
     }
     review.needs = proposal.needs(old_root)?;
     Ok(review)
@@ -242,10 +254,41 @@ fn roots(old: Option<&Root>, new: &Root, review: &mut Review) {
     if let Some(old) = old {
         warnings.extend(left_in_policy(old, new));
     }
+    let double = two_hats(new).into_iter();
+    let before = old.map(two_hats).unwrap_or_default();
+    warnings.extend(double.filter(|line| !before.contains(line)));
     changes.push(format!(
         "root {} runs out at {}",
         new.head.version, new.head.expires
     ));
+}
+
+/// Keys that should have one say and have two: the online key lies open on a machine, and a witness
+/// watches those who release.
+fn two_hats(root: &Root) -> Vec<String> {
+    let of = |role: &str| root.keys_of(role).unwrap_or_default();
+    let mut lines = Vec::new();
+    for key in of("timestamp") {
+        for role in ["root", "targets"] {
+            if of(role).contains(&key) {
+                lines.push(format!(
+                    "online: key {} also signs as {role}, and lies where a timer uses it",
+                    key.hex()
+                ));
+            }
+        }
+    }
+    // Where no names are listed, all keys of the policy are witnesses.
+    let policy = root.policy.as_ref().filter(|policy| {
+        let witnessed = policy.witnessed.as_ref();
+        witnessed.is_some_and(|votes| !votes.keys.is_empty())
+    });
+    for key in of("targets") {
+        if policy.and_then(|policy| policy.listens_to(Claim::Witnessed, &key)) == Some(true) {
+            lines.push(format!("witnessed: key {} also signs releases", key.hex()));
+        }
+    }
+    lines
 }
 
 /// What the policy says of keys that come or go: it has a list of its own.
@@ -283,18 +326,32 @@ fn left_in_policy(old: &Root, new: &Root) -> Vec<String> {
     lines
 }
 
+/// The numbers of the releases of an image under a name, and whether the newest is among them.
+fn numbers(targets: &Targets, name: &ImageName, image: &ImageId) -> String {
+    let mut of_name = Vec::new();
+    for (path, target) in &targets.targets {
+        let custom = serde_json::from_value::<ReleaseCustom>(target.custom.clone());
+        if let (Some((found, seq)), Ok(custom)) = (paths::parse_target_name(path), custom)
+            && found == *name
+        {
+            of_name.push((seq, custom.image == *image));
+        }
+    }
+    of_name.sort_unstable();
+    let newest = of_name.last().is_some_and(|(_, is)| *is);
+    let mut which: Vec<_> = of_name.into_iter().filter(|(_, is)| *is).collect();
+    let said = if newest { ", its newest release" } else { "" };
+    let last = which.pop().map(|(seq, _)| format!(" {seq}{said}"));
+    let others = which.into_iter().map(|(seq, _)| format!(" {seq} and"));
+    others.chain(last).collect()
+}
+
 fn targets(
     old: Option<&SignedFile<Targets>>,
     next: &SignedFile<Targets>,
     proposal: &Proposal,
     review: &mut Review,
 ) -> Result<()> {
-    let contradicts = |why: String| {
-        Error::new(
-            ErrorKind::Untrusted,
-            format!("the proposed change contradicts itself: {why}"),
-        )
-    };
     let new = &next.signed;
     // The log goes on where it ended.
     let mut end: Option<LogHead> = old.and_then(|old| old.signed.log);
@@ -305,22 +362,24 @@ fn targets(
         };
         let entry = LogEntry::read(text.as_bytes(), head)?;
         if entry.previous != end.map(|end| end.sha256) || entry.targets != new.head.version {
-            return Err(contradicts(
-                "its log does not go on where the log ends".into(),
-            ));
+            return Err(contradicts("its log does not go on where the log ends"));
         }
         end = Some(head);
         review.entries.push(entry);
     }
     if new.log != end {
-        return Err(contradicts(
-            "its targets do not name the end of the log".into(),
-        ));
+        return Err(contradicts("its targets do not name the end of the log"));
     }
 
     let none = std::collections::BTreeMap::new();
     let before = old.map_or(&none, |old| &old.signed.targets);
     let mut manifests = proposal.manifests.clone();
+    let mut acts = Acts::default();
+    let was = old.map(|old| floors(&old.signed)).unwrap_or_default();
+    for (name, is) in floors(new) {
+        let was = was.get(&name).copied().unwrap_or(1);
+        acts.floors.insert(name, (was, is));
+    }
     for (path, target) in &new.targets {
         let was = before.get(path);
         if was.is_some_and(|was| {
@@ -334,10 +393,9 @@ fn targets(
             paths::parse_target_name(path),
             serde_json::from_value::<ReleaseCustom>(target.custom.clone()),
         ) else {
-            review.warnings.push(format!(
+            return Err(contradicts(format_args!(
                 "the target {path}, which is no release, is new or changed"
-            ));
-            continue;
+            )));
         };
         if custom.env != proposal.environment || custom.seq != seq {
             return Err(contradicts(format!(
@@ -345,14 +403,30 @@ fn targets(
                 custom.seq, custom.env
             )));
         }
-        let past =
-            was.and_then(|was| serde_json::from_value::<ReleaseCustom>(was.custom.clone()).ok());
+        if serde_json::to_value(&custom).ok().as_ref() != Some(&target.custom) {
+            return Err(contradicts(format_args!(
+                "{path} has fields that this version does not know"
+            )));
+        }
+        let newest = before
+            .keys()
+            .filter_map(|path| paths::parse_target_name(path));
+        let newest = newest
+            .filter(|(found, _)| *found == name)
+            .map(|(_, seq)| seq);
+        let newest = newest.max().unwrap_or_default();
+        let mut past = None;
         if let Some(was) = was {
-            if was.hashes != target.hashes {
-                review
-                    .warnings
-                    .push(format!("release {seq} of {name} gets another manifest"));
+            past = Some(only_revokes(path, was, target)?);
+            if seq != newest {
+                return Err(contradicts(format_args!(
+                    "{path} changes, and release {newest} is the one that is asked"
+                )));
             }
+        } else if seq != next_version(newest)? {
+            return Err(contradicts(format_args!(
+                "release {seq} of {name} follows {newest}"
+            )));
         } else {
             let text = manifests
                 .remove(path)
@@ -364,11 +438,13 @@ fn targets(
             }
             let manifest = Manifest::from_json(text.as_bytes())
                 .map_err(|e| contradicts(format!("the manifest of {path}: {e}")))?;
-            if manifest.image != custom.image || manifest.name != name {
+            let described = (&manifest.image, &manifest.arch, manifest.size);
+            if described != (&custom.image, &custom.arch, custom.size) || manifest.name != name {
                 return Err(contradicts(format!(
                     "{path} and its manifest are of different images"
                 )));
             }
+            acts.released.insert((name.clone(), seq), custom.image);
             review
                 .changes
                 .push(format!("release {seq} of {name} is {}", custom.image));
@@ -389,17 +465,16 @@ fn targets(
             .iter()
             .filter(|image| !revoked.contains(image))
         {
+            acts.revoked.insert((name.clone(), *image));
+            let which = numbers(new, &name, image);
             review
                 .changes
-                .push(format!("{name}: {image} must not run any more"));
+                .push(format!("{name}{which}: {image} must not run any more"));
         }
-        for image in revoked
-            .iter()
-            .filter(|image| !custom.revoked.contains(image))
-        {
-            review
-                .warnings
-                .push(format!("{name}: {image} is not revoked any more"));
+        if let Some(image) = revoked.iter().find(|image| !custom.revoked.contains(image)) {
+            return Err(contradicts(format_args!(
+                "{image} would not be revoked any more"
+            )));
         }
         let floor = past.as_ref().map_or(1, |past| past.min_seq);
         if custom.min_seq > floor {
@@ -408,9 +483,9 @@ fn targets(
                 .changes
                 .push(format!("{name}: nodes may not go back below release {seq}"));
         } else if custom.min_seq < floor {
-            review.warnings.push(format!(
-                "{name}: nodes may go back below release {floor} again"
-            ));
+            return Err(contradicts(format_args!(
+                "nodes could go back below release {floor} of {name} again"
+            )));
         }
     }
     if let Some(path) = manifests.keys().next() {
@@ -427,7 +502,11 @@ fn targets(
         let floor = |name| floors.get(name).copied().unwrap_or_default();
         match release {
             Some((name, seq)) if seq < floor(&name) => *retired.entry(name).or_insert(0) += 1,
-            _ => review.warnings.push(format!("{path} is released no more")),
+            _ => {
+                return Err(contradicts(format_args!(
+                    "{path} would be released no more, and nodes may go back to it"
+                )));
+            }
         }
     }
     for (name, count) in retired {
@@ -436,6 +515,7 @@ fn targets(
             "{name}: {count} releases below {floor} are retired, and kept no longer"
         ));
     }
+    log_tells(&acts, &review.entries, new)?;
     for entry in &review.entries {
         if let Some(reason) = &entry.reason {
             review

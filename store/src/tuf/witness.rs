@@ -9,7 +9,7 @@ use jiff::Timestamp as Time;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::environment::Environment;
+use super::environment::{Environment, expect};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::Expires;
 use super::log::{LogEntry, LogHead};
@@ -32,6 +32,8 @@ pub struct Checkpoint {
     pub fingerprint: Sha256,
     /// The version of its root.
     pub root: u64,
+    /// The digest of that root.
+    pub root_sha256: Sha256,
     /// The version of its targets.
     pub targets: u64,
     /// The digest of those targets, which list the releases.
@@ -143,6 +145,7 @@ impl Environment<'_> {
             environment: self.name.clone(),
             fingerprint: self.fingerprint(),
             root: self.current.root.signed.head.version,
+            root_sha256: Sha256::of(&self.current.root_bytes),
             targets: self.current.targets.signed.head.version,
             targets_sha256: Sha256::of(&self.current.targets_bytes),
             length: end.map_or(0, |end| end.length),
@@ -183,6 +186,12 @@ impl Environment<'_> {
             if is < was {
                 return refused(format!("its {what} was at {was}, and is at {is}"));
             }
+        }
+        let file = format!("{}.root.json", seen.root);
+        let is = Sha256::of(&expect(self.store, &self.name, &file)?);
+        if is != seen.root_sha256 {
+            let (version, was) = (seen.root, seen.root_sha256);
+            return refused(format!("root {version} was {was}, and is {is}"));
         }
         if now.targets == seen.targets && now.targets_sha256 != seen.targets_sha256 {
             let (version, was, is) = (seen.targets, seen.targets_sha256, now.targets_sha256);

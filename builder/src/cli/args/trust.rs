@@ -387,6 +387,9 @@ pub struct EnvTrustArgs {
     /// Read a file of `env log --export` in place of the store
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
+    /// Believe no other environment of that name any more
+    #[arg(long)]
+    pub only: bool,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,

@@ -1,5 +1,6 @@
 //! One file a command; each takes what was typed and what it means.
 
+mod approve;
 mod build;
 mod delta;
 mod diff;
@@ -51,7 +52,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Env(args) => env::run(&args, settings, ui),
         Command::Promote(args) => promote::run(&args, settings, ui),
         Command::Revoke(args) => promote::revoke(&args, settings, ui),
-        Command::Approve(args) => promote::approve(&args, settings, ui),
+        Command::Approve(args) => approve::run(&args, settings, ui),
     }
 }
 

@@ -1,19 +1,19 @@
-//! `imgbuild promote`, `imgbuild revoke` and `imgbuild approve`
+//! `imgbuild promote` and `imgbuild revoke`
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use store::tuf::{Claim, Environment, Proposal, Release, revoked_images};
+use store::tuf::{Environment, Proposal, Release, revoked_images};
 use store::{EnvName, ImageId, Store, WritableStore};
 
 use super::env::{environment, open, report};
-use crate::cli::args::{ApproveArgs, Consenting, PromoteArgs, RevokeArgs, Signing};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::inspect::compare::{self, Report};
-use crate::release::attest;
+use crate::cli::args::{Consenting, PromoteArgs, RevokeArgs, Signing};
+use crate::error::{Error, ErrorKind, Result};
+use crate::inspect::compare::Report;
 use crate::release::ceremony::{self, Consent, Outcome};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::release::promote;
+use crate::release::shared_files;
 use crate::settings::{Given, Settings};
 use crate::stores;
 use crate::stores::FIRST_ENVIRONMENT;
@@ -99,14 +99,21 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
             "{} is the newest release of {to} already",
             manifest.name
         ));
-        ui.result(&manifest.image.to_string());
+        if ui.is_json() {
+            ui.result_json(&serde_json::json!({
+                "schema": ui::SCHEMA, "event": "released-before", "environment": to,
+                "name": manifest.name, "image": manifest.image.to_string(),
+            }));
+        } else {
+            ui.result(&manifest.image.to_string());
+        }
         return Ok(());
     };
     let file = args
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{to}-{}-{}.json", release.name, release.seq)));
-    ceremony::check_file(&file, Some(&env), &keyring)?;
+    shared_files::check(&file, Some(&env), &keyring)?;
     let compared = match &elsewhere {
         Some(_) if args.consenting.show => true,
         Some(source) => promote::copy(manifest, source, &store, ui)?,
@@ -122,7 +129,8 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         return Ok(());
     };
     promote::deltas(manifest, &env, &store, args.deltas, ui)?;
-    let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
+    let outcome =
+        shared_files::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
     if ui.is_json() {
         let (published, file) = match &outcome {
             Outcome::Waiting { file, .. } => (false, Some(file.display().to_string())),
@@ -176,7 +184,7 @@ fn sign(
     keyring: &Keyring,
     ui: &mut Ui,
 ) -> Result<()> {
-    let mut proposal = ceremony::read(file)?;
+    let mut proposal = shared_files::read(file)?;
     if proposal.changes_root() {
         return Err(Error::usage(format!("{} changes a root", file.display()))
             .hint(format!("imgbuild env root sign {}", file.display())));
@@ -193,6 +201,9 @@ fn sign(
     let review = env
         .review(&proposal)
         .map_err(|e| ceremony::failed(format!("{} is refused", file.display()), &e))?;
+    for entry in &review.entries {
+        promote::came_from(entry, store, keyring, ui)?;
+    }
     for manifest in &review.releases {
         promote::meets(manifest, &env, store, keyring, ui)?;
         promote::verify(manifest, store, ui)?;
@@ -203,7 +214,7 @@ fn sign(
     let Some(review) = signed else {
         return Ok(());
     };
-    let outcome = ceremony::settle(&proposal, &review, Some(&mut env), store, keyring, file)?;
+    let outcome = shared_files::settle(&proposal, &review, Some(&mut env), store, keyring, file)?;
     report(&outcome, &what, SIGN, ui);
     Ok(())
 }
@@ -216,7 +227,7 @@ pub(super) fn published(env: &Environment<'_>, proposal: &Proposal) -> Result<bo
 }
 
 /// Refuses an image that an environment has revoked.
-fn not_revoked(env: &Environment<'_>, image: &ImageId, act: &str) -> Result<()> {
+pub(super) fn not_revoked(env: &Environment<'_>, image: &ImageId, act: &str) -> Result<()> {
     let what = || format!("cannot read the releases of {}", env.name());
     let releases = env.releases().map_err(|e| ceremony::failed(what(), &e))?;
     if !revoked_images(&releases).contains(image) {
@@ -238,7 +249,7 @@ pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Res
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{name}-revoke-{}.json", &image.hex()[..16])));
-    ceremony::check_file(&file, Some(&env), &keyring)?;
+    shared_files::check(&file, Some(&env), &keyring)?;
     let mut proposal: Proposal = env
         .draft_revocation(&image, &args.reason, args.min_seq, jiff::Timestamp::now())
         .map_err(|e| ceremony::failed(format!("cannot revoke {image} in {name}"), &e))?;
@@ -247,7 +258,8 @@ pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Res
     let Some(review) = signed else {
         return Ok(());
     };
-    let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
+    let outcome =
+        shared_files::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
     report(&outcome, "the revocation", SIGN, ui);
     let mut keys = review.needs.iter().flat_map(|need| &need.keys);
     let unsigned = keys.all(|(_, signed)| !signed);
@@ -307,123 +319,4 @@ fn revoked_image(
             "more than one image of {name} begins with {digits}"
         ))),
     }
-}
-
-pub(super) fn approve(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()> {
-    let store = stores::open_to_write(settings)?;
-    let env = environment(&args.env)?;
-    let passphrase = Passphrase::find(args.secret.passphrase_file.as_ref(), settings)?;
-    let keyring = Keyring::new(settings, passphrase, None);
-    let manifest = find::the_one(store.store(), &args.image)?;
-    let entry = keyring.entry(&args.key)?;
-    let asking = environment_of(args, &env, &store, &keyring)?;
-    if let Some(asking) = &asking {
-        ceremony::check_clock(asking)?;
-        not_revoked(asking, &manifest.image, "approve of")?;
-        counts(asking, &args.key, &entry.public)?;
-    }
-    ui.note(&format!("{} {}", manifest.name, manifest.image));
-    let revoked = find::revocations(store.store(), &args.image);
-    for other in revoked.get(&manifest.image).into_iter().flatten() {
-        ui.note(&format!("  warning: it was revoked in {other}"));
-    }
-    for release in find::releases_of(store.store(), &manifest)? {
-        ui.note(&format!("  released as {release}"));
-    }
-    if let Some(run) = &manifest.run {
-        ui.note(&format!(
-            "  starts as {}: {}",
-            run.user,
-            run.start.join(" ")
-        ));
-        for line in compare::run_details(run) {
-            ui.note(&format!("    {line}"));
-        }
-    }
-    match &asking {
-        Some(asking) => {
-            promote::differences(&manifest, store.store(), asking, &store, ui)?;
-        }
-        None => ui.note(&format!(
-            "warning: {env} is in another store: what changes there is not known here"
-        )),
-    }
-    let consent = consent(args.consenting);
-    if consent.show_only {
-        ui.note("nothing was signed");
-        return Ok(());
-    }
-    let public = entry.public.as_ref().map(store::keys::PublicKey::hex);
-    let with = format!("{} {}", args.key, public.unwrap_or_default());
-    ceremony::ask(
-        &format!("approve of this for {env} with {with}?"),
-        consent,
-        ui,
-    )?;
-    let key = keyring.open_entry(&entry)?;
-    store
-        .hold_image(&manifest.image)
-        .context(|| format!("cannot hold {}", manifest.image))?;
-    let at = attest::approval(&manifest, &env, args.comment.as_deref(), &*key, &store)?;
-    ui.note(&format!(
-        "{} approves of {} for {env}",
-        args.key, manifest.name
-    ));
-    ui.result(&at);
-    Ok(())
-}
-
-/// The environment that an approval is for, which somebody here has vouched for; `None` where a
-/// person says that it is in another store.
-fn environment_of<'s>(
-    args: &ApproveArgs,
-    name: &EnvName,
-    store: &'s WritableStore,
-    keyring: &Keyring,
-) -> Result<Option<Environment<'s>>> {
-    let exists = Environment::exists(store, name)
-        .context(|| format!("cannot look for the environment {name}"))?;
-    match (exists, args.elsewhere) {
-        (true, _) => {
-            let env = open(store, name)?;
-            keyring.admit(&env)?;
-            Ok(Some(env))
-        }
-        (false, true) => Ok(None),
-        (false, false) => Err(Error::failed(format!(
-            "there is no environment {name} in {}",
-            store.backend().describe()
-        ))
-        .hint(format!(
-            "`imgbuild env status` lists them; where {name} is in another store, to which the \
-             image goes with its approvals, add --elsewhere"
-        ))),
-    }
-}
-
-/// Refuses an approval that nobody would listen to.
-fn counts(
-    env: &Environment<'_>,
-    name: &str,
-    key: &Result<store::keys::PublicKey, String>,
-) -> Result<()> {
-    let Ok(key) = key else { return Ok(()) };
-    let policy = env.policy();
-    if policy.and_then(|policy| policy.listens_to(Claim::Approved, key)) == Some(true) {
-        return Ok(());
-    }
-    let who = policy.map_or_else(Vec::new, |policy| policy.names_of(Claim::Approved));
-    let (what, hint) = if who.is_empty() {
-        (
-            format!("the policy of {} asks for no approvals", env.name()),
-            "`approvals` of a policy says whose count: imgbuild env root propose --policy FILE"
-                .to_owned(),
-        )
-    } else {
-        (
-            format!("an approval by {name} does not count in {}", env.name()),
-            format!("its policy listens to {}", who.join(", ")),
-        )
-    };
-    Err(Error::new(ErrorKind::Refused, what).hint(hint))
 }

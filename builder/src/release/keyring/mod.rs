@@ -354,6 +354,15 @@ impl Keyring {
             return Ok(());
         }
         lines.push(line);
+        self.write_vouched(env, &lines)
+    }
+
+    /// The same, and no other environment of that name counts any more.
+    pub fn vouch_only(&self, env: &EnvName, fingerprint: &Sha256) -> Result<()> {
+        self.write_vouched(env, &[fingerprint.to_string()])
+    }
+
+    fn write_vouched(&self, env: &EnvName, lines: &[String]) -> Result<()> {
         let path = self.trust_path(env);
         let attempt = || -> std::io::Result<()> {
             fs::create_dir_all(&self.dir)?;

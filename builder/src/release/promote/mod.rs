@@ -13,11 +13,11 @@ use std::sync::{Mutex, PoisonError};
 
 use store::copy::Copier;
 use store::delta_writer::{self, Progress};
-use store::tuf::{Environment, PromotedFrom, Proposal, Release, ReleaseOrigin};
+use store::tuf::{Environment, LogEntry, PromotedFrom, Proposal, Release, ReleaseOrigin};
 use store::{EnvName, ImageId, Manifest, Store, WritableStore};
 
 pub use self::facts::{Checked, check};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::inspect::compare::{self, How, Side, compare};
 use crate::release::ceremony::failed;
 use crate::release::keyring::Keyring;
@@ -73,6 +73,40 @@ pub fn source(store: &Store, text: &str, from: &EnvName) -> Result<From> {
     })
 }
 
+/// Refuses a release that its origin, as the log tells it, does not have. Where that environment is
+/// in another store, it is what whoever drafted the release says.
+pub fn came_from(
+    entry: &LogEntry,
+    store: &WritableStore,
+    keyring: &Keyring,
+    ui: &Ui,
+) -> Result<()> {
+    let Some(from) = &entry.from else {
+        return Ok(());
+    };
+    let what = || format!("cannot look for the environment {}", from.env);
+    if !Environment::exists(store, &from.env).context(what)? {
+        ui.note(&format!(
+            "warning: {} is not in this store: that {} comes from there is what the file says",
+            from.env, entry.name
+        ));
+        return Ok(());
+    }
+    let origin = Environment::open(store, &from.env).map_err(|e| failed(what(), &e))?;
+    keyring.admit(&origin)?;
+    let releases = origin.releases().map_err(|e| failed(what(), &e))?;
+    let is = |r: &Release| r.seq == from.seq && r.image == entry.image;
+    if releases.iter().any(is) {
+        return Ok(());
+    }
+    let text = format!(
+        "{} {} of {} is not this image, and the file says that it comes from there",
+        entry.name, from.seq, from.env
+    );
+    Err(Error::new(ErrorKind::Refused, text)
+        .hint("ask who drafted it; propose it again from where it is released"))
+}
+
 /// Brings an image, and what is said about it, along to the destination. True if its
 /// bytes came just now: they were compared on arrival.
 pub fn copy(
@@ -91,11 +125,9 @@ pub fn copy(
         })
         .context(what)?;
     if let Some((_, why)) = copied.failed.first() {
-        return Err(
-            Error::new(crate::error::ErrorKind::Refused, what()).hint(format!(
-                "{why}; `imgbuild store fsck` there says what is damaged"
-            )),
-        );
+        return Err(Error::new(ErrorKind::Refused, what()).hint(format!(
+            "{why}; `imgbuild store fsck` there says what is damaged"
+        )));
     }
     phase.finish(&format!(
         "{} moved from {from}, the destination had the rest",

@@ -67,6 +67,12 @@ impl OutputFile {
         &self.name
     }
 
+    /// Where what is signed about it lies.
+    pub(super) fn statement(&self) -> PathBuf {
+        self.directory
+            .join(format!("{}{SIGNATURE_SUFFIX}", self.name))
+    }
+
     /// A new file beside where it goes.
     pub(super) fn part(&self) -> Result<Part> {
         let part = tempfile::Builder::new()
@@ -122,9 +128,7 @@ impl OutputFile {
     /// signatures stay.
     pub(super) fn envelope(&self, export: &Export) -> Envelope {
         let envelope = export.envelope();
-        let there = self
-            .directory
-            .join(format!("{}{SIGNATURE_SUFFIX}", self.name));
+        let there = self.statement();
         let there = std::fs::metadata(&there)
             .is_ok_and(|meta| meta.len() <= dsse::MAX_BYTES)
             .then(|| std::fs::read(&there).ok())

@@ -72,6 +72,7 @@ pub fn export(
     let released = find::released_in(&store, &request.env, &manifest)?;
     let env = signatures::environment(&store, &request.env)?;
     let signing = &request.signing;
+    signatures::keeps_others(&output.statement(), &released, &env, &signing.keyring)?;
     let Some(keys) = signatures::open_keys(&released, &env, output.name(), None, signing, ui)?
     else {
         return Ok(None);

@@ -17,6 +17,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::inspect::compare;
 use crate::release::ceremony::{self, Consent, failed};
 use crate::release::keyring::{self, Keyring, Opened};
+use crate::release::shared_files;
 use crate::settings::Settings;
 use crate::stores;
 use crate::stores::find::{self, Released};
@@ -91,6 +92,7 @@ pub(super) fn open_keys(
         );
     }
     keyring.admit(env)?;
+    ceremony::check_clock(env)?;
     let with: Vec<_> = here.iter().map(|key| names.short(key)).collect();
     ceremony::ask(&format!("sign this with {}?", with.join(", ")), consent, ui)?;
     keyring.open(&wanted).map(Some)
@@ -124,6 +126,54 @@ pub(super) fn needs(
 pub(super) fn environment<'s>(store: &'s Store, env: &store::EnvName) -> Result<Environment<'s>> {
     Environment::open(store, env)
         .map_err(|e| failed(format!("cannot read the environment {env}"), &e))
+}
+
+/// Takes over what others signed in the file since it was read.
+fn keep_signatures(path: &Path, envelope: &mut Envelope) -> Result<()> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).context(|| format!("cannot read {shown}"))?;
+    let there = Envelope::from_json(&bytes).ok();
+    if there.is_some_and(|there| envelope.merge(&there)) {
+        return Ok(());
+    }
+    let what = format!("{shown} is another statement than the one that was shown");
+    Err(Error::new(ErrorKind::Refused, what).hint("somebody replaced it meanwhile: sign it again"))
+}
+
+/// Refuses to replace the statement about another file, if others than who is here signed it.
+pub(super) fn keeps_others(
+    path: &Path,
+    released: &Released,
+    env: &Environment<'_>,
+    keyring: &Keyring,
+) -> Result<()> {
+    let there = std::fs::read(path).ok();
+    let Some(there) = there.and_then(|bytes| Envelope::from_json(&bytes).ok()) else {
+        return Ok(());
+    };
+    let about = Export::read(&there).map(|export| export.about);
+    if about.is_ok_and(|about| {
+        (&about.environment, &about.name, about.seq) == (env.name(), &released.name, released.seq)
+    }) {
+        return Ok(());
+    }
+    let names = keyring.names(env.policy())?;
+    let mut others = Vec::new();
+    for (key, signed) in needs(env, Some(&there))?.keys {
+        if signed && !keyring.has(&key)? {
+            others.push(names.short(&key));
+        }
+    }
+    if others.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{} is there already", path.display());
+    Err(Error::new(ErrorKind::Refused, what)
+        .detail(format!(
+            "{} signed it for another file",
+            others.join(" and ")
+        ))
+        .hint("name another file with -o, or move this one away"))
 }
 
 /// Adds signatures to the statement that lies beside an exported file.
@@ -185,6 +235,8 @@ pub fn sign(
         );
     }
     add(&mut envelope, &keys)?;
+    let _alone = shared_files::lock(path)?;
+    keep_signatures(path, &mut envelope)?;
     atomic_file::write(path, &envelope.to_json())?;
     Ok(Some(Signed {
         needs: needs(&env, Some(&envelope))?,

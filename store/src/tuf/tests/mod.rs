@@ -1,5 +1,6 @@
 //! Environments on a store in memory that can break at any write.
 
+mod drafts;
 mod foreign;
 mod releases;
 mod witnesses;
@@ -126,15 +127,47 @@ fn an_environment_is_made_once() {
 #[test]
 fn an_init_that_was_killed_can_be_repeated() {
     for fuse in 0..4 {
-        let store = Memory::default();
+        let (store, ours) = (Memory::default(), keys());
         store.fuse.set(Some(fuse));
-        let e = Environment::init(&store, &dev(), &keys(), time())
+        let e = Environment::init(&store, &dev(), &ours, time())
             .err()
             .unwrap();
         assert_eq!(e.kind(), ErrorKind::Store, "after {fuse} writes");
         store.fuse.set(None);
-        Environment::init(&store, &dev(), &keys(), time()).unwrap();
+        Environment::init(&store, &dev(), &ours, days_later(1)).unwrap();
     }
+}
+
+/// A root that is there is not replaced by another: somebody may have been told of it.
+#[test]
+fn nothing_is_begun_over_an_environment() {
+    let (store, ours) = (Memory::default(), keys());
+    store.fuse.set(Some(3));
+    Environment::init(&store, &dev(), &ours, time())
+        .err()
+        .unwrap();
+    store.fuse.set(None);
+    let root = store.json("env/dev/metadata/1.root.json");
+    let e = Environment::init(&store, &dev(), &keys(), time())
+        .err()
+        .unwrap();
+    assert_eq!(e.kind(), ErrorKind::WrongKey);
+    let mut env = Environment::init(&store, &dev(), &ours, days_later(1)).unwrap();
+    assert_eq!(store.json("env/dev/metadata/1.root.json"), root);
+    // A copy of which the file that changes is missing.
+    env.release(&manifest("a", "one"), &ours, days_later(1))
+        .unwrap();
+    let timestamp = "env/dev/metadata/timestamp.json";
+    store.files.borrow_mut().remove(timestamp);
+    let files = store.files.borrow().clone();
+    for keys in [&ours, &keys()] {
+        let e = Environment::init(&store, &dev(), keys, days_later(2))
+            .err()
+            .unwrap();
+        assert_eq!(e.kind(), ErrorKind::Malformed);
+        assert!(e.hint().unwrap().contains("another copy"), "{e}");
+    }
+    assert_eq!(*store.files.borrow(), files);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use store::EnvName;
 use store::keys::{KeyFile, KeyPair, PublicKey, Signer as _};
-use store::tuf::{Environment, KeyGroup, KeySet, Lifetimes, RootDraft};
+use store::tuf::{Environment, KeyGroup, KeySet, Lifetimes, Policy, Proposal, RootDraft};
+use store::{EnvName, WritableStore};
 
 use super::{environment, report, warn_of_sources};
 use crate::cli::args::{Days, EnvInitArgs};
@@ -13,7 +13,8 @@ use crate::cli::commands::promote::{consent, keyring};
 use crate::error::{Context, Error, Result};
 use crate::release::attest;
 use crate::release::ceremony::{self, failed};
-use crate::release::keyring::{self, Names, Passphrase, new_passphrase};
+use crate::release::keyring::{self, Keyring, Names, Passphrase, new_passphrase};
+use crate::release::shared_files;
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
@@ -37,35 +38,37 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{name}-root-1.json")));
-    ceremony::check_file(&file, None, &keyring)?;
-    let set = |group: KeyGroup, typed: &[String], threshold: u64| -> Result<KeySet> {
-        let keys = if typed.is_empty() {
-            vec![own_key(&name, group, args, settings, ui)?]
-        } else {
-            typed
-                .iter()
-                .map(|text| keyring.public(text))
-                .collect::<Result<_>>()?
-        };
-        Ok(KeySet { keys, threshold })
+    shared_files::check(&file, None, &keyring)?;
+    let begun = Environment::interrupted_init(&store, &name).map_err(|e| failed(what(), &e))?;
+    let mut made = Vec::new();
+    let mut proposal = match begun {
+        Some(begun) => {
+            ui.note(&format!("an interrupted `env init` of {name} is finished"));
+            begun
+        }
+        None => draft(
+            args,
+            &name,
+            policy,
+            (&store, &keyring, settings),
+            &mut made,
+            ui,
+        )?,
     };
-    let founding = RootDraft {
-        root: set(KeyGroup::Root, &args.root, args.root_threshold)?,
-        targets: set(KeyGroup::Targets, &args.targets, args.targets_threshold)?,
-        online: set(KeyGroup::Online, &args.online, 1)?,
-        lifetimes: lifetimes(&args.days, Lifetimes::default()),
-        policy,
-    };
-    let mut proposal = Environment::draft_init(&name, &founding, Timestamp::now())
-        .map_err(|e| failed(what(), &e))?;
-    warn_of_sources(founding.policy.as_ref(), &store, ui)?;
-    summary(&founding, &keyring.names(None)?, ui);
     let consent = consent(args.consenting);
-    let signed = ceremony::sign(&mut proposal, None, &keyring, false, consent, ui)?;
+    let signed = ceremony::sign(&mut proposal, None, &keyring, false, consent, ui);
+    let signed = signed.map_err(|error| match &made[..] {
+        [] => error,
+        made => error.detail(format!(
+            "the keys that were made for it stay in {}, for the next time: {}",
+            settings.keys.display(),
+            made.join(", ")
+        )),
+    })?;
     let Some(review) = signed else {
         return Ok(());
     };
-    let outcome = ceremony::settle(&proposal, &review, None, &store, &keyring, &file)?;
+    let outcome = shared_files::settle(&proposal, &review, None, &store, &keyring, &file)?;
     report(
         &outcome,
         &format!("the environment {name}"),
@@ -83,6 +86,40 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
         }
     }
     Ok(())
+}
+
+/// Drafts the first root, with keys that are made where none are named.
+fn draft(
+    args: &EnvInitArgs,
+    name: &EnvName,
+    policy: Option<Policy>,
+    (store, keyring, settings): (&WritableStore, &Keyring, &Settings),
+    made: &mut Vec<String>,
+    ui: &Ui,
+) -> Result<Proposal> {
+    let mut set = |group: KeyGroup, typed: &[String], threshold: u64| -> Result<KeySet> {
+        let keys = if typed.is_empty() {
+            vec![own_key(name, group, args, settings, made, ui)?]
+        } else {
+            typed
+                .iter()
+                .map(|text| keyring.public(text))
+                .collect::<Result<_>>()?
+        };
+        Ok(KeySet { keys, threshold })
+    };
+    let founding = RootDraft {
+        root: set(KeyGroup::Root, &args.root, args.root_threshold)?,
+        targets: set(KeyGroup::Targets, &args.targets, args.targets_threshold)?,
+        online: set(KeyGroup::Online, &args.online, 1)?,
+        lifetimes: lifetimes(&args.days, Lifetimes::default()),
+        policy,
+    };
+    let proposal = Environment::draft_init(name, &founding, Timestamp::now())
+        .map_err(|e| failed(format!("cannot make the environment {name}"), &e))?;
+    warn_of_sources(founding.policy.as_ref(), store, ui)?;
+    summary(&founding, &keyring.names(founding.policy.as_ref())?, ui);
+    Ok(proposal)
 }
 
 /// Refuses a threshold that no set of the keys meets, or every one.
@@ -132,6 +169,7 @@ fn own_key(
     group: KeyGroup,
     args: &EnvInitArgs,
     settings: &Settings,
+    made: &mut Vec<String>,
     ui: &Ui,
 ) -> Result<PublicKey> {
     let called = format!("{name}.{}", group.name());
@@ -157,6 +195,7 @@ fn own_key(
         "made the key {called} in {}",
         settings.keys.display()
     ));
+    made.push(called);
     Ok(pair.public())
 }
 

@@ -19,13 +19,13 @@ use store::{EnvName, ImageId, Sha256, Store, WritableStore};
 
 pub(super) use self::status::all_warnings;
 use super::promote::{consent, keyring};
-use crate::atomic_file;
 use crate::cli::args::{
     EnvArgs, EnvCommand, EnvLogArgs, EnvRefreshArgs, EnvRootCommand, EnvTrustArgs,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::ceremony::{self, Outcome, failed};
 use crate::release::keyring::{Keyring, Passphrase};
+use crate::release::shared_files;
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
@@ -96,10 +96,15 @@ pub(super) fn report(outcome: &Outcome, what: &str, sign: &str, ui: &Ui) {
 fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let store = stores::open_to_write(settings)?;
     let keyring = keyring(&args.signing, settings)?;
+    // A mistyped name is said before anything is signed.
+    let mut envs = Vec::new();
     for name in &args.envs {
-        let name = environment(name)?;
-        let mut env = open(&store, &name)?;
+        let env = open(&store, &environment(name)?)?;
         keyring.admit(&env)?;
+        envs.push(env);
+    }
+    for mut env in envs {
+        let name = env.name().clone();
         let what = || format!("cannot renew the signatures of {name}");
         let now = Timestamp::now();
         let draft = if args.all && !can_sign(&env, KeyGroup::Targets, &keyring)? {
@@ -170,6 +175,19 @@ fn sentence(signed: &[&str]) -> String {
 
 fn renew_online(env: &mut Environment<'_>, keyring: &Keyring, now: Timestamp) -> Result<Renewed> {
     let what = format!("cannot renew the signatures of {}", env.name());
+    let online = env
+        .key_set(KeyGroup::Online)
+        .map_err(|e| failed(&*what, &e))?;
+    if !can_sign(env, KeyGroup::Online, keyring)? {
+        let names = keyring.names(env.policy())?;
+        let keys: Vec<_> = online.keys.iter().map(|key| names.full(key)).collect();
+        return Err(Error::new(ErrorKind::Refused, what)
+            .detail(format!(
+                "snapshot and timestamp are signed by {}",
+                keys.join(", ")
+            ))
+            .hint("renew them where that key is, on the builder as a rule"));
+    }
     let opened = keyring.of_environment(env, &[KeyGroup::Online])?;
     let renewed = env.refresh_online(&opened.all(), now);
     renewed.map_err(|e| failed(what, &e))
@@ -202,7 +220,7 @@ fn collect(
     let file = PathBuf::from(format!("{name}-targets-{}.json", version + 1));
     let mut proposal = draft;
     if file.exists() {
-        proposal = ceremony::read(&file)?;
+        proposal = shared_files::read(&file)?;
         let is_renewal = env.is_renewal(&proposal);
         if !is_renewal.map_err(|e| failed(what(), &e))? {
             let text = format!("{} is no renewal of {name}", file.display());
@@ -218,7 +236,7 @@ fn collect(
     let Some(review) = signed else {
         return Ok(());
     };
-    let outcome = ceremony::settle(&proposal, &review, Some(env), store, keyring, &file)?;
+    let outcome = shared_files::settle(&proposal, &review, Some(env), store, keyring, &file)?;
     report(&outcome, &format!("the renewal of {name}"), root::SIGN, ui);
     Ok(())
 }
@@ -232,15 +250,17 @@ fn trust(args: &EnvTrustArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     })?;
     if let Some(file) = &args.from {
         let exported = witness::read_exported(file)?;
-        return trust_in(&exported, &name, wanted, settings, ui);
+        return trust_in(&exported, &name, wanted, args.only, settings, ui);
     }
-    trust_in(&stores::open(settings)?, &name, wanted, settings, ui)
+    let store = stores::open(settings)?;
+    trust_in(&store, &name, wanted, args.only, settings, ui)
 }
 
 fn trust_in(
     store: &dyn MetadataStore,
     name: &EnvName,
     wanted: Sha256,
+    only: bool,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<()> {
@@ -252,11 +272,22 @@ fn trust_in(
             .detail(format!("its first root is {}", env.fingerprint()))
             .hint("do not sign anything for it before you know why"));
     }
-    Keyring::new(settings, Passphrase::Terminal, None).vouch(name, &wanted)?;
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    if only {
+        keyring.vouch_only(name, &wanted)?;
+    } else {
+        keyring.vouch(name, &wanted)?;
+    }
     ui.note(&format!(
         "{name} is vouched for in {}",
         settings.keys.display()
     ));
+    if ui.is_json() {
+        ui.result_json(&serde_json::json!({
+            "schema": ui::SCHEMA, "event": "trusted", "environment": name,
+            "root": wanted.to_string(),
+        }));
+    }
     Ok(())
 }
 
@@ -310,8 +341,16 @@ fn export(store: &Store, name: &EnvName, file: &Path, ui: &Ui) -> Result<()> {
             ))
             .hint("whoever checks it elsewhere reads the store itself: --store URL"));
     }
-    atomic_file::write(file, &json)?;
-    ui.result(&format!("{} entries: {}", entries.len(), file.display()));
+    let is_log = |bytes: &[u8]| ExportedEnvironment::from_json(bytes).is_ok();
+    shared_files::write_over(file, &json, &is_log)?;
+    if ui.is_json() {
+        ui.result_json(&serde_json::json!({
+            "schema": ui::SCHEMA, "event": "exported", "environment": name,
+            "entries": entries.len(), "file": file.display().to_string(),
+        }));
+    } else {
+        ui.result(&format!("{} entries: {}", entries.len(), file.display()));
+    }
     Ok(())
 }
 

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use store::keys::PublicKey;
 use store::tuf::{Environment, KeyGroup, Proposal, RootChange, paths};
-use store::{Sha256, WritableStore};
+use store::{EnvName, Sha256, WritableStore};
 
 use super::{environment, init, open, report, warn_of_sources};
-use crate::atomic_file;
 use crate::cli::args::{EnvProposeArgs, EnvRotateArgs, FileArgs, PublishArgs, SaveArgs};
 use crate::cli::commands::promote::{consent, keyring, published};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::attest;
 use crate::release::ceremony::{self, Outcome, failed};
-use crate::release::keyring::Keyring;
+use crate::release::keyring::{Keyring, Names};
 use crate::release::promote;
+use crate::release::shared_files;
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
@@ -27,7 +27,10 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
     let store = stores::open_to_write(settings)?;
     let keyring = keyring(&args.signing, settings)?;
     let mut env = admitted(&args.env, &store, &keyring)?;
-    let (old, new) = (keyring.public(&args.old)?, keyring.public(&args.new)?);
+    let (old, new) = (
+        known(&args.old, &env, &keyring)?,
+        keyring.public(&args.new)?,
+    );
     if old == new {
         let what = format!("{} and {} are the same key", args.old, args.new);
         return Err(Error::usage(what).hint("make the new one with `imgbuild key new NAME`"));
@@ -58,14 +61,15 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
         );
     }
     let file = args.output.clone().unwrap_or(file_name(&env)?);
-    ceremony::check_file(&file, Some(&env), &keyring)?;
+    shared_files::check(&file, Some(&env), &keyring)?;
     let mut proposal = draft(&env, &change)?;
     let consent = consent(args.consenting);
     let signed = ceremony::sign(&mut proposal, Some(&env), &keyring, false, consent, ui)?;
     let Some(review) = signed else {
         return Ok(());
     };
-    let outcome = ceremony::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
+    let outcome =
+        shared_files::settle(&proposal, &review, Some(&mut env), &store, &keyring, &file)?;
     report(&outcome, &format!("the new root of {}", args.env), SIGN, ui);
     Ok(())
 }
@@ -81,10 +85,21 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
     }
     for text in &args.remove {
         let (group, key) = grouped(text)?;
-        change.remove.push((Some(group), keyring.public(key)?.id()));
+        change
+            .remove
+            .push((Some(group), known(key, &env, &keyring)?.id()));
+    }
+    for (group, key) in &change.add {
+        if change.remove.contains(&(*group, key.id())) {
+            return Err(Error::usage(format!("{} is to come and to go", key.hex())));
+        }
     }
     for text in &args.threshold {
         let (group, number) = grouped(text)?;
+        if change.thresholds.iter().any(|(known, _)| *known == group) {
+            let what = format!("--threshold is given twice for {}", group.name());
+            return Err(Error::usage(what));
+        }
         let number = number
             .parse()
             .map_err(|_| Error::usage(format!("`{number}` is not a number of signatures")))?;
@@ -97,7 +112,7 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
         None => args.no_policy.then_some(None),
     };
     let file = args.output.clone().unwrap_or(file_name(&env)?);
-    ceremony::check_file(&file, Some(&env), &keyring)?;
+    shared_files::check(&file, Some(&env), &keyring)?;
     let policy = change.policy.as_ref().and_then(Option::as_ref);
     warn_of_sources(policy, &store, ui)?;
     let mut proposal = draft(&env, &change)?;
@@ -106,20 +121,28 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
     let Some(review) = signed else {
         return Ok(());
     };
-    ceremony::write(&file, &proposal)?;
+    shared_files::begin(&file, &proposal, Some(&env), &keyring)?;
     ui.note(&if review.complete() {
         format!("next: imgbuild env root publish {}", file.display())
     } else {
         format!("next, whoever signs: {SIGN} {}", file.display())
     });
-    ui.result(&file.display().to_string());
+    let shown = file.display().to_string();
+    if ui.is_json() {
+        ui.result_json(&serde_json::json!({
+            "schema": ui::SCHEMA, "event": "proposed", "environment": env.name(),
+            "file": shown, "complete": review.complete(),
+        }));
+    } else {
+        ui.result(&shown);
+    }
     Ok(())
 }
 
 pub(super) fn sign(args: &FileArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let store = stores::open_to_write(settings)?;
     let keyring = keyring(&args.signing, settings)?;
-    let mut proposal = ceremony::read(&args.file)?;
+    let mut proposal = shared_files::read(&args.file)?;
     let env = current(&proposal, &store, &keyring)?;
     let consent = consent(args.consenting);
     let file = args.file.display();
@@ -141,7 +164,7 @@ pub(super) fn sign(args: &FileArgs, settings: &Settings, ui: &Ui) -> Result<()> 
     let Some(review) = signed else {
         return Ok(());
     };
-    ceremony::write(&args.file, &proposal)?;
+    shared_files::add(&args.file, &proposal)?;
     ui.note(&if review.complete() {
         format!("it has all signatures; next: imgbuild env root publish {file}")
     } else {
@@ -170,7 +193,7 @@ pub(super) fn save(args: &SaveArgs, settings: &Settings, ui: &Ui) -> Result<()> 
     let bytes = bytes.filter(|bytes| Sha256::of(bytes) == env.fingerprint());
     let bytes = bytes
         .ok_or_else(|| Error::new(ErrorKind::Refused, what()).detail(format!("{key} changed")))?;
-    atomic_file::write(&file, &bytes)?;
+    shared_files::write_over(&file, &bytes, &is_root)?;
     let fingerprint = env.fingerprint().to_string();
     let shown = file.display().to_string();
     if ui.is_json() {
@@ -185,47 +208,46 @@ pub(super) fn save(args: &SaveArgs, settings: &Settings, ui: &Ui) -> Result<()> 
     Ok(())
 }
 
+/// Whether a file is such an anchor.
+fn is_root(bytes: &[u8]) -> bool {
+    let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    value.is_some_and(|value| value["signed"]["_type"] == "root")
+}
+
 pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let store = stores::open_to_write(settings)?;
     let keyring = keyring(&args.signing, settings)?;
     let mut files = args.files.iter();
     let first = files.next().map_or(Path::new(""), PathBuf::as_path);
-    let mut proposal = ceremony::read(first)?;
+    let mut proposal = shared_files::read(first)?;
     for other in files {
         proposal
-            .merge(&ceremony::read(other)?)
+            .merge(&shared_files::read(other)?)
             .map_err(|e| failed(format!("cannot take over {}", other.display()), &e))?;
     }
     // An interrupted publication of a root leaves what cannot be opened: it is
     // finished from the file alone.
-    let mut env = Environment::open(&store, &proposal.environment).ok();
+    let name = proposal.environment.clone();
+    let mut env = Environment::open(&store, &name).ok();
     if let Some(env) = &env {
         keyring.admit(env)?;
     }
     let consent = consent(args.consenting);
-    let what = format!("the change of {}", proposal.environment);
-    if let Some(env) = &env
-        && published(env, &proposal)?
-    {
+    let what = format!("the change of {name}");
+    let reviewed = Environment::review_publication(&store, &proposal);
+    let reviewed = reviewed.map_err(|e| failed(format!("cannot publish {what}"), &e))?;
+    let Some(review) = reviewed else {
         report(&Outcome::AlreadyPublished, &what, SIGN, ui);
+        tell(&name, false, ui);
         return Ok(());
-    }
-    let reviewed = match &env {
-        Some(env) => env.review(&proposal).ok(),
-        None => Environment::review_init(&proposal).ok(),
     };
-    // What was interrupted cannot be compared any more.
-    if let Some(review) = reviewed {
-        let names = keyring.names(env.as_ref().and_then(Environment::policy))?;
-        ceremony::show(&proposal, &review, &names, ui);
-        ceremony::signed_by_enough(&review, &names, &proposal, first)?;
-        if let Some(env) = &env {
-            for manifest in &review.releases {
-                promote::meets(manifest, env, &store, &keyring, ui)?;
-            }
-        }
-        if !consent.show_only {
-            ceremony::ask("publish this?", consent, ui)?;
+    let own = proposal.policy();
+    let names = keyring.names(env.as_ref().and_then(Environment::policy).or(own.as_ref()))?;
+    ceremony::show(&proposal, &review, &names, ui);
+    ceremony::signed_by_enough(&review, &names, &proposal, first)?;
+    if let Some(env) = &env {
+        for manifest in &review.releases {
+            promote::meets(manifest, env, &store, &keyring, ui)?;
         }
     }
     if consent.show_only {
@@ -233,9 +255,45 @@ pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Resul
         return Ok(());
     }
     let online = ceremony::online_keys(&proposal, env.as_ref())?;
+    check_online(&online, &name, &keyring, &names)?;
+    ceremony::ask("publish this?", consent, ui)?;
     let outcome = ceremony::publish(&proposal, &online, env.as_mut(), &store, &keyring)?;
     report(&outcome, &what, SIGN, ui);
+    tell(&name, matches!(outcome, Outcome::Published), ui);
     Ok(())
+}
+
+fn tell(name: &EnvName, new: bool, ui: &Ui) {
+    if ui.is_json() {
+        ui.result_json(&serde_json::json!({
+            "schema": ui::SCHEMA, "event": "published", "environment": name, "new": new,
+        }));
+    }
+}
+
+/// Refuses to publish without the online key, or with another one that a person chose.
+fn check_online(
+    online: &[PublicKey],
+    name: &EnvName,
+    keyring: &Keyring,
+    names: &Names,
+) -> Result<()> {
+    for key in online {
+        if keyring.would_open(key)? {
+            return Ok(());
+        }
+    }
+    let online: Vec<_> = online.iter().map(|key| names.full(key)).collect();
+    let what = match keyring.chosen() {
+        Some(chosen) => format!("{chosen} is no online key of {name}"),
+        None => format!("no online key of {name} is here"),
+    };
+    Err(Error::new(ErrorKind::Refused, what)
+        .detail(format!(
+            "snapshot and timestamp are signed by {}",
+            online.join(", ")
+        ))
+        .hint("publish where that key is, on the builder as a rule"))
 }
 
 /// The environment that a file would change; none if it makes one.
@@ -261,6 +319,18 @@ fn admitted<'s>(
     let env = open(store, &environment(name)?)?;
     keyring.admit(&env)?;
     Ok(env)
+}
+
+/// A key of an environment, also by the name that its policy gives it.
+fn known(text: &str, env: &Environment<'_>, keyring: &Keyring) -> Result<PublicKey> {
+    let listed = env.policy().and_then(|policy| policy.keys.get(text));
+    match (
+        keyring.public(text),
+        listed.and_then(|hex| hex.parse().ok()),
+    ) {
+        (Err(_), Some(key)) => Ok(key),
+        (found, _) => found,
+    }
 }
 
 fn draft(env: &Environment<'_>, change: &RootChange) -> Result<Proposal> {

@@ -19,6 +19,7 @@ use crate::cli::commands::promote::consent;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::ceremony::{self, failed};
 use crate::release::keyring::{Keyring, Passphrase};
+use crate::release::shared_files;
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
@@ -107,7 +108,10 @@ fn witness(
     let Some(said) = said else { return Ok(()) };
     match &args.output {
         Some(file) => {
-            atomic_file::write(file, &said.to_json())?;
+            let is_own = |bytes: &[u8]| {
+                Testimony::from_json(bytes, name).is_ok_and(|there| there.key == said.key)
+            };
+            shared_files::write_over(file, &said.to_json(), &is_own)?;
             ui.note(&format!(
                 "wrote {0}; where the store can be written: imgbuild env witness {name} --add {0}",
                 file.display()
@@ -153,6 +157,9 @@ fn add(file: &Path, name: &EnvName, settings: &Settings, ui: &Ui) -> Result<()> 
     let what = || format!("{} is not put into the store", file.display());
     let said = read_testimony(file, name)?;
     let env = open(&store, name)?;
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    let names = keyring.names(env.policy())?;
+    counts(&env, &names.short(&said.key), &Ok(said.key), ui)?;
     env.put_testimony(&said).map_err(|e| failed(what(), &e))?;
     tell(&said, ui);
     Ok(())
@@ -172,7 +179,7 @@ pub(super) fn read_exported(file: &Path) -> Result<ExportedEnvironment> {
             Error::failed(what()).detail(format!("it is longer than {}", ui::size(MAX_EXPORTED)))
         );
     }
-    ExportedEnvironment::from_json(&bytes).map_err(|e| failed(what(), &e))
+    ExportedEnvironment::from_json(&bytes).map_err(|e| of_kind(failed(what(), &e), &bytes))
 }
 
 /// What this machine remembers of an environment: what it signed last.
@@ -220,7 +227,15 @@ fn remembered(path: &Path, name: &EnvName) -> Result<Option<Testimony>> {
 fn read_testimony(path: &Path, name: &EnvName) -> Result<Testimony> {
     let what = || format!("cannot read {}", path.display());
     let bytes = fs::read(path).context(what)?;
-    Testimony::from_json(&bytes, name).map_err(|e| failed(what(), &e))
+    Testimony::from_json(&bytes, name).map_err(|e| of_kind(failed(what(), &e), &bytes))
+}
+
+/// The error of a file, with what to do where it is of another kind.
+fn of_kind(error: Error, bytes: &[u8]) -> Error {
+    match shared_files::kind(bytes) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 /// Shows all that would be signed.

@@ -1,0 +1,199 @@
+//! What a proposed change may say: what the commands of this version make, and nothing beside.
+//!
+//! Whoever signs sees sentences, and not the file. So each part of it either has a sentence, or
+//! follows from one, or is refused: a field that nobody knows, a log that tells another story
+//! than the list of releases, a release that turns into another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::error::{Error, ErrorKind, Result};
+use super::lifetimes::{Lifetimes, expiry};
+use super::log::{Action, LogEntry};
+use super::metadata::{DraftFile, Key, Role, Root, Target, Targets};
+use super::{ReleaseCustom, paths};
+use crate::digest::ImageId;
+use crate::name::ImageName;
+
+/// The error of a change whose parts do not fit.
+pub(super) fn contradicts(why: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Untrusted,
+        format!("the proposed change contradicts itself: {why}"),
+    )
+}
+
+fn unknown(what: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Untrusted,
+        format!("the proposed change has {what}, which nobody would be shown"),
+    )
+}
+
+fn json(of: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(of).map_err(contradicts)
+}
+
+/// Refuses fields that are neither ours nor were there before.
+pub(super) fn only_known_fields<T: Role>(
+    part: &DraftFile,
+    next: &T,
+    extra: &Map<String, Value>,
+    before: Option<&Map<String, Value>>,
+) -> Result<()> {
+    let none = Map::new();
+    let before = before.unwrap_or(&none);
+    let odd = extra
+        .iter()
+        .find(|(name, value)| before.get(*name) != Some(*value));
+    if let Some((name, _)) = odd {
+        return Err(unknown(format_args!(
+            "a field {:?} in its {}",
+            name,
+            T::TYPE
+        )));
+    }
+    if json(next)? != part.signed {
+        let what = format_args!("fields in its {} that this version does not know", T::TYPE);
+        return Err(unknown(what));
+    }
+    Ok(())
+}
+
+/// Refuses a root that counts a key twice, or that says what no sentence tells.
+pub(super) fn root_is_plain(old: Option<&Root>, next: &Root) -> Result<()> {
+    if !next.consistent_snapshot {
+        return Err(unknown("a root without consistent snapshots"));
+    }
+    let known = [Root::TYPE, Targets::TYPE, "snapshot", "timestamp"];
+    for (role, entry) in &next.roles {
+        let before = old.and_then(|old| old.roles.get(role));
+        if before.is_none() && !known.contains(&role.as_str()) {
+            return Err(unknown(format_args!("a role {role:?} in its root")));
+        }
+        let ids: BTreeSet<_> = entry.keyids.iter().collect();
+        if ids.len() != entry.keyids.len() {
+            return Err(contradicts(format_args!("{role} lists a key twice")));
+        }
+        if !entry.is_plain() && !before.is_some_and(|before| before.has_extra_of(entry)) {
+            return Err(unknown(format_args!("fields of the role {role}")));
+        }
+    }
+    for (id, key) in &next.keys {
+        if old
+            .and_then(|old| old.keys.get(id))
+            .is_some_and(|was| was == key)
+        {
+            continue;
+        }
+        let plain = key.public().filter(|public| public.id() == *id);
+        if plain.is_none_or(|public| *key != Key::from(public)) {
+            return Err(unknown(format_args!("a key {id} under another id or form")));
+        }
+    }
+    one_id_each(next)
+}
+
+/// Clients that count ids would count such a key twice.
+fn one_id_each(root: &Root) -> Result<()> {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for (id, key) in &root.keys {
+        if let Some(public) = key.public()
+            && let Some(other) = seen.insert(public.hex(), id)
+        {
+            let text = format!("the key {} has two ids, {other} and {id}", public.hex());
+            return Err(contradicts(text));
+        }
+    }
+    Ok(())
+}
+
+/// What changes in the list of releases, as it is read from the list alone.
+#[derive(Default)]
+pub(super) struct Acts {
+    /// New releases, and the oldest that nodes may go back to if that was raised.
+    pub(super) released: BTreeMap<(ImageName, u64), ImageId>,
+    /// What must not run any more, by name.
+    pub(super) revoked: BTreeSet<(ImageName, ImageId)>,
+    /// Of each name the oldest release that nodes may go back to, before and after.
+    pub(super) floors: BTreeMap<ImageName, (u64, u64)>,
+}
+
+/// Refuses a release that turns into another one. Of what is signed, the newest release of a name
+/// may revoke more and raise what nodes may go back to.
+pub(super) fn only_revokes(path: &str, was: &Target, is: &Target) -> Result<ReleaseCustom> {
+    let read = |target: &Target| -> Result<ReleaseCustom> {
+        let custom = serde_json::from_value(target.custom.clone());
+        custom.map_err(|e| contradicts(format_args!("{path}: {e}")))
+    };
+    let (before, after) = (read(was)?, read(is)?);
+    let kept = ReleaseCustom {
+        min_seq: after.min_seq,
+        revoked: after.revoked.clone(),
+        ..before.clone()
+    };
+    if was.hashes != is.hashes || was.length != is.length || kept != after {
+        let what = format_args!("{path}, which was released, is another image or manifest in it");
+        return Err(contradicts(what));
+    }
+    Ok(before)
+}
+
+/// Refuses a log that tells another story than the list of releases: each act has its entry.
+pub(super) fn log_tells(acts: &Acts, entries: &[LogEntry], targets: &Targets) -> Result<()> {
+    let (mut released, mut revoked) = (acts.released.clone(), acts.revoked.clone());
+    let mut floors: BTreeMap<_, _> = acts.floors.iter().collect();
+    floors.retain(|_, (was, is)| was != is);
+    let is_image = |entry: &LogEntry| {
+        let path = paths::target_name(&entry.name, entry.seq);
+        let target = targets.targets.get(&path);
+        target.is_none_or(|target| {
+            let custom = serde_json::from_value::<ReleaseCustom>(target.custom.clone());
+            custom.is_ok_and(|custom| custom.image == entry.image)
+        })
+    };
+    for entry in entries {
+        let name = &entry.name;
+        let is_told = match entry.act {
+            Action::Release | Action::Promote => {
+                let origin = entry.from.is_some() == (entry.act == Action::Promote);
+                origin && released.remove(&(name.clone(), entry.seq)) == Some(entry.image)
+            }
+            Action::Revoke => is_image(entry) && revoked.remove(&(name.clone(), entry.image)),
+            Action::MinSeq => entry.min_seq.is_some(),
+        };
+        let floor = acts.floors.get(name).map(|(_, is)| *is);
+        let fits = entry.min_seq.is_none_or(|told| Some(told) == floor);
+        if !is_told || !fits {
+            let act = serde_json::to_string(&entry.act).unwrap_or_default();
+            return Err(contradicts(format_args!(
+                "its log has {act} of {name} {}, and its list of releases does not",
+                entry.seq
+            )));
+        }
+        if entry.min_seq.is_some() {
+            floors.remove(name);
+        }
+    }
+    let untold = released.keys().map(|(name, seq)| format!("{name} {seq}"));
+    let untold = untold.chain(
+        revoked
+            .iter()
+            .map(|(name, image)| format!("{name} {image}")),
+    );
+    let mut untold = untold.chain(floors.keys().map(|name| format!("{name}")));
+    match untold.next() {
+        Some(what) => Err(contradicts(format_args!("its log says nothing of {what}"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether a log was written when the targets were drafted that it comes with.
+pub(super) fn is_of_its_time(entries: &[LogEntry], targets: &Targets, days: Lifetimes) -> bool {
+    let fits = |entry: &LogEntry| {
+        expiry(entry.time, days.targets).is_ok_and(|end| end == targets.head.expires)
+    };
+    entries.iter().all(fits)
+}
