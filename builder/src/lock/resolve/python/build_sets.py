@@ -5,12 +5,14 @@ SPEC is JSON: for each source its tree or archive, what its pyproject.toml requi
 own, as pip gives it an environment of its own: two may need two versions of one package.
 OUT gets the wheels. TREE is a directory for unpacked sources.
 """
+import configparser
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 
 from try_sources import check, write_failure
@@ -32,6 +34,63 @@ with open(answer, "w") as file:
 def pip(command, words):
     line = [sys.executable, "-m", "pip", "--disable-pip-version-check", command]
     return subprocess.call(line + ["--only-binary=:all:"] + words)
+
+
+def get(words, options, out):
+    """Downloads a set of its own, and lays it with the others; the paths of its files."""
+    own = tempfile.mkdtemp(dir=os.environ["HOME"])
+    if pip("download", ["-d", own] + options + list(words)):
+        return None
+    for name in os.listdir(own):
+        if not os.path.exists(os.path.join(out, name)):
+            shutil.copyfile(os.path.join(own, name), os.path.join(out, name))
+    return [os.path.join(own, name) for name in os.listdir(own)]
+
+
+def lay(wheel, site):
+    """Unpacks a wheel to be imported and its programs to be called, which is what a hook needs."""
+    programs = os.path.join(site, "bin")
+    if not os.path.isdir(programs):
+        os.mkdir(programs)
+    with zipfile.ZipFile(wheel) as archive:
+        for info in archive.infolist():
+            top, _, rest = info.filename.partition("/")
+            kind, _, inner = rest.partition("/")
+            if info.filename.endswith("/") or ".." in info.filename.split("/"):
+                continue
+            if not top.endswith(".data"):
+                path = os.path.join(site, info.filename)
+            elif kind in ("purelib", "platlib"):
+                path = os.path.join(site, inner)
+            elif kind == "scripts":
+                path = os.path.join(programs, os.path.basename(inner))
+            else:
+                continue
+            if not os.path.isdir(os.path.dirname(path)):
+                os.makedirs(os.path.dirname(path))
+            text = archive.read(info)
+            if path.startswith(programs + os.sep) and text.startswith(b"#!python"):
+                text = b"#!" + sys.executable.encode() + b"\n" + text.partition(b"\n")[2]
+            with open(path, "wb") as file:
+                file.write(text)
+            if kind == "scripts" or info.external_attr >> 16 & 0o111:
+                os.chmod(path, 0o755)
+            if rest == "entry_points.txt" and top.endswith(".dist-info"):
+                for name, line in calls(text.decode("utf-8")):
+                    path = os.path.join(programs, os.path.basename(name))
+                    with open(path, "w") as file:
+                        file.write("#!%s\n%s\n" % (sys.executable, line))
+                    os.chmod(path, 0o755)
+
+
+def calls(text):
+    """Names of programs and what they run, of an entry_points.txt."""
+    found = configparser.RawConfigParser(delimiters=("=",))
+    found.optionxform = str
+    found.read_string(text)
+    for name, value in found.items("console_scripts") if "console_scripts" in found else []:
+        module, _, attribute = value.partition("[")[0].strip().partition(":")
+        yield name, "import sys, %s as it\nsys.exit(it.%s())" % (module, attribute)
 
 
 def fail(source, what, lines):
@@ -81,19 +140,24 @@ def main():
     with open(spec) as file:
         sources = json.load(file)
     sites, downloaded = {}, set()
+
+    def fetch(source, wanted):
+        wheels = get(wanted, options, out)
+        if wheels is None:
+            fail(source, "what building it needs cannot be had as wheels", wanted)
+        downloaded.add(wanted)
+        return wheels
+
     for one in sources:
         static = tuple(one["requires"])
         if static not in sites:
             site = sites[static] = "%s.site%d" % (tree, len(sites))
             os.mkdir(site)
-            words = ["--no-compile", "--target", site] + options + list(static)
-            if static and pip("install", words):
-                fail(one["source"], "what building it needs cannot be installed", static)
+            for wheel in fetch(one["source"], static) if static else []:
+                lay(wheel, site)
         wanted = static + tuple(dynamic(one, sites[static], tree))
         if wanted and wanted not in downloaded:
-            downloaded.add(wanted)
-            if pip("download", ["-d", out] + options + list(wanted)):
-                fail(one["source"], "what building it needs cannot be had as wheels", wanted)
+            fetch(one["source"], wanted)
 
 
 main()

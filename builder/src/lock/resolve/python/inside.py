@@ -1,7 +1,8 @@
 """Runs a stranger's command: inside.py SPEC
 
 SPEC is JSON: the `command`, the directories that it may `write`, the trees of `sources` that it
-may build, and, with an index, the `socket` of the gateway and whether to ask `why` it failed.
+may build, and, with an index, the `socket` of the gateway, the file that says that it is `gone`, and
+whether to ask `why` it failed.
 The command and all below it is an unprivileged process; there is no network but a port on
 loopback, which leads to the gateway. FAILED, beside the socket's answers, gets which source
 does not build, as the command or try_sources.py say.
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 try:
     from http.client import HTTPConnection
@@ -69,6 +71,14 @@ def relay(listener, place):
         spawn(pump, outer, inner)
 
 
+def wait_for(place, gone):
+    """Until somebody listens there; whoever says that nobody will says why as well."""
+    while not os.path.exists(place):
+        if os.path.exists(gone):
+            os._exit(1)
+        time.sleep(0.02)
+
+
 class Gate(object):
     """The port on loopback."""
 
@@ -123,6 +133,7 @@ def main():
                        PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
     gate = Gate(spec["socket"]) if spec.get("socket") else None
     if gate:
+        wait_for(spec["socket"], spec["gone"])
         environment.update(gate.environment())
 
     def run(command):

@@ -18,15 +18,17 @@ use crate::steps::RESOLVING_PYTHON as PYTHON;
 
 /// How long it may take for one virtualenv.
 const TIMEOUT: Duration = Duration::from_secs(1800);
-/// How often somebody looks whether the gateway is there.
-const POLL: Duration = Duration::from_millis(20);
 /// Where the sandboxes have the machine's settings, what comes out, and what root writes.
 const INDEX: &str = "/run/imgbuild/index";
 const OUT: &str = "/run/imgbuild/out";
 const META: &str = "/run/imgbuild/meta";
-/// The gateway's socket, which only root may use, and the pipe that ends it.
+/// How often somebody looks whether the gateway is there.
+const POLL: Duration = Duration::from_millis(20);
+/// The gateway's socket, and the pipe that ends it: only root may use them.
 const SOCKET: &str = "socket";
 const END: &str = "end";
+/// What appears where the gateway has ended.
+const GONE: &str = "gone";
 
 /// How a sandbox ended.
 pub(super) type Ran = std::result::Result<(), Failure>;
@@ -74,49 +76,52 @@ impl World<'_> {
         explain: bool,
         listen: &mut dyn FnMut(&str),
     ) -> Result<Ran> {
-        let (socket, end) = (self.dirs.gate.join(SOCKET), self.dirs.index.join(END));
+        let (socket, end) = (self.dirs.gate.join(SOCKET), self.dirs.gate.join(END));
         mknodat(CWD, &end, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
             .context(|| format!("cannot make {}", end.display()))?;
         // Settings are read by the one process that asks the indexes.
         let script = format!(
-            ". {INDEX}/environment\nexec {PYTHON} {LENT}/gateway.py {} {INDEX}/{END} \
+            ". {INDEX}/environment\nexec {PYTHON} {LENT}/gateway.py {} {} \
              {META}/{FACTS} {OUT} {LENT}/requirements.txt {LENT}/constraints.txt \
              {LENT}/{BOUND}\n",
-            gate()
+            gate(SOCKET),
+            gate(END)
         );
         let gateway = self.sandbox(script, Reach::Network);
         let script = self.inside(command, Some(explain))?;
         let inside = self.sandbox(script, Reach::Nothing);
+        // Both begin at once: who is inside waits for the socket, or hears that there will be none.
+        let gone = self.dirs.gate.join(GONE);
         std::thread::scope(|scope| {
             let gateway = scope.spawn(move || {
-                gateway.run(
+                let served = gateway.run(
                     TIMEOUT,
                     Output {
                         log: None,
                         listen: &mut |_| (),
                     },
-                )
+                );
+                let told = put(&gone, "");
+                served.and_then(|served| told.map(|()| served))
             });
-            while !socket.exists() && !gateway.is_finished() {
-                std::thread::sleep(POLL);
-            }
-            let ran = if gateway.is_finished() {
-                None
+            let ran = inside.run(TIMEOUT, Output { log: None, listen });
+            let ran = Some(ran).filter(|_| socket.exists());
+            let code: &[u8] = if matches!(ran, Some(Ok(Ok(())))) {
+                b"0"
             } else {
-                Some(inside.run(TIMEOUT, Output { log: None, listen }))
+                b"1"
             };
-            // Nobody reads where the gateway has ended already.
-            let pipe = OpenOptions::new()
-                .write(true)
-                .custom_flags(nonblocking())
-                .open(&end);
-            if let Ok(mut pipe) = pipe {
-                let code = if matches!(ran, Some(Ok(Ok(())))) {
-                    "0"
-                } else {
-                    "1"
-                };
-                let _ = pipe.write_all(code.as_bytes());
+            // Nobody reads before the gateway serves, and after it has ended.
+            while !gateway.is_finished() {
+                let pipe = OpenOptions::new()
+                    .write(true)
+                    .custom_flags(nonblocking())
+                    .open(&end);
+                if let Ok(mut pipe) = pipe {
+                    let _ = pipe.write_all(code);
+                    break;
+                }
+                std::thread::sleep(POLL);
             }
             let served = gateway
                 .join()
@@ -140,16 +145,20 @@ impl World<'_> {
         let spec = serde_json::json!({
             "command": ["sh", "-eu", format!("{LENT}/inside.sh")],
             "failed": format!("{META}/{FAILED}"),
-            "socket": explain.map(|_| gate()),
+            "socket": explain.map(|_| gate(SOCKET)),
+            "gone": gate(GONE),
             "sources": trees,
             "try": format!("{LENT}/try_sources.py"),
             "why": explain.unwrap_or(true),
             "write": write,
         });
         put(&self.dirs.lent.join("inside.json"), &spec.to_string())?;
+        // The gateway ends while this sandbox is put away. Nobody is waited for: it may be gone.
+        let told = explain.map(|_| format!("printf 0 1<> {}\n", gate(END)));
         Ok(format!(
-            "{PYTHON} {LENT}/inside.py {LENT}/inside.json\n{}",
-            read_sources()
+            "{PYTHON} {LENT}/inside.py {LENT}/inside.json\n{}{}",
+            read_sources(),
+            told.unwrap_or_default()
         ))
     }
 
@@ -199,8 +208,8 @@ enum Reach {
     Nothing,
 }
 
-fn gate() -> String {
-    format!("/run/imgbuild/gate/{SOCKET}")
+fn gate(file: &str) -> String {
+    format!("/run/imgbuild/gate/{file}")
 }
 
 fn read_sources() -> String {
