@@ -337,6 +337,69 @@ fn files_of_another_kind_are_not_replaced() {
         ],
     );
     assert_eq!(fs::read(team.path(statement)).unwrap(), signed);
+    let other = [
+        "export",
+        "prod/web/1",
+        "--format",
+        "tar.zst",
+        "-o",
+        "web.tar",
+    ];
+    says(
+        &team.run("ann", &other).expect(3),
+        &["web.tar.dsse.json is there already"],
+    );
+}
+
+/// An environment that was begun and not finished is finished as it was begun, or not at all; and
+/// nobody is shown less than what a release starts.
+#[test]
+fn what_was_interrupted_is_finished_as_it_began() {
+    let team = Team::new();
+    let init = ["env", "init", "qa", "--plain"];
+    team.run("ann", &init).expect(0);
+    let root = fs::read(team.path("store/env/qa/metadata/1.root.json")).unwrap();
+    let timestamp = team.path("store/env/qa/metadata/timestamp.json");
+    fs::remove_file(&timestamp).unwrap();
+    let other = [&init[..], &["--timestamp-days", "3", "-o", "other.json"]].concat();
+    says(
+        &team.run("ann", &other).expect(1),
+        &[
+            "another environment qa was begun",
+            "repeat the command that began it",
+        ],
+    );
+    says(
+        &team
+            .run("eve", &[&init[..], &["-o", "eve.json"]].concat())
+            .expect(1),
+        &["another environment qa was begun"],
+    );
+    assert!(!timestamp.exists() && !team.path("eve/qa.trust").exists());
+    says(
+        &team.run("ann", &init).expect(0),
+        &["an interrupted `env init` of qa is finished", "published"],
+    );
+    let finished = fs::read(team.path("store/env/qa/metadata/1.root.json")).unwrap();
+    assert_eq!(finished, root);
+    assert!(!team.path("qa-root-1.json").exists());
+
+    let team = two_who_release();
+    let promote = ["promote", "dev/web", "--to", "prod"];
+    says(
+        &team.run("ann", &promote).expect(0),
+        &["web is new in prod", "bookworm amd64, dated 2"],
+    );
+    // Bob believes dev, which is where it comes from, or is told that he does not.
+    let sign = ["promote", "--sign", "prod-web-1.json", "--show"];
+    let told = "warning: that web comes from dev 1 is what the file says";
+    let shown = team.run("bob", &sign).expect(0);
+    assert!(!shown.stderr.contains(told), "{}", shown.stderr);
+    fs::remove_file(team.path("bob/dev.trust")).unwrap();
+    says(
+        &team.run("bob", &sign).expect(0),
+        &[told, "vouched for dev"],
+    );
 }
 
 /// Nothing is begun over an environment of which a file is missing, and a list of releases makes

@@ -62,6 +62,7 @@ pub fn release_into(
     }
     let mut environment = Environment::open(store, env).context(failed)?;
     let keyring = Keyring::new(settings, Passphrase::find(None, settings)?, None);
+    keyring.admit(&environment)?;
     super::promote::meets(manifest, &environment, store, &keyring, ui)?;
     let opened = keyring.of_environment(&environment, &groups)?;
     let signers = opened.signers(&environment)?;

@@ -46,19 +46,22 @@ pub fn kind(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Begins a file, where [`check`] allows it.
+/// Begins a file, where [`check`] allows it; returns what it holds then.
 pub fn begin(
     path: &Path,
     proposal: &Proposal,
     env: Option<&Environment<'_>>,
     keyring: &Keyring,
-) -> Result<()> {
+) -> Result<Proposal> {
     let _alone = lock(path)?;
-    if let Some(whole) = merged(path, proposal) {
-        return put(path, &whole);
-    }
-    check(path, env, keyring)?;
-    put(path, proposal)
+    let whole = if let Some(whole) = merged(path, proposal) {
+        whole
+    } else {
+        check(path, env, keyring)?;
+        proposal.clone()
+    };
+    put(path, &whole)?;
+    Ok(whole)
 }
 
 /// Puts signatures into a file that was read before. Those that others gave meanwhile stay.
@@ -85,17 +88,30 @@ pub fn settle(
     keyring: &Keyring,
     file: &Path,
 ) -> Result<Outcome> {
-    let complete = review.complete();
     let online = ceremony::online_keys(proposal, env.as_deref())?;
     let here = online.iter().any(|key| keyring.has(key).unwrap_or(false));
-    if !complete || !here {
-        begin(file, proposal, env.as_deref(), keyring)?;
-        return Ok(Outcome::Waiting {
-            file: file.to_owned(),
-            complete,
-        });
+    if review.complete() && here {
+        // A root that is half published is finished from its file.
+        if proposal.changes_root() {
+            begin(file, proposal, env.as_deref(), keyring)?;
+        }
+        let outcome = ceremony::publish(proposal, &online, env, store, keyring)?;
+        if proposal.changes_root() {
+            fs::remove_file(file).context(|| format!("cannot remove {}", file.display()))?;
+        }
+        return Ok(outcome);
     }
-    ceremony::publish(proposal, &online, env, store, keyring)
+    let whole = begin(file, proposal, env.as_deref(), keyring)?;
+    // Somebody else may have signed the same meanwhile.
+    let reviewed = match &env {
+        Some(env) => env.review(&whole),
+        None => Environment::review_init(&whole),
+    };
+    let reviewed = reviewed.map_err(|e| failed(format!("cannot read {}", file.display()), &e))?;
+    Ok(Outcome::Waiting {
+        file: file.to_owned(),
+        complete: reviewed.complete(),
+    })
 }
 
 /// A change with the signatures that a file has for it; none if the file has another change.

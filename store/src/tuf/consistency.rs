@@ -41,10 +41,17 @@ pub(super) fn only_known_fields<T: Role>(
     part: &DraftFile,
     next: &T,
     extra: &Map<String, Value>,
-    before: Option<&Map<String, Value>>,
+    before: Option<(&T, &Map<String, Value>)>,
 ) -> Result<()> {
+    let head = before.map(|(before, _)| before.head());
+    if !next.head().is_of_our_specification(head) {
+        return Err(unknown(format_args!(
+            "another spec_version in its {}",
+            T::TYPE
+        )));
+    }
     let none = Map::new();
-    let before = before.unwrap_or(&none);
+    let before = before.map_or(&none, |(_, extra)| extra);
     let odd = extra
         .iter()
         .find(|(name, value)| before.get(*name) != Some(*value));
@@ -93,6 +100,15 @@ pub(super) fn root_is_plain(old: Option<&Root>, next: &Root) -> Result<()> {
             return Err(unknown(format_args!("a key {id} under another id or form")));
         }
     }
+    let used: BTreeSet<_> = next
+        .roles
+        .values()
+        .flat_map(|entry| &entry.keyids)
+        .collect();
+    if let Some(id) = next.keys.keys().find(|id| !used.contains(id)) {
+        return Err(unknown(format_args!("a key {id} that signs for nothing")));
+    }
+    next.lifetimes.check()?;
     one_id_each(next)
 }
 
@@ -142,18 +158,32 @@ pub(super) fn only_revokes(path: &str, was: &Target, is: &Target) -> Result<Rele
 }
 
 /// Refuses a log that tells another story than the list of releases: each act has its entry.
-pub(super) fn log_tells(acts: &Acts, entries: &[LogEntry], targets: &Targets) -> Result<()> {
+pub(super) fn log_tells(
+    acts: &Acts,
+    entries: &[LogEntry],
+    (before, targets): (&BTreeMap<String, Target>, &Targets),
+) -> Result<()> {
     let (mut released, mut revoked) = (acts.released.clone(), acts.revoked.clone());
     let mut floors: BTreeMap<_, _> = acts.floors.iter().collect();
     floors.retain(|_, (was, is)| was != is);
-    let is_image = |entry: &LogEntry| {
-        let path = paths::target_name(&entry.name, entry.seq);
-        let target = targets.targets.get(&path);
-        target.is_none_or(|target| {
-            let custom = serde_json::from_value::<ReleaseCustom>(target.custom.clone());
-            custom.is_ok_and(|custom| custom.image == entry.image)
-        })
+    let custom = |name: &ImageName, seq: u64| -> Option<ReleaseCustom> {
+        let path = paths::target_name(name, seq);
+        let target = targets.targets.get(&path).or_else(|| before.get(&path))?;
+        serde_json::from_value(target.custom.clone()).ok()
     };
+    let is_image = |entry: &LogEntry| {
+        custom(&entry.name, entry.seq).is_some_and(|custom| custom.image == entry.image)
+    };
+    let newest = |name: &ImageName| {
+        let all = targets.targets.keys();
+        let of_name = all.filter_map(|path| paths::parse_target_name(path));
+        of_name
+            .filter(|(found, _)| found == name)
+            .map(|(_, seq)| seq)
+            .max()
+    };
+    // Beside a revocation that another name has already, one that only raises what may run.
+    let mut raised = BTreeSet::new();
     for entry in entries {
         let name = &entry.name;
         let is_told = match entry.act {
@@ -162,7 +192,13 @@ pub(super) fn log_tells(acts: &Acts, entries: &[LogEntry], targets: &Targets) ->
                 origin && released.remove(&(name.clone(), entry.seq)) == Some(entry.image)
             }
             Action::Revoke => is_image(entry) && revoked.remove(&(name.clone(), entry.image)),
-            Action::MinSeq => entry.min_seq.is_some(),
+            Action::MinSeq => {
+                let last = newest(name).filter(|last| *last == entry.seq);
+                let last = last.and_then(|last| custom(name, last));
+                entry.min_seq.is_some()
+                    && last.is_some_and(|last| last.revoked.contains(&entry.image))
+                    && raised.insert(name.clone())
+            }
         };
         let floor = acts.floors.get(name).map(|(_, is)| *is);
         let fits = entry.min_seq.is_none_or(|told| Some(told) == floor);
@@ -190,10 +226,14 @@ pub(super) fn log_tells(acts: &Acts, entries: &[LogEntry], targets: &Targets) ->
     }
 }
 
-/// Whether a log was written when the targets were drafted that it comes with.
-pub(super) fn is_of_its_time(entries: &[LogEntry], targets: &Targets, days: Lifetimes) -> bool {
-    let fits = |entry: &LogEntry| {
+/// An entry that was not written when the targets were drafted that it comes with.
+pub(super) fn of_another_time<'e>(
+    entries: &'e [LogEntry],
+    targets: &Targets,
+    days: Lifetimes,
+) -> Option<&'e LogEntry> {
+    let fits = |entry: &&LogEntry| {
         expiry(entry.time, days.targets).is_ok_and(|end| end == targets.head.expires)
     };
-    entries.iter().all(fits)
+    entries.iter().find(|entry| !fits(entry))
 }

@@ -128,6 +128,15 @@ impl LogEntry {
         Ok((text, head))
     }
 
+    /// Whether a text is what is written of it, and of a length that is read.
+    pub(super) fn is_written_as(&self, text: &str) -> bool {
+        let reason = self.reason.as_ref().map_or(0, String::len);
+        serde_json::to_string_pretty(self).is_ok_and(|mut own| {
+            own.push('\n');
+            own == text && own.len() as u64 <= MAX_ENTRY && reason <= MAX_REASON
+        })
+    }
+
     /// Reads an entry that should be at a place of a log.
     pub(super) fn read(text: &[u8], head: LogHead) -> Result<Self> {
         let wrong = |why: &dyn std::fmt::Display| {

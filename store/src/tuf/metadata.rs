@@ -47,6 +47,12 @@ impl CommonFields {
             expires,
         }
     }
+
+    /// Whether it follows the specification that these files follow, or the same as another one.
+    pub(super) fn is_of_our_specification(&self, before: Option<&Self>) -> bool {
+        let before = before.map(|before| &before.spec_version);
+        self.spec_version == SPEC_VERSION || before == Some(&self.spec_version)
+    }
 }
 
 /// The number after a version or a release's. A number from a file can be anything.
@@ -308,6 +314,32 @@ impl DraftFile {
         });
         self.signatures.sort_by(|a, b| a.keyid.cmp(&b.keyid));
         Ok(())
+    }
+
+    /// The same with those signatures alone that count by one of these roots, each key's once: readers
+    /// refuse a file with others.
+    pub(super) fn with_good_signatures<T: Role>(&self, roots: &[&Root]) -> Result<Self> {
+        let file = self.signed_file::<T>("the proposed file")?;
+        let mut good: Vec<Signature> = Vec::new();
+        for signature in &self.signatures {
+            let counts = roots.iter().any(|root| {
+                let listed = root
+                    .role(T::TYPE)
+                    .is_ok_and(|entry| entry.keyids.contains(&signature.keyid));
+                let key = root.key(&signature.keyid).filter(|_| listed);
+                key.is_some_and(|key| {
+                    crate::keys::unhex(&signature.sig)
+                        .is_some_and(|bytes| key.verify(&file.message, &bytes).is_ok())
+                })
+            });
+            if counts && good.iter().all(|one| one.keyid != signature.keyid) {
+                good.push(signature.clone());
+            }
+        }
+        Ok(Self {
+            signatures: good,
+            signed: self.signed.clone(),
+        })
     }
 
     /// Whether a file has the same content, whoever signed it.

@@ -232,7 +232,8 @@ impl Proposal {
         ] {
             if let (Some(ours), Some(theirs)) = (ours, theirs) {
                 for signature in &theirs.signatures {
-                    if !ours.signatures.iter().any(|s| s.keyid == signature.keyid) {
+                    // A bad one is not taken for a good one: those that count are published.
+                    if !ours.signatures.contains(signature) {
                         ours.signatures.push(signature.clone());
                     }
                 }

@@ -5,6 +5,7 @@
 //! anywhere, publishing the same file again finishes it.
 
 use jiff::Timestamp as Time;
+use serde_json::Value;
 
 use super::compare_and_swap::CompareAndSwap;
 use super::draft::RootDraft;
@@ -14,6 +15,7 @@ use super::lifetimes::{due, expiry, forward};
 use super::metadata::{
     CommonFields, DraftFile, MetaFile, Root, Snapshot, Targets, Timestamp, next_version, seal,
 };
+use super::metadata_store::LIMIT;
 use super::proposal::Proposal;
 use super::review::{Review, review};
 use super::roles::{KeySet, RoleKeys};
@@ -62,7 +64,7 @@ impl<'s> Environment<'s> {
         Self::sign_init(&mut proposal, &[root_key, &*keys.targets])?;
         let _lock = lock(store)?;
         // Somebody may have been told of a root already.
-        if let Some(begun) = Self::interrupted_init(store, name)? {
+        if let Some(begun) = Self::interrupted_init(store, &proposal)? {
             proposal = begun;
         }
         if read(store, name, "timestamp.json")?.is_some() {
@@ -143,11 +145,17 @@ impl<'s> Environment<'s> {
     }
 
     /// The beginning of an environment that was interrupted when all had signed it, and before
-    /// anybody could follow it.
-    pub fn interrupted_init(store: &dyn MetadataStore, name: &EnvName) -> Result<Option<Proposal>> {
+    /// anybody could follow it. Refused where it says something else than `draft`, which begins the
+    /// same environment now.
+    pub fn interrupted_init(
+        store: &dyn MetadataStore,
+        draft: &Proposal,
+    ) -> Result<Option<Proposal>> {
+        let name = &draft.environment;
         if read(store, name, "timestamp.json")?.is_some() {
             return Ok(None);
         }
+        nothing_follows(store, name)?;
         let part = |file: &str| -> Result<Option<DraftFile>> {
             let bytes = read(store, name, file)?;
             let part = bytes
@@ -161,24 +169,50 @@ impl<'s> Environment<'s> {
         let Some(root) = part("1.root.json")? else {
             return Ok(None);
         };
-        let mut proposal = Proposal::new(name.clone());
-        proposal.root = Some(root);
-        proposal.targets = part("1.targets.json")?;
-        let is_whole = proposal.targets.is_some()
-            && review(name, None, &proposal).is_ok_and(|review| review.complete());
-        // What follows the first versions was published once.
-        for file in ["2.root.json", "2.targets.json", "2.snapshot.json"] {
-            if !is_whole || read(store, name, file)?.is_some() {
-                let text = format!(
-                    "there are files of an environment {name} in this store, and no timestamp.json"
-                );
-                return Err(Error::new(ErrorKind::Malformed, text).with_hint(format!(
-                    "put it back from another copy of the store; nothing is begun over env/{name}"
-                )));
-            }
+        let mut begun = Proposal::new(name.clone());
+        begun.root = Some(root);
+        begun.targets = part("1.targets.json")?;
+        let whole = review(name, None, &begun).is_ok_and(|review| review.complete());
+        if whole && says_without_dates(&begun) == says_without_dates(draft) {
+            return Ok(Some(begun));
         }
-        Ok(Some(proposal))
+        let text = format!("another environment {name} was begun in this store, and not finished");
+        Err(Error::new(ErrorKind::Exists, text).with_hint(format!(
+            "repeat the command that began it; if nobody was told of its root, remove env/{name}"
+        )))
     }
+}
+
+/// What the parts of a change say, whenever they were drafted.
+fn says_without_dates(proposal: &Proposal) -> Vec<Value> {
+    let parts = [&proposal.root, &proposal.targets].into_iter().flatten();
+    let bare = parts.map(|part| {
+        let mut signed = part.signed.clone();
+        if let Some(fields) = signed.as_object_mut() {
+            fields.remove("expires");
+        }
+        signed
+    });
+    bare.collect()
+}
+
+/// Refuses to begin where files lie that only follow a beginning: one of them is missing, and the
+/// environment is not new.
+fn nothing_follows(store: &dyn MetadataStore, name: &EnvName) -> Result<()> {
+    let has = |file: &str| Ok::<_, Error>(read(store, name, file)?.is_some());
+    let follows = has("2.root.json")? || has("2.targets.json")? || has("2.snapshot.json")?;
+    let log = store.read(&paths::log(name, 1), LIMIT);
+    let log = log.map_err(|e| Error::store(format!("cannot read the log of {name}"), e))?;
+    let begun = has("1.targets.json")? && has("1.snapshot.json")?;
+    if follows || log.is_some() || (has("1.root.json")? && !begun) {
+        let text = format!(
+            "there are files of an environment {name} in this store, and no timestamp.json"
+        );
+        return Err(Error::new(ErrorKind::Malformed, text).with_hint(format!(
+            "put it back from another copy of the store; nothing is begun over env/{name}"
+        )));
+    }
+    Ok(())
 }
 
 /// What a change is published on.
@@ -211,6 +245,7 @@ fn base(store: &dyn MetadataStore, name: &EnvName, proposal: &Proposal) -> Resul
         return Err(another(format!("root {version} of {name} is another one")));
     }
     if version == Some(1) && read(store, name, "timestamp.json")?.is_none() {
+        nothing_follows(store, name)?;
         return Ok(Base::None);
     }
     if let Ok(current) = Current::read(store, name) {
@@ -321,6 +356,7 @@ pub(super) fn publish(
     }
     let targets = match &proposal.targets {
         Some(part) => {
+            let part = part.with_good_signatures::<Targets>(&[root])?;
             let bytes = part.bytes::<Targets>()?;
             let version = part
                 .signed_file::<Targets>("the proposed targets")?
@@ -341,6 +377,8 @@ pub(super) fn publish(
     let snapshot = changed.snapshot(store, name, base.as_ref(), &online)?;
     if let Some(part) = &proposal.root {
         let file = format!("{}.root.json", root.head.version);
+        let by: Vec<&Root> = old_root.into_iter().chain([root]).collect();
+        let part = part.with_good_signatures::<Root>(&by)?;
         write(store, name, &file, &part.bytes::<Root>()?)?;
     }
     changed.timestamp(store, name, base.as_ref(), snapshot, &online)?;

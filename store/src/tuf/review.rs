@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::consistency::{
-    Acts, contradicts, is_of_its_time, log_tells, only_known_fields, only_revokes, root_is_plain,
+    Acts, contradicts, log_tells, of_another_time, only_known_fields, only_revokes, root_is_plain,
 };
 use super::draft::floors;
 use super::environment::Current;
@@ -136,7 +136,7 @@ pub(super) fn review(
             )));
         }
         if let Some(part) = &proposal.root {
-            let before = old_root.map(|old| &old.extra);
+            let before = old_root.map(|old| (old, &old.extra));
             only_known_fields(part, &next.signed, &next.signed.extra, before)?;
         }
         root_is_plain(old_root, &next.signed)?;
@@ -157,18 +157,19 @@ pub(super) fn review(
             )));
         }
         if let Some(part) = &proposal.targets {
-            let before = old.map(|old| &old.signed.extra);
+            let before = old.map(|old| (&old.signed, &old.signed.extra));
             only_known_fields(part, &next.signed, &next.signed.extra, before)?;
         }
         targets(old, &next, proposal, &mut review)?;
         let days = old_root.map(|root| root.lifetimes);
-        if let Some(entry) = review.entries.first()
-            && days.is_some_and(|days| !is_of_its_time(&review.entries, &next.signed, days))
-        {
-            review.warnings.push(format!(
-                "the log will say that this was drafted at {}, and its targets that it was not",
-                entry.time
-            ));
+        let odd = days.and_then(|days| of_another_time(&review.entries, &next.signed, days));
+        if let Some(entry) = odd {
+            let warning = format!(
+                "the log will say that this was drafted at {}, and its targets run out at {}: \
+                 that does not fit the days that targets last",
+                entry.time, next.signed.head.expires
+            );
+            review.warnings.push(warning);
         }
     } else if old_root.is_none() {
         return Err(contradicts("it begins an environment without targets"));
@@ -199,6 +200,8 @@ fn roots(old: Option<&Root>, new: &Root, review: &mut Review) {
         let is = threshold(new);
         // Snapshot and timestamp are one group, unless somebody made them two.
         if role == "snapshot"
+            && new.role("snapshot").map(|entry| entry.threshold).ok()
+                == new.role("timestamp").map(|entry| entry.threshold).ok()
             && keys(new)
                 == new
                     .keys_of("timestamp")
@@ -361,6 +364,11 @@ fn targets(
             sha256: crate::digest::Sha256::of(text.as_bytes()),
         };
         let entry = LogEntry::read(text.as_bytes(), head)?;
+        if !entry.is_written_as(text) {
+            return Err(contradicts(
+                "an entry of its log is longer than what it says",
+            ));
+        }
         if entry.previous != end.map(|end| end.sha256) || entry.targets != new.head.version {
             return Err(contradicts("its log does not go on where the log ends"));
         }
@@ -438,6 +446,11 @@ fn targets(
             }
             let manifest = Manifest::from_json(text.as_bytes())
                 .map_err(|e| contradicts(format!("the manifest of {path}: {e}")))?;
+            if manifest.to_json() != text.as_bytes() {
+                return Err(contradicts(format_args!(
+                    "the manifest of {path} is longer than what it says"
+                )));
+            }
             let described = (&manifest.image, &manifest.arch, manifest.size);
             if described != (&custom.image, &custom.arch, custom.size) || manifest.name != name {
                 return Err(contradicts(format!(
@@ -477,6 +490,11 @@ fn targets(
             )));
         }
         let floor = past.as_ref().map_or(1, |past| past.min_seq);
+        if custom.min_seq > seq {
+            return Err(contradicts(format_args!(
+                "nodes could not run release {seq} of {name}, the newest one"
+            )));
+        }
         if custom.min_seq > floor {
             let seq = custom.min_seq;
             review
@@ -515,7 +533,7 @@ fn targets(
             "{name}: {count} releases below {floor} are retired, and kept no longer"
         ));
     }
-    log_tells(&acts, &review.entries, new)?;
+    log_tells(&acts, &review.entries, (before, new))?;
     for entry in &review.entries {
         if let Some(reason) = &entry.reason {
             review

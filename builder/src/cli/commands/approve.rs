@@ -7,7 +7,6 @@ use super::env::{environment, open};
 use super::promote::{consent, not_revoked};
 use crate::cli::args::ApproveArgs;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::inspect::compare;
 use crate::release::attest;
 use crate::release::ceremony;
 use crate::release::keyring::{Keyring, Passphrase};
@@ -38,23 +37,13 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
     for release in find::releases_of(store.store(), &manifest)? {
         ui.note(&format!("  released as {release}"));
     }
-    if let Some(run) = &manifest.run {
+    if let Some(asking) = &asking {
+        promote::differences(&manifest, store.store(), asking, &store, ui)?;
+    } else {
+        promote::started(&manifest, ui);
         ui.note(&format!(
-            "  starts as {}: {}",
-            run.user,
-            run.start.join(" ")
-        ));
-        for line in compare::run_details(run) {
-            ui.note(&format!("    {line}"));
-        }
-    }
-    match &asking {
-        Some(asking) => {
-            promote::differences(&manifest, store.store(), asking, &store, ui)?;
-        }
-        None => ui.note(&format!(
             "warning: {env} is in another store: what changes there is not known here"
-        )),
+        ));
     }
     let consent = consent(args.consenting);
     if consent.show_only {
@@ -69,6 +58,10 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
         ui,
     )?;
     let key = keyring.open_entry(&entry)?;
+    if let Some(asking) = &asking {
+        // Where the public half was not known before.
+        counts(asking, &args.key, &Ok(key.public()))?;
+    }
     store
         .hold_image(&manifest.image)
         .context(|| format!("cannot hold {}", manifest.image))?;

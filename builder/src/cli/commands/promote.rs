@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use store::tuf::{Environment, Proposal, Release, revoked_images};
+use store::tuf::{Environment, LogEntry, Proposal, Release, revoked_images};
 use store::{EnvName, ImageId, Store, WritableStore};
 
 use super::env::{environment, open, report};
@@ -201,10 +201,11 @@ fn sign(
     let review = env
         .review(&proposal)
         .map_err(|e| ceremony::failed(format!("{} is refused", file.display()), &e))?;
-    for entry in &review.entries {
-        promote::came_from(entry, store, keyring, ui)?;
-    }
     for manifest in &review.releases {
+        let made = |entry: &&LogEntry| entry.name == manifest.name && entry.from.is_some();
+        if let Some(entry) = review.entries.iter().find(made) {
+            promote::came_from(entry, manifest, store, keyring, ui);
+        }
         promote::meets(manifest, &env, store, keyring, ui)?;
         promote::verify(manifest, store, ui)?;
         promote::differences(manifest, store.store(), &env, store, ui)?;

@@ -73,38 +73,77 @@ pub fn source(store: &Store, text: &str, from: &EnvName) -> Result<From> {
     })
 }
 
-/// Refuses a release that its origin, as the log tells it, does not have. Where that environment is
-/// in another store, it is what whoever drafted the release says.
+/// Says where the origin of a release, as its log entry tells it, is not what this store has: then
+/// it is the word of whoever drafted the release. The policy's `from` is asked by itself.
 pub fn came_from(
     entry: &LogEntry,
+    manifest: &Manifest,
     store: &WritableStore,
     keyring: &Keyring,
     ui: &Ui,
-) -> Result<()> {
-    let Some(from) = &entry.from else {
-        return Ok(());
+) {
+    let Some(from) = &entry.from else { return };
+    let Err(why) = has_released_as(from, manifest, store, keyring) else {
+        return;
     };
-    let what = || format!("cannot look for the environment {}", from.env);
-    if !Environment::exists(store, &from.env).context(what)? {
-        ui.note(&format!(
-            "warning: {} is not in this store: that {} comes from there is what the file says",
-            from.env, entry.name
-        ));
-        return Ok(());
+    ui.note(&format!(
+        "warning: that {} comes from {} {} is what the file says: {why}",
+        entry.name, from.env, from.seq
+    ));
+}
+
+fn has_released_as(
+    from: &PromotedFrom,
+    manifest: &Manifest,
+    store: &WritableStore,
+    keyring: &Keyring,
+) -> std::result::Result<(), String> {
+    let origin = Environment::open(store, &from.env).map_err(|e| e.to_string())?;
+    if keyring.admit(&origin).is_err() {
+        return Err(format!("nobody here has vouched for {}", from.env));
     }
-    let origin = Environment::open(store, &from.env).map_err(|e| failed(what(), &e))?;
-    keyring.admit(&origin)?;
-    let releases = origin.releases().map_err(|e| failed(what(), &e))?;
-    let is = |r: &Release| r.seq == from.seq && r.image == entry.image;
-    if releases.iter().any(is) {
-        return Ok(());
+    let releases = origin.releases().map_err(|e| e.to_string())?;
+    let same = |release: &&Release| release.name == manifest.name && release.seq == from.seq;
+    let digest = store::Sha256::of(&manifest.to_json()).hex();
+    match releases.iter().find(same) {
+        Some(release) if release.image != manifest.image => {
+            Err(format!("there it is {}", release.image))
+        }
+        Some(release) if !release.target_path.contains(&digest) => {
+            Err(format!("{} released it with another manifest", from.env))
+        }
+        Some(_) => Ok(()),
+        // It may have been, and be retired.
+        None => {
+            let log = origin.log(usize::MAX).map_err(|e| e.to_string())?;
+            let same = |entry: &LogEntry| {
+                (&entry.name, entry.seq, entry.image) == (&manifest.name, from.seq, manifest.image)
+            };
+            let was = log.iter().any(same);
+            was.then_some(())
+                .ok_or_else(|| format!("{} has no such release", from.env))
+        }
     }
-    let text = format!(
-        "{} {} of {} is not this image, and the file says that it comes from there",
-        entry.name, from.seq, from.env
-    );
-    Err(Error::new(ErrorKind::Refused, text)
-        .hint("ask who drafted it; propose it again from where it is released"))
+}
+
+/// Shows what an image is, what is started in it, and as whom.
+pub fn started(manifest: &Manifest, ui: &Ui) {
+    let second = i64::try_from(manifest.epoch).unwrap_or(i64::MAX);
+    let dated = jiff::Timestamp::from_second(second);
+    let dated = dated.map_or_else(|_| manifest.epoch.to_string(), |time| time.to_string());
+    ui.note(&format!(
+        "  {} {}, dated {dated}",
+        manifest.suite, manifest.arch
+    ));
+    let Some(run) = &manifest.run else { return };
+    ui.note(&format!(
+        "  starts as {}: {}",
+        run.user,
+        run.start.join(" ")
+    ));
+    for line in compare::run_details(run) {
+        ui.note(&format!("    {line}"));
+    }
 }
 
 /// Brings an image, and what is said about it, along to the destination. True if its
@@ -172,6 +211,7 @@ pub fn differences(
     store: &WritableStore,
     ui: &Ui,
 ) -> Result<Option<compare::Report>> {
+    started(manifest, ui);
     let releases = env
         .releases()
         .map_err(|e| failed(format!("cannot read the releases of {}", env.name()), &e))?;

@@ -72,7 +72,8 @@ pub fn export(
     let released = find::released_in(&store, &request.env, &manifest)?;
     let env = signatures::environment(&store, &request.env)?;
     let signing = &request.signing;
-    signatures::keeps_others(&output.statement(), &released, &env, &signing.keyring)?;
+    let there = output.statement();
+    signatures::keeps_others(&there, &released, &env, request.format, &signing.keyring)?;
     let Some(keys) = signatures::open_keys(&released, &env, output.name(), None, signing, ui)?
     else {
         return Ok(None);

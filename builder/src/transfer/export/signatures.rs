@@ -145,6 +145,7 @@ pub(super) fn keeps_others(
     path: &Path,
     released: &Released,
     env: &Environment<'_>,
+    format: Format,
     keyring: &Keyring,
 ) -> Result<()> {
     let there = std::fs::read(path).ok();
@@ -153,7 +154,9 @@ pub(super) fn keeps_others(
     };
     let about = Export::read(&there).map(|export| export.about);
     if about.is_ok_and(|about| {
-        (&about.environment, &about.name, about.seq) == (env.name(), &released.name, released.seq)
+        let same = (env.name(), &released.name, released.seq);
+        (&about.environment, &about.name, about.seq) == same
+            && (about.format == format.as_str() && about.encoder == format.encoder())
     }) {
         return Ok(());
     }

@@ -23,7 +23,8 @@ fn relog(draft: &mut Value, edit: impl FnOnce(&mut Value)) {
     let text = draft["log"][0].as_str().unwrap().to_owned();
     let mut entry: Value = serde_json::from_str(&text).unwrap();
     edit(&mut entry);
-    let text = serde_json::to_string_pretty(&entry).unwrap();
+    let entry: LogEntry = serde_json::from_value(entry).unwrap();
+    let text = serde_json::to_string_pretty(&entry).unwrap() + "\n";
     list(draft)["x-imgbuild-log"]["sha256"] = json!(Sha256::of(text.as_bytes()));
     draft["log"][0] = json!(text);
 }
@@ -99,6 +100,33 @@ fn a_release_and_its_log_tell_one_story() {
             }),
             ("its list of releases does not", |draft| {
                 relog(draft, |entry| entry["min_seq"] = json!(3));
+            }),
+            ("an entry of its log is longer", |draft| {
+                let text = draft["log"][0].as_str().unwrap().to_owned() + " ";
+                list(draft)["x-imgbuild-log"]["sha256"] = json!(Sha256::of(text.as_bytes()));
+                draft["log"][0] = json!(text);
+            }),
+            ("an entry of its log is longer", |draft| {
+                relog(draft, |entry| entry["reason"] = json!("x".repeat(2000)));
+            }),
+            ("its log has \"min-seq\"", |draft| {
+                relog(draft, |entry| {
+                    entry["act"] = json!("min-seq");
+                    entry["min_seq"] = json!(1);
+                });
+            }),
+            ("manifest of a/3.json is longer", |draft| {
+                let text = draft["manifests"]["a/3.json"].as_str().unwrap().to_owned() + "\n";
+                let target = &mut list(draft)["targets"]["a/3.json"];
+                target["length"] = json!(text.len());
+                target["hashes"]["sha256"] = json!(Sha256::of(text.as_bytes()).hex());
+                draft["manifests"]["a/3.json"] = json!(text);
+            }),
+            ("could not run release 3 of a", |draft| {
+                custom(draft, "a/3.json")["min_seq"] = json!(9);
+            }),
+            ("another spec_version in its targets", |draft| {
+                list(draft)["spec_version"] = json!("9.9");
             }),
             ("log says nothing of a", |draft| {
                 custom(draft, "a/3.json")["min_seq"] = json!(2);
@@ -200,6 +228,15 @@ fn a_root_says_what_is_shown() {
             ("without consistent snapshots", |draft| {
                 root(draft)["consistent_snapshot"] = json!(false);
             }),
+            ("another spec_version in its root", |draft| {
+                root(draft)["spec_version"] = json!("2.0.0");
+            }),
+            ("a key ", |draft| {
+                let key = KeyPair::generate().unwrap().public();
+                let (_, mut other) = first_key(draft);
+                other["keyval"]["public"] = json!(key.hex());
+                root(draft)["keys"][key.id()] = other;
+            }),
             ("a role \"mirrors\" in its root", |draft| {
                 root(draft)["roles"]["mirrors"] = root(draft)["roles"]["targets"].clone();
             }),
@@ -222,6 +259,36 @@ fn a_root_says_what_is_shown() {
             }),
         ],
     );
+}
+
+/// Of what lies in a file, only good signatures are published: readers refuse others.
+#[test]
+fn signatures_that_do_not_count_are_left_out() {
+    let (store, ours) = team();
+    let env = Environment::open(&store, &dev()).unwrap();
+    let mut draft = env.draft_root(&RootChange::default(), time()).unwrap();
+    let root = ours.root.as_deref().unwrap();
+    env.sign(&mut draft, &[root]).unwrap();
+    let mut value = serde_json::to_value(&draft).unwrap();
+    let signatures = value["root"]["signatures"].as_array_mut().unwrap();
+    for (keyid, sig) in [
+        (root.public().id(), "00".repeat(64)),
+        (root.public().id(), "none".into()),
+        (ours.targets.public().id(), "11".repeat(64)),
+    ] {
+        signatures.insert(0, json!({ "keyid": keyid, "sig": sig }));
+    }
+    let carried = Proposal::from_json(value.to_string().as_bytes()).unwrap();
+    assert!(env.review(&carried).unwrap().complete());
+    Environment::publish_root(&store, &carried, &[&*ours.online], time()).unwrap();
+    let published = store.json("env/dev/metadata/2.root.json");
+    assert_eq!(published["signatures"].as_array().unwrap().len(), 1);
+    // A bad one of a copy does not keep a good one out.
+    let mut bad = serde_json::to_value(&draft).unwrap();
+    bad["root"]["signatures"][0]["sig"] = json!("00".repeat(64));
+    let mut merged = Proposal::from_json(bad.to_string().as_bytes()).unwrap();
+    merged.merge(&draft).unwrap();
+    assert!(env.review(&merged).unwrap().complete());
 }
 
 /// A version of the root is published once, whoever signed another one of it.

@@ -151,7 +151,7 @@ fn nothing_is_begun_over_an_environment() {
     let e = Environment::init(&store, &dev(), &keys(), time())
         .err()
         .unwrap();
-    assert_eq!(e.kind(), ErrorKind::WrongKey);
+    assert_eq!(e.kind(), ErrorKind::Exists);
     let mut env = Environment::init(&store, &dev(), &ours, days_later(1)).unwrap();
     assert_eq!(store.json("env/dev/metadata/1.root.json"), root);
     // A copy of which the file that changes is missing.
@@ -159,6 +159,17 @@ fn nothing_is_begun_over_an_environment() {
         .unwrap();
     let timestamp = "env/dev/metadata/timestamp.json";
     store.files.borrow_mut().remove(timestamp);
+    let part = |file: &str| {
+        let key = format!("env/dev/metadata/{file}");
+        serde_json::from_slice(&store.files.borrow()[&key]).unwrap()
+    };
+    let mut first = Proposal::new(dev());
+    first.root = Some(part("1.root.json"));
+    first.targets = Some(part("1.targets.json"));
+    let e = Environment::publish_root(&store, &first, &[&*ours.online], time())
+        .err()
+        .unwrap();
+    assert_eq!(e.kind(), ErrorKind::Malformed);
     let files = store.files.borrow().clone();
     for keys in [&ours, &keys()] {
         let e = Environment::init(&store, &dev(), keys, days_later(2))
@@ -168,6 +179,14 @@ fn nothing_is_begun_over_an_environment() {
         assert!(e.hint().unwrap().contains("another copy"), "{e}");
     }
     assert_eq!(*store.files.borrow(), files);
+    store
+        .files
+        .borrow_mut()
+        .remove("env/dev/metadata/1.root.json");
+    let e = Environment::init(&store, &dev(), &ours, days_later(2))
+        .err()
+        .unwrap();
+    assert_eq!(e.kind(), ErrorKind::Malformed);
 }
 
 #[test]

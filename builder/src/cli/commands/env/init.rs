@@ -39,22 +39,14 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{name}-root-1.json")));
     shared_files::check(&file, None, &keyring)?;
-    let begun = Environment::interrupted_init(&store, &name).map_err(|e| failed(what(), &e))?;
     let mut made = Vec::new();
-    let mut proposal = match begun {
-        Some(begun) => {
-            ui.note(&format!("an interrupted `env init` of {name} is finished"));
-            begun
-        }
-        None => draft(
-            args,
-            &name,
-            policy,
-            (&store, &keyring, settings),
-            &mut made,
-            ui,
-        )?,
-    };
+    let all = (&store, &keyring, settings);
+    let mut proposal = draft(args, &name, policy, all, &mut made, ui)?;
+    let begun = Environment::interrupted_init(&store, &proposal);
+    if let Some(begun) = begun.map_err(|e| failed(what(), &e))? {
+        ui.note(&format!("an interrupted `env init` of {name} is finished"));
+        proposal = begun;
+    }
     let consent = consent(args.consenting);
     let signed = ceremony::sign(&mut proposal, None, &keyring, false, consent, ui);
     let signed = signed.map_err(|error| match &made[..] {

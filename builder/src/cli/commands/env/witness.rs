@@ -98,9 +98,11 @@ fn witness(
     if said.is_none() {
         let question = format!("sign as {key} that the log of {name} ends there?");
         ceremony::ask(&question, consent, ui)?;
-        let signed = checkpoint
-            .sign(&*keyring.open_entry(&entry)?)
-            .map_err(|e| failed(what(), &e))?;
+        let key = keyring.open_entry(&entry)?;
+        if entry.public.is_err() {
+            counts(&env, &entry.name, &Ok(key.public()), ui)?;
+        }
+        let signed = checkpoint.sign(&*key).map_err(|e| failed(what(), &e))?;
         // Remembered before anybody else sees it.
         atomic_file::write(&memory, &signed.to_json())?;
         said = Some(signed);
