@@ -49,6 +49,7 @@
 //! keys           public and private keys
 //! json           JSON, read strictly and written canonically
 //! parallel       a parallel map
+//! sharded        a hash table for very many keys
 //! name           names of images and environments
 //! digest         digests that know which function made them
 //! display        text from outside, as a person may see it
@@ -124,6 +125,8 @@ pub mod json;
 
 #[cfg(feature = "write")]
 mod parallel;
+
+mod sharded;
 
 pub mod name;
 

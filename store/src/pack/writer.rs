@@ -211,13 +211,14 @@ impl<'a> PackWriter<'a> {
             written += index.pack_size();
             file.finish(&pack::pack_key(index.pack()))?;
             packs.push(*index.pack());
-            indexes.push((pack::index_key(index.pack()), index.encode()));
+            indexes.push(index);
         }
         self.backend.sync()?;
-        for (key, bytes) in indexes {
+        for index in indexes {
+            let bytes = index.encode();
             let mut file = self.backend.create()?;
             file.write(&bytes)?;
-            file.finish(&key)?;
+            file.finish(&pack::index_key(index.pack()))?;
             written += bytes.len() as u64;
         }
         self.backend.sync()?;

@@ -1,6 +1,6 @@
 //! Gathering the chunks that the store lacks into frames.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::image::Locations;
 use crate::manifest::LayoutRef;
 use crate::pack::{FRAME_CHUNKS, FRAME_MAX, Frames};
+use crate::sharded::Sharded;
 
 /// What the producer leaves behind.
 pub(super) struct Packed {
@@ -29,7 +30,7 @@ pub(super) enum Lane {
 pub(super) struct Packer<'a> {
     known: &'a Locations,
     /// Every chunk that came by.
-    seen: HashSet<ChunkRef>,
+    seen: Sharded<ChunkRef, ()>,
     /// The packs of those that the store had.
     packs: BTreeSet<Blake3>,
     lanes: [Gathered; 2],
@@ -47,7 +48,7 @@ impl<'a> Packer<'a> {
     pub(super) fn new(known: &'a Locations, frames: Frames) -> Self {
         Self {
             known,
-            seen: HashSet::new(),
+            seen: Sharded::default(),
             packs: BTreeSet::new(),
             lanes: Default::default(),
             frames,
@@ -57,7 +58,7 @@ impl<'a> Packer<'a> {
 
     /// Takes a chunk, which is stored unless the store has it.
     pub(super) fn add(&mut self, lane: Lane, chunk: ChunkRef, bytes: &[u8]) -> Result<()> {
-        if !self.seen.insert(chunk) {
+        if self.seen.insert(chunk, ()).is_some() {
             return Ok(());
         }
         if let Some(pack) = self.known.pack_of(&chunk) {
