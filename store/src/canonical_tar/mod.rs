@@ -23,6 +23,8 @@ mod error;
 mod header;
 #[cfg(feature = "write")]
 mod installable;
+#[cfg(feature = "write")]
+mod list;
 mod parse;
 mod path;
 mod pax;
@@ -48,15 +50,17 @@ pub(crate) use self::installable::is_installable;
 pub use self::path::{MAX_DEPTH, MAX_PATH};
 pub use self::reader::{Content, Reader};
 #[cfg(feature = "write")]
-pub use self::scan::{FileStamp, Scanned, scan};
+pub use self::scan::{Scanned, scan};
 
+#[cfg(feature = "write")]
+pub(crate) use self::list::{EntryList, ListedEntry, Position};
 pub(crate) use self::parse::HeaderReader;
 #[cfg(feature = "write")]
 pub(crate) use self::path::{check as check_path, check_target, parent};
 #[cfg(feature = "write")]
 pub(crate) use self::pax::split_record as split_pax_record;
 #[cfg(feature = "write")]
-pub(crate) use self::scan::{changed, scan_lenient};
+pub(crate) use self::scan::{FileStamp, changed, scan_lenient};
 
 /// Bytes of a tar block.
 pub(crate) const BLOCK: usize = 512;

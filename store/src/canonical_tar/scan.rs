@@ -1,52 +1,59 @@
 //! From a tree to the sorted list of its entries.
 
-use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::fs::Metadata;
+use std::hash::BuildHasher;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use super::changes::{Change, Changes};
+use super::list::{EntryList, Position};
 use super::path::MAX_DEPTH;
-use super::{Entry, Error, ErrorKind, Kind, MAX_ENTRIES, is_installable, xattr};
+use super::{Entry, Error, ErrorKind, Kind, MAX_ENTRIES, is_installable, order, xattr};
 use crate::error::{Error as StoreError, Result};
+use crate::sharded::Sharded;
 
-/// An entry of a tree, and how to notice that its file changed since.
-#[derive(Clone, Debug)]
+/// The entries of a tree, and how to notice that a file changed since.
+#[derive(Debug)]
 pub struct Scanned {
-    /// The entry, as it will stand in the tar.
-    pub entry: Entry,
-    /// The file's state when it was scanned.
-    pub stamp: FileStamp,
+    /// The place of a file is its stamp.
+    pub(crate) list: EntryList,
 }
 
-/// What `lstat` says about a file that must stay the same while it is read.
+impl Scanned {
+    /// The entries, as they will stand in the tar.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.list.iter().map(|listed| listed.entry)
+    }
+}
+
+/// What `lstat` says about a file that must stay the same while it is read, as one number:
+/// a tree may have a million files.
 ///
 /// The change time is the one thing that no program can set back: a file that was
 /// written, renamed over or given another owner has another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileStamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    mode: u32,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
+pub(crate) struct FileStamp(u64);
 
 impl FileStamp {
     /// The stamp of a file.
-    pub fn of(meta: &Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            mode: meta.mode(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
+    pub(crate) fn of(meta: &Metadata) -> Self {
+        /// The key is this process's own: nobody can look for two states with one stamp.
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let (device, inode) = (meta.dev(), meta.ino());
+        let modified = (meta.mtime(), meta.mtime_nsec());
+        let changed = (meta.ctime(), meta.ctime_nsec());
+        let state = (device, inode, meta.size(), meta.mode(), modified, changed);
+        Self(KEY.hash_one(state))
+    }
+
+    /// The stamp that was noted in a list.
+    pub(crate) const fn noted(place: u64) -> Self {
+        Self(place)
     }
 }
 
@@ -56,7 +63,7 @@ impl FileStamp {
 /// of a second are dropped, times before 1970 become 1970. Names with the same
 /// device and inode are hard links of the first of them; on an overlay file
 /// system, too, two names have the same pair only if they are one file.
-pub fn scan(root: &Path, epoch: u64) -> Result<Vec<Scanned>> {
+pub fn scan(root: &Path, epoch: u64) -> Result<Scanned> {
     walk(root, Some(epoch), None)
 }
 
@@ -66,23 +73,22 @@ pub(crate) fn scan_lenient(
     root: &Path,
     epoch: Option<u64>,
     changes: &mut Changes,
-) -> Result<Vec<Scanned>> {
+) -> Result<Scanned> {
     walk(root, epoch, Some(changes))
 }
 
-fn walk(root: &Path, epoch: Option<u64>, changes: Option<&mut Changes>) -> Result<Vec<Scanned>> {
+fn walk(root: &Path, epoch: Option<u64>, changes: Option<&mut Changes>) -> Result<Scanned> {
     let mut scanner = Scanner {
         root,
         epoch,
         changes,
-        entries: Vec::new(),
+        list: EntryList::default(),
+        inodes: Sharded::default(),
         buffer: Vec::new(),
     };
     scanner.visit(PathBuf::new())?;
-    let mut entries = scanner.entries;
-    entries.sort_unstable_by(|a, b| a.entry.order(&b.entry));
-    link(&mut entries)?;
-    Ok(entries)
+    let list = scanner.list;
+    Ok(Scanned { list })
 }
 
 struct Scanner<'a> {
@@ -90,16 +96,18 @@ struct Scanner<'a> {
     epoch: Option<u64>,
     /// Where changes are noted, if they are allowed.
     changes: Option<&'a mut Changes>,
-    entries: Vec<Scanned>,
+    list: EntryList,
+    /// The first name of each file, by device and inode.
+    inodes: Sharded<(u64, u64), Position>,
     buffer: Vec<u8>,
 }
 
 impl Scanner<'_> {
-    /// Visits `top` and everything below it, with a list instead of recursion: the
-    /// depth is the tree's choice, the stack is ours.
+    /// Visits `top` and everything below it in canonical order, with a list instead of
+    /// recursion: the depth is the tree's choice, the stack is ours.
     fn visit(&mut self, top: PathBuf) -> Result<()> {
-        let mut pending = vec![(top, 0)];
-        while let Some((relative, depth)) = pending.pop() {
+        let mut pending = vec![(top, true, 0)];
+        while let Some((relative, directory, depth)) = pending.pop() {
             let path = if depth == 0 {
                 self.root.to_owned()
             } else {
@@ -108,6 +116,10 @@ impl Scanner<'_> {
             let meta = path
                 .symlink_metadata()
                 .map_err(|error| gone(&path, error))?;
+            // Its place in the order is that of what the directory said it is.
+            if depth > 0 && meta.is_dir() != directory {
+                return Err(changed(relative.as_os_str().as_bytes()));
+            }
             self.push(&relative, &path, &meta)?;
             if !meta.is_dir() {
                 continue;
@@ -115,10 +127,19 @@ impl Scanner<'_> {
             if depth > MAX_DEPTH {
                 return Err(Error::on(ErrorKind::TooDeep, relative.as_os_str().as_bytes()).into());
             }
+            let mut children = Vec::new();
             for child in path.read_dir().map_err(|error| gone(&path, error))? {
                 let child = child.map_err(|error| gone(&path, error))?;
-                pending.push((relative.join(child.file_name()), depth + 1));
+                let kind = child.file_type();
+                let kind = kind.map_err(|error| gone(&child.path(), error))?;
+                children.push((child.file_name(), kind.is_dir()));
             }
+            // Backwards, as the last one is visited first.
+            children.sort_unstable_by(|(a, directory), (b, other)| {
+                order((b.as_bytes(), *other), (a.as_bytes(), *directory))
+            });
+            let children = children.into_iter();
+            pending.extend(children.map(|(name, kind)| (relative.join(name), kind, depth + 1)));
         }
         Ok(())
     }
@@ -129,7 +150,7 @@ impl Scanner<'_> {
         if relative.as_os_str().is_empty() && !kind.is_dir() {
             return Err(Error::on(ErrorKind::MissingRoot, b"").into());
         }
-        if self.entries.len() as u64 >= MAX_ENTRIES {
+        if self.list.len() >= MAX_ENTRIES {
             return Err(Error::on(ErrorKind::TooManyEntries, &name).into());
         }
         let mut mode = meta.mode() & 0o7777;
@@ -189,37 +210,29 @@ impl Scanner<'_> {
             mtime,
             xattrs,
         };
-        self.entries.push(Scanned {
-            entry,
-            stamp: FileStamp::of(meta),
-        });
+        self.add(entry, meta)
+    }
+
+    /// Adds an entry; every name of a file but its first is a hard link.
+    fn add(&mut self, mut entry: Entry, meta: &Metadata) -> Result<()> {
+        let FileStamp(stamp) = FileStamp::of(meta);
+        let inode = (meta.dev(), meta.ino());
+        if !matches!(entry.kind, Kind::File { .. }) {
+            self.list.push(&entry, 0, None);
+        } else if let Some(&first) = self.inodes.get(&inode) {
+            // One inode has one change time. Two mean that the tree is being written
+            // to, or that a file system reports one number for two files.
+            if self.list.get(first).place != stamp {
+                return Err(changed(&entry.path));
+            }
+            entry.xattrs.clear();
+            self.list.push(&entry, 0, Some(first));
+        } else {
+            let position = self.list.push(&entry, stamp, None);
+            self.inodes.insert(inode, position);
+        }
         Ok(())
     }
-}
-
-/// Turns every name of a file but its first into a hard link.
-fn link(entries: &mut [Scanned]) -> Result<()> {
-    let mut first: HashMap<(u64, u64), usize> = HashMap::new();
-    for index in 0..entries.len() {
-        if !matches!(entries[index].entry.kind, Kind::File { .. }) {
-            continue;
-        }
-        let stamp = entries[index].stamp;
-        let Some(&earlier) = first.get(&(stamp.device, stamp.inode)) else {
-            first.insert((stamp.device, stamp.inode), index);
-            continue;
-        };
-        // One inode has one change time. Two mean that the tree is being written
-        // to, or that a file system reports one number for two files.
-        if entries[earlier].stamp != stamp {
-            return Err(changed(&entries[index].entry.path));
-        }
-        let target = entries[earlier].entry.path.clone();
-        let entry = &mut entries[index].entry;
-        entry.kind = Kind::Hardlink { target };
-        entry.xattrs.clear();
-    }
-    Ok(())
 }
 
 /// The error for a file that is not what it was a moment ago.

@@ -40,19 +40,24 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use self::source::Source;
 pub use self::source::TarInput;
-pub(crate) use self::sparse::{Content, Data};
-pub(crate) use self::tree::PlacedEntry;
-use crate::canonical_tar::{Changes, FileStamp};
+pub(crate) use self::sparse::Content;
+use self::sparse::{Data, Extent};
+use crate::canonical_tar::{Changes, EntryList, FileStamp, ListedEntry};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A tar that was read: what it has in canonical form, and where its content is.
 #[derive(Debug)]
 pub struct ForeignTar {
-    pub(crate) placed: Vec<PlacedEntry>,
+    /// The place of a file says where its content is: see [`tree::SPARSE`].
+    pub(crate) entries: EntryList,
+    /// The pieces of the sparse files.
+    sparse: Vec<Box<[Extent]>>,
     pub(crate) content: File,
     changes: Changes,
     /// What the file was like when it was read, if it is the caller's.
@@ -74,10 +79,11 @@ impl ForeignTar {
         while let Some(member) = members.next(&mut source, &mut changes)? {
             tree.add(member, &mut changes)?;
         }
-        let placed = tree.finish(epoch, &mut changes)?;
+        let (entries, sparse) = tree.finish(epoch, &mut changes)?;
         let content = source.finish(&mut changes)?;
         Ok(Self {
-            placed,
+            entries,
+            sparse,
             content,
             changes,
             stamp,
@@ -95,15 +101,29 @@ impl ForeignTar {
         }
     }
 
-    /// Whether there is nothing but the root.
-    pub fn is_empty(&self) -> bool {
-        self.placed.len() <= 1
+    /// Where the content of a file is.
+    pub(crate) fn extents(&self, file: &ListedEntry) -> Cow<'_, [Extent]> {
+        if file.place & tree::SPARSE == 0 {
+            Data::whole(file.place, file.entry.size()).to_vec().into()
+        } else {
+            let number = file.place & !tree::SPARSE;
+            Cow::Borrowed(&self.sparse[number as usize])
+        }
     }
 
-    /// Whether the tree has something at this path.
-    pub fn has(&self, path: &str) -> bool {
-        let mut placed = self.placed.iter();
-        placed.any(|placed| placed.entry.path == path.as_bytes())
+    /// Whether there is nothing but the root.
+    pub fn is_empty(&self) -> bool {
+        self.entries.len() <= 1
+    }
+
+    /// Those of some paths that the tree has.
+    pub fn present<'p>(&self, paths: &[&'p str]) -> BTreeSet<&'p str> {
+        let mut present = BTreeSet::new();
+        for ListedEntry { entry, .. } in self.entries.iter() {
+            let mut paths = paths.iter();
+            present.extend(paths.find(|path| path.as_bytes() == entry.path));
+        }
+        present
     }
 
     /// What is not as it came in.

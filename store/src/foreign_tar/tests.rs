@@ -85,22 +85,16 @@ fn read(parts: &[Vec<u8>]) -> Result<ForeignTar> {
 
 /// Every entry with its content.
 fn contents(foreign: &ForeignTar) -> Vec<(Entry, Vec<u8>)> {
-    let each = foreign.placed.iter().map(|placed| {
+    let each = foreign.entries.iter().map(|listed| {
         let mut bytes = Vec::new();
-        let size = placed.entry.size();
-        let whole;
-        let extents = match &placed.data {
-            Data::At(at) => {
-                whole = Data::whole(*at, size);
-                &whole[..]
-            }
-            Data::Sparse(extents) => extents,
-        };
-        Content::new(&foreign.content, extents, size)
-            .take(size)
-            .read_to_end(&mut bytes)
-            .unwrap();
-        (placed.entry.clone(), bytes)
+        if let Kind::File { size } = listed.entry.kind {
+            let extents = foreign.extents(&listed);
+            Content::new(&foreign.content, &extents, size)
+                .take(size)
+                .read_to_end(&mut bytes)
+                .unwrap();
+        }
+        (listed.entry, bytes)
     });
     each.collect()
 }
@@ -240,7 +234,7 @@ fn what_no_image_has_is_left_out_and_counted() {
             (Change::NotContent, 2),
         ]
     );
-    let file = &foreign.placed[2].entry;
+    let file = foreign.entries.iter().nth(2).unwrap().entry;
     assert_eq!(file.mtime, 7);
     let xattrs: Vec<_> = file.xattrs.iter().map(|(n, v)| (&n[..], &v[..])).collect();
     assert_eq!(
@@ -267,9 +261,9 @@ fn old_and_global_headers() {
     .unwrap();
     assert_eq!(shown(&foreign), ["/", "d/", "d/a=1", "d/b=2"]);
     let owners: Vec<_> = foreign
-        .placed
+        .entries
         .iter()
-        .map(|p| (p.entry.uid, p.entry.mtime))
+        .map(|listed| (listed.entry.uid, listed.entry.mtime))
         .collect();
     assert_eq!(owners, [(0, 0), (0, 0), (70000, 9), (u32::MAX, 5)]);
 }
@@ -534,7 +528,7 @@ fn what_headers_declare_is_bounded() {
         None,
     );
     assert_eq!(
-        found.unwrap().placed.last().unwrap().entry.size(),
+        found.unwrap().entries.iter().last().unwrap().entry.size(),
         100 << 30
     );
 }

@@ -4,16 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::error::refuse;
 use super::member::{Member, MemberKind};
-use super::sparse::Data;
-use crate::canonical_tar::{self, Change, Changes, Entry, Kind, MAX_ENTRIES};
+use super::sparse::{Data, Extent};
+use crate::canonical_tar::{self, Change, Changes, Entry, EntryList, Kind, MAX_ENTRIES, Position};
 use crate::error::Result;
+use crate::sharded::Sharded;
 
-/// An entry, and where its content is in the file beside it.
-#[derive(Debug)]
-pub(crate) struct PlacedEntry {
-    pub(crate) entry: Entry,
-    pub(crate) data: Data,
-}
+/// The place of a file is where its content begins or, with this bit, the number of a
+/// sparse file's pieces. No file is so long that its bytes need it.
+pub(super) const SPARSE: u64 = 1 << 63;
 
 /// Mode of a directory that is in no header.
 const IMPLIED_MODE: u32 = 0o755;
@@ -21,7 +19,7 @@ const IMPLIED_MODE: u32 = 0o755;
 /// Names, and what they lead to. Several names lead to one node: hard links.
 pub(super) struct Tree {
     nodes: Vec<Node>,
-    names: HashMap<Vec<u8>, usize>,
+    names: Sharded<Box<[u8]>, u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +60,7 @@ impl Tree {
     pub(super) fn new() -> Self {
         let mut tree = Self {
             nodes: Vec::new(),
-            names: HashMap::new(),
+            names: Sharded::default(),
         };
         tree.bind(Vec::new(), Node::implied(0));
         tree
@@ -76,7 +74,7 @@ impl Tree {
             return self.root(node, changes);
         }
         self.enter(&path, offset)?;
-        let there = self.names.get(&path).copied();
+        let there = self.node(&path);
         if let Some(there) = there {
             let old = &self.nodes[there].kind;
             match (old, &node.kind) {
@@ -106,7 +104,7 @@ impl Tree {
             return Ok(());
         };
         // Now, and not at the end: what has this name later is another file.
-        match self.names.get(target).copied() {
+        match self.node(target) {
             None => {
                 self.bind(path, node);
             }
@@ -120,7 +118,7 @@ impl Tree {
                     self.bind(path, copy);
                 }
                 _ => {
-                    self.names.insert(path, target);
+                    self.names.insert(path.into(), target as u32);
                 }
             },
         }
@@ -148,7 +146,7 @@ impl Tree {
         let mut missing = Vec::new();
         let mut below = path;
         while let Some(parent) = canonical_tar::parent(below) {
-            match self.names.get(parent).map(|at| &mut self.nodes[*at].kind) {
+            match self.node(parent).map(|at| &mut self.nodes[at].kind) {
                 Some(NodeKind::Directory { used, .. }) => {
                     *used = true;
                     break;
@@ -173,8 +171,13 @@ impl Tree {
     }
 
     fn bind(&mut self, path: Vec<u8>, node: Node) {
-        self.names.insert(path, self.nodes.len());
+        self.names.insert(path.into(), self.nodes.len() as u32);
         self.nodes.push(node);
+    }
+
+    /// The node that a name leads to.
+    fn node(&self, path: &[u8]) -> Option<usize> {
+        self.names.get(path).map(|node| *node as usize)
     }
 
     fn limit(&self, offset: u64) -> Result<()> {
@@ -192,7 +195,7 @@ impl Tree {
             let NodeKind::Pending { target } = &self.nodes[at].kind else {
                 return Ok(at);
             };
-            at = *self.names.get(target).ok_or_else(|| {
+            at = self.node(target).ok_or_else(|| {
                 let why = "the hard link's target is not in the archive";
                 refuse(path, why, self.nodes[node].offset)
             })?;
@@ -201,14 +204,15 @@ impl Tree {
         Err(refuse(path, why, self.nodes[node].offset))
     }
 
-    /// The entries in canonical order.
+    /// The entries in canonical order, and the pieces of the sparse files.
     pub(super) fn finish(
         self,
         epoch: Option<u64>,
         changes: &mut Changes,
-    ) -> Result<Vec<PlacedEntry>> {
+    ) -> Result<(EntryList, Vec<Box<[Extent]>>)> {
         let is_directory = |node: &Node| matches!(node.kind, NodeKind::Directory { .. });
-        let is_pending = |node: usize| matches!(self.nodes[node].kind, NodeKind::Pending { .. });
+        let is_pending =
+            |node: u32| matches!(self.nodes[node as usize].kind, NodeKind::Pending { .. });
         // By name, so that of several errors it is always the same one.
         let mut links: Vec<_> = self
             .names
@@ -216,32 +220,36 @@ impl Tree {
             .filter(|(_, at)| is_pending(**at))
             .collect();
         links.sort_unstable();
-        let mut resolved: HashMap<usize, usize> = HashMap::new();
+        let mut resolved: HashMap<u32, u32> = HashMap::new();
         for (path, node) in links {
-            let at = self.resolve(path, *node)?;
+            let at = self.resolve(path, *node as usize)?;
             if is_directory(&self.nodes[at]) {
                 let why = "it is a hard link to a directory";
-                return Err(refuse(path, why, self.nodes[*node].offset));
+                return Err(refuse(path, why, self.nodes[*node as usize].offset));
             }
-            resolved.insert(*node, at);
+            resolved.insert(*node, at as u32);
         }
         // An archive may have millions of names: none is in memory twice.
         let Self { nodes, names } = self;
-        let mut names: Vec<(Vec<u8>, usize)> = names
+        let mut names: Vec<(Box<[u8]>, u32)> = names
             .into_iter()
             .map(|(path, node)| (path, resolved.get(&node).copied().unwrap_or(node)))
             .collect();
         names.sort_unstable_by(|(a, at), (b, other)| {
-            let (at, other) = (is_directory(&nodes[*at]), is_directory(&nodes[*other]));
+            let (at, other) = (&nodes[*at as usize], &nodes[*other as usize]);
+            let (at, other) = (is_directory(at), is_directory(other));
             canonical_tar::order((a, at), (b, other))
         });
         // Of each file, the entry that has its content.
-        let mut firsts: Vec<Option<usize>> = vec![None; nodes.len()];
-        let mut placed: Vec<PlacedEntry> = Vec::with_capacity(names.len());
+        let mut firsts: Vec<Option<Position>> = vec![None; nodes.len()];
+        let mut list = EntryList::default();
+        let mut sparse = Vec::new();
         for (path, at) in names {
-            let node = &nodes[at];
+            let path = path.into_vec();
+            let node = &nodes[at as usize];
+            let first = firsts[at as usize];
             let mut xattrs = node.xattrs.clone();
-            let mut data = Data::At(0);
+            let mut place = 0;
             let kind = match &node.kind {
                 NodeKind::Dropped(change) => {
                     changes.add(*change, &path);
@@ -258,16 +266,19 @@ impl Tree {
                 },
                 // Resolved above.
                 NodeKind::Pending { .. } => continue,
-                NodeKind::File { size, data: place } => {
-                    if let Some(first) = firsts[at] {
-                        xattrs.clear();
-                        let target = placed[first].entry.path.clone();
-                        Kind::Hardlink { target }
-                    } else {
-                        firsts[at] = Some(placed.len());
-                        data = place.clone();
-                        Kind::File { size: *size }
-                    }
+                NodeKind::File { size, .. } if first.is_some() => {
+                    xattrs.clear();
+                    Kind::File { size: *size }
+                }
+                NodeKind::File { size, data } => {
+                    place = match data {
+                        Data::At(at) => *at,
+                        Data::Sparse(extents) => {
+                            sparse.push(extents.clone());
+                            SPARSE | (sparse.len() - 1) as u64
+                        }
+                    };
+                    Kind::File { size: *size }
                 }
             };
             let mtime = changes.time((node.mtime, node.fraction), epoch, &path);
@@ -289,9 +300,12 @@ impl Tree {
                 mtime,
                 xattrs,
             };
-            placed.push(PlacedEntry { entry, data });
+            let position = list.push(&entry, place, first);
+            if matches!(node.kind, NodeKind::File { .. }) {
+                firsts[at as usize] = first.or(Some(position));
+            }
         }
-        Ok(placed)
+        Ok((list, sparse))
     }
 }
 

@@ -115,10 +115,7 @@ fn times_are_clamped_and_fractions_dropped() {
         rustix::fs::futimens(&file, &times).unwrap();
     }
     let scanned = canonical_tar::scan(dir.path(), EPOCH).unwrap();
-    let times: Vec<_> = scanned[1..]
-        .iter()
-        .map(|scanned| scanned.entry.mtime)
-        .collect();
+    let times: Vec<_> = scanned.entries().skip(1).map(|entry| entry.mtime).collect();
     assert_eq!(times, [EPOCH, 0, 100]);
 }
 

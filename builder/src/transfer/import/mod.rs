@@ -131,9 +131,11 @@ fn check_tree(tar: &ForeignTar, from: &Path) -> Result<()> {
             .detail("there is nothing in it: it is empty, or zeros")
             .hint("make the archive again, and look at it with `tar -tvf`"));
     }
-    let root = ["bin", "usr", "etc"].iter().any(|path| tar.has(path));
-    let saved = tar.has("oci-layout") || tar.has("repositories");
-    if !root && (saved || (tar.has("manifest.json") && tar.has("blobs"))) {
+    let (root, saved) = (["bin", "usr", "etc"], ["oci-layout", "repositories"]);
+    let present = tar.present(&[&root[..], &saved, &["manifest.json", "blobs"]].concat());
+    let has = |path: &&str| present.contains(path);
+    let saved = saved.iter().any(has) || (has(&"manifest.json") && has(&"blobs"));
+    if !root.iter().any(has) && saved {
         return Err(Error::new(ErrorKind::Refused, what)
             .detail("it holds the layers of a container image (`docker save`), not a tree")
             .hint(

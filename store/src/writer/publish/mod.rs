@@ -27,7 +27,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use self::frames::{Lane, Packed, Packer};
 use self::source::{Files, Source};
 use self::tar_hasher::TarHasher;
-use crate::canonical_tar::{self, Changes, END, Entry, HeaderReader, Kind, padding};
+use crate::canonical_tar::{self, Changes, END, HeaderReader, Kind, ListedEntry, padding};
 use crate::chunk::ChunkRef;
 use crate::chunker;
 use crate::digest::{Blake3, ImageId, Sha256};
@@ -146,8 +146,16 @@ fn publish(
     source: &impl Source,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Published> {
-    let entries = source.entries().count() as u64;
-    let bytes = source.entries().map(Entry::size).sum();
+    let list = source.entries();
+    let (mut bytes, mut newest) = (0, 0);
+    let (mut setuid, mut xattrs) = (Vec::new(), Vec::new());
+    for ListedEntry { entry, .. } in list.iter() {
+        bytes += entry.size();
+        newest = newest.max(entry.mtime);
+        setuid.extend(SpecialFile::of(&entry));
+        xattrs.extend(XattrEntry::all_of(&entry));
+    }
+    let entries = list.len();
     progress(Progress::Scanned { entries, bytes });
 
     let (mut written, mut attempts) = (0, 0);
@@ -188,10 +196,10 @@ fn publish(
         sha256: tar.sha256,
         size: tar.size,
         entries,
-        newest: source.entries().map(|entry| entry.mtime).max().unwrap_or(0),
+        newest,
         layout: tree.layout,
-        setuid: source.entries().filter_map(SpecialFile::of).collect(),
-        xattrs: source.entries().flat_map(XattrEntry::all_of).collect(),
+        setuid,
+        xattrs,
         written,
         chunks_new: tree.chunks_new,
         chunks_total: tree.chunks_total,
@@ -261,13 +269,15 @@ impl<'a, S: Source> Producer<'a, S> {
 
     fn run(mut self, progress: &(dyn Fn(Progress) + Sync)) -> Result<Packed> {
         self.layout.write(&layout::MAGIC, &mut self.packer)?;
-        for (index, entry) in self.source.entries().enumerate() {
+        let source = self.source;
+        for listed in source.entries().iter() {
+            let entry = &listed.entry;
             self.rules.admit(entry)?;
             let header = canonical_tar::encode(entry)?;
             self.tape.write(&header)?;
             self.layout.write(&header, &mut self.packer)?;
             if let Kind::File { size } = entry.kind {
-                self.content(index)?;
+                self.content(&listed)?;
                 self.tape.write(&END[..padding(size)])?;
                 self.read += size;
                 progress(Progress::Read { bytes: self.read });
@@ -279,7 +289,7 @@ impl<'a, S: Source> Producer<'a, S> {
         self.packer.finish(layout)
     }
 
-    fn content(&mut self, index: usize) -> Result<()> {
+    fn content(&mut self, file: &ListedEntry) -> Result<()> {
         let Self {
             source,
             buffer,
@@ -288,7 +298,7 @@ impl<'a, S: Source> Producer<'a, S> {
             layout,
             ..
         } = self;
-        source.read(index, buffer, &mut |bytes| {
+        source.read(file, buffer, &mut |bytes| {
             let chunk = ChunkRef::of(bytes);
             tape.write(bytes)?;
             packer.add(Lane::Content, chunk, bytes)?;

@@ -10,11 +10,11 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use crate::canonical_tar::{Entry, FileStamp, Scanned, changed};
+use crate::canonical_tar::{EntryList, FileStamp, ListedEntry, Scanned, changed};
 use crate::chunk;
 use crate::chunker;
 use crate::error::{Error, Result};
-use crate::foreign_tar::{Content, Data, ForeignTar, PlacedEntry};
+use crate::foreign_tar::{Content, ForeignTar};
 
 /// Bytes of a large file that are in memory at once.
 const WINDOW: usize = 4 << 20;
@@ -22,12 +22,12 @@ const WINDOW: usize = 4 << 20;
 /// Entries in canonical order, and their content, which can be read again.
 pub(crate) trait Source {
     /// The entries.
-    fn entries(&self) -> impl Iterator<Item = &Entry>;
+    fn entries(&self) -> &EntryList;
 
     /// Hands out the content of one of them, chunk by chunk.
     fn read(
         &self,
-        index: usize,
+        file: &ListedEntry,
         buffer: &mut Vec<u8>,
         each: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()>;
@@ -35,26 +35,19 @@ pub(crate) trait Source {
 
 /// A tar that was read.
 impl Source for ForeignTar {
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.placed.iter().map(|placed| &placed.entry)
+    fn entries(&self) -> &EntryList {
+        &self.entries
     }
 
     fn read(
         &self,
-        index: usize,
+        file: &ListedEntry,
         buffer: &mut Vec<u8>,
         each: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let PlacedEntry { entry, data } = &self.placed[index];
-        let whole;
-        let extents = match data {
-            Data::At(at) => {
-                whole = Data::whole(*at, entry.size());
-                &whole[..]
-            }
-            Data::Sparse(extents) => extents,
-        };
-        let mut content = Content::new(&self.content, extents, entry.size());
+        let entry = &file.entry;
+        let extents = self.extents(file);
+        let mut content = Content::new(&self.content, &extents, entry.size());
         let failed = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => changed(&entry.path),
             _ => Error::io("read", "the archive's content", error),
@@ -67,22 +60,23 @@ impl Source for ForeignTar {
 /// The files of one tree.
 pub(crate) struct Files<'a> {
     pub(crate) tree: &'a Path,
-    pub(crate) scanned: Vec<Scanned>,
+    pub(crate) scanned: Scanned,
 }
 
 impl Source for Files<'_> {
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.scanned.iter().map(|scanned| &scanned.entry)
+    fn entries(&self) -> &EntryList {
+        &self.scanned.list
     }
 
     fn read(
         &self,
-        index: usize,
+        file: &ListedEntry,
         buffer: &mut Vec<u8>,
         each: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let scanned = &self.scanned[index];
-        let path = self.tree.join(OsStr::from_bytes(&scanned.entry.path));
+        let scanned = &file.entry;
+        let stamp = FileStamp::noted(file.place);
+        let path = self.tree.join(OsStr::from_bytes(&scanned.path));
         // Not through a symlink, and without waiting for a FIFO's other end:
         // whatever came here since the scan is found by its stamp.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -92,24 +86,24 @@ impl Source for Files<'_> {
             .open(&path);
         let mut file = file.map_err(|error| match error.kind() {
             std::io::ErrorKind::PermissionDenied => Error::io("read", &path, error),
-            _ => changed(&scanned.entry.path).with_source(error),
+            _ => changed(&scanned.path).with_source(error),
         })?;
         let stamped = |file: &File| {
             let meta = file
                 .metadata()
                 .map_err(|error| Error::io("examine", &path, error))?;
-            if FileStamp::of(&meta) == scanned.stamp {
+            if FileStamp::of(&meta) == stamp {
                 Ok(())
             } else {
-                Err(changed(&scanned.entry.path))
+                Err(changed(&scanned.path))
             }
         };
         stamped(&file)?;
         let failed = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => changed(&scanned.entry.path),
+            std::io::ErrorKind::UnexpectedEof => changed(&scanned.path),
             _ => Error::io("read", &path, error),
         };
-        let size = scanned.entry.size();
+        let size = scanned.size();
         chunks(&mut file, size, buffer, &failed, each)?;
         // Also a byte more than before, or a time that moved, is a change.
         stamped(&file)

@@ -186,11 +186,8 @@ fn dress(path: &Path, node: &Node) {
 
 /// The entries of a tree, for comparing trees.
 pub(crate) fn entries(tree: &Path) -> Vec<Entry> {
-    canonical_tar::scan(tree, EPOCH)
-        .unwrap()
-        .into_iter()
-        .map(|scanned| scanned.entry)
-        .collect()
+    let scanned = canonical_tar::scan(tree, EPOCH).unwrap();
+    scanned.entries().collect()
 }
 
 /// A small tree with everything that an image can have.
