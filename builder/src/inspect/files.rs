@@ -1,7 +1,5 @@
 //! Files of a stored image, by path.
 
-use std::collections::BTreeMap;
-
 use store::Image;
 use store::canonical_tar::Kind;
 use store::chunk::ChunkRef;
@@ -13,33 +11,86 @@ const MAX_FILE: u64 = 64 << 20;
 const MAX_LINKS: usize = 40;
 
 /// The files of an image by path. Links lead where they lead inside of it.
+///
+/// An image may have a million of them, so nothing has an allocation of its own.
 pub(crate) struct ImageFiles<'i> {
     image: &'i Image,
-    entries: BTreeMap<Vec<u8>, What>,
+    /// By path.
+    entries: Vec<Item>,
+    /// The path of each entry, and what a link says behind it.
+    texts: Vec<u8>,
+    chunks: Vec<ChunkRef>,
 }
 
+/// An entry: where its path begins in the texts, how long it is, and what has it.
+struct Item {
+    start: usize,
+    path: u16,
+    what: What,
+}
+
+#[derive(Clone, Copy)]
 enum What {
     Directory,
-    File(Vec<ChunkRef>),
-    Symlink(Vec<u8>),
-    Hardlink(Vec<u8>),
+    /// The number of its first chunk, and how many it has.
+    File(u32, u32),
+    /// The length of its target.
+    Symlink(u16),
+    Hardlink(u16),
 }
+
+/// Paths and targets are shorter than 4096 bytes.
+const _: () = assert!(size_of::<Item>() == 24 && store::canonical_tar::MAX_PATH < 1 << 16);
 
 impl<'i> ImageFiles<'i> {
     /// Reads the paths of all entries.
     pub(crate) fn list(image: &'i Image) -> store::Result<Self> {
-        let mut entries = BTreeMap::new();
+        let (mut entries, mut texts, mut all) = (Vec::new(), Vec::new(), Vec::new());
         for item in image.entries()? {
             let (entry, chunks) = item?;
+            let start = texts.len();
+            texts.extend_from_slice(&entry.path);
             let what = match entry.kind {
                 Kind::Directory => What::Directory,
-                Kind::File { .. } => What::File(chunks),
-                Kind::Symlink { target } => What::Symlink(target),
-                Kind::Hardlink { target } => What::Hardlink(target),
+                Kind::File { .. } => What::File(all.len() as u32, chunks.len() as u32),
+                Kind::Symlink { target } => {
+                    texts.extend_from_slice(&target);
+                    What::Symlink(target.len() as u16)
+                }
+                Kind::Hardlink { target } => {
+                    texts.extend_from_slice(&target);
+                    What::Hardlink(target.len() as u16)
+                }
             };
-            entries.insert(entry.path, what);
+            all.extend(chunks);
+            let path = entry.path.len() as u16;
+            entries.push(Item { start, path, what });
         }
-        Ok(Self { image, entries })
+        let path = |item: &Item| &texts[item.start..][..item.path.into()];
+        entries.sort_unstable_by(|a, b| path(a).cmp(path(b)));
+        Ok(Self {
+            image,
+            entries,
+            texts,
+            chunks: all,
+        })
+    }
+
+    fn path_of(&self, item: &Item) -> &[u8] {
+        &self.texts[item.start..][..item.path.into()]
+    }
+
+    /// The entry with exactly this path.
+    fn get(&self, path: &[u8]) -> Option<&Item> {
+        let found = self
+            .entries
+            .binary_search_by(|item| self.path_of(item).cmp(path));
+        Some(&self.entries[found.ok()?])
+    }
+
+    /// What a link of `len` bytes says.
+    fn target(&self, item: &Item, len: u16) -> &[u8] {
+        &self.texts[item.start + usize::from(item.path)..][..len.into()]
     }
 
     /// The path that a path leads to, inside the image, whatever links say.
@@ -58,7 +109,9 @@ impl<'i> ImageFiles<'i> {
                 at.push(b'/');
             }
             at.extend_from_slice(&segment);
-            if let What::Symlink(target) = self.entries.get(&at)? {
+            let item = self.get(&at)?;
+            if let What::Symlink(len) = item.what {
+                let target = self.target(item, len);
                 links += 1;
                 if links > MAX_LINKS {
                     return None;
@@ -77,12 +130,12 @@ impl<'i> ImageFiles<'i> {
     /// The chunks of the file that a path leads to.
     fn file(&self, path: &str) -> Option<&[ChunkRef]> {
         let path = self.resolve(path.as_bytes())?;
-        match self.entries.get(&path)? {
-            What::File(chunks) => Some(chunks),
-            What::Hardlink(target) => match self.entries.get(target)? {
-                What::File(chunks) => Some(chunks),
-                _ => None,
-            },
+        let mut item = self.get(&path)?;
+        if let What::Hardlink(len) = item.what {
+            item = self.get(self.target(item, len))?;
+        }
+        match item.what {
+            What::File(first, count) => Some(&self.chunks[first as usize..][..count as usize]),
             _ => None,
         }
     }
@@ -115,12 +168,12 @@ impl<'i> ImageFiles<'i> {
 
     /// Whether there is an entry with exactly this path.
     pub(crate) fn has(&self, path: &str) -> bool {
-        self.entries.contains_key(path.as_bytes())
+        self.get(path.as_bytes()).is_some()
     }
 
     /// The paths of all entries that are UTF-8, sorted.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
-        let paths = self.entries.keys();
+        let paths = self.entries.iter().map(|item| self.path_of(item));
         paths.filter_map(|path| std::str::from_utf8(path).ok())
     }
 
