@@ -199,6 +199,9 @@ fn open_image(
             Ok(image) => return Ok((image, plan.method)),
             Err(error) => note_no_delta(node, &error),
         }
+    } else {
+        // It knows where each of its chunks is, which may be a million.
+        drop(from);
     }
     Ok((store.image(manifest)?, FetchMethod::Packs))
 }
@@ -295,7 +298,7 @@ fn unpack(
         observer.event(Event::Progress { done, total });
         Ok(())
     };
-    let replayed = image.replay_without(&|chunk| known.contains_key(chunk.digest()), &mut |part| {
+    let replayed = image.replay_without(&|chunk| known.contains(chunk.digest()), &mut |part| {
         step(part).map_err(|error| {
             // Our own error waits outside; the store's only ends its work.
             stopped = Some(error);

@@ -8,7 +8,6 @@
 //!
 //! What a delta builds on is read from the same tree, and believed as little.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -25,21 +24,42 @@ use super::open::OpenTree;
 use super::openat;
 use crate::error::Result;
 
-/// The most chunks that are remembered, about 80 bytes each: larger images fetch the rest.
+/// The most chunks that are remembered, 24 bytes each, and as much for a file's path: larger
+/// images fetch the rest.
 const MOST: usize = 1 << 19;
 
 /// The tree of the previous generation and what is where in it.
 pub struct PreviousTree {
     tree: OpenTree,
-    paths: Arc<Vec<Box<[u8]>>>,
+    paths: Arc<Paths>,
     places: Arc<ChunkIndex>,
     open: Option<(u32, Option<Arc<File>>)>,
     /// Whether files of this tree can share their blocks with files of the new one.
     shares: bool,
 }
 
-/// The chunks that should be there: the number of the file and the offset of each.
-pub type ChunkIndex = HashMap<Blake3, (u32, u64)>;
+/// The chunks that should be there, by digest.
+#[derive(Debug, Default)]
+pub struct ChunkIndex(Vec<Place>);
+
+/// The place of a chunk. Of its digest 8 bytes are enough to look for it, as what is found is
+/// compared with the whole digest.
+#[derive(Debug)]
+struct Place {
+    digest: u64,
+    offset: u64,
+    /// The number of the file.
+    file: u32,
+}
+
+/// Paths of files, by number: the path of each directory once, and names.
+#[derive(Debug, Default)]
+struct Paths {
+    directories: Vec<Box<[u8]>>,
+    /// The number of its directory, and where its name ends.
+    files: Vec<(u32, usize)>,
+    names: Vec<u8>,
+}
 
 /// The place at which a chunk was found.
 #[derive(Debug)]
@@ -53,7 +73,7 @@ pub struct ChunkSource {
 impl PreviousTree {
     /// A source of chunks in the tree of a generation, which should hold what was signed.
     pub fn index(tree: OpenTree, signed: impl Iterator<Item = SignedEntry>) -> Result<Self> {
-        let (mut paths, mut places) = (Vec::new(), ChunkIndex::new());
+        let (mut paths, mut places) = (Paths::default(), Vec::new());
         for item in signed {
             let (entry, chunks) = item?;
             if places.len() + chunks.len() > MOST {
@@ -62,14 +82,18 @@ impl PreviousTree {
             if !matches!(entry.kind, Kind::File { .. }) || chunks.is_empty() {
                 continue;
             }
-            let path = paths.len() as u32;
-            paths.push(entry.path.into_boxed_slice());
+            let file = paths.add(&entry.path);
             let mut offset = 0;
             for chunk in chunks {
-                places.entry(*chunk.digest()).or_insert((path, offset));
+                places.push(Place {
+                    digest: ChunkIndex::prefix(chunk.digest()),
+                    offset,
+                    file,
+                });
                 offset += u64::from(chunk.len());
             }
         }
+        let places = ChunkIndex::new(places);
         Ok(Self {
             tree,
             paths: Arc::new(paths),
@@ -84,7 +108,7 @@ impl PreviousTree {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let probe = openat(directory, ".", flags, Mode::RUSR | Mode::WUSR);
         let mut sources = self.paths.iter();
-        let source = sources.find_map(|path| openat::open_file(&self.tree.root, path).ok());
+        let source = sources.find_map(|path| openat::open_file(&self.tree.root, &path).ok());
         self.shares = match (probe, source) {
             (Ok(probe), Some(source)) => ioctl_ficlone(probe, source).is_ok(),
             _ => false,
@@ -113,11 +137,11 @@ impl PreviousTree {
 
     /// Reads a chunk into `buffer`; `None` when the tree does not have it any more.
     pub fn read(&mut self, chunk: &ChunkRef, buffer: &mut Vec<u8>) -> Option<ChunkSource> {
-        let (path, offset) = *self.places.get(chunk.digest())?;
+        let (path, offset) = self.places.get(chunk.digest())?;
         let file = match &self.open {
             Some((open, file)) if *open == path => file.clone(),
             _ => {
-                let opened = openat::open_file(&self.tree.root, &self.paths[path as usize]);
+                let opened = openat::open_file(&self.tree.root, &self.paths.get(path));
                 let file = opened.ok().map(|fd| Arc::new(File::from(fd)));
                 self.open.insert((path, file)).1.clone()
             }
@@ -128,11 +152,78 @@ impl PreviousTree {
     }
 }
 
+impl ChunkIndex {
+    fn new(mut places: Vec<Place>) -> Self {
+        // Of several places of one chunk the first is taken.
+        places.sort_by_key(|place| place.digest);
+        places.dedup_by_key(|place| place.digest);
+        Self(places)
+    }
+
+    fn prefix(digest: &Blake3) -> u64 {
+        digest
+            .bytes()
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
+    /// Whether a chunk should be there.
+    pub fn contains(&self, digest: &Blake3) -> bool {
+        self.get(digest).is_some()
+    }
+
+    /// The number of the file that should have a chunk, and the offset in it.
+    fn get(&self, digest: &Blake3) -> Option<(u32, u64)> {
+        let found = self
+            .0
+            .binary_search_by_key(&Self::prefix(digest), |place| place.digest);
+        let place = &self.0[found.ok()?];
+        Some((place.file, place.offset))
+    }
+}
+
+impl Paths {
+    /// Adds a path; returns its number. Those of one directory follow each other, but for what is
+    /// in its directories.
+    fn add(&mut self, path: &[u8]) -> u32 {
+        let slash = path.iter().rposition(|byte| *byte == b'/');
+        let (directory, name) = path.split_at(slash.map_or(0, |slash| slash + 1));
+        if self
+            .directories
+            .last()
+            .is_none_or(|last| **last != *directory)
+        {
+            self.directories.push(directory.into());
+        }
+        self.names.extend_from_slice(name);
+        let directory = self.directories.len() as u32 - 1;
+        self.files.push((directory, self.names.len()));
+        self.files.len() as u32 - 1
+    }
+
+    fn get(&self, number: u32) -> Vec<u8> {
+        let number = number as usize;
+        let (directory, end) = self.files[number];
+        let start = number
+            .checked_sub(1)
+            .map_or(0, |before| self.files[before].1);
+        [
+            &*self.directories[directory as usize],
+            &self.names[start..end],
+        ]
+        .concat()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Vec<u8>> {
+        (0..self.files.len() as u32).map(|number| self.get(number))
+    }
+}
+
 /// The base of a delta in the previous generation: its layout as it was signed, its content as
 /// it is on this node.
 pub struct DeltaBase {
     root: OwnedFd,
-    paths: Arc<Vec<Box<[u8]>>>,
+    paths: Arc<Paths>,
     places: Arc<ChunkIndex>,
     image: Image,
 }
@@ -143,13 +234,13 @@ impl store::delta::PreviousImage for DeltaBase {
     }
 
     fn fetch(&self, chunk: &ChunkRef) -> store::Result<Option<Vec<u8>>> {
-        let Some(&(path, offset)) = self.places.get(chunk.digest()) else {
+        let Some((path, offset)) = self.places.get(chunk.digest()) else {
             // The layout is in no file.
             let layout = self.image.layout_chunks().contains(chunk);
             return layout.then(|| self.image.fetch_layout(chunk)).transpose();
         };
         let read = || {
-            let opened = openat::open_file(&self.root, &self.paths[path as usize]).ok()?;
+            let opened = openat::open_file(&self.root, &self.paths.get(path)).ok()?;
             let mut bytes = vec![0; chunk.len() as usize];
             File::from(opened).read_exact_at(&mut bytes, offset).ok()?;
             Some(bytes)
@@ -184,6 +275,20 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_put_together_again() {
+        let mut paths = Paths::default();
+        let all = ["a", "b/c", "b/d/e", "b/d/f", "b/g", "h"];
+        for (number, path) in all.iter().enumerate() {
+            assert_eq!(paths.add(path.as_bytes()), number as u32);
+        }
+        let found: Vec<_> = paths
+            .iter()
+            .map(|path| String::from_utf8(path).unwrap())
+            .collect();
+        assert_eq!(found, all);
+    }
+
+    #[test]
     fn chunks_are_found_and_what_was_changed_is_not_believed() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("a"), b"onetwo").unwrap();
@@ -201,9 +306,9 @@ mod tests {
         let source = previous.read(&chunk(b"two"), &mut buffer).unwrap();
         assert_eq!((buffer.as_slice(), source.offset), (&b"two"[..], 3));
         for gone in [&b"three"[..], b"four", b"five"] {
-            assert!(previous.chunks().contains_key(chunk(gone).digest()));
+            assert!(previous.chunks().contains(chunk(gone).digest()));
             assert!(previous.read(&chunk(gone), &mut buffer).is_none());
         }
-        assert!(!previous.chunks().contains_key(chunk(b"six").digest()));
+        assert!(!previous.chunks().contains(chunk(b"six").digest()));
     }
 }
