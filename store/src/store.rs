@@ -16,7 +16,7 @@ use crate::delta::{self, DeltaInfo, PreviousImage};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
-use crate::image::{DecodedFrames, Image, hinted, read_index};
+use crate::image::{Image, hinted, read_index};
 use crate::manifest::{self, Manifest, SpecialFile, XattrEntry};
 use crate::name::ImageName;
 use crate::pack;
@@ -262,18 +262,16 @@ impl Store {
     /// each chunk, both digests of the tar, its size, the number of entries and
     /// the lists of privileged files.
     pub fn verify_image(&self, manifest: &Manifest) -> Result<()> {
-        self.verify_with(manifest, None, &mut |_| {})
+        Self::verify_with(manifest, &self.image(manifest)?, &mut |_| {})
     }
 
-    /// Verifies an image, recording in `witness` which frames were decoded, and in `each` how many
-    /// bytes of the tar came by.
+    /// Verifies the image that `manifest` describes, telling `each` how many bytes of the tar
+    /// came by.
     pub(crate) fn verify_with(
-        &self,
         manifest: &Manifest,
-        witness: Option<Arc<DecodedFrames>>,
+        image: &Image,
         each: &mut dyn FnMut(u64),
     ) -> Result<()> {
-        let image = self.image(manifest)?.watched(witness);
         let (mut blake3, mut sha256) = (blake3::Hasher::new(), sha2::Sha256::new());
         image.expand(&mut |bytes| {
             blake3.update(bytes);

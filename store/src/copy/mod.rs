@@ -465,7 +465,8 @@ impl Job<'_, '_> {
     /// Expands an image from what the destination holds.
     fn check(&self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
         let mut done = 0;
-        self.to.store().verify_with(manifest, None, &mut |bytes| {
+        let image = self.to.store().image(manifest)?;
+        Store::verify_with(manifest, &image, &mut |bytes| {
             done += bytes;
             watch(Stage::Check {
                 done,

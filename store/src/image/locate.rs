@@ -16,11 +16,11 @@ use crate::pack::{self, Decoder, FOLDER, Frame, Index};
 ///
 /// One entry of `order` stands for one chunk: four bytes for the index, four for
 /// the chunk's number in it. With the chunk's own 36 bytes that is all the memory
-/// that knowing a chunk takes.
+/// that knowing a chunk takes. A copy shares it until something is added.
 #[derive(Clone, Default)]
 pub(crate) struct Locations {
     indexes: Vec<Arc<Index>>,
-    order: Vec<(u32, u32)>,
+    order: Arc<Vec<(u32, u32)>>,
     /// Packs whose indexes are of no use.
     given_up: HashSet<Blake3>,
 }
@@ -44,24 +44,27 @@ enum FileOf {
 impl Locations {
     /// Adds indexes that are not here yet.
     pub(crate) fn add(&mut self, indexes: impl IntoIterator<Item = Index>) {
+        let known = self.indexes.len();
         for index in indexes {
-            if self.knows(index.pack()) {
-                continue;
+            if !self.knows(index.pack()) {
+                self.indexes.push(Arc::new(index));
             }
-            let number = self.indexes.len() as u32;
-            self.order
-                .extend((0..index.chunks().len() as u32).map(|chunk| (number, chunk)));
-            self.indexes.push(Arc::new(index));
+        }
+        if self.indexes.len() == known {
+            return;
+        }
+        let order = Arc::make_mut(&mut self.order);
+        for (number, index) in self.indexes.iter().enumerate().skip(known) {
+            let chunks = 0..index.chunks().len() as u32;
+            order.extend(chunks.map(|chunk| (number as u32, chunk)));
         }
         let indexes = &self.indexes;
         let digest =
             |&(index, chunk): &(u32, u32)| indexes[index as usize].chunks()[chunk as usize];
-        self.order
-            .sort_unstable_by(|a, b| digest(a).cmp(&digest(b)).then(a.cmp(b)));
+        order.sort_unstable_by(|a, b| digest(a).cmp(&digest(b)).then(a.cmp(b)));
         // No writer puts a chunk into a pack twice. An index that says so would make
         // one lookup long, and one failure many.
-        self.order
-            .dedup_by(|a, b| a.0 == b.0 && digest(a) == digest(b));
+        order.dedup_by(|a, b| a.0 == b.0 && digest(a) == digest(b));
     }
 
     /// Whether the index of this pack is here, or will never be.

@@ -187,9 +187,16 @@ impl Image {
     }
 
     /// The same image, which from now on tells `witness` what it has decoded.
-    pub(crate) fn watched(mut self, witness: Option<Arc<DecodedFrames>>) -> Self {
-        self.witness = witness;
+    #[cfg(feature = "write")]
+    pub(crate) fn watched(mut self, witness: Arc<DecodedFrames>) -> Self {
+        self.witness = Some(witness);
         self
+    }
+
+    /// The same image, refused if its layout expands to more than a tar of `size` bytes.
+    #[cfg(feature = "write")]
+    pub(crate) fn limited(self, size: u64) -> Self {
+        Self { size, ..self }
     }
 
     /// Fetches a frame and decodes it.

@@ -174,6 +174,11 @@ impl PackReferences {
         })
     }
 
+    /// Where all chunks are.
+    pub(super) fn locations(&self) -> &Locations {
+        &self.locations
+    }
+
     /// The index of a pack.
     pub(super) fn index(&self, pack: usize) -> &Index {
         self.locations.index(pack)

@@ -14,7 +14,7 @@ use crate::digest::ImageId;
 use crate::error::Result;
 use crate::hint::Hint;
 use crate::image::Image;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, LayoutRef, Manifest};
 use crate::parallel;
 use crate::store::Store;
 
@@ -53,6 +53,18 @@ pub(super) fn walk(
     whole
 }
 
+/// An image, with the locations that were read already: an image of very many files takes
+/// as much for them as all else together.
+fn open(
+    store: &Store,
+    census: &PackReferences,
+    image: &ImageId,
+    layout: &LayoutRef,
+) -> Result<Image> {
+    let locations = census.locations().clone();
+    Image::with_locations(store.source(), *image, layout.clone(), locations)
+}
+
 /// What of an image cannot be had. Calls `each` with the chunks that it consists of.
 fn look(
     store: &Store,
@@ -80,8 +92,7 @@ fn look(
             hurt.why = format!("{gone} of the {of} chunks of its layout are lost");
             return Some(hurt);
         }
-        let opened = Image::with_layout(store.source(), *image, layout.clone());
-        let walked = opened.and_then(|opened| -> Result<()> {
+        let walked = open(store, census, image, layout).and_then(|opened| -> Result<()> {
             for item in opened.entries()? {
                 let (entry, chunks) = item?;
                 chunks.iter().for_each(&mut *each);
@@ -112,6 +123,7 @@ fn look(
 /// are something else, and what was said.
 pub(super) fn expand(
     store: &Store,
+    census: &PackReferences,
     backend: &dyn ListableBackend,
     state: &mut State,
     subjects: &BTreeMap<ImageId, CheckedImage>,
@@ -137,9 +149,12 @@ pub(super) fn expand(
             {
                 continue;
             }
-            let witness = Some(Arc::clone(&state.witness));
             let mut each = |bytes| meter.add(bytes);
-            if let Err(error) = store.verify_with(&manifest, witness, &mut each) {
+            let verified = open(store, census, image, &manifest.layout).and_then(|opened| {
+                let opened = opened.watched(Arc::clone(&state.witness));
+                Store::verify_with(&manifest, &opened.limited(manifest.size), &mut each)
+            });
+            if let Err(error) = verified {
                 return Ok(Some(error.to_string()));
             }
             first.get_or_insert(manifest);

@@ -94,7 +94,9 @@ pub fn fsck(
     } else {
         packs::raw(&census, backend, &meter, &mut state, &mut report)?;
         let whole = images::walk(store, &census, &state, &subjects, &hints, &mut report);
-        let failed = images::expand(store, backend, &mut state, &subjects, &whole, &meter)?;
+        let failed = images::expand(
+            store, &census, backend, &mut state, &subjects, &whole, &meter,
+        )?;
         packs::frames(&census, backend, &mut state, &mut report)?;
         images::explain(store, &census, &state, &subjects, failed, &mut report);
     }
