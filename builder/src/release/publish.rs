@@ -55,7 +55,9 @@ pub fn release_into(
                     ));
                 }
                 // Another first release of the store was faster.
-                Err(error) if error.kind() == ErrorKind::Exists => {}
+                Err(error)
+                    if error.kind() == ErrorKind::Exists
+                        && Environment::exists(store, env).context(failed)? => {}
                 Err(error) => return Err(ceremony::failed(failed(), &error)),
             }
         }

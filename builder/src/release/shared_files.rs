@@ -91,12 +91,11 @@ pub fn settle(
     let online = ceremony::online_keys(proposal, env.as_deref())?;
     let here = online.iter().any(|key| keyring.has(key).unwrap_or(false));
     if review.complete() && here {
-        // A root that is half published is finished from its file.
-        if proposal.changes_root() {
-            begin(file, proposal, env.as_deref(), keyring)?;
-        }
+        // A root that is half published is finished from its file, where one can be written.
+        let kept =
+            proposal.changes_root() && begin(file, proposal, env.as_deref(), keyring).is_ok();
         let outcome = ceremony::publish(proposal, &online, env, store, keyring)?;
-        if proposal.changes_root() {
+        if kept {
             fs::remove_file(file).context(|| format!("cannot remove {}", file.display()))?;
         }
         return Ok(outcome);

@@ -135,9 +135,10 @@ impl<'s> Environment<'s> {
     pub fn review_publication(
         store: &dyn MetadataStore,
         proposal: &Proposal,
+        now: Time,
     ) -> Result<Option<Review>> {
         let name = &proposal.environment;
-        match base(store, name, proposal)? {
+        match base(store, name, proposal, now)? {
             Base::Published => Ok(None),
             Base::None => review(name, None, proposal).map(Some),
             Base::Before(current) => review(name, Some(&current), proposal).map(Some),
@@ -227,7 +228,7 @@ enum Base {
 
 /// An interrupted change of root may have left its root there: the environment as it was before
 /// is below that. Any other root of that version is in force, or will be.
-fn base(store: &dyn MetadataStore, name: &EnvName, proposal: &Proposal) -> Result<Base> {
+fn base(store: &dyn MetadataStore, name: &EnvName, proposal: &Proposal, now: Time) -> Result<Base> {
     let next = proposal.next_root()?;
     let version = next.as_ref().map(|next| next.signed.head.version);
     let another = |what: String| {
@@ -249,10 +250,15 @@ fn base(store: &dyn MetadataStore, name: &EnvName, proposal: &Proposal) -> Resul
         return Ok(Base::None);
     }
     if let Ok(current) = Current::read(store, name) {
-        if is_published(store, name, &current, proposal)? {
+        let in_force = current.root.signed.head.version;
+        // Lifetimes that became shorter hold for the timestamp too, which comes last.
+        let timestamp = current.timestamp.signed.head.expires;
+        let days = current.root.signed.lifetimes.timestamp;
+        let whole = version != Some(in_force)
+            || forward("timestamp", timestamp, expiry(now, days)?, now).is_ok();
+        if whole && is_published(store, name, &current, proposal)? {
             return Ok(Base::Published);
         }
-        let in_force = current.root.signed.head.version;
         if version.is_some_and(|version| version < in_force) {
             return Err(another(format!("root {in_force} of {name} is in force")));
         }
@@ -306,7 +312,7 @@ pub(super) fn publish(
     online: &[&dyn Signer],
     now: Time,
 ) -> Result<bool> {
-    let base = match base(store, name, proposal)? {
+    let base = match base(store, name, proposal, now)? {
         Base::Published => return Ok(false),
         Base::None => None,
         Base::Before(current) => Some(*current),

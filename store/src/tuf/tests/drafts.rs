@@ -291,6 +291,36 @@ fn signatures_that_do_not_count_are_left_out() {
     assert!(env.review(&merged).unwrap().complete());
 }
 
+/// A lifetime that became shorter holds for the timestamp as well, if that was not signed before.
+#[test]
+fn a_shorter_lifetime_that_was_interrupted_is_finished() {
+    let (store, ours) = team();
+    let env = Environment::open(&store, &dev()).unwrap();
+    let change = RootChange {
+        lifetimes: Some(Lifetimes {
+            timestamp: 3,
+            ..Lifetimes::default()
+        }),
+        ..RootChange::default()
+    };
+    let mut draft = env.draft_root(&change, time()).unwrap();
+    env.sign(&mut draft, &[ours.root.as_deref().unwrap()])
+        .unwrap();
+    let publish = || Environment::publish_root(&store, &draft, &[&*ours.online], time());
+    store.fuse.set(Some(2));
+    assert_eq!(publish().err().unwrap().kind(), ErrorKind::Store);
+    store.fuse.set(None);
+    assert!(
+        store
+            .files
+            .borrow()
+            .contains_key("env/dev/metadata/2.root.json")
+    );
+    let (env, new) = publish().unwrap();
+    assert!(new && env.check_clock(time()).is_ok());
+    assert!(!publish().unwrap().1);
+}
+
 /// A version of the root is published once, whoever signed another one of it.
 #[test]
 fn another_root_of_a_version_is_not_published() {
@@ -316,7 +346,7 @@ fn another_root_of_a_version_is_not_published() {
     let in_force = store.files.borrow().clone();
     let refused = |draft: &Proposal| {
         for e in [
-            Environment::review_publication(&store, draft).err(),
+            Environment::review_publication(&store, draft, time()).err(),
             Environment::publish_root(&store, draft, &[online], time()).err(),
         ] {
             assert_eq!(e.unwrap().kind(), ErrorKind::Stale);
@@ -333,7 +363,7 @@ fn another_root_of_a_version_is_not_published() {
     let in_force = store.files.borrow().clone();
     refused(&two);
     assert!(
-        Environment::review_publication(&store, &one)
+        Environment::review_publication(&store, &one, time())
             .unwrap()
             .is_none()
     );

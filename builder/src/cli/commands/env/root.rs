@@ -234,7 +234,7 @@ pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Resul
     }
     let consent = consent(args.consenting);
     let what = format!("the change of {name}");
-    let reviewed = Environment::review_publication(&store, &proposal);
+    let reviewed = Environment::review_publication(&store, &proposal, Timestamp::now());
     let reviewed = reviewed.map_err(|e| failed(format!("cannot publish {what}"), &e))?;
     let Some(review) = reviewed else {
         report(&Outcome::AlreadyPublished, &what, SIGN, ui);
