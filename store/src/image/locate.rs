@@ -53,7 +53,10 @@ impl Locations {
         if self.indexes.len() == known {
             return;
         }
+        let added = &self.indexes[known..];
+        let added = added.iter().map(|index| index.chunks().len()).sum();
         let order = Arc::make_mut(&mut self.order);
+        order.reserve_exact(added);
         for (number, index) in self.indexes.iter().enumerate().skip(known) {
             let chunks = 0..index.chunks().len() as u32;
             order.extend(chunks.map(|chunk| (number as u32, chunk)));

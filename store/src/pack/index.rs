@@ -101,7 +101,9 @@ impl Index {
         let mut index = Self {
             pack,
             frames: Vec::new(),
-            chunks: Vec::new(),
+            // Nearly all of it is chunks. What grows step by step leaves holes behind in the
+            // memory of the process, as large as itself.
+            chunks: Vec::with_capacity(input.0.len() / REF_LEN),
         };
         for _ in 0..input.number().ok_or(SHORT)? {
             let stored = input.number().ok_or(SHORT)?;
