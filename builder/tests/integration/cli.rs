@@ -431,7 +431,7 @@ fn two_stores_share_their_keys_and_time_runs_out() {
     // A change of the one, signed where the environment is not.
     let change = ["env", "root", "propose", "staging", "--root-days", "300"];
     at("one", &[&change[..], &["-o", "change.json"]].concat()).expect(0);
-    let said = at("three", &["env", "root", "sign", "change.json"]).expect(1);
+    let said = at("three", &["env", "root", "sign", "change.json"]).expect(3);
     let hint = "hint: this store has no environment of that name";
     assert!(said.stderr.contains(hint), "{}", said.stderr);
     let mut later = Command::new("faketime");
