@@ -44,16 +44,11 @@ pub fn release_into(
         if !exists {
             let keys = RoleKeys::load_or_generate(&settings.keys, env).context(failed)?;
             match Environment::init(store, env, &keys, now) {
-                Ok(made) => {
-                    // Also for when its root key is kept elsewhere.
-                    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
-                    keyring.vouch(env, &made.fingerprint())?;
-                    ui.note(&format!(
-                        "made the environment `{env}` in {} and its keys in {}",
-                        store.backend().describe(),
-                        settings.keys.display()
-                    ));
-                }
+                Ok(_) => ui.note(&format!(
+                    "made the environment `{env}` in {} and its keys in {}",
+                    store.backend().describe(),
+                    settings.keys.display()
+                )),
                 // Another first release of the store was faster.
                 Err(error)
                     if error.kind() == ErrorKind::Exists
@@ -64,6 +59,10 @@ pub fn release_into(
     }
     let mut environment = Environment::open(store, env).context(failed)?;
     let keyring = Keyring::new(settings, Passphrase::find(None, settings)?, None);
+    // What our root key has signed is ours, also when that key is kept elsewhere one day.
+    if env.as_str() == FIRST_ENVIRONMENT && keyring.knows(&environment)? {
+        keyring.vouch(env, &environment.fingerprint())?;
+    }
     keyring.admit(&environment)?;
     super::promote::meets(manifest, &environment, store, &keyring, ui)?;
     let opened = keyring.of_environment(&environment, &groups)?;

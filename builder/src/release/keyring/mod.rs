@@ -332,9 +332,7 @@ impl Keyring {
                 ))
                 .hint("another store has the one that you mean, or somebody changed this one"));
         }
-        let entries = self.entries()?;
-        let ours: Vec<_> = entries.into_iter().filter_map(|e| e.public.ok()).collect();
-        if env.is_known_to(&ours) {
+        if self.knows(env)? {
             return Ok(());
         }
         let text = format!("nobody here has vouched for the environment {name} in this store");
@@ -343,6 +341,13 @@ impl Keyring {
             .hint(format!(
                 "ask somebody who made it whether that is right; then: imgbuild env trust {name} {found}"
             )))
+    }
+
+    /// Whether a key here has signed the root of an environment as it stands.
+    pub fn knows(&self, env: &Environment<'_>) -> Result<bool> {
+        let entries = self.entries()?;
+        let ours: Vec<_> = entries.into_iter().filter_map(|e| e.public.ok()).collect();
+        Ok(env.is_known_to(&ours))
     }
 
     /// Remembers the first root of an environment. Another store may have one of the same name, with
