@@ -244,7 +244,16 @@ pub(crate) fn put(
         record(place, image, &[(key.to_owned(), None)])?;
     }
     place.put(key, bytes)?;
-    record(place, image, &[(key.to_owned(), Some(digest))])
+    let mut put = digest;
+    loop {
+        record(place, image, &[(key.to_owned(), Some(put))])?;
+        // Whoever put another one meanwhile may have recorded it before: what lies there counts,
+        // and the last to record sees the last that was put.
+        match place.get(key, limit(key))? {
+            Some(there) if Sha256::of(&there) != put => put = Sha256::of(&there),
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// The images that have a manifest, with what lies beside them and is not recorded. Where an

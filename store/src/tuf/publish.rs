@@ -274,27 +274,25 @@ fn is_published(
     current: &Current,
     proposal: &Proposal,
 ) -> Result<bool> {
-    let has = |part: &DraftFile, file: String| -> Result<bool> {
-        let published = read(store, name, &file)?;
-        Ok(published.is_some_and(|bytes| part.says_the_same(&bytes)))
-    };
-    // A file that is newer than what is in force was never published.
-    let root = match (&proposal.root, proposal.next_root()?) {
-        (Some(part), Some(next)) => {
-            let version = next.signed.head.version;
-            version <= current.root.signed.head.version
-                && has(part, format!("{version}.root.json"))?
+    let has = |part: &Option<DraftFile>, role: &str, version: Option<u64>, in_force: u64| {
+        let (Some(part), Some(version)) = (part, version) else {
+            return Ok(true);
+        };
+        // A file that is newer than what is in force was never published.
+        if version > in_force {
+            return Ok(false);
         }
-        _ => true,
+        let published = read(store, name, &format!("{version}.{role}.json"))?;
+        Ok::<_, Error>(published.is_some_and(|bytes| part.says_the_same(&bytes)))
     };
-    let targets = match (&proposal.targets, proposal.next_targets()?) {
-        (Some(part), Some(next)) => {
-            let version = next.signed.head.version;
-            version <= current.targets.signed.head.version
-                && has(part, format!("{version}.targets.json"))?
-        }
-        _ => true,
-    };
+    let next = proposal.next_root()?.map(|next| next.signed.head.version);
+    let in_force = current.root.signed.head.version;
+    let root = has(&proposal.root, "root", next, in_force)?;
+    let next = proposal
+        .next_targets()?
+        .map(|next| next.signed.head.version);
+    let in_force = current.targets.signed.head.version;
+    let targets = has(&proposal.targets, "targets", next, in_force)?;
     Ok(root && targets)
 }
 

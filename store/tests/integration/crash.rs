@@ -223,6 +223,25 @@ fn publishers_collectors_and_a_reader_at_once() {
     assert_eq!(now.len(), pins.len() + 1);
 }
 
+/// What is recorded of an object is what lies there, whoever put it last.
+#[test]
+fn two_pin_one_image_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let image = publish(&open(root), &tree(root, "kept", 0xffff)).image;
+    for round in 0..30 {
+        std::thread::scope(|scope| {
+            for who in ["ann", "bob"] {
+                scope.spawn(move || {
+                    let reason = format!("{who} {round}");
+                    maintenance::pin(open(root).backend(), &image, &reason).unwrap();
+                });
+            }
+        });
+        assert_whole(root, "after both");
+    }
+}
+
 #[test]
 fn two_collectors() {
     let dir = tempfile::tempdir().unwrap();
