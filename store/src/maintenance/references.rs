@@ -77,12 +77,29 @@ impl Pack {
     }
 }
 
+/// What there is of a pack that cannot be read.
+#[derive(Clone)]
+pub(super) struct Stray {
+    pack: Blake3,
+    /// Its file, its index, or both.
+    pub(super) objects: Vec<ObjectMeta>,
+}
+
+impl Stray {
+    /// The keys that the whole pack has, and of which nothing was there.
+    pub(super) fn absent(&self) -> impl Iterator<Item = String> {
+        let mut keys = pack::keys([self.pack]);
+        keys.retain(|key| self.objects.iter().all(|object| object.key != *key));
+        keys.into_iter()
+    }
+}
+
 /// All packs of a store.
 pub(super) struct PackReferences {
     locations: Locations,
     pub(super) packs: Vec<Pack>,
     /// Packs without a usable index, and indexes without their pack.
-    pub(super) strays: Vec<ObjectMeta>,
+    pub(super) strays: Vec<Stray>,
     /// What is wrong with indexes that are there.
     pub(super) damaged: Vec<(ObjectMeta, String)>,
 }
@@ -99,13 +116,9 @@ pub(super) struct Marked {
 impl PackReferences {
     /// All packs that there is anything of.
     pub(super) fn names(&self) -> BTreeSet<Blake3> {
-        let parse = |object: &ObjectMeta| {
-            pack::parse_index_key(&object.key).or_else(|| pack::parse_pack_key(&object.key))
-        };
-        let strays = self.strays.iter().filter_map(parse);
-        strays
-            .chain(self.packs.iter().map(|pack| pack.name))
-            .collect()
+        let strays = self.strays.iter().map(|stray| stray.pack);
+        let packs = self.packs.iter().map(|pack| pack.name);
+        strays.chain(packs).collect()
     }
 
     /// Whether a chunk is in packs, and in none of these.
@@ -129,7 +142,8 @@ impl PackReferences {
             let (file, object) = match pair {
                 [Some(file), Some(index)] => (file, index),
                 [file, index] => {
-                    strays.extend(file.into_iter().chain(index));
+                    let objects = file.into_iter().chain(index).collect();
+                    strays.push(Stray { pack, objects });
                     continue;
                 }
             };
@@ -149,7 +163,8 @@ impl PackReferences {
                 Err(error) => return Err(error),
             };
             damaged.push((object.clone(), why));
-            strays.extend([file, object]);
+            let objects = vec![file, object];
+            strays.push(Stray { pack, objects });
         }
         // The largest first: of two copies, the one in the larger pack counts.
         good.sort_by(|a, b| b.1.size.cmp(&a.1.size).then(a.0.cmp(&b.0)));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use store::maintenance::{self, Collected, Collector, KeepReason, Plan, Policy};
+use store::maintenance::{self, Collected, Collector, KeepReason, Plan, Policy, Stage};
 use store::tuf::{Environment, RoleKeys};
 use store::{ErrorKind, Manifest, Sha256, WritableStore};
 
@@ -344,6 +344,45 @@ fn deltas_go_with_their_images() {
     maintenance::quarantine(&report, store.backend()).unwrap();
     assert!(!path.exists());
     drop(dir);
+}
+
+/// What a publication had half written when the collector looked is whole by the time it
+/// removes: the publication has ended in between, and holds nothing any more.
+#[test]
+fn a_pack_that_is_finished_during_a_collection_stays() {
+    for late in ["index", "pack"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, tree) = (dir.path().join("store"), dir.path().join("tree"));
+        fs::create_dir(&tree).unwrap();
+        fs::write(tree.join("own"), noise(1, 300_000)).unwrap();
+        let open = || WritableStore::open_or_create(&root).unwrap();
+        let manifest = publish(&open(), &tree);
+        let named = format!("images/{}.json", manifest.image.hex());
+        let packs = fs::read_dir(root.join("packs")).unwrap();
+        let mut lacking: Vec<_> = packs
+            .map(|file| file.unwrap().path())
+            .filter(|file| file.extension().is_some_and(|kind| kind == late))
+            .collect();
+        lacking.push(root.join(named));
+        let aside = |file: &Path| dir.path().join(file.file_name().unwrap());
+        for file in &lacking {
+            fs::rename(file, aside(file)).unwrap();
+        }
+        fs::remove_dir_all(root.join("inventory")).unwrap();
+
+        let store = open();
+        let collector = Collector::new(store.store(), STRICT, &no_inputs);
+        let mut finish = |stage| {
+            if matches!(stage, Stage::Remove) {
+                for file in &lacking {
+                    fs::rename(aside(file), file).unwrap();
+                }
+            }
+        };
+        let collected = collector.run(store.backend(), &mut finish).unwrap();
+        assert_eq!(collected.removed, [], "late: {late}");
+        open().store().verify_image(&manifest).unwrap();
+    }
 }
 
 #[test]

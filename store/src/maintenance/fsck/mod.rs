@@ -68,7 +68,8 @@ pub fn fsck(
     )?;
     objects::foreign(backend, &mut report)?;
     let damaged: BTreeSet<_> = report.damage.iter().map(|d| d.key.clone()).collect();
-    let strays = census.strays.iter().map(|object| object.key.clone());
+    let strays = census.strays.iter().flat_map(|stray| &stray.objects);
+    let strays = strays.map(|object| object.key.clone());
     report
         .strays
         .extend(strays.filter(|key| !damaged.contains(key)));

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use super::super::deltas::StoredDelta;
+use super::super::references::Stray;
 use super::collector::Collector;
 use super::mark::Marking;
 use super::report::{Fragmented, KeptImage, Plan, Removed, Unreferenced};
@@ -25,7 +26,7 @@ pub(super) struct Removable {
     /// Hints, logs and attestations, with their images.
     pub(super) beside: Vec<(ImageId, ObjectMeta)>,
     /// Packs without an index or the other way round.
-    pub(super) strays: Vec<ObjectMeta>,
+    pub(super) strays: Vec<Stray>,
     /// Whole packs, by number.
     pub(super) packs: Vec<usize>,
     /// Inputs.
@@ -101,7 +102,7 @@ impl Marking {
         let is_delta = |delta: &StoredDelta| parse_delta_key(&delta.object.key).is_some();
         doomed.deltas.sort_by_key(is_delta);
         for stray in &self.census.strays {
-            if goes(&[stray], true) {
+            if goes(&stray.objects.iter().collect::<Vec<_>>(), true) {
                 doomed.strays.push(stray.clone());
             }
         }
@@ -149,7 +150,7 @@ impl Removable {
         let mut objects: Vec<_> = self.inventories.iter().map(|(_, object)| object).collect();
         objects.extend(self.images.iter().map(|(_, object)| object));
         objects.extend(self.beside.iter().map(|(_, object)| object));
-        objects.extend(&self.strays);
+        objects.extend(self.strays.iter().flat_map(|stray| &stray.objects));
         objects.extend(packs.flat_map(|pack| [&pack.index, &pack.file]));
         objects.extend(self.inputs.iter().map(|(_, object)| object));
         objects.extend(self.deltas.iter().map(|delta| &delta.object));

@@ -111,7 +111,9 @@ pub(super) fn sweep(
         remove(&[object], marking.kept.contains_key(image))?;
     }
     for stray in &doomed.strays {
-        remove(&[stray], false)?;
+        // Whoever published what lacked then may have ended, and holds it no more.
+        let finished = stray.absent().any(|key| gate.objects.contains_key(&key));
+        remove(&stray.objects.iter().collect::<Vec<_>>(), finished)?;
     }
     for number in &doomed.packs {
         let pack = &marking.census.packs[*number];
