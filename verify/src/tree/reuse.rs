@@ -154,8 +154,9 @@ impl PreviousTree {
 
 impl ChunkIndex {
     fn new(mut places: Vec<Place>) -> Self {
-        // Of several places of one chunk the first is taken.
-        places.sort_by_key(|place| place.digest);
+        // Of several places of one chunk the first is taken. A stable sort would say so by itself,
+        // and take as much memory again.
+        places.sort_unstable_by_key(|place| (place.digest, place.file, place.offset));
         places.dedup_by_key(|place| place.digest);
         Self(places)
     }
