@@ -14,16 +14,25 @@ use crate::pack::{self, Decoder, FOLDER, Frame, Index};
 
 /// The indexes of some packs.
 ///
-/// One entry of `order` stands for one chunk: four bytes for the index, four for
-/// the chunk's number in it. With the chunk's own 36 bytes that is all the memory
-/// that knowing a chunk takes. A copy shares it until something is added.
+/// All their chunks are numbered through, and `order` has these numbers, sorted by what
+/// the chunks are. With the chunk's own 36 bytes, its four are all the memory that
+/// knowing a chunk takes. A copy shares it until something is added.
 #[derive(Clone, Default)]
 pub(crate) struct Locations {
     indexes: Vec<Arc<Index>>,
-    order: Arc<Vec<(u32, u32)>>,
+    order: Arc<Vec<u32>>,
+    /// The number of each index's first chunk.
+    starts: Vec<u32>,
+    /// How many chunks have numbers.
+    numbered: usize,
+    /// The index that every [`PAGE`]th number is in.
+    pages: Vec<u32>,
     /// Packs whose indexes are of no use.
     given_up: HashSet<Blake3>,
 }
+
+/// Numbers of chunks that share an entry of [`Locations::pages`].
+const PAGE: usize = 1 << 12;
 
 /// Where a chunk is: in which frame of which pack or delta, and at which bytes of
 /// what the frame decodes to.
@@ -45,29 +54,55 @@ impl Locations {
     /// Adds indexes that are not here yet.
     pub(crate) fn add(&mut self, indexes: impl IntoIterator<Item = Index>) {
         let known = self.indexes.len();
+        let mut room = u32::MAX as usize - self.numbered;
         for index in indexes {
-            if !self.knows(index.pack()) {
+            // More than four thousand million chunks are too many for any memory.
+            if !self.knows(index.pack())
+                && let Some(left) = room.checked_sub(index.chunks().len())
+            {
+                room = left;
                 self.indexes.push(Arc::new(index));
             }
         }
         if self.indexes.len() == known {
             return;
         }
-        let added = &self.indexes[known..];
-        let added = added.iter().map(|index| index.chunks().len()).sum();
-        let order = Arc::make_mut(&mut self.order);
-        order.reserve_exact(added);
+        let first = self.numbered;
+        let mut next = first;
         for (number, index) in self.indexes.iter().enumerate().skip(known) {
-            let chunks = 0..index.chunks().len() as u32;
-            order.extend(chunks.map(|chunk| (number as u32, chunk)));
+            self.starts.push(next as u32);
+            next += index.chunks().len();
+            while self.pages.len() * PAGE < next {
+                self.pages.push(number as u32);
+            }
         }
-        let indexes = &self.indexes;
-        let digest =
-            |&(index, chunk): &(u32, u32)| indexes[index as usize].chunks()[chunk as usize];
-        order.sort_unstable_by(|a, b| digest(a).cmp(&digest(b)).then(a.cmp(b)));
+        self.numbered = next;
+        let mut order = std::mem::take(&mut self.order);
+        let numbers = Arc::make_mut(&mut order);
+        numbers.reserve_exact(next - first);
+        numbers.extend(first as u32..next as u32);
+        let chunk = |number: u32| self.chunk(number);
+        numbers.sort_unstable_by(|a, b| chunk(*a).cmp(chunk(*b)).then(a.cmp(b)));
         // No writer puts a chunk into a pack twice. An index that says so would make
         // one lookup long, and one failure many.
-        order.dedup_by(|a, b| a.0 == b.0 && digest(a) == digest(b));
+        numbers.dedup_by(|a, b| self.place(*a).0 == self.place(*b).0 && chunk(*a) == chunk(*b));
+        self.order = order;
+    }
+
+    /// The number of an index, and that of a chunk in it.
+    fn place(&self, number: u32) -> (usize, usize) {
+        let page = number as usize / PAGE;
+        let first = self.pages[page] as usize;
+        let last = self.pages.get(page + 1);
+        let last = last.map_or(self.indexes.len() - 1, |last| *last as usize);
+        let later = &self.starts[first + 1..=last];
+        let index = first + later.partition_point(|start| *start <= number);
+        (index, (number - self.starts[index]) as usize)
+    }
+
+    fn chunk(&self, number: u32) -> &ChunkRef {
+        let (index, chunk) = self.place(number);
+        &self.indexes[index].chunks()[chunk]
     }
 
     /// Whether the index of this pack is here, or will never be.
@@ -82,10 +117,10 @@ impl Locations {
 
     /// The locations of a chunk: one, unless two writers were at work at once.
     pub(crate) fn find(&self, chunk: &ChunkRef) -> impl Iterator<Item = ChunkLocation> + '_ {
-        self.search(chunk).iter().filter_map(|&(number, chunk)| {
-            let index = self.indexes.get(number as usize)?;
-            let (frame, start) = index.place(chunk)?;
-            let end = start + index.chunks()[chunk as usize].len() as usize;
+        self.places(chunk).filter_map(|(index, chunk)| {
+            let index = &self.indexes[index];
+            let (frame, start) = index.place(chunk as u32)?;
+            let end = start + index.chunks()[chunk].len() as usize;
             Some(ChunkLocation {
                 file: FileOf::Pack(Arc::clone(index)),
                 frame,
@@ -97,15 +132,14 @@ impl Locations {
     /// All packs that have a chunk.
     #[cfg(feature = "write")]
     pub(crate) fn packs_of(&self, chunk: &ChunkRef) -> impl Iterator<Item = &Blake3> {
-        let found = self.search(chunk).iter();
-        found.map(|(number, _)| self.indexes[*number as usize].pack())
+        let found = self.places(chunk);
+        found.map(|(index, _)| self.indexes[index].pack())
     }
 
     /// The pack of a chunk, if it is in one.
     #[cfg(feature = "write")]
     pub(crate) fn pack_of(&self, chunk: &ChunkRef) -> Option<&Blake3> {
-        let (number, _) = self.search(chunk).first()?;
-        Some(self.indexes[*number as usize].pack())
+        self.packs_of(chunk).next()
     }
 
     /// The index that was added as number `number`.
@@ -121,18 +155,15 @@ impl Locations {
         sizes.sum()
     }
 
-    /// The part of `order` that stands for this chunk: the numbers of the indexes
-    /// that have it, and its numbers in them.
-    pub(crate) fn search(&self, chunk: &ChunkRef) -> &[(u32, u32)] {
-        let at =
-            |&(index, chunk): &(u32, u32)| self.indexes[index as usize].chunks()[chunk as usize];
-        let first = self.order.partition_point(|location| at(location) < *chunk);
-        let found = &self.order[first..];
-        let len = found
+    /// The places of a chunk: the numbers of the indexes that have it, and its numbers
+    /// in them.
+    pub(crate) fn places(&self, chunk: &ChunkRef) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let first = self.order.partition_point(|at| self.chunk(*at) < chunk);
+        let wanted = *chunk;
+        self.order[first..]
             .iter()
-            .take_while(|location| at(location) == *chunk)
-            .count();
-        &found[..len]
+            .map(|at| self.place(*at))
+            .take_while(move |(index, chunk)| self.indexes[*index].chunks()[*chunk] == wanted)
     }
 }
 
@@ -307,6 +338,35 @@ mod tests {
         locations.add([index(b"two", &[chunk]), index(b"one", &[chunk; 2])]);
         assert_eq!(locations.find(&chunk).count(), 2);
         assert_eq!(locations.find(&ChunkRef::of(b"y")).count(), 0);
+    }
+
+    /// Indexes of no, of few and of very many chunks, added at once and one by one.
+    #[test]
+    fn numbers_lead_to_the_chunks_of_all_indexes() {
+        let sizes = [3, 0, PAGE * 2 + 5, 0, 1, 1, PAGE - 1, 7];
+        let chunk = |of: usize, number: usize| ChunkRef::of(format!("{of} {number}").as_bytes());
+        let index = |of: usize| {
+            let mut index = Index::unnamed();
+            let chunks: Vec<_> = (0..sizes[of]).map(|number| chunk(of, number)).collect();
+            for frame in chunks.chunks(pack::FRAME_CHUNKS) {
+                index.add(1, frame);
+            }
+            index.name(Blake3::of(&[of as u8]));
+            index
+        };
+        for step in [1, 3, sizes.len()] {
+            let mut locations = Locations::default();
+            let all: Vec<usize> = (0..sizes.len()).collect();
+            for some in all.chunks(step) {
+                locations.add(some.iter().map(|of| index(*of)));
+            }
+            for (of, size) in sizes.into_iter().enumerate() {
+                for number in 0..size {
+                    let found: Vec<_> = locations.places(&chunk(of, number)).collect();
+                    assert_eq!(found, [(of, number)]);
+                }
+            }
+        }
     }
 
     #[test]

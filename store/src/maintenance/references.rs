@@ -200,8 +200,8 @@ impl PackReferences {
     }
 
     /// The places of a chunk, as numbers of pack and chunk.
-    pub(super) fn places(&self, chunk: &ChunkRef) -> &[(u32, u32)] {
-        self.locations.search(chunk)
+    pub(super) fn places(&self, chunk: &ChunkRef) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.locations.places(chunk)
     }
 
     /// Marks all that a layout needs.
@@ -226,10 +226,11 @@ impl PackReferences {
     }
 
     fn mark_chunk(&mut self, chunk: &ChunkRef, owner: Referrer, layout: bool, marked: &mut Marked) {
-        match self.places(chunk).first() {
-            Some(&(pack, number)) => {
-                let pack = &mut self.packs[pack as usize];
-                pack.marks[number as usize].add(owner, layout);
+        let place = self.places(chunk).next();
+        match place {
+            Some((pack, number)) => {
+                let pack = &mut self.packs[pack];
+                pack.marks[number].add(owner, layout);
                 marked.packs.insert(pack.name);
             }
             None => marked.missing.push(*chunk),

@@ -24,7 +24,7 @@ use super::open::OpenTree;
 use super::openat;
 use crate::error::Result;
 
-/// The most chunks that are remembered, 24 bytes each, and as much for a file's path: larger
+/// The most chunks that are remembered, 16 bytes each, and as much for a file's path: larger
 /// images fetch the rest.
 const MOST: usize = 1 << 19;
 
@@ -42,12 +42,12 @@ pub struct PreviousTree {
 #[derive(Debug, Default)]
 pub struct ChunkIndex(Vec<Place>);
 
-/// The place of a chunk. Of its digest 8 bytes are enough to look for it, as what is found is
-/// compared with the whole digest.
+/// The place of a chunk. Of its digest 6 bytes are enough to look for it, as what is found is
+/// compared with the whole digest; of its offset 6 bytes are all that a file system allows.
 #[derive(Debug)]
 struct Place {
-    digest: u64,
-    offset: u64,
+    digest: [u8; 6],
+    offset: [u8; 6],
     /// The number of the file.
     file: u32,
 }
@@ -57,7 +57,7 @@ struct Place {
 struct Paths {
     directories: Vec<Box<[u8]>>,
     /// The number of its directory, and where its name ends.
-    files: Vec<(u32, usize)>,
+    files: Vec<(u32, u32)>,
     names: Vec<u8>,
 }
 
@@ -85,11 +85,7 @@ impl PreviousTree {
             let file = paths.add(&entry.path);
             let mut offset = 0;
             for chunk in chunks {
-                places.push(Place {
-                    digest: ChunkIndex::prefix(chunk.digest()),
-                    offset,
-                    file,
-                });
+                places.push(Place::new(&chunk, file, offset));
                 offset += u64::from(chunk.len());
             }
         }
@@ -161,13 +157,6 @@ impl ChunkIndex {
         Self(places)
     }
 
-    fn prefix(digest: &Blake3) -> u64 {
-        digest
-            .bytes()
-            .first_chunk()
-            .map_or(0, |bytes| u64::from_be_bytes(*bytes))
-    }
-
     /// Whether a chunk should be there.
     pub fn contains(&self, digest: &Blake3) -> bool {
         self.get(digest).is_some()
@@ -177,9 +166,31 @@ impl ChunkIndex {
     fn get(&self, digest: &Blake3) -> Option<(u32, u64)> {
         let found = self
             .0
-            .binary_search_by_key(&Self::prefix(digest), |place| place.digest);
+            .binary_search_by_key(&Place::prefix(digest), |place| place.digest);
         let place = &self.0[found.ok()?];
-        Some((place.file, place.offset))
+        Some((place.file, place.offset()))
+    }
+}
+
+impl Place {
+    fn new(chunk: &ChunkRef, file: u32, offset: u64) -> Self {
+        let [_, _, offset @ ..] = offset.to_be_bytes();
+        Self {
+            digest: Self::prefix(chunk.digest()),
+            offset,
+            file,
+        }
+    }
+
+    fn prefix(digest: &Blake3) -> [u8; 6] {
+        let (prefix, _) = digest.bytes().split_first_chunk().expect("32 bytes");
+        *prefix
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset
+            .iter()
+            .fold(0, |offset, byte| offset << 8 | u64::from(*byte))
     }
 }
 
@@ -198,7 +209,8 @@ impl Paths {
         }
         self.names.extend_from_slice(name);
         let directory = self.directories.len() as u32 - 1;
-        self.files.push((directory, self.names.len()));
+        // At most 2^19 names of 4,096 bytes.
+        self.files.push((directory, self.names.len() as u32));
         self.files.len() as u32 - 1
     }
 
@@ -210,7 +222,7 @@ impl Paths {
             .map_or(0, |before| self.files[before].1);
         [
             &*self.directories[directory as usize],
-            &self.names[start..end],
+            &self.names[start as usize..end as usize],
         ]
         .concat()
     }

@@ -37,7 +37,7 @@ impl State {
 
     /// Whether a chunk cannot be had.
     pub(super) fn is_lost(&self, census: &PackReferences, chunk: &ChunkRef) -> bool {
-        self.lost.contains(chunk) || census.places(chunk).is_empty()
+        self.lost.contains(chunk) || census.places(chunk).next().is_none()
     }
 
     /// The wrong chunks by pack.
@@ -48,16 +48,16 @@ impl State {
 
     fn add(&mut self, census: &PackReferences, number: usize, bad: Vec<bool>) {
         self.bad.insert(number, bad);
-        let is_bad = |(pack, chunk): &(u32, u32)| {
-            let bad = self.bad.get(&(*pack as usize));
-            bad.is_some_and(|bad| bad[*chunk as usize])
+        let is_bad = |(pack, chunk): (usize, usize)| {
+            let bad = self.bad.get(&pack);
+            bad.is_some_and(|bad| bad[chunk])
         };
         let chunks = census.index(number).chunks();
         let bad = chunks
             .iter()
             .zip(&self.bad[&number])
             .filter(|(_, bad)| **bad);
-        let lost = bad.filter(|(chunk, _)| census.places(chunk).iter().all(is_bad));
+        let lost = bad.filter(|(chunk, _)| census.places(chunk).all(is_bad));
         let lost: Vec<ChunkRef> = lost.map(|(chunk, _)| *chunk).collect();
         self.lost.extend(lost);
     }
