@@ -8,6 +8,7 @@ mod diff;
 mod downloads;
 mod hermetic;
 mod holders;
+mod hostile;
 mod packages;
 mod pages;
 mod promotion;

@@ -230,8 +230,14 @@ fn from_a_build_to_prod_and_back() {
         .run("lab", &["rebuild", "web", "--attest", "--key", "lab"])
         .expect(0);
     says(&rebuilt, &["the same bytes", "says so in attestations/"]);
-    team.run("bob", &["approve", "web", "--for", "prod", "--key", "bob"])
-        .expect(0);
+    let approve = ["approve", "web", "--for", "prod", "--key", "bob"];
+    says(
+        &team.run("bob", &approve).expect(3),
+        &["nobody here has vouched for the environment dev"],
+    );
+    // A digest means the same whoever made the environments.
+    let approve = ["approve", &image, "--for", "prod", "--key", "bob"];
+    team.run("bob", &approve).expect(0);
     let said = team
         .run("ann", &["show", "web", "--attestations"])
         .expect(0)

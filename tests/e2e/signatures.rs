@@ -249,6 +249,7 @@ fn a_second_root_of_a_version_is_not_published() {
         )
     };
     let before = fs::read(team.path("ahead.json")).unwrap();
+    fs::remove_file(team.path("bob/prod.seen")).unwrap();
     says(
         &behind(&again).expect(3),
         &["ahead.json is there already", "version 4"],

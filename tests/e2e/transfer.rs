@@ -313,7 +313,7 @@ fn what_lies_beside_an_export_is_signed() {
 
     // Without the environment's key nothing is written; standard output needs none.
     fs::rename(bench.path("keys"), bench.path("elsewhere")).unwrap();
-    let ran = bench.imgbuild(&["export", "base", "-o", "c.tar"]).expect(1);
+    let ran = bench.imgbuild(&["export", "base", "-o", "c.tar"]).expect(3);
     assert!(ran.stderr.contains("cannot sign"), "{}", ran.stderr);
     assert!(!bench.path("c.tar").exists());
     let ran = bench

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use store::attest::{self, Kind};
 use store::keys::{KeyFile, Signer};
 use store::tuf::Policy;
-use store::{EnvName, Manifest, WritableStore};
+use store::{EnvName, Manifest, Sha256, WritableStore};
 
 use crate::error::{Context, Error, Result};
 use crate::lockfile::Lock;
@@ -228,7 +228,7 @@ pub fn rebuilt(manifest: &Manifest, key: &dyn Signer, store: &WritableStore) -> 
 /// What somebody says who approves of an image.
 pub fn approval(
     manifest: &Manifest,
-    env: &EnvName,
+    (env, first_root): (&EnvName, Option<Sha256>),
     comment: Option<&str>,
     key: &dyn Signer,
     store: &WritableStore,
@@ -239,6 +239,9 @@ pub fn approval(
         "name": manifest.name,
         "time": seconds(jiff::Timestamp::now()),
     });
+    if let Some(root) = first_root {
+        predicate["root"] = json!(root.to_string());
+    }
     if let Some(comment) = comment {
         predicate["comment"] = json!(comment);
     }

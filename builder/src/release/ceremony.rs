@@ -270,6 +270,56 @@ pub fn online_keys(proposal: &Proposal, env: Option<&Environment<'_>>) -> Result
     }
 }
 
+/// Refuses to begin an environment under a name that another one was vouched for with: whoever
+/// drafted it could mean to take its place. One that a root key here has signed is ours.
+pub fn may_begin(proposal: &Proposal, review: &Review, keyring: &Keyring) -> Result<()> {
+    let what = || format!("cannot read the change of {}", proposal.environment);
+    let Some(root) = proposal.first_root().map_err(|e| failed(what(), &e))? else {
+        return Ok(());
+    };
+    let name = &proposal.environment;
+    let vouched = keyring.vouched(name)?;
+    if vouched.is_empty() || vouched.contains(&root.to_string()) {
+        return Ok(());
+    }
+    let root_keys = review.needs.iter().filter(|need| need.role == "root");
+    for (key, signed) in root_keys.flat_map(|need| &need.keys) {
+        if *signed && keyring.has(key)? {
+            return Ok(());
+        }
+    }
+    let text = format!("this begins another environment {name} than the one that was vouched for");
+    Err(Error::new(ErrorKind::Refused, text)
+        .detail(format!(
+            "its first root is {root}, and it should be {}",
+            vouched.join(" or ")
+        ))
+        .hint(format!(
+            "ask those who made it; if it is to be another one of that name, remove {}",
+            keyring.trust_path(name).display()
+        )))
+}
+
+/// Vouches for an environment that this change began, if whoever published it was interrupted
+/// before that, and nobody has vouched for another one.
+pub fn vouch_for_first(
+    proposal: &Proposal,
+    store: &WritableStore,
+    keyring: &Keyring,
+) -> Result<()> {
+    let name = &proposal.environment;
+    let what = || format!("cannot read the change of {name}");
+    let begins = proposal
+        .first_root()
+        .map_err(|e| failed(what(), &e))?
+        .is_some();
+    if begins && keyring.vouched(name)?.is_empty() {
+        let env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
+        keyring.vouch(name, &env.fingerprint())?;
+    }
+    Ok(())
+}
+
 /// Publishes a change.
 pub fn publish(
     proposal: &Proposal,
@@ -283,16 +333,21 @@ pub fn publish(
     let (keys, now) = (opened.all(), Timestamp::now());
     let new = match env {
         Some(env) if !proposal.changes_root() => match env.publish(proposal, &keys, now) {
-            Ok(new) => new,
+            Ok(new) => {
+                keyring.goes_on(env)?;
+                new
+            }
             Err(e) => return Err(not_published(proposal, Some(env), &e)),
         },
         before => {
-            let published = Environment::publish_root(store, proposal, &keys, now);
+            let known = before.as_ref().map(|env| env.fingerprint());
+            let published = Environment::publish_root(store, known, proposal, &keys, now);
             let published = published.map_err(|e| not_published(proposal, before.as_deref(), &e));
             let (env, new) = published?;
-            if env.role_keys().is_ok_and(|roles| roles[0].1 == 1) {
+            if known.is_none() {
                 keyring.vouch(env.name(), &env.fingerprint())?;
             }
+            keyring.goes_on(&env)?;
             new
         }
     };

@@ -1,7 +1,10 @@
 //! Files that go from hand to hand: what somebody signed in one is not lost by another command.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind::NotFound;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use store::WritableStore;
 use store::tuf::{Environment, Proposal, Review};
@@ -14,6 +17,9 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// Where else a file could go.
 const ELSEWHERE: &str = "name another file with --output, or move it away";
 
+/// How long other commands may hold a directory.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Reads a change that waits for signatures.
 pub fn read(path: &Path) -> Result<Proposal> {
     let what = || format!("cannot read {}", path.display());
@@ -25,6 +31,12 @@ pub fn read(path: &Path) -> Result<Proposal> {
             None => error,
         }
     })
+}
+
+/// Reads one to which signatures go: where none can be put, nobody types a passphrase.
+pub fn read_to_sign(path: &Path) -> Result<Proposal> {
+    atomic_file::check(path)?;
+    read(path)
 }
 
 /// What to do with a file that was taken for another kind.
@@ -91,12 +103,25 @@ pub fn settle(
     let online = ceremony::online_keys(proposal, env.as_deref())?;
     let here = online.iter().any(|key| keyring.has(key).unwrap_or(false));
     if review.complete() && here {
-        // A root that is half published is finished from its file, where one can be written.
-        let kept =
-            proposal.changes_root() && begin(file, proposal, env.as_deref(), keyring).is_ok();
+        // A change of root that is half published is finished from its file; what begins an
+        // environment, by the same command again.
+        let finishes = proposal.changes_root() && env.is_some();
+        let kept = begin(file, proposal, env.as_deref(), keyring);
+        let kept = match kept {
+            Err(error) if finishes => {
+                return Err(error.hint(
+                    "a change of root is kept in a file until it is published: --output FILE",
+                ));
+            }
+            kept => proposal.changes_root() && kept.is_ok(),
+        };
         let outcome = ceremony::publish(proposal, &online, env, store, keyring)?;
         if kept {
-            fs::remove_file(file).context(|| format!("cannot remove {}", file.display()))?;
+            match fs::remove_file(file) {
+                // Somebody else began the same, and was faster.
+                Err(e) if e.kind() == NotFound => {}
+                removed => removed.context(|| format!("cannot remove {}", file.display()))?,
+            }
         }
         return Ok(outcome);
     }
@@ -128,7 +153,8 @@ fn put(path: &Path, proposal: &Proposal) -> Result<()> {
     atomic_file::write(path, &bytes)
 }
 
-/// Keeps other commands from files of the same directory, until it is dropped.
+/// Keeps other commands from files of the same directory, until it is dropped. They hold it for
+/// as long as a file takes to be written.
 pub fn lock(path: &Path) -> Result<File> {
     let folder = path
         .parent()
@@ -136,13 +162,27 @@ pub fn lock(path: &Path) -> Result<File> {
     let folder = folder.unwrap_or(Path::new("."));
     let failed = || format!("cannot lock {}", folder.display());
     let file = File::open(folder).context(failed)?;
-    file.lock().context(failed)?;
-    Ok(file)
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(error).context(failed),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(ErrorKind::Busy, failed())
+                    .detail("another program holds it")
+                    .hint("end that program, or name a file in another directory"));
+            }
+        }
+    }
 }
 
 /// Refuses to begin a change anew in a file that holds signatures of others for an earlier one.
 /// What they signed can still be published.
 pub fn check(path: &Path, env: Option<&Environment<'_>>, keyring: &Keyring) -> Result<()> {
+    atomic_file::check(path)?;
     if !path.exists() {
         return Ok(());
     }

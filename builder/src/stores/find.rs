@@ -66,20 +66,34 @@ pub fn release(store: &Store, env: &EnvName, text: &str) -> Result<Release> {
     })
 }
 
+/// Refuses an environment that nobody here has vouched for.
+pub type Admits<'a> = &'a dyn Fn(&Environment<'_>) -> Result<()>;
+
 /// The image that `text` means, for somebody who signs for it: a name that means
-/// different things in different environments is refused.
-pub fn the_one(store: &Store, text: &str) -> Result<Manifest> {
-    if text.contains('/') {
-        return image(store, text);
+/// different things in different environments is refused, and one whose meaning an environment
+/// says that nobody has vouched for.
+pub fn the_one(store: &Store, text: &str, admits: Admits<'_>) -> Result<Manifest> {
+    if let Some((env, _)) = text.split_once('/') {
+        let found = image(store, text)?;
+        let metadata = ReadOnly(store);
+        if let Ok(env) = env.parse()
+            && let Ok(env) = Environment::open(&metadata, &env)
+        {
+            admits(&env)?;
+        }
+        return Ok(found);
     }
     let Ok(name) = text.parse::<ImageName>() else {
         return image(store, text);
     };
     let mut choices = Vec::new();
     for env in environments(store)? {
-        let all = releases(store, &env)?;
+        let metadata = ReadOnly(store);
+        let opened = open(&metadata, &env)?;
+        let all = releases_in(&opened)?;
         let of_name = all.into_iter().filter(|r| r.name == name);
         if let Some(release) = of_name.max_by_key(|r| r.seq) {
+            admits(&opened)?;
             choices.push((format!("{env}/{name}/{}", release.seq), release));
         }
     }
@@ -112,19 +126,25 @@ pub fn the_one(store: &Store, text: &str) -> Result<Manifest> {
 }
 
 /// Where an image is released with this manifest, as `ENV/NAME/SEQ`.
-pub fn releases_of(store: &Store, manifest: &Manifest) -> Result<Vec<String>> {
+pub fn releases_of(store: &Store, manifest: &Manifest, admits: Admits<'_>) -> Result<Vec<String>> {
     let digest = store::Sha256::of(&manifest.to_json()).hex();
     let mut found = Vec::new();
     for env in environments(store)? {
-        let all = releases(store, &env)?;
-        let same = all.iter().filter(|r| r.image == manifest.image);
+        let metadata = ReadOnly(store);
+        let opened = open(&metadata, &env)?;
+        let all = releases_in(&opened)?;
+        let mut same = all.iter().filter(|r| r.image == manifest.image).peekable();
+        let vouched = match same.peek() {
+            Some(_) if admits(&opened).is_err() => ", which nobody here has vouched for",
+            _ => "",
+        };
         found.extend(same.map(|r| {
             let other = if r.target_path.contains(&digest) {
                 ""
             } else {
                 ", with another manifest"
             };
-            format!("{env}/{}/{}{other}", r.name, r.seq)
+            format!("{env}/{}/{}{other}{vouched}", r.name, r.seq)
         }));
     }
     Ok(found)
@@ -279,7 +299,7 @@ fn not_revoked(
     if revoked_images(all).contains(&release.image) {
         let what = format!("{} was revoked in {env}", release.image);
         return Err(Error::new(ErrorKind::Refused, what)
-            .hint("export an image that mends what the revocation was for"));
+            .hint("take an image that mends what the revocation was for"));
     }
     let (manifest, json) = released_json(store, release)?;
     Ok(Released {
@@ -291,16 +311,23 @@ fn not_revoked(
 }
 
 fn releases(store: &Store, env: &EnvName) -> Result<Vec<Release>> {
-    let store = ReadOnly(store);
-    Environment::open(&store, env)
-        .and_then(|e| e.releases())
-        .map_err(|e| {
-            let error = Error::failed(format!("cannot read the environment {env}")).because(&e);
-            match e.hint() {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        })
+    releases_in(&open(&ReadOnly(store), env)?)
+}
+
+fn open<'s>(store: &'s ReadOnly<'_>, env: &EnvName) -> Result<Environment<'s>> {
+    Environment::open(store, env).map_err(|e| unreadable(env, &e))
+}
+
+fn releases_in(env: &Environment<'_>) -> Result<Vec<Release>> {
+    env.releases().map_err(|e| unreadable(env.name(), &e))
+}
+
+fn unreadable(env: &EnvName, e: &store::tuf::Error) -> Error {
+    let error = Error::failed(format!("cannot read the environment {env}")).because(e);
+    match e.hint() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 /// A store of which environments are only read.

@@ -152,12 +152,17 @@ impl Attestation {
     }
 
     /// Whether it says what its kind is there to say, for an environment: a test
-    /// result may be a failure, an approval for somewhere else.
-    pub fn applies_to(&self, env: &EnvName) -> bool {
+    /// result may be a failure, an approval for somewhere else. An environment is known by its
+    /// name and its first root; an approval of an older version names no root.
+    pub fn applies_to(&self, env: &EnvName, first_root: &Sha256) -> bool {
         let text = |name: &str| self.predicate.get(name).and_then(Value::as_str);
         match self.kind {
             Some(Kind::TestResult) => text("result") == Some("PASSED"),
-            Some(Kind::Approval) => text("environment") == Some(env.as_str()),
+            Some(Kind::Approval) => {
+                let root = self.predicate.get("root");
+                let fits = |root: &Value| root.as_str() == Some(&*first_root.to_string());
+                text("environment") == Some(env.as_str()) && root.is_none_or(fits)
+            }
             Some(Kind::Provenance | Kind::Rebuild) => true,
             None => false,
         }
@@ -373,8 +378,9 @@ mod tests {
         let kinds: Vec<_> = found.iter().map(|one| one.kind.unwrap()).collect();
         assert_eq!(kinds, [Kind::TestResult, Kind::Approval]);
         let (prod, dev) = ("prod".parse().unwrap(), "dev".parse().unwrap());
-        assert!(!found[0].applies_to(&prod), "the tests failed");
-        assert!(found[1].applies_to(&prod) && !found[1].applies_to(&dev));
+        let root = Sha256::of(b"root");
+        assert!(!found[0].applies_to(&prod, &root), "the tests failed");
+        assert!(found[1].applies_to(&prod, &root) && !found[1].applies_to(&dev, &root));
         let keys = [ann.public(), bob.public()];
         assert_eq!(found[1].signers(&keys), [ann.public()]);
         assert_eq!(found[1].signers(&keys[1..]), []);

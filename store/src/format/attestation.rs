@@ -33,11 +33,12 @@
 //! and epoch. `runDetails.builder.id` is `urn:imgbuild:key:ID`, of the key that signs.
 //!
 //! ```json
-//! {"environment": "prod", "image": "blake3:HEX", "name": "web",
+//! {"environment": "prod", "root": "sha256:HEX", "image": "blake3:HEX", "name": "web",
 //!  "time": "2026-11-23T04:00:00Z", "comment": "..."}
 //! ```
 //!
-//! is an approval (`comment` may be left out), and
+//! is an approval: for the environment of that name whose first root has that digest. `root` and
+//! `comment` may be left out; without a root it is for any environment of the name. And
 //!
 //! ```json
 //! {"image": "blake3:HEX", "recipe": "sha256:HEX", "lock": "sha256:HEX",

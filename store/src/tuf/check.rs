@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::error::Result;
+use super::error::{ErrorKind, Result};
 use super::history::History;
 use super::log::{LogEntry, LogHead};
 use super::metadata::{MetaFile, Role, Root, SignedFile, Snapshot, Targets, Timestamp};
@@ -139,6 +139,12 @@ impl Check<'_> {
                 let key = paths::metadata(self.name, &format!("{version}.{role}"));
                 self.found.strays.push(key);
             }
+        }
+        if let Err(error) = environment.log_tells_all()
+            && error.kind() == ErrorKind::Untrusted
+        {
+            let file = format!("{}.targets.json", targets.version);
+            self.damaged(paths::metadata(self.name, &file), error);
         }
         let end = current.targets.signed.log;
         let entries = self.log(end);

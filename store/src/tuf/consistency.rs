@@ -226,6 +226,44 @@ pub(super) fn log_tells(
     }
 }
 
+/// What a list of releases says and its whole log does not, if there is anything: whoever signs
+/// lists could leave out of the log what nobody is to see.
+pub(super) fn untold(targets: &Targets, entries: &[LogEntry]) -> Result<Option<String>> {
+    let (mut told, mut revoked, mut floors) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for entry in entries {
+        match entry.act {
+            Action::Release | Action::Promote => {
+                told.insert((&entry.name, entry.seq, entry.image));
+            }
+            Action::Revoke | Action::MinSeq => {
+                revoked.insert(entry.image);
+            }
+        }
+        floors.extend(entry.min_seq.map(|floor| (&entry.name, floor)));
+    }
+    for (path, target) in &targets.targets {
+        // Others may list what is no image.
+        let Some((name, seq)) = paths::parse_target_name(path) else {
+            continue;
+        };
+        let custom: ReleaseCustom = serde_json::from_value(target.custom.clone())
+            .map_err(|e| contradicts(format_args!("{path}: {e}")))?;
+        if !told.contains(&(&name, seq, custom.image)) {
+            return Ok(Some(format!("the release {name} {seq}, {}", custom.image)));
+        }
+        if let Some(image) = custom.revoked.iter().find(|image| !revoked.contains(image)) {
+            return Ok(Some(format!("the revocation of {image} in {name} {seq}")));
+        }
+        if custom.min_seq > 1 && !floors.contains(&(&name, custom.min_seq)) {
+            return Ok(Some(format!(
+                "the floor {} of {name} {seq}",
+                custom.min_seq
+            )));
+        }
+    }
+    Ok(None)
+}
+
 /// An entry that was not written when the targets were drafted that it comes with.
 pub(super) fn of_another_time<'e>(
     entries: &'e [LogEntry],

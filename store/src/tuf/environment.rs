@@ -38,7 +38,7 @@ pub(super) struct Current {
     pub(super) root: SignedFile<Root>,
     pub(super) root_bytes: Vec<u8>,
     /// Of the first root.
-    fingerprint: Sha256,
+    pub(super) fingerprint: Sha256,
     pub(super) targets: SignedFile<Targets>,
     pub(super) targets_bytes: Vec<u8>,
     pub(super) snapshot: SignedFile<Snapshot>,
@@ -49,12 +49,18 @@ pub(super) struct Current {
 impl<'s> Environment<'s> {
     /// Reads and verifies an environment.
     pub fn open(store: &'s dyn MetadataStore, name: &EnvName) -> Result<Self> {
-        let current = Current::read(store, name)?;
+        let current =
+            Current::read(store, name).map_err(|error| interrupted(store, name, error))?;
         Ok(Self {
             store,
             name: name.clone(),
             current,
         })
+    }
+
+    /// Reads it again, as it stands by now.
+    pub fn reopen(&self) -> Result<Self> {
+        Self::open(self.store, &self.name)
     }
 
     /// Whether the store has an environment of that name.
@@ -315,6 +321,25 @@ impl Current {
             timestamp_bytes,
         })
     }
+}
+
+/// Says how to go on where a change of root was interrupted: its root is there, and what follows
+/// it is still that of the root before.
+fn interrupted(store: &dyn MetadataStore, name: &EnvName, error: Error) -> Error {
+    if error.kind() != ErrorKind::Untrusted {
+        return error;
+    }
+    let Ok((root, ..)) = newest_root(store, name, None) else {
+        return error;
+    };
+    let version = root.signed.head.version;
+    if version < 2 || Current::read_below(store, name, Some(version)).is_err() {
+        return error;
+    }
+    error.with_hint(format!(
+        "the change to root {version} was interrupted: imgbuild env root publish finishes it, with \
+         the file that was published ({name}-root-{version}.json if no other was named)"
+    ))
 }
 
 /// A store that notes what is read of it.

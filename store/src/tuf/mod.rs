@@ -125,6 +125,8 @@ pub use self::metadata_store::{Guard, MetadataStore};
 pub use self::policy::{Claim, Facts, Policy, Quorum, Violation};
 #[cfg(feature = "write")]
 pub use self::proposal::{Proposal, RequiredSignatures};
+#[cfg(feature = "write")]
+pub use self::publish::Publication;
 pub use self::release::{ENVIRONMENT_FIELD, ReleaseCustom, Verdict};
 #[cfg(feature = "write")]
 pub use self::release::{Release, revoked_images};

@@ -283,7 +283,8 @@ impl Policy {
     pub fn violations(&self, facts: &Facts) -> Vec<Violation> {
         let mut unmet = Vec::new();
         let gave = |word: Claim, hex: &String| {
-            let by = |(kind, key): &(Claim, PublicKey)| *kind == word && key.hex() == *hex;
+            let wanted = hex.parse::<PublicKey>().ok();
+            let by = |(kind, key): &(Claim, PublicKey)| *kind == word && Some(*key) == wanted;
             facts.words.iter().any(by)
         };
         for (word, votes) in self.points() {
@@ -395,6 +396,19 @@ mod tests {
     fn votes(count: u32, keys: &[&str]) -> Quorum {
         let keys = keys.iter().map(|name| (*name).to_owned()).collect();
         Quorum { count, keys }
+    }
+
+    #[test]
+    fn a_key_may_be_written_in_capital_digits() {
+        let ([_, ann, _], mut policy) = keys();
+        policy.approvals = Some(votes(1, &["ann"]));
+        policy.keys.insert("ann".into(), ann.hex().to_uppercase());
+        policy.check().unwrap();
+        let facts = Facts {
+            words: vec![(Claim::Approved, ann)],
+            ..Facts::default()
+        };
+        assert!(policy.violations(&facts).is_empty());
     }
 
     #[test]

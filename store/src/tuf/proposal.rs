@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Policy;
 use super::error::{Error, ErrorKind, Result};
 use super::metadata::{DraftFile, Role, Root, Targets};
+use crate::digest::Sha256;
 use crate::json;
 use crate::keys::{PublicKey, Signer};
 use crate::name::EnvName;
@@ -121,6 +122,18 @@ impl Proposal {
     /// Whether the root changes: then the ceremony is the root's.
     pub fn changes_root(&self) -> bool {
         self.root.is_some()
+    }
+
+    /// The digest of the root that it would publish, if it begins an environment.
+    pub fn first_root(&self) -> Result<Option<Sha256>> {
+        let (Some(part), Some(next)) = (&self.root, self.next_root()?) else {
+            return Ok(None);
+        };
+        if next.signed.head.version != 1 {
+            return Ok(None);
+        }
+        let part = part.with_good_signatures::<Root>(&[&next.signed])?;
+        Ok(Some(Sha256::of(&part.bytes::<Root>()?)))
     }
 
     /// The keys that sign snapshots and timestamps from then on, if the root changes.

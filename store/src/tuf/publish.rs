@@ -20,6 +20,7 @@ use super::proposal::Proposal;
 use super::review::{Review, review};
 use super::roles::{KeySet, RoleKeys};
 use super::{Environment, Lifetimes, MetadataStore, paths};
+use crate::digest::Sha256;
 use crate::keys::{PublicKey, Signer};
 use crate::name::EnvName;
 
@@ -71,7 +72,7 @@ impl<'s> Environment<'s> {
             let text = format!("there is an environment {name} in this store already");
             return Err(Error::new(ErrorKind::Exists, text));
         }
-        publish(store, name, &proposal, &[&*keys.online], now)?;
+        publish(store, name, None, &proposal, &[&*keys.online], now)?;
         Self::open(store, name)
     }
 
@@ -93,21 +94,26 @@ impl<'s> Environment<'s> {
                     .with_hint("nothing of this change counts: run the command again"));
             }
         }
-        let new = publish(self.store, &self.name, proposal, online, now)?;
+        let known = Some(self.fingerprint());
+        let new = publish(self.store, &self.name, known, proposal, online, now)?;
         self.current = Current::read(self.store, &self.name)?;
         Ok(new)
     }
 
     /// Publishes the first version of an environment, or a change of root
     /// that was interrupted: the environment cannot be opened in between. True if that was new.
+    ///
+    /// `known` is the digest of the first root of the environment that changes; none if this
+    /// begins one. Another one under that name is refused.
     pub fn publish_root(
         store: &'s dyn MetadataStore,
+        known: Option<Sha256>,
         proposal: &Proposal,
         online: &[&dyn Signer],
         now: Time,
     ) -> Result<(Self, bool)> {
         let _lock = lock(store)?;
-        let new = publish(store, &proposal.environment, proposal, online, now)?;
+        let new = publish(store, &proposal.environment, known, proposal, online, now)?;
         Ok((Self::open(store, &proposal.environment)?, new))
     }
 
@@ -133,16 +139,23 @@ impl<'s> Environment<'s> {
     /// What publishing a change would do to what is in a store, whether that is new, goes on or was
     /// interrupted; `None` if it was published before.
     pub fn review_publication(
-        store: &dyn MetadataStore,
+        store: &'s dyn MetadataStore,
         proposal: &Proposal,
         now: Time,
-    ) -> Result<Option<Review>> {
+    ) -> Result<Option<Publication<'s>>> {
         let name = &proposal.environment;
-        match base(store, name, proposal, now)? {
-            Base::Published => Ok(None),
-            Base::None => review(name, None, proposal).map(Some),
-            Base::Before(current) => review(name, Some(&current), proposal).map(Some),
-        }
+        let before = match base(store, name, proposal, now)? {
+            Base::Published => return Ok(None),
+            Base::None => None,
+            Base::Before(current) => Some(Self {
+                store,
+                name: name.clone(),
+                current: *current,
+            }),
+        };
+        let current = before.as_ref().map(|before| &before.current);
+        let review = review(name, current, proposal)?;
+        Ok(Some(Publication { review, before }))
     }
 
     /// The beginning of an environment that was interrupted when all had signed it, and before
@@ -214,6 +227,14 @@ fn nothing_follows(store: &dyn MetadataStore, name: &EnvName) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// What publishing a change would do.
+pub struct Publication<'s> {
+    /// What it changes, and who has signed it.
+    pub review: Review,
+    /// The environment that it changes, as it was before; none if it begins one.
+    pub before: Option<Environment<'s>>,
 }
 
 /// What a change is published on.
@@ -302,10 +323,11 @@ pub(super) fn lock(store: &dyn MetadataStore) -> Result<super::Guard> {
         .map_err(|e| Error::store("cannot lock the environments", e))
 }
 
-/// The environment is locked.
+/// The environment is locked. `known` is what it is known by, if it does not begin.
 pub(super) fn publish(
     store: &dyn MetadataStore,
     name: &EnvName,
+    known: Option<Sha256>,
     proposal: &Proposal,
     online: &[&dyn Signer],
     now: Time,
@@ -315,6 +337,11 @@ pub(super) fn publish(
         Base::None => None,
         Base::Before(current) => Some(*current),
     };
+    if base.as_ref().map(|base| base.fingerprint) != known {
+        let text = format!("the environment {name} in this store is another one than before");
+        return Err(Error::new(ErrorKind::Untrusted, text)
+            .with_hint("somebody changes the store: do not sign anything before you know why"));
+    }
     let next = proposal.next_root()?;
     let review = review(name, base.as_ref(), proposal)?;
     for need in &review.needs {
@@ -348,7 +375,7 @@ pub(super) fn publish(
         let Some((image, seq)) = paths::parse_target_name(target) else {
             continue;
         };
-        let sha256 = crate::digest::Sha256::of(text.as_bytes()).hex();
+        let sha256 = Sha256::of(text.as_bytes()).hex();
         put(
             store,
             &paths::target(name, &image, seq, &sha256),

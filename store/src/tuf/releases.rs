@@ -59,7 +59,8 @@ impl Environment<'_> {
         // Signed before: as this is renewed below, it must not be signed for long.
         self.sign(&mut proposal, &keys.targets)?;
         self.renew_root(&keys, now)?;
-        publish(self.store, &self.name, &proposal, &keys.online, now)?;
+        let known = Some(self.fingerprint());
+        publish(self.store, &self.name, known, &proposal, &keys.online, now)?;
         self.current = Current::read(self.store, &self.name)?;
         Ok(release)
     }
@@ -156,7 +157,11 @@ impl Environment<'_> {
     /// is read again once nobody else can write.
     fn lock_and_reread(&mut self) -> Result<super::Guard> {
         let lock = lock(self.store)?;
-        self.current = Current::read(self.store, &self.name)?;
+        let seen = self.checkpoint(Time::UNIX_EPOCH);
+        let now = self.reopen()?;
+        // Whoever asked for this has looked at what it goes on from.
+        now.since(Some(&seen))?;
+        self.current = now.current;
         Ok(lock)
     }
 

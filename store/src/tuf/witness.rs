@@ -13,7 +13,7 @@ use super::environment::{Environment, expect};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::Expires;
 use super::log::{LogEntry, LogHead};
-use super::{MetadataStore, paths};
+use super::{MetadataStore, consistency, paths};
 use crate::digest::Sha256;
 use crate::dsse::{self, Envelope, PAYLOAD_TYPE, STATEMENT_TYPE};
 use crate::keys::{PublicKey, Signer};
@@ -138,6 +138,21 @@ fn wrong(env: &EnvName, why: &dyn std::fmt::Display) -> Error {
 }
 
 impl Environment<'_> {
+    /// Refuses a list of releases that says more than the log, which is what people read.
+    pub fn log_tells_all(&self) -> Result<()> {
+        let entries = self.log(usize::MAX)?;
+        let Some(what) = consistency::untold(&self.current.targets.signed, &entries)? else {
+            return Ok(());
+        };
+        let text = format!(
+            "the list of releases of {} has {what}, and its log says nothing of it",
+            self.name
+        );
+        Err(Error::new(ErrorKind::Untrusted, text).with_hint(
+            "whoever signs its releases has left it out: ask them, and do not install it",
+        ))
+    }
+
     /// What there is to see of it, for a witness to sign.
     pub fn checkpoint(&self, now: Time) -> Checkpoint {
         let end = self.current.targets.signed.log;

@@ -59,7 +59,7 @@ fn targets_program() -> PathBuf {
 /// How often the plug is pulled.
 fn rounds() -> usize {
     if std::env::var_os("IMGBUILD_SOAK").is_some() {
-        20
+        100
     } else {
         1
     }

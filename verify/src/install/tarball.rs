@@ -1,13 +1,14 @@
 //! An exported tarball, carried by hand, as the source of an install (`build-schroot`).
 //!
 //! ```text
+//! refresh            where the environment can be reached: which keys sign releases by now
 //! verify_signature   FILE.dsse.json is signed by the keys that this node's root lists for targets,
 //!                    and FILE.manifest.json is the one that was signed for
 //! check_digest       FILE is the one that was signed for; every byte is hashed
-//! check_allowed      where the environment can be reached, the release must still be allowed
+//! check_allowed      the release is allowed by the environment, or by its last word
 //! unpack             the tar is decompressed and unpacked as strictly as content from a store
 //! ```
-//! Nothing is written before the first three. From there on it is an install like any other: the
+//! Nothing is written before these four. From there on it is an install like any other: the
 //! finished tree is read back, and must be the image, whatever happened to FILE meanwhile.
 
 use std::fs::File;
@@ -24,14 +25,14 @@ use store::manifest::Manifest;
 
 use super::fetch::TransferStats;
 use crate::atomic_file;
-use crate::error::{Context, Error, Result, check_cancelled};
+use crate::error::{Context, Error, Kind, Result, check_cancelled};
 use crate::event::{Event, Observer};
 use crate::host::commands::{HostCommand, OutputStream};
 use crate::node::Node;
 use crate::state::NodeConfig;
 use crate::storage::Staging;
 use crate::tree::extract::Extractor;
-use crate::trust::{self, VerifiedRelease};
+use crate::trust::{self, Environment, VerifiedRelease};
 
 /// Bytes read from the tarball at a time.
 const PIECE: usize = 256 << 10;
@@ -52,11 +53,13 @@ impl Tarball {
         let file = File::open(path).map_err(|error| {
             Error::usage(format!("cannot open {}", path.display())).source(&error)
         })?;
+        // First: a key that signs no more must not be believed.
+        let environment = trust::refresh_if_reachable(node, config)?;
         let (export, release) = verify_signature(node, config, path)?;
         node.observer
             .event(Event::Phase(&format!("checking {}", path.display())));
         check_digest(&file, &export, node.observer, node.cancel)?;
-        check_allowed(node, config, &release)?;
+        check_allowed(node, config, environment, &release)?;
         Ok((Self { file, export }, release))
     }
 
@@ -146,27 +149,35 @@ fn refused(error: store::Error) -> Error {
     Error::from(error).hint("nothing was written; carry over all files of the export again")
 }
 
-/// Refuses a release that may not run any more, if the environment can be reached.
-fn check_allowed(node: &Node<'_>, config: &NodeConfig, release: &VerifiedRelease) -> Result<()> {
-    let name = &release.manifest.name;
-    let denied = match trust::refresh_if_reachable(node, config)? {
-        Ok(environment) => environment.not_allowed(name, release.seq, &release.image)?,
+/// Refuses a release that may not run, by the word of the environment, or by its last one.
+fn check_allowed(
+    node: &Node<'_>,
+    config: &NodeConfig,
+    environment: Result<Environment>,
+    release: &VerifiedRelease,
+) -> Result<()> {
+    let allowed = match environment {
+        Ok(environment) => environment.admits(release),
         Err(why) => {
             node.observer.event(Event::Note(&format!(
-                "the environment {} cannot be asked whether release {} may still run: {why}",
+                "the environment {} cannot be asked whether release {} may still run, so its last \
+                 word counts: {why}",
                 config.environment, release.seq
             )));
-            None
+            trust::remembers_nothing_against(node, config, release)
         }
     };
-    match denied {
-        None => Ok(()),
-        Some(denied) => Err(Error::refused(format!(
+    allowed.map_err(|error| {
+        if error.kind() != Kind::Refused {
+            return error;
+        }
+        let name = &release.manifest.name;
+        Error::refused(format!(
             "release {} of {name} may not run in {}",
             release.seq, config.environment
         ))
-        .cause(denied.why)),
-    }
+        .cause(error.to_string())
+    })
 }
 
 /// Opens the tar inside the file.

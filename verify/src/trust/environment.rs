@@ -81,6 +81,13 @@ impl Environment {
         Ok(self.client.release_or_known(backend, name, known)?)
     }
 
+    /// Refuses a release that was carried here by hand unless it is listed with this manifest, and
+    /// may run.
+    pub fn admits(&self, release: &VerifiedRelease) -> Result<()> {
+        let name = &release.manifest.name;
+        Ok(self.client.admits(name, release.seq, &release.json)?)
+    }
+
     /// The reason why a release may not run; `None` if it may.
     pub fn not_allowed(
         &self,
@@ -104,6 +111,18 @@ impl Environment {
             },
         }
     }
+}
+
+/// Refuses a release that was carried here by hand where this node knows already that it may not
+/// run: for an environment that cannot be asked.
+pub fn remembers_nothing_against(
+    node: &Node<'_>,
+    config: &NodeConfig,
+    release: &VerifiedRelease,
+) -> Result<()> {
+    let client = open_client(node, config)?;
+    let (name, json) = (&release.manifest.name, &release.json);
+    Ok(client.remembers_nothing_against(name, release.seq, &release.image, json)?)
 }
 
 /// Opens the trusted metadata of this node; refuses that of another environment.

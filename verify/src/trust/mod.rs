@@ -14,7 +14,9 @@ mod environment;
 mod root;
 pub mod tuf;
 
-pub use self::environment::{Environment, NotAllowed, refresh, refresh_if_reachable};
+pub use self::environment::{
+    Environment, NotAllowed, refresh, refresh_if_reachable, remembers_nothing_against,
+};
 pub use self::root::{
     LogEnd, TargetsFile, TrustedMetadata, follow, forget, is_there, last_refresh, targets_keys,
     trusted_metadata,

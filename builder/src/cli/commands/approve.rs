@@ -21,9 +21,10 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
     let env = environment(&args.env)?;
     let passphrase = Passphrase::find(args.secret.passphrase_file.as_ref(), settings)?;
     let keyring = Keyring::new(settings, passphrase, None);
-    let manifest = find::the_one(store.store(), &args.image)?;
-    let entry = keyring.entry(&args.key)?;
     let asking = environment_of(args, &env, &store, &keyring)?;
+    let admits = |env: &Environment<'_>| keyring.admit(env);
+    let manifest = find::the_one(store.store(), &args.image, &admits)?;
+    let entry = keyring.entry(&args.key)?;
     if let Some(asking) = &asking {
         ceremony::check_clock(asking)?;
         not_revoked(asking, &manifest.image, "approve of")?;
@@ -34,7 +35,7 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
     for other in revoked.get(&manifest.image).into_iter().flatten() {
         ui.note(&format!("  warning: it was revoked in {other}"));
     }
-    for release in find::releases_of(store.store(), &manifest)? {
+    for release in find::releases_of(store.store(), &manifest, &admits)? {
         ui.note(&format!("  released as {release}"));
     }
     if let Some(asking) = &asking {
@@ -65,7 +66,14 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
     store
         .hold_image(&manifest.image)
         .context(|| format!("cannot hold {}", manifest.image))?;
-    let at = attest::approval(&manifest, &env, args.comment.as_deref(), &*key, &store)?;
+    let root = asking.as_ref().map(Environment::fingerprint);
+    let at = attest::approval(
+        &manifest,
+        (&env, root),
+        args.comment.as_deref(),
+        &*key,
+        &store,
+    )?;
     ui.note(&format!(
         "{} approves of {} for {env}",
         args.key, manifest.name

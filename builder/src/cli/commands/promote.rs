@@ -78,6 +78,11 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
     let origin = Environment::open(source, &from)
         .map_err(|e| ceremony::failed(format!("cannot read the environment {from}"), &e))?;
     keyring.admit(&origin)?;
+    if let Some((role, time)) = promote::ran_out(&origin) {
+        ui.note(&format!(
+            "warning: the {role} of {from} ran out at {time}: what it revoked since may be missing"
+        ));
+    }
     let found = promote::source(source, image, &from)?;
     keyring.admit(&env)?;
     ceremony::check_clock(&env)?;
@@ -184,7 +189,7 @@ fn sign(
     keyring: &Keyring,
     ui: &mut Ui,
 ) -> Result<()> {
-    let mut proposal = shared_files::read(file)?;
+    let mut proposal = shared_files::read_to_sign(file)?;
     if proposal.changes_root() {
         return Err(Error::usage(format!("{} changes a root", file.display()))
             .hint(format!("imgbuild env root sign {}", file.display())));

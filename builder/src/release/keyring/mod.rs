@@ -5,6 +5,8 @@
 //! KEYS/NAME.pub      its public half (SPKI PEM)
 //! KEYS/NAME.signer   a key that is elsewhere: its public half, and a command that signs
 //! KEYS/ENV.trust     the digest of the first root of an environment that was vouched for
+//! KEYS/ENV.seen      what was seen last of environments of that name; `.seen.lock` is held
+//!                    by one command at a time
 //! KEYS/ENV-DIGITS.witness   what a witness signed last of an environment; beside it an empty
 //!                    .lock, which one command holds at a time
 //! ```
@@ -16,6 +18,7 @@
 mod external;
 mod names;
 mod passphrase;
+mod seen;
 
 use std::fs;
 use std::io::Write;
@@ -317,7 +320,15 @@ impl Keyring {
     /// Refuses an environment that nobody here has ever vouched for. Whoever can
     /// write to a store could have put another one there under its name, with a root
     /// that lists our keys beside theirs: what we sign would be released in theirs.
+    ///
+    /// One that was vouched for has to go on from what was seen of it before.
     pub fn admit(&self, env: &Environment<'_>) -> Result<()> {
+        self.vouches_for(env)?;
+        self.goes_on(env)
+    }
+
+    /// Refuses an environment that nobody here has ever vouched for.
+    pub fn vouches_for(&self, env: &Environment<'_>) -> Result<()> {
         let (name, found) = (env.name(), env.fingerprint());
         let vouched = self.vouched(name)?;
         if vouched.contains(&found.to_string()) {
@@ -381,7 +392,7 @@ impl Keyring {
     }
 
     /// The first roots that somebody here has vouched for, of environments of that name.
-    fn vouched(&self, env: &EnvName) -> Result<Vec<String>> {
+    pub fn vouched(&self, env: &EnvName) -> Result<Vec<String>> {
         let path = self.trust_path(env);
         match fs::read_to_string(&path) {
             Ok(text) => Ok(text.split_whitespace().map(str::to_owned).collect()),
@@ -390,7 +401,8 @@ impl Keyring {
         }
     }
 
-    fn trust_path(&self, env: &EnvName) -> PathBuf {
+    /// The file that says so.
+    pub fn trust_path(&self, env: &EnvName) -> PathBuf {
         self.dir.join(format!("{env}.trust"))
     }
 }

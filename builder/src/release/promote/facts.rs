@@ -31,7 +31,7 @@ pub fn check(
     keyring: &Keyring,
     ui: &Ui,
 ) -> Result<Checked> {
-    let (mut words, first) = words(manifest, env.name(), policy, stores, ui);
+    let (mut words, first) = words(manifest, env, policy, stores, ui);
     if policy.witnessed.is_some() {
         words.extend(witnesses(env, policy, ui)?);
     }
@@ -67,7 +67,7 @@ fn age_days(epoch: u64, first_word: Option<u64>) -> Option<u64> {
 /// The words that count, and when the first of them was signed.
 fn words(
     manifest: &Manifest,
-    env: &EnvName,
+    env: &Environment<'_>,
     policy: &Policy,
     stores: &[&Store],
     ui: &Ui,
@@ -121,7 +121,11 @@ fn keys_of(policy: &Policy) -> Vec<PublicKey> {
     keys.filter_map(|hex| hex.parse().ok()).collect()
 }
 
-fn spoken(said: &Attestation, env: &EnvName, keys: &[PublicKey]) -> Vec<(Claim, PublicKey)> {
+fn spoken(
+    said: &Attestation,
+    env: &Environment<'_>,
+    keys: &[PublicKey],
+) -> Vec<(Claim, PublicKey)> {
     let word = match said.kind {
         Some(Kind::Provenance) => Claim::Built,
         Some(Kind::TestResult) => Claim::Tested,
@@ -129,7 +133,7 @@ fn spoken(said: &Attestation, env: &EnvName, keys: &[PublicKey]) -> Vec<(Claim, 
         Some(Kind::Approval) => Claim::Approved,
         None => return Vec::new(),
     };
-    if !said.applies_to(env) {
+    if !said.applies_to(env.name(), &env.fingerprint()) {
         return Vec::new();
     }
     said.signers(keys)
@@ -152,6 +156,15 @@ fn has_released(
     let what = || format!("cannot read the environment {name}");
     let env = Environment::open(store, name).map_err(|e| super::failed(what(), &e))?;
     keyring.admit(&env)?;
+    if let Some((role, time)) = super::ran_out(&env) {
+        return Err(Error::new(ErrorKind::Refused, what())
+            .detail(format!(
+                "its {role} ran out at {time}: what it revoked since may be missing"
+            ))
+            .hint(format!(
+                "imgbuild env refresh {name}, where its online key is"
+            )));
+    }
     let releases = env.releases().map_err(|e| super::failed(what(), &e))?;
     let revoked = revoked_images(&releases).contains(&manifest.image);
     let digest = store::Sha256::of(&manifest.to_json()).hex();

@@ -126,6 +126,13 @@ fn has_released_as(
     }
 }
 
+/// What of an environment has run out first, and when.
+pub fn ran_out(env: &Environment<'_>) -> Option<(&'static str, jiff::Timestamp)> {
+    let now = jiff::Timestamp::now();
+    let past = env.expiries().into_iter().filter(|(_, time)| *time < now);
+    past.min_by_key(|(_, time)| *time)
+}
+
 /// Shows what an image is, what is started in it, and as whom.
 pub fn started(manifest: &Manifest, ui: &Ui) {
     let second = i64::try_from(manifest.epoch).unwrap_or(i64::MAX);

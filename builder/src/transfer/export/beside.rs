@@ -124,21 +124,14 @@ impl OutputFile {
             .context(|| format!("cannot write to {}", self.directory.display()))
     }
 
-    /// The statement to be signed. When others signed the same one before, their
-    /// signatures stay.
-    pub(super) fn envelope(&self, export: &Export) -> Envelope {
-        let envelope = export.envelope();
+    /// Takes over what others signed about the same file before.
+    pub(super) fn merge(&self, envelope: &mut Envelope) {
         let there = self.statement();
-        let there = std::fs::metadata(&there)
-            .is_ok_and(|meta| meta.len() <= dsse::MAX_BYTES)
-            .then(|| std::fs::read(&there).ok())
-            .flatten();
-        there
-            .and_then(|json| Envelope::from_json(&json).ok())
-            .filter(|there| {
-                (there.kind(), there.payload()) == (envelope.kind(), envelope.payload())
-            })
-            .unwrap_or(envelope)
+        let short = std::fs::metadata(&there).is_ok_and(|meta| meta.len() <= dsse::MAX_BYTES);
+        let json = short.then(|| std::fs::read(&there).ok()).flatten();
+        if let Some(there) = json.and_then(|json| Envelope::from_json(&json).ok()) {
+            envelope.merge(&there);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub use self::encode::{Encode, Format};
 pub use self::signatures::{Signed, Signing, sign};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::interrupt;
+use crate::release::shared_files;
 use crate::settings::Settings;
 use crate::stores;
 use crate::stores::find::{self, Released};
@@ -89,8 +90,12 @@ pub fn export(
     )?;
     let name = output.name().to_owned();
     let export = describe(name, &request.env, &released, request.format, &written);
-    let mut envelope = output.envelope(&export);
+    let mut envelope = export.envelope();
     signatures::add(&mut envelope, &keys)?;
+    let _alone = shared_files::lock(&there)?;
+    // Others may have signed meanwhile, this file or the one that was there.
+    signatures::keeps_others(&there, &released, &env, request.format, &signing.keyring)?;
+    output.merge(&mut envelope);
     output.finish(part, &export, &released.json, &envelope)?;
     Ok(Some(Signed {
         needs: signatures::needs(&env, Some(&envelope))?,

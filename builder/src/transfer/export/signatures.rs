@@ -81,15 +81,19 @@ pub(super) fn open_keys(
         }
     }
     if here.is_empty() {
-        return Err(
-            Error::failed(format!("cannot sign for the environment {}", env.name()))
-                .detail("none of the keys that sign its releases is here")
-                .hint(format!(
-                    "the environment's keys belong in {}; name another place with --keys DIR, \
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("cannot sign for the environment {}", env.name()),
+        )
+        .detail(match keyring.chosen() {
+            Some(chosen) => format!("the key {chosen} does not sign its releases"),
+            None => "none of the keys that sign its releases is here".to_owned(),
+        })
+        .hint(format!(
+            "the environment's keys belong in {}; name another place with --keys DIR, \
                      or leave -o out: standard output is not signed",
-                    keyring.dir().display()
-                )),
-        );
+            keyring.dir().display()
+        )));
     }
     keyring.admit(env)?;
     ceremony::check_clock(env)?;
@@ -129,7 +133,7 @@ pub(super) fn environment<'s>(store: &'s Store, env: &store::EnvName) -> Result<
 }
 
 /// Takes over what others signed in the file since it was read.
-fn keep_signatures(path: &Path, envelope: &mut Envelope) -> Result<()> {
+pub(super) fn keep_signatures(path: &Path, envelope: &mut Envelope) -> Result<()> {
     let shown = path.display();
     let bytes = std::fs::read(path).context(|| format!("cannot read {shown}"))?;
     let there = Envelope::from_json(&bytes).ok();

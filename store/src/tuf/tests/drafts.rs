@@ -280,7 +280,14 @@ fn signatures_that_do_not_count_are_left_out() {
     }
     let carried = Proposal::from_json(value.to_string().as_bytes()).unwrap();
     assert!(env.review(&carried).unwrap().complete());
-    Environment::publish_root(&store, &carried, &[&*ours.online], time()).unwrap();
+    Environment::publish_root(
+        &store,
+        Some(env.fingerprint()),
+        &carried,
+        &[&*ours.online],
+        time(),
+    )
+    .unwrap();
     let published = store.json("env/dev/metadata/2.root.json");
     assert_eq!(published["signatures"].as_array().unwrap().len(), 1);
     // A bad one of a copy does not keep a good one out.
@@ -306,7 +313,8 @@ fn a_shorter_lifetime_that_was_interrupted_is_finished() {
     let mut draft = env.draft_root(&change, time()).unwrap();
     env.sign(&mut draft, &[ours.root.as_deref().unwrap()])
         .unwrap();
-    let publish = || Environment::publish_root(&store, &draft, &[&*ours.online], time());
+    let known = Some(env.fingerprint());
+    let publish = || Environment::publish_root(&store, known, &draft, &[&*ours.online], time());
     store.fuse.set(Some(2));
     assert_eq!(publish().err().unwrap().kind(), ErrorKind::Store);
     store.fuse.set(None);
@@ -342,12 +350,13 @@ fn another_root_of_a_version_is_not_published() {
         draft
     };
     let (one, two) = (draft(100), draft(200));
-    Environment::publish_root(&store, &one, &[online], time()).unwrap();
+    Environment::publish_root(&store, Some(env.fingerprint()), &one, &[online], time()).unwrap();
     let in_force = store.files.borrow().clone();
     let refused = |draft: &Proposal| {
         for e in [
             Environment::review_publication(&store, draft, time()).err(),
-            Environment::publish_root(&store, draft, &[online], time()).err(),
+            Environment::publish_root(&store, Some(env.fingerprint()), draft, &[online], time())
+                .err(),
         ] {
             assert_eq!(e.unwrap().kind(), ErrorKind::Stale);
         }
@@ -359,7 +368,7 @@ fn another_root_of_a_version_is_not_published() {
     let mut third = now.draft_root(&RootChange::default(), time()).unwrap();
     now.sign(&mut third, &[root]).unwrap();
     assert!(!now.is_overtaken(&third).unwrap());
-    Environment::publish_root(&store, &third, &[online], time()).unwrap();
+    Environment::publish_root(&store, Some(env.fingerprint()), &third, &[online], time()).unwrap();
     let in_force = store.files.borrow().clone();
     refused(&two);
     assert!(

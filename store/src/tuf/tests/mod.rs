@@ -166,7 +166,7 @@ fn nothing_is_begun_over_an_environment() {
     let mut first = Proposal::new(dev());
     first.root = Some(part("1.root.json"));
     first.targets = Some(part("1.targets.json"));
-    let e = Environment::publish_root(&store, &first, &[&*ours.online], time())
+    let e = Environment::publish_root(&store, None, &first, &[&*ours.online], time())
         .err()
         .unwrap();
     assert_eq!(e.kind(), ErrorKind::Malformed);

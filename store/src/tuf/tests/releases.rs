@@ -269,7 +269,7 @@ fn a_change_is_passed_from_hand_to_hand() {
             .unwrap()
             .complete()
     );
-    let e = Environment::publish_root(&store, &proposal, &[online], time())
+    let e = Environment::publish_root(&store, None, &proposal, &[online], time())
         .err()
         .unwrap();
     assert_eq!(e.kind(), ErrorKind::Threshold);
@@ -278,9 +278,9 @@ fn a_change_is_passed_from_hand_to_hand() {
     Environment::sign_init(&mut copy, &[bob]).unwrap();
     proposal.merge(&copy).unwrap();
     let read = Proposal::from_json(&proposal.to_json().unwrap()).unwrap();
-    let (mut env, new) = Environment::publish_root(&store, &read, &[online], time()).unwrap();
+    let (mut env, new) = Environment::publish_root(&store, None, &read, &[online], time()).unwrap();
     assert!(new && env.has_published(&proposal).unwrap());
-    let again = Environment::publish_root(&store, &read, &[online], time()).unwrap();
+    let again = Environment::publish_root(&store, None, &read, &[online], time()).unwrap();
     assert!(!again.1);
     let known = env.fingerprint();
 
@@ -310,13 +310,14 @@ fn a_change_is_passed_from_hand_to_hand() {
     for fuse in 0.. {
         *store.files.borrow_mut() = files.clone();
         store.fuse.set(Some(fuse));
-        let done = Environment::publish_root(&store, &proposal, &[&next], time());
+        let done = Environment::publish_root(&store, Some(known), &proposal, &[&next], time());
         store.fuse.set(None);
         env = match done {
             Ok((env, _)) => env,
             Err(e) => {
                 assert_eq!(e.kind(), ErrorKind::Store, "{e}");
-                let done = Environment::publish_root(&store, &proposal, &[&next], time());
+                let done =
+                    Environment::publish_root(&store, Some(known), &proposal, &[&next], time());
                 done.unwrap().0
             }
         };

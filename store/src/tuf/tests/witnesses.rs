@@ -28,6 +28,32 @@ fn open(store: &Memory) -> Environment<'_> {
     Environment::open(store, &dev()).unwrap()
 }
 
+/// A list of releases says nothing that its log does not.
+#[test]
+fn what_the_log_leaves_out_is_found() {
+    let keys = keys();
+    let store = released(&keys, &["one", "two"]);
+    let mut env = open(&store);
+    let mut revocation = env
+        .draft_revocation(&manifest("a", "one").image, "hole", Some(2), time())
+        .unwrap();
+    env.sign(&mut revocation, &[&*keys.targets]).unwrap();
+    env.publish(&revocation, &[&*keys.online], time()).unwrap();
+    env.log_tells_all().unwrap();
+    let (all, list) = (env.log(usize::MAX).unwrap(), &env.current.targets.signed);
+    let without = |number: u64| {
+        let mut some = all.clone();
+        some.retain(|entry| entry.number != number);
+        consistency::untold(list, &some).unwrap().unwrap()
+    };
+    assert!(without(2).starts_with("the release a 2,"));
+    assert!(without(3).starts_with("the revocation of "));
+    let mut unfloored = all.clone();
+    unfloored[0].min_seq = None;
+    let floor = consistency::untold(list, &unfloored).unwrap().unwrap();
+    assert_eq!(floor, "the floor 2 of a 2");
+}
+
 #[test]
 fn a_history_goes_on_from_what_was_seen_or_is_refused() {
     let keys = keys();

@@ -9,6 +9,7 @@ use store::name::{EnvName, ImageName};
 
 use super::error::{Error, ErrorKind, Result};
 use super::release::{self, VerifiedRelease};
+use super::remembered::Remembered;
 use super::repository::{StoreRepository, twice};
 use super::state::{Floor, State, not_initialised};
 use super::workflow::{self, Trusted};
@@ -112,7 +113,7 @@ impl Client {
         name: &ImageName,
         known: &dyn Fn(u64, &ImageId) -> Option<Vec<u8>>,
     ) -> Result<VerifiedRelease> {
-        let (seq, target, custom) = release::find(self.trusted()?, &self.env, name, None)?;
+        let (seq, target, custom) = release::find(self.trusted()?.list(), &self.env, name, None)?;
         match known(seq, &custom.image).filter(|json| release::is_signed(&target, json)) {
             Some(json) => release::believe(name, seq, &custom, json),
             None => self.verified(backend, name, None),
@@ -131,8 +132,43 @@ impl Client {
 
     /// The image of release `seq` of `name`, if the newest release allows it; by the metadata alone.
     pub fn allowed(&self, name: &ImageName, seq: u64) -> Result<ImageId> {
-        let (_, _, custom) = release::find(self.trusted()?, &self.env, name, Some(seq))?;
+        let (_, _, custom) = release::find(self.trusted()?.list(), &self.env, name, Some(seq))?;
         Ok(custom.image)
+    }
+
+    /// Refuses a release that came by another way than the store (a manifest in a file) unless the
+    /// newest list of releases has it, with this manifest. Needs a [`refresh`](Self::refresh) before.
+    pub fn admits(&self, name: &ImageName, seq: u64, manifest: &[u8]) -> Result<()> {
+        let list = self.trusted()?.list();
+        let (_, target, _) = release::find(list, &self.env, name, Some(seq))?;
+        is_listed(&target, name, seq, manifest)
+    }
+
+    /// The same by the list that was trusted last, whether or not it has run out: what it does not
+    /// have may be newer, what it revoked stays revoked.
+    pub fn remembers_nothing_against(
+        &self,
+        name: &ImageName,
+        seq: u64,
+        image: &ImageId,
+        manifest: &[u8],
+    ) -> Result<()> {
+        let Some(list) = Remembered::read(&self.state)? else {
+            return Ok(());
+        };
+        if release::is_revoked(&list, &self.env, image)? {
+            let text = format!(
+                "release {seq} of {name} ({image}) was revoked in {}",
+                self.env
+            );
+            return Err(Error::new(ErrorKind::Revoked, text));
+        }
+        let floor = self.state.floor()?;
+        match release::find((&list, &floor), &self.env, name, Some(seq)) {
+            Ok((_, target, _)) => is_listed(&target, name, seq, manifest),
+            Err(error) if error.kind() == ErrorKind::NoRelease => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn trusted(&self) -> Result<&Trusted> {
@@ -151,7 +187,7 @@ impl Client {
         let trusted = self.trusted()?;
         let repository = StoreRepository::new(backend, &self.env);
         twice(&repository, || {
-            let found = release::find(trusted, &self.env, name, seq)?;
+            let found = release::find(trusted.list(), &self.env, name, seq)?;
             workflow::audit(&self.state, trusted, &repository)?;
             release::fetch(&repository, name, found)
         })
@@ -161,4 +197,18 @@ impl Client {
     pub(super) fn state(&self) -> &State {
         &self.state
     }
+}
+
+/// Refuses a manifest that is not the one that the list of releases has.
+fn is_listed(
+    target: &super::core::Target,
+    name: &ImageName,
+    seq: u64,
+    manifest: &[u8],
+) -> Result<()> {
+    if release::is_signed(target, manifest) {
+        return Ok(());
+    }
+    let text = format!("release {seq} of {name} was released with another manifest");
+    Err(Error::new(ErrorKind::Mismatch, text))
 }

@@ -74,9 +74,15 @@ pub(super) enum News {
 /// which is still a floor after it has run out.
 pub(super) const TIMELESS: Time = Time::MIN;
 
+/// A list of targets.
+pub(super) trait Listing {
+    fn target(&self, name: &str) -> Option<Target>;
+    fn target_names(&self) -> Vec<&str>;
+}
+
 /// A set of trusted metadata, growing from a root. Files must come in the order
 /// root, timestamp, snapshot, targets; a new root drops the other three.
-pub(super) trait Core: Send {
+pub(super) trait Core: Listing + Send {
     fn update_root(&mut self, bytes: &[u8]) -> Result<(), Refusal>;
     fn update_timestamp(&mut self, bytes: &[u8], now: Time) -> Result<News, Refusal>;
     fn update_snapshot(&mut self, bytes: &[u8], now: Time) -> Result<(), Refusal>;
@@ -93,8 +99,6 @@ pub(super) trait Core: Send {
     fn snapshot_lists(&self) -> Vec<(String, u64)>;
     fn targets_pin(&self) -> Option<Pin>;
     fn targets_expires(&self) -> Option<Time>;
-    fn target(&self, name: &str) -> Option<Target>;
-    fn target_names(&self) -> Vec<&str>;
 
     // Delegations, which environments do not use.
 
@@ -126,6 +130,21 @@ pub(super) fn begin(root: &[u8]) -> Result<Result<Box<dyn Core>, Refusal>> {
         Ok(set) => Ok(Box::new(set)),
         Err(e) => Err(refusal(e)),
     })
+}
+
+impl Listing for TrustedMetadataSet {
+    fn target(&self, name: &str) -> Option<Target> {
+        self.target_of("targets", name)
+    }
+
+    fn target_names(&self) -> Vec<&str> {
+        let targets = self.targets_role("targets").map(|t| &t.targets);
+        targets
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
 }
 
 impl Core for TrustedMetadataSet {
@@ -191,19 +210,6 @@ impl Core for TrustedMetadataSet {
 
     fn targets_expires(&self) -> Option<Time> {
         self.targets_role("targets").map(|t| t.expires)
-    }
-
-    fn target(&self, name: &str) -> Option<Target> {
-        self.target_of("targets", name)
-    }
-
-    fn target_names(&self) -> Vec<&str> {
-        let targets = self.targets_role("targets").map(|t| &t.targets);
-        targets
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name.as_str())
-            .collect()
     }
 
     fn delegated_pin(&self, role: &str) -> Option<Pin> {

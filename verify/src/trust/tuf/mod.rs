@@ -24,6 +24,7 @@
 //! client          follows an environment
 //! generic_client  follows any repository
 //! release         from trusted metadata to one manifest
+//! remembered      the list of releases that was trusted last
 //! workflow        section 5 of the specification: which file is fetched when, what it is held
 //!                 against, and when it is written down
 //! refusal         how a refusal reads
@@ -49,6 +50,7 @@ mod precheck;
 mod provider;
 mod refusal;
 mod release;
+mod remembered;
 mod repository;
 mod state;
 #[cfg(test)]

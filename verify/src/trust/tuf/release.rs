@@ -7,10 +7,10 @@ use store::manifest::{MAX_BYTES, Manifest};
 use store::name::{EnvName, ImageName};
 use store::tuf::{ReleaseCustom, Verdict, paths};
 
-use super::core::{Core, Target};
+use super::core::{Listing, Target};
 use super::error::{Error, ErrorKind, Result};
 use super::repository::Repository;
-use super::workflow::Trusted;
+use super::state::Floor;
 use crate::error::INCOMPLETE;
 
 /// A release whose manifest is what the environment signed for.
@@ -31,12 +31,11 @@ pub struct VerifiedRelease {
 /// Finds release `seq` of `name`, or the newest, and asks the newest release of
 /// that name whether it may run.
 pub(super) fn find(
-    trusted: &Trusted,
+    (core, floor): (&dyn Listing, &Floor),
     env: &EnvName,
     name: &ImageName,
     seq: Option<u64>,
 ) -> Result<(u64, Target, ReleaseCustom)> {
-    let core = &*trusted.core;
     let seqs = core.target_names().into_iter().filter_map(|target| {
         let (found, seq) = paths::parse_target_name(target)?;
         (found == *name).then_some(seq)
@@ -49,12 +48,7 @@ pub(super) fn find(
     })?;
     // The versions of TUF guard the files; this guards the meaning: whoever
     // holds a targets key cannot take a name back to an earlier release.
-    let seen = trusted
-        .floor
-        .seq
-        .get(name.as_str())
-        .copied()
-        .unwrap_or_default();
+    let seen = floor.seq.get(name.as_str()).copied().unwrap_or_default();
     if newest < seen {
         let text = format!(
             "the newest release of {name} in {env} is {newest}, and {seen} was seen before"
@@ -76,7 +70,7 @@ pub(super) fn find(
     }
     let (target, custom) = read(core, env, name, seq)?;
     let mut verdict = governing.allows(&custom.image, seq);
-    if verdict == Verdict::Allowed && is_revoked_elsewhere(core, env, &custom.image)? {
+    if verdict == Verdict::Allowed && is_revoked(core, env, &custom.image)? {
         verdict = Verdict::Revoked;
     }
     match verdict {
@@ -96,7 +90,7 @@ pub(super) fn find(
 
 /// Whether the newest release of any name revokes the image: bytes that must not run must not
 /// run under another name.
-fn is_revoked_elsewhere(core: &dyn Core, env: &EnvName, image: &ImageId) -> Result<bool> {
+pub(super) fn is_revoked(core: &dyn Listing, env: &EnvName, image: &ImageId) -> Result<bool> {
     let mut newest: BTreeMap<ImageName, u64> = BTreeMap::new();
     for target in core.target_names() {
         if let Some((name, seq)) = paths::parse_target_name(target) {
@@ -114,7 +108,7 @@ fn is_revoked_elsewhere(core: &dyn Core, env: &EnvName, image: &ImageId) -> Resu
 }
 
 fn read(
-    core: &dyn Core,
+    core: &dyn Listing,
     env: &EnvName,
     name: &ImageName,
     seq: u64,

@@ -19,7 +19,7 @@ use serde_json::Value;
 use store::digest::Sha256;
 use store::name::EnvName;
 
-use super::core::{self, Core, News, Pin, Refusal, TIMELESS};
+use super::core::{self, Core, Listing, News, Pin, Refusal, TIMELESS};
 use super::error::{Error, ErrorKind, Result};
 use super::limits::{MOST_ROOTS, ROOT_LIMIT, SNAPSHOT_LIMIT, TARGETS_LIMIT, TIMESTAMP_LIMIT};
 use super::precheck;
@@ -52,6 +52,13 @@ pub(super) fn encoded(role: &str) -> String {
 pub(super) struct Trusted {
     pub(super) core: Box<dyn Core>,
     pub(super) floor: Floor,
+}
+
+impl Trusted {
+    /// The list of releases, and the floors that it was held against.
+    pub(super) fn list(&self) -> (&dyn Listing, &Floor) {
+        (&*self.core, &self.floor)
+    }
 }
 
 /// Runs the client workflow once. `env` is the name that root and targets must

@@ -107,6 +107,14 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         let name = env.name().clone();
         let what = || format!("cannot renew the signatures of {name}");
         let now = Timestamp::now();
+        for (role, time) in env.expiries() {
+            if time < now {
+                ui.note(&format!(
+                    "warning: {role} of {name} ran out at {time}: if somebody kept it from being \
+                     renewed, look at imgbuild env log {name} first"
+                ));
+            }
+        }
         let draft = if args.all && !can_sign(&env, KeyGroup::Targets, &keyring)? {
             env.draft_renewal(now).map_err(|e| failed(what(), &e))?
         } else {
@@ -278,6 +286,7 @@ fn trust_in(
     } else {
         keyring.vouch(name, &wanted)?;
     }
+    keyring.begin_anew(&env)?;
     ui.note(&format!(
         "{name} is vouched for in {}",
         settings.keys.display()
@@ -323,9 +332,9 @@ fn export(store: &Store, name: &EnvName, file: &Path, ui: &Ui) -> Result<()> {
             ));
         };
         let said = attest::of_image(store.backend(), &manifest, &mut odd).context(what)?;
-        let approved = said
-            .iter()
-            .filter(|one| one.kind == Some(Kind::Approval) && one.applies_to(name));
+        let approved = said.iter().filter(|one| {
+            one.kind == Some(Kind::Approval) && one.applies_to(name, &env.fingerprint())
+        });
         let envelopes = approved.map(|one| one.envelope().to_json());
         approvals.extend(envelopes.map(|json| String::from_utf8_lossy(&json).into_owned()));
     }
@@ -366,7 +375,7 @@ fn show_log(
     let entries = env.log(args.most).map_err(|e| failed(what(), &e))?;
     let keyring = Keyring::new(settings, Passphrase::Terminal, None);
     // Everybody may read a log; whoever sends one could have written it.
-    if args.from.is_some() && keyring.admit(&env).is_err() {
+    if args.from.is_some() && keyring.vouches_for(&env).is_err() {
         ui.note(&format!(
             "warning: nobody here has vouched for this {name}, whose first root is {}",
             env.fingerprint()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use store::keys::PublicKey;
-use store::tuf::{Environment, KeyGroup, Proposal, RootChange, paths};
+use store::tuf::{Environment, KeyGroup, Proposal, Publication, RootChange, paths};
 use store::{EnvName, Sha256, WritableStore};
 
 use super::{environment, init, open, report, warn_of_sources};
@@ -142,7 +142,7 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
 pub(super) fn sign(args: &FileArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let store = stores::open_to_write(settings)?;
     let keyring = keyring(&args.signing, settings)?;
-    let mut proposal = shared_files::read(&args.file)?;
+    let mut proposal = shared_files::read_to_sign(&args.file)?;
     let env = current(&proposal, &store, &keyring)?;
     let consent = consent(args.consenting);
     let file = args.file.display();
@@ -225,22 +225,27 @@ pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Resul
             .merge(&shared_files::read(other)?)
             .map_err(|e| failed(format!("cannot take over {}", other.display()), &e))?;
     }
-    // An interrupted publication of a root leaves what cannot be opened: it is
-    // finished from the file alone.
     let name = proposal.environment.clone();
-    let mut env = Environment::open(&store, &name).ok();
-    if let Some(env) = &env {
-        keyring.admit(env)?;
-    }
     let consent = consent(args.consenting);
     let what = format!("the change of {name}");
+    // An interrupted publication of a root leaves what cannot be opened: what it changes is the
+    // environment below that root.
     let reviewed = Environment::review_publication(&store, &proposal, Timestamp::now());
     let reviewed = reviewed.map_err(|e| failed(format!("cannot publish {what}"), &e))?;
-    let Some(review) = reviewed else {
+    let Some(Publication {
+        review,
+        before: mut env,
+    }) = reviewed
+    else {
+        ceremony::vouch_for_first(&proposal, &store, &keyring)?;
         report(&Outcome::AlreadyPublished, &what, SIGN, ui);
         tell(&name, false, ui);
         return Ok(());
     };
+    match &env {
+        Some(env) => keyring.admit(env)?,
+        None => ceremony::may_begin(&proposal, &review, &keyring)?,
+    }
     let own = proposal.policy();
     let names = keyring.names(env.as_ref().and_then(Environment::policy).or(own.as_ref()))?;
     ceremony::show(&proposal, &review, &names, ui);

@@ -68,7 +68,8 @@ fn witness(
 ) -> Result<()> {
     let what = || format!("{name} is not witnessed");
     let env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
-    keyring.admit(&env)?;
+    // What this witness saw is compared below.
+    keyring.vouches_for(&env)?;
     let memory = memory_path(settings, &env);
     // Who only looks leaves nothing behind.
     let _alone = if args.consenting.show {
@@ -80,6 +81,7 @@ fn witness(
     let new = env
         .since(seen.as_ref().map(|seen| &seen.checkpoint))
         .map_err(|e| failed(what(), &e))?;
+    env.log_tells_all().map_err(|e| failed(what(), &e))?;
     ceremony::check_clock(&env)?;
     show(&env, &new, seen.as_ref(), keyring, ui)?;
     let consent = consent(args.consenting);
