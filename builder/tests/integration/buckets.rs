@@ -163,23 +163,25 @@ fn a_bucket_takes_every_command() {
     at(&["store", "fsck"]);
 
     // Released from one store into another.
-    bench.ok(&[&["env", "init", "prod"], &groups[..], &["--store", "here"]].concat());
-    let words = ["promote", "dev/app", "--to", "prod"];
+    let approve = ["approve", "app", "--for", "live", "--key", "ann"];
+    let approve = [&approve[..], &["--elsewhere", "--store"]].concat();
+    bench.ok(&[&approve[..], &[STORE]].concat());
+    bench.ok(&[&["env", "init", "live"], &groups[..], &["--store", "here"]].concat());
+    let words = ["promote", "dev/app", "--to", "live"];
     bench.ok(&[&words[..], &["--source", STORE, "--store", "here"]].concat());
     bench.ok(&["store", "fsck", "--store", "here"]);
 
     // From a bucket into another, and from a directory into that.
-    bench.ok(&[&["env", "init", "prod"], &groups[..], &["--store", LIVE]].concat());
+    bench.ok(&[&["env", "init", "live"], &groups[..], &["--store", LIVE]].concat());
     let moved = bench.ok(&[&words[..], &["--source", STORE, "--store", LIVE]].concat());
     assert_eq!(moved.trim(), second);
     bench.grow(3);
     let third = bench.import("desk");
-    let approve = ["approve", "app", "--for", "prod", "--key", "ann"];
-    bench.ok(&[&approve[..], &["--elsewhere", "--store", "desk"]].concat());
+    bench.ok(&[&approve[..], &["desk"]].concat());
     bench.ok(&[&words[..], &["--source", "desk", "--store", LIVE]].concat());
     assert!(
         bench
-            .ok(&["show", "prod/app", "--store", LIVE])
+            .ok(&["show", "live/app", "--store", LIVE])
             .contains(&third)
     );
     bench.ok(&["store", "fsck", "--store", LIVE]);
