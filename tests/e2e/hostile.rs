@@ -61,11 +61,21 @@ fn an_earlier_state_is_not_signed_for() {
             ],
         );
     }
+    // Also where nothing can be remembered.
+    let lock = team.path("ann/dev.seen.lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    team.run("ann", words[0]).expect(3);
+    fs::remove_dir(&lock).unwrap();
     assert!(same(&team.path("store/env/prod"), &now));
     // Somebody who knows that a backup is all there is says so.
     let root = fs::read(team.path("store/env/dev/metadata/1.root.json")).unwrap();
     let root = store::Sha256::of(&root).to_string();
-    team.run("ann", &["env", "trust", "dev", &root]).expect(0);
+    let trust = ["env", "trust", "dev", &root];
+    let forgets = "more was seen of dev than this store has";
+    says(&team.run("ann", &trust).expect(0), &[forgets]);
+    let again = team.run("ann", &trust).expect(0);
+    assert!(!again.stderr.contains(forgets), "{}", again.stderr);
     team.run("ann", words[0]).expect(0);
 }
 
@@ -136,18 +146,43 @@ fn another_environment_is_not_published() {
         "-o",
         "new.json",
     ]);
-    let refused = team.run("ann", &["env", "root", "publish", "new.json"]);
+    let refused = team
+        .run("ann", &["env", "root", "publish", "new.json"])
+        .expect(3);
     says(
-        &refused.expect(3),
+        &refused,
         &[
             "another environment prod than the one that was vouched for",
-            "ann/prod.trust",
+            "--from new.json",
         ],
     );
     assert!(!team.path("store/env/prod").exists());
     assert_eq!(fs::read(team.path("ann/prod.trust")).unwrap(), vouched);
     fixtures::copy(&kept, &team.path("store/env/prod"));
     team.run("ann", &["env", "refresh", "prod"]).expect(0);
+    // Unless somebody says that there are two of that name.
+    let (_, root) = refused.stderr.split_once("its first root is ").unwrap();
+    let (root, _) = root.split_once(',').unwrap();
+    let trust = ["env", "trust", "prod", root, "--from", "new.json"];
+    team.run("ann", &trust).expect(0);
+    let publish = ["env", "root", "publish", "new.json", "--store", "third"];
+    team.run("ann", &publish).expect(0);
+    // Who has no root key of it does not vouch for it by looking.
+    let part = |name: &str| -> Value {
+        let file = team.path("third/env/prod/metadata").join(name);
+        serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+    };
+    let made = serde_json::json!({
+        "schema": 1, "environment": "prod",
+        "root": part("1.root.json"), "targets": part("1.targets.json"),
+    });
+    fs::write(team.path("made.json"), made.to_string()).unwrap();
+    for show in [&[][..], &["--show"]] {
+        let words = [&publish[..3], &["made.json"], &publish[4..], show].concat();
+        let said = team.run("zoe", &words).expect(0);
+        says(&said, &["was published already"]);
+        assert!(!team.path("zoe/prod.trust").exists());
+    }
 
     // What a name means is not taken from an environment of hers either.
     team.run("eve", &["env", "init", "qa", "--plain", "-o", "qa.json"])
@@ -193,6 +228,11 @@ fn an_approval_is_for_one_environment() {
         &["approvals: 0 of 1; wanted of ann"],
     );
     team.run("ann", &promote).expect(0);
+    assert!(!team.path("prod-web-1.json").exists());
+    // One for an environment of elsewhere names no root.
+    let elsewhere = [&approve[..], &["--elsewhere"]].concat();
+    team.run("ann", &elsewhere).expect(0);
+    there(&[&promote[..], &["--source", "store"]].concat()).expect(0);
 }
 
 /// A change of root that was interrupted says how it goes on, and is not begun where no file can

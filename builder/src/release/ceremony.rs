@@ -272,7 +272,12 @@ pub fn online_keys(proposal: &Proposal, env: Option<&Environment<'_>>) -> Result
 
 /// Refuses to begin an environment under a name that another one was vouched for with: whoever
 /// drafted it could mean to take its place. One that a root key here has signed is ours.
-pub fn may_begin(proposal: &Proposal, review: &Review, keyring: &Keyring) -> Result<()> {
+pub fn may_begin(
+    proposal: &Proposal,
+    review: &Review,
+    keyring: &Keyring,
+    file: &Path,
+) -> Result<()> {
     let what = || format!("cannot read the change of {}", proposal.environment);
     let Some(root) = proposal.first_root().map_err(|e| failed(what(), &e))? else {
         return Ok(());
@@ -295,13 +300,14 @@ pub fn may_begin(proposal: &Proposal, review: &Review, keyring: &Keyring) -> Res
             vouched.join(" or ")
         ))
         .hint(format!(
-            "ask those who made it; if it is to be another one of that name, remove {}",
-            keyring.trust_path(name).display()
+            "ask those who made it; if it is to be another one of that name: imgbuild env trust \
+             {name} {root} --from {}",
+            file.display()
         )))
 }
 
-/// Vouches for an environment that this change began, if whoever published it was interrupted
-/// before that, and nobody has vouched for another one.
+/// Vouches for an environment that this change began and that a root key here has signed, if whoever
+/// published it was interrupted before that, and nobody has vouched for another one.
 pub fn vouch_for_first(
     proposal: &Proposal,
     store: &WritableStore,
@@ -315,9 +321,17 @@ pub fn vouch_for_first(
         .is_some();
     if begins && keyring.vouched(name)?.is_empty() {
         let env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
-        keyring.vouch(name, &env.fingerprint())?;
+        if keyring.knows(&env)? {
+            keyring.vouch(name, &env.fingerprint())?;
+        }
     }
     Ok(())
+}
+
+/// Remembers what was published. It is, also where that cannot be remembered: whoever signs next
+/// hears why.
+pub fn remember(keyring: &Keyring, env: &mut Environment<'_>) {
+    let _ = keyring.goes_on(env);
 }
 
 /// Publishes a change.
@@ -334,20 +348,20 @@ pub fn publish(
     let new = match env {
         Some(env) if !proposal.changes_root() => match env.publish(proposal, &keys, now) {
             Ok(new) => {
-                keyring.goes_on(env)?;
+                remember(keyring, env);
                 new
             }
             Err(e) => return Err(not_published(proposal, Some(env), &e)),
         },
         before => {
-            let known = before.as_ref().map(|env| env.fingerprint());
-            let published = Environment::publish_root(store, known, proposal, &keys, now);
+            let known = before.as_ref().map(|env| env.checkpoint(now));
+            let published = Environment::publish_root(store, known.as_ref(), proposal, &keys, now);
             let published = published.map_err(|e| not_published(proposal, before.as_deref(), &e));
-            let (env, new) = published?;
+            let (mut env, new) = published?;
             if known.is_none() {
                 keyring.vouch(env.name(), &env.fingerprint())?;
             }
-            keyring.goes_on(&env)?;
+            remember(keyring, &mut env);
             new
         }
     };

@@ -63,7 +63,7 @@ pub fn release_into(
     if env.as_str() == FIRST_ENVIRONMENT && keyring.knows(&environment)? {
         keyring.vouch(env, &environment.fingerprint())?;
     }
-    keyring.admit(&environment)?;
+    keyring.admit(&mut environment)?;
     super::promote::meets(manifest, &environment, store, &keyring, ui)?;
     let opened = keyring.of_environment(&environment, &groups)?;
     let signers = opened.signers(&environment)?;
@@ -78,6 +78,7 @@ pub fn release_into(
     let release = environment
         .release(manifest, signers, now)
         .map_err(|e| ceremony::failed(failed(), &e))?;
+    ceremony::remember(&keyring, &mut environment);
     Ok(release.seq)
 }
 

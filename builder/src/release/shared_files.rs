@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use store::WritableStore;
 use store::tuf::{Environment, Proposal, Review};
 
-use super::ceremony::{self, Outcome, failed};
+use super::ceremony::{self, Consent, Outcome, failed};
 use super::keyring::Keyring;
 use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -34,8 +34,10 @@ pub fn read(path: &Path) -> Result<Proposal> {
 }
 
 /// Reads one to which signatures go: where none can be put, nobody types a passphrase.
-pub fn read_to_sign(path: &Path) -> Result<Proposal> {
-    atomic_file::check(path)?;
+pub fn read_to_sign(path: &Path, consent: Consent) -> Result<Proposal> {
+    if !consent.show_only {
+        atomic_file::check(path)?;
+    }
     read(path)
 }
 
@@ -105,16 +107,16 @@ pub fn settle(
     if review.complete() && here {
         // A change of root that is half published is finished from its file; what begins an
         // environment, by the same command again.
-        let finishes = proposal.changes_root() && env.is_some();
-        let kept = begin(file, proposal, env.as_deref(), keyring);
-        let kept = match kept {
-            Err(error) if finishes => {
-                return Err(error.hint(
-                    "a change of root is kept in a file until it is published: --output FILE",
-                ));
-            }
-            kept => proposal.changes_root() && kept.is_ok(),
-        };
+        let kept = proposal.changes_root()
+            && match begin(file, proposal, env.as_deref(), keyring) {
+                Ok(_) => true,
+                Err(_) if env.is_none() => false,
+                Err(error) => {
+                    return Err(error.hint(
+                        "a change of root is kept in a file until it is published: --output FILE",
+                    ));
+                }
+            };
         let outcome = ceremony::publish(proposal, &online, env, store, keyring)?;
         if kept {
             match fs::remove_file(file) {

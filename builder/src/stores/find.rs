@@ -44,6 +44,11 @@ pub fn image(store: &Store, text: &str) -> Result<Manifest> {
 
 /// The release that `NAME` or `NAME/SEQ` means in an environment.
 pub fn release(store: &Store, env: &EnvName, text: &str) -> Result<Release> {
+    release_of(&open(&ReadOnly(store), env)?, text)
+}
+
+/// The same in an environment that is open.
+pub fn release_of(env: &Environment<'_>, text: &str) -> Result<Release> {
     let shown = text.escape_default();
     let (name, seq) = match text.split_once('/') {
         Some((name, seq)) => (name, Some(seq)),
@@ -57,31 +62,34 @@ pub fn release(store: &Store, env: &EnvName, text: &str) -> Result<Release> {
         text.parse::<u64>().map_err(|_| wrong())
     };
     let seq = seq.map(number).transpose()?;
-    let all = releases(store, env)?;
+    let all = releases_in(env)?;
     let fits = |r: &&Release| r.name == name && seq.is_none_or(|seq| r.seq == seq);
     let found = all.iter().filter(fits).max_by_key(|r| r.seq).cloned();
     found.ok_or_else(|| {
-        Error::failed(format!("nothing called `{shown}` is released in {env}"))
-            .hint("`imgbuild list` shows the images")
+        Error::failed(format!(
+            "nothing called `{shown}` is released in {}",
+            env.name()
+        ))
+        .hint("`imgbuild list` shows the images")
     })
 }
 
-/// Refuses an environment that nobody here has vouched for.
-pub type Admits<'a> = &'a dyn Fn(&Environment<'_>) -> Result<()>;
+/// Refuses an environment that nobody here has vouched for, or that stands at an earlier state.
+pub type Admits<'a> = &'a dyn Fn(&mut Environment<'_>) -> Result<()>;
 
 /// The image that `text` means, for somebody who signs for it: a name that means
 /// different things in different environments is refused, and one whose meaning an environment
 /// says that nobody has vouched for.
 pub fn the_one(store: &Store, text: &str, admits: Admits<'_>) -> Result<Manifest> {
-    if let Some((env, _)) = text.split_once('/') {
-        let found = image(store, text)?;
+    if let Some((env, name)) = text.split_once('/') {
+        let env: EnvName = env.parse().map_err(|e| {
+            let shown = env.escape_default();
+            Error::usage(format!("`{shown}` is not an environment")).because(&e)
+        })?;
         let metadata = ReadOnly(store);
-        if let Ok(env) = env.parse()
-            && let Ok(env) = Environment::open(&metadata, &env)
-        {
-            admits(&env)?;
-        }
-        return Ok(found);
+        let mut opened = open(&metadata, &env)?;
+        admits(&mut opened)?;
+        return released(store, &release_of(&opened, name)?);
     }
     let Ok(name) = text.parse::<ImageName>() else {
         return image(store, text);
@@ -89,11 +97,14 @@ pub fn the_one(store: &Store, text: &str, admits: Admits<'_>) -> Result<Manifest
     let mut choices = Vec::new();
     for env in environments(store)? {
         let metadata = ReadOnly(store);
-        let opened = open(&metadata, &env)?;
+        let mut opened = open(&metadata, &env)?;
+        if !releases_in(&opened)?.iter().any(|r| r.name == name) {
+            continue;
+        }
+        admits(&mut opened)?;
         let all = releases_in(&opened)?;
         let of_name = all.into_iter().filter(|r| r.name == name);
         if let Some(release) = of_name.max_by_key(|r| r.seq) {
-            admits(&opened)?;
             choices.push((format!("{env}/{name}/{}", release.seq), release));
         }
     }
@@ -126,7 +137,11 @@ pub fn the_one(store: &Store, text: &str, admits: Admits<'_>) -> Result<Manifest
 }
 
 /// Where an image is released with this manifest, as `ENV/NAME/SEQ`.
-pub fn releases_of(store: &Store, manifest: &Manifest, admits: Admits<'_>) -> Result<Vec<String>> {
+pub fn releases_of(
+    store: &Store,
+    manifest: &Manifest,
+    vouches: &dyn Fn(&Environment<'_>) -> Result<()>,
+) -> Result<Vec<String>> {
     let digest = store::Sha256::of(&manifest.to_json()).hex();
     let mut found = Vec::new();
     for env in environments(store)? {
@@ -134,8 +149,8 @@ pub fn releases_of(store: &Store, manifest: &Manifest, admits: Admits<'_>) -> Re
         let opened = open(&metadata, &env)?;
         let all = releases_in(&opened)?;
         let mut same = all.iter().filter(|r| r.image == manifest.image).peekable();
-        let vouched = match same.peek() {
-            Some(_) if admits(&opened).is_err() => ", which nobody here has vouched for",
+        let stranger = match same.peek() {
+            Some(_) if vouches(&opened).is_err() => ", which nobody here has vouched for",
             _ => "",
         };
         found.extend(same.map(|r| {
@@ -144,7 +159,7 @@ pub fn releases_of(store: &Store, manifest: &Manifest, admits: Admits<'_>) -> Re
             } else {
                 ", with another manifest"
             };
-            format!("{env}/{}/{}{other}{vouched}", r.name, r.seq)
+            format!("{env}/{}/{}{other}{stranger}", r.name, r.seq)
         }));
     }
     Ok(found)
@@ -223,7 +238,7 @@ fn newest(store: &Store, name: &ImageName) -> Option<Release> {
 
 /// The manifest as it was released: a later one may tell another start command
 /// of the same image.
-fn released(store: &Store, release: &Release) -> Result<Manifest> {
+pub fn released(store: &Store, release: &Release) -> Result<Manifest> {
     released_json(store, release).map(|(manifest, _)| manifest)
 }
 
@@ -269,25 +284,31 @@ pub struct Released {
 
 /// The newest release of an image in an environment, under the manifest's name if
 /// there is one. An image that was revoked there is refused.
-pub fn released_in(store: &Store, env: &EnvName, manifest: &Manifest) -> Result<Released> {
-    let all = releases(store, env)?;
+pub fn released_in(store: &Store, env: &Environment<'_>, manifest: &Manifest) -> Result<Released> {
+    let all = releases_in(env)?;
     let of_image = all.iter().filter(|r| r.image == manifest.image);
     let release = of_image
         .max_by_key(|r| (r.name == manifest.name, r.seq))
         .ok_or_else(|| {
-            Error::failed(format!("{} is not released in {env}", manifest.image)).hint(
+            let (image, env) = (manifest.image, env.name());
+            Error::failed(format!("{image} is not released in {env}")).hint(
                 "name the environment with --env ENV, or leave -o out: standard output is \
                  not signed",
             )
         })?;
-    not_revoked(store, env, &all, release)
+    not_revoked(store, env.name(), &all, release)
 }
 
 /// The release of this name and number in an environment. An image that was revoked there
 /// is refused.
-pub fn released_as(store: &Store, env: &EnvName, name: &ImageName, seq: u64) -> Result<Released> {
-    let found = release(store, env, &format!("{name}/{seq}"))?;
-    not_revoked(store, env, &releases(store, env)?, &found)
+pub fn released_as(
+    store: &Store,
+    env: &Environment<'_>,
+    name: &ImageName,
+    seq: u64,
+) -> Result<Released> {
+    let found = release_of(env, &format!("{name}/{seq}"))?;
+    not_revoked(store, env.name(), &releases_in(env)?, &found)
 }
 
 fn not_revoked(

@@ -226,10 +226,11 @@ pub(super) fn log_tells(
     }
 }
 
-/// What a list of releases says and its whole log does not, if there is anything: whoever signs
-/// lists could leave out of the log what nobody is to see.
-pub(super) fn untold(targets: &Targets, entries: &[LogEntry]) -> Result<Option<String>> {
-    let (mut told, mut revoked, mut floors) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+/// Where a list of releases and its whole log contradict each other, if they do: whoever signs lists
+/// could leave out of the log what nobody is to see, or take back what it tells.
+pub(super) fn contradiction(targets: &Targets, entries: &[LogEntry]) -> Result<Option<String>> {
+    let (mut told, mut revoked) = (BTreeSet::new(), BTreeSet::new());
+    let mut floors: BTreeMap<&ImageName, u64> = BTreeMap::new();
     for entry in entries {
         match entry.act {
             Action::Release | Action::Promote => {
@@ -239,8 +240,12 @@ pub(super) fn untold(targets: &Targets, entries: &[LogEntry]) -> Result<Option<S
                 revoked.insert(entry.image);
             }
         }
-        floors.extend(entry.min_seq.map(|floor| (&entry.name, floor)));
+        if let Some(floor) = entry.min_seq {
+            let known = floors.entry(&entry.name).or_default();
+            *known = floor.max(*known);
+        }
     }
+    let mut newest: BTreeMap<ImageName, ReleaseCustom> = BTreeMap::new();
     for (path, target) in &targets.targets {
         // Others may list what is no image.
         let Some((name, seq)) = paths::parse_target_name(path) else {
@@ -249,16 +254,36 @@ pub(super) fn untold(targets: &Targets, entries: &[LogEntry]) -> Result<Option<S
         let custom: ReleaseCustom = serde_json::from_value(target.custom.clone())
             .map_err(|e| contradicts(format_args!("{path}: {e}")))?;
         if !told.contains(&(&name, seq, custom.image)) {
-            return Ok(Some(format!("the release {name} {seq}, {}", custom.image)));
+            let what = format!(
+                "its log says nothing of the release {name} {seq}, {}",
+                custom.image
+            );
+            return Ok(Some(what));
         }
-        if let Some(image) = custom.revoked.iter().find(|image| !revoked.contains(image)) {
-            return Ok(Some(format!("the revocation of {image} in {name} {seq}")));
+        if newest.get(&name).is_none_or(|known| known.seq < seq) {
+            newest.insert(name, custom);
         }
-        if custom.min_seq > 1 && !floors.contains(&(&name, custom.min_seq)) {
-            return Ok(Some(format!(
-                "the floor {} of {name} {seq}",
-                custom.min_seq
-            )));
+    }
+    let listed: BTreeSet<ImageId> = newest
+        .values()
+        .flat_map(|one| one.revoked.clone())
+        .collect();
+    if let Some(image) = listed.difference(&revoked).next() {
+        return Ok(Some(format!(
+            "its log says nothing of the revocation of {image}"
+        )));
+    }
+    if let Some(image) = revoked.difference(&listed).next() {
+        return Ok(Some(format!(
+            "its log tells that {image} was revoked, and the list does not"
+        )));
+    }
+    for (name, custom) in &newest {
+        let floor = floors.get(name).copied().unwrap_or_default().max(1);
+        if custom.min_seq.max(1) != floor {
+            let listed = custom.min_seq;
+            let what = format!("its log tells the floor {floor} of {name}, and the list {listed}");
+            return Ok(Some(what));
         }
     }
     Ok(None)

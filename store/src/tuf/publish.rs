@@ -19,7 +19,7 @@ use super::metadata_store::LIMIT;
 use super::proposal::Proposal;
 use super::review::{Review, review};
 use super::roles::{KeySet, RoleKeys};
-use super::{Environment, Lifetimes, MetadataStore, paths};
+use super::{Checkpoint, Environment, Lifetimes, MetadataStore, paths};
 use crate::digest::Sha256;
 use crate::keys::{PublicKey, Signer};
 use crate::name::EnvName;
@@ -94,8 +94,8 @@ impl<'s> Environment<'s> {
                     .with_hint("nothing of this change counts: run the command again"));
             }
         }
-        let known = Some(self.fingerprint());
-        let new = publish(self.store, &self.name, known, proposal, online, now)?;
+        let known = self.checkpoint(now);
+        let new = publish(self.store, &self.name, Some(&known), proposal, online, now)?;
         self.current = Current::read(self.store, &self.name)?;
         Ok(new)
     }
@@ -103,11 +103,11 @@ impl<'s> Environment<'s> {
     /// Publishes the first version of an environment, or a change of root
     /// that was interrupted: the environment cannot be opened in between. True if that was new.
     ///
-    /// `known` is the digest of the first root of the environment that changes; none if this
-    /// begins one. Another one under that name is refused.
+    /// `known` is the state at which the environment was reviewed that changes; none if this
+    /// begins one. Another one under that name is refused, and an earlier state.
     pub fn publish_root(
         store: &'s dyn MetadataStore,
-        known: Option<Sha256>,
+        known: Option<&Checkpoint>,
         proposal: &Proposal,
         online: &[&dyn Signer],
         now: Time,
@@ -323,11 +323,11 @@ pub(super) fn lock(store: &dyn MetadataStore) -> Result<super::Guard> {
         .map_err(|e| Error::store("cannot lock the environments", e))
 }
 
-/// The environment is locked. `known` is what it is known by, if it does not begin.
+/// The environment is locked. `known` is a state that it goes on from, if it does not begin.
 pub(super) fn publish(
     store: &dyn MetadataStore,
     name: &EnvName,
-    known: Option<Sha256>,
+    known: Option<&Checkpoint>,
     proposal: &Proposal,
     online: &[&dyn Signer],
     now: Time,
@@ -337,11 +337,25 @@ pub(super) fn publish(
         Base::None => None,
         Base::Before(current) => Some(*current),
     };
-    if base.as_ref().map(|base| base.fingerprint) != known {
-        let text = format!("the environment {name} in this store is another one than before");
-        return Err(Error::new(ErrorKind::Untrusted, text)
-            .with_hint("somebody changes the store: do not sign anything before you know why"));
-    }
+    let base = match (base, known) {
+        (Some(current), Some(known)) => {
+            let name = name.clone();
+            let base = Environment {
+                store,
+                name,
+                current,
+            };
+            base.since(Some(known))?;
+            Some(base.current)
+        }
+        (None, None) => None,
+        _ => {
+            let text = format!("the environment {name} in this store is another one than before");
+            return Err(Error::new(ErrorKind::Untrusted, text).with_hint(
+                "somebody changes the store: do not sign anything before you know why",
+            ));
+        }
+    };
     let next = proposal.next_root()?;
     let review = review(name, base.as_ref(), proposal)?;
     for need in &review.needs {

@@ -59,8 +59,15 @@ impl Environment<'_> {
         // Signed before: as this is renewed below, it must not be signed for long.
         self.sign(&mut proposal, &keys.targets)?;
         self.renew_root(&keys, now)?;
-        let known = Some(self.fingerprint());
-        publish(self.store, &self.name, known, &proposal, &keys.online, now)?;
+        let known = self.checkpoint(now);
+        publish(
+            self.store,
+            &self.name,
+            Some(&known),
+            &proposal,
+            &keys.online,
+            now,
+        )?;
         self.current = Current::read(self.store, &self.name)?;
         Ok(release)
     }

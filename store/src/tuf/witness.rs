@@ -138,18 +138,18 @@ fn wrong(env: &EnvName, why: &dyn std::fmt::Display) -> Error {
 }
 
 impl Environment<'_> {
-    /// Refuses a list of releases that says more than the log, which is what people read.
+    /// Refuses a list of releases that says something else than the log, which is what people read.
     pub fn log_tells_all(&self) -> Result<()> {
         let entries = self.log(usize::MAX)?;
-        let Some(what) = consistency::untold(&self.current.targets.signed, &entries)? else {
+        let Some(what) = consistency::contradiction(&self.current.targets.signed, &entries)? else {
             return Ok(());
         };
         let text = format!(
-            "the list of releases of {} has {what}, and its log says nothing of it",
+            "the list of releases of {} contradicts its log: {what}",
             self.name
         );
         Err(Error::new(ErrorKind::Untrusted, text).with_hint(
-            "whoever signs its releases has left it out: ask them, and do not install it",
+            "ask those who sign its releases, and do not install it before you know why",
         ))
     }
 

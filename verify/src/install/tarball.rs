@@ -4,8 +4,8 @@
 //! refresh            where the environment can be reached: which keys sign releases by now
 //! verify_signature   FILE.dsse.json is signed by the keys that this node's root lists for targets,
 //!                    and FILE.manifest.json is the one that was signed for
-//! check_digest       FILE is the one that was signed for; every byte is hashed
 //! check_allowed      the release is allowed by the environment, or by its last word
+//! check_digest       FILE is the one that was signed for; every byte is hashed
 //! unpack             the tar is decompressed and unpacked as strictly as content from a store
 //! ```
 //! Nothing is written before these four. From there on it is an install like any other: the
@@ -56,10 +56,11 @@ impl Tarball {
         // First: a key that signs no more must not be believed.
         let environment = trust::refresh_if_reachable(node, config)?;
         let (export, release) = verify_signature(node, config, path)?;
+        // The environment is not kept: others wait for it, and hashing may take a while.
+        check_allowed(node, config, environment, &release)?;
         node.observer
             .event(Event::Phase(&format!("checking {}", path.display())));
         check_digest(&file, &export, node.observer, node.cancel)?;
-        check_allowed(node, config, environment, &release)?;
         Ok((Self { file, export }, release))
     }
 

@@ -92,8 +92,8 @@ fn rotate<'s>(
     let mut proposal = env.draft_root(&change, now).unwrap();
     let signers = [old.root[0], new.root[0], new.targets[0]];
     assert!(env.sign(&mut proposal, &signers).unwrap().complete());
-    let known = Some(env.fingerprint());
-    Environment::publish_root(store, known, &proposal, &new.online, now)
+    let known = env.checkpoint(now);
+    Environment::publish_root(store, Some(&known), &proposal, &new.online, now)
         .unwrap()
         .0
 }

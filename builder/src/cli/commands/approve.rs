@@ -22,7 +22,7 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
     let passphrase = Passphrase::find(args.secret.passphrase_file.as_ref(), settings)?;
     let keyring = Keyring::new(settings, passphrase, None);
     let asking = environment_of(args, &env, &store, &keyring)?;
-    let admits = |env: &Environment<'_>| keyring.admit(env);
+    let admits = |env: &mut Environment<'_>| keyring.admit(env);
     let manifest = find::the_one(store.store(), &args.image, &admits)?;
     let entry = keyring.entry(&args.key)?;
     if let Some(asking) = &asking {
@@ -35,7 +35,7 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
     for other in revoked.get(&manifest.image).into_iter().flatten() {
         ui.note(&format!("  warning: it was revoked in {other}"));
     }
-    for release in find::releases_of(store.store(), &manifest, &admits)? {
+    for release in find::releases_of(store.store(), &manifest, &|env| keyring.vouches_for(env))? {
         ui.note(&format!("  released as {release}"));
     }
     if let Some(asking) = &asking {
@@ -100,12 +100,13 @@ fn environment_of<'s>(
     let exists = Environment::exists(store, name)
         .context(|| format!("cannot look for the environment {name}"))?;
     match (exists, args.elsewhere) {
-        (true, _) => {
-            let env = open(store, name)?;
-            keyring.admit(&env)?;
+        // Another one, also where this store has one of that name.
+        (_, true) => Ok(None),
+        (true, false) => {
+            let mut env = open(store, name)?;
+            keyring.admit(&mut env)?;
             Ok(Some(env))
         }
-        (false, true) => Ok(None),
         (false, false) => Err(Error::failed(format!(
             "there is no environment {name} in {}",
             store.backend().describe()

@@ -75,16 +75,16 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
     let mut env = open(&store, &to)?;
     let elsewhere = source_store(args, settings)?;
     let source = elsewhere.as_ref().unwrap_or(store.store());
-    let origin = Environment::open(source, &from)
+    let mut origin = Environment::open(source, &from)
         .map_err(|e| ceremony::failed(format!("cannot read the environment {from}"), &e))?;
-    keyring.admit(&origin)?;
+    keyring.admit(&mut origin)?;
     if let Some((role, time)) = promote::ran_out(&origin) {
         ui.note(&format!(
             "warning: the {role} of {from} ran out at {time}: what it revoked since may be missing"
         ));
     }
-    let found = promote::source(source, image, &from)?;
-    keyring.admit(&env)?;
+    let found = promote::source(source, image, &origin)?;
+    keyring.admit(&mut env)?;
     ceremony::check_clock(&env)?;
     let manifest = &found.manifest;
     ui.note(&format!(
@@ -189,13 +189,13 @@ fn sign(
     keyring: &Keyring,
     ui: &mut Ui,
 ) -> Result<()> {
-    let mut proposal = shared_files::read_to_sign(file)?;
+    let mut proposal = shared_files::read_to_sign(file, consent)?;
     if proposal.changes_root() {
         return Err(Error::usage(format!("{} changes a root", file.display()))
             .hint(format!("imgbuild env root sign {}", file.display())));
     }
     let mut env = open(store, &proposal.environment)?;
-    keyring.admit(&env)?;
+    keyring.admit(&mut env)?;
     ceremony::check_clock(&env)?;
     let name = env.name().clone();
     let what = format!("the change of {name}");
@@ -249,7 +249,7 @@ pub(super) fn revoke(args: &RevokeArgs, settings: &Settings, ui: &mut Ui) -> Res
     let keyring = keyring(&args.signing, settings)?;
     let name = environment(&args.env)?;
     let mut env = open(&store, &name)?;
-    keyring.admit(&env)?;
+    keyring.admit(&mut env)?;
     let image = revoked_image(&args.image, &name, &env, &store)?;
     let file = args
         .output

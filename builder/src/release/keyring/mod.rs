@@ -5,8 +5,8 @@
 //! KEYS/NAME.pub      its public half (SPKI PEM)
 //! KEYS/NAME.signer   a key that is elsewhere: its public half, and a command that signs
 //! KEYS/ENV.trust     the digest of the first root of an environment that was vouched for
-//! KEYS/ENV.seen      what was seen last of environments of that name; `.seen.lock` is held
-//!                    by one command at a time
+//! KEYS/ENV.seen      what was seen last of environments of that name; whoever writes it holds
+//!                    ENV.seen.lock
 //! KEYS/ENV-DIGITS.witness   what a witness signed last of an environment; beside it an empty
 //!                    .lock, which one command holds at a time
 //! ```
@@ -321,8 +321,9 @@ impl Keyring {
     /// write to a store could have put another one there under its name, with a root
     /// that lists our keys beside theirs: what we sign would be released in theirs.
     ///
-    /// One that was vouched for has to go on from what was seen of it before.
-    pub fn admit(&self, env: &Environment<'_>) -> Result<()> {
+    /// One that was vouched for has to go on from what was seen of it before, and is brought to
+    /// where it stands if somebody went on meanwhile.
+    pub fn admit(&self, env: &mut Environment<'_>) -> Result<()> {
         self.vouches_for(env)?;
         self.goes_on(env)
     }
@@ -401,8 +402,7 @@ impl Keyring {
         }
     }
 
-    /// The file that says so.
-    pub fn trust_path(&self, env: &EnvName) -> PathBuf {
+    fn trust_path(&self, env: &EnvName) -> PathBuf {
         self.dir.join(format!("{env}.trust"))
     }
 }

@@ -4,22 +4,27 @@
 //! signatures: its revocations would be gone, and the next signature made here would make
 //! that state new again. So whatever is signed for goes on from what was seen before.
 
-use std::fs::{self, File};
-use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::EnvName;
 use store::tuf::{Checkpoint, Environment};
 
-use super::Keyring;
+use super::{Keyring, passphrase};
 use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::ceremony::failed;
 
 /// The version of the file.
 const SCHEMA: u32 = 1;
+
+/// How long other commands may take to write the file.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The environments of one name: several stores may have one each.
 #[derive(Serialize, Deserialize)]
@@ -31,59 +36,102 @@ struct Seen {
 
 impl Keyring {
     /// Refuses an environment that stands at an earlier state than was seen here, or at one with
-    /// another history; remembers the state otherwise. Where the directory of keys cannot be
-    /// written, nothing is remembered.
-    pub fn goes_on(&self, env: &Environment<'_>) -> Result<()> {
-        self.remember(env, true)
+    /// another history; remembers the state otherwise. One that somebody else went on with since
+    /// it was read is read again.
+    pub fn goes_on(&self, env: &mut Environment<'_>) -> Result<()> {
+        let path = self.seen_path(env.name());
+        loop {
+            let before = read(&path)?;
+            let mut after = before.clone();
+            match after.iter_mut().find(|one| is_of(one, env)) {
+                Some(seen) => {
+                    advance(env, seen)?;
+                    let state = env.checkpoint(seen.time);
+                    if *seen == state {
+                        return Ok(());
+                    }
+                    *seen = env.checkpoint(Timestamp::now());
+                }
+                None => after.push(env.checkpoint(Timestamp::now())),
+            }
+            if self.replace(&path, &before, after)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Remembers the state of an environment, whatever was seen before: a person says that it is
-    /// the right one.
-    pub fn begin_anew(&self, env: &Environment<'_>) -> Result<()> {
-        self.remember(env, false)
+    /// the right one. True if more was seen of it before, or something else.
+    pub fn begin_anew(&self, env: &Environment<'_>) -> Result<bool> {
+        let path = self.seen_path(env.name());
+        loop {
+            // One that is damaged is what this command mends.
+            let before = read(&path).unwrap_or_default();
+            let (of_it, mut after): (Vec<_>, Vec<_>) =
+                before.iter().cloned().partition(|one| is_of(one, env));
+            let forgets = of_it.iter().any(|seen| env.since(Some(seen)).is_err());
+            after.push(env.checkpoint(Timestamp::now()));
+            if self.replace(&path, &before, after)? {
+                return Ok(forgets);
+            }
+        }
     }
 
-    fn remember(&self, env: &Environment<'_>, compare: bool) -> Result<()> {
-        let name = env.name();
-        let path = self.seen_path(name);
-        let Some(_alone) = self.lock()? else {
-            return Ok(());
+    /// Writes what was seen; false if somebody else has written since it was read. Where nothing
+    /// can be written, what was there still counts, and nothing is remembered.
+    fn replace(&self, path: &Path, before: &[Checkpoint], after: Vec<Checkpoint>) -> Result<bool> {
+        let _alone = match self.lock(path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == ErrorKind::Busy => return Err(error),
+            Err(error) => return Ok(self.not_remembered(&error)),
         };
-        let mut seen = read(&path)?;
-        let known = seen
-            .iter()
-            .position(|one| one.fingerprint == env.fingerprint());
-        let state = match known.filter(|_| compare) {
-            Some(known) => state_after(env, &seen[known])?,
-            None => env.checkpoint(Timestamp::now()),
-        };
-        match known {
-            Some(known) if same(&seen[known], &state) => return Ok(()),
-            Some(known) => seen[known] = state,
-            None => seen.push(state),
+        if read(path).unwrap_or_default() != before {
+            return Ok(false);
         }
         let seen = Seen {
             schema: SCHEMA,
-            environments: seen,
+            environments: after,
         };
-        let json =
-            serde_json::to_vec(&seen).context(|| format!("cannot write {}", path.display()))?;
-        atomic_file::write(&path, &json)
+        let written = serde_json::to_vec(&seen)
+            .context(|| format!("cannot write {}", path.display()))
+            .and_then(|json| atomic_file::write(path, &json));
+        match written {
+            Ok(()) => Ok(true),
+            Err(error) => Ok(self.not_remembered(&error)),
+        }
     }
 
-    /// Keeps others from what was seen, until it is dropped; none where nothing can be written.
-    fn lock(&self) -> Result<Option<File>> {
-        let what = || format!("cannot lock {}", self.dir.display());
-        let path = self.dir.join(".seen.lock");
-        let opened = fs::create_dir_all(&self.dir)
-            .and_then(|()| File::options().create(true).append(true).open(&path));
-        match opened {
-            Ok(file) => {
-                file.lock().context(what)?;
-                Ok(Some(file))
+    fn not_remembered(&self, error: &Error) -> bool {
+        // Nobody may be there.
+        let _ = passphrase::tell(&format!(
+            "warning: what was seen is not remembered in {}: {error}",
+            self.dir.display()
+        ));
+        true
+    }
+
+    /// Keeps others from writing what was seen, until it is dropped.
+    fn lock(&self, path: &Path) -> Result<File> {
+        let what = || format!("cannot lock {}", path.display());
+        let opened = fs::create_dir_all(&self.dir).and_then(|()| {
+            let lock = path.with_extension("seen.lock");
+            File::options().create(true).append(true).open(lock)
+        });
+        let file = opened.context(what)?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(error).context(what),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::new(ErrorKind::Busy, what())
+                        .detail("another program holds it")
+                        .hint("end that program, and run this again"));
+                }
             }
-            Err(e) if [PermissionDenied, ReadOnlyFilesystem].contains(&e.kind()) => Ok(None),
-            Err(e) => Err(e).context(what),
         }
     }
 
@@ -92,31 +140,28 @@ impl Keyring {
     }
 }
 
-/// The state of an environment, which goes on from what was seen. One that was read before
-/// somebody else here went on is read again.
-fn state_after(env: &Environment<'_>, seen: &Checkpoint) -> Result<Checkpoint> {
-    let now = Timestamp::now();
-    let Err(e) = env.since(Some(seen)) else {
-        return Ok(env.checkpoint(now));
+fn is_of(seen: &Checkpoint, env: &Environment<'_>) -> bool {
+    seen.fingerprint == env.fingerprint()
+}
+
+/// Makes sure that an environment goes on from what was seen.
+fn advance(env: &mut Environment<'_>, seen: &Checkpoint) -> Result<()> {
+    let Err(error) = env.since(Some(seen)) else {
+        return Ok(());
     };
     let what = || format!("nothing is signed for {}", env.name());
     let again = env.reopen().map_err(|e| failed(what(), &e))?;
     if again.since(Some(seen)).is_ok() {
-        return Ok(again.checkpoint(now));
+        *env = again;
+        return Ok(());
     }
-    Err(failed(what(), &e).hint(format!(
-        "somebody put an earlier state back, or this copy of the store lags behind: revocations may \
-         be missing; if this state is the right one: imgbuild env trust {} {}",
+    Err(failed(what(), &error).hint(format!(
+        "this store shows an earlier state, or lags behind: revocations may be missing. Look at \
+         another copy; if a backup was put back and this is the state to go on from: imgbuild env \
+         trust {} {}",
         env.name(),
         env.fingerprint()
     )))
-}
-
-/// Whether two states are one, whenever they were seen.
-fn same(one: &Checkpoint, other: &Checkpoint) -> bool {
-    let mut other = other.clone();
-    other.time = one.time;
-    *one == other
 }
 
 fn read(path: &Path) -> Result<Vec<Checkpoint>> {
@@ -127,8 +172,8 @@ fn read(path: &Path) -> Result<Vec<Checkpoint>> {
     };
     let damaged = |why: String| {
         Error::new(ErrorKind::Failed, what()).detail(why).hint(
-            "it says what was seen of this environment: put it back from a backup; without it \
-             nobody here notices an earlier state",
+            "it says what was seen of environments of that name: put it back from a backup, or \
+             begin anew with `imgbuild env trust`",
         )
     };
     let seen: Seen = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
@@ -136,4 +181,59 @@ fn read(path: &Path) -> Result<Vec<Checkpoint>> {
         return Err(damaged(format!("its schema is {}", seen.schema)));
     }
     Ok(seen.environments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::keyring::Passphrase;
+    use store::WritableStore;
+    use store::tuf::{RoleKeys, RootChange};
+
+    /// One that was read before somebody went on is read again; one that does not go on is refused,
+    /// also beside that.
+    #[test]
+    fn what_was_read_earlier_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = WritableStore::open_or_create(dir.path().join("store")).unwrap();
+        let keyring = Keyring {
+            dir: dir.path().join("keys"),
+            passphrase: Passphrase::Terminal,
+            only: None,
+        };
+        let name = "dev".parse().unwrap();
+        let keys = RoleKeys::load_or_generate(&keyring.dir, &name).unwrap();
+        let now = Timestamp::now();
+        let mut early = Environment::init(&store, &name, &keys, now).unwrap();
+        let timestamp = dir.path().join("store/env/dev/metadata/timestamp.json");
+        let (old, root) = (fs::read(&timestamp).unwrap(), early.root_bytes().to_vec());
+        keyring.goes_on(&mut early).unwrap();
+        let mut change = early.draft_root(&RootChange::default(), now).unwrap();
+        early
+            .sign(&mut change, &[keys.root.as_deref().unwrap()])
+            .unwrap();
+        let mut other = early.reopen().unwrap();
+        other.publish(&change, &[&*keys.online], now).unwrap();
+        keyring.goes_on(&mut other).unwrap();
+        assert_eq!(early.root_bytes(), root);
+        keyring.goes_on(&mut early).unwrap();
+        assert_eq!(early.root_bytes(), other.root_bytes());
+
+        // Put back.
+        let second = dir.path().join("store/env/dev/metadata/2.root.json");
+        fs::remove_file(second).unwrap();
+        fs::write(&timestamp, old).unwrap();
+        let mut back = early.reopen().unwrap();
+        let error = keyring.goes_on(&mut back).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(keyring.begin_anew(&back).unwrap());
+        assert!(!keyring.begin_anew(&back).unwrap());
+        keyring.goes_on(&mut back).unwrap();
+        // Damage is not passed over, and can be mended.
+        let seen = keyring.seen_path(&name);
+        fs::write(&seen, "{}").unwrap();
+        keyring.goes_on(&mut back).unwrap_err();
+        keyring.begin_anew(&back).unwrap();
+        keyring.goes_on(&mut back).unwrap();
+    }
 }

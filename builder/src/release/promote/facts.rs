@@ -154,16 +154,18 @@ fn has_released(
         return Ok(false);
     };
     let what = || format!("cannot read the environment {name}");
-    let env = Environment::open(store, name).map_err(|e| super::failed(what(), &e))?;
-    keyring.admit(&env)?;
+    let mut env = Environment::open(store, name).map_err(|e| super::failed(what(), &e))?;
+    keyring.admit(&mut env)?;
     if let Some((role, time)) = super::ran_out(&env) {
         return Err(Error::new(ErrorKind::Refused, what())
             .detail(format!(
                 "its {role} ran out at {time}: what it revoked since may be missing"
             ))
-            .hint(format!(
-                "imgbuild env refresh {name}, where its online key is"
-            )));
+            .hint(match role {
+                "root" => format!("imgbuild env root propose {name}, then sign and publish"),
+                "targets" => format!("imgbuild env refresh --all {name}, or its next release"),
+                _ => format!("imgbuild env refresh {name}, where its online key is"),
+            }));
     }
     let releases = env.releases().map_err(|e| super::failed(what(), &e))?;
     let revoked = revoked_images(&releases).contains(&manifest.image);

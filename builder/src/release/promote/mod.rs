@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use store::copy::Copier;
 use store::delta_writer::{self, Progress};
 use store::tuf::{Environment, LogEntry, PromotedFrom, Proposal, Release, ReleaseOrigin};
-use store::{EnvName, ImageId, Manifest, Store, WritableStore};
+use store::{ImageId, Manifest, Store, WritableStore};
 
 pub use self::facts::{Checked, check};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -49,24 +49,27 @@ pub fn meets(
 }
 
 /// Finds the release that `text` means in an environment.
-pub fn source(store: &Store, text: &str, from: &EnvName) -> Result<From> {
+pub fn source(store: &Store, text: &str, from: &Environment<'_>) -> Result<From> {
+    let name = from.name();
     // A name means the newest release there, a digest the image.
-    let named = format!("{from}/{text}");
-    let is_name = !text.contains('/') && find::image(store, &named).is_ok();
-    let text = if is_name { &named } else { text };
-    let manifest = find::image(store, text)?;
+    let own = match text.split_once('/') {
+        Some((env, text)) => (env == name.as_str()).then_some(text),
+        None => find::release_of(from, text).is_ok().then_some(text),
+    };
+    let own = own.map(|text| find::release_of(from, text)).transpose()?;
+    let manifest = match &own {
+        Some(release) => find::released(store, release)?,
+        None => find::image(store, text)?,
+    };
     // What is revoked is refused here, whichever release is meant.
     let mut released = find::released_in(store, from, &manifest)?;
-    let own = text
-        .split_once('/')
-        .filter(|(env, _)| *env == from.as_str());
-    if let Some((_, text)) = own {
-        released.seq = find::release(store, from, text)?.seq;
+    if let Some(own) = own {
+        released.seq = own.seq;
         released.manifest = manifest;
     }
     Ok(From {
         source: PromotedFrom {
-            env: from.clone(),
+            env: name.clone(),
             seq: released.seq,
         },
         manifest: released.manifest,
@@ -98,8 +101,8 @@ fn has_released_as(
     store: &WritableStore,
     keyring: &Keyring,
 ) -> std::result::Result<(), String> {
-    let origin = Environment::open(store, &from.env).map_err(|e| e.to_string())?;
-    if keyring.admit(&origin).is_err() {
+    let mut origin = Environment::open(store, &from.env).map_err(|e| e.to_string())?;
+    if keyring.admit(&mut origin).is_err() {
         return Err(format!("nobody here has vouched for {}", from.env));
     }
     let releases = origin.releases().map_err(|e| e.to_string())?;

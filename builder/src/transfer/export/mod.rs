@@ -70,9 +70,10 @@ pub fn export(
     };
     // Nothing is compressed for minutes that could not be signed at the end.
     let output = beside::OutputFile::check(to)?;
-    let released = find::released_in(&store, &request.env, &manifest)?;
-    let env = signatures::environment(&store, &request.env)?;
     let signing = &request.signing;
+    let mut env = signatures::environment(&store, &request.env)?;
+    signatures::admit(&mut env, &signing.keyring)?;
+    let released = find::released_in(&store, &env, &manifest)?;
     let there = output.statement();
     signatures::keeps_others(&there, &released, &env, request.format, &signing.keyring)?;
     let Some(keys) = signatures::open_keys(&released, &env, output.name(), None, signing, ui)?

@@ -95,7 +95,7 @@ pub(super) fn open_keys(
             keyring.dir().display()
         )));
     }
-    keyring.admit(env)?;
+    keyring.vouches_for(env)?;
     ceremony::check_clock(env)?;
     let with: Vec<_> = here.iter().map(|key| names.short(key)).collect();
     ceremony::ask(&format!("sign this with {}?", with.join(", ")), consent, ui)?;
@@ -130,6 +130,15 @@ pub(super) fn needs(
 pub(super) fn environment<'s>(store: &'s Store, env: &store::EnvName) -> Result<Environment<'s>> {
     Environment::open(store, env)
         .map_err(|e| failed(format!("cannot read the environment {env}"), &e))
+}
+
+/// Makes sure that an environment goes on from what was seen of it, before anything is taken from
+/// it. Whether somebody vouches for it is asked before anybody signs.
+pub(super) fn admit(env: &mut Environment<'_>, keyring: &Keyring) -> Result<()> {
+    if keyring.vouches_for(env).is_err() {
+        return Ok(());
+    }
+    keyring.goes_on(env)
 }
 
 /// Takes over what others signed in the file since it was read.
@@ -202,8 +211,9 @@ pub fn sign(
     let theirs = Export::read(&envelope).map_err(|e| refused(e.to_string()))?;
     let about = &theirs.about;
     let store = stores::open(settings)?;
-    let env = environment(&store, &about.environment)?;
-    let released = find::released_as(&store, env.name(), &about.name, about.seq)?;
+    let mut env = environment(&store, &about.environment)?;
+    admit(&mut env, &signing.keyring)?;
+    let released = find::released_as(&store, &env, &about.name, about.seq)?;
     let format = Format::named(&about.format)
         .ok_or_else(|| refused(format!("`{}` is no format", about.format.escape_default())))?;
     if format.encoder() != about.encoder {

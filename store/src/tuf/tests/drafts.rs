@@ -282,7 +282,7 @@ fn signatures_that_do_not_count_are_left_out() {
     assert!(env.review(&carried).unwrap().complete());
     Environment::publish_root(
         &store,
-        Some(env.fingerprint()),
+        Some(&env.checkpoint(time())),
         &carried,
         &[&*ours.online],
         time(),
@@ -313,8 +313,9 @@ fn a_shorter_lifetime_that_was_interrupted_is_finished() {
     let mut draft = env.draft_root(&change, time()).unwrap();
     env.sign(&mut draft, &[ours.root.as_deref().unwrap()])
         .unwrap();
-    let known = Some(env.fingerprint());
-    let publish = || Environment::publish_root(&store, known, &draft, &[&*ours.online], time());
+    let known = env.checkpoint(time());
+    let publish =
+        || Environment::publish_root(&store, Some(&known), &draft, &[&*ours.online], time());
     store.fuse.set(Some(2));
     assert_eq!(publish().err().unwrap().kind(), ErrorKind::Store);
     store.fuse.set(None);
@@ -350,13 +351,26 @@ fn another_root_of_a_version_is_not_published() {
         draft
     };
     let (one, two) = (draft(100), draft(200));
-    Environment::publish_root(&store, Some(env.fingerprint()), &one, &[online], time()).unwrap();
+    Environment::publish_root(
+        &store,
+        Some(&env.checkpoint(time())),
+        &one,
+        &[online],
+        time(),
+    )
+    .unwrap();
     let in_force = store.files.borrow().clone();
     let refused = |draft: &Proposal| {
         for e in [
             Environment::review_publication(&store, draft, time()).err(),
-            Environment::publish_root(&store, Some(env.fingerprint()), draft, &[online], time())
-                .err(),
+            Environment::publish_root(
+                &store,
+                Some(&env.checkpoint(time())),
+                draft,
+                &[online],
+                time(),
+            )
+            .err(),
         ] {
             assert_eq!(e.unwrap().kind(), ErrorKind::Stale);
         }
@@ -368,7 +382,14 @@ fn another_root_of_a_version_is_not_published() {
     let mut third = now.draft_root(&RootChange::default(), time()).unwrap();
     now.sign(&mut third, &[root]).unwrap();
     assert!(!now.is_overtaken(&third).unwrap());
-    Environment::publish_root(&store, Some(env.fingerprint()), &third, &[online], time()).unwrap();
+    Environment::publish_root(
+        &store,
+        Some(&env.checkpoint(time())),
+        &third,
+        &[online],
+        time(),
+    )
+    .unwrap();
     let in_force = store.files.borrow().clone();
     refused(&two);
     assert!(

@@ -282,7 +282,7 @@ fn a_change_is_passed_from_hand_to_hand() {
     assert!(new && env.has_published(&proposal).unwrap());
     let again = Environment::publish_root(&store, None, &read, &[online], time()).unwrap();
     assert!(!again.1);
-    let known = env.fingerprint();
+    let known = env.checkpoint(time());
 
     // The online key and one root key go; killed after each write, and finished.
     let next = KeyPair::generate().unwrap();
@@ -310,19 +310,19 @@ fn a_change_is_passed_from_hand_to_hand() {
     for fuse in 0.. {
         *store.files.borrow_mut() = files.clone();
         store.fuse.set(Some(fuse));
-        let done = Environment::publish_root(&store, Some(known), &proposal, &[&next], time());
+        let done = Environment::publish_root(&store, Some(&known), &proposal, &[&next], time());
         store.fuse.set(None);
         env = match done {
             Ok((env, _)) => env,
             Err(e) => {
                 assert_eq!(e.kind(), ErrorKind::Store, "{e}");
                 let done =
-                    Environment::publish_root(&store, Some(known), &proposal, &[&next], time());
+                    Environment::publish_root(&store, Some(&known), &proposal, &[&next], time());
                 done.unwrap().0
             }
         };
         assert_eq!(env.role_keys().unwrap()[0].1, 2);
-        assert_eq!(env.fingerprint(), known);
+        assert_eq!(env.fingerprint(), known.fingerprint);
         assert!(env.has_published(&proposal).unwrap() && env.has_published(&read).unwrap());
         if fuse == 4 {
             break;

@@ -44,14 +44,26 @@ fn what_the_log_leaves_out_is_found() {
     let without = |number: u64| {
         let mut some = all.clone();
         some.retain(|entry| entry.number != number);
-        consistency::untold(list, &some).unwrap().unwrap()
+        consistency::contradiction(list, &some).unwrap().unwrap()
     };
-    assert!(without(2).starts_with("the release a 2,"));
-    assert!(without(3).starts_with("the revocation of "));
+    assert!(without(2).contains("nothing of the release a 2,"));
+    assert!(without(3).contains("nothing of the revocation of "));
     let mut unfloored = all.clone();
     unfloored[0].min_seq = None;
-    let floor = consistency::untold(list, &unfloored).unwrap().unwrap();
-    assert_eq!(floor, "the floor 2 of a 2");
+    let floor = consistency::contradiction(list, &unfloored)
+        .unwrap()
+        .unwrap();
+    assert_eq!(floor, "its log tells the floor 1 of a, and the list 2");
+    // Taken back without an entry.
+    let mut less = list.clone();
+    for target in less.targets.values_mut() {
+        target.custom["revoked"] = serde_json::json!([]);
+    }
+    let back = consistency::contradiction(&less, &all).unwrap().unwrap();
+    assert!(
+        back.contains("was revoked, and the list does not"),
+        "{back}"
+    );
 }
 
 #[test]

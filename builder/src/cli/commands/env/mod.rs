@@ -99,8 +99,8 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     // A mistyped name is said before anything is signed.
     let mut envs = Vec::new();
     for name in &args.envs {
-        let env = open(&store, &environment(name)?)?;
-        keyring.admit(&env)?;
+        let mut env = open(&store, &environment(name)?)?;
+        keyring.admit(&mut env)?;
         envs.push(env);
     }
     for mut env in envs {
@@ -148,6 +148,7 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         } else {
             renew_online(&mut env, &keyring, now)?
         };
+        ceremony::remember(&keyring, &mut env);
         let signed = signed(renewed);
         ui.note(&format!("{name}: {}", sentence(&signed)));
         for line in status::warnings(&env, now) {
@@ -256,37 +257,61 @@ fn trust(args: &EnvTrustArgs, settings: &Settings, ui: &Ui) -> Result<()> {
             .because(&e)
             .hint("`sha256:` and 64 digits, as imgbuild env init, status and root save print it")
     })?;
+    let what = |e: &store::tuf::Error| failed(format!("cannot read the environment {name}"), e);
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
     if let Some(file) = &args.from {
+        // What is not published yet can be vouched for, too.
+        if let Ok(begun) = shared_files::read(file)
+            && begun.environment == name
+            && let Some(root) = begun.first_root().map_err(|e| what(&e))?
+        {
+            is_wanted(&name, root, wanted)?;
+            return vouch(args, &name, wanted, &keyring, settings, ui);
+        }
         let exported = witness::read_exported(file)?;
-        return trust_in(&exported, &name, wanted, args.only, settings, ui);
+        let mut env = Environment::open(&exported, &name).map_err(|e| what(&e))?;
+        is_wanted(&name, env.fingerprint(), wanted)?;
+        // A file may be old: it does not say where the environment stands.
+        keyring.goes_on(&mut env)?;
+        return vouch(args, &name, wanted, &keyring, settings, ui);
     }
     let store = stores::open(settings)?;
-    trust_in(&store, &name, wanted, args.only, settings, ui)
+    let store: &dyn MetadataStore = &store;
+    let env = Environment::open(store, &name).map_err(|e| what(&e))?;
+    is_wanted(&name, env.fingerprint(), wanted)?;
+    if keyring.begin_anew(&env)? {
+        ui.note(&format!(
+            "warning: more was seen of {name} than this store has, or something else; from now on \
+             this state counts: imgbuild env log {name}"
+        ));
+    }
+    vouch(args, &name, wanted, &keyring, settings, ui)
 }
 
-fn trust_in(
-    store: &dyn MetadataStore,
+/// Refuses another first root than the one that a person typed.
+fn is_wanted(name: &EnvName, found: Sha256, wanted: Sha256) -> Result<()> {
+    if found == wanted {
+        return Ok(());
+    }
+    let text = format!("{name} there is another environment");
+    Err(Error::new(ErrorKind::Refused, text)
+        .detail(format!("its first root is {found}"))
+        .hint("do not sign anything for it before you know why"))
+}
+
+fn vouch(
+    args: &EnvTrustArgs,
     name: &EnvName,
     wanted: Sha256,
-    only: bool,
+    keyring: &Keyring,
     settings: &Settings,
     ui: &Ui,
 ) -> Result<()> {
-    let env = Environment::open(store, name)
-        .map_err(|e| failed(format!("cannot read the environment {name}"), &e))?;
-    if env.fingerprint() != wanted {
-        let text = format!("{name} there is another environment");
-        return Err(Error::new(ErrorKind::Refused, text)
-            .detail(format!("its first root is {}", env.fingerprint()))
-            .hint("do not sign anything for it before you know why"));
-    }
-    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
-    if only {
+    if args.only {
         keyring.vouch_only(name, &wanted)?;
     } else {
         keyring.vouch(name, &wanted)?;
     }
-    keyring.begin_anew(&env)?;
     ui.note(&format!(
         "{name} is vouched for in {}",
         settings.keys.display()

@@ -142,9 +142,9 @@ pub(super) fn propose(args: &EnvProposeArgs, settings: &Settings, ui: &Ui) -> Re
 pub(super) fn sign(args: &FileArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let store = stores::open_to_write(settings)?;
     let keyring = keyring(&args.signing, settings)?;
-    let mut proposal = shared_files::read_to_sign(&args.file)?;
-    let env = current(&proposal, &store, &keyring)?;
     let consent = consent(args.consenting);
+    let mut proposal = shared_files::read_to_sign(&args.file, consent)?;
+    let env = current(&proposal, &store, &keyring)?;
     let file = args.file.display();
     if let Some(env) = &env
         && published(env, &proposal)?
@@ -237,14 +237,24 @@ pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Resul
         before: mut env,
     }) = reviewed
     else {
-        ceremony::vouch_for_first(&proposal, &store, &keyring)?;
+        if !consent.show_only {
+            ceremony::vouch_for_first(&proposal, &store, &keyring)?;
+        }
         report(&Outcome::AlreadyPublished, &what, SIGN, ui);
         tell(&name, false, ui);
         return Ok(());
     };
-    match &env {
-        Some(env) => keyring.admit(env)?,
-        None => ceremony::may_begin(&proposal, &review, &keyring)?,
+    match &mut env {
+        Some(env) => {
+            let reviewed = env.checkpoint(Timestamp::UNIX_EPOCH);
+            keyring.admit(env)?;
+            // What was shown below it must be what is admitted.
+            if env.checkpoint(Timestamp::UNIX_EPOCH) != reviewed {
+                let text = format!("the environment {name} has changed meanwhile");
+                return Err(Error::new(ErrorKind::Busy, text).hint("run the command again"));
+            }
+        }
+        None => ceremony::may_begin(&proposal, &review, &keyring, first)?,
     }
     let own = proposal.policy();
     let names = keyring.names(env.as_ref().and_then(Environment::policy).or(own.as_ref()))?;
@@ -311,8 +321,8 @@ fn current<'s>(
     if !Environment::exists(store, name).context(|| format!("cannot look for {name}"))? {
         return Ok(None);
     }
-    let env = open(store, name)?;
-    keyring.admit(&env)?;
+    let mut env = open(store, name)?;
+    keyring.admit(&mut env)?;
     Ok(Some(env))
 }
 
@@ -321,8 +331,8 @@ fn admitted<'s>(
     store: &'s WritableStore,
     keyring: &Keyring,
 ) -> Result<Environment<'s>> {
-    let env = open(store, &environment(name)?)?;
-    keyring.admit(&env)?;
+    let mut env = open(store, &environment(name)?)?;
+    keyring.admit(&mut env)?;
     Ok(env)
 }
 
