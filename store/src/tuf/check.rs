@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::error::{ErrorKind, Result};
+use super::error::Result;
 use super::history::History;
 use super::log::{LogEntry, LogHead};
 use super::metadata::{MetaFile, Role, Root, SignedFile, Snapshot, Targets, Timestamp};
 use super::metadata_store::LIMIT;
-use super::{Environment, MetadataStore, paths, witness};
+use super::{Environment, MetadataStore, consistency, paths, witness};
 use crate::digest::Sha256;
 use crate::name::EnvName;
 
@@ -140,11 +140,12 @@ impl Check<'_> {
                 self.found.strays.push(key);
             }
         }
-        if let Err(error) = environment.log_tells_all()
-            && error.kind() == ErrorKind::Untrusted
+        // Of a log that is damaged itself, that is said below.
+        if let Ok(entries) = environment.log(usize::MAX)
+            && let Ok(Some(why)) = consistency::contradiction(&current.targets.signed, &entries)
         {
             let file = format!("{}.targets.json", targets.version);
-            self.damaged(paths::metadata(self.name, &file), error);
+            self.damaged(paths::metadata(self.name, &file), why);
         }
         let end = current.targets.signed.log;
         let entries = self.log(end);
