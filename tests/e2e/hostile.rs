@@ -42,9 +42,13 @@ fn an_earlier_state_is_not_signed_for() {
     let kept = keep(&team, "dev");
     let revoke = ["revoke", "dev/web/1", "--in", "dev", "--reason", "hole"];
     team.run("ann", &revoke).expect(0);
+    let other = ["import", "one", "--name", "other", "--arch", "amd64"];
+    team.run("ann", &other).expect(0);
     let now = keep(&team, "prod");
     put_back(&team, "dev", &kept);
     let words: &[&[&str]] = &[
+        &["approve", "other", "--for", "prod", "--key", "ann"],
+        &["env", "witness", "dev", "--key", "ann"],
         &["env", "refresh", "dev"],
         &["promote", "dev/web/1", "--to", "prod"],
         &["approve", "dev/web/1", "--for", "prod", "--key", "ann"],
@@ -65,7 +69,7 @@ fn an_earlier_state_is_not_signed_for() {
     let lock = team.path("ann/dev.seen.lock");
     fs::remove_file(&lock).unwrap();
     fs::create_dir(&lock).unwrap();
-    team.run("ann", words[0]).expect(3);
+    team.run("ann", words[2]).expect(3);
     fs::remove_dir(&lock).unwrap();
     assert!(same(&team.path("store/env/prod"), &now));
     // Somebody who knows that a backup is all there is says so.
@@ -76,7 +80,7 @@ fn an_earlier_state_is_not_signed_for() {
     says(&team.run("ann", &trust).expect(0), &[forgets]);
     let again = team.run("ann", &trust).expect(0);
     assert!(!again.stderr.contains(forgets), "{}", again.stderr);
-    team.run("ann", words[0]).expect(0);
+    team.run("ann", words[2]).expect(0);
 }
 
 fn same(one: &Path, other: &Path) -> bool {
@@ -276,6 +280,17 @@ fn an_interrupted_change_of_root_is_explained() {
     }
     team.run("ann", &publish).expect(0);
     team.run("ann", &["env", "status", "prod"]).expect(0);
+
+    // One that leaves what can be opened, and was seen like that.
+    let before = fs::read(&timestamp).unwrap();
+    let propose = ["env", "root", "propose", "prod", "-o", "shorter.json"];
+    let change = ["--timestamp-days", "2"];
+    team.run("ann", &[&propose[..], &change].concat()).expect(0);
+    let publish = ["env", "root", "publish", "shorter.json"];
+    team.run("ann", &publish).expect(0);
+    fs::write(&timestamp, before).unwrap();
+    team.run("ann", &publish).expect(0);
+    team.run("ann", &["env", "refresh", "prod"]).expect(0);
 }
 
 /// What was carried to a node by hand counts by the keys of today, and by what the node knows.

@@ -328,10 +328,26 @@ pub fn vouch_for_first(
     Ok(())
 }
 
-/// Remembers what was published. It is, also where that cannot be remembered: whoever signs next
-/// hears why.
-pub fn remember(keyring: &Keyring, env: &mut Environment<'_>) {
-    let _ = keyring.goes_on(env);
+/// Remembers what was published here, and refuses a store that shows something else by now.
+pub fn remember(keyring: &Keyring, env: &Environment<'_>) -> Result<()> {
+    let Some(written) = env.written() else {
+        return Ok(());
+    };
+    keyring.wrote(written)?;
+    let shown = env.since(Some(written)).or_else(|_| {
+        let now = env.reopen()?;
+        now.since(Some(written))
+    });
+    shown.map(|_| ()).map_err(|e| {
+        failed(
+            format!(
+                "the change of {} was published, and the store shows another state",
+                env.name()
+            ),
+            &e,
+        )
+        .hint("somebody puts earlier files back: look at the store before you go on")
+    })
 }
 
 /// Publishes a change.
@@ -348,7 +364,7 @@ pub fn publish(
     let new = match env {
         Some(env) if !proposal.changes_root() => match env.publish(proposal, &keys, now) {
             Ok(new) => {
-                remember(keyring, env);
+                remember(keyring, env)?;
                 new
             }
             Err(e) => return Err(not_published(proposal, Some(env), &e)),
@@ -357,11 +373,12 @@ pub fn publish(
             let known = before.as_ref().map(|env| env.checkpoint(now));
             let published = Environment::publish_root(store, known.as_ref(), proposal, &keys, now);
             let published = published.map_err(|e| not_published(proposal, before.as_deref(), &e));
-            let (mut env, new) = published?;
-            if known.is_none() {
-                keyring.vouch(env.name(), &env.fingerprint())?;
+            let (env, new) = published?;
+            // What was written, whatever lies there by now.
+            if let Some(written) = env.written().filter(|_| known.is_none()) {
+                keyring.vouch(env.name(), &written.fingerprint)?;
             }
-            remember(keyring, &mut env);
+            remember(keyring, &env)?;
             new
         }
     };

@@ -78,7 +78,7 @@ pub fn release_into(
     let release = environment
         .release(manifest, signers, now)
         .map_err(|e| ceremony::failed(failed(), &e))?;
-    ceremony::remember(&keyring, &mut environment);
+    ceremony::remember(&keyring, &environment)?;
     Ok(release.seq)
 }
 

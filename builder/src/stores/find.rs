@@ -77,10 +77,18 @@ pub fn release_of(env: &Environment<'_>, text: &str) -> Result<Release> {
 /// Refuses an environment that nobody here has vouched for, or that stands at an earlier state.
 pub type Admits<'a> = &'a dyn Fn(&mut Environment<'_>) -> Result<()>;
 
+/// Refuses an environment that nobody here has vouched for.
+pub type Vouches<'a> = &'a dyn Fn(&Environment<'_>) -> Result<()>;
+
 /// The image that `text` means, for somebody who signs for it: a name that means
 /// different things in different environments is refused, and one whose meaning an environment
 /// says that nobody has vouched for.
-pub fn the_one(store: &Store, text: &str, admits: Admits<'_>) -> Result<Manifest> {
+pub fn the_one(
+    store: &Store,
+    text: &str,
+    admits: Admits<'_>,
+    vouches: Vouches<'_>,
+) -> Result<Manifest> {
     if let Some((env, name)) = text.split_once('/') {
         let env: EnvName = env.parse().map_err(|e| {
             let shown = env.escape_default();
@@ -91,17 +99,31 @@ pub fn the_one(store: &Store, text: &str, admits: Admits<'_>) -> Result<Manifest
         admits(&mut opened)?;
         return released(store, &release_of(&opened, name)?);
     }
+    let by_digest = |store: &Store| {
+        let found = image(store, text)?;
+        let digits = text.strip_prefix("blake3:").unwrap_or(text);
+        if found.image.hex().starts_with(digits) {
+            return Ok(found);
+        }
+        let text = format!(
+            "no environment here has released `{}`",
+            text.escape_default()
+        );
+        Err(Error::failed(text).hint("name it by its digest: `imgbuild list` shows them"))
+    };
     let Ok(name) = text.parse::<ImageName>() else {
-        return image(store, text);
+        return by_digest(store);
     };
     let mut choices = Vec::new();
     for env in environments(store)? {
         let metadata = ReadOnly(store);
         let mut opened = open(&metadata, &env)?;
-        if !releases_in(&opened)?.iter().any(|r| r.name == name) {
-            continue;
+        // One that is vouched for may have been put back to before it had the name.
+        if let Err(error) = admits(&mut opened)
+            && (vouches(&opened).is_ok() || releases_in(&opened)?.iter().any(|r| r.name == name))
+        {
+            return Err(error);
         }
-        admits(&mut opened)?;
         let all = releases_in(&opened)?;
         let of_name = all.into_iter().filter(|r| r.name == name);
         if let Some(release) = of_name.max_by_key(|r| r.seq) {
@@ -119,7 +141,7 @@ pub fn the_one(store: &Store, text: &str, admits: Admits<'_>) -> Result<Manifest
             .map(str::to_owned)
     };
     let Some((_, first)) = choices.first() else {
-        return image(store, text);
+        return by_digest(store);
     };
     if choices
         .iter()
@@ -140,7 +162,7 @@ pub fn the_one(store: &Store, text: &str, admits: Admits<'_>) -> Result<Manifest
 pub fn releases_of(
     store: &Store,
     manifest: &Manifest,
-    vouches: &dyn Fn(&Environment<'_>) -> Result<()>,
+    vouches: Vouches<'_>,
 ) -> Result<Vec<String>> {
     let digest = store::Sha256::of(&manifest.to_json()).hex();
     let mut found = Vec::new();

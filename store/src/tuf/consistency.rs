@@ -229,12 +229,16 @@ pub(super) fn log_tells(
 /// Where a list of releases and its whole log contradict each other, if they do: whoever signs lists
 /// could leave out of the log what nobody is to see, or take back what it tells.
 pub(super) fn contradiction(targets: &Targets, entries: &[LogEntry]) -> Result<Option<String>> {
-    let (mut told, mut revoked) = (BTreeSet::new(), BTreeSet::new());
+    let (mut told, mut revoked) = (BTreeMap::new(), BTreeSet::new());
     let mut floors: BTreeMap<&ImageName, u64> = BTreeMap::new();
     for entry in entries {
         match entry.act {
             Action::Release | Action::Promote => {
-                told.insert((&entry.name, entry.seq, entry.image));
+                if told.insert((&entry.name, entry.seq), entry.image).is_some() {
+                    let (name, seq) = (&entry.name, entry.seq);
+                    let what = format!("its log tells of the release {name} {seq} twice");
+                    return Ok(Some(what));
+                }
             }
             Action::Revoke | Action::MinSeq => {
                 revoked.insert(entry.image);
@@ -253,7 +257,11 @@ pub(super) fn contradiction(targets: &Targets, entries: &[LogEntry]) -> Result<O
         };
         let custom: ReleaseCustom = serde_json::from_value(target.custom.clone())
             .map_err(|e| contradicts(format_args!("{path}: {e}")))?;
-        if !told.contains(&(&name, seq, custom.image)) {
+        if custom.seq != seq || custom.env != targets.environment {
+            let what = format!("{name} {seq} calls itself {} of {}", custom.seq, custom.env);
+            return Ok(Some(what));
+        }
+        if told.get(&(&name, seq)) != Some(&custom.image) {
             let what = format!(
                 "its log says nothing of the release {name} {seq}, {}",
                 custom.image
@@ -264,6 +272,7 @@ pub(super) fn contradiction(targets: &Targets, entries: &[LogEntry]) -> Result<O
             newest.insert(name, custom);
         }
     }
+    let floor_of = |name: &ImageName| floors.get(name).copied().unwrap_or_default().max(1);
     let listed: BTreeSet<ImageId> = newest
         .values()
         .flat_map(|one| one.revoked.clone())
@@ -279,12 +288,22 @@ pub(super) fn contradiction(targets: &Targets, entries: &[LogEntry]) -> Result<O
         )));
     }
     for (name, custom) in &newest {
-        let floor = floors.get(name).copied().unwrap_or_default().max(1);
+        let floor = floor_of(name);
         if custom.min_seq.max(1) != floor {
             let listed = custom.min_seq;
             let what = format!("its log tells the floor {floor} of {name}, and the list {listed}");
             return Ok(Some(what));
         }
+    }
+    let is_listed =
+        |name: &ImageName, seq: u64| targets.targets.contains_key(&paths::target_name(name, seq));
+    let mut all = told.keys();
+    if let Some((name, seq)) =
+        all.find(|(name, seq)| *seq >= floor_of(name) && !is_listed(name, *seq))
+    {
+        return Ok(Some(format!(
+            "its log tells of the release {name} {seq}, and the list does not"
+        )));
     }
     Ok(None)
 }

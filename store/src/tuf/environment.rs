@@ -17,7 +17,7 @@ use super::metadata::{MetaFile, Role, Root, SignedFile, Snapshot, Targets, Times
 use super::metadata_store::LIMIT;
 use super::roles::Signers;
 use super::roles::{KeyGroup, KeySet};
-use super::{Guard, Lifetimes, MetadataStore, Policy, paths};
+use super::{Checkpoint, Guard, Lifetimes, MetadataStore, Policy, paths};
 use crate::backend::forbidden_is_absent;
 use crate::digest::Sha256;
 use crate::keys::{PublicKey, Signer};
@@ -31,6 +31,7 @@ pub struct Environment<'s> {
     pub(super) store: &'s dyn MetadataStore,
     pub(super) name: EnvName,
     pub(super) current: Current,
+    pub(super) written: Option<Checkpoint>,
 }
 
 /// The files that `timestamp.json` leads to.
@@ -55,7 +56,14 @@ impl<'s> Environment<'s> {
             store,
             name: name.clone(),
             current,
+            written: None,
         })
+    }
+
+    /// The state that was last published through this. The store may show another one: whoever can
+    /// write to it could have put an earlier one back.
+    pub fn written(&self) -> Option<&Checkpoint> {
+        self.written.as_ref()
     }
 
     /// Reads it again, as it stands by now.

@@ -95,8 +95,10 @@ impl<'s> Environment<'s> {
             }
         }
         let known = self.checkpoint(now);
-        let new = publish(self.store, &self.name, Some(&known), proposal, online, now)?;
+        let written = publish(self.store, &self.name, Some(&known), proposal, online, now)?;
         self.current = Current::read(self.store, &self.name)?;
+        let new = written.is_some();
+        self.written = written.or(self.written.take());
         Ok(new)
     }
 
@@ -113,8 +115,10 @@ impl<'s> Environment<'s> {
         now: Time,
     ) -> Result<(Self, bool)> {
         let _lock = lock(store)?;
-        let new = publish(store, &proposal.environment, known, proposal, online, now)?;
-        Ok((Self::open(store, &proposal.environment)?, new))
+        let written = publish(store, &proposal.environment, known, proposal, online, now)?;
+        let new = written.is_some();
+        let env = Self::open(store, &proposal.environment)?;
+        Ok((Self { written, ..env }, new))
     }
 
     /// Whether a change has been published here, by whichever signatures.
@@ -151,6 +155,7 @@ impl<'s> Environment<'s> {
                 store,
                 name: name.clone(),
                 current: *current,
+                written: None,
             }),
         };
         let current = before.as_ref().map(|before| &before.current);
@@ -323,6 +328,7 @@ pub(super) fn lock(store: &dyn MetadataStore) -> Result<super::Guard> {
         .map_err(|e| Error::store("cannot lock the environments", e))
 }
 
+/// Writes a change, and returns the state that the environment is then at; none if that was there.
 /// The environment is locked. `known` is a state that it goes on from, if it does not begin.
 pub(super) fn publish(
     store: &dyn MetadataStore,
@@ -331,9 +337,9 @@ pub(super) fn publish(
     proposal: &Proposal,
     online: &[&dyn Signer],
     now: Time,
-) -> Result<bool> {
+) -> Result<Option<Checkpoint>> {
     let base = match base(store, name, proposal, now)? {
-        Base::Published => return Ok(false),
+        Base::Published => return Ok(None),
         Base::None => None,
         Base::Before(current) => Some(*current),
     };
@@ -344,6 +350,7 @@ pub(super) fn publish(
                 store,
                 name,
                 current,
+                written: None,
             };
             base.since(Some(known))?;
             Some(base.current)
@@ -409,10 +416,11 @@ pub(super) fn publish(
                 .head
                 .version;
             write(store, name, &format!("{version}.targets.json"), &bytes)?;
-            Some(MetaFile::of(version, &bytes))
+            Some((MetaFile::of(version, &bytes), bytes))
         }
         None => None,
     };
+    let (targets, targets_bytes) = targets.unzip();
     let changed = Changed {
         root,
         targets,
@@ -420,14 +428,38 @@ pub(super) fn publish(
         must: next.is_some(),
     };
     let snapshot = changed.snapshot(store, name, base.as_ref(), &online)?;
+    let mut root_bytes = None;
     if let Some(part) = &proposal.root {
         let file = format!("{}.root.json", root.head.version);
         let by: Vec<&Root> = old_root.into_iter().chain([root]).collect();
         let part = part.with_good_signatures::<Root>(&by)?;
-        write(store, name, &file, &part.bytes::<Root>()?)?;
+        let bytes = part.bytes::<Root>()?;
+        write(store, name, &file, &bytes)?;
+        root_bytes = Some(bytes);
     }
     changed.timestamp(store, name, base.as_ref(), snapshot, &online)?;
-    Ok(true)
+    let listed = proposal.next_targets()?.map(|next| next.signed);
+    let base = base.as_ref();
+    let listed = listed.as_ref().or(base.map(|base| &base.targets.signed));
+    let targets_bytes = targets_bytes
+        .as_ref()
+        .or(base.map(|base| &base.targets_bytes));
+    let root_bytes = root_bytes.as_ref().or(base.map(|base| &base.root_bytes));
+    let (Some(listed), Some(targets_bytes), Some(root_bytes)) = (listed, targets_bytes, root_bytes)
+    else {
+        return Err(Error::new(
+            ErrorKind::Malformed,
+            "an environment begins with a root and targets",
+        ));
+    };
+    let first = base.map_or_else(|| Sha256::of(root_bytes), |base| base.fingerprint);
+    Ok(Some(Checkpoint::of(
+        name,
+        first,
+        (root, root_bytes),
+        (listed, targets_bytes),
+        now,
+    )))
 }
 
 fn hex(keys: &[PublicKey]) -> String {

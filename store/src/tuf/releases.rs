@@ -60,7 +60,7 @@ impl Environment<'_> {
         self.sign(&mut proposal, &keys.targets)?;
         self.renew_root(&keys, now)?;
         let known = self.checkpoint(now);
-        publish(
+        let written = publish(
             self.store,
             &self.name,
             Some(&known),
@@ -69,6 +69,7 @@ impl Environment<'_> {
             now,
         )?;
         self.current = Current::read(self.store, &self.name)?;
+        self.written = written;
         Ok(release)
     }
 

@@ -13,6 +13,7 @@ use super::environment::{Environment, expect};
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::Expires;
 use super::log::{LogEntry, LogHead};
+use super::metadata::{Root, Targets};
 use super::{MetadataStore, consistency, paths};
 use crate::digest::Sha256;
 use crate::dsse::{self, Envelope, PAYLOAD_TYPE, STATEMENT_TYPE};
@@ -69,6 +70,48 @@ struct Statement {
 }
 
 impl Checkpoint {
+    /// The state of an environment whose first root has this digest.
+    pub(super) fn of(
+        name: &EnvName,
+        first_root: Sha256,
+        (root, root_bytes): (&Root, &[u8]),
+        (targets, targets_bytes): (&Targets, &[u8]),
+        now: Time,
+    ) -> Self {
+        let end = targets.log;
+        Self {
+            environment: name.clone(),
+            fingerprint: first_root,
+            root: root.head.version,
+            root_sha256: Sha256::of(root_bytes),
+            targets: targets.head.version,
+            targets_sha256: Sha256::of(targets_bytes),
+            length: end.map_or(0, |end| end.length),
+            sha256: end.map_or_else(|| Sha256::of(b""), |end| end.sha256),
+            time: Expires::at(now).time(),
+            key: String::new(),
+        }
+    }
+
+    /// Whether this is further than another state of the environment, or as far.
+    pub fn is_as_far_as(&self, other: &Self) -> bool {
+        (self.root >= other.root) && self.targets >= other.targets && self.length >= other.length
+    }
+
+    /// Whether two states have the same list of releases and log, whatever their roots are.
+    pub fn lists_the_same(&self, other: &Self) -> bool {
+        let list = |one: &Self| {
+            (
+                one.fingerprint,
+                one.targets,
+                one.targets_sha256,
+                one.length,
+                one.sha256,
+            )
+        };
+        list(self) == list(other)
+    }
+
     /// The name and digest that the statement is about.
     fn subject(&self) -> serde_json::Value {
         json!([{ "name": format!("log of {}", self.environment),
@@ -155,19 +198,14 @@ impl Environment<'_> {
 
     /// What there is to see of it, for a witness to sign.
     pub fn checkpoint(&self, now: Time) -> Checkpoint {
-        let end = self.current.targets.signed.log;
-        Checkpoint {
-            environment: self.name.clone(),
-            fingerprint: self.fingerprint(),
-            root: self.current.root.signed.head.version,
-            root_sha256: Sha256::of(&self.current.root_bytes),
-            targets: self.current.targets.signed.head.version,
-            targets_sha256: Sha256::of(&self.current.targets_bytes),
-            length: end.map_or(0, |end| end.length),
-            sha256: end.map_or_else(|| Sha256::of(b""), |end| end.sha256),
-            time: Expires::at(now).time(),
-            key: String::new(),
-        }
+        let current = &self.current;
+        Checkpoint::of(
+            &self.name,
+            self.fingerprint(),
+            (&current.root.signed, &current.root_bytes),
+            (&current.targets.signed, &current.targets_bytes),
+            now,
+        )
     }
 
     /// What was done since a witness looked, the oldest first. Refuses an environment whose

@@ -23,7 +23,8 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
     let keyring = Keyring::new(settings, passphrase, None);
     let asking = environment_of(args, &env, &store, &keyring)?;
     let admits = |env: &mut Environment<'_>| keyring.admit(env);
-    let manifest = find::the_one(store.store(), &args.image, &admits)?;
+    let vouches = |env: &Environment<'_>| keyring.vouches_for(env);
+    let manifest = find::the_one(store.store(), &args.image, &admits, &vouches)?;
     let entry = keyring.entry(&args.key)?;
     if let Some(asking) = &asking {
         ceremony::check_clock(asking)?;
@@ -35,7 +36,7 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
     for other in revoked.get(&manifest.image).into_iter().flatten() {
         ui.note(&format!("  warning: it was revoked in {other}"));
     }
-    for release in find::releases_of(store.store(), &manifest, &|env| keyring.vouches_for(env))? {
+    for release in find::releases_of(store.store(), &manifest, &vouches)? {
         ui.note(&format!("  released as {release}"));
     }
     if let Some(asking) = &asking {

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind::NotFound;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use store::EnvName;
 use store::tuf::{Checkpoint, Environment};
 
-use super::{Keyring, passphrase};
+use super::Keyring;
 use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::ceremony::failed;
@@ -60,6 +61,24 @@ impl Keyring {
         }
     }
 
+    /// Remembers what was written here, whatever the store shows by now.
+    pub fn wrote(&self, written: &Checkpoint) -> Result<()> {
+        let path = self.seen_path(&written.environment);
+        loop {
+            let before = read(&path)?;
+            let mut after = before.clone();
+            let known = |one: &&mut Checkpoint| one.fingerprint == written.fingerprint;
+            match after.iter_mut().find(known) {
+                Some(seen) if seen.is_as_far_as(written) => return Ok(()),
+                Some(seen) => *seen = written.clone(),
+                None => after.push(written.clone()),
+            }
+            if self.replace(&path, &before, after)? {
+                return Ok(());
+            }
+        }
+    }
+
     /// Remembers the state of an environment, whatever was seen before: a person says that it is
     /// the right one. True if more was seen of it before, or something else.
     pub fn begin_anew(&self, env: &Environment<'_>) -> Result<bool> {
@@ -71,7 +90,7 @@ impl Keyring {
                 before.iter().cloned().partition(|one| is_of(one, env));
             let forgets = of_it.iter().any(|seen| env.since(Some(seen)).is_err());
             after.push(env.checkpoint(Timestamp::now()));
-            if self.replace(&path, &before, after)? {
+            if self.write(&path, &before, after)? {
                 return Ok(forgets);
             }
         }
@@ -80,11 +99,21 @@ impl Keyring {
     /// Writes what was seen; false if somebody else has written since it was read. Where nothing
     /// can be written, what was there still counts, and nothing is remembered.
     fn replace(&self, path: &Path, before: &[Checkpoint], after: Vec<Checkpoint>) -> Result<bool> {
-        let _alone = match self.lock(path) {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == ErrorKind::Busy => return Err(error),
-            Err(error) => return Ok(self.not_remembered(&error)),
-        };
+        match self.write(path, before, after) {
+            Err(error) if error.kind() != ErrorKind::Busy => {
+                // Whoever reads it, a person or a journal.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "warning: what was seen is not remembered: {error}"
+                );
+                Ok(true)
+            }
+            written => written,
+        }
+    }
+
+    fn write(&self, path: &Path, before: &[Checkpoint], after: Vec<Checkpoint>) -> Result<bool> {
+        let _alone = self.lock(path)?;
         if read(path).unwrap_or_default() != before {
             return Ok(false);
         }
@@ -92,22 +121,10 @@ impl Keyring {
             schema: SCHEMA,
             environments: after,
         };
-        let written = serde_json::to_vec(&seen)
-            .context(|| format!("cannot write {}", path.display()))
-            .and_then(|json| atomic_file::write(path, &json));
-        match written {
-            Ok(()) => Ok(true),
-            Err(error) => Ok(self.not_remembered(&error)),
-        }
-    }
-
-    fn not_remembered(&self, error: &Error) -> bool {
-        // Nobody may be there.
-        let _ = passphrase::tell(&format!(
-            "warning: what was seen is not remembered in {}: {error}",
-            self.dir.display()
-        ));
-        true
+        let json =
+            serde_json::to_vec(&seen).context(|| format!("cannot write {}", path.display()))?;
+        atomic_file::write(path, &json)?;
+        Ok(true)
     }
 
     /// Keeps others from writing what was seen, until it is dropped.
@@ -222,13 +239,26 @@ mod tests {
         // Put back.
         let second = dir.path().join("store/env/dev/metadata/2.root.json");
         fs::remove_file(second).unwrap();
-        fs::write(&timestamp, old).unwrap();
+        fs::write(&timestamp, &old).unwrap();
         let mut back = early.reopen().unwrap();
         let error = keyring.goes_on(&mut back).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(keyring.begin_anew(&back).unwrap());
         assert!(!keyring.begin_anew(&back).unwrap());
         keyring.goes_on(&mut back).unwrap();
+        // What was written here counts, whatever the store shows.
+        let mut change = back.draft_root(&RootChange::default(), now).unwrap();
+        back.sign(&mut change, &[keys.root.as_deref().unwrap()])
+            .unwrap();
+        back.publish(&change, &[&*keys.online], now).unwrap();
+        fs::remove_file(dir.path().join("store/env/dev/metadata/2.root.json")).unwrap();
+        fs::write(&timestamp, &old).unwrap();
+        let written = back.written().unwrap();
+        assert_eq!(written.root, 2);
+        keyring.wrote(written).unwrap();
+        let mut back = back.reopen().unwrap();
+        keyring.goes_on(&mut back).unwrap_err();
+        keyring.begin_anew(&back).unwrap();
         // Damage is not passed over, and can be mended.
         let seen = keyring.seen_path(&name);
         fs::write(&seen, "{}").unwrap();

@@ -54,7 +54,18 @@ fn what_the_log_leaves_out_is_found() {
         .unwrap()
         .unwrap();
     assert_eq!(floor, "its log tells the floor 1 of a, and the list 2");
-    // Taken back without an entry.
+    // Told twice, and taken back without an entry.
+    let mut twice = all.clone();
+    twice.push(all.iter().find(|entry| entry.number == 2).unwrap().clone());
+    let told = consistency::contradiction(list, &twice).unwrap().unwrap();
+    assert_eq!(told, "its log tells of the release a 2 twice");
+    let honest = released(&keys, &["one", "two"]);
+    let honest = open(&honest);
+    let mut none = honest.current.targets.signed.clone();
+    none.targets.clear();
+    let log = honest.log(usize::MAX).unwrap();
+    let gone = consistency::contradiction(&none, &log).unwrap().unwrap();
+    assert!(gone.ends_with("and the list does not"), "{gone}");
     let mut less = list.clone();
     for target in less.targets.values_mut() {
         target.custom["revoked"] = serde_json::json!([]);

@@ -12,7 +12,7 @@ use crate::cli::args::{Days, EnvInitArgs};
 use crate::cli::commands::promote::{consent, keyring};
 use crate::error::{Context, Error, Result};
 use crate::release::attest;
-use crate::release::ceremony::{self, failed};
+use crate::release::ceremony::{self, Outcome, failed};
 use crate::release::keyring::{self, Keyring, Names, Passphrase, new_passphrase};
 use crate::release::shared_files;
 use crate::settings::Settings;
@@ -67,14 +67,19 @@ pub(super) fn run(args: &EnvInitArgs, settings: &Settings, ui: &mut Ui) -> Resul
         "imgbuild env root sign",
         ui,
     );
-    if let Ok(env) = Environment::open(&store, &name) {
+    // What was signed here, whatever lies there by now.
+    let root = match outcome {
+        Outcome::Published => proposal.first_root().map_err(|e| failed(what(), &e))?,
+        _ => None,
+    };
+    if let Some(root) = root {
         if ui.is_json() {
             ui.result_json(&serde_json::json!({
                 "schema": ui::SCHEMA, "event": "made", "environment": name,
-                "root": env.fingerprint().to_string(),
+                "root": root.to_string(),
             }));
         } else {
-            ui.result(&env.fingerprint().to_string());
+            ui.result(&root.to_string());
         }
     }
     Ok(())

@@ -148,7 +148,7 @@ fn refresh(args: &EnvRefreshArgs, settings: &Settings, ui: &Ui) -> Result<()> {
         } else {
             renew_online(&mut env, &keyring, now)?
         };
-        ceremony::remember(&keyring, &mut env);
+        keyring.goes_on(&mut env)?;
         let signed = signed(renewed);
         ui.note(&format!("{name}: {}", sentence(&signed)));
         for line in status::warnings(&env, now) {

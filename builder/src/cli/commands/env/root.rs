@@ -245,13 +245,20 @@ pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Resul
         return Ok(());
     };
     match &mut env {
-        Some(env) => {
-            let reviewed = env.checkpoint(Timestamp::UNIX_EPOCH);
-            keyring.admit(env)?;
-            // What was shown below it must be what is admitted.
-            if env.checkpoint(Timestamp::UNIX_EPOCH) != reviewed {
-                let text = format!("the environment {name} has changed meanwhile");
-                return Err(Error::new(ErrorKind::Busy, text).hint("run the command again"));
+        Some(before) => {
+            let reviewed = before.checkpoint(Timestamp::UNIX_EPOCH);
+            keyring.admit(before)?;
+            let admitted = before.checkpoint(Timestamp::UNIX_EPOCH);
+            // Of a change of root that was interrupted the root may be there; it is finished on the
+            // state below. Anything else must be what was reviewed.
+            if admitted != reviewed {
+                let finishes = proposal.changes_root() && admitted.lists_the_same(&reviewed);
+                env = below(&proposal, &store, &what)?
+                    .filter(|env| finishes && env.checkpoint(Timestamp::UNIX_EPOCH) == reviewed);
+                if env.is_none() {
+                    let text = format!("the environment {name} has changed meanwhile");
+                    return Err(Error::new(ErrorKind::Busy, text).hint("run the command again"));
+                }
             }
         }
         None => ceremony::may_begin(&proposal, &review, &keyring, first)?,
@@ -276,6 +283,17 @@ pub(super) fn publish(args: &PublishArgs, settings: &Settings, ui: &Ui) -> Resul
     report(&outcome, &what, SIGN, ui);
     tell(&name, matches!(outcome, Outcome::Published), ui);
     Ok(())
+}
+
+/// The environment that a change is published on.
+fn below<'s>(
+    proposal: &Proposal,
+    store: &'s WritableStore,
+    what: &str,
+) -> Result<Option<Environment<'s>>> {
+    let reviewed = Environment::review_publication(store, proposal, Timestamp::now());
+    let reviewed = reviewed.map_err(|e| failed(format!("cannot publish {what}"), &e))?;
+    Ok(reviewed.and_then(|publication| publication.before))
 }
 
 fn tell(name: &EnvName, new: bool, ui: &Ui) {

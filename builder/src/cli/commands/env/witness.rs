@@ -67,8 +67,7 @@ fn witness(
     ui: &Ui,
 ) -> Result<()> {
     let what = || format!("{name} is not witnessed");
-    let env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
-    // What this witness saw is compared below.
+    let mut env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
     keyring.vouches_for(&env)?;
     let memory = memory_path(settings, &env);
     // Who only looks leaves nothing behind.
@@ -82,6 +81,8 @@ fn witness(
         .since(seen.as_ref().map(|seen| &seen.checkpoint))
         .map_err(|e| failed(what(), &e))?;
     env.log_tells_all().map_err(|e| failed(what(), &e))?;
+    // Beside the witness's own memory, that of everybody who signs here.
+    keyring.goes_on(&mut env)?;
     ceremony::check_clock(&env)?;
     show(&env, &new, seen.as_ref(), keyring, ui)?;
     let consent = consent(args.consenting);
