@@ -1,10 +1,16 @@
 //! Files that are there whole or not at all
 
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// How long others may take to write a file.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Refuses a path where something else than a plain file is: a device, a symbolic link, a
 /// socket or a directory is not replaced.
@@ -41,6 +47,25 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.as_file().sync_all().context(failed)?;
     file.persist(path).map_err(|e| e.error).context(failed)?;
     Ok(())
+}
+
+/// Locks a file that others lock for as long as they write one, until it is dropped.
+pub fn lock(file: File, failed: impl Fn() -> String) -> Result<File> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(error).context(failed),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(ErrorKind::Busy, failed())
+                    .detail("another program holds it")
+                    .hint("end that program, and run this again"));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

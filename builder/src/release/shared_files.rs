@@ -1,10 +1,8 @@
 //! Files that go from hand to hand: what somebody signed in one is not lost by another command.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::ErrorKind::NotFound;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use store::WritableStore;
 use store::tuf::{Environment, Proposal, Review};
@@ -16,9 +14,6 @@ use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Where else a file could go.
 const ELSEWHERE: &str = "name another file with --output, or move it away";
-
-/// How long other commands may hold a directory.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reads a change that waits for signatures.
 pub fn read(path: &Path) -> Result<Proposal> {
@@ -163,22 +158,7 @@ pub fn lock(path: &Path) -> Result<File> {
         .filter(|parent| !parent.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let failed = || format!("cannot lock {}", folder.display());
-    let file = File::open(folder).context(failed)?;
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(error)) => return Err(error).context(failed),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(ErrorKind::Busy, failed())
-                    .detail("another program holds it")
-                    .hint("end that program, or name a file in another directory"));
-            }
-        }
-    }
+    atomic_file::lock(File::open(folder).context(failed)?, failed)
 }
 
 /// Refuses to begin a change anew in a file that holds signatures of others for an earlier one.

@@ -4,12 +4,10 @@
 //! signatures: its revocations would be gone, and the next signature made here would make
 //! that state new again. So whatever is signed for goes on from what was seen before.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::ErrorKind::NotFound;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,9 +21,6 @@ use crate::release::ceremony::failed;
 
 /// The version of the file.
 const SCHEMA: u32 = 1;
-
-/// How long other commands may take to write the file.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The environments of one name: several stores may have one each.
 #[derive(Serialize, Deserialize)]
@@ -134,22 +129,7 @@ impl Keyring {
             let lock = path.with_extension("seen.lock");
             File::options().create(true).append(true).open(lock)
         });
-        let file = opened.context(what)?;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::Error(error)) => return Err(error).context(what),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                    thread::sleep(Duration::from_millis(20));
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::new(ErrorKind::Busy, what())
-                        .detail("another program holds it")
-                        .hint("end that program, and run this again"));
-                }
-            }
-        }
+        atomic_file::lock(opened.context(what)?, what)
     }
 
     fn seen_path(&self, env: &EnvName) -> PathBuf {

@@ -82,7 +82,9 @@ fn witness(
         .map_err(|e| failed(what(), &e))?;
     env.log_tells_all().map_err(|e| failed(what(), &e))?;
     // Beside the witness's own memory, that of everybody who signs here.
-    keyring.goes_on(&mut env)?;
+    if !args.consenting.show {
+        keyring.goes_on(&mut env)?;
+    }
     ceremony::check_clock(&env)?;
     show(&env, &new, seen.as_ref(), keyring, ui)?;
     let consent = consent(args.consenting);
