@@ -147,6 +147,10 @@ fn what_one_fetched_and_built_the_others_take() {
     // He says so, beside the image in the bucket; far from any recipe.
     let rebuilt = cid.run(BUCKET, &["rebuild", &image, "--attest"]);
     assert_eq!(rebuilt.stdout.trim(), image);
+    let same = "web: the same bytes, rebuilt in a varied world in ";
+    assert!(rebuilt.stderr.contains(same), "{}", rebuilt.stderr);
+    let digits = &image["blake3:".len()..][..16];
+    assert!(!cid.path("work/rebuild").join(digits).exists());
     let shown = ann.run(BUCKET, &["show", &image, "--attestations"]);
     assert!(shown.stdout.contains("rebuilt"), "{}", shown.stdout);
     assert!(nothing.requests().is_empty(), "{:?}", nothing.requests());

@@ -84,12 +84,16 @@ fn a_step_that_fills_the_disk_is_named_and_the_next_build_goes_on() {
 }
 
 #[test]
-fn a_gigabyte_of_output_costs_neither_memory_nor_disk() {
+fn a_flood_of_output_costs_neither_memory_nor_disk() {
     let bench = bench();
+    // More than may be in memory, and than is kept.
+    let soak = std::env::var_os("IMGBUILD_SOAK").is_some();
+    let each = if soak { 500_000_000 } else { 100_000_000 };
     // Short lines, then lines without an end.
-    let script =
-        "yes 'a line like many others, of sixty-three characters and an end' | head -c 500000000
-                  head -c 500000000 /dev/zero | tr '\\0' x; echo; echo last words; exit 3";
+    let script = format!(
+        "yes 'a line like many others, of sixty-three characters and an end' | head -c {each}
+         head -c {each} /dev/zero | tr '\\0' x; echo; echo last words; exit 3"
+    );
     bench.write(
         "floods",
         &format!("[[run]]\nname = \"it\"\nscript = '''{script}'''\n"),
