@@ -177,8 +177,21 @@ fn seal(block: &mut [u8; BLOCK], flag: u8) {
 
 /// The sum of all bytes, those of the checksum itself taken as spaces.
 pub(super) fn checksum(block: &[u8; BLOCK]) -> u64 {
-    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
     sum(block) - sum(&block[field::CHECKSUM]) + 8 * u64::from(b' ')
+}
+
+/// The sum of bytes whose number is a multiple of 8, and at most 1024.
+///
+/// Eight at a time, as four sums of 16 bits: byte by byte, a program that is not optimised spent a sixth
+/// of its time here.
+fn sum(bytes: &[u8]) -> u64 {
+    const EVERY_OTHER: u64 = 0x00ff_00ff_00ff_00ff;
+    let mut four = 0;
+    for eight in bytes.chunks_exact(8) {
+        let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
+        four += (eight & EVERY_OTHER) + (eight >> 8 & EVERY_OTHER);
+    }
+    (0..4).map(|part| four >> (16 * part) & 0xffff).sum()
 }
 
 fn put(block: &mut [u8; BLOCK], range: std::ops::Range<usize>, value: &[u8]) {

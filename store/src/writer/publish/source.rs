@@ -125,8 +125,15 @@ pub(super) fn chunks(
         // The window always has room: what is left over is less than a chunk.
         let start = buffer.len();
         let len = usize::try_from(left).unwrap_or(WINDOW).min(WINDOW - start);
-        buffer.resize(start + len, 0);
-        content.read_exact(&mut buffer[start..]).map_err(failed)?;
+        buffer.reserve(len);
+        // Into memory that nobody has filled with zeros before.
+        let got = content
+            .take(len as u64)
+            .read_to_end(buffer)
+            .map_err(failed)?;
+        if got < len {
+            return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+        }
         left -= len as u64;
         let done = hand_out(buffer, size, left == 0, each)?;
         buffer.drain(..done);
