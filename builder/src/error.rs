@@ -6,33 +6,7 @@
 
 use std::fmt;
 
-/// What class of failure this is; see the exit codes in `imgbuild --help`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Something did not work: exit code 1.
-    Failed,
-    /// The command line or a file that a person wrote is wrong: exit code 2.
-    Usage,
-    /// Verification failed or policy refused: exit code 3.
-    Refused,
-    /// Somebody else holds what is needed; later it may work: exit code 75.
-    Busy,
-    /// A signal ended the run: exit code 130.
-    Interrupted,
-}
-
-impl ErrorKind {
-    /// The process exit code of this kind.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Refused => 3,
-            Self::Busy => 75,
-            Self::Interrupted => 130,
-        }
-    }
-}
+pub use common::ErrorKind;
 
 /// A failure with its reason and a hint.
 #[derive(Debug)]

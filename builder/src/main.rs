@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             let text = error.render().to_string();
-            match store::display::escape(&text) {
+            match common::display::escape(&text) {
                 // What was typed may hold what a terminal obeys.
                 Cow::Owned(escaped) => eprint!("{escaped}"),
                 Cow::Borrowed(_) => drop(error.print()),

@@ -10,10 +10,10 @@ use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use common::display::{escape, escape_json, is_hidden};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use store::copy::Stage;
-use store::display::{escape, escape_json, is_hidden};
 
 use crate::error::Error;
 

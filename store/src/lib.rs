@@ -52,7 +52,6 @@
 //! sharded        a hash table for very many keys
 //! name           names of images and environments
 //! digest         digests that know which function made them
-//! display        text from outside, as a person may see it
 //! error          what can go wrong: one sentence and one kind
 //! ```
 
@@ -132,7 +131,6 @@ pub mod name;
 
 pub mod digest;
 
-pub mod display;
 mod error;
 
 #[cfg(feature = "s3")]

@@ -9,36 +9,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use common::ErrorKind as Kind;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The reason why an operation ended; each kind has one exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Something on this machine did not work: exit code 1.
-    Failed,
-    /// The command cannot be carried out as it was asked: exit code 2.
-    Usage,
-    /// Bytes, signatures or files are not what was signed, or policy forbids it: exit code 3.
-    Refused,
-    /// Another operation holds the lock; the same command may work later: exit code 75.
-    Busy,
-    /// A signal asked us to stop: exit code 130.
-    Interrupted,
-}
-
-impl Kind {
-    /// The exit code of a command that ends with an error of this kind.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Refused => 3,
-            Self::Busy => 75,
-            Self::Interrupted => 130,
-        }
-    }
-}
 
 /// An error with its causes and, where there is one, what to do about it.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! How a path is shown to a person.
 
-use crate::display::is_hidden;
+use common::display::is_hidden;
 
 /// A path as a person, or a JSON document, sees it: UTF-8 stays, and each hidden
 /// character ([`is_hidden`]), line break, backslash or byte that is not UTF-8 becomes `\xNN`. Two paths never

@@ -173,7 +173,7 @@ pub(crate) fn parse() -> Result<HiArgs, ExitCode> {
     let low = LowArgs::try_parse().map_err(|error| {
         // Help and version go to stdout with 0, mistakes to stderr with 2.
         let text = error.render().to_string();
-        match store::display::escape(&text) {
+        match common::display::escape(&text) {
             // What was typed may hold what a terminal obeys.
             Cow::Owned(escaped) => eprint!("{escaped}"),
             Cow::Borrowed(_) => drop(error.print()),

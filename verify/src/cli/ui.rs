@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use store::display::{escape, escape_json};
+use common::display::{escape, escape_json};
 use verify::error::{Error, Kind};
 use verify::event::{Event, Observer};
 use verify::host::commands::join;

@@ -71,6 +71,7 @@ const ALLOWED: &[&str] = &[
     "icu_provider",
     "idna",
     "idna_adapter",
+    "imgbuild-common",
     "imgbuild-store",
     "instant-xml",
     "instant-xml-macros",

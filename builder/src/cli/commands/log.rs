@@ -77,7 +77,7 @@ fn show(log: &BuildLog, ui: &Ui) -> Result<()> {
 
 /// The text without what a terminal would obey: a store may be somebody else's.
 fn harmless(text: &str) -> Cow<'_, str> {
-    let obeyed = store::display::is_hidden;
+    let obeyed = common::display::is_hidden;
     if text.contains(obeyed) {
         text.replace(obeyed, "").into()
     } else {
