@@ -8,6 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use common::hex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::Digest as _;
 
@@ -53,12 +54,12 @@ macro_rules! digest {
 
             /// 64 lower-case hexadecimal digits, without the function's name.
             pub fn hex(&self) -> String {
-                hex(&self.0)
+                hex::encode(&self.0)
             }
 
             /// Reads the form that [`Self::hex`] writes.
             pub fn from_hex(text: &str) -> Result<Self, ParseDigestError> {
-                decode(text.as_bytes())
+                decode(text)
                     .map(Self)
                     .ok_or_else(|| Self::refuse(text))
             }
@@ -87,7 +88,7 @@ macro_rules! digest {
 
             fn from_str(text: &str) -> Result<Self, ParseDigestError> {
                 text.strip_prefix(concat!($function, ":"))
-                    .and_then(|hex| decode(hex.as_bytes()))
+                    .and_then(decode)
                     .map(Self)
                     .ok_or_else(|| Self::refuse(text))
             }
@@ -145,29 +146,11 @@ impl Sha256 {
     }
 }
 
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
-}
-
-fn decode(hex: &[u8]) -> Option<[u8; LEN]> {
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    if hex.len() != 2 * LEN {
-        return None;
-    }
-    let mut bytes = [0; LEN];
-    for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-    }
-    Some(bytes)
+/// Only lower case: one digest has one form.
+fn decode(digits: &str) -> Option<[u8; LEN]> {
+    let fits = digits.len() == 2 * LEN && !digits.bytes().any(|digit| digit.is_ascii_uppercase());
+    let bytes = fits.then(|| hex::decode(digits)).flatten()?;
+    bytes.try_into().ok()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Keys: who may say what.
 //!
 //! Everything an environment promises rests on a handful of ed25519 keys. This
-//! room knows three nouns and keeps them apart:
+//! module knows three nouns and keeps them apart:
 //!
 //! - [`PublicKey`] is what others know us by. It cannot be built from a point
 //!   of small order, so whoever holds one may verify with it blindly. Its
@@ -28,5 +28,3 @@ pub use file::KeyFile;
 #[cfg(feature = "write")]
 pub use pair::{KeyPair, Signer};
 pub use public::{PublicKey, SIGNATURE_BYTES};
-#[cfg(feature = "write")]
-pub(crate) use public::{hex, unhex};

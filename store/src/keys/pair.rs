@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let key = KeyPair::generate().unwrap();
-        let secret = super::super::public::hex(&key.signing.to_bytes());
+        let secret = common::hex::encode(&key.signing.to_bytes());
         let shown = format!("{key:?} {key:#?}");
         assert!(shown.contains(&key.public().hex()));
         assert!(!shown.contains(&secret) && !shown.contains("signing"));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use common::hex;
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha256};
 
@@ -79,7 +80,7 @@ impl PublicKey {
 
     /// The key as 64 lower-case hex digits: TUF's `keyval.public`.
     pub fn hex(&self) -> String {
-        hex(self.as_bytes())
+        hex::encode(self.as_bytes())
     }
 
     /// The TUF key id: sha256 of the canonical JSON of the key, as python-tuf
@@ -90,7 +91,7 @@ impl PublicKey {
             r#"{{"keytype":"ed25519","keyval":{{"public":"{}"}},"scheme":"ed25519"}}"#,
             self.hex()
         );
-        hex(&Sha256::digest(canonical.as_bytes()))
+        hex::encode(&Sha256::digest(canonical.as_bytes()))
     }
 
     /// Checks `signature` over `message`, the strict way: only one encoding of
@@ -111,7 +112,7 @@ impl FromStr for PublicKey {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bytes = unhex(text).ok_or_else(|| {
+        let bytes = hex::decode(text).ok_or_else(|| {
             Error::new(
                 ErrorKind::Malformed,
                 "an ed25519 public key is 64 hex digits",
@@ -127,28 +128,6 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
-}
-
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs
-        .iter()
-        .map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +140,7 @@ mod tests {
     #[test]
     fn verifies_the_vector_of_the_rfc_and_nothing_else() {
         let key: PublicKey = PUBLIC.parse().unwrap();
-        let signature = unhex(SIGNATURE).unwrap();
+        let signature = hex::decode(SIGNATURE).unwrap();
         key.verify(b"", &signature).unwrap();
         assert_eq!(
             key.verify(b"x", &signature).unwrap_err().kind(),

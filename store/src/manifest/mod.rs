@@ -311,7 +311,7 @@ impl XattrEntry {
         entry.xattrs.iter().map(|(name, value)| Self {
             path: canonical_tar::display(&entry.path),
             name: String::from_utf8_lossy(name).into_owned(),
-            value_hex: crate::digest::hex(value),
+            value_hex: common::hex::encode(value),
         })
     }
 }

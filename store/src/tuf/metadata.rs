@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use common::hex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -310,7 +311,7 @@ impl DraftFile {
         self.signatures.retain(|present| present.keyid != keyid);
         self.signatures.push(Signature {
             keyid,
-            sig: crate::keys::hex(&signature),
+            sig: hex::encode(&signature),
         });
         self.signatures.sort_by(|a, b| a.keyid.cmp(&b.keyid));
         Ok(())
@@ -328,7 +329,7 @@ impl DraftFile {
                     .is_ok_and(|entry| entry.keyids.contains(&signature.keyid));
                 let key = root.key(&signature.keyid).filter(|_| listed);
                 key.is_some_and(|key| {
-                    crate::keys::unhex(&signature.sig)
+                    hex::decode(&signature.sig)
                         .is_some_and(|bytes| key.verify(&file.message, &bytes).is_ok())
                 })
             });
@@ -442,7 +443,7 @@ impl<T: Role> SignedFile<T> {
         }
         let signatures = signatures
             .into_iter()
-            .map(|s| (s.keyid, crate::keys::unhex(&s.sig).unwrap_or_default()))
+            .map(|s| (s.keyid, hex::decode(&s.sig).unwrap_or_default()))
             .collect();
         Ok(Self {
             signed,

@@ -2,7 +2,6 @@
 //! (dpkg-query(1), `--control-show` md5sums; `Conffiles` in its status).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -100,8 +99,5 @@ pub(super) fn md5(path: &Path) -> std::io::Result<String> {
         }
         hasher.update(&buffer[..read]);
     }
-    Ok(hasher.finalize().iter().fold(String::new(), |mut hex, b| {
-        let _ = write!(hex, "{b:02x}");
-        hex
-    }))
+    Ok(common::hex::encode(&hasher.finalize()))
 }

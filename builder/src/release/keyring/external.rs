@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::hex;
 use serde::Deserialize;
 use store::keys::{self, PublicKey, SIGNATURE_BYTES, Signer};
 
@@ -110,13 +111,6 @@ impl Signer for External {
 }
 
 fn digits(text: &[u8]) -> Option<[u8; SIGNATURE_BYTES]> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    let mut bytes = [0; SIGNATURE_BYTES];
-    if text.len() != 2 * bytes.len() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
+    let bytes = hex::decode(std::str::from_utf8(text).ok()?.trim())?;
+    bytes.try_into().ok()
 }

@@ -205,10 +205,7 @@ fn is_content(bytes: &[u8], target: &Target) -> bool {
         .as_ref()
         .map(|want| (want, Sha256::of(bytes).hex()));
     let sha512 = target.sha512.as_ref().map(|want| {
-        let found: String = Sha512::digest(bytes)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let found = common::hex::encode(&Sha512::digest(bytes));
         (want, found)
     });
     let known = [sha256, sha512];

@@ -71,7 +71,7 @@ pub(super) fn root(bytes: &[u8], file: &str) -> Result<Root> {
             // Kinds of key that we do not know never verify here, so all that
             // matters is that one of them does not stand for two.
             match provider::from_pem(public) {
-                Some(key) => key.iter().map(|byte| format!("{byte:02x}")).collect(),
+                Some(key) => common::hex::encode(&key),
                 None => public.trim().to_owned(),
             }
         };

@@ -197,12 +197,5 @@ pub(super) fn sign<'a>(signed: &Value, keys: impl IntoIterator<Item = &'a KeyPai
 }
 
 pub(super) fn signature(key: &KeyPair, message: &[u8]) -> String {
-    use std::fmt::Write as _;
-    key.sign(message)
-        .unwrap()
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    common::hex::encode(&key.sign(message).unwrap())
 }
