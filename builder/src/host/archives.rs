@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::percent;
+
 use crate::error::{Error, Result};
 
 /// What stands for the moment in the address of a dated archive.
@@ -226,21 +228,7 @@ fn without_credentials(url: &str) -> Option<(String, String, String)> {
 }
 
 fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        match (first, rest) {
-            (b'%', [high, low, after @ ..]) => {
-                let digit = |b: u8| char::from(b).to_digit(16);
-                bytes.push((digit(*high)? * 16 + digit(*low)?) as u8);
-                rest = after;
-            }
-            (b'%', _) => return None,
-            _ => bytes.push(first),
-        }
-    }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(percent::decode(text.as_bytes())?).ok()
 }
 
 /// The environment variable that names an archive's address.

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use common::percent;
+
 /// The option that makes apt-get and apt-helper repeat what its methods say.
 pub const REPORT: &str = "Debug::pkgAcquire::Worker=true";
 
@@ -133,23 +135,9 @@ impl Report {
     }
 }
 
-/// Without percent-encoding (RFC 3986, 2.1).
+/// Without percent-encoding, as apt reads its own messages: what is wrongly encoded stays.
 pub fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let digit = |at: usize| {
-            let digit = after.get(at).and_then(|b| char::from(*b).to_digit(16));
-            digit.and_then(|d| u8::try_from(d).ok())
-        };
-        let (byte, left) = match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => (high * 16 + low, &after[2..]),
-            _ => (first, after),
-        };
-        bytes.push(byte);
-        rest = left;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&percent::decode_leniently(text.as_bytes())).into_owned()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64ct::{Base64Unpadded, Encoding};
+use common::percent;
 use tar::Header;
 
 use super::error::{broken, refuse};
@@ -446,7 +447,7 @@ fn xattrs(records: &Records, path: &[u8], changes: &mut Changes) -> BTreeMap<Vec
         } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
             let text = value.iter().filter(|byte| **byte != b'=').copied();
             let text = String::from_utf8(text.collect()).unwrap_or_default();
-            match (unescape(name), Base64Unpadded::decode_vec(&text)) {
+            match (percent::decode(name), Base64Unpadded::decode_vec(&text)) {
                 (Some(name), Ok(value)) => {
                     second.insert(name, value);
                 }
@@ -470,21 +471,4 @@ fn xattrs(records: &Records, path: &[u8], changes: &mut Changes) -> BTreeMap<Vec
         keep
     });
     found
-}
-
-/// A name in which bytes are written as `%41`.
-fn unescape(name: &[u8]) -> Option<Vec<u8>> {
-    let mut plain = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let Some((first, behind)) = rest.split_first() {
-        rest = behind;
-        if *first == b'%' {
-            let (hex, behind) = rest.split_first_chunk::<2>()?;
-            plain.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
-            rest = behind;
-        } else {
-            plain.push(*first);
-        }
-    }
-    Some(plain)
 }

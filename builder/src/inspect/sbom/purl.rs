@@ -1,6 +1,7 @@
 //! Package URLs, <https://github.com/package-url/purl-spec>, with the qualifiers by which
 //! scanners find advisories.
 
+use common::percent;
 use store::manifest::Package;
 
 use super::contents::{Distribution, OperatingSystem};
@@ -55,14 +56,7 @@ pub(super) fn normal(name: &str) -> String {
 
 /// Percent-encoding as package URLs have it: a colon stays.
 fn escape(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b':' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+    percent::encode(text, b":")
 }
 
 #[cfg(test)]

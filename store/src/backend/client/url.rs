@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use common::percent;
 use reqwest::Url;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -114,22 +115,8 @@ impl fmt::Debug for HttpUrl {
     }
 }
 
-/// Without percent-encoding (RFC 3986, 2.1).
 fn decoded(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = text.get(at + 1..at + 3).filter(|_| byte == b'%');
-        if let Some(code) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            out.push(code);
-            at += 3;
-        } else {
-            out.push(byte);
-            at += 1;
-        }
-    }
-    String::from_utf8(out).ok()
+    String::from_utf8(percent::decode_leniently(text.as_bytes())).ok()
 }
 
 #[cfg(test)]

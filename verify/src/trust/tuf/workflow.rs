@@ -12,8 +12,7 @@
 //! are used when the current timestamp vouches for them and fetched anew when
 //! it does not.
 
-use std::fmt::Write as _;
-
+use common::percent;
 use jiff::{SignedDuration, Timestamp as Time};
 use serde_json::Value;
 use store::digest::Sha256;
@@ -37,15 +36,7 @@ const FIRST_TIME: Time = Time::constant(1_735_689_600, 0);
 /// Names a file of metadata by its role, as python-tuf does it: all but letters,
 /// digits and `_.-~` percent-encoded.
 pub(super) fn encoded(role: &str) -> String {
-    let mut out = String::new();
-    for byte in role.bytes() {
-        if byte.is_ascii_alphanumeric() || b"_.-~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
+    percent::encode(role, b"")
 }
 
 /// The result of a run: trusted metadata, and the floors it was held against.
