@@ -432,13 +432,6 @@ impl Component {
 impl Architecture {
     /// dpkg's name for the architecture that this program was built for.
     pub fn of_this_machine() -> Self {
-        Architecture::known(match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "x86" => "i386",
-            "arm" => "armhf",
-            "powerpc64" => "ppc64el",
-            other => other,
-        })
+        Architecture::known(common::machine::architecture())
     }
 }

@@ -46,7 +46,9 @@ mod pipe;
 mod repair;
 mod walk;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use common::clock::now;
 
 use self::destination::DestinationIndex;
 use self::failure::{is_damage, sentence};
@@ -535,10 +537,4 @@ impl Job<'_, '_> {
         self.copied.inputs_lacking.extend(moved.lacking);
         Ok(())
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs())
 }

@@ -2,6 +2,7 @@
 
 use ::verify::session::Handover;
 use ::verify::system::SystemName;
+use common::clock::rfc3339;
 
 use super::ui::Ui;
 
@@ -40,10 +41,7 @@ pub(crate) fn note_handover(ui: &Ui, system: &SystemName, handover: &Handover) {
 
 /// Seconds since 1970 as people write them.
 pub(crate) fn time(seconds: u64) -> String {
-    i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-        .map_or_else(|| seconds.to_string(), |time| time.to_string())
+    rfc3339(seconds).unwrap_or_else(|| seconds.to_string())
 }
 
 /// Bytes in megabytes, with one decimal.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use common::machine;
 use store::Blake3;
 use store::name::ImageName;
 
@@ -188,12 +189,12 @@ fn check_release(
         ))
         .hint("choose another name with --as"));
     }
-    if manifest.arch != architecture() {
+    if manifest.arch != machine::architecture() {
         return Err(Error::refused(format!(
             "{} is built for {}, this node is {}",
             manifest.name,
             manifest.arch,
-            architecture()
+            machine::architecture()
         )));
     }
     Ok(())
@@ -310,18 +311,6 @@ fn record_with(
         access: before
             .map(|before| before.access.clone())
             .unwrap_or_default(),
-    }
-}
-
-/// This machine's architecture in Debian's words.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "i386",
-        "arm" => "armhf",
-        "powerpc64" => "ppc64el",
-        other => other,
     }
 }
 

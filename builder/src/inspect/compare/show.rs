@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use common::clock::rfc3339;
 use serde_json::Value;
 use store::manifest::Run;
 
@@ -262,13 +263,7 @@ fn kind_word(looks: &Looks) -> &'static str {
 }
 
 fn time(seconds: u64) -> String {
-    let time = i64::try_from(seconds)
-        .ok()
-        .map(jiff::Timestamp::from_second);
-    match time {
-        Some(Ok(time)) => time.strftime("%FT%TZ").to_string(),
-        _ => seconds.to_string(),
-    }
+    rfc3339(seconds).unwrap_or_else(|| seconds.to_string())
 }
 
 /// A difference of bytes with its sign.

@@ -18,6 +18,7 @@ mod cyclonedx;
 mod purl;
 mod spdx;
 
+use common::clock::rfc3339;
 use serde_json::Value;
 use store::{Blake3, Manifest, Store};
 
@@ -56,7 +57,7 @@ fn serial(manifest: &Manifest) -> String {
     bytes.copy_from_slice(&digest.bytes()[..16]);
     bytes[6] = bytes[6] & 0x0f | 0x80;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = common::hex::encode(&bytes);
     let parts = [
         &hex[..8],
         &hex[8..12],
@@ -70,9 +71,5 @@ fn serial(manifest: &Manifest) -> String {
 /// The image's time as RFC 3339 has it.
 fn time(manifest: &Manifest) -> Result<String> {
     let epoch = manifest.epoch;
-    let time = i64::try_from(epoch).ok().map(jiff::Timestamp::from_second);
-    match time {
-        Some(Ok(time)) => Ok(time.strftime("%FT%TZ").to_string()),
-        _ => Err(Error::failed(format!("the epoch {epoch} is no time"))),
-    }
+    rfc3339(epoch).ok_or_else(|| Error::failed(format!("the epoch {epoch} is no time")))
 }

@@ -11,6 +11,7 @@ mod facts;
 
 use std::sync::{Mutex, PoisonError};
 
+use common::clock::rfc3339;
 use store::copy::Copier;
 use store::delta_writer::{self, Progress};
 use store::tuf::{Environment, LogEntry, PromotedFrom, Proposal, Release, ReleaseOrigin};
@@ -138,9 +139,7 @@ pub fn ran_out(env: &Environment<'_>) -> Option<(&'static str, jiff::Timestamp)>
 
 /// Shows what an image is, what is started in it, and as whom.
 pub fn started(manifest: &Manifest, ui: &Ui) {
-    let second = i64::try_from(manifest.epoch).unwrap_or(i64::MAX);
-    let dated = jiff::Timestamp::from_second(second);
-    let dated = dated.map_or_else(|_| manifest.epoch.to_string(), |time| time.to_string());
+    let dated = rfc3339(manifest.epoch).unwrap_or_else(|| manifest.epoch.to_string());
     ui.note(&format!(
         "  {} {}, dated {dated}",
         manifest.suite, manifest.arch

@@ -13,6 +13,7 @@ mod facts;
 
 use std::path::Path;
 
+use common::clock::rfc3339;
 use store::canonical_tar::Changes;
 use store::foreign_tar::ForeignTar;
 use store::{EnvName, ImageName, Manifest, Progress, Published, WritableStore};
@@ -192,16 +193,11 @@ fn check_epoch(epoch: u64, now: jiff::Timestamp, from: &Path) -> Result<()> {
     if epoch <= latest {
         return Ok(());
     }
-    let time = |seconds: u64| {
-        let time = i64::try_from(seconds).ok();
-        let time = time.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-        time.map_or_else(|| format!("second {seconds}"), |time| time.to_string())
-    };
+    let dated = rfc3339(epoch).unwrap_or_else(|| format!("second {epoch}"));
     let what = format!("cannot import {}", from.display());
     Err(Error::new(ErrorKind::Refused, what)
         .detail(format!(
-            "its newest file is of {}, and the clock of this machine says {now:.0}",
-            time(epoch)
+            "its newest file is of {dated}, and the clock of this machine says {now:.0}"
         ))
         .hint(
             "give the time of the tree in SOURCE_DATE_EPOCH, in seconds since 1970: no file is \

@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::clock;
 
 use super::lock::Lock;
 use super::reader::LocalReader;
@@ -98,8 +99,7 @@ impl ListableBackend for LocalReader {
     }
 
     fn now(&self) -> Result<u64> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        Ok(now.map_or(0, |time| time.as_secs()))
+        Ok(clock::now())
     }
 
     fn try_share(&self, name: &str) -> Result<Option<Guard>> {

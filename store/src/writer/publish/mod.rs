@@ -22,7 +22,8 @@ mod tar_hasher;
 
 use std::path::Path;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::clock;
 
 use self::frames::{Lane, Packed, Packer};
 use self::source::{Files, Source};
@@ -181,9 +182,7 @@ fn publish(
         }
     };
     store.hold_image(&tar.blake3)?;
-    let published = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs());
+    let published = clock::now();
     let hint = Hint {
         packs: packs.clone(),
         published,
