@@ -1,6 +1,6 @@
 //! Files that are there whole or not at all
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -49,6 +49,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Replaces a file that can be made again: whoever is killed leaves the old one or the new one,
+/// a power cut may leave half of it.
+pub fn replace(path: &Path, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, bytes)?;
+    fs::rename(&temporary, path)
+}
+
 /// Locks a file that others lock for as long as they write one, until it is dropped.
 pub fn lock(file: File, failed: impl Fn() -> String) -> Result<File> {
     let until = Instant::now() + PATIENCE;
@@ -71,7 +79,6 @@ pub fn lock(file: File, failed: impl Fn() -> String) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn only_plain_files_are_replaced() {

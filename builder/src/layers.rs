@@ -21,6 +21,7 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_file;
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
 use crate::sandbox::SPEC;
@@ -396,10 +397,7 @@ pub(crate) fn forget_acl(path: &Path) -> Result<()> {
 
 fn write_done(path: &Path, done: &Done) -> Result<()> {
     let json = serde_json::to_vec(done).context(|| "cannot describe a layer".into())?;
-    let temporary = path.with_extension("tmp");
-    fs::write(&temporary, json)
-        .and_then(|()| fs::rename(&temporary, path))
-        .context(|| format!("cannot write {}", path.display()))
+    atomic_file::replace(path, json).context(|| format!("cannot write {}", path.display()))
 }
 
 /// Colons, commas and backslashes separate things in mount options.

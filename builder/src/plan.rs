@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use store::{Manifest, Sha256, Store};
 
+use crate::atomic_file;
 use crate::caches::{CachedImage, Caches};
 use crate::error::{Context, Result};
 use crate::layers::Layers;
@@ -178,9 +179,7 @@ pub(crate) fn remember(
 ) -> Result<()> {
     let file = record_of(work, steps, recipe);
     fs::create_dir_all(work.join(BUILT)).map_err(|e| unwritable(work, &e))?;
-    let temporary = file.with_extension("tmp");
-    fs::write(&temporary, manifest.to_json())
-        .and_then(|()| fs::rename(&temporary, &file))
+    atomic_file::replace(&file, manifest.to_json())
         .context(|| format!("cannot write {}", file.display()))
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layers::{Key, Layers, forget_acl, remove};
 use crate::recipe::debris::CACHE_SIGNATURE;
@@ -114,11 +115,8 @@ impl WorkDir {
 
     fn write_kept(&self, names: &BTreeSet<String>) -> Result<()> {
         let path = self.dir.join("layers");
-        let temporary = path.with_extension("tmp");
         let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-        fs::write(&temporary, text)
-            .and_then(|()| fs::rename(&temporary, &path))
-            .context(|| format!("cannot write {}", path.display()))
+        atomic_file::replace(&path, text).context(|| format!("cannot write {}", path.display()))
     }
 }
 

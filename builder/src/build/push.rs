@@ -7,6 +7,7 @@ use store::copy::Copier;
 use store::tuf::{Environment, paths};
 use store::{EnvName, Manifest, Sha256, StoreUrl, WritableStore};
 
+use crate::atomic_file;
 use crate::caches::{Shared, TRUSTED};
 use crate::error::{Context, Error, Result};
 use crate::lockfile::sized_inputs_of;
@@ -81,8 +82,5 @@ fn trust(store: &WritableStore, env: &EnvName, keys: &Path) -> Result<()> {
     fs::create_dir_all(&folder).context(failed)?;
     let digits = Sha256::of(&bytes).hex();
     let file = folder.join(format!("{env}-{}.root.json", &digits[..16]));
-    let temporary = file.with_extension("tmp");
-    fs::write(&temporary, &bytes)
-        .and_then(|()| fs::rename(&temporary, &file))
-        .context(failed)
+    atomic_file::replace(&file, &bytes).context(failed)
 }

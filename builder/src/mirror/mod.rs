@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use store::Inputs;
 use store::digest::Sha256;
 
+use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::interrupt;
 use crate::layers::remove;
@@ -211,9 +212,7 @@ fn control(digest: &Sha256, inputs: &Inputs, cache: &Path) -> Result<String> {
         .arg(inputs.path(digest))
         .output()?;
     let text = String::from_utf8_lossy(&out).into_owned();
-    let temporary = cache.join(format!(".{}", digest.hex()));
-    fs::write(&temporary, &text)
-        .and_then(|()| fs::rename(&temporary, &remembered))
+    atomic_file::replace(&remembered, &text)
         .context(|| format!("cannot write {}", remembered.display()))?;
     Ok(text)
 }
