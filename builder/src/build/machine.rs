@@ -26,12 +26,16 @@ pub fn prepare(recipe: &Recipe, setup: bool, ui: &mut Ui) -> Result<()> {
     if !setup {
         return tools.require();
     }
-    ui.note(&format!(
-        "installing on this machine: {}",
-        tools.packages().join(" ")
-    ));
+    install_tools(&tools, ui)?;
+    Tools::look(with_git).require()
+}
+
+/// Installs the packages of the programs that are missing.
+pub fn install_tools(tools: &Tools, ui: &mut Ui) -> Result<()> {
+    let packages = tools.packages().join(" ");
+    ui.note(&format!("installing on this machine: {packages}"));
     let mut phase = ui.phase("set up the machine");
     tools.install(&mut |line| phase.output(line))?;
-    phase.finish(&tools.packages().join(" "));
-    Tools::look(with_git).require()
+    phase.finish(&packages);
+    Ok(())
 }

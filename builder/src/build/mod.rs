@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use store::manifest::Manifest;
 use store::{Inputs, WritableStore};
 
-pub use self::machine::{prepare, require_root};
+pub use self::machine::{install_tools, prepare, require_root};
 use crate::caches::{CachedImage, Caches, Shared};
 use crate::error::Result;
 use crate::inspect::logs;

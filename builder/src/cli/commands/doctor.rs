@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::build::install_tools;
 use crate::cli::args::DoctorArgs;
 use crate::error::{Error, Result};
 use crate::host::{Tools, architecture};
@@ -26,13 +27,7 @@ struct Check {
 pub(super) fn run(args: &DoctorArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let mut tools = Tools::look(true);
     if args.setup && !tools.missing.is_empty() {
-        ui.note(&format!(
-            "installing on this machine: {}",
-            tools.packages().join(" ")
-        ));
-        let mut phase = ui.phase("set up the machine");
-        tools.install(&mut |line| phase.output(line))?;
-        phase.finish(&tools.packages().join(" "));
+        install_tools(&tools, ui)?;
         tools = Tools::look(true);
     }
     let mut checks = checks(&tools, settings);
