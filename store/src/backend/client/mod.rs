@@ -5,27 +5,32 @@
 //! [`Endpoint`] says how a request looks: a folder of a web server, or a bucket.
 
 mod backoff;
+mod content_range;
 mod error;
 mod netrc;
 mod options;
+mod pace;
+mod transfer;
 pub(crate) mod transport;
 mod url;
 
 use std::io::Read;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use reqwest::header::{self, HeaderMap, HeaderName};
+use reqwest::header::{self, HeaderName};
 use reqwest::redirect::Policy;
 
 use self::backoff::Backoff;
+use self::content_range::{Part, content_range, validator};
 pub(crate) use self::error::RequestError;
 pub use self::options::ClientOptions;
+use self::pace::Pace;
+use self::transfer::{Bytes, Transfer};
+pub(crate) use self::transfer::{Caution, RangeReceiver, RangeRequest, WHOLE_MAX, too_short};
 use self::url::Credentials;
 pub use self::url::HttpUrl;
 use crate::backend::Traffic;
@@ -33,65 +38,6 @@ use crate::error::{Error, Result};
 
 /// Bytes that are read at once.
 const BUFFER: usize = 128 << 10;
-
-/// A server that sends less than this many bytes a second is given up.
-const SLOWEST: u64 = 1024;
-
-/// The longest object that is taken whole because its server knows no ranges.
-pub(crate) const WHOLE_MAX: u64 = super::OBJECT_MAX;
-
-/// A range that is asked for.
-pub(crate) struct RangeRequest<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) range: Range<u64>,
-    /// The longest object that is taken in place of the range.
-    pub(crate) limit: u64,
-    pub(crate) caution: Caution,
-}
-
-/// How an object is asked for that came wrong before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Caution {
-    /// It did not.
-    #[default]
-    None,
-    /// No cache on the way may answer.
-    Fresh,
-    /// Nor cut a range out of it: all of it is taken.
-    Whole,
-}
-
-impl<'a> RangeRequest<'a> {
-    pub(crate) fn new(key: &'a str, range: Range<u64>, caution: Caution) -> Self {
-        Self {
-            key,
-            range,
-            limit: WHOLE_MAX,
-            caution,
-        }
-    }
-}
-
-/// What takes the bytes of a range.
-pub(crate) trait RangeReceiver {
-    /// The server sends the whole object, from its first byte.
-    fn whole(&mut self) -> Result<()>;
-
-    /// The bytes from `at` on. They may come a second time.
-    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<()>;
-}
-
-/// The error for an object that ends before a range does.
-pub(crate) fn too_short(key: &str, store: &str, size: u64, range: &Range<u64>) -> Error {
-    let len = range.end - range.start;
-    Error::corrupt(
-        format_args!("{key} in {store}"),
-        format_args!(
-            "it has {size} bytes, but {len} from byte {} are needed",
-            range.start
-        ),
-    )
-}
 
 /// What differs from one kind of server to another.
 pub(crate) trait Endpoint: Send + Sync + 'static {
@@ -146,25 +92,11 @@ impl Endpoint for WebFolder {
 /// A server with a store.
 pub(crate) struct ObjectClient {
     client: Client,
-    origin: Box<dyn Endpoint>,
+    endpoint: Box<dyn Endpoint>,
     access: ClientOptions,
     requests: AtomicU64,
     repeated: AtomicU64,
     received: AtomicU64,
-}
-
-/// What is being fetched, and how far.
-struct Transfer<'a> {
-    key: &'a str,
-    /// `None` for a whole object.
-    range: Option<Range<u64>>,
-    /// The longest object that is taken as a whole.
-    limit: u64,
-    caution: Caution,
-    /// The next byte that is needed.
-    at: u64,
-    /// What the object that is being fetched is known by (RFC 9110, 8.8).
-    validator: Option<String>,
 }
 
 /// What there was.
@@ -178,17 +110,17 @@ impl ObjectClient {
     /// The folder of a web server.
     pub(super) fn web(address: &HttpUrl, access: &ClientOptions) -> Result<Self> {
         let client = transport::build(address, access, Policy::custom(transport::redirect))?;
-        let origin = WebFolder {
+        let endpoint = WebFolder {
             address: address.clone(),
             credentials: access.credentials(address),
         };
-        Ok(Self::new(client, Box::new(origin), access))
+        Ok(Self::new(client, Box::new(endpoint), access))
     }
 
-    pub(crate) fn new(client: Client, origin: Box<dyn Endpoint>, access: &ClientOptions) -> Self {
+    pub(crate) fn new(client: Client, endpoint: Box<dyn Endpoint>, access: &ClientOptions) -> Self {
         Self {
             client,
-            origin,
+            endpoint,
             access: access.clone(),
             requests: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
@@ -230,11 +162,15 @@ impl ObjectClient {
     }
 
     /// Repeats attempts until one succeeds or none will.
-    fn fetch(&self, mut transfer: Transfer<'_>, sink: &mut dyn RangeReceiver) -> Result<Fetched> {
+    fn fetch(
+        &self,
+        mut transfer: Transfer<'_>,
+        receiver: &mut dyn RangeReceiver,
+    ) -> Result<Fetched> {
         let mut tries = Backoff::new(self.access.pause);
         loop {
             let before = transfer.at;
-            let fault = match self.attempt(&mut transfer, sink) {
+            let fault = match self.attempt(&mut transfer, receiver) {
                 // A server may send less of a range than it was asked for.
                 Ok(Fetched::Part) if transfer.is_short() && transfer.at > before => continue,
                 Ok(Fetched::Part) if transfer.is_short() => {
@@ -250,7 +186,7 @@ impl ObjectClient {
                 _ => None,
             };
             let Some(wait) = wait else {
-                let what = format!("fetch {} from {}", transfer.key, self.origin.describe());
+                let what = format!("fetch {} from {}", transfer.key, self.endpoint.describe());
                 return Err(fault.into_error(&what, tries.failed()));
             };
             self.repeated.fetch_add(1, Ordering::Relaxed);
@@ -261,7 +197,7 @@ impl ObjectClient {
     fn attempt(
         &self,
         transfer: &mut Transfer<'_>,
-        sink: &mut dyn RangeReceiver,
+        receiver: &mut dyn RangeReceiver,
     ) -> Result<Fetched, RequestError> {
         let response = self.ask(transfer)?;
         let headers = response.headers();
@@ -287,20 +223,20 @@ impl ObjectClient {
                     return Err(self.too_long(transfer, size));
                 }
                 if transfer.range.is_some() {
-                    sink.whole().map_err(RequestError::Content)?;
+                    receiver.whole().map_err(RequestError::Content)?;
                 }
                 transfer.at = 0;
                 transfer.validator = validator(headers);
-                self.read(response, transfer, None, sink)?;
+                self.read(response, transfer, None, receiver)?;
                 Ok(Fetched::All)
             }
             StatusCode::PARTIAL_CONTENT => {
                 let part = content_range(headers).ok_or_else(|| {
                     transfer.odd_range("the server does not say which bytes it sends")
                 })?;
-                transfer.check(&part, &self.origin.describe())?;
+                transfer.check(&part, &self.endpoint.describe())?;
                 transfer.validator = validator(headers);
-                self.read(response, transfer, Some(part.range.end), sink)?;
+                self.read(response, transfer, Some(part.range.end), receiver)?;
                 match transfer.range {
                     Some(_) => Ok(Fetched::Part),
                     None if part.size == Some(transfer.at) => Ok(Fetched::All),
@@ -310,7 +246,7 @@ impl ObjectClient {
                 }
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => self
-                .origin
+                .endpoint
                 .absent(response)
                 .map_or(Ok(Fetched::Nothing), Err),
             StatusCode::PRECONDITION_FAILED if transfer.validator.is_some() => {
@@ -338,13 +274,13 @@ impl ObjectClient {
                     Err(RequestError::transient("it changed while it was fetched"))
                 }
             },
-            _ => Err(self.origin.refused(response)),
+            _ => Err(self.endpoint.refused(response)),
         }
     }
 
     fn ask(&self, transfer: &mut Transfer<'_>) -> Result<Response, RequestError> {
         let mut request = self
-            .origin
+            .endpoint
             .get(&self.client, transfer.key)
             .header(header::ACCEPT_ENCODING, "identity");
         let old_is_fine = transfer.caution == Caution::None && !is_mutable(transfer.key);
@@ -372,7 +308,7 @@ impl ObjectClient {
             request = request.header(header::RANGE, range);
         }
         if let Some(validator) = transfer.validator.as_ref().filter(|_| transfer.at > start) {
-            request = request.header(self.origin.same(), validator);
+            request = request.header(self.endpoint.same(), validator);
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         request
@@ -386,7 +322,7 @@ impl ObjectClient {
         mut response: Response,
         transfer: &mut Transfer<'_>,
         end: Option<u64>,
-        sink: &mut dyn RangeReceiver,
+        receiver: &mut dyn RangeReceiver,
     ) -> Result<(), RequestError> {
         let mut pace = Pace::new(self.access.patience);
         let mut buffer = vec![0; BUFFER];
@@ -405,7 +341,8 @@ impl ObjectClient {
                     None => self.too_long(transfer, transfer.at + len),
                 });
             }
-            sink.write(transfer.at, &buffer[..len as usize])
+            receiver
+                .write(transfer.at, &buffer[..len as usize])
                 .map_err(RequestError::Content)?;
             transfer.at += len;
             pace.took(len)?;
@@ -419,55 +356,11 @@ impl ObjectClient {
     fn too_long(&self, transfer: &Transfer<'_>, size: u64) -> RequestError {
         let Transfer { key, limit, .. } = transfer;
         RequestError::Content(Error::corrupt(
-            format_args!("{key} in {}", self.origin.describe()),
+            format_args!("{key} in {}", self.endpoint.describe()),
             format_args!("it has {size} bytes or more, and may have {limit}"),
         ))
     }
-}
 
-impl Transfer<'_> {
-    /// The first byte that is wanted at all.
-    fn start(&self) -> u64 {
-        self.range.as_ref().map_or(0, |range| range.start)
-    }
-
-    /// Whether bytes of the range are missing.
-    fn is_short(&self) -> bool {
-        self.range.as_ref().is_some_and(|range| self.at < range.end)
-    }
-
-    /// The fault of a range that is not the one that was asked for: the whole object may be right.
-    fn odd_range(&mut self, why: &str) -> RequestError {
-        if self.range.is_none() || self.caution == Caution::Whole {
-            return RequestError::permanent(why);
-        }
-        self.caution = Caution::Whole;
-        RequestError::transient(why)
-    }
-
-    /// Refuses a part that is not the one that was asked for.
-    fn check(&mut self, part: &Part, store: &str) -> Result<(), RequestError> {
-        if part.range.start != self.at || part.range.is_empty() {
-            return Err(self.odd_range("the server sends other bytes than were asked for"));
-        }
-        if let Some(range) = &self.range {
-            if let Some(size) = part.size.filter(|size| *size < range.end) {
-                let short = too_short(self.key, store, size, range);
-                return Err(RequestError::Content(short));
-            }
-            if part.range.end > range.end {
-                return Err(self.odd_range("the server sends more than it was asked for"));
-            }
-        } else if part.size.is_none_or(|size| size > self.limit) || part.range.end > self.limit {
-            let why = format_args!("it has more bytes than the {} that it may have", self.limit);
-            let error = Error::corrupt(format_args!("{} in {store}", self.key), why);
-            return Err(RequestError::Content(error));
-        }
-        Ok(())
-    }
-}
-
-impl ObjectClient {
     /// Fetches a whole object of at most `limit` bytes; `None` if there is none. With
     /// `fresh`, no cache on the way may answer.
     pub(crate) fn whole(&self, key: &str, limit: u64, fresh: bool) -> Result<Option<Vec<u8>>> {
@@ -486,9 +379,13 @@ impl ObjectClient {
         })
     }
 
-    /// Fetches the bytes of a range, in order, into `sink`; or the whole object of at
+    /// Fetches the bytes of a range, in order, into `receiver`; or the whole object of at
     /// most `limit` bytes, if the server sends nothing less.
-    pub(crate) fn range(&self, ask: &RangeRequest<'_>, sink: &mut dyn RangeReceiver) -> Result<()> {
+    pub(crate) fn range(
+        &self,
+        ask: &RangeRequest<'_>,
+        receiver: &mut dyn RangeReceiver,
+    ) -> Result<()> {
         if ask.range.is_empty() {
             return Ok(());
         }
@@ -500,7 +397,7 @@ impl ObjectClient {
             at: ask.range.start,
             validator: None,
         };
-        match self.fetch(transfer, sink)? {
+        match self.fetch(transfer, receiver)? {
             Fetched::Nothing => Err(Error::missing(ask.key, self.describe())),
             Fetched::All | Fetched::Part => Ok(()),
         }
@@ -508,12 +405,12 @@ impl ObjectClient {
 
     /// Lists keys, as [`Backend::list`](crate::backend::Backend::list).
     pub(crate) fn list(&self, prefix: &str) -> Result<Option<Vec<String>>> {
-        self.origin.list(self, prefix)
+        self.endpoint.list(self, prefix)
     }
 
     /// Names the store in words, without a password.
     pub(crate) fn describe(&self) -> String {
-        self.origin.describe()
+        self.endpoint.describe()
     }
 
     /// The directory for scratch files.
@@ -531,91 +428,6 @@ impl ObjectClient {
     }
 }
 
-/// Takes a whole object.
-#[derive(Default)]
-struct Bytes(Vec<u8>);
-
-impl RangeReceiver for Bytes {
-    fn whole(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
-        self.0.truncate(at as usize);
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-}
-
-/// Notices when a server drips.
-struct Pace {
-    patience: Duration,
-    since: Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    fn new(patience: Duration) -> Self {
-        Self {
-            patience,
-            since: Instant::now(),
-            bytes: 0,
-        }
-    }
-
-    fn took(&mut self, bytes: u64) -> Result<(), RequestError> {
-        self.bytes += bytes;
-        if self.since.elapsed() < self.patience {
-            return Ok(());
-        }
-        if self.bytes < SLOWEST * self.patience.as_secs().max(1) {
-            let seconds = self.patience.as_secs();
-            return Err(RequestError::Permanent(
-                format!("the server sent less than {SLOWEST} bytes a second for {seconds} s"),
-                Some("IMGBUILD_PATIENCE is how many seconds a slow server is waited for"),
-            ));
-        }
-        *self = Self::new(self.patience);
-        Ok(())
-    }
-}
-
-/// `Content-Range` (RFC 9110, 14.4).
-struct Part {
-    /// Empty if the server had none of what was asked for.
-    range: Range<u64>,
-    size: Option<u64>,
-}
-
-fn content_range(headers: &HeaderMap) -> Option<Part> {
-    parse_content_range(headers.get(header::CONTENT_RANGE)?.to_str().ok()?)
-}
-
-fn parse_content_range(text: &str) -> Option<Part> {
-    let (range, size) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let size = match size {
-        "*" => None,
-        digits => Some(digits.parse().ok()?),
-    };
-    if range == "*" {
-        return Some(Part { range: 0..0, size });
-    }
-    let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let range = first..last.checked_add(1)?;
-    let sane = first <= last && size.is_none_or(|size| last < size);
-    sane.then_some(Part { range, size })
-}
-
-/// What the server knows the object by, if that is good enough for a range: a
-/// strong entity tag, or a date.
-fn validator(headers: &HeaderMap) -> Option<String> {
-    let text = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
-    text(header::ETAG)
-        .filter(|tag| tag.starts_with('"'))
-        .or_else(|| text(header::LAST_MODIFIED))
-}
-
 /// Objects that change, of which an old one is no good.
 fn is_mutable(key: &str) -> bool {
     key.ends_with("/timestamp.json") || key.starts_with("hints/") || key == super::CATALOGUE
@@ -626,30 +438,4 @@ fn random() -> u32 {
     let mut bytes = [0; 4];
     let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
     filled.map_or(u32::MAX, |_| u32::from_le_bytes(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_ranges() {
-        let part = |text| parse_content_range(text).map(|part| (part.range, part.size));
-        assert_eq!(part("bytes 0-9/10"), Some((0..10, Some(10))));
-        assert_eq!(part("bytes 5-5/*"), Some((5..6, None)));
-        assert_eq!(part("bytes */10"), Some((0..0, Some(10))));
-        for text in [
-            "",
-            "bytes",
-            "bytes 0-9",
-            "bytes 9-0/10",
-            "bytes 0-10/10",
-            "bytes -1/2",
-            "lines 0-9/10",
-            "bytes 0-18446744073709551615/*",
-            "bytes a-b/c",
-        ] {
-            assert_eq!(part(text), None, "{text}");
-        }
-    }
 }

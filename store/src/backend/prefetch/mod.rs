@@ -127,10 +127,10 @@ impl Shared {
             match self.spool.find(key, range, &self.client.describe())? {
                 Lookup::Here(file) => return spool::read(&file, range),
                 Lookup::Nowhere(caution) => {
-                    let mut sink = Direct::new(&self.spool, key, range);
+                    let mut receiver = Direct::new(&self.spool, key, range);
                     let ask = RangeRequest::new(key, range.clone(), caution);
-                    let fetched = self.client.range(&ask, &mut sink);
-                    match (fetched, sink) {
+                    let fetched = self.client.range(&ask, &mut receiver);
+                    match (fetched, receiver) {
                         // Somebody else is about to have all of it.
                         (Err(_), Direct { late: true, .. }) => {}
                         (
@@ -153,15 +153,16 @@ impl Shared {
     /// Fetches what is planned until nothing is.
     fn work(&self) {
         while let Some((run, caution, coming)) = self.spool.next_run() {
-            let mut sink = Ahead {
+            let mut receiver = Ahead {
                 coming,
                 over: &self.over,
                 whole: false,
             };
-            let fetched = self
-                .client
-                .range(&RangeRequest::new(&run.key, run.range, caution), &mut sink);
-            let Ahead { coming, whole, .. } = sink;
+            let fetched = self.client.range(
+                &RangeRequest::new(&run.key, run.range, caution),
+                &mut receiver,
+            );
+            let Ahead { coming, whole, .. } = receiver;
             match fetched {
                 Ok(()) if whole => coming.completed(),
                 Ok(()) => drop(coming),
