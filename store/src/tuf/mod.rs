@@ -19,7 +19,7 @@
 //!
 //! Reading side and writing side share the format and little else. A node uses
 //! [`json`](crate::json), [`paths`] and [`ReleaseCustom`] from here and brings its own verification
-//! (`verify::tuf`). The writing side (feature `write`) is [`Environment`]: it
+//! (`verify::trust::tuf`). The writing side (feature `write`) is [`Environment`]: it
 //! makes an environment, releases images into it, and renews signatures before
 //! they run out. It never reads a clock; the time is an argument.
 //!
@@ -42,6 +42,9 @@ mod releases;
 
 #[cfg(feature = "write")]
 mod publish;
+
+#[cfg(feature = "write")]
+mod online;
 
 #[cfg(feature = "write")]
 mod review;
