@@ -19,56 +19,25 @@
 //! Only the holder of a system's [`Lock`] changes anything of it; readers need none, since every file
 //! is replaced whole. Earlier versions locked `lock` alone, and kept one `journal.json` for all systems.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use store::StoreUrl;
-use store::digest::Blake3;
-use store::manifest::Manifest;
 use store::name::EnvName;
 
+use super::lock::{self, Lock};
 use super::record::SystemRecord;
 use crate::atomic_file::{self, check_schema};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::system::SystemName;
-
-/// How long a lock may take to be released: a killed imgnode may have been about to start a program,
-/// which holds the lock until it runs.
-const LOCK_GRACE: Duration = Duration::from_millis(300);
 
 /// The state directory of a node.
 #[derive(Clone, Debug)]
 pub struct State {
     root: PathBuf,
-}
-
-/// Proof that this process is the only one that changes a system, or all of the state.
-#[derive(Debug)]
-pub struct Lock {
-    // The system's goes first.
-    _own: Option<SystemLock>,
-    _node: File,
-}
-
-/// The lock file of a system. That of a system which is gone, or never was, goes with it.
-#[derive(Debug)]
-struct SystemLock {
-    _file: File,
-    path: PathBuf,
-    traces: [PathBuf; 2],
-}
-
-impl Drop for SystemLock {
-    fn drop(&mut self) {
-        if self.traces.iter().all(|trace| !trace.exists()) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 /// What `init` decided: which environment this node follows, and from where.
@@ -173,51 +142,19 @@ impl State {
     /// has it, or the whole node.
     pub fn lock(&self, system: &SystemName) -> Result<Lock> {
         self.prepare()?;
-        let node = open_lock(&self.root.join("lock"))?;
-        let what = || format!("another imgnode is at work in {}", self.root.display());
-        take(&node, Share::Shared, what)?;
-        let path = self.root.join("locks").join(system.as_str());
-        loop {
-            let file = open_lock(&path)?;
-            take(&file, Share::Alone, || owner(&path, system))?;
-            // Whoever had it may have removed it.
-            let place = fs::metadata(&path).ok().map(|found| found.ino());
-            if place.is_none() || file.metadata().ok().map(|found| found.ino()) != place {
-                continue;
-            }
-            // For people alone.
-            let _ = fs::write(&path, format!("{}\n", std::process::id()));
-            let own = SystemLock {
-                _file: file,
-                path,
-                traces: [self.system_file(system), self.journal(system)],
-            };
-            return Ok(Lock {
-                _own: Some(own),
-                _node: node,
-            });
-        }
+        let traces = [self.system_file(system), self.journal(system)];
+        Lock::of_system(&self.root, system, traces)
     }
 
     /// Takes the lock of the whole node: nobody is at work on any system.
     pub fn lock_node(&self) -> Result<Lock> {
         self.prepare()?;
-        let node = open_lock(&self.root.join("lock"))?;
-        let what = || format!("another imgnode is at work in {}", self.root.display());
-        take(&node, Share::Alone, what)?;
-        Ok(Lock {
-            _own: None,
-            _node: node,
-        })
+        Lock::of_node(&self.root)
     }
 
     /// Takes the lock of those who run hooks.
     pub fn lock_hooks(&self) -> Result<File> {
-        // No system has such a name.
-        let file = open_lock(&self.root.join("locks/.hooks"))?;
-        let what = || "another imgnode is at work, and its hooks may not meet ours".to_owned();
-        take(&file, Share::Alone, what)?;
-        Ok(file)
+        lock::of_hooks(&self.root)
     }
 
     fn prepare(&self) -> Result<()> {
@@ -405,158 +342,6 @@ impl State {
     fn system_file(&self, system: &SystemName) -> PathBuf {
         self.root.join("systems").join(format!("{system}.json"))
     }
-
-    /// Keeps a signed manifest; its blake3 is how it is found and checked again.
-    pub fn keep_manifest(&self, _: &Lock, json: &[u8]) -> Result<Blake3> {
-        let digest = Blake3::of(json);
-        let _alone = self.lock_manifests()?;
-        atomic_file::write(&self.manifest_file(digest), json, 0o600)?;
-        Ok(digest)
-    }
-
-    /// Reads back a manifest of [`State::keep_manifest`].
-    pub fn manifest(&self, digest: Blake3) -> Result<Manifest> {
-        self.manifest_with_json(digest)
-            .map(|(manifest, _)| manifest)
-    }
-
-    /// Reads back a manifest, also as it was signed.
-    pub fn manifest_with_json(&self, digest: Blake3) -> Result<(Manifest, Vec<u8>)> {
-        let path = self.manifest_file(digest);
-        let damaged = |why: String| {
-            Error::refused(format!(
-                "{} is not the manifest that was signed",
-                path.display()
-            ))
-            .cause(why)
-            .hint("install the release again")
-        };
-        let bytes =
-            atomic_file::read(&path)?.ok_or_else(|| damaged("the file is missing".to_owned()))?;
-        let found = Blake3::of(&bytes);
-        if found != digest {
-            return Err(damaged(format!("its digest is {found}, not {digest}")));
-        }
-        let manifest = Manifest::from_json(&bytes).map_err(|error| damaged(error.to_string()))?;
-        Ok((manifest, bytes))
-    }
-
-    fn manifest_file(&self, digest: Blake3) -> PathBuf {
-        self.root
-            .join("manifests")
-            .join(format!("{}.json", digest.hex()))
-    }
-
-    /// Removes manifests that no installed generation names, nor one that an operation on another
-    /// system than `system` is about to install.
-    pub fn forget_manifests(&self, _: &Lock, system: &SystemName) -> Result<()> {
-        let directory = self.root.join("manifests");
-        let _alone = self.lock_manifests()?;
-        let mut there = Vec::new();
-        let listing =
-            fs::read_dir(&directory).context(|| format!("cannot list {}", directory.display()))?;
-        for entry in listing {
-            let entry = entry.context(|| format!("cannot list {}", directory.display()))?;
-            there.push(entry.path());
-        }
-        // Only now: who needs one of those says so before it puts it there.
-        let mut records = Vec::new();
-        for system in self.systems()? {
-            records.extend(self.system(&system)?);
-        }
-        for other in self.journals()?.iter().filter(|other| *other != system) {
-            let journal: Option<Records> = atomic_file::read_json(&self.journal(other))?;
-            let journal = journal.into_iter();
-            records.extend(journal.flat_map(|both| both.before.into_iter().chain(both.after)));
-        }
-        let wanted: Vec<PathBuf> = records
-            .iter()
-            .flat_map(|record| &record.generations)
-            .map(|generation| self.manifest_file(generation.manifest))
-            .collect();
-        for path in there.iter().filter(|path| !wanted.contains(path)) {
-            atomic_file::remove(path)?;
-        }
-        Ok(())
-    }
-
-    fn lock_manifests(&self) -> Result<File> {
-        let directory = self.root.join("manifests");
-        let file = File::open(&directory).and_then(|file| file.lock().map(|()| file));
-        file.context(|| format!("cannot lock {}", directory.display()))
-    }
-}
-
-/// What a journal says of the records of a system.
-#[derive(Deserialize)]
-struct Records {
-    before: Option<SystemRecord>,
-    after: Option<SystemRecord>,
-}
-
-/// Whether others may hold a lock as well.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Share {
-    Shared,
-    Alone,
-}
-
-fn open_lock(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .context(|| format!("cannot open {}", path.display()))
-}
-
-fn take(file: &File, share: Share, busy: impl Fn() -> String) -> Result<()> {
-    let until = Instant::now() + LOCK_GRACE;
-    loop {
-        let taken = match share {
-            Share::Shared => file.try_lock_shared(),
-            Share::Alone => file.try_lock(),
-        };
-        match taken {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                thread::sleep(Duration::from_millis(10));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(
-                    Error::new(Kind::Busy, busy()).hint("run the command again when it is done")
-                );
-            }
-            Err(TryLockError::Error(error)) => return Err(error).context(|| "cannot lock a file"),
-        }
-    }
-}
-
-/// Who is at work on a system, as far as can be seen.
-fn owner(path: &Path, system: &SystemName) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let pid: Option<u32> = text.trim().parse().ok();
-    let line = pid.and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());
-    // Its first word after the program; the others are nobody's business.
-    let act = line.and_then(|line| {
-        let word = line.split(|byte| *byte == 0).nth(1)?.to_owned();
-        let plain = !word.is_empty() && word.iter().all(|b| b.is_ascii_lowercase() || *b == b'-');
-        String::from_utf8(word).ok().filter(|_| plain)
-    });
-    match (pid, act) {
-        (Some(pid), Some(act)) => {
-            format!("another imgnode is at work on {system}: {act}, process {pid}")
-        }
-        _ => format!("another imgnode is at work on {system}"),
-    }
-}
-
-/// Seconds since 1970 by this machine's clock.
-pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
