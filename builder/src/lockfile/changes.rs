@@ -148,7 +148,8 @@ mod tests {
     use store::Sha256;
 
     use super::*;
-    use crate::lockfile::{Deb, Stage, VERSION};
+    use crate::lockfile::tests::sample;
+    use crate::lockfile::{Deb, Stage};
 
     fn lock(debs: &[(&str, &str, u64)]) -> Lock {
         let deb = |(name, version, size): &(&str, &str, u64)| Deb {
@@ -162,24 +163,9 @@ mod tests {
             sha256: Sha256::of(format!("{name}{size}").as_bytes()),
         };
         Lock {
-            version: VERSION,
             epoch: 7,
-            architecture: "amd64".into(),
-            bootstrapper: "debootstrap 1".into(),
-            packages_from: Sha256::of(b"x"),
-            preferences_from: None,
-            ids_from: None,
-            virtualenvs_from: BTreeMap::new(),
-            names: BTreeMap::new(),
-            removed: BTreeMap::new(),
-            system_users: BTreeMap::new(),
-            system_groups: BTreeMap::new(),
-            releases: Vec::new(),
             debs: debs.iter().map(deb).collect(),
-            python: Vec::new(),
-            git: Vec::new(),
-            downloads: Vec::new(),
-            files: Vec::new(),
+            ..sample()
         }
     }
 

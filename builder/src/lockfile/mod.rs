@@ -7,8 +7,7 @@
 //! Each part of it carries the digest of the recipe's sections it was resolved
 //! from; when those change, that part alone is resolved again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,14 +18,19 @@ use crate::atomic_file;
 use crate::error::{Context, Error, Result};
 
 mod changes;
+mod check;
 mod conflict;
 mod described;
+mod entries;
 mod import_record;
 mod names;
 mod retained;
+mod stages;
 
 pub use changes::{Change, Changes};
+pub(crate) use check::{is_relative, is_word};
 pub use described::Described;
+pub use entries::{Deb, Download, Git, LocalFile, LocalKind, Python, Release, Stage};
 pub use import_record::ImportRecord;
 pub(crate) use import_record::{ImportKind, SCHEMA as IMPORT_SCHEMA};
 pub(crate) use retained::{inputs_of, sized_inputs_of};
@@ -96,171 +100,6 @@ pub struct Lock {
     pub files: Vec<LocalFile>,
 }
 
-/// A Release file whose signature was checked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Release {
-    /// The archive as the recipe names it.
-    pub archive: String,
-    /// The suite as the recipe names it.
-    pub suite: String,
-    /// Its `Date`, seconds since 1970.
-    pub date: u64,
-    /// Digest of the signed file.
-    pub sha256: Sha256,
-}
-
-/// When in the build a Debian package is installed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// Unpacked first, before dpkg itself works.
-    Required,
-    /// The rest of the bootstrap.
-    Base,
-    /// With the n-th `[[packages]]` of the recipe, from 1.
-    #[serde(untagged)]
-    Packages(u32),
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Required => f.write_str("required"),
-            Self::Base => f.write_str("base"),
-            Self::Packages(number) => write!(f, "packages {number}"),
-        }
-    }
-}
-
-/// A Debian package.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Deb {
-    /// Package name.
-    pub name: String,
-    /// Debian version.
-    pub version: String,
-    /// Architecture or `all`.
-    pub architecture: String,
-    /// When it is installed.
-    pub stage: Stage,
-    /// The archive that has it; none for a file beside the recipe.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub archive: Option<String>,
-    /// Path in the archive, or beside the recipe.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-    /// Digest.
-    pub sha256: Sha256,
-}
-
-/// A wheel or source distribution.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Python {
-    /// The virtualenv that it is for.
-    pub virtualenv: String,
-    /// Normalised project name.
-    pub name: String,
-    /// Version.
-    pub version: String,
-    /// File name.
-    pub file: String,
-    /// Needed only to build others; not installed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub build_only: bool,
-    /// Bytes.
-    pub size: u64,
-    /// Digest.
-    pub sha256: Sha256,
-}
-
-impl Python {
-    /// Whether it is installed as it is; what is not must be built.
-    pub fn is_wheel(&self) -> bool {
-        Path::new(&self.file).extension() == Some("whl".as_ref())
-    }
-}
-
-/// A commit of a Git repository, retained as a tar archive of its tree.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Git {
-    /// The virtualenv that it is for.
-    pub virtualenv: String,
-    /// Position among that virtualenv's Git sources, from 0.
-    pub index: usize,
-    /// The repository; locks of older versions lack it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub url: String,
-    /// Tag or commit as the recipe has it.
-    pub reference: String,
-    /// The commit, 40 hex digits.
-    pub commit: String,
-    /// What Git says of it, where its version comes from there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub described: Option<Described>,
-    /// Bytes of the tar archive.
-    pub size: u64,
-    /// Digest of the tar archive.
-    pub sha256: Sha256,
-}
-
-impl Git {
-    /// What `--upgrade` calls it: the last part of its address, as the name of a
-    /// distribution is written; empty in locks of older versions.
-    pub fn name(&self) -> String {
-        let last = self.url.trim_end_matches('/').rsplit('/').next();
-        let last = last.unwrap_or_default();
-        let last = last.strip_suffix(".git").unwrap_or(last);
-        last.to_lowercase().replace(['_', '.'], "-")
-    }
-}
-
-/// A file from the network.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Download {
-    /// Its address, as the recipe has it.
-    pub url: String,
-    /// Bytes.
-    pub size: u64,
-    /// Digest, as the recipe has it.
-    pub sha256: Sha256,
-}
-
-/// A file or directory beside the recipe.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LocalFile {
-    /// Path relative to the recipe.
-    pub path: String,
-    /// What it is.
-    pub kind: LocalKind,
-    /// What Git says of the checkout that a package is part of, where its version
-    /// comes from there; of the moment when the package last changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub described: Option<Described>,
-    /// Bytes of the file, or of the directory's tar archive.
-    pub size: u64,
-    /// Digest of the file, or of the directory's tar archive.
-    pub sha256: Sha256,
-}
-
-/// What lies at a path beside the recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LocalKind {
-    /// A plain file.
-    File,
-    /// A file that its owner may execute.
-    Executable,
-    /// A directory.
-    Directory,
-}
-
 impl Lock {
     /// Where the lock of a recipe lies: `fanery.toml` has `fanery.lock`.
     pub fn path_for(recipe: &Path) -> PathBuf {
@@ -306,71 +145,6 @@ impl Lock {
         conflict::check_entries(&lock, text)?;
         lock.check_names()?;
         Ok(lock)
-    }
-
-    /// Names that become paths or arguments must look like names.
-    fn check(&self) -> Result<()> {
-        let refuse = |what: &str, name: &str| {
-            Err(Error::usage(format!(
-                "`{}` is no {what}",
-                name.escape_default()
-            )))
-        };
-        for deb in &self.debs {
-            if !is_word(&deb.name) {
-                return refuse("package name", &deb.name);
-            }
-            if !is_word(&deb.version) || !is_word(&deb.architecture) {
-                return refuse("version or architecture", &deb.version);
-            }
-            if !is_relative(&deb.path) {
-                return refuse("relative path", &deb.path);
-            }
-        }
-        for python in &self.python {
-            if !is_word(&python.file) || !is_word(&python.name) || !is_word(&python.version) {
-                return refuse("file of a Python distribution", &python.file);
-            }
-        }
-        let described = self.git.iter().filter_map(|git| git.described.as_ref());
-        let mut described = described.chain(self.files.iter().filter_map(|f| f.described.as_ref()));
-        if let Some(bad) = described.find(|one| !one.is_sound()) {
-            return refuse("description by git", &bad.to_string());
-        }
-        for download in &self.downloads {
-            if !download.url.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return refuse("address of a file", &download.url);
-            }
-        }
-        for file in &self.files {
-            if file.path != "." && !stays_below(&file.path) {
-                return refuse("relative path", &file.path);
-            }
-        }
-        for (what, ids) in [("user", &self.system_users), ("group", &self.system_groups)] {
-            let mut names = BTreeMap::new();
-            for (name, id) in ids {
-                // `_ssh` is one of Debian's.
-                if !is_word(name.trim_start_matches('_')) {
-                    return refuse("user name", name);
-                }
-                if let Some(other) = names.insert(id, name) {
-                    return Err(Error::usage(format!(
-                        "the {what}s `{other}` and `{name}` have one id, {id}"
-                    )));
-                }
-            }
-        }
-        for (place, names) in &self.removed {
-            let number = place.strip_prefix("packages ").map(str::parse::<u32>);
-            if !matches!(number, Some(Ok(1..))) {
-                return refuse("stage that removes", place);
-            }
-            if let Some(name) = names.split(' ').find(|name| !is_word(name)) {
-                return refuse("package name", name);
-            }
-        }
-        Ok(())
     }
 
     /// What all Debian packages together are.
@@ -437,87 +211,13 @@ impl Lock {
         let files = self.files.iter().map(|file| (file.sha256, file.size));
         debs.chain(python).chain(git).chain(downloads).chain(files)
     }
-
-    /// The Debian packages that are there when a stage begins, and those that it
-    /// installs in their place or besides.
-    pub fn debs_at(&self, stage: Stage) -> Vec<&Deb> {
-        let mut last: BTreeMap<&str, Stage> = BTreeMap::new();
-        for deb in self.debs.iter().filter(|deb| deb.stage <= stage) {
-            let known = last.entry(&deb.name).or_insert(deb.stage);
-            *known = deb.stage.max(*known);
-        }
-        let removed = self.removals();
-        let is_there = |deb: &&Deb| {
-            let gone =
-                |(at, name): &(Stage, &str)| *name == deb.name && deb.stage <= *at && *at < stage;
-            last.get(deb.name.as_str()) == Some(&deb.stage) && !removed.iter().any(gone)
-        };
-        self.debs.iter().filter(is_there).collect()
-    }
-
-    /// The Debian packages that are there after the last stage.
-    pub fn debs_after(&self) -> Vec<&Deb> {
-        self.debs_at(Stage::Packages(u32::MAX))
-    }
-
-    /// What is removed, with the stage that does.
-    fn removals(&self) -> Vec<(Stage, &str)> {
-        self.removed
-            .iter()
-            .flat_map(|(place, names)| {
-                let number = place.strip_prefix("packages ").and_then(|n| n.parse().ok());
-                let stage = Stage::Packages(number.unwrap_or(0));
-                names.split(' ').map(move |name| (stage, name))
-            })
-            .collect()
-    }
-
-    /// Whether a stage removes a package again that it or an earlier one installs.
-    pub fn removes(&self, stage: Stage, name: &str) -> bool {
-        self.removals().contains(&(stage, name))
-    }
-
-    /// Whether a stage replaces or brings back what an earlier one installed.
-    pub fn replaces(&self, stage: Stage) -> bool {
-        let before: BTreeSet<&str> = self
-            .debs
-            .iter()
-            .filter(|deb| deb.stage < stage)
-            .map(|deb| deb.name.as_str())
-            .collect();
-        let mut own = self.debs.iter().filter(|deb| deb.stage == stage);
-        own.any(|deb| before.contains(deb.name.as_str()))
-    }
-}
-
-/// Letters, digits and the punctuation of Debian and Python names; nothing that
-/// could be an option, a directory or a second word.
-pub(crate) fn is_word(text: &str) -> bool {
-    let first = text.as_bytes().first();
-    first.is_some_and(u8::is_ascii_alphanumeric)
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"+-.:~_!%".contains(&b))
-}
-
-/// A path below something, without words that a shell or a list would split.
-pub(crate) fn is_relative(text: &str) -> bool {
-    stays_below(text) && !text.contains([' ', '\'', '"'])
-}
-
-/// A path below something: what people call their files.
-fn stays_below(text: &str) -> bool {
-    !text.is_empty()
-        && !text.starts_with('/')
-        && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        && !text.contains(char::is_control)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample() -> Lock {
+    pub(super) fn sample() -> Lock {
         let deb = |name: &str, stage| Deb {
             name: name.into(),
             version: "1:2.3-4+deb11u1".into(),
@@ -638,39 +338,6 @@ mod tests {
             assert!(error.contains("a merge was not finished here"), "{error}");
             assert!(error.contains(marker), "{error}");
         }
-    }
-
-    #[test]
-    fn each_stage_has_what_the_ones_before_left() {
-        let mut lock = sample();
-        let deb = |name: &str, version: &str, stage| Deb {
-            name: name.into(),
-            version: version.into(),
-            stage,
-            ..lock.debs[0].clone()
-        };
-        lock.debs = vec![
-            deb("libc6", "1", Stage::Required),
-            deb("libc6", "2", Stage::Packages(2)),
-            deb("mta", "1", Stage::Packages(1)),
-            deb("mta", "1", Stage::Packages(3)),
-        ];
-        lock.removed = BTreeMap::from([("packages 2".to_owned(), "mta".to_owned())]);
-        let at = |stage| -> Vec<(&str, &str)> {
-            let debs = lock.debs_at(stage).into_iter();
-            debs.map(|d| (d.name.as_str(), d.version.as_str()))
-                .collect()
-        };
-        assert_eq!(at(Stage::Base), [("libc6", "1")]);
-        assert_eq!(at(Stage::Packages(1)), [("libc6", "1"), ("mta", "1")]);
-        // The stage that removes it still knows it.
-        assert_eq!(at(Stage::Packages(2)), [("libc6", "2"), ("mta", "1")]);
-        assert!(lock.removes(Stage::Packages(2), "mta"));
-        assert_eq!(lock.debs_after().len(), 2);
-        lock.debs.pop();
-        assert_eq!(lock.debs_after().len(), 1);
-        let replaces = |n| lock.replaces(Stage::Packages(n));
-        assert_eq!([1, 2, 3].map(replaces), [false, true, false]);
     }
 
     #[test]
