@@ -1,21 +1,26 @@
 //! The command line, as typed.
 
+mod env;
+mod key;
 mod maintenance;
+mod promote;
+mod signing;
 mod spelling;
-mod trust;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use self::env::{
+    Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs, EnvRefreshArgs,
+    EnvRootArgs, EnvRootCommand, EnvRotateArgs, EnvStatusArgs, EnvTrustArgs, EnvWitnessArgs,
+    FileArgs, PublishArgs, SaveArgs,
+};
+pub use self::key::{KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs};
 pub use self::maintenance::{
     CopyArgs, FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs,
 };
-pub use self::trust::{
-    ApproveArgs, Consenting, Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs,
-    EnvRefreshArgs, EnvRootArgs, EnvRootCommand, EnvRotateArgs, EnvStatusArgs, EnvTrustArgs,
-    EnvWitnessArgs, FileArgs, KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs, PromoteArgs,
-    PublishArgs, RevokeArgs, SaveArgs, Secret, Signing,
-};
+pub use self::promote::{ApproveArgs, PromoteArgs, RevokeArgs};
+pub use self::signing::{Consenting, Secret, Signing};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::inspect::sbom;

@@ -1,27 +1,11 @@
-//! `imgbuild key`, `env`, `promote`, `revoke` and `approve`, as typed.
+//! `imgbuild env`, as typed.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::Common;
-
-const KEY_NEW_HELP: &str = "\
-Makes KEYS/NAME.pem (ed25519, PKCS#8, mode 0600) and KEYS/NAME.pub. The passphrase is
-typed on the terminal, or is the first line of --passphrase-file, or of the file that
-IMGBUILD_PASSPHRASE_FILE names, or IMGBUILD_PASSPHRASE; never an argument. openssl
-reads both files.
-
-A key that is elsewhere is described by a file KEYS/NAME.signer:
-  public = \"64 hexadecimal digits\"
-  command = [\"/usr/local/bin/sign-with-token\", \"--slot\", \"1\"]
-The command gets the bytes to sign on standard input and writes the signature, 64
-bytes or 128 hexadecimal digits, to standard output.
-
-Example: imgbuild key new ann";
-
-const KEY_HELP_WORDS: &str = "\
-KEY is the name of a key here, a file with a public one, or its 64 hexadecimal digits.";
+use super::signing::{Consenting, KEY_HELP_WORDS, Secret, Signing};
 
 const INIT_HELP: &str = "\
 KEY is the name of a key here, a file with a public one, or its 64 hexadecimal digits.
@@ -65,114 +49,9 @@ asks for `witnessed`, nothing is released until the log has been seen to its end
 
 Example: imgbuild env witness prod --key notary --store https://images.example/ --output seen.json";
 
-const PROMOTE_HELP: &str = "\
-IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME[/SEQ].
-
-Checks the release that it comes from, the policy of the environment and every byte in
-the destination; shows which packages change; signs; publishes. Nothing is built or
-compressed again. With --store, the destination, the image comes from --source, or
-from the store of IMGBUILD_STORE; what the destination lacks of it is copied.
-
-Where it takes more than one signature, a file waits for the others: each runs
-`imgbuild promote --sign FILE`, which shows them the same; the last one publishes.
-Interrupted anywhere, it can be repeated.
-
-Exit code 3: the policy is not met; each point is named, with what would meet it.
-
-Examples: imgbuild promote dev/web --to staging
-          imgbuild promote --sign prod-web-7.json";
-
 const STATUS_HELP: &str = "\
 Warns of what is in the last third of its time. Exit code 3: something has run out, and
 nodes refuse it.";
-
-const REVOKE_HELP: &str = "\
-IMAGE is a digest, its first 8 or more hex digits, NAME, or ENV/NAME[/SEQ]. Nodes that follow
-ENV do not start or install it any more, under any name; it cannot be promoted there
-again.
-
-Example: imgbuild revoke 1f0c2d3e --in prod --reason 'CVE-2026-12345 in libfoo'";
-
-/// `key`.
-#[derive(Args, Debug)]
-pub struct KeyArgs {
-    /// What to do with keys.
-    #[command(subcommand)]
-    pub command: KeyCommand,
-}
-
-/// The commands of `key`.
-#[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// Make a key
-    #[command(after_help = KEY_NEW_HELP)]
-    New(KeyNewArgs),
-    /// Show the public half of a key
-    #[command(after_help = KEY_HELP_WORDS)]
-    Show(KeyShowArgs),
-    /// List the keys that are here
-    List(Common),
-}
-
-/// `key new`.
-#[derive(Args, Debug)]
-pub struct KeyNewArgs {
-    /// What it is called
-    pub name: String,
-    /// Without a passphrase
-    #[arg(long)]
-    pub plain: bool,
-    /// Where passphrases come from.
-    #[command(flatten)]
-    pub secret: Secret,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `key show`.
-#[derive(Args, Debug)]
-pub struct KeyShowArgs {
-    /// The key
-    #[arg(value_name = "KEY")]
-    pub key: String,
-    /// As PEM, for openssl
-    #[arg(long)]
-    pub pem: bool,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// Where passphrases come from.
-#[derive(Args, Clone, Debug)]
-pub struct Secret {
-    /// File whose first line is the passphrase
-    #[arg(long, value_name = "FILE")]
-    pub passphrase_file: Option<PathBuf>,
-}
-
-/// How a change is signed.
-#[derive(Args, Clone, Debug)]
-pub struct Signing {
-    /// Sign with this key only; all that count and are here, when left out
-    #[arg(long, value_name = "NAME")]
-    pub key: Option<String>,
-    /// Where passphrases come from.
-    #[command(flatten)]
-    pub secret: Secret,
-}
-
-/// How a person consents to what is signed.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct Consenting {
-    /// Show all that would be signed, and sign nothing
-    #[arg(long, visible_alias = "dry-run", conflicts_with = "yes")]
-    pub show: bool,
-    /// Do not ask at the terminal before signing
-    #[arg(short, long)]
-    pub yes: bool,
-}
 
 /// `env`.
 #[derive(Args, Debug)]
@@ -502,126 +381,6 @@ pub struct PublishArgs {
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,
-}
-
-/// `promote`.
-#[derive(Args, Debug)]
-#[command(after_help = PROMOTE_HELP)]
-pub struct PromoteArgs {
-    /// The image
-    #[arg(
-        value_name = "IMAGE",
-        required_unless_present = "sign",
-        conflicts_with = "sign"
-    )]
-    pub image: Option<String>,
-    /// The environment that it comes from; dev when left out
-    #[arg(long, value_name = "ENV")]
-    pub from: Option<String>,
-    /// The environment that it goes to
-    #[arg(long, value_name = "ENV", required_unless_present = "sign")]
-    pub to: Option<String>,
-    /// Sign what somebody else has proposed
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "from", "min_seq", "output"])]
-    pub sign: Option<PathBuf>,
-    /// The store that it comes from
-    #[arg(long, value_name = "PATH|URL", help_heading = "Places")]
-    pub source: Option<PathBuf>,
-    /// Let nodes go back to this release and no further
-    #[arg(long, value_name = "N")]
-    pub min_seq: Option<u64>,
-    /// Make deltas from so many earlier releases of the image there; 0: none
-    ///
-    /// Nodes that run one of them fetch less.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 2,
-        env = "IMGBUILD_DELTAS",
-        hide_env = true
-    )]
-    pub deltas: usize,
-    /// File that waits for more signatures [default: ENV-NAME-SEQ.json]
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// How a person consents.
-    #[command(flatten)]
-    pub consenting: Consenting,
-    /// How it is signed.
-    #[command(flatten)]
-    pub signing: Signing,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `revoke`.
-#[derive(Args, Debug)]
-#[command(after_help = REVOKE_HELP)]
-pub struct RevokeArgs {
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
-    /// The environment
-    #[arg(long = "in", value_name = "ENV")]
-    pub env: String,
-    /// Why; it is public
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
-    /// Let nodes go back to this release and no further
-    #[arg(long, value_name = "N")]
-    pub min_seq: Option<u64>,
-    /// File that waits for more signatures
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// How a person consents.
-    #[command(flatten)]
-    pub consenting: Consenting,
-    /// How it is signed.
-    #[command(flatten)]
-    pub signing: Signing,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `approve`.
-#[derive(Args, Debug)]
-pub struct ApproveArgs {
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
-    /// The environment that it may be released in
-    #[arg(long = "for", value_name = "ENV")]
-    pub env: String,
-    /// The key of whoever approves
-    #[arg(long, value_name = "NAME")]
-    pub key: String,
-    /// What there is to say about it; it is public
-    #[arg(long, value_name = "TEXT")]
-    pub comment: Option<String>,
-    /// The environment is in another store, to which image and approval will be copied
-    #[arg(long)]
-    pub elsewhere: bool,
-    /// How a person consents.
-    #[command(flatten)]
-    pub consenting: Consenting,
-    /// Where passphrases come from.
-    #[command(flatten)]
-    pub secret: Secret,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-impl KeyCommand {
-    pub(super) fn common(&self) -> &Common {
-        match self {
-            Self::New(args) => &args.common,
-            Self::Show(args) => &args.common,
-            Self::List(common) => common,
-        }
-    }
 }
 
 impl EnvCommand {
