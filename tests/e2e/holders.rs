@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::promotion::{Team, says};
+use crate::team::{Team, says};
 
 /// Prod as in the operators' guide: two of three root keys decide, Sam and Tom release, and the
 /// builder, which is Ann's machine, has the online key. One image waits in dev.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tests::binaries::{Ran, imgnode};
 use tests::fixtures;
 
-use crate::promotion::{Team, says};
+use crate::team::{Team, says};
 
 /// A team of one with two releases of `dev/web`, and prod, whose policy Ann approves for.
 fn team() -> Team {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::binaries::{Ran, imgbuild};
 use tests::terminal::Terminal;
 
-use crate::promotion::{Team, says};
+use crate::team::{Team, says};
 
 /// What others have signed is not lost because somebody begins again, and what was published is
 /// known as that, however often it is brought.
