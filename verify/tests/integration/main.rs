@@ -12,6 +12,7 @@ mod needs;
 mod node;
 mod processes;
 mod service;
+mod sessions;
 mod support;
 mod targets;
 mod timers;
