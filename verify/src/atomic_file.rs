@@ -26,7 +26,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     replace(path, bytes, mode).context(|| format!("cannot write {}", path.display()))
 }
 
-/// Does what [`write()`] does, for rooms with errors of their own.
+/// Does what [`write()`] does, for modules with errors of their own.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (directory, temporary) = places(path)?;
     match fs::remove_file(&temporary) {
@@ -95,7 +95,7 @@ pub fn remove(path: &Path) -> Result<()> {
     delete(path).context(|| format!("cannot remove {}", path.display()))
 }
 
-/// Does what [`remove`] does, for rooms with errors of their own.
+/// Does what [`remove`] does, for modules with errors of their own.
 pub(crate) fn delete(path: &Path) -> io::Result<()> {
     let (directory, temporary) = places(path)?;
     let mut removed = false;
@@ -125,7 +125,7 @@ pub fn sync_directory(path: &Path) -> Result<()> {
     sync(path).context(|| format!("cannot sync {}", path.display()))
 }
 
-/// Does what [`sync_directory`] does, for rooms with errors of their own.
+/// Does what [`sync_directory`] does, for modules with errors of their own.
 pub(crate) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

@@ -2,7 +2,7 @@
 //!
 //! A node follows one environment. It believes what the environment's root keys have signed and
 //! nothing else, and it changes what runs only after every byte of the new tree was verified. Each
-//! room uses only those that stand below it:
+//! module uses only those that stand below it:
 //!
 //! ```text
 //! install      a verified release -> a generation of a system, and which generation is active

@@ -1,4 +1,4 @@
-//! The files beside a recipe: the only room here that touches the disk.
+//! The files beside a recipe: the only module here that touches the disk.
 //!
 //! A recipe's directory is the whole of it. What it names must be there, be of
 //! the kind that the key wants, and still lie below that directory after every

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-/// A `Result` whose error is this room's.
+/// A `Result` whose error is this module's.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Which refusal or failure it was.

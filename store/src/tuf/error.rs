@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::keys;
 
-/// A `Result` whose error is this room's.
+/// A `Result` whose error is this module's.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Which refusal or failure it was.

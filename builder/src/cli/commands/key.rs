@@ -5,7 +5,7 @@ use store::keys::{KeyFile, Signer as _};
 
 use crate::cli::args::{KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs};
 use crate::error::{Error, Result};
-use crate::release::keyring::{self, Entry, Kept, Keyring, Passphrase, new_passphrase};
+use crate::release::keyring::{self, Entry, KeyStorage, Keyring, Passphrase, new_passphrase};
 use crate::settings::Settings;
 use crate::ui::{self, Ui};
 
@@ -30,9 +30,9 @@ impl From<Entry> for ShownKey {
     fn from(entry: Entry) -> Self {
         Self {
             kept: match entry.kept {
-                Kept::Encrypted => "encrypted",
-                Kept::Plain => "plain",
-                Kept::Command => "command",
+                KeyStorage::Encrypted => "encrypted",
+                KeyStorage::Plain => "plain",
+                KeyStorage::Command => "command",
             },
             id: entry.public.as_ref().ok().map(store::keys::PublicKey::id),
             public: entry.public.as_ref().ok().map(store::keys::PublicKey::hex),

@@ -47,7 +47,7 @@ pub struct Keyring {
 
 /// How a key is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeyStorage {
     /// In a file that needs a passphrase.
     Encrypted,
     /// In a file that needs none.
@@ -64,7 +64,7 @@ pub struct Entry {
     /// Its file.
     pub path: PathBuf,
     /// How it is kept.
-    pub kept: Kept,
+    pub kept: KeyStorage,
     /// Its public half, or why that is not known.
     pub public: Result<PublicKey, String>,
 }
@@ -154,8 +154,8 @@ impl Keyring {
                 "pem" => {
                     let file = KeyFile::at(&path);
                     let kept = match file.is_encrypted() {
-                        Ok(true) => Kept::Encrypted,
-                        _ => Kept::Plain,
+                        Ok(true) => KeyStorage::Encrypted,
+                        _ => KeyStorage::Plain,
                     };
                     let public = file.public().map_err(|e| match e.hint() {
                         Some(hint) => format!("{e}; {hint}"),
@@ -171,7 +171,7 @@ impl Keyring {
                 "signer" => {
                     let public = External::load(&path).map(|signer| signer.public());
                     let public = public.map_err(|e| e.to_string());
-                    let kept = Kept::Command;
+                    let kept = KeyStorage::Command;
                     entries.push(Entry {
                         name,
                         path,
@@ -285,7 +285,7 @@ impl Keyring {
 
     /// Opens one key.
     pub fn open_entry(&self, entry: &Entry) -> Result<Box<dyn Signer>> {
-        if entry.kept == Kept::Command {
+        if entry.kept == KeyStorage::Command {
             return Ok(Box::new(External::load(&entry.path)?));
         }
         let file = KeyFile::at(&entry.path);

@@ -1,7 +1,7 @@
 //! The kernel's side: a filter that asks before some calls, and the answers.
 //!
 //! seccomp(2) and `seccomp_unotify(2)` have no safe wrapper; the unsafe calls of
-//! the room are here.
+//! `reach` are here.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -1,7 +1,7 @@
 //! The kernel's side of tracing: ptrace(2), seccomp(2), `process_vm_readv(2)`.
 //!
-//! Neither rustix nor the standard library has them, so this is the room for
-//! their unsafe calls. All of them act on another process and check what they
+//! Neither rustix nor the standard library has them, so their unsafe calls
+//! are here. All of them act on another process and check what they
 //! are given: a wrong address or a process that is gone is an error, never
 //! damage here.
 #![allow(unsafe_code)]

@@ -22,7 +22,7 @@ pub(super) fn rollback(what: &str, trusted: u64, new: u64) -> Error {
     )
 }
 
-/// The core's refusal of a file, as this room's error.
+/// The core's refusal of a file, as this module's error.
 pub(super) fn refused(file: &str, refusal: Refusal, now: Option<Time>) -> Error {
     match refusal {
         Refusal::Signatures(why) => Error::new(

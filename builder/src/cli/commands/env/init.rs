@@ -105,17 +105,17 @@ fn draft(
         };
         Ok(KeySet { keys, threshold })
     };
-    let founding = RootDraft {
+    let draft = RootDraft {
         root: set(KeyGroup::Root, &args.root, args.root_threshold)?,
         targets: set(KeyGroup::Targets, &args.targets, args.targets_threshold)?,
         online: set(KeyGroup::Online, &args.online, 1)?,
         lifetimes: lifetimes(&args.days, Lifetimes::default()),
         policy,
     };
-    let proposal = Environment::draft_init(name, &founding, Timestamp::now())
+    let proposal = Environment::draft_init(name, &draft, Timestamp::now())
         .map_err(|e| failed(format!("cannot make the environment {name}"), &e))?;
-    warn_of_sources(founding.policy.as_ref(), store, ui)?;
-    summary(&founding, &keyring.names(founding.policy.as_ref())?, ui);
+    warn_of_sources(draft.policy.as_ref(), store, ui)?;
+    summary(&draft, &keyring.names(draft.policy.as_ref())?, ui);
     Ok(proposal)
 }
 
@@ -135,7 +135,7 @@ fn check_threshold(group: &str, keys: &[String], threshold: u64) -> Result<()> {
 }
 
 /// Two lines: who decides, who releases.
-fn summary(founding: &RootDraft, called: &Names, ui: &Ui) {
+fn summary(draft: &RootDraft, called: &Names, ui: &Ui) {
     let names = |holders: &KeySet| {
         let names = holders.keys.iter().map(|key| called.short(key));
         format!(
@@ -145,18 +145,18 @@ fn summary(founding: &RootDraft, called: &Names, ui: &Ui) {
             names.collect::<Vec<_>>().join(", ")
         )
     };
-    let days = founding.lifetimes;
+    let days = draft.lifetimes;
     ui.note(&format!(
         "keys and policy are decided by {} (every {} days at the latest; keep these keys elsewhere)",
-        names(&founding.root),
+        names(&draft.root),
         days.root
     ));
     ui.note(&format!(
         "releases are signed by {} (every {} days), snapshots and timestamps by {} (a timer: \
          imgbuild env refresh)",
-        names(&founding.targets),
+        names(&draft.targets),
         days.targets,
-        names(&founding.online)
+        names(&draft.online)
     ));
 }
 

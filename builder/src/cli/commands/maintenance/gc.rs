@@ -18,22 +18,22 @@ struct Shown<'a> {
     /// Bytes that are free now, or would be.
     frees: u64,
     waiting: u64,
-    kept: Vec<Kept<'a>>,
-    images: Vec<Dead<'a>>,
+    kept: Vec<ShownKept<'a>>,
+    images: Vec<ShownImage<'a>>,
     objects: Vec<Object<'a>>,
     packs_rewritten: u64,
     spared: u64,
 }
 
 #[derive(Serialize)]
-struct Kept<'a> {
+struct ShownKept<'a> {
     image: String,
     name: &'a str,
     why: String,
 }
 
 #[derive(Serialize)]
-struct Dead<'a> {
+struct ShownImage<'a> {
     image: String,
     name: &'a str,
     size: u64,
@@ -94,7 +94,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
             frees,
             waiting: plan.waiting,
             kept: plan.kept.iter().map(kept).collect(),
-            images: plan.images.iter().map(dead).collect(),
+            images: plan.images.iter().map(unreferenced).collect(),
             objects: objects.iter().map(object).collect(),
             packs_rewritten: plan.fragmented.len() as u64,
             spared: done.as_ref().map_or(0, |done| done.spared),
@@ -105,20 +105,20 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
     Ok(())
 }
 
-fn kept(kept: &store::maintenance::KeptImage) -> Kept<'_> {
-    Kept {
+fn kept(kept: &store::maintenance::KeptImage) -> ShownKept<'_> {
+    ShownKept {
         image: kept.image.to_string(),
         name: kept.name.as_str(),
         why: reasons(&kept.why),
     }
 }
 
-fn dead(dead: &store::maintenance::Unreferenced) -> Dead<'_> {
-    Dead {
-        image: dead.image.to_string(),
-        name: dead.name.as_str(),
-        size: dead.size,
-        published: dead.published,
+fn unreferenced(image: &store::maintenance::Unreferenced) -> ShownImage<'_> {
+    ShownImage {
+        image: image.image.to_string(),
+        name: image.name.as_str(),
+        size: image.size,
+        published: image.published,
     }
 }
 
@@ -138,12 +138,12 @@ fn show(plan: &Plan, objects: &[Removed], deleted: bool, frees: u64, ui: &Ui) {
             reasons(&kept.why)
         ));
     }
-    for dead in &plan.images {
+    for image in &plan.images {
         ui.result(&format!(
             "remove  {:<20} {}  {}",
-            dead.name,
-            dead.image,
-            ui::size(dead.size)
+            image.name,
+            image.image,
+            ui::size(image.size)
         ));
     }
     for (folder, what) in [
