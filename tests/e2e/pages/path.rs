@@ -4,11 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use store::WritableStore;
-use store::attest;
-use store::keys::KeyFile;
 use tests::bench::bench;
 use tests::fixtures::copy;
+use tests::rebuilt::{attest_rebuilt, in_earnest};
 
 use super::fleet::{Fleet, MACHINES};
 use super::text::{Block, Page};
@@ -412,20 +410,11 @@ impl Story {
     /// What the lab types once more. A rebuild of half a minute says again what the first one said,
     /// so here its key says so; the soak tier waits for it.
     fn lab_types(&self, command: &str) -> String {
-        let soak = std::env::var_os("IMGBUILD_SOAK").is_some();
-        if soak || !command.starts_with("imgbuild rebuild") {
+        if in_earnest() || !command.starts_with("imgbuild rebuild") {
             return self.fleet.types("lab", command);
         }
-        let store = WritableStore::open_or_create(self.fleet.path("lab/store")).unwrap();
-        let manifest = store
-            .store()
-            .manifest(&self.image.parse().unwrap())
-            .unwrap();
-        let said = serde_json::json!({ "image": self.image, "varied": true });
-        let mut said = attest::statement(attest::Kind::Rebuild, &manifest, said).unwrap();
-        let key = KeyFile::at(self.fleet.path("lab/etc/imgbuild/keys/lab.pem"));
-        said.sign(&key.load().unwrap()).unwrap();
-        attest::put(store.backend(), &manifest, &said).unwrap();
+        let key = self.fleet.path("lab/etc/imgbuild/keys/lab.pem");
+        attest_rebuilt(&self.fleet.path("lab/store"), &self.image, &key);
         "web: the same bytes, rebuilt in a varied world in 0 s".to_owned()
     }
 
