@@ -16,6 +16,7 @@ use crate::lock::resolve::python::{Pip, SourceTree, Sources};
 use crate::lock::resolve::scheme::Scheme;
 use crate::lockfile::{self, Described, Lock};
 use crate::recipe::Virtualenv;
+use crate::recipe::requirements_file::repository;
 use crate::run::{self, PlannedStep, Runner};
 use crate::steps;
 use crate::tree::unpack;
@@ -123,12 +124,14 @@ impl LockRequest<'_> {
                 let Some(kept) = kept else {
                     let is_told = is_told(virtualenv);
                     let place = (path.as_str(), index);
-                    let found = git::resolve(source, place, is_told, &variable, self.inputs)?;
+                    let told = (is_told, false);
+                    let found = git::resolve(source, place, told, &variable, self.inputs)?;
                     lock.git.push(found);
                     continue;
                 };
                 let mut kept = kept.clone();
                 kept.index = index;
+                kept.subdirectory = None;
                 if !self.inputs.has(&kept.sha256) {
                     self.fetch_git(&kept)?;
                 }
@@ -144,15 +147,25 @@ impl LockRequest<'_> {
                     ui.note(&said);
                 }
             }
+            let required = Required {
+                request: self,
+                virtualenv,
+                old,
+                found: RefCell::default(),
+                first: (virtualenv.git.len(), sources.trees.len()),
+            };
             let found = self.with_pip(lock, virtualenv, ui, |pip, ui| {
                 let mut phase = ui.phase("resolve python");
-                let found =
-                    pip.resolve(virtualenv, &sources, &kept, &mut |line| phase.output(line))?;
+                let repositories =
+                    &mut |address: &str, is_own, dir: &Path| required.get(address, is_own, dir);
+                let listen = &mut |line: &str| phase.output(line);
+                let found = pip.resolve(virtualenv, &sources, &kept, repositories, listen)?;
                 let bytes: u64 = found.files.iter().map(|p| p.size).sum();
                 phase.finish(&format!("{} files, {}", found.files.len(), ui::size(bytes)));
                 Ok(found)
             })?;
             lock.python.extend(found.files);
+            lock.git.extend(required.found.take());
             unproven.push(Unproven {
                 virtualenv: path,
                 built_with: found.built_with,
@@ -191,34 +204,49 @@ impl LockRequest<'_> {
             .iter()
             .filter(|g| g.virtualenv == virtualenv.path.as_str())
             .map(|g| {
-                let below = virtualenv
-                    .git
-                    .get(g.index)
-                    .and_then(|s| s.subdirectory.as_ref());
-                let below = below.map(|b| PathBuf::from(b.as_str()));
-                (g.sha256, below, g.commit.clone(), g.described.as_ref())
+                let below = match virtualenv.git.get(g.index) {
+                    Some(source) => source.subdirectory.as_ref().map(AsRef::as_ref),
+                    None => g.subdirectory.as_deref(),
+                };
+                (
+                    g.sha256,
+                    below.map(PathBuf::from),
+                    g.commit.clone(),
+                    g.described.as_ref(),
+                )
             });
         let mut trees = Vec::new();
         for (index, (digest, below, origin, described)) in locals.chain(gits).enumerate() {
-            let path = PathBuf::from(index.to_string());
-            unpack(&self.inputs.path(&digest), &dir.join(&path))?;
-            let root = dir.join(&path);
-            let tree = below
-                .as_ref()
-                .map_or(root.clone(), |below| root.join(below));
-            let scheme = Scheme::of_directory(&tree);
-            if let Some(described) = described {
-                say_version(described, &root, &tree)?;
-            }
-            let mut variables = described.map_or_else(Vec::new, Described::variables);
-            variables.retain(|(name, _)| scheme.is_pbr() || !name.starts_with("PBR"));
-            trees.push(SourceTree {
-                variables,
-                path: below.map_or(path.clone(), |b| path.join(b)),
-                origin,
-            });
+            trees.push(self.unpack_tree(&dir, index, digest, (below, described), origin)?);
         }
         Ok(Sources { dir, trees })
+    }
+
+    fn unpack_tree(
+        &self,
+        dir: &Path,
+        index: usize,
+        digest: Sha256,
+        (below, described): (Option<PathBuf>, Option<&Described>),
+        origin: String,
+    ) -> Result<SourceTree> {
+        let path = PathBuf::from(index.to_string());
+        unpack(&self.inputs.path(&digest), &dir.join(&path))?;
+        let root = dir.join(&path);
+        let tree = below
+            .as_ref()
+            .map_or(root.clone(), |below| root.join(below));
+        let scheme = Scheme::of_directory(&tree);
+        if let Some(described) = described {
+            say_version(described, &root, &tree)?;
+        }
+        let mut variables = described.map_or_else(Vec::new, Described::variables);
+        variables.retain(|(name, _)| scheme.is_pbr() || !name.starts_with("PBR"));
+        Ok(SourceTree {
+            variables,
+            path: below.map_or(path.clone(), |b| path.join(b)),
+            origin,
+        })
     }
 
     /// Fetches locked Python files that the store lacks.
@@ -262,27 +290,88 @@ impl LockRequest<'_> {
     }
 
     fn fetch_git(&self, locked: &lockfile::Git) -> Result<()> {
-        let source = self
-            .recipe
-            .virtualenvs
-            .iter()
-            .find(|v| v.path.as_str() == locked.virtualenv)
-            .and_then(|v| v.git.get(locked.index))
-            .ok_or_else(|| Error::failed("the lock names a Git source that the recipe lacks"))?;
+        let url = if locked.url.is_empty() {
+            let mut virtualenvs = self.recipe.virtualenvs.iter();
+            let source = virtualenvs
+                .find(|v| v.path.as_str() == locked.virtualenv)
+                .and_then(|v| v.git.get(locked.index));
+            let source = source.map(|source| source.url.as_str());
+            source
+                .ok_or_else(|| Error::failed("the lock names a Git source that the recipe lacks"))?
+        } else {
+            &locked.url
+        };
         let variable = |name: &str| self.settings.variable(name);
-        let found = git::fetch(source, locked, &variable, self.inputs)?;
+        let found = git::fetch(url, locked, &variable, self.inputs)?;
         if found == locked.sha256 {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::Refused,
-            format!(
-                "{} at {} is not what the lock names",
-                source.url, locked.reference
-            ),
+            format!("{url} at {} is not what the lock names", locked.reference),
         )
         .detail(format!("locked tree {}, now {found}", locked.sha256))
         .hint("run `imgbuild lock --upgrade` to lock the tree as this git writes it"))
+    }
+}
+
+/// What packages require from repositories, as pip reads it: `NAME @ git+URL`.
+struct Required<'a> {
+    request: &'a LockRequest<'a>,
+    virtualenv: &'a Virtualenv,
+    old: Option<&'a Lock>,
+    found: RefCell<Vec<lockfile::Git>>,
+    /// The numbers of the first in the lock and among the trees: the recipe's own are before.
+    first: (usize, usize),
+}
+
+impl Required<'_> {
+    /// The tree of one, unpacked below a directory. A locked commit stays, as the recipe's do.
+    fn get(&self, address: &str, is_own: bool, dir: &Path) -> Result<SourceTree> {
+        let refuse = |why: &str| {
+            let what = format!("a package requires {address}, which cannot be locked: {why}");
+            Error::usage(what).hint("bring the package itself, under `local` or `git`")
+        };
+        let source = repository(address).map_err(|why| refuse(&why))?;
+        if !is_own && source.url.as_str().starts_with("file:") {
+            return Err(refuse("it is a directory of one machine"));
+        }
+        let path = self.virtualenv.path.as_str();
+        let below = source.subdirectory.as_ref().map(ToString::to_string);
+        let is_it = |git: &&lockfile::Git| {
+            let same = git.virtualenv == path && git.url == source.url.as_str();
+            same && git.reference == git::reference(&source) && git.subdirectory == below
+        };
+        let request = self.request;
+        let mut found = self.found.borrow_mut();
+        let number = found
+            .iter()
+            .position(|git| is_it(&git))
+            .unwrap_or(found.len());
+        if number == found.len() {
+            let kept = self.old.into_iter().flat_map(|old| &old.git).find(is_it);
+            let index = self.first.0 + number;
+            let variable = |name: &str| request.settings.variable(name);
+            let mut git = match kept.filter(|git| !request.upgrade.takes(&git.name())) {
+                Some(kept) if request.inputs.has(&kept.sha256) => kept.clone(),
+                Some(kept) => {
+                    request.fetch_git(kept)?;
+                    kept.clone()
+                }
+                None => {
+                    let told = (is_told(self.virtualenv), true);
+                    git::resolve(&source, (path, index), told, &variable, request.inputs)?
+                }
+            };
+            git.index = index;
+            git.subdirectory = below;
+            found.push(git);
+        }
+        let git = &found[number];
+        let below = git.subdirectory.as_ref().map(PathBuf::from);
+        let about = (below, git.described.as_ref());
+        let origin = address.to_owned();
+        request.unpack_tree(dir, self.first.1 + number, git.sha256, about, origin)
     }
 }
 

@@ -29,6 +29,14 @@ impl Lock {
             if !is_word(&python.file) || !is_word(&python.name) || !is_word(&python.version) {
                 return refuse("file of a Python distribution", &python.file);
             }
+            let mut url = python.url.iter();
+            if let Some(url) = url.find(|url| !url.bytes().all(|b| b.is_ascii_graphic())) {
+                return refuse("address of a file", url);
+            }
+        }
+        let mut below = self.git.iter().filter_map(|git| git.subdirectory.as_ref());
+        if let Some(bad) = below.find(|path| !stays_below(path)) {
+            return refuse("relative path", bad);
         }
         let described = self.git.iter().filter_map(|git| git.described.as_ref());
         let mut described = described.chain(self.files.iter().filter_map(|f| f.described.as_ref()));

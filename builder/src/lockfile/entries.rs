@@ -83,6 +83,9 @@ pub struct Python {
     /// Needed only to build others; not installed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub build_only: bool,
+    /// Its address, where it is no index's: a requirement named that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Bytes.
     pub size: u64,
     /// Digest.
@@ -111,6 +114,10 @@ pub struct Git {
     pub reference: String,
     /// The commit, 40 hex digits.
     pub commit: String,
+    /// The directory in it that holds the package, where a requirement of another package names
+    /// the repository, and not the recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdirectory: Option<String>,
     /// What Git says of it, where its version comes from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub described: Option<Described>,

@@ -59,7 +59,6 @@ pub use requirement::{
     Commit, DownloadUrl, Extra, ForeignLock, GitUrl, Group, Projects, RefName, Requirement,
     Subdirectory,
 };
-pub(crate) use requirement::{git_as_key, pip_git_url};
 pub use step::{
     Argument, Clean, Fences, Header, Health, Process, RequestPath, Run, Service, Test, Timer,
 };

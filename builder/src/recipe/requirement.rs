@@ -108,7 +108,7 @@ fn new_requirement(line: &str) -> Result<(), Advice> {
     }
     if line.contains("://") {
         return Err(
-            "write it into a file of `requirements-files`, with its hash: \
+            "write it into a file of `requirements-files`, best with its digest: \
              NAME @ URL --hash=sha256:DIGEST"
                 .into(),
         );
@@ -265,13 +265,8 @@ impl<'l> PipGit<'l> {
 }
 
 /// The recipe's line for a Git repository as pip writes it, if the line names one.
-pub(crate) fn git_as_key(line: &str) -> Option<String> {
+fn git_as_key(line: &str) -> Option<String> {
     PipGit::of(line).map(|git| git.as_key())
-}
-
-/// The repository that a line names as pip writes it.
-pub(crate) fn pip_git_url(line: &str) -> Option<String> {
-    PipGit::of(line).map(|git| git.url)
 }
 
 /// The recipe's key for one of pip's options that names a file or a directory.

@@ -61,7 +61,8 @@ pub(super) fn steps(
         .filter(|p| p.virtualenv == path)
         .collect();
     let mut steps = vec![create(recipe, virtualenv, locals, &locked)];
-    if !virtualenv.local.is_empty() || !virtualenv.git.is_empty() {
+    let mut git = locals.lock.git.iter();
+    if !virtualenv.local.is_empty() || git.any(|git| git.virtualenv == path) {
         steps.push(own_packages(recipe, virtualenv, locals, &locked)?);
     }
     Ok(steps)
@@ -201,6 +202,17 @@ fn own_packages(
             found.described.as_ref(),
         ));
     }
+    // What packages require from repositories, and the recipe does not name.
+    let git = locals.lock.git.iter().filter(|git| git.virtualenv == path);
+    for git in git.filter(|git| git.index >= virtualenv.git.len()) {
+        let below = git.subdirectory.as_ref();
+        sources.push((
+            format!("git-{}", git.index),
+            git.sha256,
+            below.map_or(String::new(), |below| format!("/{below}")),
+            git.described.as_ref(),
+        ));
+    }
     for (handed, digest, below, described) in sources {
         step.add_file(&handed, Content::Tree(digest));
         // Builds write into their source: a copy, always at the same path.
@@ -211,7 +223,8 @@ fn own_packages(
         let Some(described) = described else {
             let _ = writeln!(
                 body,
-                "pip_install /tmp/imgbuild-source{below}\nrm -rf /tmp/imgbuild-source"
+                "pip_install {}\nrm -rf /tmp/imgbuild-source",
+                quote(&format!("/tmp/imgbuild-source{below}"))
             );
             continue;
         };
@@ -219,15 +232,16 @@ fn own_packages(
         for (name, text) in described.files() {
             step.add_file(format!("{handed}.version/{name}"), Content::Text(text));
         }
+        let place = quote(&format!("/tmp/imgbuild-source{below}"));
         let mut variables = String::new();
         for (name, value) in described.variables() {
             let _ = write!(variables, "export {name}={}; ", quote(&value));
         }
         let _ = writeln!(
             body,
-            "for place in /tmp/imgbuild-source /tmp/imgbuild-source{below}; do\n    \
+            "for place in /tmp/imgbuild-source {place}; do\n    \
              cp --remove-destination {STEP_FILES}/{handed}.version/.git_archival.* \"$place/\"\ndone\n\
-             ( {variables}pip_install /tmp/imgbuild-source{below} )\nrm -rf /tmp/imgbuild-source"
+             ( {variables}pip_install {place} )\nrm -rf /tmp/imgbuild-source"
         );
     }
     hand_wheels(&mut step, locked);

@@ -360,20 +360,31 @@ pub fn reference(source: &Git) -> &str {
 }
 
 /// Resolves one Git source and retains its tree. `is_told` is whether its build is told its
-/// version by other means.
+/// version by other means. A branch of that name will do where a package, and not the recipe,
+/// requires the source.
 pub fn resolve(
     source: &Git,
     (virtualenv, index): (&str, usize),
-    is_told: bool,
+    (is_told, may_be_branch): (bool, bool),
     environment: Environment<'_>,
     inputs: &Inputs,
 ) -> Result<Locked> {
     let repository = Repository::new(source.url.as_str(), environment)?;
-    let commit = match &source.tag {
-        Some(tag) => repository
-            .fetch(&format!("refs/tags/{tag}"), false)
-            .map_err(|e| repository.branch(tag.as_str()).unwrap_or(e))?,
-        None => repository.fetch(reference(source), source.commit.is_some())?,
+    let (name, commit) = if let Some(tag) = &source.tag {
+        let name = format!("refs/tags/{tag}");
+        match repository.fetch(&name, false) {
+            Ok(commit) => (name, commit),
+            Err(error) if may_be_branch => {
+                let name = format!("refs/heads/{tag}");
+                let commit = repository.fetch(&name, false).map_err(|_| error)?;
+                (name, commit)
+            }
+            Err(error) => return Err(repository.branch(tag.as_str()).unwrap_or(error)),
+        }
+    } else {
+        let name = reference(source);
+        let commit = repository.fetch(name, source.commit.is_some())?;
+        (name.to_owned(), commit)
     };
     let below = source.subdirectory.as_ref().map(AsRef::as_ref);
     if let Some(below) = below {
@@ -381,10 +392,6 @@ pub fn resolve(
     }
     let scheme = repository.scheme(&commit, below);
     let described = if scheme.is_git() {
-        let name = match &source.tag {
-            Some(tag) => format!("refs/tags/{tag}"),
-            None => reference(source).to_owned(),
-        };
         repository.fetch_history(&name)?;
         scheme.describe(&|| repository.alone(), &commit)
     } else {
@@ -400,6 +407,7 @@ pub fn resolve(
         url: source.url.to_string(),
         reference: reference(source).to_owned(),
         commit,
+        subdirectory: None,
         described,
         size,
         sha256,
@@ -409,12 +417,12 @@ pub fn resolve(
 /// Retains the tree of a locked commit again, wherever its tag is now, and
 /// returns the digest of what was found.
 pub fn fetch(
-    source: &Git,
+    url: &str,
     locked: &Locked,
     environment: Environment<'_>,
     inputs: &Inputs,
 ) -> Result<Sha256> {
-    let repository = Repository::new(source.url.as_str(), environment)?;
+    let repository = Repository::new(url, environment)?;
     let commit = repository.fetch(&locked.commit, true)?;
     if locked.described.is_some() {
         repository.fetch_history(&locked.commit)?;

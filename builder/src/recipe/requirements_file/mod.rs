@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use self::options::{is_list_of_names, read_option, unquoted};
 use self::wanted::read_wanted;
+pub(crate) use self::wanted::repository;
 use super::python::Git;
 use super::requirement::{Extra, PipGit};
 
@@ -20,7 +21,7 @@ use super::requirement::{Extra, PipGit};
 pub(crate) enum Line {
     /// A PEP 508 requirement, perhaps with `--hash`.
     Requirement(String),
-    /// A file by its address, with its digest.
+    /// A file by its address, or a repository by its and under a condition.
     Address(String),
     /// An option that pip takes from a file and that changes what it chooses.
     Option(String),
@@ -356,6 +357,10 @@ mod tests {
             "\u{feff}requests \\\n  >=2.0, \\\r\n  <3\n".to_owned(),
             format!("flask==3 \\\n  ; python_version > '3' \\\n  --hash=sha256:{digest}\n"),
             "# not continued \\\nflask\n".to_owned(),
+            "a @ https://x.example/x/a/archive/refs/tags/v1.0.tar.gz\n".to_owned(),
+            "https://x.example/x/a/archive/3b18e51.zip#egg=a\n".to_owned(),
+            "a @ git+https://g.example/a@v1 ; python_version < '3.8'\n".to_owned(),
+            "-e git+https://g.example/a@v1#egg=a ; python_version < '3.8'\n".to_owned(),
             format!("--require-hashes\na==1 --hash=sha256:{digest}\n"),
         ] {
             assert_eq!(lines(&good).len(), 1, "{good}");
@@ -418,10 +423,17 @@ mod tests {
                 "url = \"https://g.example/a\", tag",
             ),
             (
-                "a @ git+https://g.example/a@v1 ; python_version > '3'\n",
-                "leave out",
+                "a @ git+https://g.example/a@v1 ; python_version > 3\n",
+                "'3'",
             ),
-            ("a @ https://x.example/a-1.0.tar.gz\n", "--hash=sha256:"),
+            (
+                "a @ git+https://g.example/a ; os_name == 'nt'\n",
+                "tag = \"…\"",
+            ),
+            (
+                "a @ https://x.example/v1.zip#subdirectory=py\n",
+                "git+https://",
+            ),
             ("a @ https://me:pw@x.example/a-1.0.tar.gz\n", "netrc"),
             ("--require-hashes\nflask==3\n", "leave that option out"),
         ] {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::wanted::{FOR_BUILDS, read_wanted, split_extras};
 use super::{BadLine, Line};
+use crate::recipe::requirement::PipGit;
 
 /// A line that is an option, with its value.
 pub(super) fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
@@ -25,6 +26,7 @@ pub(super) fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLi
         "-c" | "--constraint" => path("-c FILE").map(Line::Constraints),
         "-e" | "--editable" => match read_wanted(value, span) {
             Ok(line @ (Line::Directory(..) | Line::Git(..))) => Ok(line),
+            Ok(line @ Line::Address(_)) if PipGit::of(value).is_some() => Ok(line),
             // A name alone is most likely a directory. An index may have a stranger's project
             // of that name, so that nothing advises to ask one for it.
             Ok(Line::Requirement(_)) => bad(

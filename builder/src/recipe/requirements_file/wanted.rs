@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{BadLine, Line};
+use crate::recipe::Unfit;
 use crate::recipe::marker;
 use crate::recipe::python::Git;
 use crate::recipe::requirement::{Extra, PipGit, Requirement, is_archive};
@@ -96,39 +97,48 @@ fn read_git(line: &str, git: &PipGit<'_>, span: &Range<usize>) -> Result<Line, B
             as_key(),
         ));
     }
-    let Some(reference) = git.reference else {
+    if git.reference.is_none() {
         return Err(bad(
             "a branch moves: a tag or a commit must follow the address, as @v1".to_owned(),
             as_key(),
         ));
-    };
-    if line.contains(';') {
-        return Err(bad(
-            "a Git repository is installed in any case: it takes no condition".to_owned(),
-            "leave out what follows the `;`".to_owned(),
-        ));
     }
-    let commit = reference.parse().ok();
-    let unfit =
-        |unfit: crate::recipe::Unfit| bad(unfit.to_string(), unfit.hint.unwrap_or_default());
-    let source = Git {
-        url: git.url.parse().map_err(unfit)?,
-        tag: match commit {
-            Some(_) => None,
-            None => Some(reference.parse().map_err(unfit)?),
-        },
-        commit,
-        subdirectory: match git.subdirectory {
-            Some(path) => Some(path.parse().map_err(unfit)?),
-            None => None,
-        },
-    };
+    if let Some((_, condition)) = line.split_once(';') {
+        marker::check(condition).map_err(|advice| bad(advice.why, advice.hint))?;
+    }
+    let unfit = |unfit: Unfit| bad(unfit.to_string(), unfit.hint.unwrap_or_default());
+    let source = source_of(git).map_err(unfit)?;
+    if line.contains(';') {
+        return Ok(Line::Address(line.to_owned()));
+    }
     let (name, _) = line.split_once("git+").unwrap_or_default();
     let (_, before) = split_extras(name.trim_end_matches(['@', ' ', '\t']));
     let (_, behind) = split_extras(git.egg);
     let mut extras = read_extras(before, span)?;
     extras.extend(read_extras(behind, span)?);
     Ok(Line::Git(source, extras))
+}
+
+/// The repository, at what stands behind its address; else at its head.
+fn source_of(git: &PipGit<'_>) -> Result<Git, Unfit> {
+    let commit = git.reference.and_then(|reference| reference.parse().ok());
+    let tag = git.reference.filter(|_| commit.is_none());
+    Ok(Git {
+        url: git.url.parse()?,
+        tag: tag.map(str::parse).transpose()?,
+        commit,
+        subdirectory: git.subdirectory.map(str::parse).transpose()?,
+    })
+}
+
+/// The repository of an address that a package requires, as pip writes it; a branch stands where
+/// a tag does. Without one, the error says why.
+pub(crate) fn repository(address: &str) -> Result<Git, String> {
+    let git = PipGit::of(address).ok_or("it is no repository")?;
+    if git.has_credentials {
+        return Err("it carries credentials, which would end up in the lock".to_owned());
+    }
+    source_of(&git).map_err(|unfit| unfit.to_string())
 }
 
 /// `PATH[EXTRAS]`.
@@ -153,14 +163,10 @@ fn read_extras(extras: &str, span: &Range<usize>) -> Result<Vec<Extra>, BadLine>
     read.collect()
 }
 
-/// Looks at the address of a file, which needs a digest in its line: there is no
-/// index to tell whether it is still the same file.
+/// Looks at the address of a file. Without a digest in its line the lock has that of what is
+/// there when it is made.
 fn check_address(line: &str, span: &Range<usize>) -> Result<(), BadLine> {
     let bad = |message: &str, hint: &str| Err(BadLine::new(span.clone(), message, hint));
-    let is_digest = |text: &str| text.bytes().take_while(u8::is_ascii_hexdigit).count() == 64;
-    let has_digest = ["--hash=sha256:", "#sha256="]
-        .iter()
-        .any(|mark| line.split(mark).skip(1).any(is_digest));
     let url = line.find("://").map_or("", |at| &line[at + 3..]);
     let authority = url.split(['/', ' ', '#']).next().unwrap_or_default();
     if authority.contains('@') {
@@ -175,10 +181,10 @@ fn check_address(line: &str, span: &Range<usize>) -> Result<(), BadLine> {
             "a directory beside the recipe is named by its path: ./DIRECTORY",
         );
     }
-    if !has_digest {
+    if line.contains("subdirectory=") {
         return bad(
-            "the address of a file needs the file's digest",
-            "add it at the end of the line: --hash=sha256:DIGEST (of `sha256sum FILE`)",
+            "a directory inside an archive, which the build could not name",
+            "name the repository instead: git+https://HOST/PATH@TAG#subdirectory=DIRECTORY",
         );
     }
     Ok(())

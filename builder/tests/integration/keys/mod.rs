@@ -95,6 +95,7 @@ fn lock() -> Lock {
     for virtualenv in ["/home/op/v", "/home/op/new"] {
         lock.git.push(Git {
             described: None,
+            subdirectory: None,
             virtualenv: virtualenv.into(),
             index: 0,
             url: String::new(),

@@ -73,7 +73,13 @@ impl Place {
     }
 
     fn resolve(&self, source: &Git, home: &str) -> Result<Locked> {
-        resolve(source, ("/srv/v", 0), false, &self.home(home), &self.inputs)
+        resolve(
+            source,
+            ("/srv/v", 0),
+            (false, false),
+            &self.home(home),
+            &self.inputs,
+        )
     }
 }
 
@@ -127,7 +133,7 @@ fn a_locked_commit_is_found_after_its_tag_moved_and_the_move_is_said() {
         "{said}"
     );
     fs::remove_file(place.inputs.path(&locked.sha256)).unwrap();
-    let found = fetch(&source, &locked, &home, &place.inputs).unwrap();
+    let found = fetch(source.url.as_str(), &locked, &home, &place.inputs).unwrap();
     assert_eq!(found, locked.sha256);
     assert_eq!(place.resolve(&source, "plain").unwrap().commit, other);
 
@@ -160,7 +166,12 @@ fn a_tree_of_an_older_lock_with_short_names_and_less_files_is_found_again() {
     let old = Sha256::of(&fs::read(&old).unwrap());
     assert_ne!(old, locked.sha256);
     (locked.sha256, locked.url) = (old, String::new());
-    let found = fetch(&source, &locked, &place.home("plain"), &place.inputs);
+    let found = fetch(
+        source.url.as_str(),
+        &locked,
+        &place.home("plain"),
+        &place.inputs,
+    );
     assert_eq!(found.unwrap(), old);
 }
 
@@ -177,6 +188,14 @@ fn a_branch_and_a_missing_directory_are_named() {
         .unwrap_err();
     assert!(error.to_string().contains("is a branch"), "{error}");
     assert!(error.advice().unwrap().contains(&commit));
+    // Where another package requires it, nobody here can write a tag instead.
+    let (next, plain) = (place.source("tag = \"next\""), place.home("plain"));
+    let told = (false, true);
+    let required = resolve(&next, ("/srv/v", 0), told, &plain, &place.inputs).unwrap();
+    assert_eq!(
+        (required.commit.as_str(), required.reference.as_str()),
+        (&*commit, "next")
+    );
     let source = place.source(&format!("commit = \"{commit}\", subdirectory = \"nope\""));
     let error = place.resolve(&source, "plain").unwrap_err();
     assert!(
@@ -230,7 +249,12 @@ fn submodules_are_part_of_the_tree() {
     ] {
         assert!(files.contains(&(path.into(), text.into())), "{files:?}");
     }
-    let again = fetch(&source, &locked, &place.home("plain"), &place.inputs);
+    let again = fetch(
+        source.url.as_str(),
+        &locked,
+        &place.home("plain"),
+        &place.inputs,
+    );
     assert_eq!(again.unwrap(), locked.sha256);
     // A link to a commit that nothing has an address of.
     let link = format!("160000,{commit},vendor/y");
@@ -302,7 +326,13 @@ fn a_version_is_the_same_by_tag_and_by_commit() {
     let locked = |which: &str| {
         let source = place.source(which);
         let locked = place.resolve(&source, "plain").unwrap();
-        let again = fetch(&source, &locked, &place.home("plain"), &place.inputs).unwrap();
+        let again = fetch(
+            source.url.as_str(),
+            &locked,
+            &place.home("plain"),
+            &place.inputs,
+        )
+        .unwrap();
         assert_eq!(again, locked.sha256);
         locked
     };

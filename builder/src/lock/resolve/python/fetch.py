@@ -63,7 +63,7 @@ def main():
         missing = read.get("missing", missing)
     if missing is not None:
         urls = dict((one["sha256"], one.get("url")) for one in files)
-        files = [dict(one, url=urls.get(one["sha256"])) for one in missing]
+        files = [dict(one, url=one.get("url") or urls.get(one["sha256"])) for one in missing]
     indexes = Indexes()
     for one in filter(is_wanted, files):
         path, kept = os.path.join(out, one["file"]), os.path.join(retained, one["file"])

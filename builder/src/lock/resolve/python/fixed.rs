@@ -9,7 +9,7 @@ use store::Sha256;
 
 use super::names::{name_of, normalise};
 use super::project::Project;
-use super::run::{Downloads, PipRun, Work};
+use super::run::{Described, Downloads, PipRun, Work};
 use super::wanted::{Foreign, Wanted, WantedFile};
 use super::{Pip, Sources, download};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -66,38 +66,65 @@ impl Fixed {
     pub(super) fn covers(&self, origin: &str) -> bool {
         self.covered.iter().any(|c| c == origin)
     }
+}
 
-    /// Refuses extras and groups that nothing of the virtualenv knows.
-    pub(super) fn check_names(&self, virtualenv: &Virtualenv, projects: &[Project]) -> Result<()> {
+impl Pip<'_> {
+    /// Refuses extras and groups that nothing of the virtualenv knows. Of `lax` ones, which only
+    /// requirements files name, it warns as pip does. `described` is what the sources said when
+    /// they were asked.
+    pub(super) fn check_names(
+        &self,
+        virtualenv: &Virtualenv,
+        fixed: &Fixed,
+        (projects, lax): (&[Project], &BTreeSet<String>),
+        described: Option<&BTreeMap<String, Described>>,
+    ) -> Result<()> {
         let extras = virtualenv.extras.iter().map(|e| ("extra", e.as_str()));
         let groups = virtualenv.groups.iter().map(|g| ("group", g.as_str()));
         for (kind, name) in extras.chain(groups) {
             let is_extra = kind == "extra";
-            let of_locks = if is_extra { &self.extras } else { &self.groups };
+            let of_locks = if is_extra {
+                &fixed.extras
+            } else {
+                &fixed.groups
+            };
             let mut known = of_locks.clone();
             for project in projects {
                 known.extend(project.names(is_extra));
             }
-            let opaque = is_extra && projects.iter().any(Project::says_extras_elsewhere);
-            if opaque || known.contains(&normalise(name)) {
+            let mut opaque = is_extra && projects.iter().any(Project::says_extras_elsewhere);
+            if let Some(described) = described.filter(|_| is_extra) {
+                let said = |project: &Project| {
+                    let said = described.get(&format!("file://{}", project.source));
+                    said.map(|said| said.extras.iter().map(|extra| normalise(extra)))
+                };
+                opaque = projects
+                    .iter()
+                    .any(|project| project.says_extras_elsewhere() && said(project).is_none());
+                known.extend(projects.iter().filter_map(said).flatten());
+            }
+            let wanted = normalise(name);
+            if opaque || known.contains(&wanted) {
                 continue;
             }
             let known: Vec<String> = known.into_iter().collect();
             let path = &virtualenv.path;
-            let error = Error::usage(format!(
-                "nothing in the virtualenv {path} has the {kind} `{name}`"
-            ));
-            return Err(error.hint(if known.is_empty() {
+            let what = format!("nothing in the virtualenv {path} has the {kind} `{name}`");
+            let there = if known.is_empty() {
                 format!("no source or lock of it has any {kind}")
             } else {
                 format!("there are {}", known.join(", "))
-            }));
+            };
+            if is_extra && lax.contains(&wanted) {
+                let warning = format!("warning: {what}: {there}");
+                self.warnings.borrow_mut().insert(warning);
+                continue;
+            }
+            return Err(Error::usage(what).hint(there));
         }
         Ok(())
     }
-}
 
-impl Pip<'_> {
     /// Fetches and keeps the files that are decided already, and takes from `wanted` what
     /// pip need not be asked any more.
     pub(super) fn fixed(
@@ -121,6 +148,7 @@ impl Pip<'_> {
             let run = PipRun {
                 files: questions(virtualenv, origins, stated, wanted, None)?,
                 retained: beside.iter().chain(locked).collect(),
+                direct: Vec::new(),
                 sources: None,
                 work: Work::Fetch {
                     choose: !wanted.locks.is_empty(),
@@ -161,6 +189,7 @@ impl Pip<'_> {
             let run = PipRun {
                 files: BTreeMap::from([("requirements.txt", all)]),
                 retained: Vec::new(),
+                direct: Vec::new(),
                 sources: None,
                 work: download(
                     "--no-deps --require-hashes -r /run/imgbuild/pip/requirements.txt",
@@ -261,6 +290,7 @@ impl Pip<'_> {
         let run = PipRun {
             files: questions(virtualenv, origins, Vec::new(), &wanted, Some(missing))?,
             retained: Vec::new(),
+            direct: Vec::new(),
             sources: None,
             work: Work::Fetch {
                 choose: !wanted.locks.is_empty(),
@@ -301,7 +331,7 @@ fn questions<'a>(
             version: p.version.clone(),
             file: p.file.clone(),
             sha256: p.sha256.hex(),
-            url: None,
+            url: p.url.clone(),
             marker: None,
         };
         missing.iter().map(one).collect::<Vec<_>>()

@@ -1,21 +1,25 @@
-"""Asks this machine's indexes for a stranger: gateway.py SOCKET END FACTS OUT LINES LIMITS BOUND
+"""Asks this machine's indexes for a stranger: gateway.py SOCKET END FACTS OUT LENT
 
 Sources of packages run code while pip asks them for their metadata. So pip, and all below it,
 is an unprivileged process without network, on the other side of SOCKET; this process has the
 network and the machine's settings, and runs nobody's code. It serves until somebody writes into
 the named pipe END. FACTS then gets what the indexes say about the files in OUT, or why there
-are none: LINES are the requirements, LIMITS the constraints. BOUND says which index which
-projects come from.
+are none. LENT has the requirements and the constraints, which index which projects come from
+(`bound.json`), and which retained file is the one of which address (`files` of `direct.json`).
+
+A file by its address is fetched as well (`/direct/ADDRESS/NAME`); of a repository it is only said
+that it is wanted: somebody with a git fetches it, and asks again.
 """
 import json
 import os
+import shutil
 import sys
 import tempfile
 import threading
 import zipfile
 
 import offers
-from indexes import Indexes, normalise, rewritten, unquote, urlsplit, write_facts
+from indexes import Indexes, bare, normalise, rewritten, unquote, urlsplit, write_facts
 
 try:
     from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -29,9 +33,14 @@ class Gateway(ThreadingMixIn, HTTPServer):
     address_family = 1  # AF_UNIX
     daemon_threads = True
 
-    def __init__(self, place, lines, limits, bound):
-        self.indexes = Indexes(bound)
-        self.lines, self.limits = lines, limits
+    def __init__(self, place, lent):
+        self.indexes = Indexes(json_of(os.path.join(lent, "bound.json")))
+        self.lines = lines_of(os.path.join(lent, "requirements.txt"))
+        self.limits = lines_of(os.path.join(lent, "constraints.txt"))
+        retained = json_of(os.path.join(lent, "direct.json")).get("files", {})
+        # What is kept of addresses, and what was wanted from one.
+        self.retained = dict((url, os.path.join(lent, "direct", name)) for url, name in retained.items())
+        self.direct, self.wanted = [], []
         self.files = []
         self.numbers = {}
         # Source archives that were fetched: what pip may have tried to build.
@@ -45,6 +54,10 @@ class Gateway(ThreadingMixIn, HTTPServer):
     def server_bind(self):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", 0
+
+    def want(self, fact):
+        if fact not in self.wanted:
+            self.wanted.append(fact)
 
     def handle_error(self, request, client_address):
         pass  # pip went away; it says why.
@@ -63,6 +76,9 @@ class Gateway(ThreadingMixIn, HTTPServer):
 
     def explain(self, lines):
         """Why pip has not got what these lines want."""
+        if self.wanted:
+            self.why = self.wanted
+            return self.why
         wanted = set(normalise(one.name) for one in map(offers.parse, lines) if one)
         lacking = set(name for (name, _), page in self.indexes.pages.items() if page.status != 200)
         # Asked again: what an index did not have for a while is not the requirement's fault.
@@ -103,6 +119,8 @@ class Request(BaseHTTPRequestHandler):
             return self.file(int(parts[1]), parts[2].endswith(".metadata"))
         if len(parts) == 3 and parts[0] == "index":
             return self.page(int(parts[1]), normalise(unquote(parts[2])))
+        if len(parts) == 3 and parts[0] == "direct":
+            return self.by_address(unquote(parts[1]), unquote(parts[2]))
         if parts[0] == "count":
             return self.answer(len(self.server.indexes.indexes))
         if parts[0] == "archives":
@@ -149,6 +167,39 @@ class Request(BaseHTTPRequestHandler):
                 copy.write(block)
                 self.wfile.write(block)
 
+    def by_address(self, url, name):
+        """A file that is no index's."""
+        server = self.server
+        if url.startswith("git+"):
+            server.want({"fact": "repository", "url": url})
+            return self.send_error(404)
+        if urlsplit(url).netloc.rpartition("@")[1]:
+            server.want({"fact": "login-in-address", "url": bare(url)[0]})
+            return self.send_error(404)
+        if not name.endswith(".whl") and self.path not in server.archives:
+            server.archives.append(self.path)
+        fact = {"fact": "direct", "file": name, "url": url}
+        if url in server.retained:
+            server.direct.append(fact)
+            with open(server.retained[url], "rb") as file:
+                self.begin("application/octet-stream", os.fstat(file.fileno()).st_size)
+                shutil.copyfileobj(file, self.wfile)
+            return None
+        answer, trouble = server.indexes.get(url)
+        if answer is None or answer.status_code != 200:
+            why = trouble or "%d" % answer.status_code
+            server.want({"fact": "nothing-there", "url": url, "why": why})
+            return self.send_error(404)
+        server.direct.append(fact)
+        # An address without an ending does not say what it leads to.
+        kind = answer.headers.get("Content-Type", "application/octet-stream")
+        self.begin(kind, answer.headers.get("Content-Length"))
+        block = self.read(answer, url)
+        while block:
+            self.wfile.write(block)
+            block = self.read(answer, url)
+        return None
+
     def read(self, answer, url):
         try:
             return answer.raw.read(1 << 16)
@@ -164,17 +215,21 @@ class Request(BaseHTTPRequestHandler):
         self.end_headers()
 
 
+def json_of(path):
+    with open(path) as file:
+        return json.load(file)
+
+
 def lines_of(path):
     with open(path) as file:
         return file.read().splitlines()
 
 
 def main():
-    place, end, facts, out, lines, limits, bound = sys.argv[1:]
+    place, end, facts, out, lent = sys.argv[1:]
     os.umask(0o077)
     # It appears under its name once it is served.
-    with open(bound) as file:
-        gateway = Gateway(place + ".new", lines_of(lines), lines_of(limits), json.load(file))
+    gateway = Gateway(place + ".new", lent)
     thread = threading.Thread(target=gateway.serve_forever)
     thread.daemon = True
     thread.start()
@@ -186,8 +241,9 @@ def main():
         found = [fact for say in (offers.taken, offers.shared, offers.misplaced)
                  for fact in say(gateway.indexes, files)]
         found += offers.lacking_extras(gateway.lines, gateway.descriptions())
+        found += gateway.direct
     elif gateway.why is None:
-        found = []
+        found = gateway.wanted
     else:
         found = gateway.why or offers.problems_below(gateway.indexes, gateway.descriptions())
     write_facts(facts, found)

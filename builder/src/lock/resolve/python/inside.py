@@ -4,8 +4,8 @@ SPEC is JSON: the `command`, the directories that it may `write`, the trees of `
 may build, and, with an index, the `socket` of the gateway, the file that says that it is `gone`, and
 whether to ask `why` it failed.
 The command and all below it is an unprivileged process; there is no network but a port on
-loopback, which leads to the gateway. FAILED, beside the socket's answers, gets which source
-does not build, as the command or try_sources.py say.
+loopback, which leads to the gateway. The file `failed` gets which source does not build, as the
+command or try_sources.py say, and `described` what ask_pip.py wrote.
 """
 import json
 import os
@@ -24,8 +24,8 @@ except ImportError:
 
 NOBODY = 65534
 HOME = "/tmp/imgbuild-home"
-# What a stranger writes about its failure is cut there.
-LONGEST = 1 << 16
+# What a stranger writes is cut there.
+LONGEST = 1 << 20
 
 
 def step_down():
@@ -109,9 +109,9 @@ class Gate(object):
         return found
 
 
-def failure():
-    """What the stranger says about it."""
-    path = os.path.join(HOME, "failed")
+def said(name):
+    """What the stranger says in a file."""
+    path = os.path.join(HOME, name)
     if not os.path.isfile(path) or os.path.islink(path):
         return None
     with open(path, "rb") as file:
@@ -141,15 +141,17 @@ def main():
 
     code = run(spec["command"])
     if code and spec["why"]:
-        found = failure()
+        found = said("failed")
         lines = (found or {}).get("lines") or []
         named = "/" + quote(json.dumps(lines), "") if lines else ""
         if gate and not gate.ask("/why" + named) and not found:
             archives = [gate.url(path) for path in reversed(gate.ask("/archives"))]
             run([sys.executable, spec["try"], "metadata"] + spec["sources"] + archives)
-            found = failure()
+            found = said("failed")
         with open(spec["failed"], "w") as file:
             json.dump(found, file)
+    with open(spec["described"], "w") as file:
+        json.dump(said("described.json"), file)
     sys.stdout.flush()
     os._exit(code if code >= 0 else 128 - code)
 

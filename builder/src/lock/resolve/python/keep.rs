@@ -146,6 +146,7 @@ mod tests {
             version: version.into(),
             file: format!("{name}-{version}.tar.gz"),
             build_only: false,
+            url: None,
             size: 1,
             sha256: Sha256::of(name.as_bytes()),
         }

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use store::{Inputs, Sha256};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::host::PipSettings;
 use crate::layers::{Key, Layers};
 use crate::lockfile::Python;
@@ -36,8 +36,9 @@ use crate::recipe::Virtualenv;
 use crate::steps::RESOLVING_PYTHON as PYTHON;
 
 use keep::{Kept, RETAINED};
+use names::normalise;
 use project::{Build, Project};
-use run::{LENT, PipRun, SOURCES, Work};
+use run::{DIRECT, Described, LENT, PipRun, SOURCES, Work};
 use wanted::Wanted;
 
 /// A network-side pip on top of some layers.
@@ -66,16 +67,17 @@ impl Pip<'_> {
         virtualenv: &Virtualenv,
         sources: &Sources,
         locked: &[Python],
+        repositories: &mut Repositories<'_>,
         listen: &mut dyn FnMut(&str),
     ) -> Result<Resolved> {
         let mut wanted = Wanted::read(virtualenv, self.beside)?;
         let mut builds = Vec::new();
         let mut projects = Vec::new();
         for tree in &sources.trees {
-            let place = format!("{SOURCES}/{}", tree.path.display());
-            builds.push(Build::read(&sources.text(tree), &place)?);
-            projects.push(Project::read(&sources.text(tree), &place)?);
+            builds.push(sources.build(tree)?);
+            projects.push(sources.project(tree)?);
         }
+        one_of_a_name(virtualenv, sources, |tree| sources.project(tree).ok()?.name)?;
         let mut texts = Vec::new();
         let of_projects = (sources, &projects[..]);
         let fixed = self.fixed(
@@ -86,16 +88,17 @@ impl Pip<'_> {
             locked,
             listen,
         )?;
-        fixed.check_names(virtualenv, &projects)?;
+        self.check_names(virtualenv, &fixed, (&projects, &wanted.lax_extras), None)?;
         let own = projects
             .iter()
             .filter_map(|project| project.name.as_deref());
         let supplied = own.chain(fixed.files.iter().map(|file| file.name.as_str()));
         let supplied: BTreeSet<&str> = supplied.collect();
         let is_covered = |origin: &str| fixed.covers(origin);
-        elsewhere::settle(virtualenv, sources, &projects, &supplied, &is_covered)?;
+        let told = elsewhere::settle(virtualenv, sources, &projects, &supplied, &is_covered)?;
+        let mut all = sources.clone();
         let mut requirements = String::new();
-        for line in &wanted.lines {
+        for line in wanted.lines.iter().chain(&told) {
             let _ = writeln!(requirements, "{line}");
         }
         for (project, tree) in projects.iter().zip(&sources.trees) {
@@ -114,12 +117,28 @@ impl Pip<'_> {
                 requirements,
                 constraints: wanted.constraints,
                 fixed: &fixed.files,
+                supplied: &supplied,
             };
-            let decided = self.decide(virtualenv, sources, &rest, locked, listen)?;
+            let mut known = (&mut all, repositories);
+            let decided = self.decide(virtualenv, &mut known, &rest, locked, listen)?;
             texts.extend(decided.sources);
-            let taken = decided.found.iter().map(|python| python.name.as_str());
+            let own = (&projects[..], &wanted.lax_extras);
+            self.check_names(virtualenv, &fixed, own, Some(&decided.described))?;
+            let required = Sources {
+                dir: all.dir.clone(),
+                trees: all.trees[projects.len()..].to_vec(),
+            };
+            let mut of_required = Vec::new();
+            for tree in &required.trees {
+                builds.push(required.build(tree)?);
+                of_required.push(required.project(tree)?);
+            }
+            let taken = decided.found.iter().filter(|python| python.url.is_none());
+            let taken = taken.map(|python| python.name.as_str());
             let taken: Vec<_> = taken.filter(|name| !supplied.contains(name)).collect();
-            elsewhere::check_taken(virtualenv, sources, &projects, &taken, &is_covered)?;
+            for (sources, projects) in [(sources, &projects), (&required, &of_required)] {
+                elsewhere::check_taken(virtualenv, sources, projects, &taken, &is_covered)?;
+            }
             found.extend(decided.found);
             if decided.other_file {
                 // What a locked source needs to be built is what was locked for it.
@@ -130,12 +149,12 @@ impl Pip<'_> {
         found.extend(fixed.files);
         for (text, name) in &texts {
             if found.iter().any(|python| python.file == *name) {
-                builds.push(Build::read(text, &format!("{RETAINED}/{name}"))?);
+                builds.push(Build::read(text, &format!("{RETAINED}/{name}"), name)?);
             }
         }
         let mut built_with = BTreeSet::new();
         if !builds.is_empty() && !virtualenv.is_python2() {
-            let sets = self.build_sets(virtualenv, sources, &builds, &found, locked, listen)?;
+            let sets = self.build_sets(virtualenv, &all, &builds, &found, locked, listen)?;
             built_with = sets.iter().map(|python| python.sha256).collect();
             found.extend(sets);
         }
@@ -165,6 +184,7 @@ impl Pip<'_> {
         let run = PipRun {
             files: BTreeMap::new(),
             retained: locked.to_vec(),
+            direct: Vec::new(),
             sources: Some(sources),
             work: Work::Offline(format!(
                 "exec {PYTHON} {LENT}/try_sources.py install {}",
@@ -174,16 +194,20 @@ impl Pip<'_> {
         self.run(virtualenv, &run, listen).map(|_| ())
     }
 
-    /// Lets pip decide, until nothing locked is in its way.
+    /// Lets pip decide, until nothing locked is in its way and each repository that something
+    /// requires is there.
     fn decide(
         &self,
         virtualenv: &Virtualenv,
-        sources: &Sources,
+        (sources, repositories): &mut (&mut Sources, &mut Repositories<'_>),
         rest: &Rest<'_>,
         locked: &[Python],
         listen: &mut dyn FnMut(&str),
     ) -> Result<Decided> {
-        let is_free = |p: &&Python| !rest.fixed.iter().any(|f| f.name == p.name);
+        let is_kept = |p: &&Python| p.url.is_some() && self.inputs.has(&p.sha256);
+        let direct: Vec<&Python> = locked.iter().filter(is_kept).collect();
+        let mut trees: BTreeMap<String, String> = BTreeMap::new();
+        let is_free = |p: &&Python| p.url.is_none() && !rest.fixed.iter().any(|f| f.name == p.name);
         let locked: Vec<Python> = locked.iter().filter(is_free).cloned().collect();
         let mut kept = Kept::new(&locked, false, &rest.requirements);
         let mut explain = kept.is_empty();
@@ -203,15 +227,32 @@ impl Pip<'_> {
                 files: BTreeMap::from([
                     ("requirements.txt", requirements),
                     ("constraints.txt", constraints),
+                    (DIRECT, addresses(virtualenv, rest, &direct, &trees)),
                 ]),
                 retained: kept.files().chain(rest.fixed).collect(),
-                sources: Some(sources),
+                direct: direct.clone(),
+                sources: Some(&**sources),
                 work: download(
                     &format!("-r {LENT}/requirements.txt -c {LENT}/constraints.txt"),
                     explain,
                 ),
             };
             match self.run(virtualenv, &run, listen) {
+                Ok(out) if !out.repositories.is_empty() => {
+                    for address in out.repositories {
+                        listen(&format!("a repository is required: {address}"));
+                        let is_own = rest.requirements.contains(&address);
+                        let tree = repositories(&address, is_own, &sources.dir)?;
+                        let place = tree.place();
+                        if trees.insert(address.clone(), place).is_some() {
+                            let what = format!("pip does not take {address} although it is there");
+                            return Err(Error::failed(what));
+                        }
+                        if !sources.trees.iter().any(|other| other.path == tree.path) {
+                            sources.trees.push(tree);
+                        }
+                    }
+                }
                 Ok(out) if kept.let_go(out.misplaced()) => {
                     listen("a locked file is of another index: asking pip again without it");
                     explain = kept.is_empty();
@@ -236,6 +277,7 @@ impl Pip<'_> {
         Ok(Decided {
             found,
             other_file,
+            described: out.described,
             sources: out.sources,
         })
     }
@@ -265,6 +307,7 @@ impl Pip<'_> {
                     ("requirements.txt", String::new()),
                 ]),
                 retained: kept.files().chain(archives).collect(),
+                direct: Vec::new(),
                 sources: Some(sources),
                 work: Work::Strange {
                     command: format!(
@@ -303,9 +346,16 @@ struct Rest<'a> {
     constraints: Vec<String>,
     /// What is decided already.
     fixed: &'a [Python],
+    /// The projects that the recipe or a lock brings: an address of theirs says nothing new.
+    supplied: &'a BTreeSet<&'a str>,
 }
 
+/// Fetches the repository that a package requires by this address, and unpacks it below a
+/// directory; true says that a line of the recipe's own names it.
+pub type Repositories<'a> = dyn FnMut(&str, bool, &Path) -> Result<SourceTree> + 'a;
+
 /// The unpacked trees of a virtualenv's local and Git packages.
+#[derive(Clone)]
 pub struct Sources {
     /// The directory that they are in.
     pub dir: PathBuf,
@@ -314,6 +364,7 @@ pub struct Sources {
 }
 
 /// One of them.
+#[derive(Clone)]
 pub struct SourceTree {
     /// Where the package is, below that directory.
     pub path: PathBuf,
@@ -323,7 +374,27 @@ pub struct SourceTree {
     pub variables: Vec<(&'static str, String)>,
 }
 
+impl SourceTree {
+    /// Where the sandbox has it.
+    fn place(&self) -> String {
+        format!("{SOURCES}/{}", self.path.display())
+    }
+
+    /// The same as pip names it.
+    fn link(&self) -> String {
+        format!("file://{}", self.place())
+    }
+}
+
 impl Sources {
+    fn build(&self, tree: &SourceTree) -> Result<Build> {
+        Build::read(&self.text(tree), &tree.place(), &tree.origin)
+    }
+
+    fn project(&self, tree: &SourceTree) -> Result<Project> {
+        Project::read(&self.text(tree), &tree.place(), &tree.origin)
+    }
+
     /// The pyproject.toml of a package; empty if it has none.
     fn text(&self, tree: &SourceTree) -> String {
         let file = self.dir.join(&tree.path).join("pyproject.toml");
@@ -331,9 +402,53 @@ impl Sources {
     }
 }
 
+/// Refuses two projects of one name: pip says only where it has put them.
+fn one_of_a_name(
+    virtualenv: &Virtualenv,
+    sources: &Sources,
+    name_of: impl Fn(&SourceTree) -> Option<String>,
+) -> Result<()> {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for tree in &sources.trees {
+        let Some(name) = name_of(tree) else {
+            continue;
+        };
+        let name = normalise(&name);
+        if let Some(other) = seen.insert(name.clone(), &tree.origin) {
+            let (path, origin) = (&virtualenv.path, &tree.origin);
+            return Err(Error::usage(format!(
+                "two projects of the virtualenv {path} are called {name}: {other} and {origin}"
+            ))
+            .hint("a virtualenv has one project of a name: leave one of them out"));
+        }
+    }
+    Ok(())
+}
+
+/// What is known of addresses before pip asks for them.
+fn addresses(
+    virtualenv: &Virtualenv,
+    rest: &Rest<'_>,
+    direct: &[&Python],
+    trees: &BTreeMap<String, String>,
+) -> String {
+    let named = virtualenv.git.iter().map(|git| git.url.as_str());
+    let files = direct.iter().map(|p| (p.url.as_deref(), &p.file));
+    let files: BTreeMap<&str, _> = files.filter_map(|(url, file)| Some((url?, file))).collect();
+    serde_json::json!({
+        "supplied": rest.supplied,
+        "named": named.collect::<Vec<_>>(),
+        "trees": trees,
+        "files": files,
+    })
+    .to_string()
+}
+
 /// The command that downloads what `options` say.
 fn download(options: &str, explain: bool) -> Work {
-    let command = format!("exec {PYTHON} -m pip download -d /run/imgbuild/out {options}");
+    let command = format!(
+        "exec {PYTHON} {LENT}/ask_pip.py {LENT}/{DIRECT} download -d /run/imgbuild/out {options}"
+    );
     Work::Strange { command, explain }
 }
 
@@ -342,6 +457,8 @@ struct Decided {
     found: Vec<Python>,
     /// Whether the index has other files of locked versions by now.
     other_file: bool,
+    /// What the sources said of themselves.
+    described: BTreeMap<String, Described>,
     sources: Vec<(String, String)>,
 }
 

@@ -27,8 +27,8 @@ pub(super) struct Build {
 }
 
 impl Build {
-    /// Reads the table `build-system`.
-    pub(super) fn read(text: &str, source: &str) -> Result<Self> {
+    /// Reads the table `build-system`; people know the source as `called`.
+    pub(super) fn read(text: &str, source: &str, called: &str) -> Result<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "kebab-case")]
         struct File {
@@ -42,7 +42,7 @@ impl Build {
             #[serde(default)]
             backend_path: Vec<String>,
         }
-        let file: File = toml::from_str(text).map_err(|e| unsound(source, &e))?;
+        let file: File = toml::from_str(text).map_err(|e| unsound(called, &e))?;
         let system = file.build_system.unwrap_or(System {
             requires: None,
             build_backend: None,
@@ -63,7 +63,7 @@ impl Build {
 /// A project: what it requires, and what it offers besides itself.
 pub(super) struct Project {
     /// Its tree, as the sandbox has it.
-    source: String,
+    pub(super) source: String,
     /// Its normalised name, if it says so itself.
     pub(super) name: Option<String>,
     /// What it requires, if that is written down (PEP 621) and not for its backend to say.
@@ -82,9 +82,9 @@ pub(super) struct Project {
 }
 
 impl Project {
-    /// Reads the tables `project`, `dependency-groups` and poetry's own.
-    pub(super) fn read(text: &str, source: &str) -> Result<Self> {
-        let table: toml::Table = toml::from_str(text).map_err(|e| unsound(source, &e))?;
+    /// Reads the tables `project`, `dependency-groups` and poetry's own, likewise.
+    pub(super) fn read(text: &str, source: &str, called: &str) -> Result<Self> {
+        let table: toml::Table = toml::from_str(text).map_err(|e| unsound(called, &e))?;
         let project = table.get("project");
         let poetry = table.get("tool").and_then(|tool| tool.get("poetry"));
         let extras = [
@@ -273,8 +273,7 @@ fn owned(lines: Vec<&str>) -> Vec<String> {
     lines.into_iter().map(str::to_owned).collect()
 }
 
-fn unsound(source: &str, error: &toml::de::Error) -> Error {
-    let name = source.rsplit('/').next().unwrap_or(source);
+fn unsound(name: &str, error: &toml::de::Error) -> Error {
     Error::failed(format!("the pyproject.toml of {name} is not sound")).detail(error.message())
 }
 
@@ -284,23 +283,23 @@ mod tests {
 
     #[test]
     fn how_a_source_is_built_has_a_default() {
-        let plain = Build::read("", "/s/x").unwrap();
+        let plain = Build::read("", "/s/x", "x").unwrap();
         assert_eq!(plain.requires.len(), 2);
         assert_eq!(plain.backend, DEFAULT_BACKEND);
         let text =
             "[build-system]\nrequires = []\nbuild-backend = \"own\"\nbackend-path = [\".\"]\n";
-        let own = Build::read(text, "/s/x").unwrap();
+        let own = Build::read(text, "/s/x", "x").unwrap();
         assert_eq!((own.requires.len(), own.backend.as_str()), (0, "own"));
         assert_eq!(own.backend_path, ["."]);
-        assert!(Build::read("[", "/s/x").is_err());
-        assert!(Build::read("[build-system]\nrequires = \"x\"\n", "/s/x").is_err());
+        assert!(Build::read("[", "/s/x", "x").is_err());
+        assert!(Build::read("[build-system]\nrequires = \"x\"\n", "/s/x", "x").is_err());
     }
     #[test]
     fn extras_and_groups_become_lines_for_pip() {
         let text = "[project]\nname = \"x\"\n[project.optional-dependencies]\nPost_gres = [\"a\"]\n\
                     [dependency-groups]\nprod = [\"gunicorn\", { include-group = \"Base\" }]\nbase = [\"b>1\"]\n\
                     loop = [{ include-group = \"none\" }]\n";
-        let project = Project::read(text, "/s/0").unwrap();
+        let project = Project::read(text, "/s/0", "x").unwrap();
         let lines = project
             .requirements(&["post-gres", "other"], &["prod", "else"])
             .unwrap();
@@ -310,9 +309,9 @@ mod tests {
         assert!(project.requirements::<&str, _>(&[], &["loop"]).is_err());
         let whole = "[project]\nname = \"x\"\ndependencies = [\"c\"]\n[project.optional-dependencies]\n\
                      all = [\"X[one]\"]\none = [\"d\", \"x[all]\"]\n";
-        let whole = Project::read(whole, "/s/2").unwrap();
+        let whole = Project::read(whole, "/s/2", "x").unwrap();
         assert_eq!(whole.lines::<_, &str>(&["All"], &[]).unwrap(), ["c", "d"]);
-        let old = Project::read("", "/s/1").unwrap();
+        let old = Project::read("", "/s/1", "x").unwrap();
         assert!(old.says_extras_elsewhere());
         assert_eq!(
             old.requirements::<_, &str>(&["t"], &[]).unwrap(),

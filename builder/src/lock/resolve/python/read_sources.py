@@ -5,7 +5,7 @@ for name in sorted(os.listdir(out)):
     path, text = os.path.join(out, name), None
     if name.endswith(".whl"):
         continue
-    if name.endswith(".zip"):
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as z:
             for member in z.namelist():
                 if member.count("/") == 1 and member.endswith("/pyproject.toml"):

@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 use store::digest::Sha256;
 
-use super::names::split_name;
+use super::names::{normalise, split_name};
 use super::why::{Evidence, Fact, Told, confused};
 use super::world::World;
-use super::{Pip, Sources};
+use super::{Pip, SourceTree, Sources, one_of_a_name};
 use crate::error::{Context, Error, Result};
 use crate::layers::remove;
-use crate::lockfile::Python;
+use crate::lockfile::{Python, is_word};
 use crate::mirror::link_or_copy;
 use crate::recipe::{Virtualenv, variables};
 use crate::steps::{IN_ITS_OWN_ENVIRONMENT, base_environment};
@@ -32,7 +32,11 @@ pub(super) const SOURCES: &str = "/run/imgbuild/sources";
 /// What the indexes say about files and requirements.
 pub(super) const FACTS: &str = "facts.json";
 /// Which index which projects come from.
-pub(super) const BOUND: &str = "bound.json";
+const BOUND: &str = "bound.json";
+/// What is known of addresses in requirements, for those who ask for them.
+pub(super) const DIRECT: &str = "direct.json";
+/// What sources say of themselves.
+pub(super) const DESCRIBED: &str = "described.json";
 /// Limits on what sources are built with.
 const BUILD_LIMITS: &str = "build-constraints.txt";
 /// The source that does not build.
@@ -41,7 +45,8 @@ pub(super) const FAILED: &str = "failed.json";
 pub(super) const CHOSEN: &str = "chosen.json";
 
 /// Python's part of the work, as every run has it.
-pub(super) const SCRIPTS: [(&str, &str); 9] = [
+pub(super) const SCRIPTS: [(&str, &str); 10] = [
+    ("ask_pip.py", include_str!("ask_pip.py")),
     ("build_sets.py", include_str!("build_sets.py")),
     ("fetch.py", include_str!("fetch.py")),
     ("gateway.py", include_str!("gateway.py")),
@@ -59,6 +64,8 @@ pub(super) struct PipRun<'a> {
     pub(super) files: BTreeMap<&'a str, String>,
     /// Retained files that it may take.
     pub(super) retained: Vec<&'a Python>,
+    /// Retained files that it may take by their addresses.
+    pub(super) direct: Vec<&'a Python>,
     /// Trees that it may build.
     pub(super) sources: Option<&'a Sources>,
     /// What is done.
@@ -92,6 +99,18 @@ pub(super) struct Downloads {
     pub(super) chosen: Option<String>,
     /// What the indexes say about the files.
     pub(super) facts: Vec<Told>,
+    /// What sources say of themselves, by file or place.
+    pub(super) described: BTreeMap<String, Described>,
+    /// Addresses of repositories for which pip stopped.
+    pub(super) repositories: Vec<String>,
+}
+
+/// What a source says of itself, once its build backend was asked. It is a stranger's word.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(super) struct Described {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) extras: Vec<String>,
 }
 
 /// The directories of a run.
@@ -140,6 +159,7 @@ impl Pip<'_> {
         for name in ["requirements.txt", "constraints.txt"] {
             put(&dirs.lent.join(name), "")?;
         }
+        put(&dirs.lent.join(DIRECT), "{}")?;
         let bound = serde_json::to_string(&virtualenv.index);
         let bound = bound.context(|| "cannot write down which index is meant".into())?;
         put(&dirs.lent.join(BOUND), &bound)?;
@@ -147,6 +167,7 @@ impl Pip<'_> {
             put(&dirs.lent.join(name), text)?;
         }
         self.lay_out(&run.retained, &dirs.lent.join("retained"))?;
+        self.lay_out(&run.direct, &dirs.lent.join("direct"))?;
         let mounted = self
             .layers
             .scratch(&self.scratch.join("layer"), self.keys)?;
@@ -172,6 +193,18 @@ impl Pip<'_> {
         let facts: Vec<Told> = json(&dirs.meta.join(FACTS)).unwrap_or_default();
         let chosen = fs::read_to_string(dirs.meta.join(CHOSEN)).ok();
         if let Err(failure) = ran {
+            let repositories: Vec<String> = facts.iter().filter_map(Told::repository).collect();
+            if !repositories.is_empty() {
+                return Ok(Downloads {
+                    repositories,
+                    ..Downloads::default()
+                });
+            }
+            let described: Option<BTreeMap<String, Described>> = json(&dirs.meta.join(DESCRIBED));
+            if let (Some(sources), Some(described)) = (run.sources, &described) {
+                let name = |tree: &SourceTree| Some(described.get(&tree.link())?.name.clone());
+                one_of_a_name(virtualenv, sources, name)?;
+            }
             let evidence = Evidence {
                 virtualenv,
                 sources: run.sources,
@@ -244,11 +277,15 @@ impl Pip<'_> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let (name, version) = split_name(&file, out.project_of(&file)).ok_or_else(|| {
-            Error::failed(format!(
-                "pip downloaded a file with an unknown kind of name: {file}"
-            ))
-        })?;
+        let Named {
+            file,
+            name,
+            version,
+            url,
+        } = match out.address_of(&file) {
+            Some(url) => out.named_by_itself(path, &file, url)?,
+            None => Named::by_file(file, &|file| out.project_of(file))?,
+        };
         let mut reader =
             fs::File::open(path).context(|| format!("cannot read {}", path.display()))?;
         let (sha256, size): (Sha256, u64) = self
@@ -261,8 +298,34 @@ impl Pip<'_> {
             version,
             file,
             build_only,
+            url,
             size,
             sha256,
+        })
+    }
+}
+
+/// A file as the lock names it.
+struct Named {
+    file: String,
+    name: String,
+    version: String,
+    /// Where it is from, unless an index has it.
+    url: Option<String>,
+}
+
+impl Named {
+    fn by_file<'o>(file: String, project_of: &dyn Fn(&str) -> Option<&'o str>) -> Result<Self> {
+        let (name, version) = split_name(&file, project_of(&file)).ok_or_else(|| {
+            Error::failed(format!(
+                "pip downloaded a file with an unknown kind of name: {file}"
+            ))
+        })?;
+        Ok(Self {
+            file,
+            name,
+            version,
+            url: None,
         })
     }
 }
@@ -287,6 +350,43 @@ impl Downloads {
         self.facts.iter().find_map(|told| match &told.fact {
             Fact::Of { file: of, name } if of == file => Some(name.as_str()),
             _ => None,
+        })
+    }
+
+    /// The address that a file was asked for by.
+    fn address_of(&self, file: &str) -> Option<&str> {
+        self.facts.iter().find_map(|told| match &told.fact {
+            Fact::Direct { file: of, url } if of == file => Some(url.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The names of a file from an address: an archive there is called after a tag or a commit,
+    /// and only itself says what it is.
+    fn named_by_itself(&self, path: &Path, file: &str, url: &str) -> Result<Named> {
+        let Some(described) = self.described.get(file) else {
+            let named = Named::by_file(file.to_owned(), &|_| None)?;
+            return Ok(Named {
+                url: Some(url.to_owned()),
+                ..named
+            });
+        };
+        let Described { name, version, .. } = described;
+        let ending = ending_of(path)?;
+        let (name, version) = (normalise(name), version.clone());
+        let file = format!("{}-{version}{ending}", name.replace('-', "_"));
+        if ![&name, &version, &file].iter().all(|word| is_word(word)) {
+            return Err(Error::failed(format!(
+                "what lies at {url} calls itself `{} {}`, which is no name and version",
+                name.escape_default(),
+                version.escape_default()
+            )));
+        }
+        Ok(Named {
+            file,
+            name,
+            version,
+            url: Some(url.to_owned()),
         })
     }
 
@@ -320,13 +420,45 @@ impl Downloads {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             texts.push((text, name.into_owned()));
         }
-        Ok(Self {
+        let described: Option<BTreeMap<String, Described>> = json(&dirs.meta.join(DESCRIBED));
+        let mut read = Self {
             files,
-            sources: texts,
+            sources: Vec::new(),
             chosen,
             facts,
-        })
+            described: described.unwrap_or_default(),
+            repositories: Vec::new(),
+        };
+        for (_, name) in &mut texts {
+            if let Some(url) = read.address_of(name) {
+                *name = read
+                    .named_by_itself(&dirs.out.join(&*name), name, url)?
+                    .file;
+            }
+        }
+        read.sources = texts;
+        Ok(read)
     }
+}
+
+/// How the name of a source archive ends, by its first bytes.
+fn ending_of(path: &Path) -> Result<&'static str> {
+    const BEGINNINGS: [(&[u8], &str); 4] = [
+        (b"PK\x03\x04", ".zip"),
+        (b"\x1f\x8b", ".tar.gz"),
+        (b"BZh", ".tar.bz2"),
+        (b"\xfd7zXZ\0", ".tar.xz"),
+    ];
+    let mut begin = [0; 6];
+    let read = fs::File::open(path)
+        .and_then(|mut file| std::io::Read::read(&mut file, &mut begin))
+        .context(|| format!("cannot read {}", path.display()))?;
+    let known = BEGINNINGS
+        .iter()
+        .find(|(magic, _)| begin[..read].starts_with(magic));
+    known.map(|(_, ending)| *ending).ok_or_else(|| {
+        Error::failed("what pip took from an address is no .zip, .tar.gz, .tar.bz2 or .tar.xz")
+    })
 }
 
 pub(super) fn put(path: &Path, text: &str) -> Result<()> {

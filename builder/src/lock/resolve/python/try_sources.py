@@ -102,7 +102,7 @@ def main():
     for source in sources:
         shutil.rmtree(place, ignore_errors=True)
         os.mkdir(place)
-        print("building " + os.path.basename(source.split("#")[0]))
+        print("building " + (source if os.path.isdir(source) else os.path.basename(source.split("#")[0])))
         sys.stdout.flush()
         if check(source, pip + words + ["--no-deps", source], dict(os.environ)) is None:
             sys.exit(1)

@@ -1,5 +1,6 @@
 //! What a virtualenv wants of indexes: requirements, and files that are decided already.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -25,6 +26,9 @@ pub(super) struct Wanted {
     pub(super) files: Vec<WantedFile>,
     /// Locks of other tools.
     pub(super) locks: Vec<Foreign>,
+    /// Extras of directories and repositories in requirements files, of which pip passes over
+    /// those that nobody has.
+    pub(super) lax_extras: BTreeSet<String>,
 }
 
 /// A file that is known before pip is asked.
@@ -90,20 +94,20 @@ impl Wanted {
                 }
                 Line::Address(line) => line,
                 // The recipe has them.
-                Line::Requirements(_)
-                | Line::Constraints(_)
-                | Line::Directory(..)
-                | Line::Distribution(_)
-                | Line::Git(..) => continue,
+                Line::Directory(_, extras) | Line::Git(_, extras) => {
+                    let names = extras.iter().map(|extra| normalise(extra.as_str()));
+                    self.lax_extras.extend(names);
+                    continue;
+                }
+                Line::Requirements(_) | Line::Constraints(_) | Line::Distribution(_) => continue,
             };
-            let (file, line) = by_address(&line).ok_or_else(|| {
-                Error::usage(format!(
-                    "{path}: `{line}` names no file that can be installed"
-                ))
-                .hint("its last part must be a wheel or NAME-VERSION.tar.gz (.zip, .tar.bz2, ...)")
-            })?;
-            self.files.push(file);
-            self.lines.push(line);
+            match by_address(&line) {
+                Some((file, line)) => {
+                    self.files.push(file);
+                    self.lines.push(line);
+                }
+                None => self.lines.push(for_pip(&line)),
+            }
         }
         Ok(())
     }
@@ -172,25 +176,85 @@ fn lines(path: &Beside, text: &str, purpose: Purpose) -> Result<Vec<Line>> {
     Ok(lines.into_iter().map(|(line, _)| line).collect())
 }
 
-/// `NAME[EXTRAS] @ URL ; MARKER --hash=sha256:DIGEST`, as a file and as the line that wants it.
+/// `NAME[EXTRAS] @ URL#FRAGMENT ; MARKER --hash=sha256:DIGEST`.
+struct ByAddress<'l> {
+    /// The name and its extras, if they are there.
+    project: &'l str,
+    url: &'l str,
+    fragment: &'l str,
+    marker: Option<&'l str>,
+    /// What follows `--hash=sha256:`.
+    hash: &'l str,
+}
+
+impl<'l> ByAddress<'l> {
+    fn read(line: &'l str) -> Self {
+        let (line, hash) = line.split_once("--hash=sha256:").unwrap_or((line, ""));
+        let (project, address) = match line.find("://").map(|at| line[..at].rfind('@')) {
+            Some(Some(at)) => (line[..at].trim(), line[at + 1..].trim()),
+            _ => ("", line.trim()),
+        };
+        let (address, marker) = match address
+            .split_once(" ;")
+            .or_else(|| address.split_once("; "))
+        {
+            Some((address, marker)) => (address.trim(), Some(marker.trim())),
+            None => (address, None),
+        };
+        let (url, fragment) = address.split_once('#').unwrap_or((address, ""));
+        Self {
+            project,
+            url,
+            fragment,
+            marker,
+            hash: hash.split(' ').next().unwrap_or_default(),
+        }
+    }
+}
+
+/// The line of an address whose file only pip can name, with its digest where pip looks for it.
+fn for_pip(line: &str) -> String {
+    let line = ByAddress::read(line);
+    let parts = line.fragment.split('&').filter(|part| !part.is_empty());
+    let (eggs, mut rest): (Vec<&str>, Vec<&str>) = parts.partition(|p| p.starts_with("egg="));
+    let digest = format!("sha256={}", line.hash);
+    if !line.hash.is_empty() && !line.fragment.contains("sha256=") {
+        rest.push(&digest);
+    }
+    let fragment = match rest.join("&") {
+        rest if rest.is_empty() => rest,
+        rest => format!("#{rest}"),
+    };
+    let egg = eggs.first().map_or("", |egg| &egg["egg=".len()..]);
+    let end = egg.find(['=', '<', '>', '!', '~']).unwrap_or(egg.len());
+    let project = match line.project {
+        "" => &egg[..end],
+        project => project,
+    };
+    let (url, marker) = (line.url, line.marker);
+    if project.is_empty() {
+        // As pip separates them.
+        let marker = marker.map_or_else(String::new, |marker| format!("; {marker}"));
+        return format!("{url}{fragment}{marker}");
+    }
+    let marker = marker.map_or_else(String::new, |marker| format!(" ; {marker}"));
+    format!("{project} @ {url}{fragment}{marker}")
+}
+
+/// A line whose file has a telling name and a digest, as that file and as the line that wants it.
 fn by_address(line: &str) -> Option<(WantedFile, String)> {
-    let (line, hash) = line.split_once("--hash=sha256:").unwrap_or((line, ""));
-    let (project, address) = match line.find("://").map(|at| line[..at].rfind('@')) {
-        Some(Some(at)) => (line[..at].trim(), line[at + 1..].trim()),
-        _ => ("", line.trim()),
-    };
-    let (address, marker) = match address
-        .split_once(" ;")
-        .or_else(|| address.split_once("; "))
-    {
-        Some((address, marker)) => (address.trim(), Some(marker.trim().to_owned())),
-        None => (address, None),
-    };
-    let (url, fragment) = address.split_once('#').unwrap_or((address, ""));
+    let ByAddress {
+        project,
+        url,
+        fragment,
+        marker,
+        hash,
+    } = ByAddress::read(line);
+    let marker = marker.map(str::to_owned);
     let of_fragment = fragment
         .split('&')
         .find_map(|part| part.strip_prefix("sha256="));
-    let digest = of_fragment.unwrap_or_else(|| hash.split(' ').next().unwrap_or_default());
+    let digest = of_fragment.unwrap_or(hash);
     let path = url.split('?').next()?;
     let file = crate::lock::acquire::decoded(path.rsplit('/').next()?);
     let (name, version) = split_name(&file, None)?;
@@ -245,5 +309,36 @@ mod tests {
         assert_eq!(by_address(&bare).unwrap().1, "c==2");
         let other = format!("d @ {bare}");
         assert!(by_address(&other).is_none());
+    }
+
+    #[test]
+    fn what_only_pip_can_name_stays_an_address() {
+        let digest = "ab".repeat(32);
+        let url = "https://h.example/x/a/archive/refs/tags/v1.0.tar.gz";
+        for (line, for_pip) in [
+            (url.to_owned(), url.to_owned()),
+            (format!("a[x] @ {url}"), format!("a[x] @ {url}")),
+            (
+                format!("{url}#egg=a[x] ; os_name == 'nt'"),
+                format!("a[x] @ {url} ; os_name == 'nt'"),
+            ),
+            (
+                format!("{url}#egg=a==1.0&sha256={digest}"),
+                format!("a @ {url}#sha256={digest}"),
+            ),
+            (
+                format!("{url} ; os_name == 'nt' --hash=sha256:{digest}"),
+                format!("{url}#sha256={digest}; os_name == 'nt'"),
+            ),
+            (
+                "git+ssh://git@h.example/a@v1#egg=a&subdirectory=py ; os_name == 'nt'".to_owned(),
+                "a @ git+ssh://git@h.example/a@v1#subdirectory=py ; os_name == 'nt'".to_owned(),
+            ),
+        ] {
+            let mut wanted = Wanted::default();
+            wanted.add(&"r.txt".parse().unwrap(), &line).unwrap();
+            assert_eq!(wanted.lines, [for_pip], "{line}");
+            assert!(wanted.files.is_empty());
+        }
     }
 }

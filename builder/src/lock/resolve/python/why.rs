@@ -10,6 +10,7 @@ use super::Sources;
 use super::names::written_name;
 use super::run::{LENT, SOURCES};
 use crate::error::Error;
+use crate::lock::acquire::decoded;
 use crate::recipe::Virtualenv;
 
 /// What the gateway or the script that fetches says about indexes and files.
@@ -71,6 +72,14 @@ pub(super) enum Fact {
     },
     /// A retained file is one of another index than the one that is meant.
     Misplaced { name: String },
+    /// A file was taken by its address.
+    Direct { file: String, url: String },
+    /// A repository is wanted that is not here.
+    Repository { url: String },
+    /// No file can be had from an address.
+    NothingThere { url: String, why: String },
+    /// An address carries credentials; it is shown without them.
+    LoginInAddress { url: String },
     /// Files were taken from one index, and others have other files under the same names.
     SharedName {
         host: Option<String>,
@@ -88,6 +97,14 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// The repository that is wanted.
+    pub(super) fn repository(&self) -> Option<String> {
+        match &self.fact {
+            Fact::Repository { url } => Some(url.clone()),
+            _ => None,
+        }
+    }
+
     /// A sentence about what is wrong, and what to do.
     fn explain(&self) -> Option<(String, String)> {
         let (what, hint) = self.fact.explain()?;
@@ -209,7 +226,28 @@ impl Fact {
                     )
                 }),
             ),
+            Self::NothingThere { url, why } => {
+                let why = match why.as_str() {
+                    "certificate" => "its server's certificate is not trusted here",
+                    "unreachable" => "its server cannot be reached",
+                    "credentials" => "its server wants credentials",
+                    "broken" => "its server says that it is broken (5xx)",
+                    status => &format!("its server answers {status}"),
+                };
+                (
+                    format!("{url} is required and cannot be had: {why}"),
+                    "see in pip's last lines who requires it, and whether it has moved".into(),
+                )
+            }
+            Self::LoginInAddress { url } => (
+                format!("the address {url} is required with credentials in it"),
+                "they would end up in the lock: bring that file by a requirements file, without \
+                 them, or the package under `local`"
+                    .into(),
+            ),
             Self::Of { .. }
+            | Self::Direct { .. }
+            | Self::Repository { .. }
             | Self::Yanked { .. }
             | Self::NoExtra { .. }
             | Self::Misplaced { .. }
@@ -330,6 +368,9 @@ impl Unbuildable {
             return tree.origin.clone();
         }
         let file = self.source.split('#').next().unwrap_or_default();
+        if let Some((_, address)) = file.split_once("/direct/") {
+            return shown(address);
+        }
         file.rsplit('/').next().unwrap_or_default().to_owned()
     }
 
@@ -524,6 +565,16 @@ impl Evidence<'_> {
     }
 }
 
+/// An address as it stands in a path of the gateway, without who asks.
+fn shown(path: &str) -> String {
+    let address = decoded(path.split('/').next().unwrap_or_default());
+    let login = address.split_once("://").and_then(|(_, rest)| {
+        let authority = rest.split('/').next()?;
+        Some(authority.rsplit_once('@')?.0.to_owned() + "@")
+    });
+    login.map_or(address.clone(), |login| address.replacen(&login, "", 1))
+}
+
 /// A line without the address of the gateway, under which pip knows the indexes.
 fn without_gateway(line: &str) -> String {
     const BEGINS: &str = "http://127.0.0.1:";
@@ -531,8 +582,16 @@ fn without_gateway(line: &str) -> String {
     let mut readable = String::with_capacity(line.len());
     while let Some((before, after)) = rest.split_once(BEGINS) {
         readable.push_str(before);
-        // PORT/file/NUMBER/ or PORT/index/NUMBER/
+        // PORT/file/NUMBER/ or PORT/index/NUMBER/, or PORT/direct/ADDRESS/NAME
         rest = after.splitn(4, '/').nth(3).unwrap_or_default();
+        if let Some(("direct", address)) = after
+            .split_once('/')
+            .and_then(|(_, path)| path.split_once('/'))
+        {
+            readable += &shown(address);
+            let name = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"._-%".contains(c));
+            rest = name.map_or("", |end| &rest[end..]);
+        }
     }
     readable + rest
 }
@@ -553,6 +612,14 @@ mod tests {
                 "link: idna/ (of x/)",
             ),
             ("http://127.0.0.1:47119/none", ""),
+            (
+                "from http://127.0.0.1:1/direct/https%3A%2F%2Fh.example%2Fv1.zip/0f3a.zip (of a)",
+                "from https://h.example/v1.zip (of a)",
+            ),
+            (
+                "http://127.0.0.1:1/direct/https%3A%2F%2Fme%3Apw%40h.example%2Fv1/0f3a",
+                "https://h.example/v1",
+            ),
             ("nothing of it", "nothing of it"),
         ] {
             assert_eq!(without_gateway(line), readable);

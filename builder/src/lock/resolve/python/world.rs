@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use super::Sources;
-use super::run::{BOUND, CHOSEN, Dirs, FACTS, FAILED, LENT, SOURCES, put};
+use super::run::{CHOSEN, DESCRIBED, Dirs, FACTS, FAILED, LENT, SOURCES, put};
 use crate::error::{Context, Result};
 use crate::process::Output;
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
@@ -82,8 +82,7 @@ impl World<'_> {
         // Settings are read by the one process that asks the indexes.
         let script = format!(
             ". {INDEX}/environment\nexec {PYTHON} {LENT}/gateway.py {} {} \
-             {META}/{FACTS} {OUT} {LENT}/requirements.txt {LENT}/constraints.txt \
-             {LENT}/{BOUND}\n",
+             {META}/{FACTS} {OUT} {LENT}\n",
             gate(SOCKET),
             gate(END)
         );
@@ -145,6 +144,7 @@ impl World<'_> {
         let spec = serde_json::json!({
             "command": ["sh", "-eu", format!("{LENT}/inside.sh")],
             "failed": format!("{META}/{FAILED}"),
+            "described": format!("{META}/{DESCRIBED}"),
             "socket": explain.map(|_| gate(SOCKET)),
             "gone": gate(GONE),
             "sources": trees,
