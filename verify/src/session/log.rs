@@ -1,6 +1,6 @@
 //! The log of a system: what its processes print.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -45,6 +45,12 @@ pub fn bound(node: &Node<'_>, system: &SystemName) -> Result<()> {
     );
     let attempt = || -> std::io::Result<()> {
         let file = OpenOptions::new().write(true).open(&path)?;
+        // Who watches and another command may look at once: the copy of a cut log is no log.
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => {}
+        }
         if file.metadata()?.len() <= LIMIT {
             return Ok(());
         }

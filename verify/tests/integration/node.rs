@@ -454,7 +454,34 @@ fn a_log_that_was_set_aside_goes_with_its_system() {
     let file = fs::File::create(&log).unwrap();
     file.set_len((16 << 20) + 1).unwrap();
     farm.ok(&["start", &system]);
-    assert!(log.with_extension("log.1").exists());
+    let older = log.with_extension("log.1");
+    assert!(older.exists());
+    // Nobody watches: whatever works on the system looks.
+    for words in [&["reload", &system][..], &["upgrade", &system]] {
+        fs::remove_file(&older).unwrap();
+        file_of(&log, (16 << 20) + 1);
+        farm.ok(words);
+        assert!(fs::metadata(&older).unwrap().len() > 16 << 20, "{words:?}");
+        assert!(fs::metadata(&log).unwrap().len() < 1 << 20, "{words:?}");
+    }
+    // The app goes on with its file.
+    farm.ok(&["reload", &system]);
+    wait_for("its words", || {
+        farm.ok(&["logs", &system]).contains("reloaded")
+    });
+    // One that another command is at is left alone.
+    file_of(&log, (16 << 20) + 1);
+    fs::remove_file(&older).unwrap();
+    let held = fs::File::open(&log).unwrap();
+    held.lock().unwrap();
+    farm.ok(&["reload", &system]);
+    assert!(!older.exists());
+    drop(held);
     farm.ok(&["stop", &system]);
     farm.close();
+}
+
+fn file_of(path: &Path, size: u64) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(size).unwrap();
 }

@@ -108,6 +108,10 @@ pub fn recover_if_possible(
 
 fn settle(node: &Node<'_>, lock: &Lock, system: &SystemName) -> Result<()> {
     take_common(node, system)?;
+    // Where nobody watches, nobody else does.
+    if let Err(error) = session::bound_log(node, system) {
+        node.observer.event(Event::Note(&error.to_string()));
+    }
     match unfinished_of(node, system)? {
         Some(left) => finish(node, lock, left),
         // It may have been cut short before it was there.
