@@ -239,6 +239,7 @@ pub(crate) fn manifests() -> Vec<Vec<u8>> {
             environment: BTreeMap::new(),
             every: None,
             at: Some("03:30".into()),
+            limit: Some(3600),
         }],
         needs: Needs {
             state: vec!["/var/lib/app".into()],

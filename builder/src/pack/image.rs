@@ -166,6 +166,7 @@ fn timers(recipe: &Recipe, service: &Service) -> Vec<manifest::Timer> {
         environment: variables(&timer.environment).collect(),
         every: timer.every.map(|every| every.duration().as_secs()),
         at: timer.at.as_ref().map(ToString::to_string),
+        limit: timer.limit.map(|limit| limit.duration().as_secs()),
     };
     recipe.timers.iter().map(one).collect()
 }

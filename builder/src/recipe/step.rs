@@ -351,6 +351,12 @@ pub struct Timer {
     /// Example: `at = "03:30"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<TimeOfDay>,
+    /// How long it may run: then it gets SIGTERM, and whatever is left of it half a minute later is
+    /// killed. Without it a job that hangs keeps those after it from starting. Default: none.
+    ///
+    /// Example: `limit = "1h"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Timeout>,
 }
 
 /// What to remove before packing, in addition to the default list

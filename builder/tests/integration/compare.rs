@@ -348,6 +348,7 @@ fn manifests_are_compared_too() {
                         environment: BTreeMap::new(),
                         every: None,
                         at: Some("03:30".into()),
+                        limit: None,
                     }],
                     needs: Needs::default(),
                     fences: Fences {

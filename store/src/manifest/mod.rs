@@ -15,7 +15,9 @@ mod strict;
 
 pub use self::fences::{Fences, bytes_of, in_units, percent_of};
 pub use self::needs::{DirectoryKind, Needs, Resolver, is_plain_path, is_secret_name};
-pub use self::process::{MAX_COUNT, Process, SIGNALS, Timer, is_process_name, time_of_day};
+pub use self::process::{
+    MAX_COUNT, Process, SIGNALS, Timer, duration, is_process_name, time_of_day,
+};
 pub use self::strict::SCHEMA;
 
 use std::collections::{BTreeMap, HashSet};

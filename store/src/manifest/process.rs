@@ -67,6 +67,9 @@ pub struct Timer {
     /// The time of day at which it starts, `03:30` of UTC; or there is `every`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
+    /// How many seconds it may run before it is ended; as long as it likes when there is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
 }
 
 const DAY: u64 = 24 * 60 * 60;
@@ -85,14 +88,26 @@ impl Timer {
         }
     }
 
-    /// When it starts, in words.
+    /// When it starts and how long it may run, in words.
     pub fn schedule(&self) -> String {
-        match (self.every, &self.at) {
-            (Some(every), _) if every % 3600 == 0 => format!("every {}h", every / 3600),
-            (Some(every), _) if every % 60 == 0 => format!("every {}m", every / 60),
-            (Some(every), _) => format!("every {every}s"),
+        let starts = match (self.every, &self.at) {
+            (Some(every), _) => format!("every {}", duration(every)),
             (None, at) => format!("at {} UTC", at.as_deref().unwrap_or_default()),
+        };
+        match self.limit {
+            Some(limit) => format!("{starts}, for at most {}", duration(limit)),
+            None => starts,
         }
+    }
+}
+
+/// Seconds as a recipe writes them: `15m`.
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0 => "0s".to_owned(),
+        hours if hours % 3600 == 0 => format!("{}h", hours / 3600),
+        minutes if minutes % 60 == 0 => format!("{}m", minutes / 60),
+        _ => format!("{seconds}s"),
     }
 }
 
@@ -164,6 +179,9 @@ pub(super) fn check_timers(timers: &[Timer]) -> Result<(), String> {
         };
         if !fits {
             return Err(format!("when the timer {name} starts is not clear"));
+        }
+        if timer.limit == Some(0) {
+            return Err(format!("the timer {name} has no time to run"));
         }
     }
     Ok(())

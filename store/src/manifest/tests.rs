@@ -207,6 +207,12 @@ fn a_manifest_with_processes() {
     );
 }
 
+fn example_with(timer: &Timer) -> String {
+    let mut manifest = example();
+    manifest.run.as_mut().unwrap().timers = vec![timer.clone()];
+    String::from_utf8(manifest.to_json()).unwrap()
+}
+
 #[test]
 fn a_manifest_with_timers() {
     let timer = |every, at: Option<&str>| Timer {
@@ -217,6 +223,7 @@ fn a_manifest_with_timers() {
         environment: BTreeMap::new(),
         every,
         at: at.map(str::to_owned),
+        limit: None,
     };
     let read = |timers: Vec<Timer>| {
         let mut manifest = example();
@@ -243,6 +250,17 @@ fn a_manifest_with_timers() {
     assert_eq!(timer(Some(900), None).next(1000), 1900);
     assert_eq!(timer(Some(900), None).schedule(), "every 15m");
     assert_eq!(nightly.schedule(), "at 03:30 UTC");
+    // Without a limit the bytes are what they were.
+    assert!(!example_with(&nightly).contains("limit"));
+    let limited = |limit| Timer {
+        limit: Some(limit),
+        ..nightly.clone()
+    };
+    let found = read(vec![limited(5400)]).unwrap().run.unwrap();
+    assert_eq!(found.timers, [limited(5400)]);
+    assert_eq!(limited(5400).schedule(), "at 03:30 UTC, for at most 90m");
+    let said = read(vec![limited(0)]).unwrap_err();
+    assert!(said.contains("has no time to run"), "{said}");
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl HostCommand {
 
     /// Runs the program with our streams to its end. When the operator wants us to stop, it is asked to.
     pub fn accompany(self, observer: &dyn Observer, cancel: &AtomicBool) -> Result<ExitStatus> {
-        self.begin(observer)?.end(cancel)
+        self.begin(observer)?.end(cancel, || ())
     }
 
     /// Starts the program with our streams.
@@ -251,14 +251,15 @@ pub struct Accompanied {
 }
 
 impl Accompanied {
-    /// Waits for its end. When the operator wants us to stop, it is asked to.
-    pub fn end(mut self, cancel: &AtomicBool) -> Result<ExitStatus> {
+    /// Waits for its end. When the operator wants us to stop, it is asked to. `meanwhile` is called each second.
+    pub fn end(mut self, cancel: &AtomicBool, mut meanwhile: impl FnMut()) -> Result<ExitStatus> {
         let mut told = false;
         loop {
             let failed = || format!("cannot wait for {}", self.name);
             if let Some(status) = wait(&mut self.child, Duration::from_secs(1)).context(failed)? {
                 return Ok(status);
             }
+            meanwhile();
             if cancel.load(Ordering::Relaxed) && !told {
                 told = true;
                 let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);

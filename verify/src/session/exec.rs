@@ -1,10 +1,14 @@
 //! A command of the operator's in a system.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Instant;
 
 use super::app::App;
+use super::further::kill;
 use super::processes::MainProcess;
 use super::record::{Session, StartOptions, Timeouts, read};
+use super::seen;
 use super::start::{begin, prepare};
 use super::stop::end;
 use super::timers;
@@ -94,9 +98,29 @@ fn exec_timer(
         let begun = run.begin(node.observer)?;
         // From here on it can be seen.
         drop(lock);
-        begun.end(node.cancel)
+        let (label, since, mut told) = (timers::label(name), Instant::now(), None);
+        let grace = Timeouts::default().end;
+        let ended = begun.end(node.cancel, || {
+            let seen = seen::look(&session.root(), &session.id).remove(&label);
+            if let Some(seen) = seen.filter(|_| timer.limit.is_some()) {
+                told = timers::bound(node, session, (&label, timer), &seen, (told, grace)).or(told);
+            }
+        });
+        let status = ended?;
+        // Whoever watches may have been first.
+        let over = timer
+            .limit
+            .is_some_and(|limit| since.elapsed().as_secs() >= limit);
+        let timed_out = told.is_some() || (over && !status.success());
+        if let (true, Some(left)) = (
+            timed_out,
+            seen::look(&session.root(), &session.id).remove(&label),
+        ) {
+            kill(node, session, &label, &left);
+        }
+        Ok((status, timed_out))
     };
-    let status = match session {
+    let (status, timed_out) = match session {
         Some(session) => run(session, app.enter(session, &timer.command)?),
         None => in_own_session(node, record, &app, |own| {
             run(
@@ -105,17 +129,21 @@ fn exec_timer(
             )
         }),
     }?;
-    timers::note_by_hand(node, system, name, started, status)?;
-    Ok(status)
+    timers::note_by_hand(node, system, name, started, (status, timed_out))?;
+    Ok(if timed_out {
+        ExitStatus::from_raw(timers::TIMED_OUT << 8)
+    } else {
+        status
+    })
 }
 
 /// Lets a command have a session of its own, which ends with it.
-fn in_own_session(
+fn in_own_session<R>(
     node: &Node<'_>,
     record: &SystemRecord,
     app: &App,
-    run: impl FnOnce(&Session) -> Result<ExitStatus>,
-) -> Result<ExitStatus> {
+    run: impl FnOnce(&Session) -> Result<R>,
+) -> Result<R> {
     let options = StartOptions::new(Vec::new(), Vec::new());
     let mut own = prepare(node, record, options)?;
     own.keeper = MainProcess::of_self();

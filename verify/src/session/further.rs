@@ -273,10 +273,7 @@ fn end(
         found
     };
     for (label, seen) in look() {
-        let first = seen.main.map_or(seen.members, |main| vec![main]);
-        for process in first {
-            processes::send(&process, &root, signal(&label));
-        }
+        tell(session, &seen, signal(&label));
     }
     let until = Instant::now() + timeout;
     let mut left = look();
@@ -287,15 +284,7 @@ fn end(
     // One that forks while it is killed needs another round.
     for _ in 0..10 {
         for (label, seen) in &left {
-            for process in &seen.members {
-                if processes::send(process, &root, Signal::KILL) {
-                    let what = format!("killed {}: {} ({label})", process.pid, process.command);
-                    node.observer.event(Event::Note(&what));
-                }
-            }
-            if let (true, Some(wrapper)) = (seen.members.is_empty(), seen.wrapper) {
-                processes::kill_program(wrapper);
-            }
+            kill(node, session, label, seen);
         }
         let until = Instant::now() + Duration::from_millis(500);
         while !left.is_empty() && Instant::now() < until {
@@ -305,6 +294,28 @@ fn end(
         if left.is_empty() {
             return;
         }
+    }
+}
+
+/// Sends a signal to what a command became, or to all that it left behind.
+pub(super) fn tell(session: &Session, seen: &Seen, signal: Signal) {
+    let members = seen.members.iter().collect();
+    let first = seen.main.as_ref().map_or(members, |main| vec![main]);
+    for process in first {
+        processes::send(process, &session.root(), signal);
+    }
+}
+
+/// Kills all that belongs to a command, and says what that was.
+pub(super) fn kill(node: &Node<'_>, session: &Session, label: &str, seen: &Seen) {
+    for process in &seen.members {
+        if processes::send(process, &session.root(), Signal::KILL) {
+            let what = format!("killed {}: {} ({label})", process.pid, process.command);
+            node.observer.event(Event::Note(&what));
+        }
+    }
+    if let (true, Some(wrapper)) = (seen.members.is_empty(), seen.wrapper) {
+        processes::kill_program(wrapper);
     }
 }
 

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+/// Clock ticks of /proc/PID/stat in a second: `USER_HZ`, times(2).
+const TICKS: u64 = 100;
+
 /// A process as the operator knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Process {
@@ -115,6 +118,15 @@ fn stat(pid: i32, field: usize) -> Option<String> {
 
 fn began_at(pid: i32) -> Option<u64> {
     stat(pid, 19)?.parse().ok()
+}
+
+/// Since when a process runs, whatever somebody did to the clock.
+pub(super) fn age_of(pid: i32) -> Option<Duration> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
+    let uptime = Duration::try_from_secs_f64(uptime).ok()?;
+    let began = Duration::from_millis(began_at(pid)? * 1000 / TICKS);
+    Some(uptime.saturating_sub(began))
 }
 
 fn command_of(pid: i32) -> String {
@@ -255,6 +267,23 @@ mod tests {
             since: since + 1,
         };
         assert!(another.open(&root).is_none());
+    }
+
+    #[test]
+    fn a_process_has_an_age() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(age_of(pid).unwrap() < Duration::from_secs(50));
+        // Nothing is older than the machine.
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        assert!(age_of(1).unwrap().as_secs_f64() <= uptime + 60.0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(age_of(pid), None);
     }
 
     #[test]

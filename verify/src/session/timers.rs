@@ -5,19 +5,24 @@
 //! it runs is looked up as for other processes (see [`super::seen`]), also in sessions that are about
 //! to end, so it never runs twice at once. A time at which nobody was there to start it is made up for
 //! once. Times of day are those of UTC: there is no hour that is skipped or comes twice.
+//!
+//! One that runs for longer than its `limit` is asked to end, then killed with all that it began. How long
+//! it runs the kernel says, which counts on whatever somebody does to the clock, and whoever watches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use store::manifest::Timer;
+use store::manifest::{Timer, duration};
 
 use super::app::App;
-use super::further::detach;
+use super::further::{detach, kill, tell};
+use super::processes::age_of;
 use super::record::{Session, endings, of_commands, read};
-use super::seen;
+use super::seen::{self, Seen};
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
@@ -25,6 +30,9 @@ use crate::host::commands::describe;
 use crate::node::Node;
 use crate::state::{Lock, now};
 use crate::system::SystemName;
+
+/// The exit code of a job that ran for longer than its limit, as timeout(1) has it.
+pub(super) const TIMED_OUT: i32 = 124;
 
 /// How long the end of a job by hand waits for the lock, to be noted.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,6 +70,9 @@ pub struct Last {
     /// The exit code of the run that ended then, if somebody saw it end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
+    /// Whether that run was ended because it took longer than its limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub timed_out: bool,
 }
 
 impl Last {
@@ -74,6 +85,12 @@ impl Last {
         self.underway = false;
         self.ended = Some(now());
         self.exit = exit;
+        self.timed_out = false;
+    }
+
+    fn end_at_limit(&mut self) {
+        self.end(Some(TIMED_OUT));
+        self.timed_out = true;
     }
 }
 
@@ -102,25 +119,35 @@ impl Noted {
     }
 }
 
+/// What the label of a timer's process begins with.
+const LABEL: &str = "timer.";
+
 /// The label of a timer's process. No process beside the main one has such a label.
 pub(super) fn label(name: &str) -> String {
-    format!("timer.{name}")
+    format!("{LABEL}{name}")
 }
 
-/// The processes of a system's timers by label, in whichever of its sessions.
-fn running(node: &Node<'_>, system: &SystemName) -> Result<BTreeMap<String, Option<i32>>> {
+/// What there is of a system's timers, in whichever of its sessions; also what one left behind that has
+/// ended.
+fn look(node: &Node<'_>, system: &SystemName) -> Result<Vec<(String, Session, Seen)>> {
     let mut sessions = endings(node, system)?;
     sessions.extend(of_commands(node, system)?);
     sessions.extend(read(node, system)?);
-    let mut found = BTreeMap::new();
+    let mut found = Vec::new();
     for session in sessions {
-        for (label, one) in seen::look(&session.root(), &session.id) {
-            if one.wrapper.is_some() {
-                found.insert(label, one.main.map(|main| main.pid));
-            }
-        }
+        let all = seen::look(&session.root(), &session.id).into_iter();
+        found.extend(all.map(|(label, seen)| (label, session.clone(), seen)));
     }
     Ok(found)
+}
+
+/// The processes of a system's timers by label.
+fn running(node: &Node<'_>, system: &SystemName) -> Result<BTreeMap<String, Option<i32>>> {
+    let all = look(node, system)?.into_iter();
+    let those = all.filter(|(_, _, seen)| seen.wrapper.is_some());
+    Ok(those
+        .map(|(label, _, seen)| (label, seen.main.map(|main| main.pid)))
+        .collect())
 }
 
 /// What there is to say about timers of a system.
@@ -152,6 +179,13 @@ pub struct Timers {
     children: BTreeMap<i32, String>,
     /// How those ended, by timer.
     ended: BTreeMap<String, ExitStatus>,
+    /// Jobs that have reached their limit, by the session and the label: the program that waits for each, and
+    /// when it was told.
+    told: BTreeMap<(String, String), (Option<i32>, Instant)>,
+    /// The timers whose job has reached its limit and whose end was not noted yet.
+    timed_out: BTreeSet<String>,
+    /// The timers of sessions that are about to end.
+    older: BTreeMap<String, Vec<Timer>>,
 }
 
 impl Timers {
@@ -162,8 +196,9 @@ impl Timers {
         }
     }
 
-    /// Notes what ended, and starts what is to start now.
-    pub fn look(&mut self, node: &Node<'_>, session: &Session) -> Result<()> {
+    /// Notes what ended, ends what has reached its limit, and starts what is to start now. `grace` is how long
+    /// a job may take to end.
+    pub fn look(&mut self, node: &Node<'_>, session: &Session, grace: Duration) -> Result<()> {
         let system = &session.system;
         if self.of.as_ref().is_none_or(|(id, _)| *id != session.id) {
             let app = App::of_session(node, session)?;
@@ -173,7 +208,10 @@ impl Timers {
         let Some((_, timers)) = self.of.clone() else {
             return Ok(());
         };
-        if timers.is_empty() {
+        let ending = endings(node, system)?;
+        self.older
+            .retain(|id, _| ending.iter().any(|session| session.id == *id));
+        if timers.is_empty() && ending.is_empty() {
             return Ok(());
         }
         let noted = Noted::of(node, system)?.timers;
@@ -182,13 +220,16 @@ impl Timers {
                 !last.underway && last.since <= now() && timer.next(last.since) > now()
             })
         };
-        if timers.iter().all(nothing) {
+        if timers.iter().all(nothing) && ending.is_empty() && self.told.is_empty() {
             return Ok(());
         }
-        let running = running(node, system)?;
+        let found = look(node, system)?;
+        self.bound(node, &found, grace);
+        let those = found.iter().filter(|(_, _, seen)| seen.wrapper.is_some());
+        let running: BTreeSet<_> = those.map(|(label, ..)| label.clone()).collect();
         if timers
             .iter()
-            .all(|timer| nothing(timer) || running.contains_key(&label(&timer.name)))
+            .all(|timer| nothing(timer) || running.contains(&label(&timer.name)))
         {
             return Ok(());
         }
@@ -202,6 +243,46 @@ impl Timers {
             Some(current) if current.is_alive() => self.work(node, &lock, &current, &timers),
             _ => Ok(()),
         }
+    }
+
+    /// Ends jobs that have reached their limit, and what is left of those that ended after that.
+    fn bound(&mut self, node: &Node<'_>, found: &[(String, Session, Seen)], grace: Duration) {
+        let key = |label: &String, session: &Session| (session.id.clone(), label.clone());
+        self.told.retain(|told, _| {
+            let mut those = found.iter();
+            those.any(|(label, session, _)| *told == key(label, session))
+        });
+        for (label, session, seen) in found {
+            let told = key(label, session);
+            if let (None, true) = (seen.wrapper, self.told.contains_key(&told)) {
+                kill(node, session, label, seen);
+                continue;
+            }
+            let Some(timer) = self.timer_of(node, session, label) else {
+                continue;
+            };
+            let before = self.told.get(&told).filter(|(of, _)| *of == seen.wrapper);
+            let before = before.map(|(_, at)| *at);
+            if let Some(at) = bound(node, session, (label, &timer), seen, (before, grace)) {
+                self.told.insert(told, (seen.wrapper, at));
+                self.timed_out.insert(timer.name);
+            }
+        }
+    }
+
+    /// The timer of a label, as the image of its session has it.
+    fn timer_of(&mut self, node: &Node<'_>, session: &Session, label: &str) -> Option<Timer> {
+        let name = label.strip_prefix(LABEL)?;
+        let current = self.of.as_ref().filter(|(id, _)| *id == session.id);
+        let timers = match current {
+            Some((_, timers)) => timers,
+            // What cannot be read bounds nothing, and is an error elsewhere.
+            None => self.older.entry(session.id.clone()).or_insert_with(|| {
+                let app = App::of_session(node, session).ok().flatten();
+                app.map_or_else(Vec::new, |app| app.service.timers)
+            }),
+        };
+        timers.iter().find(|timer| timer.name == name).cloned()
     }
 
     fn work(
@@ -229,8 +310,14 @@ impl Timers {
             }
             if last.underway {
                 let status = self.ended.remove(&timer.name);
-                last.end(status.map(exit_code));
-                if let Some(failed) = status.filter(|status| !status.success()) {
+                if self.timed_out.remove(&timer.name) {
+                    last.end_at_limit();
+                } else {
+                    last.end(status.map(exit_code));
+                }
+                if last.timed_out {
+                    // It was said when it was told to end.
+                } else if let Some(failed) = status.filter(|status| !status.success()) {
                     note_failure(node, system, &timer.name, &describe(failed));
                 }
             }
@@ -239,6 +326,8 @@ impl Timers {
             if timer.next(last.since) <= now {
                 last.since = now;
                 last.begin(now);
+                // That of a run by hand is noted by others.
+                self.timed_out.remove(&timer.name);
                 due.push(timer);
             }
         }
@@ -264,6 +353,32 @@ impl Timers {
         }
         Ok(())
     }
+}
+
+/// Looks whether a job has reached its limit: it is told to end, and killed when it still runs after `grace`.
+/// Takes and returns when it was told.
+pub(super) fn bound(
+    node: &Node<'_>,
+    session: &Session,
+    (label, timer): (&str, &Timer),
+    seen: &Seen,
+    (told, grace): (Option<Instant>, Duration),
+) -> Option<Instant> {
+    let limit = timer.limit?;
+    let age = seen.wrapper.and_then(age_of)?;
+    if age < Duration::from_secs(limit) {
+        return None;
+    }
+    let Some(at) = told else {
+        let how = format!("has reached its limit of {} and is ended", duration(limit));
+        note_failure(node, &session.system, &timer.name, &how);
+        tell(session, seen, Signal::TERM);
+        return Some(Instant::now());
+    };
+    if at.elapsed() >= grace {
+        kill(node, session, label, seen);
+    }
+    Some(at)
 }
 
 fn note_failure(node: &Node<'_>, system: &SystemName, name: &str, how: &str) {
@@ -313,7 +428,7 @@ pub(super) fn note_by_hand(
     system: &SystemName,
     name: &str,
     started: u64,
-    status: ExitStatus,
+    (status, timed_out): (ExitStatus, bool),
 ) -> Result<()> {
     let begun = Instant::now();
     let lock = loop {
@@ -330,6 +445,10 @@ pub(super) fn note_by_hand(
         ..Last::default()
     });
     last.begin(started);
-    last.end(Some(exit_code(status)));
+    if timed_out {
+        last.end_at_limit();
+    } else {
+        last.end(Some(exit_code(status)));
+    }
     noted.write(node, &lock, system)
 }

@@ -198,6 +198,7 @@ user = "op"
 directory = "/media"
 environment = { MODE = "tick" }
 every = "1h"
+limit = "20m"
 
 [[timer]]
 name = "nightly"
@@ -370,6 +371,7 @@ const ROWS: &[Row] = &[
     ("timer.environment", ("\"tick\"", "\"new\""), &[], &[]),
     ("timer.every", ("every = \"1h\"", "every = \"2h\""), &[], &[]),
     ("timer.at", ("\"03:30\"", "\"04:30\""), &[], &[]),
+    ("timer.limit", ("limit = \"20m\"", "limit = \"30m\""), &[], &[]),
     ("clean.remove", ("/usr/share/doc/**", "/new"), &["clean and normalise"], &[]),
     ("clean.keep", ("/var/log/kept", "/new"), &["clean and normalise"], &[]),
     ("clean.autoremove", ("autoremove = true", "autoremove = false"), &["clean and normalise"], &[]),

@@ -254,7 +254,7 @@ impl Service<'_> {
             if seen != WatchState::Gone {
                 let (node, session) = (self.node, watch.session());
                 let looked = self.supervisor.look(node, session, self.timeouts);
-                for error in [looked, self.timers.look(node, session)]
+                for error in [looked, self.timers.look(node, session, self.timeouts.end)]
                     .into_iter()
                     .filter_map(Result::err)
                 {

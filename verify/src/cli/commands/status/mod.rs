@@ -76,10 +76,17 @@ fn problems(report: &Report) -> Vec<String> {
             }
         }
         for Timer {
-            name: timer, exit, ..
+            name: timer,
+            exit,
+            timed_out,
+            ..
         } in &system.timers
         {
-            if let Some(exit) = exit.filter(|exit| *exit != 0) {
+            if *timed_out {
+                found.push(format!(
+                    "the timer {timer} of {name} reached its limit and was ended"
+                ));
+            } else if let Some(exit) = exit.filter(|exit| *exit != 0) {
                 found.push(format!(
                     "the timer {timer} of {name} ended with exit code {exit}"
                 ));
@@ -233,9 +240,15 @@ fn show_timer(ui: &Ui, timer: &Timer) {
     let _ = match (&timer.started, timer.pid, timer.exit) {
         (None, ..) => write!(line, ", has not run yet"),
         (Some(at), Some(pid), _) => write!(line, ", runs since {at}, process {pid}"),
+        (Some(at), None, _) if timer.timed_out => {
+            write!(line, ", ran at {at}, reached its limit and was ended")
+        }
         (Some(at), None, Some(exit)) => write!(line, ", ran at {at}, exit code {exit}"),
         (Some(at), None, None) => write!(line, ", ran at {at}, nobody saw it end"),
     };
+    if timer.timed_out && timer.pid.is_some() {
+        line += ", the run before reached its limit and was ended";
+    }
     if let Some(next) = &timer.next {
         let _ = write!(line, ", next at {next}");
     }

@@ -156,6 +156,9 @@ pub(super) struct Timer {
     pub(super) started: Option<String>,
     /// The exit code of the last run that ended, if anybody saw it end.
     pub(super) exit: Option<i32>,
+    /// Whether that run was ended because it took longer than its limit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) timed_out: bool,
     /// When it is to start next.
     pub(super) next: Option<String>,
     #[serde(skip)]
@@ -295,6 +298,7 @@ fn timers(
         pid: one.pid,
         started: one.last.started.map(time),
         exit: one.last.exit,
+        timed_out: one.last.timed_out,
         next: one.next.map(time),
         last: one.last,
     };
