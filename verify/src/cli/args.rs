@@ -5,7 +5,6 @@
 //! and the reason.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use store::name::{EnvName, ImageName};
 use verify::error::{Error, Result};
 use verify::install::SwitchTo;
 use verify::session::sockets;
-use verify::session::{ExecRequest, Timeouts};
+use verify::session::{Address, ExecRequest, Timeouts};
 use verify::storage::Target;
 use verify::system::SystemName;
 
@@ -81,13 +80,13 @@ pub(crate) enum Mode {
     },
     Start {
         system: SystemName,
-        listen: Vec<SocketAddr>,
+        listen: Vec<Address>,
         words: Vec<String>,
         timeouts: Timeouts,
     },
     Run {
         system: SystemName,
-        listen: Vec<SocketAddr>,
+        listen: Vec<Address>,
         words: Vec<String>,
         timeouts: Timeouts,
     },
@@ -140,13 +139,13 @@ fn handover_timeouts(typed: &LowTraffic) -> Result<Option<Timeouts>> {
 }
 
 /// Each address once, each with a port that can be found again.
-fn check_addresses(addresses: &[SocketAddr]) -> Result<()> {
+fn check_addresses(addresses: &[Address]) -> Result<()> {
     if addresses.len() > sockets::MOST {
         let what = format!("a system listens on at most {} addresses", sockets::MOST);
         return Err(Error::usage(what));
     }
     for (number, address) in addresses.iter().enumerate() {
-        if address.port() == 0 {
+        if address.tcp().is_some_and(|tcp| tcp.port() == 0) {
             return Err(Error::usage(format!("--listen {address} names no port")));
         }
         if addresses[..number].contains(address) {
@@ -157,13 +156,11 @@ fn check_addresses(addresses: &[SocketAddr]) -> Result<()> {
 }
 
 /// Addresses as a line of an environment file has them: none of them may be left out.
-fn addresses(listen: &[String]) -> Result<Vec<SocketAddr>> {
+fn addresses(listen: &[String]) -> Result<Vec<Address>> {
     let given = listen.iter().map(|text| text.trim());
     let parse = |text: &str| {
-        text.parse().map_err(|_| {
-            let what = format!("`{}` is no address to listen on", text.escape_debug());
-            Error::usage(what).hint("as 0.0.0.0:8000 or [::]:8000; several: separated by commas")
-        })
+        text.parse()
+            .map_err(|why: String| Error::usage(why).hint("several are separated by commas"))
     };
     given.filter(|text| !text.is_empty()).map(parse).collect()
 }

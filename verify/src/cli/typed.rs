@@ -1,9 +1,9 @@
 //! What was typed: the command line as clap sees it. Nothing in it was looked at.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use verify::session::Address;
 
 const ABOUT: &str = "Installs, verifies and runs signed images on this node";
 
@@ -204,9 +204,12 @@ pub(crate) enum LowCommand {
     Start {
         /// Name of the system
         system: String,
-        /// Where it listens, as 0.0.0.0:8000; repeatable
-        #[arg(long, value_name = "ADDRESS")]
-        listen: Vec<SocketAddr>,
+        #[arg(
+            long,
+            value_name = "ADDRESS",
+            help = "Where it listens, as 0.0.0.0:8000 or unix:/run/app.sock; repeatable"
+        )]
+        listen: Vec<Address>,
         /// Words added to the start command
         #[arg(last = true, value_name = "ARGS")]
         words: Vec<String>,
@@ -229,9 +232,9 @@ pub(crate) enum LowCommand {
     Run {
         /// Name of the system
         system: String,
-        /// Where it listens, as 0.0.0.0:8000; repeatable, or separated by commas
         #[arg(
             long,
+            help = "Where it listens, as 0.0.0.0:8000 or unix:/run/app.sock; repeatable, or separated by commas",
             value_name = "ADDRESS",
             env = "IMGNODE_LISTEN",
             value_delimiter = ','

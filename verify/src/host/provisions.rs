@@ -40,6 +40,97 @@ pub struct NodeFile {
     pub bind: BTreeMap<String, Bind>,
     /// What bounds its processes, in place of what the image says.
     pub fences: NodeFences,
+    /// Whose its Unix sockets are.
+    pub sockets: NodeSockets,
+}
+
+/// Who may connect to Unix sockets, as the operator writes it.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeSockets {
+    user: Option<String>,
+    group: Option<String>,
+    mode: Option<SocketMode>,
+}
+
+/// Who may connect to Unix sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketAccess {
+    /// The user of the host that they belong to.
+    pub uid: u32,
+    /// The group of the host that they belong to.
+    pub gid: u32,
+    /// Their mode.
+    pub mode: u32,
+}
+
+impl Default for SocketAccess {
+    /// Root's, and everybody may connect, as for systemd.socket(5).
+    fn default() -> Self {
+        Self {
+            uid: 0,
+            gid: 0,
+            mode: 0o666,
+        }
+    }
+}
+
+impl NodeSockets {
+    /// What that means on this host; the inner error names the user or group that it does not have.
+    pub fn find(
+        &self,
+        observer: &dyn Observer,
+    ) -> Result<std::result::Result<SocketAccess, String>> {
+        let mut access = SocketAccess::default();
+        if let Some(mode) = &self.mode {
+            access.mode = mode.0;
+        }
+        for (kind, database, name, number) in [
+            ("user", "passwd", &self.user, &mut access.uid),
+            ("group", "group", &self.group, &mut access.gid),
+        ] {
+            let Some(name) = name else { continue };
+            let Some(found) = number_of(database, name, observer)? else {
+                let name = name.escape_debug();
+                return Ok(Err(format!("this host has no {kind} `{name}`")));
+            };
+            *number = found;
+        }
+        Ok(Ok(access))
+    }
+}
+
+/// The number of a user or group of the host, however that finds them.
+fn number_of(database: &str, name: &str, observer: &dyn Observer) -> Result<Option<u32>> {
+    if let Ok(number) = name.parse() {
+        return Ok(Some(number));
+    }
+    let found = HostCommand::new("getent")
+        .args([database, "--", name])
+        .finish(observer)?;
+    let line = found.stdout.lines().next().unwrap_or_default();
+    let number = line
+        .split(':')
+        .nth(2)
+        .and_then(|number| number.parse().ok());
+    Ok(number.filter(|_| found.success()))
+}
+
+/// The mode of a socket: octal digits, as chmod(1) takes them.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct SocketMode(u32);
+
+impl TryFrom<String> for SocketMode {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let octal = text.bytes().all(|byte| byte.is_ascii_digit());
+        let mode = u32::from_str_radix(&text, 8).ok();
+        let mode = mode.filter(|mode| octal && *mode <= 0o777);
+        mode.map(Self)
+            .ok_or_else(|| format!("`{}` is not a mode such as \"0660\"", text.escape_debug()))
+    }
 }
 
 /// Fences that the operator sets, higher or lower than the image's own.
@@ -278,7 +369,8 @@ mod tests {
         assert_eq!(provisions.read(&web()).unwrap(), NodeFile::default());
         let text = "[environment]\nSITE = \"one\"\n[bind]\n\"/srv/a\" = \"/data/a\"\n\
                     \"/srv/b\" = { path = \"/data/b\", read-only = true }\n\
-                    [fences]\nmemory = \"1G\"\nread-only = false\n";
+                    [fences]\nmemory = \"1G\"\nread-only = false\n\
+                    [sockets]\nuser = \"root\"\ngroup = \"33\"\nmode = \"0660\"\n";
         fs::write(provisions.file(&web()), text).unwrap();
         let file = provisions.read(&web()).unwrap();
         assert_eq!(file.environment["SITE"], "one");
@@ -292,11 +384,26 @@ mod tests {
         let here = file.fences.over(image);
         assert_eq!((here.memory, here.tasks), (Some(1 << 30), Some(5)));
         assert!(!here.read_only);
+        let access = SocketAccess {
+            uid: 0,
+            gid: 33,
+            mode: 0o660,
+        };
+        assert_eq!(file.sockets.find(&Silent).unwrap(), Ok(access));
+        let unknown = NodeSockets {
+            group: Some("no-such-group".to_owned()),
+            ..NodeSockets::default()
+        };
+        let unknown = unknown.find(&Silent).unwrap().unwrap_err();
+        assert_eq!(unknown, "this host has no group `no-such-group`");
         for wrong in [
             "[environement]\n",
             "[fences]\nmemory = \"1m\"\n",
             "[fences]\ntasks = 0\n",
             "[fences]\nopen-files = 3\n",
+            "[sockets]\nmode = \"888\"\n",
+            "[sockets]\nmode = \"+660\"\n",
+            "[sockets]\nmode = \"4755\"\n",
             "[bind]\n\"srv\" = \"/data\"\n",
             "[bind]\n\"/srv\" = \"/data/../etc\"\n",
         ] {

@@ -21,7 +21,7 @@ use store::manifest::{DirectoryKind, Fences, Resolver, Run as Service, User};
 
 use super::record::Session;
 use crate::error::{Context, Error, Result};
-use crate::host::provisions::{Bind, Provisions};
+use crate::host::provisions::{Bind, Provisions, SocketAccess};
 use crate::node::Node;
 use crate::system::SystemName;
 
@@ -46,6 +46,8 @@ pub(super) struct Given {
     owner: (u32, u32),
     /// What bounds its processes here.
     pub(super) fences: Fences,
+    /// Whose its Unix sockets are.
+    pub(super) sockets: SocketAccess,
 }
 
 /// A directory of the node's, with its path in the session.
@@ -92,6 +94,16 @@ impl Given {
                 ));
             }
         }
+        let sockets = match file.sockets.find(node.observer)? {
+            Ok(sockets) => sockets,
+            Err(unknown) => {
+                missing.push(format!(
+                    "{unknown}, whom {} names under [sockets]",
+                    provisions.file(system).display()
+                ));
+                SocketAccess::default()
+            }
+        };
         if !missing.is_empty() {
             let error = Error::usage(format!("{system} needs what this node does not give"));
             return Err(missing.into_iter().fold(error, Error::cause));
@@ -119,6 +131,7 @@ impl Given {
             resolver: Some(needs.resolver),
             owner: (user.uid, user.gid),
             fences,
+            sockets,
         })
     }
 

@@ -21,7 +21,7 @@ use super::sockets::{Listener, Routing};
 use super::start::{bring_up, prepare};
 use super::stop::{ask_to_stop, end, unwilling};
 use super::sweep::{finish, sweep};
-use super::traffic::{drain, listeners, open, route};
+use super::traffic::{drain, listeners, open, remove_files, route};
 use crate::atomic_file;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -75,9 +75,10 @@ pub fn hand_over(
     let app = App::load(node, record, record.active)?.with_given(node, system)?;
     let mut new = prepare(node, record, old.options())?;
     atomic_file::write_json(&node.state.ending_file(&new.id), &new)?;
-    let newers = match open(&olders) {
+    let newers = match open(&olders, (&old, &new), &app.given.sockets) {
         Ok(newers) => newers,
         Err(error) => {
+            remove_files(node, &new);
             forget(node, &new)?;
             return Err(error);
         }
@@ -99,7 +100,7 @@ pub fn hand_over(
         "generation {} of {system} takes over",
         new.generation
     )));
-    route(&newers, Routing::Newer)?;
+    route(&newers, Routing::Newer, &old)?;
     drain(&olders)?;
     if let Err(error) = exchange(node, record, &old, &new, &app, timeouts) {
         let sockets = (olders, newers);
@@ -168,7 +169,7 @@ fn move_back(
         node.observer.event(Event::Phase(&format!(
             "generation {number} of {system} takes over again"
         )));
-        route(&newers, Routing::Older)?;
+        route(&olders, Routing::Older, new)?;
         drain(&newers)?;
         drop((olders, newers));
         ask_to_stop(node, record, new, timeouts)?;
@@ -191,7 +192,7 @@ pub fn bake(node: &Node<'_>, record: &SystemRecord, session: &Session) -> Result
 /// Refuses a third generation while a second one still has the address.
 fn wait_for_endings(node: &Node<'_>, system: &SystemName) -> Result<()> {
     for session in endings(node, system)? {
-        let theirs = Listener::of_session(&session.root(), &session.listen);
+        let theirs = Listener::of_session(&session.root(), &session.id, &session.listen);
         if theirs.iter().any(Option::is_some) {
             return Err(unwilling(&session, &session.processes()));
         }

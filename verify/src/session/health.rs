@@ -3,16 +3,20 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{bind, connect, getsockname};
+use rustix::net::{SocketAddrUnix, SocketFlags, bind, connect, getsockname};
 use store::manifest::Health;
 
+use super::address::Address;
 use super::app::App;
 use super::further;
 use super::record::Session;
+use super::socket_file::unix_stream;
 use super::sockets::{Listener, Routing, stream};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -38,7 +42,7 @@ pub(super) fn wait(
 
 /// Asks a session that has the traffic already, as everybody reaches it.
 pub(super) fn wait_running(node: &Node<'_>, session: &Session, app: &App) -> Result<()> {
-    let to = session.listen.first().copied().map(Door::Traffic);
+    let to = session.listen.first().map(Door::Traffic);
     wait_at(node, session, app, to.as_ref())
 }
 
@@ -52,7 +56,7 @@ pub(super) fn bake(node: &Node<'_>, session: &Session, app: &App) -> Result<()> 
         session.generation, session.system
     )));
     let until = Instant::now() + Duration::from_secs(bake);
-    let door = session.listen.first().copied().map(Door::Traffic);
+    let door = session.listen.first().map(Door::Traffic);
     while Instant::now() < until {
         if !session.is_alive() {
             let (number, system) = (session.generation, &session.system);
@@ -71,15 +75,44 @@ enum Door<'l> {
     /// At its own socket, past the traffic.
     Past(&'l Listener),
     /// At the address that everybody asks.
-    Traffic(SocketAddr),
+    Traffic(&'l Address),
 }
 
 impl Door<'_> {
-    fn address(&self) -> SocketAddr {
+    fn address(&self) -> &Address {
         match self {
-            Self::Past(listener) => listener.address,
-            Self::Traffic(address) => *address,
+            Self::Past(listener) => &listener.address,
+            Self::Traffic(address) => address,
         }
+    }
+
+    /// Connects a socket; each read and write takes at most `timeout`.
+    fn connect(&self, timeout: Duration) -> std::io::Result<OwnedFd> {
+        let within = |socket: &OwnedFd| set_socket_timeout(socket, Timeout::Send, Some(timeout));
+        let to = match self.address() {
+            Address::Tcp(address) => reachable(*address),
+            Address::Unix(path) => {
+                let path = match self {
+                    Self::Past(Listener {
+                        file: Some(file), ..
+                    }) => file.own(),
+                    _ => Path::new(path),
+                };
+                let socket = unix_stream(SocketFlags::empty())?;
+                within(&socket)?;
+                connect(&socket, &SocketAddrUnix::new(path)?)?;
+                return Ok(socket);
+            }
+        };
+        let socket = stream(to)?;
+        bind(&socket, &SocketAddr::new(to.ip(), 0))?;
+        let ours = SocketAddr::try_from(getsockname(&socket)?)?;
+        if let Self::Past(listener) = self {
+            listener.route(Routing::NewerFrom(ours.port()), "")?;
+        }
+        within(&socket)?;
+        connect(&socket, &to)?;
+        Ok(socket)
     }
 }
 
@@ -159,7 +192,7 @@ fn attempt(
 }
 
 /// The request that is sent (RFC 9112), each header on one line whatever is in it.
-fn request(address: SocketAddr, health: &Health) -> String {
+fn request(address: &Address, health: &Health) -> String {
     let clean = |text: &str| text.replace(['\r', '\n'], " ");
     let mut request = format!("GET {} HTTP/1.0\r\n", clean(&health.http));
     let own = [("User-Agent", "imgnode"), ("Connection", "close")];
@@ -168,7 +201,10 @@ fn request(address: SocketAddr, health: &Health) -> String {
     }
     let names_host = |line: &String| line.to_ascii_lowercase().starts_with("host:");
     if !health.headers.iter().any(names_host) {
-        let _ = write!(request, "Host: {address}\r\n");
+        let _ = match address {
+            Address::Tcp(address) => write!(request, "Host: {address}\r\n"),
+            Address::Unix(_) => write!(request, "Host: localhost\r\n"),
+        };
     }
     for line in &health.headers {
         let _ = write!(request, "{}\r\n", clean(line));
@@ -179,16 +215,8 @@ fn request(address: SocketAddr, health: &Health) -> String {
 /// The status that answers a request, from the newer of the sockets of an address.
 fn ask(door: &Door<'_>, request: &str, timeout: Duration) -> std::io::Result<u16> {
     let until = Instant::now() + timeout;
-    let to = reachable(door.address());
-    let socket = stream(to)?;
-    bind(&socket, &SocketAddr::new(to.ip(), 0))?;
-    let ours = SocketAddr::try_from(getsockname(&socket)?)?;
-    if let Door::Past(listener) = door {
-        listener.route(Routing::NewerFrom(ours.port()))?;
-    }
-    set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
-    connect(&socket, &to)?;
-    let mut stream = TcpStream::from(socket);
+    // Reading and writing, a Unix socket is the same.
+    let mut stream = TcpStream::from(door.connect(timeout)?);
     stream.write_all(request.as_bytes())?;
     let mut line = Vec::new();
     while !line.contains(&b'\n') && (line.len() as u64) < LINE {
@@ -229,6 +257,12 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::provisions::SocketAccess;
+
+    fn opened() -> Listener {
+        let address = "127.0.0.1:0".parse().unwrap();
+        Listener::open(&address, &[], ("", &SocketAccess::default())).unwrap()
+    }
 
     #[test]
     fn only_the_status_of_a_web_server_counts() {
@@ -240,7 +274,7 @@ mod tests {
             ("HTTP/1.1 two\r\n", None),
         ];
         for (answer, expected) in answers {
-            let listener = Listener::open("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
+            let listener = opened();
             let address = SocketAddr::try_from(getsockname(&listener.socket).unwrap()).unwrap();
             let socket = std::net::TcpListener::from(listener.socket.try_clone().unwrap());
             let server = thread::spawn(move || {
@@ -251,7 +285,7 @@ mod tests {
                 String::from_utf8_lossy(&request[..len]).into_owned()
             });
             let listener = Listener {
-                address,
+                address: Address::Tcp(address),
                 ..listener
             };
             let health = Health {
@@ -262,7 +296,7 @@ mod tests {
                 timeout: 1,
                 bake: None,
             };
-            let text = request(address, &health);
+            let text = request(&listener.address, &health);
             let status = ask(&Door::Past(&listener), &text, Duration::from_secs(5));
             assert_eq!(
                 status.as_ref().ok(),
@@ -278,10 +312,10 @@ mod tests {
 
     #[test]
     fn one_that_says_nothing_is_given_up() {
-        let listener = Listener::open("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
+        let listener = opened();
         let address = SocketAddr::try_from(getsockname(&listener.socket).unwrap()).unwrap();
         let listener = Listener {
-            address,
+            address: Address::Tcp(address),
             ..listener
         };
         let begun = Instant::now();

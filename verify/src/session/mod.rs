@@ -32,13 +32,16 @@
 //! given      what the image needs from the node, put into a session
 //! traffic    which of two sessions gets connections
 //! sockets    sockets that an app listens on
+//! socket_file files of Unix sockets
 //! log        what the app printed
 //! scope      the unit of systemd in which the app lives
 //! record     what is noted of a session
 //! seen       further processes, found in /proc
 //! processes  the processes of a session
+//! address    what a system listens on
 //! ```
 
+pub mod address;
 mod app;
 mod exec;
 mod further;
@@ -51,6 +54,7 @@ mod record;
 mod reload;
 mod scope;
 mod seen;
+mod socket_file;
 pub mod sockets;
 mod start;
 mod stop;
@@ -60,6 +64,7 @@ mod timers;
 mod traffic;
 mod watch;
 
+pub use self::address::Address;
 pub use self::app::follow_resolver;
 pub use self::exec::{ExecRequest, exec, joined};
 pub use self::further::{Further, all as further};

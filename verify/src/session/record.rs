@@ -2,13 +2,13 @@
 //! directory.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::address::Address;
 use super::processes::{self, MainProcess, Process};
 use super::seen;
 use crate::atomic_file::{self, SCHEMA, check_schema};
@@ -34,7 +34,7 @@ pub struct Session {
     pub started: u64,
     /// The addresses it listens on, with sockets that were passed to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Address>,
     /// Words that were added to the start command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<String>,
@@ -53,7 +53,7 @@ pub struct StartOptions {
     /// The version of this file.
     schema: u32,
     /// The addresses it listens on.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Address>,
     /// Words added to the start command.
     pub words: Vec<String>,
     /// Whether somebody has asked it to stop since.
@@ -63,7 +63,7 @@ pub struct StartOptions {
 
 impl StartOptions {
     /// Options with these addresses to listen on, and words added to the start command.
-    pub fn new(listen: Vec<SocketAddr>, words: Vec<String>) -> Self {
+    pub fn new(listen: Vec<Address>, words: Vec<String>) -> Self {
         Self {
             schema: SCHEMA,
             listen,

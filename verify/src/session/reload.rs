@@ -11,6 +11,7 @@ use super::health;
 use super::processes::{self, MainProcess};
 use super::record::{Session, Timeouts, running};
 use super::scope::Scope;
+use super::traffic::restore_names;
 use crate::atomic_file;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -24,6 +25,7 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Res
     let app = App::load(node, record, session.generation)?;
     let app = app.with_given_if_there(node, &record.system);
     follow_resolver(node, &session)?;
+    restore_names(node, &session);
     show_local_changes(node, record, session.generation);
     if app.service.reload.is_empty() {
         processes::signal_first(&session.root(), Signal::HUP, &session.further());

@@ -9,6 +9,8 @@
 //!
 //! When the older socket is closed, the newer one is alone and gets everything, whatever the program
 //! says.
+//!
+//! Unix sockets have neither: there the name that clients know is moved (see `socket_file`).
 
 #![allow(unsafe_code)]
 
@@ -17,13 +19,21 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, sockopt};
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname,
+    sockopt,
+};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+use super::address::Address;
 use super::processes;
+use super::socket_file::SocketFile;
+use crate::host::provisions::SocketAccess;
 
 /// Connections that may wait to be accepted; the kernel has its own limit, `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -37,7 +47,9 @@ pub struct Listener {
     /// The socket.
     pub socket: OwnedFd,
     /// The address it listens on.
-    pub address: SocketAddr,
+    pub address: Address,
+    /// The files of a Unix socket.
+    pub(super) file: Option<SocketFile>,
 }
 
 /// Which of two sockets of an address gets connections.
@@ -55,23 +67,60 @@ impl Listener {
     /// Opens a socket of an address that nobody has, and listens. It is shared from then on. `all` are
     /// the addresses of the same system: one of IPv6 gets connections of IPv4 as well (ipv6(7)), but
     /// not where another of them has that port.
-    pub fn open(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Self> {
+    pub(super) fn open(
+        address: &Address,
+        all: &[Address],
+        (session, access): (&str, &SocketAccess),
+    ) -> io::Result<Self> {
+        match address {
+            Address::Tcp(tcp) => Self::open_tcp(*tcp, all),
+            Address::Unix(path) => {
+                let file = SocketFile::of(Path::new(path), session);
+                let socket = file.listen_as_first(BACKLOG, access)?;
+                Ok(Self::with_file(socket, address, file))
+            }
+        }
+    }
+
+    fn with_file(socket: OwnedFd, address: &Address, file: SocketFile) -> Self {
+        Self {
+            socket,
+            address: address.clone(),
+            file: Some(file),
+        }
+    }
+
+    fn open_tcp(address: SocketAddr, all: &[Address]) -> io::Result<Self> {
         let socket = stream(address)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         let taken = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
-        if address.is_ipv6() && all.iter().any(taken) {
+        if address.is_ipv6() && all.iter().filter_map(Address::tcp).any(|one| taken(&one)) {
             sockopt::set_ipv6_v6only(&socket, true)?;
         }
         // Not shared yet: another service of this machine would get half of our connections.
         bind(&socket, &address)?;
         sockopt::set_socket_reuseport(&socket, true)?;
         rustix::net::listen(&socket, BACKLOG)?;
-        Ok(Self { socket, address })
+        Ok(Self {
+            socket,
+            address: Address::Tcp(address),
+            file: None,
+        })
     }
 
-    /// Opens a second socket of the same address, and listens.
-    pub fn beside(older: &Self) -> io::Result<Self> {
-        let address = older.address;
+    /// Opens a second socket of the same address for another session, and listens.
+    pub(super) fn beside(
+        older: &Self,
+        (session, access): (&str, &SocketAccess),
+    ) -> io::Result<Self> {
+        let address = match &older.address {
+            Address::Tcp(address) => *address,
+            Address::Unix(path) => {
+                let file = SocketFile::of(Path::new(path), session);
+                let socket = file.listen(BACKLOG, access)?;
+                return Ok(Self::with_file(socket, &older.address, file));
+            }
+        };
         let socket = stream(address)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         sockopt::set_socket_reuseport(&socket, true)?;
@@ -80,21 +129,34 @@ impl Listener {
         }
         bind(&socket, &address)?;
         rustix::net::listen(&socket, BACKLOG)?;
-        Ok(Self { socket, address })
+        Ok(Self {
+            socket,
+            address: Address::Tcp(address),
+            file: None,
+        })
     }
 
-    /// The sockets of these addresses that the processes of a session have; one for each address,
+    /// The sockets of these addresses that the processes of the session `id` have; one for each address,
     /// in their order, or none for those that it does not listen on.
-    pub fn of_session(root: &Path, addresses: &[SocketAddr]) -> Vec<Option<Self>> {
+    pub(super) fn of_session(root: &Path, id: &str, addresses: &[Address]) -> Vec<Option<Self>> {
         let mut found: Vec<Option<Self>> = addresses.iter().map(|_| None).collect();
+        let file = |address: &Address| Some(SocketFile::of(address.path()?, id));
+        let files: Vec<_> = addresses.iter().map(file).collect();
         let mut seen = HashSet::new();
         for process in processes::inside(root) {
             // A process that ends meanwhile has none.
-            let _ = look_into(process.pid, &mut seen, &mut |socket, address| {
-                if let Some(at) = addresses.iter().position(|wanted| *wanted == address)
-                    && found[at].is_none()
-                {
-                    found[at] = Some(Self { socket, address });
+            let _ = look_into(process.pid, &mut seen, &mut |socket, bound| {
+                let is_it = |(address, file): (&Address, &Option<SocketFile>)| match file {
+                    Some(file) => is_bound_to(&bound, file.own()),
+                    None => SocketAddr::try_from(bound.clone()).ok() == address.tcp(),
+                };
+                let at = addresses.iter().zip(&files).position(is_it);
+                if let Some(at) = at.filter(|at| found[*at].is_none()) {
+                    found[at] = Some(Self {
+                        socket,
+                        address: addresses[at].clone(),
+                        file: files[at].clone(),
+                    });
                 }
             });
             if found.iter().all(Option::is_some) {
@@ -104,8 +166,16 @@ impl Listener {
         found
     }
 
-    /// Decides which of the sockets of its address gets connections.
-    pub fn route(&self, to: Routing) -> io::Result<()> {
+    /// Decides which of the sockets of its address gets connections. Of a Unix socket this one gets them,
+    /// whichever `to` calls it, in place of that of the session `other`, unless only a port was meant.
+    pub(super) fn route(&self, to: Routing, other: &str) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            let other = SocketFile::of(file.name(), other);
+            return match to {
+                Routing::Older | Routing::Newer => file.take(Some(&other)),
+                Routing::NewerFrom(_) => Ok(()),
+            };
+        }
         let mut program = program(to);
         let program = libc::sock_fprog {
             len: u16::try_from(program.len()).unwrap_or(u16::MAX),
@@ -128,13 +198,15 @@ impl Listener {
         }
     }
 
-    /// The number of connections that wait to be accepted: `rx_queue` of proc(5), `/proc/net/tcp`.
-    pub fn waiting(&self) -> io::Result<u64> {
-        let inode = rustix::fs::fstat(&self.socket)?.st_ino.to_string();
+    /// The number of connections that wait to be accepted: `rx_queue` of proc(5), `/proc/net/tcp`. Of a Unix
+    /// socket it is 1 if there are any.
+    pub(super) fn waiting(&self) -> io::Result<u64> {
         let table = match self.address {
-            SocketAddr::V4(_) => "/proc/net/tcp",
-            SocketAddr::V6(_) => "/proc/net/tcp6",
+            Address::Unix(_) => return self.is_asked().map(u64::from),
+            Address::Tcp(SocketAddr::V4(_)) => "/proc/net/tcp",
+            Address::Tcp(SocketAddr::V6(_)) => "/proc/net/tcp6",
         };
+        let inode = rustix::fs::fstat(&self.socket)?.st_ino.to_string();
         let table = fs::read_to_string(table)?;
         let fields = table.lines().map(|line| line.split_ascii_whitespace());
         for mut fields in fields {
@@ -147,6 +219,20 @@ impl Listener {
         }
         Ok(0)
     }
+
+    fn is_asked(&self) -> io::Result<bool> {
+        let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        Ok(poll(&mut socket, Some(&now))? != 0)
+    }
+}
+
+fn is_bound_to(bound: &SocketAddrAny, path: &Path) -> bool {
+    SocketAddrUnix::try_from(bound.clone())
+        .is_ok_and(|bound| bound.path_bytes() == Some(path.as_os_str().as_bytes()))
 }
 
 /// A new socket for an address, neither bound nor connected.
@@ -168,7 +254,7 @@ pub(crate) fn stream(address: SocketAddr) -> io::Result<OwnedFd> {
 fn look_into(
     pid: i32,
     seen: &mut HashSet<String>,
-    each: &mut dyn FnMut(OwnedFd, SocketAddr),
+    each: &mut dyn FnMut(OwnedFd, SocketAddrAny),
 ) -> io::Result<()> {
     let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
     let handle = pidfd_open(pid, PidfdFlags::empty())?;
@@ -192,8 +278,7 @@ fn look_into(
             continue;
         };
         let listens = sockopt::socket_acceptconn(&socket).unwrap_or(false);
-        let address = getsockname(&socket).ok().map(SocketAddr::try_from);
-        if let (true, Some(Ok(address))) = (listens, address) {
+        if let (true, Ok(address)) = (listens, getsockname(&socket)) {
             each(socket, address);
         }
     }
@@ -246,7 +331,7 @@ mod tests {
     fn shares(older: &Listener, newer: &Listener) -> (u64, u64) {
         let before = (older.waiting().unwrap(), newer.waiting().unwrap());
         let made: Vec<_> = (0..10)
-            .map(|_| TcpStream::connect(older.address).unwrap())
+            .map(|_| TcpStream::connect(older.address.tcp().unwrap()).unwrap())
             .collect();
         let got = (
             older.waiting().unwrap() - before.0,
@@ -260,29 +345,29 @@ mod tests {
     fn traffic_goes_where_it_is_steered() {
         for ip in ["127.0.0.1", "::1"] {
             let address = free(ip);
-            let older = Listener::open(address, &[]).unwrap();
-            older.route(Routing::Older).unwrap();
-            let taken = Listener::open(address, &[]).unwrap_err();
+            let older = Listener::open_tcp(address, &[]).unwrap();
+            older.route(Routing::Older, "").unwrap();
+            let taken = Listener::open_tcp(address, &[]).unwrap_err();
             assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-            let newer = Listener::beside(&older).unwrap();
+            let newer = Listener::beside(&older, ("", &SocketAccess::default())).unwrap();
             assert_eq!(shares(&older, &newer), (10, 0));
-            newer.route(Routing::Newer).unwrap();
+            newer.route(Routing::Newer, "").unwrap();
             assert_eq!(shares(&older, &newer), (0, 10));
             // Nobody comes from the port of the server.
-            older.route(Routing::NewerFrom(address.port())).unwrap();
+            older.route(Routing::NewerFrom(address.port()), "").unwrap();
             assert_eq!(shares(&older, &newer), (10, 0));
             let socket = stream(address).unwrap();
             bind(&socket, &SocketAddr::new(address.ip(), 0)).unwrap();
             let ours = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
-            newer.route(Routing::NewerFrom(ours.port())).unwrap();
+            newer.route(Routing::NewerFrom(ours.port()), "").unwrap();
             let before = newer.waiting().unwrap();
             rustix::net::connect(&socket, &address).unwrap();
             assert_eq!(newer.waiting().unwrap(), before + 1);
             // Whoever is alone gets everything.
-            newer.route(Routing::Newer).unwrap();
+            newer.route(Routing::Newer, "").unwrap();
             drop(older);
             let before = newer.waiting().unwrap();
-            assert!(Listener::open(address, &[]).is_err());
+            assert!(Listener::open_tcp(address, &[]).is_err());
             let _made: Vec<_> = (0..10).map(|_| TcpStream::connect(address)).collect();
             assert_eq!(newer.waiting().unwrap(), before + 10);
         }
@@ -292,11 +377,11 @@ mod tests {
     fn sockets_are_found_in_processes() {
         let root = fs::read_link("/proc/self/root").unwrap();
         let (one, other) = (free("127.0.0.1"), free("127.0.0.1"));
-        let ours = Listener::open(one, &[]).unwrap();
-        let found = Listener::of_session(&root, &[other, one]);
+        let ours = Listener::open_tcp(one, &[]).unwrap();
+        let found = Listener::of_session(&root, "", &[other, one].map(Address::Tcp));
         assert!(found[0].is_none(), "{found:?}");
         let found = found[1].as_ref().unwrap();
-        assert_eq!(found.address, one);
+        assert_eq!(found.address, Address::Tcp(one));
         let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
         assert_eq!(inode(&found.socket), inode(&ours.socket));
     }

@@ -15,7 +15,7 @@ use super::scope::{Scope, warn_of_what_nobody_counts};
 use super::sockets::Listener;
 use super::stop::end;
 use super::sweep::{end_dead, sweep};
-use super::traffic::cannot_listen;
+use super::traffic::{open_first, remove_files};
 use super::{further, health, log};
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
@@ -71,13 +71,11 @@ pub fn start(
                 )),
         );
     }
-    let mut listeners = Vec::new();
-    for address in &options.listen {
-        let listener = Listener::open(*address, &options.listen);
-        listeners.push(listener.map_err(|error| cannot_listen(*address, &error))?);
-    }
     let mut session = prepare(node, record, options.clone())?;
-    atomic_file::write_json(&node.state.session_file(&record.system), &session)?;
+    let path = node.state.session_file(&record.system);
+    let opened = open_first(&session, &app.given.sockets);
+    let opened = opened.and_then(|all| atomic_file::write_json(&path, &session).map(|()| all));
+    let listeners = opened.inspect_err(|_| remove_files(node, &session))?;
     match bring_up(node, &session, &app, &listeners, timeouts) {
         Ok(main) => session.main = main,
         Err(error) => {

@@ -86,6 +86,7 @@ fn end_old_sessions(
                 } else {
                     Routing::Older
                 },
+                &session,
             )?;
             if let Some(theirs) = self::listeners(&session) {
                 drain(&theirs)?;

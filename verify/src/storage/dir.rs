@@ -29,6 +29,8 @@ use crate::tree::open::OpenTree;
 
 const MARK: &str = ".imgnode.json";
 const STAGING: &str = ".staging";
+/// What a directory is for.
+const GENERATIONS: &str = "hold generations";
 
 /// A directory that holds directories of generations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +90,7 @@ impl Dir {
         let home = self.home(context.system);
         match safe_path::check(&home) {
             Err(UnsafePath::Missing(_)) => return Ok(()),
-            other => other.map_err(|why| why.into_error(&home))?,
+            other => other.map_err(|why| why.into_error(&home, GENERATIONS))?,
         }
         let foreign = |why: String| {
             Error::refused(format!(
@@ -158,10 +160,10 @@ impl Driver for Dir {
             }
             Err(UnsafePath::Missing(missing)) if missing == *path => {
                 let parent = path.parent().unwrap_or(Path::new("/"));
-                safe_path::check(parent).map_err(|why| why.into_error(parent))?;
+                safe_path::check(parent).map_err(|why| why.into_error(parent, GENERATIONS))?;
                 Ok(true)
             }
-            Err(why) => Err(why.into_error(path)),
+            Err(why) => Err(why.into_error(path, GENERATIONS)),
         }
     }
 

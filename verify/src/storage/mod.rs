@@ -32,7 +32,7 @@ mod driver;
 mod lvm;
 mod lvm_thin;
 mod mount;
-mod safe_path;
+pub(crate) mod safe_path;
 mod target;
 mod volume;
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 
 /// The reason why a directory cannot be used.
-pub(super) enum UnsafePath {
+pub(crate) enum UnsafePath {
     /// A part of the path is not there.
     Missing(PathBuf),
     /// A symbolic link is on the way.
@@ -30,9 +30,9 @@ pub(super) enum UnsafePath {
 }
 
 impl UnsafePath {
-    /// The error for the operator.
-    pub(super) fn into_error(self, path: &Path) -> Error {
-        let error = Error::refused(format!("{} cannot hold generations", path.display()));
+    /// The error for the operator, of a directory that was to `hold generations` or whatever else.
+    pub(crate) fn into_error(self, path: &Path, purpose: &str) -> Error {
+        let error = Error::refused(format!("{} cannot {purpose}", path.display()));
         match self {
             Self::Missing(part) => {
                 Error::usage(format!("there is no directory {}", part.display()))
@@ -61,7 +61,7 @@ impl UnsafePath {
 }
 
 /// Refuses a directory that others can change, or any above it.
-pub(super) fn check(path: &Path) -> Result<(), UnsafePath> {
+pub(crate) fn check(path: &Path) -> Result<(), UnsafePath> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parts: Vec<&Path> = path.ancestors().collect();
     let ours = rustix::process::geteuid().as_raw();

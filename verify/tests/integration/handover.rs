@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,21 +52,41 @@ const APP: &str = "#!/bin/sh\n\
 /// A farm whose image answers on a socket that it gets.
 struct Served {
     farm: Farm,
-    address: SocketAddr,
+    /// As `--listen` takes it.
+    address: String,
 }
 
 impl Served {
     fn new(name: &str) -> Self {
-        let mut farm = Farm::new(name);
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        Self::at(Farm::new(name), address, SERVER)
+    }
+
+    /// One that listens on a Unix socket, in a directory that is not there yet.
+    fn at_a_file(name: &str) -> Self {
+        let farm = Farm::new(name);
+        let path = farm.path("run/web/app.sock");
+        Self::at(farm, format!("unix:{}", path.display()), SERVER)
+    }
+
+    /// The path of its Unix socket.
+    fn path(&self) -> PathBuf {
+        self.address.strip_prefix("unix:").unwrap().into()
+    }
+
+    fn at(mut farm: Farm, address: String, program: &str) -> Self {
         let tree = farm.path("tree");
         install_program(&tree, Path::new("/usr/bin/perl"));
-        for (path, text) in [("srv/app", APP), ("srv/server.pl", SERVER)] {
+        for (path, text) in [("srv/app", APP), ("srv/server.pl", program)] {
             fs::remove_file(tree.join(path)).ok();
             fs::write(tree.join(path), text).unwrap();
         }
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(tree.join("srv/app"), open).unwrap();
         // Half of them are stopped by a signal.
+        let name = farm.system.split('-').next().unwrap_or_default();
         farm.signals = ["sick", "cut", "turns"].contains(&name);
         farm.health = Some(Health {
             http: "/up".to_owned(),
@@ -75,15 +96,13 @@ impl Served {
             timeout: 1,
             bake: None,
         });
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
         let served = Self { farm, address };
         served.release(2, "well");
         served.farm.install();
-        let listen = address.to_string();
         let system = served.farm.system.clone();
-        served.farm.ok(&["start", &system, "--listen", &listen]);
+        served
+            .farm
+            .ok(&["start", &system, "--listen", &served.address]);
         served
     }
 
@@ -93,7 +112,7 @@ impl Served {
     }
 
     fn get(&self, path: &str) -> Result<String, String> {
-        get(self.address, path)
+        get(&self.address, path)
     }
 
     /// The generation that is active and the one that runs.
@@ -112,11 +131,27 @@ impl Served {
     }
 }
 
+/// A connection to a server.
+trait Connection: Read + Write + Send {}
+
+impl<C: Read + Write + Send> Connection for C {}
+
+fn connect(address: &str) -> std::io::Result<Box<dyn Connection>> {
+    let timeout = Some(Duration::from_secs(20));
+    if let Some(path) = address.strip_prefix("unix:") {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(timeout)?;
+        return Ok(Box::new(stream));
+    }
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(timeout)?;
+    Ok(Box::new(stream))
+}
+
 /// The content of a page.
-fn get(address: SocketAddr, path: &str) -> Result<String, String> {
+fn get(address: &str, path: &str) -> Result<String, String> {
     let talk = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut stream = connect(address)?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -143,11 +178,10 @@ type Asked = (BTreeMap<String, u64>, Vec<String>);
 impl Clients {
     fn of(served: &Served) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let address = served.address;
-        let client = move |over: Arc<AtomicBool>| {
+        let client = |over: Arc<AtomicBool>, address: String| {
             let (mut answers, mut failures) = (BTreeMap::new(), Vec::new());
             while !over.load(Ordering::Relaxed) {
-                match get(address, "/") {
+                match get(&address, "/") {
                     Ok(version) => *answers.entry(version).or_default() += 1,
                     Err(error) => failures.push(error),
                 }
@@ -155,8 +189,8 @@ impl Clients {
             (answers, failures)
         };
         let threads = (0..4).map(|_| {
-            let over = Arc::clone(&over);
-            thread::spawn(move || client(over))
+            let (over, address) = (Arc::clone(&over), served.address.clone());
+            thread::spawn(move || client(over, address))
         });
         Self {
             threads: threads.collect(),
@@ -233,13 +267,42 @@ fn what_is_not_given_or_not_prepared_gets_no_traffic() {
 
 #[test]
 fn no_request_fails_through_upgrade_rollback_and_switch() {
-    let served = Served::new("served");
+    goes_back_and_forth(Served::new("served"));
+}
+
+#[test]
+fn no_request_fails_at_a_unix_socket_either() {
+    let served = Served::at_a_file("filed");
+    let (farm, system, path) = (&served.farm, served.farm.system.clone(), served.path());
+    assert!(
+        farm.ok(&["status"])
+            .contains(&format!("listens    {}", served.address))
+    );
+    // Whoever serves the web may connect, unless the operator says who.
+    let access = |path: &Path| {
+        let found = fs::metadata(path).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o7777)
+    };
+    assert_eq!(access(&path), (0, 0, 0o666));
+    assert_eq!(access(path.parent().unwrap()), (0, 0, 0o755));
+    // A name that somebody removed comes back.
+    fs::remove_file(&path).unwrap();
+    farm.ok(&["reload", &system]);
+    served.get("/").unwrap();
+    let directory = path.parent().unwrap().to_owned();
+    let stopped = goes_back_and_forth(served);
+    // What is stopped leaves no file.
+    assert_eq!(stopped, Some(0), "{}", directory.display());
+}
+
+/// Says how many files there were beside the Unix socket when the system was stopped.
+fn goes_back_and_forth(served: Served) -> Option<usize> {
     let system = served.farm.system.clone();
     let clients = Clients::of(&served);
     served.release(3, "well");
     // One that is underway when the traffic moves.
-    let address = served.address;
-    let slow = thread::spawn(move || get(address, "/slow"));
+    let address = served.address.clone();
+    let slow = thread::spawn(move || get(&address, "/slow"));
     thread::sleep(Duration::from_millis(200));
     let said = served.farm.run(&["upgrade", &system]);
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
@@ -263,14 +326,25 @@ fn no_request_fails_through_upgrade_rollback_and_switch() {
     // As it was started last, without saying it again.
     served.farm.ok(&["stop", &system]);
     assert!(served.get("/").is_err());
+    let path = served.address.strip_prefix("unix:").map(Path::new);
+    let left = path.map(|path| fs::read_dir(path.parent().unwrap()).unwrap().count());
     served.farm.ok(&["start", &system]);
     assert_eq!(served.get("/").unwrap(), "2");
     served.close();
+    left
 }
 
 #[test]
 fn a_generation_that_does_not_work_never_answers() {
-    let served = Served::new("sick");
+    never_answers(Served::new("sick"));
+}
+
+#[test]
+fn a_generation_that_does_not_work_never_answers_at_a_unix_socket() {
+    never_answers(Served::at_a_file("sickfile"));
+}
+
+fn never_answers(served: Served) {
     let system = served.farm.system.clone();
     let clients = Clients::of(&served);
     for (version, mode, why) in [
@@ -546,7 +620,7 @@ fn servers(system: &str) -> Vec<i32> {
 fn an_interrupted_upgrade_leaves_everything_as_it_was() {
     let served = Served::new("ctrl-c");
     let system = served.farm.system.clone();
-    let listen = served.address.to_string();
+    let listen = served.address.clone();
     served.release(3, "sick");
     let mut upgrade = served.farm.command(&["upgrade", &system]);
     let mut upgrade = upgrade.stderr(Stdio::null()).spawn().unwrap();
@@ -562,7 +636,7 @@ fn an_interrupted_upgrade_leaves_everything_as_it_was() {
     assert!(failed.is_null(), "{failed}");
     // An address that somebody has is not shared with him.
     served.farm.ok(&["stop", &system]);
-    let somebody = TcpListener::bind(served.address).unwrap();
+    let somebody = TcpListener::bind(&served.address).unwrap();
     let said = served
         .farm
         .fails(&["start", &system, "--listen", &listen], 1);
@@ -612,7 +686,15 @@ fn one_that_will_not_stop_is_named_and_waited_for() {
 
 #[test]
 fn a_killed_handover_is_put_in_order() {
-    let served = Served::new("cut");
+    stays_in_order(Served::new("cut"));
+}
+
+#[test]
+fn a_killed_handover_of_a_unix_socket_is_put_in_order() {
+    stays_in_order(Served::at_a_file("cutfile"));
+}
+
+fn stays_in_order(served: Served) {
     let system = served.farm.system.clone();
     served.release(3, "well");
     served.farm.ok(&["upgrade", &system]);
@@ -657,6 +739,122 @@ fn a_killed_handover_is_put_in_order() {
             assert_eq!(served.get("/").unwrap(), expected, "{round}, {moment:?}");
         }
         assert_eq!(servers(&system).len(), 1, "{round}, {moment:?}");
+        if let Some(path) = served.address.strip_prefix("unix:").map(Path::new) {
+            // The name, and the file of the one session.
+            let left = fs::read_dir(path.parent().unwrap()).unwrap().count();
+            assert_eq!(left, 2, "{round}, {moment:?}");
+        }
     }
+    served.close();
+}
+
+#[test]
+fn a_unix_socket_is_taken_only_from_the_dead() {
+    let served = Served::at_a_file("taken");
+    let (farm, system, path) = (&served.farm, served.farm.system.clone(), served.path());
+    let listen = served.address.as_str();
+    // Another system wants the same.
+    let other = format!("other-{system}");
+    let target = farm.target();
+    farm.ok(&["install", "web", "--as", &other, "--target", &target]);
+    let said = farm.fails(&["start", &other, "--listen", listen], 1);
+    assert!(
+        said.contains("cannot listen on unix:") && said.contains("another system"),
+        "{said}"
+    );
+    assert_eq!(served.get("/").unwrap(), "2");
+    // The machine lost its power: files of sockets, and nobody who serves them.
+    let session = farm.status()["systems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find_map(|one| {
+            let id = one["session"]["id"].as_str()?;
+            Some(id.to_owned())
+        });
+    let own = format!(".app.sock.{}", session.unwrap().rsplit('-').next().unwrap());
+    assert!(path.with_file_name(&own).exists());
+    for pid in servers(&system) {
+        let pid = pid.to_string();
+        Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+    }
+    wait_for("its end", || served.get("/").is_err());
+    assert!(path.exists());
+    farm.ok(&["start", &other, "--listen", listen]);
+    assert_eq!(served.get("/").unwrap(), "2");
+    assert!(!path.with_file_name(&own).exists());
+    // The dead one does not remove what is another's now.
+    let said = farm.fails(&["start", &system], 1);
+    assert!(said.contains("another system"), "{said}");
+    assert_eq!(served.get("/").unwrap(), "2");
+    farm.ok(&["stop", &other]);
+    assert!(!path.exists());
+    farm.ok(&["uninstall", &other]);
+    // Another program, a file, a directory of somebody else's.
+    let somebody = UnixListener::bind(&path).unwrap();
+    let said = farm.fails(&["start", &system], 1);
+    assert!(said.contains("another program"), "{said}");
+    drop(somebody);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "text").unwrap();
+    let said = farm.fails(&["start", &system], 1);
+    assert!(said.contains("is there and is not a socket"), "{said}");
+    fs::remove_file(&path).unwrap();
+    chown(path.parent().unwrap(), Some(4242), None).unwrap();
+    let said = farm.fails(&["start", &system], 3);
+    assert!(
+        said.contains("cannot hold sockets") && said.contains("4242"),
+        "{said}"
+    );
+    chown(path.parent().unwrap(), Some(0), None).unwrap();
+    for wrong in [
+        "unix:app.sock".to_owned(),
+        format!("unix:/{}", "x".repeat(93)),
+    ] {
+        farm.fails(&["start", &system, "--listen", &wrong], 2);
+        let mut run = farm.command(&["run", &system]);
+        let run = run.env("IMGNODE_LISTEN", &wrong).output().unwrap();
+        assert_eq!(run.status.code(), Some(2), "{run:?}");
+    }
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    // Both kinds at once.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = free.local_addr().unwrap().to_string();
+    drop(free);
+    farm.ok(&["start", &system]);
+    served.get("/").unwrap();
+    farm.ok(&["stop", &system]);
+    farm.fails(
+        &["start", &system, "--listen", listen, "--listen", listen],
+        2,
+    );
+    farm.fails(&["start", &system, "--listen", listen, "--listen", &tcp], 1);
+    farm.ok(&["start", &system, "--listen", listen]);
+    served.close();
+}
+
+#[test]
+fn the_operator_says_who_may_connect_to_a_unix_socket() {
+    let served = Served::at_a_file("access");
+    let (farm, system, path) = (&served.farm, served.farm.system.clone(), served.path());
+    let mode = |path: &Path| {
+        let found = fs::metadata(path).unwrap();
+        (found.gid(), found.mode() & 0o7777)
+    };
+    let file = PathBuf::from(format!("/etc/imgnode/{system}.toml"));
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "[sockets]\ngroup = \"no-such-group\"\n").unwrap();
+    served.release(3, "well");
+    let said = farm.fails(&["upgrade", &system], 2);
+    assert!(
+        said.contains("this host has no group `no-such-group`"),
+        "{said}"
+    );
+    assert_eq!(mode(&path), (0, 0o666));
+    fs::write(&file, "[sockets]\ngroup = \"daemon\"\nmode = \"0660\"\n").unwrap();
+    farm.ok(&["upgrade", &system]);
+    assert_eq!(mode(&path), (1, 0o660));
+    assert_eq!(served.get("/").unwrap(), "3");
+    fs::remove_file(&file).unwrap();
     served.close();
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
@@ -15,7 +14,7 @@ use ::verify::host::commands::describe as describe_end;
 use ::verify::install::journal;
 use ::verify::node::Node;
 use ::verify::session::{
-    self, NodeNames, Outcome, Session, StartOptions, Supervisor, Timeouts, Timers, Watch,
+    self, Address, NodeNames, Outcome, Session, StartOptions, Supervisor, Timeouts, Timers, Watch,
     WatchState,
 };
 use ::verify::state::Lock;
@@ -104,7 +103,7 @@ pub(crate) fn run(
     node: &Node<'_>,
     ui: &Ui,
     system: &SystemName,
-    listen: Vec<SocketAddr>,
+    listen: Vec<Address>,
     words: Vec<String>,
     timeouts: Timeouts,
     stop: &'static AtomicBool,
@@ -152,7 +151,7 @@ pub(crate) fn run(
 
 impl Service<'_> {
     /// Finds or starts the session; `None` if this process was told to stop before.
-    fn begin(&mut self, listen: Vec<SocketAddr>, words: Vec<String>) -> Result<Option<Session>> {
+    fn begin(&mut self, listen: Vec<Address>, words: Vec<String>) -> Result<Option<Session>> {
         let (node, system) = (self.node, self.system);
         let asked = !listen.is_empty() || !words.is_empty();
         let Some(lock) = self.lock(true)? else {

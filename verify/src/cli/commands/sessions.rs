@@ -1,13 +1,12 @@
 //! `imgnode start`, `stop` and `reload`.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use ::verify::error::Result;
 use ::verify::install::journal;
 use ::verify::node::Node;
-use ::verify::session::{self, StartOptions, Timeouts};
+use ::verify::session::{self, Address, StartOptions, Timeouts};
 use ::verify::system::SystemName;
 use ::verify::trust::allowed;
 
@@ -17,7 +16,7 @@ pub(crate) fn start(
     node: &Node<'_>,
     ui: &Ui,
     system: &SystemName,
-    listen: Vec<SocketAddr>,
+    listen: Vec<Address>,
     words: Vec<String>,
     timeouts: Timeouts,
 ) -> Result<ExitCode> {

@@ -1,7 +1,5 @@
 //! What there is to say about this node, as data.
 
-use std::net::SocketAddr;
-
 use ::verify::error::Result;
 use ::verify::host::schroot;
 use ::verify::install::journal;
@@ -138,7 +136,7 @@ pub(super) struct Session {
     pub(super) since: String,
     /// The addresses it listens on, with sockets that were passed to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen: Vec<session::Address>,
     pub(super) state: State,
     pub(super) processes: Vec<Process>,
     /// The processes that its image has beside the main one.
