@@ -14,7 +14,7 @@ use tests::binaries::repository;
 /// The heads of the crates, and whether the rule holds inside their folders as well. In a
 /// folder of `builder` and `store`, files and their head share private types.
 const CRATES: [(&str, bool); 5] = [
-    ("common/src/lib.rs", true),
+    ("store/common/src/lib.rs", true),
     ("builder/src/lib.rs", false),
     ("store/src/lib.rs", false),
     ("verify/src/lib.rs", true),
