@@ -70,8 +70,8 @@ pub fn imgbuild() -> &'static Path {
     PATH.get_or_init(|| program("builder", "imgbuild", None))
 }
 
-/// The static program `imgnode`: with musl as it is released, and in an ordinary run with the libc that
-/// everything else is compiled for.
+/// The program `imgnode`: static as it is released, but in an ordinary run. There it is the one that its
+/// own tests run; another C library would have all that it needs compiled once more.
 pub fn imgnode() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {

@@ -1,6 +1,6 @@
 //! Shared pieces of the end-to-end tests.
 //!
-//! The tests run the programs a user runs: `imgbuild` and the static `imgnode`,
+//! The tests run the programs a user runs: `imgbuild` and `imgnode`,
 //! built like the tests themselves. They need root, the packages that `tests/run`
 //! installs, and the machine's own archive and package index; what is missing
 //! makes them fail with the command that brings it.

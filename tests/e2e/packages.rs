@@ -239,16 +239,16 @@ fn assert_static(program: &Path) {
     assert!(!kinds.contains(&3), "it needs a dynamic loader");
 }
 
-#[test]
-fn the_node_program_is_static() {
-    assert_static(imgnode());
-}
-
 mod soak {
     use super::*;
 
     /// The most that the node program may have, in bytes.
     const LARGEST: u64 = 8 << 20;
+
+    #[test]
+    fn the_node_program_is_static() {
+        assert_static(imgnode());
+    }
 
     #[test]
     fn both_packages_as_they_are_released() {
