@@ -220,10 +220,7 @@ pub(super) fn detach(
     label: &str,
 ) -> Result<Child> {
     let run = run.wrapped_by(["bash", "-c", PREFIX, "bash", label]);
-    let run = match Scope::further(session, label) {
-        Some(scope) => scope.around(run, fences),
-        None => run,
-    };
+    let run = Scope::further(session, label).around(run, fences);
     let (log, _) = log::open(node, &session.system)?;
     run.detach(&log, node.observer)
 }

@@ -34,7 +34,8 @@
 //! sockets    sockets that an app listens on
 //! socket_file files of Unix sockets
 //! log        what the app printed
-//! scope      the unit of systemd in which the app lives
+//! scope      the unit of systemd, or the control group, in which the app lives
+//! cgroup     control groups, where systemd does not run the machine
 //! record     what is noted of a session
 //! seen       further processes, found in /proc
 //! processes  the processes of a session
@@ -43,6 +44,7 @@
 
 pub mod address;
 mod app;
+mod cgroup;
 mod exec;
 mod further;
 mod given;

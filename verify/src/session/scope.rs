@@ -6,56 +6,75 @@
 //! and then execs the program, which keeps number, streams and descriptors. At shutdown the scope is
 //! ended after `imgnode@SYSTEM.service`, which stops the app, and before file systems are unmounted.
 //!
-//! Without systemd nothing of this happens.
+//! Without systemd a session has no such unit, and what is bounded is in a control group (see `cgroup`).
 
 use std::fs;
 use std::path::Path;
 
 use store::manifest::Fences;
 
+use super::cgroup::{self, Group};
 use super::record::Session;
 use crate::event::Event;
 use crate::host::commands::HostCommand;
 use crate::node::Node;
-use crate::system::SystemName;
 
 /// The directory that is there if systemd runs this machine: `sd_booted(3)`.
 const BOOTED: &str = "/run/systemd/system";
 
-/// The unit of a session's processes.
+/// Where a session's processes live.
 #[derive(Debug)]
-pub(super) struct Scope {
-    unit: String,
-    system: String,
+pub(super) enum Scope {
+    /// In a unit of systemd.
+    Unit {
+        /// Its name.
+        unit: String,
+        /// The system that it is of.
+        system: String,
+    },
+    /// In a control group of this name, if they are bounded.
+    Group(String),
 }
 
 impl Scope {
-    /// The scope of the app; none without systemd.
-    pub(super) fn of(session: &Session) -> Option<Self> {
-        Self::named(session, &session.id)
+    /// The scope of the app.
+    pub(super) fn of(session: &Session) -> Self {
+        Self::named(session, &session.id, session.id.clone())
     }
 
-    /// A further scope, for a command that may leave processes behind.
-    pub(super) fn beside(session: &Session) -> Option<Self> {
-        Self::named(session, &fresh(&session.id))
+    /// A further scope, for a command that may leave processes behind; a control group takes more of them.
+    pub(super) fn beside(session: &Session) -> Self {
+        Self::named(session, &fresh(&session.id), session.id.clone())
     }
 
     /// The scope of a further process.
-    pub(super) fn further(session: &Session, label: &str) -> Option<Self> {
-        Self::named(session, &fresh(&format!("{}-{label}", session.id)))
+    pub(super) fn further(session: &Session, label: &str) -> Self {
+        let unit = fresh(&format!("{}-{label}", session.id));
+        Self::named(session, &unit, format!("{}.{label}", session.id))
     }
 
-    fn named(session: &Session, name: &str) -> Option<Self> {
-        let scope = Self {
-            unit: format!("imgnode-{name}.scope"),
+    fn named(session: &Session, unit: &str, group: String) -> Self {
+        if !Path::new(BOOTED).is_dir() {
+            return Self::Group(group);
+        }
+        Self::Unit {
+            unit: format!("imgnode-{unit}.scope"),
             system: session.system.to_string(),
-        };
-        Path::new(BOOTED).is_dir().then_some(scope)
+        }
     }
 
     /// Puts a command into the scope: the program itself, once it is started.
     pub(super) fn around(&self, run: HostCommand, fences: &Fences) -> HostCommand {
-        let Self { unit, system } = self;
+        let (unit, system) = match self {
+            Self::Unit { unit, system } => (unit, system),
+            // What is not kept was said when the app started.
+            Self::Group(name) => {
+                return match Group::make(name, fences).0 {
+                    Some(group) => group.around(run),
+                    None => run,
+                };
+            }
+        };
         let mut words = vec![
             "systemd-run".to_owned(),
             "--scope".to_owned(),
@@ -75,11 +94,14 @@ impl Scope {
 
     /// Whether a process is in the scope. One that ended and was not waited for still is.
     pub(super) fn holds(&self, pid: u32) -> bool {
+        let Self::Unit { unit, .. } = self else {
+            return true;
+        };
         // N:CONTROLLERS:/imgnode.slice/UNIT, cgroups(7); " (deleted)" when it was the last one.
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         groups
             .lines()
-            .any(|line| line.split([':', '/', ' ']).any(|part| part == self.unit))
+            .any(|line| line.split([':', '/', ' ']).any(|part| part == unit))
     }
 }
 
@@ -103,22 +125,27 @@ fn properties(fences: &Fences) -> impl Iterator<Item = String> {
         .map(|property| format!("--property={property}"))
 }
 
-/// Says what of the fences is not kept here: without systemd nobody counts.
-pub(super) fn warn_of_what_nobody_counts(node: &Node<'_>, system: &SystemName, fences: &Fences) {
+/// Says what of the fences is not kept in a session, without systemd and without the kernel's help.
+pub(super) fn warn_of_what_nobody_counts(node: &Node<'_>, session: &Session, fences: &Fences) {
     if Path::new(BOOTED).is_dir() {
         return;
     }
-    let counted = Fences {
-        memory: fences.memory,
-        cpu: fences.cpu,
-        tasks: fences.tasks,
-        ..Fences::default()
-    };
-    if !counted.is_default() {
-        let lines = counted.lines().join(", ");
+    let (_, not_kept) = Group::make(&session.id, fences);
+    if let Some(first) = not_kept.first() {
+        let lines: Vec<_> = not_kept.iter().map(|one| one.fence.as_str()).collect();
         node.observer.event(Event::Note(&format!(
-            "{system} is not bounded by {lines}: systemd does not run this machine"
+            "{} is not bounded by {}: systemd does not run this machine, and {}",
+            session.system,
+            lines.join(", "),
+            first.why
         )));
+    }
+}
+
+/// Removes what the kernel has of a session that has ended.
+pub(super) fn remove(session: &Session) {
+    if !Path::new(BOOTED).is_dir() {
+        cgroup::remove(&session.id);
     }
 }
 
@@ -136,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_words_for_systemd_run() {
-        let scope = Scope {
+        let scope = Scope::Unit {
             unit: "imgnode-web-1-a.scope".to_owned(),
             system: "web".to_owned(),
         };

@@ -145,7 +145,7 @@ pub(super) fn bring_up(
     let sockets = listeners.iter().map(share).collect::<std::io::Result<_>>();
     let sockets = sockets.context(|| "cannot share a socket")?;
     let run = app.start(session, sockets)?;
-    warn_of_what_nobody_counts(node, &session.system, &app.given.fences);
+    warn_of_what_nobody_counts(node, session, &app.given.fences);
     let run = app.with_own_namespaces(run);
     let mut child = launch(node, session, (run, &app.given.fences), timeouts)?;
     health::wait(node, session, app, listeners)?;
@@ -264,10 +264,7 @@ fn launch(
 ) -> Result<Child> {
     let (log, offset) = log::open(node, &session.system)?;
     let scope = Scope::of(session);
-    let run = match &scope {
-        Some(scope) => scope.around(run, fences),
-        None => run,
-    };
+    let run = scope.around(run, fences);
     let mut child = run.detach(&log, node.observer)?;
     let mut placed = false;
     let begun = Instant::now();
@@ -276,7 +273,7 @@ fn launch(
         node.check_cancelled()?;
         let ended = has_ended(&child).context(|| "cannot wait for schroot")?;
         // As long as it was not waited for, the kernel says where it was.
-        placed = placed || scope.as_ref().is_none_or(|scope| scope.holds(child.id()));
+        placed = placed || scope.holds(child.id());
         let ended = if ended {
             child.try_wait().context(|| "cannot wait for schroot")?
         } else {

@@ -8,6 +8,7 @@ use super::app::App;
 use super::further;
 use super::processes::{self, Process};
 use super::record::{Session, StartOptions, Timeouts, endings, forget, read};
+use super::scope;
 use super::traffic::remove_files;
 use crate::atomic_file;
 use crate::error::{Error, Kind, Result};
@@ -155,6 +156,7 @@ pub(super) fn end(node: &Node<'_>, session: &Session, timeouts: Timeouts) -> Res
         }
     }
     remove_files(node, session);
+    scope::remove(session);
     if let Some(record) = node.state.system(&session.system)? {
         let context = node.context(&session.system);
         record

@@ -271,10 +271,14 @@ fn a_service_stays_within_its_fences() {
     let started = farm.run(&["start", &system]);
     let said = String::from_utf8_lossy(&started.stderr);
     assert!(started.status.success(), "{said}");
-    // Where systemd runs, it counts; the virtual machine of the tests has one.
+    // Where systemd runs, it counts; the virtual machine of the tests has one. Else the kernel may.
+    let status = farm.status();
+    let pid = &status["systems"][0]["session"]["processes"][0]["pid"];
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let counted = Path::new("/run/systemd/system").exists() || groups.contains("/imgnode/");
     assert_eq!(
-        said.contains("is not bounded by tasks 100: systemd does not run"),
-        !Path::new("/run/systemd/system").exists(),
+        said.contains("is not bounded by tasks 100: systemd does not run this machine, and "),
+        !counted,
         "{said}"
     );
     let exec = |script: &str| farm.ok(&["exec", &system, "--", "sh", "-c", script]);
@@ -325,4 +329,58 @@ fn a_service_stays_within_its_fences() {
     farm.ok(&["stop", &system]);
     assert_no_sessions(&farm);
     farm.ok(&["uninstall", &system]);
+}
+
+#[test]
+fn without_systemd_the_kernel_counts_or_it_is_said() {
+    let mut farm = Farm::new("counted");
+    farm.fences = Fences {
+        memory: Some(64 << 20),
+        cpu: Some(50),
+        tasks: Some(100),
+        ..Fences::default()
+    };
+    farm.workers(1, "well");
+    farm.release(2);
+    let system = farm.system.clone();
+    farm.install();
+    let started = farm.run(&["start", &system]);
+    let said = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert!(started.status.success(), "{said}");
+    let group_of = |pid: &serde_json::Value| {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let mut lines = groups.lines();
+        let group = lines.find_map(|line| line.strip_prefix("0::/imgnode/"));
+        group.map(|group| Path::new("/sys/fs/cgroup/imgnode").join(group))
+    };
+    let status = farm.status();
+    let session = &status["systems"][0]["session"];
+    let id = session["id"].as_str().unwrap();
+    let main = group_of(&session["processes"][0]["pid"]);
+    let worker = group_of(&session["further"][0]["pid"]);
+    if Path::new("/run/systemd/system").exists() {
+        assert!(!said.contains("is not bounded"), "{said}");
+    } else if let Some(main) = main {
+        assert!(!said.contains("is not bounded"), "{said}");
+        assert!(main.ends_with(id), "{main:?}");
+        let worker = worker.unwrap();
+        assert!(worker.ends_with(format!("{id}.worker.1")), "{worker:?}");
+        for group in [&main, &worker] {
+            let told = |name: &str| fs::read_to_string(group.join(name)).unwrap();
+            assert_eq!(told("memory.max"), "67108864\n");
+            assert_eq!(told("cpu.max"), "50000 100000\n");
+            assert_eq!(told("pids.max"), "100\n");
+        }
+        farm.ok(&["reload", &system]);
+        farm.ok(&["stop", &system]);
+        assert!(!main.exists() && !worker.exists());
+        farm.ok(&["start", &system]);
+    } else {
+        let fault = format!(
+            "{system} is not bounded by memory 64M, cpu 50%, tasks 100: systemd does not run this machine, and "
+        );
+        assert!(said.contains(&fault), "{said}");
+    }
+    farm.ok(&["stop", &system]);
+    farm.close();
 }
