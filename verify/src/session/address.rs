@@ -50,7 +50,7 @@ impl FromStr for Address {
         let Some(path) = text.strip_prefix(UNIX) else {
             return text.parse().map(Self::Tcp).map_err(|_| {
                 format!(
-                    "`{}` is not an address to listen on, such as 0.0.0.0:8000, [::]:8000 or \
+                    "`{}` is no address to listen on, such as 0.0.0.0:8000, [::]:8000 or \
                      unix:/run/app.sock",
                     text.escape_debug()
                 )
