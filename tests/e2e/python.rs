@@ -406,6 +406,8 @@ fn what_requirements_take_from_addresses_is_locked() {
         "1.0",
         &[&format!("eta @ {url}/eta-1.0-py3-none-any.whl")],
     );
+    packages.wheel("leads", "1.0", &["x @ http://h.example"]);
+    packages.wheel("clones", "1.0", &["x @ git+http://g.example"]);
     let index = packages.serve(None);
     std::fs::create_dir(bench.path("home")).unwrap();
     let imgbuild = |arguments: &[&str]| lock_from(&bench, &index, arguments);
@@ -459,6 +461,16 @@ fn what_requirements_take_from_addresses_is_locked() {
     index::project(&app, "app", &[&gone], "");
     let keys = "local = [\"app\"]";
     refused("gone", keys, 1, "/gone.zip is required and cannot be had");
+    // Where only a package of an index leads, nobody goes: neither for a file nor for a repository.
+    for (name, file) in [("leads", "h.example"), ("clones", "g.example")] {
+        let requirements = format!("requirements = [\"{name}\"]");
+        refused(
+            name,
+            &requirements,
+            1,
+            &format!("{file}, at a host that neither"),
+        );
+    }
     // Two projects that only their backends name.
     index::project(&app, "app", &[], "");
     index::project(&bench.path("same"), "app", &[], "");

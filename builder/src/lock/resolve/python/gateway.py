@@ -37,10 +37,14 @@ class Gateway(ThreadingMixIn, HTTPServer):
         self.indexes = Indexes(json_of(os.path.join(lent, "bound.json")))
         self.lines = lines_of(os.path.join(lent, "requirements.txt"))
         self.limits = lines_of(os.path.join(lent, "constraints.txt"))
-        retained = json_of(os.path.join(lent, "direct.json")).get("files", {})
+        direct = json_of(os.path.join(lent, "direct.json"))
+        retained = direct.get("files", {})
         # What is kept of addresses, and what was wanted from one.
         self.retained = dict((url, os.path.join(lent, "direct", name)) for url, name in retained.items())
         self.direct, self.wanted = [], []
+        # Only there do addresses lead: whoever asks may be a stranger.
+        self.hosts = set(direct.get("hosts", []))
+        self.hosts.update(urlsplit(url).netloc.lower() for url in self.indexes.indexes)
         self.files = []
         self.numbers = {}
         # Source archives that were fetched: what pip may have tried to build.
@@ -175,6 +179,9 @@ class Request(BaseHTTPRequestHandler):
             return self.send_error(404)
         if urlsplit(url).netloc.rpartition("@")[1]:
             server.want({"fact": "login-in-address", "url": bare(url)[0]})
+            return self.send_error(404)
+        if urlsplit(url).netloc.lower() not in server.hosts:
+            server.want({"fact": "unnamed-host", "url": url})
             return self.send_error(404)
         if not name.endswith(".whl") and self.path not in server.archives:
             server.archives.append(self.path)

@@ -12,6 +12,7 @@
 
 mod elsewhere;
 mod fixed;
+mod hosts;
 mod keep;
 mod names;
 mod project;
@@ -114,6 +115,7 @@ impl Pip<'_> {
                 let _ = writeln!(requirements, "{option}");
             }
             let rest = Rest {
+                hosts: hosts::named(virtualenv, sources, &requirements),
                 requirements,
                 constraints: wanted.constraints,
                 fixed: &fixed.files,
@@ -242,6 +244,11 @@ impl Pip<'_> {
                     for address in out.repositories {
                         listen(&format!("a repository is required: {address}"));
                         let is_own = rest.requirements.contains(&address);
+                        let mut hosts = hosts::hosts_in(&address);
+                        if hosts.any(|host| !rest.hosts.contains(&host)) {
+                            let what = why::unnamed_host(&address);
+                            return Err(Error::failed(what).hint(why::UNNAMED_HINT));
+                        }
                         let tree = repositories(&address, is_own, &sources.dir)?;
                         let place = tree.place();
                         if trees.insert(address.clone(), place).is_some() {
@@ -348,6 +355,8 @@ struct Rest<'a> {
     fixed: &'a [Python],
     /// The projects that the recipe or a lock brings: an address of theirs says nothing new.
     supplied: &'a BTreeSet<&'a str>,
+    /// Where addresses may lead.
+    hosts: BTreeSet<String>,
 }
 
 /// Fetches the repository that a package requires by this address, and unpacks it below a
@@ -440,6 +449,7 @@ fn addresses(
         "named": named.collect::<Vec<_>>(),
         "trees": trees,
         "files": files,
+        "hosts": rest.hosts,
     })
     .to_string()
 }

@@ -78,6 +78,8 @@ pub(super) enum Fact {
     Repository { url: String },
     /// No file can be had from an address.
     NothingThere { url: String, why: String },
+    /// An address leads to a host that only a package names.
+    UnnamedHost { url: String },
     /// An address carries credentials; it is shown without them.
     LoginInAddress { url: String },
     /// Files were taken from one index, and others have other files under the same names.
@@ -239,6 +241,7 @@ impl Fact {
                     "see in pip's last lines who requires it, and whether it has moved".into(),
                 )
             }
+            Self::UnnamedHost { url } => (unnamed_host(url), UNNAMED_HINT.into()),
             Self::LoginInAddress { url } => (
                 format!("the address {url} is required with credentials in it"),
                 "they would end up in the lock: bring that file by a requirements file, without \
@@ -595,6 +598,17 @@ fn without_gateway(line: &str) -> String {
     }
     readable + rest
 }
+
+/// What is said of an address to which nobody leads who may.
+pub(super) fn unnamed_host(url: &str) -> String {
+    format!(
+        "a package requires {url}, at a host that neither the recipe nor a project of its own names"
+    )
+}
+
+/// What helps then.
+pub(super) const UNNAMED_HINT: &str =
+    "if you trust that host, name the address in a requirements file: NAME @ ADDRESS";
 
 #[cfg(test)]
 mod tests {
