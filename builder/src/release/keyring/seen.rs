@@ -132,6 +132,18 @@ impl Keyring {
         atomic_file::lock(opened.context(what)?, what)
     }
 
+    /// The time to make an environment of this name: now, or the next second if something was seen of
+    /// one in this. A root says to the second when it ends, so that two of one second with the same
+    /// keys would be one environment.
+    pub fn time_to_begin(&self, env: &EnvName, now: Timestamp) -> Timestamp {
+        // What is damaged is said where it counts.
+        let seen = read(&self.seen_path(env)).unwrap_or_default();
+        let second = now.as_second();
+        let is_taken = seen.iter().any(|one| one.time.as_second() == second);
+        let next = Timestamp::from_second(second + 1);
+        next.ok().filter(|_| is_taken).unwrap_or(now)
+    }
+
     fn seen_path(&self, env: &EnvName) -> PathBuf {
         self.dir.join(format!("{env}.seen"))
     }
@@ -245,5 +257,26 @@ mod tests {
         keyring.goes_on(&mut back).unwrap_err();
         keyring.begin_anew(&back).unwrap();
         keyring.goes_on(&mut back).unwrap();
+    }
+    #[test]
+    fn two_environments_of_one_second_are_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = Keyring {
+            dir: dir.path().join("keys"),
+            passphrase: Passphrase::Terminal,
+            only: None,
+        };
+        let name = "live".parse().unwrap();
+        let keys = RoleKeys::load_or_generate(&keyring.dir, &name).unwrap();
+        let now = Timestamp::now();
+        assert_eq!(keyring.time_to_begin(&name, now), now);
+        let make = |place: &str, time| {
+            let store = WritableStore::open_or_create(dir.path().join(place)).unwrap();
+            let mut env = Environment::init(&store, &name, &keys, time).unwrap();
+            keyring.goes_on(&mut env).unwrap();
+            env.fingerprint()
+        };
+        let first = make("here", now);
+        assert_ne!(make("there", keyring.time_to_begin(&name, now)), first);
     }
 }

@@ -112,7 +112,8 @@ fn draft(
         lifetimes: lifetimes(&args.days, Lifetimes::default()),
         policy,
     };
-    let proposal = Environment::draft_init(name, &draft, Timestamp::now())
+    let begin = keyring.time_to_begin(name, Timestamp::now());
+    let proposal = Environment::draft_init(name, &draft, begin)
         .map_err(|e| failed(format!("cannot make the environment {name}"), &e))?;
     warn_of_sources(draft.policy.as_ref(), store, ui)?;
     summary(&draft, &keyring.names(draft.policy.as_ref())?, ui);
