@@ -182,8 +182,8 @@ pub(super) fn checksum(block: &[u8; BLOCK]) -> u64 {
 
 /// The sum of bytes whose number is a multiple of 8, and at most 1024.
 ///
-/// Eight at a time, as four sums of 16 bits: byte by byte, a program that is not optimised spent a sixth
-/// of its time here.
+/// Eight at a time, as four sums of 16 bits: byte by byte, an imgbuild that is not optimised spent a
+/// sixth of its time here in a test that mostly checks and copies images.
 fn sum(bytes: &[u8]) -> u64 {
     const EVERY_OTHER: u64 = 0x00ff_00ff_00ff_00ff;
     let mut four = 0;
