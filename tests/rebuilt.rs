@@ -18,8 +18,3 @@ pub fn attest_rebuilt(store: &Path, image: &str, key: &Path) {
     said.sign(&key).expect("it can sign");
     attest::put(store.backend(), &manifest, &said).expect("the store takes it");
 }
-
-/// Whether tests rebuild in earnest, wherever they need somebody who did.
-pub fn in_earnest() -> bool {
-    std::env::var_os("IMGBUILD_SOAK").is_some()
-}

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tests::bench::base_work;
+use tests::binaries::is_soak;
 use tests::fixtures::copy_places;
-use tests::rebuilt::{attest_rebuilt, in_earnest};
+use tests::rebuilt::attest_rebuilt;
 
 use crate::team::{Team, says};
 
@@ -118,7 +119,7 @@ fn from_a_build_to_prod_and_back() {
     );
 
     // Another builder, and the second approval.
-    if in_earnest() {
+    if is_soak() {
         let rebuilt = team
             .run("lab", &["rebuild", "web", "--attest", "--key", "lab"])
             .expect(0);

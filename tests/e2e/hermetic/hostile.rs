@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use tests::bench::{bench, runs};
-use tests::binaries::{Ran, imgbuild};
+use tests::binaries::{Ran, imgbuild, is_soak};
 use tests::host::Host;
 
 #[test]
@@ -87,8 +87,7 @@ fn a_step_that_fills_the_disk_is_named_and_the_next_build_goes_on() {
 fn a_flood_of_output_costs_neither_memory_nor_disk() {
     let bench = bench();
     // More than may be in memory, and than is kept.
-    let soak = std::env::var_os("IMGBUILD_SOAK").is_some();
-    let each = if soak { 500_000_000 } else { 100_000_000 };
+    let each = if is_soak() { 500_000_000 } else { 100_000_000 };
     // Short lines, then lines without an end.
     let script = format!(
         "yes 'a line like many others, of sixty-three characters and an end' | head -c {each}

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use tests::bench::bench;
+use tests::binaries::is_soak;
 use tests::fixtures::copy;
-use tests::rebuilt::{attest_rebuilt, in_earnest};
+use tests::rebuilt::attest_rebuilt;
 
 use super::fleet::{Fleet, MACHINES};
 use super::text::{Block, Page};
@@ -410,7 +411,7 @@ impl Story {
     /// What the lab types once more. A rebuild of half a minute says again what the first one said,
     /// so here its key says so; the soak tier waits for it.
     fn lab_types(&self, command: &str) -> String {
-        if in_earnest() || !command.starts_with("imgbuild rebuild") {
+        if is_soak() || !command.starts_with("imgbuild rebuild") {
             return self.fleet.types("lab", command);
         }
         let key = self.fleet.path("lab/etc/imgbuild/keys/lab.pem");

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::binaries::{imgbuild, imgnode, repository};
+use tests::binaries::{imgbuild, imgnode, is_soak, repository};
 use tests::fixtures::{self, scratch};
 use tests::vm::Machine;
 
@@ -58,11 +58,7 @@ fn targets_program() -> PathBuf {
 
 /// How often the plug is pulled.
 fn rounds() -> usize {
-    if std::env::var_os("IMGBUILD_SOAK").is_some() {
-        100
-    } else {
-        1
-    }
+    if is_soak() { 100 } else { 1 }
 }
 
 /// The acts of a life, which `power.sh` announces.

@@ -1,12 +1,15 @@
 //! From one generation to another while clients ask all the time: no request fails, whatever the
 //! next generation does.
 
+mod kept;
+mod unix_sockets;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -40,42 +43,6 @@ until ($over) {
     my $status = $mode eq 'sick' ? '500 Sick' : '200 OK';
     print $client "HTTP/1.0 $status\r\nContent-Length: " . length($version) . "\r\n\r\n$version";
     close $client;
-}
-"#;
-
-/// A web server that keeps connections, and closes them as one should that was told to stop: after the next
-/// answer, or when nobody asks.
-const KEEPER: &str = r#"
-sub line { open(my $file, '<', $_[0]) or return ''; my $line = <$file> // ''; chomp $line; $line }
-my $version = line('/etc/version');
-open(my $listener, '+<&=', 3) or die "descriptor 3: $!\n";
-my ($over, %kept) = (0);
-$SIG{TERM} = sub { $over = time };
-$SIG{PIPE} = 'IGNORE';
-until ($over && !%kept) {
-    my $ready = '';
-    vec($ready, 3, 1) = 1 unless $over;
-    vec($ready, $_, 1) = 1 for keys %kept;
-    # A signal leaves the bits as they were.
-    $ready = '' unless select($ready, undef, undef, 0.1) > 0;
-    if (vec($ready, 3, 1) && accept(my $client, $listener)) {
-        $kept{fileno $client} = { socket => $client, text => '' };
-    }
-    for my $number (keys %kept) {
-        my $one = $kept{$number};
-        if (!vec($ready, $number, 1)) {
-            delete $kept{$number} if $over && time - $over > 2;
-            next;
-        }
-        my $length = sysread $one->{socket}, $one->{text}, 4096, length $one->{text};
-        if (!$length) { delete $kept{$number}; next }
-        next unless $one->{text} =~ s/^(.*?\r\n\r\n)//s;
-        my $last = $over || $1 =~ /^Connection: close/mi;
-        my $how = $last ? 'close' : 'keep-alive';
-        my $size = length $version;
-        syswrite $one->{socket}, "HTTP/1.1 200 OK\r\nContent-Length: $size\r\nConnection: $how\r\n\r\n$version";
-        delete $kept{$number} if $last;
-    }
 }
 "#;
 
@@ -781,223 +748,5 @@ fn stays_in_order(served: Served) {
             assert_eq!(left, 2, "{round}, {moment:?}");
         }
     }
-    served.close();
-}
-
-/// A client that keeps its connection, and asks no request a second time.
-struct Keeping {
-    address: String,
-    connection: Option<Box<dyn Connection>>,
-    /// How many connections it made.
-    made: u64,
-}
-
-impl Keeping {
-    fn new(address: &str) -> Self {
-        Self {
-            address: address.to_owned(),
-            connection: None,
-            made: 0,
-        }
-    }
-
-    fn get(&mut self) -> std::io::Result<String> {
-        let mut connection = if let Some(kept) = self.connection.take() {
-            kept
-        } else {
-            self.made += 1;
-            connect(&self.address)?
-        };
-        connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-        let mut answer = Vec::new();
-        let (head, content) = loop {
-            let mut buffer = [0; 512];
-            let length = connection.read(&mut buffer)?;
-            if length == 0 {
-                let said = String::from_utf8_lossy(&answer).into_owned();
-                return Err(std::io::Error::other(format!("closed after `{said}`")));
-            }
-            answer.extend_from_slice(&buffer[..length]);
-            let text = String::from_utf8_lossy(&answer).into_owned();
-            // Versions have one digit.
-            match text.split_once("\r\n\r\n") {
-                Some((head, content)) if content.len() == 1 => {
-                    break (head.to_owned(), content.to_owned());
-                }
-                _ => {}
-            }
-        };
-        if head.contains("Connection: keep-alive") {
-            self.connection = Some(connection);
-        }
-        Ok(content)
-    }
-}
-
-#[test]
-fn connections_that_are_kept_lose_no_request() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let tcp = free.local_addr().unwrap().to_string();
-    drop(free);
-    let farm = Farm::new("keepfile");
-    let path = format!("unix:{}", farm.path("app.sock").display());
-    for (farm, address) in [(Farm::new("keep"), tcp), (farm, path)] {
-        let served = Served::at(farm, address, KEEPER);
-        let system = served.farm.system.clone();
-        let over = Arc::new(AtomicBool::new(false));
-        let client = |over: Arc<AtomicBool>, mut client: Keeping| {
-            let (mut answers, mut failures) = (BTreeMap::<String, u64>::new(), Vec::new());
-            while !over.load(Ordering::Relaxed) {
-                match client.get() {
-                    Ok(version) => *answers.entry(version).or_default() += 1,
-                    Err(error) => failures.push(error.to_string()),
-                }
-                thread::sleep(Duration::from_millis(1));
-            }
-            (answers, failures, client.made)
-        };
-        let clients: Vec<_> = (0..4)
-            .map(|_| {
-                let (over, keeping) = (Arc::clone(&over), Keeping::new(&served.address));
-                thread::spawn(move || client(over, keeping))
-            })
-            .collect();
-        // One that asked once, and is silent from then on.
-        let mut idle = Keeping::new(&served.address);
-        assert_eq!(idle.get().unwrap(), "2");
-        served.release(3, "well");
-        served.farm.ok(&["upgrade", &system]);
-        let mut end = [0; 1];
-        let ended = idle.connection.take().unwrap().read(&mut end);
-        assert_eq!(ended.unwrap(), 0, "it is closed, not reset");
-        assert_eq!(idle.get().unwrap(), "3");
-        served.farm.ok(&["rollback", &system]);
-        served.farm.ok(&["switch", &system, "2"]);
-        over.store(true, Ordering::Relaxed);
-        let mut all = BTreeMap::<String, u64>::new();
-        let mut made = 0;
-        for client in clients {
-            let (answers, failures, connections) = client.join().unwrap();
-            assert!(failures.is_empty(), "{failures:?} of {answers:?}");
-            made += connections;
-            for (version, count) in answers {
-                *all.entry(version).or_default() += count;
-            }
-        }
-        let asked: u64 = all.values().sum();
-        assert!(all["2"] > 10 && all["3"] > 10, "{all:?}");
-        assert!(asked > 5 * made, "{asked} requests on {made} connections");
-        served.close();
-    }
-}
-
-#[test]
-fn a_unix_socket_is_taken_only_from_the_dead() {
-    let served = Served::at_a_file("taken");
-    let (farm, system, path) = (&served.farm, served.farm.system.clone(), served.path());
-    let listen = served.address.as_str();
-    // Another system wants the same.
-    let other = format!("other-{system}");
-    let target = farm.target();
-    farm.ok(&["install", "web", "--as", &other, "--target", &target]);
-    let said = farm.fails(&["start", &other, "--listen", listen], 1);
-    assert!(
-        said.contains("cannot listen on unix:") && said.contains("another system"),
-        "{said}"
-    );
-    assert_eq!(served.get("/").unwrap(), "2");
-    // The machine lost its power: files of sockets, and nobody who serves them.
-    let session = farm.status()["systems"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find_map(|one| {
-            let id = one["session"]["id"].as_str()?;
-            Some(id.to_owned())
-        });
-    let own = format!(".app.sock.{}", session.unwrap().rsplit('-').next().unwrap());
-    assert!(path.with_file_name(&own).exists());
-    for pid in servers(&system) {
-        let pid = pid.to_string();
-        Command::new("kill").args(["-KILL", &pid]).status().unwrap();
-    }
-    wait_for("its end", || served.get("/").is_err());
-    assert!(path.exists());
-    farm.ok(&["start", &other, "--listen", listen]);
-    assert_eq!(served.get("/").unwrap(), "2");
-    assert!(!path.with_file_name(&own).exists());
-    // The dead one does not remove what is another's now.
-    let said = farm.fails(&["start", &system], 1);
-    assert!(said.contains("another system"), "{said}");
-    assert_eq!(served.get("/").unwrap(), "2");
-    farm.ok(&["stop", &other]);
-    assert!(!path.exists());
-    farm.ok(&["uninstall", &other]);
-    // Another program, a file, a directory of somebody else's.
-    let somebody = UnixListener::bind(&path).unwrap();
-    let said = farm.fails(&["start", &system], 1);
-    assert!(said.contains("another program"), "{said}");
-    drop(somebody);
-    fs::remove_file(&path).unwrap();
-    fs::write(&path, "text").unwrap();
-    let said = farm.fails(&["start", &system], 1);
-    assert!(said.contains("is there and is not a socket"), "{said}");
-    fs::remove_file(&path).unwrap();
-    chown(path.parent().unwrap(), Some(4242), None).unwrap();
-    let said = farm.fails(&["start", &system], 3);
-    assert!(
-        said.contains("cannot hold sockets") && said.contains("4242"),
-        "{said}"
-    );
-    chown(path.parent().unwrap(), Some(0), None).unwrap();
-    for wrong in [
-        "unix:app.sock".to_owned(),
-        format!("unix:/{}", "x".repeat(93)),
-    ] {
-        farm.fails(&["start", &system, "--listen", &wrong], 2);
-        let mut run = farm.command(&["run", &system]);
-        let run = run.env("IMGNODE_LISTEN", &wrong).output().unwrap();
-        assert_eq!(run.status.code(), Some(2), "{run:?}");
-    }
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
-    // Both kinds at once.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let tcp = free.local_addr().unwrap().to_string();
-    drop(free);
-    farm.ok(&["start", &system]);
-    served.get("/").unwrap();
-    farm.ok(&["stop", &system]);
-    farm.fails(
-        &["start", &system, "--listen", listen, "--listen", listen],
-        2,
-    );
-    farm.fails(&["start", &system, "--listen", listen, "--listen", &tcp], 1);
-    farm.ok(&["start", &system, "--listen", listen]);
-    served.close();
-}
-
-#[test]
-fn the_operator_says_who_may_connect_to_a_unix_socket() {
-    let served = Served::at_a_file("access");
-    let (farm, system, path) = (&served.farm, served.farm.system.clone(), served.path());
-    let mode = |path: &Path| {
-        let found = fs::metadata(path).unwrap();
-        (found.gid(), found.mode() & 0o7777)
-    };
-    let file = PathBuf::from(format!("/etc/imgnode/{system}.toml"));
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, "[sockets]\ngroup = \"no-such-group\"\n").unwrap();
-    served.release(3, "well");
-    let said = farm.fails(&["upgrade", &system], 2);
-    assert!(
-        said.contains("this host has no group `no-such-group`"),
-        "{said}"
-    );
-    assert_eq!(mode(&path), (0, 0o666));
-    fs::write(&file, "[sockets]\ngroup = \"daemon\"\nmode = \"0660\"\n").unwrap();
-    farm.ok(&["upgrade", &system]);
-    assert_eq!(mode(&path), (1, 0o660));
-    assert_eq!(served.get("/").unwrap(), "3");
-    fs::remove_file(&file).unwrap();
     served.close();
 }

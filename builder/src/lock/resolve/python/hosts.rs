@@ -38,8 +38,14 @@ pub(super) fn named(
     found
 }
 
+/// Whether an address leads to one of these, and to no other. One without a host leads to none.
+pub(super) fn leads_to(named: &BTreeSet<String>, address: &str) -> bool {
+    let mut hosts = hosts_in(address).peekable();
+    hosts.peek().is_some() && hosts.all(|host| named.contains(&host))
+}
+
 /// The hosts of all addresses in a text, with their ports.
-pub(super) fn hosts_in(text: &str) -> impl Iterator<Item = String> + '_ {
+fn hosts_in(text: &str) -> impl Iterator<Item = String> + '_ {
     let ends = |char: char| char.is_whitespace() || "/?#\\\"'`<>()[]{},;".contains(char);
     text.split("://").skip(1).filter_map(move |rest| {
         let authority = rest.split(ends).next()?;
@@ -62,5 +68,21 @@ mod tests {
             found,
             ["g.example", "b.example:8443", "c.example", "d.example"]
         );
+    }
+
+    #[test]
+    fn an_address_leads_to_what_is_named_and_nowhere_else() {
+        let named = BTreeSet::from(["g.example".to_owned()]);
+        let leads = |address| leads_to(&named, address);
+        assert!(leads("git+https://g.example/a@v1") && leads("git+ssh://git@G.example/a"));
+        for elsewhere in [
+            "git+https://h.example/a",
+            "git+https://g.example:444/a",
+            "git+https://g.example@h.example/a",
+            "git+https://g.example/a?from=https://h.example",
+            "git+git@g.example:a",
+        ] {
+            assert!(!leads(elsewhere), "{elsewhere}");
+        }
     }
 }

@@ -244,8 +244,8 @@ impl Pip<'_> {
                     for address in out.repositories {
                         listen(&format!("a repository is required: {address}"));
                         let is_own = rest.requirements.contains(&address);
-                        let mut hosts = hosts::hosts_in(&address);
-                        if hosts.any(|host| !rest.hosts.contains(&host)) {
+                        let is_file = address.starts_with("git+file:");
+                        if !is_own && !is_file && !hosts::leads_to(&rest.hosts, &address) {
                             let what = why::unnamed_host(&address);
                             return Err(Error::failed(what).hint(why::UNNAMED_HINT));
                         }
