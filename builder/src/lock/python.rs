@@ -122,10 +122,13 @@ impl LockRequest<'_> {
                         && !self.upgrade.takes(&g.name())
                 });
                 let Some(kept) = kept else {
-                    let is_told = is_told(virtualenv);
+                    let terms = git::Terms {
+                        is_told: is_told(virtualenv),
+                        may_be_branch: false,
+                        reach: &|_| true,
+                    };
                     let place = (path.as_str(), index);
-                    let told = (is_told, false);
-                    let found = git::resolve(source, place, told, &variable, self.inputs)?;
+                    let found = git::resolve(source, place, &terms, &variable, self.inputs)?;
                     lock.git.push(found);
                     continue;
                 };
@@ -157,7 +160,9 @@ impl LockRequest<'_> {
             let found = self.with_pip(lock, virtualenv, ui, |pip, ui| {
                 let mut phase = ui.phase("resolve python");
                 let repositories =
-                    &mut |address: &str, is_own, dir: &Path| required.get(address, is_own, dir);
+                    &mut |address: &str, reach: Option<git::Reach<'_>>, dir: &Path| {
+                        required.get(address, reach, dir)
+                    };
                 let listen = &mut |line: &str| phase.output(line);
                 let found = pip.resolve(virtualenv, &sources, &kept, repositories, listen)?;
                 let bytes: u64 = found.files.iter().map(|p| p.size).sum();
@@ -327,13 +332,14 @@ struct Required<'a> {
 
 impl Required<'_> {
     /// The tree of one, unpacked below a directory. A locked commit stays, as the recipe's do.
-    fn get(&self, address: &str, is_own: bool, dir: &Path) -> Result<SourceTree> {
+    /// Without a bound on where its submodules are, the recipe itself names it.
+    fn get(&self, address: &str, reach: Option<git::Reach<'_>>, dir: &Path) -> Result<SourceTree> {
         let refuse = |why: &str| {
             let what = format!("a package requires {address}, which cannot be locked: {why}");
             Error::usage(what).hint("bring the package itself, under `local` or `git`")
         };
         let source = repository(address).map_err(|why| refuse(&why))?;
-        if !is_own && source.url.as_str().starts_with("file:") {
+        if reach.is_some() && source.url.as_str().starts_with("file:") {
             return Err(refuse("it is a directory of one machine"));
         }
         let path = self.virtualenv.path.as_str();
@@ -359,8 +365,12 @@ impl Required<'_> {
                     kept.clone()
                 }
                 None => {
-                    let told = (is_told(self.virtualenv), true);
-                    git::resolve(&source, (path, index), told, &variable, request.inputs)?
+                    let terms = git::Terms {
+                        is_told: is_told(self.virtualenv),
+                        may_be_branch: true,
+                        reach: reach.unwrap_or(&|_| true),
+                    };
+                    git::resolve(&source, (path, index), &terms, &variable, request.inputs)?
                 }
             };
             git.index = index;

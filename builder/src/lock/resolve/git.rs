@@ -55,20 +55,35 @@ const TAGS: &str = "+refs/tags/*:refs/tags/*";
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// Whether submodules may come from an address.
+pub type Reach<'a> = &'a dyn Fn(&str) -> bool;
+
+/// What holds for a source by who wants it.
+pub struct Terms<'a> {
+    /// Its build is told its version by other means.
+    pub is_told: bool,
+    /// A branch of that name will do: a package, and not the recipe, requires the source.
+    pub may_be_branch: bool,
+    /// Where its submodules may be.
+    pub reach: Reach<'a>,
+}
+
 /// A repository of ours for one source.
 struct Repository<'a> {
     dir: tempfile::TempDir,
     url: String,
     environment: Environment<'a>,
+    reach: Reach<'a>,
 }
 
 impl<'a> Repository<'a> {
-    fn new(url: &str, environment: Environment<'a>) -> Result<Self> {
+    fn new(url: &str, environment: Environment<'a>, reach: Reach<'a>) -> Result<Self> {
         let dir = tempfile::tempdir().context(|| "cannot make a temporary directory".into())?;
         let here = Self {
             dir,
             url: url.to_owned(),
             environment,
+            reach,
         };
         let lent = here.dir.path().join("lent");
         fs::create_dir(here.dir.path().join("home"))
@@ -359,22 +374,20 @@ pub fn reference(source: &Git) -> &str {
     }
 }
 
-/// Resolves one Git source and retains its tree. `is_told` is whether its build is told its
-/// version by other means. A branch of that name will do where a package, and not the recipe,
-/// requires the source.
+/// Resolves one Git source and retains its tree.
 pub fn resolve(
     source: &Git,
     (virtualenv, index): (&str, usize),
-    (is_told, may_be_branch): (bool, bool),
+    terms: &Terms<'_>,
     environment: Environment<'_>,
     inputs: &Inputs,
 ) -> Result<Locked> {
-    let repository = Repository::new(source.url.as_str(), environment)?;
+    let repository = Repository::new(source.url.as_str(), environment, terms.reach)?;
     let (name, commit) = if let Some(tag) = &source.tag {
         let name = format!("refs/tags/{tag}");
         match repository.fetch(&name, false) {
             Ok(commit) => (name, commit),
-            Err(error) if may_be_branch => {
+            Err(error) if terms.may_be_branch => {
                 let name = format!("refs/heads/{tag}");
                 let commit = repository.fetch(&name, false).map_err(|_| error)?;
                 (name, commit)
@@ -397,7 +410,7 @@ pub fn resolve(
     } else {
         None
     };
-    if !is_told {
+    if !terms.is_told {
         scheme.check(source.url.as_str(), false, described.as_ref())?;
     }
     let (sha256, size) = repository.keep(&commit, described.as_ref(), None, inputs)?;
@@ -415,14 +428,15 @@ pub fn resolve(
 }
 
 /// Retains the tree of a locked commit again, wherever its tag is now, and
-/// returns the digest of what was found.
+/// returns the digest of what was found. Its submodules are those that were locked, and so
+/// where they may be was decided then.
 pub fn fetch(
     url: &str,
     locked: &Locked,
     environment: Environment<'_>,
     inputs: &Inputs,
 ) -> Result<Sha256> {
-    let repository = Repository::new(url, environment)?;
+    let repository = Repository::new(url, environment, &|_| true)?;
     let commit = repository.fetch(&locked.commit, true)?;
     if locked.described.is_some() {
         repository.fetch_history(&locked.commit)?;
@@ -441,7 +455,7 @@ pub fn moved(source: &Git, locked: &Locked, environment: Environment<'_>) -> Opt
     let (tag, url) = (source.tag.as_ref()?, source.url.as_str());
     let name = format!("refs/tags/{tag}");
     let peeled = format!("{name}^{{}}");
-    let listed = Repository::new(url, environment).and_then(|repository| {
+    let listed = Repository::new(url, environment, &|_| true).and_then(|repository| {
         let tool = repository.online().args(["ls-remote", url]);
         tool.args([&name, &peeled]).output()
     });

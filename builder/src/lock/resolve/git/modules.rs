@@ -107,7 +107,18 @@ impl<'a> Repository<'a> {
                 ))
                 .hint("submodules come by https, http or ssh")
             })?;
-            let repository = Repository::new(&url, self.environment)?;
+            if !(self.reach)(&url) {
+                return Err(Error::failed(format!(
+                    "the submodule `{path}` of {} is at {url}, a host that neither the recipe nor \
+                     a project of its own names",
+                    self.url
+                ))
+                .hint(
+                    "if you trust that host, name the repository that has the submodule in a \
+                     requirements file: NAME @ git+URL@TAG",
+                ));
+            }
+            let repository = Repository::new(&url, self.environment, self.reach)?;
             repository.fetch(id, true)?;
             let own = repository.contents(id)?;
             for mut module in repository.modules(id, &own, depth + 1)? {

@@ -73,13 +73,17 @@ impl Place {
     }
 
     fn resolve(&self, source: &Git, home: &str) -> Result<Locked> {
-        resolve(
-            source,
-            ("/srv/v", 0),
-            (false, false),
-            &self.home(home),
-            &self.inputs,
-        )
+        self.bound(source, home, &|_| true)
+    }
+
+    fn bound(&self, source: &Git, home: &str, reach: Reach<'_>) -> Result<Locked> {
+        let terms = Terms {
+            is_told: false,
+            may_be_branch: false,
+            reach,
+        };
+        let place = ("/srv/v", 0);
+        resolve(source, place, &terms, &self.home(home), &self.inputs)
     }
 }
 
@@ -190,8 +194,12 @@ fn a_branch_and_a_missing_directory_are_named() {
     assert!(error.advice().unwrap().contains(&commit));
     // Where another package requires it, nobody here can write a tag instead.
     let (next, plain) = (place.source("tag = \"next\""), place.home("plain"));
-    let told = (false, true);
-    let required = resolve(&next, ("/srv/v", 0), told, &plain, &place.inputs).unwrap();
+    let terms = Terms {
+        is_told: false,
+        may_be_branch: true,
+        reach: &|_| true,
+    };
+    let required = resolve(&next, ("/srv/v", 0), &terms, &plain, &place.inputs).unwrap();
     assert_eq!(
         (required.commit.as_str(), required.reference.as_str()),
         (&*commit, "next")
@@ -256,6 +264,11 @@ fn submodules_are_part_of_the_tree() {
         &place.inputs,
     );
     assert_eq!(again.unwrap(), locked.sha256);
+    // Where a package requires it, they are bound, and so are theirs.
+    let elsewhere = inner.dir.path().display().to_string();
+    let refused = place.bound(&source, "plain", &|url| !url.contains(&elsewhere));
+    let error = refused.unwrap_err().to_string();
+    assert!(error.starts_with("the submodule `sub` of"), "{error}");
     // A link to a commit that nothing has an address of.
     let link = format!("160000,{commit},vendor/y");
     place.git(&["update-index", "--add", "--cacheinfo", &link]);

@@ -31,6 +31,7 @@ use store::{Inputs, Sha256};
 use crate::error::{Context, Error, Result};
 use crate::host::PipSettings;
 use crate::layers::{Key, Layers};
+use crate::lock::resolve::git;
 use crate::lockfile::Python;
 use crate::process::quote;
 use crate::recipe::Virtualenv;
@@ -245,11 +246,13 @@ impl Pip<'_> {
                         listen(&format!("a repository is required: {address}"));
                         let is_own = rest.requirements.contains(&address);
                         let is_file = address.starts_with("git+file:");
-                        if !is_own && !is_file && !hosts::leads_to(&rest.hosts, &address) {
+                        let leads = |address: &str| hosts::leads_to(&rest.hosts, address);
+                        if !is_own && !is_file && !leads(&address) {
                             let what = why::unnamed_host(&address);
                             return Err(Error::failed(what).hint(why::UNNAMED_HINT));
                         }
-                        let tree = repositories(&address, is_own, &sources.dir)?;
+                        let reach: Option<git::Reach<'_>> = (!is_own).then_some(&leads);
+                        let tree = repositories(&address, reach, &sources.dir)?;
                         let place = tree.place();
                         if trees.insert(address.clone(), place).is_some() {
                             let what = format!("pip does not take {address} although it is there");
@@ -360,8 +363,10 @@ struct Rest<'a> {
 }
 
 /// Fetches the repository that a package requires by this address, and unpacks it below a
-/// directory; true says that a line of the recipe's own names it.
-pub type Repositories<'a> = dyn FnMut(&str, bool, &Path) -> Result<SourceTree> + 'a;
+/// directory. Its submodules are bound to where addresses may lead, but where a line of the
+/// recipe's own names it.
+pub type Repositories<'a> =
+    dyn FnMut(&str, Option<git::Reach<'_>>, &Path) -> Result<SourceTree> + 'a;
 
 /// The unpacked trees of a virtualenv's local and Git packages.
 #[derive(Clone)]
