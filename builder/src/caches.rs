@@ -29,7 +29,7 @@ use store::tuf::{ENVIRONMENT_FIELD, Environment, Release, revoked_images};
 use store::{EnvName, Manifest, Sha256, Store, StoreUrl, WritableStore};
 
 use crate::error::{Context, Error, Result};
-use crate::lockfile::{Lock, sized_inputs_of};
+use crate::lockfile::{Base, Lock, sized_inputs_of};
 use crate::pack::image;
 use crate::recipe::Recipe;
 use crate::settings::Settings;
@@ -233,7 +233,8 @@ impl<'a> Caches<'a> {
         self.each(ui, |url, store, ui| {
             for root in &self.roots {
                 if found.is_none()
-                    && let Some(manifest) = signed(store, root, recipe, &fits, ui)?
+                    && let Some(manifest) =
+                        signed(store, root, Some(recipe.name.as_str()), &fits, ui)?
                 {
                     ui.note(&format!(
                         "{} is in {url}, released in {}",
@@ -249,6 +250,35 @@ impl<'a> Caches<'a> {
             Ok(())
         })?;
         Ok(found)
+    }
+
+    /// Brings the image that another one begins with, if a trusted environment of a cache has it
+    /// released; says whether it came.
+    pub fn base(&self, base: &Base, ui: &mut Ui) -> Result<bool> {
+        let name = base
+            .release
+            .as_deref()
+            .and_then(|release| release.split('/').nth(1));
+        let fits = |manifest: &Manifest| manifest.image == base.image;
+        let mut found = None;
+        self.each(ui, |url, store, ui| {
+            for root in &self.roots {
+                if found.is_none()
+                    && let Some(manifest) = signed(store, root, name, &fits, ui)?
+                {
+                    found = Some(CachedImage {
+                        manifest,
+                        url: url.clone(),
+                        env: root.env.clone(),
+                    });
+                }
+            }
+            Ok(())
+        })?;
+        match found {
+            Some(image) => self.take(&image, ui),
+            None => Ok(false),
+        }
     }
 
     /// Brings an image with its inputs from its cache; says whether it came. A cache that
@@ -329,7 +359,7 @@ fn unusable(url: &StoreUrl, why: &str) -> String {
 fn signed(
     store: &Store,
     root: &TrustedRoot,
-    recipe: &Recipe,
+    name: Option<&str>,
     fits: &dyn Fn(&Manifest) -> bool,
     ui: &Ui,
 ) -> store::Result<Option<Manifest>> {
@@ -365,7 +395,7 @@ fn signed(
         Err(error) => return refuse(error.to_string()),
     };
     let revoked = revoked_images(&releases);
-    releases.retain(|release| release.name.as_str() == recipe.name.as_str());
+    releases.retain(|release| name.is_none_or(|name| release.name.as_str() == name));
     releases.sort_by_key(|release| std::cmp::Reverse(release.seq));
     for release in releases.iter().take(MOST_RELEASES) {
         let json = store

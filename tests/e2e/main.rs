@@ -1,6 +1,7 @@
 //! Both programs as a user runs them.
 
 mod archives;
+mod bases;
 mod build;
 mod ceremonies;
 mod clocks;

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use store::manifest::Manifest;
-use store::{Inputs, WritableStore};
+use store::tuf::Environment;
+use store::{Inputs, Store, WritableStore};
 
 pub use self::machine::{install_tools, prepare, require_root};
 use crate::caches::{CachedImage, Caches, Shared};
@@ -25,11 +26,13 @@ use crate::lockfile::Lock;
 use crate::pack::image;
 use crate::plan::{self, Plan};
 use crate::recipe::Recipe;
+use crate::release::keyring::{Keyring, Passphrase};
 use crate::release::{attest, publish};
 use crate::run::{self, PlannedStep, Runner, plan_steps};
 use crate::settings::Settings;
 use crate::steps;
 use crate::stores;
+use crate::stores::find;
 use crate::ui::Ui;
 use crate::work_dir::WorkDir;
 
@@ -46,6 +49,8 @@ pub struct BuildRequest {
     pub vary: bool,
     /// What other builders share with it.
     pub shared: Shared,
+    /// What its lock takes anew first.
+    pub upgrade: Upgrade,
 }
 
 /// What a build came to.
@@ -101,7 +106,10 @@ pub fn build(
         inputs: near.inputs(),
         caches: Caches::new(&request.shared, offline, &store, near, settings)?,
     };
-    let old = Lock::load(&Lock::path_for(path))?;
+    let mut old = Lock::load(&Lock::path_for(path))?;
+    if let Some(lock) = old.as_ref().filter(|_| request.upgrade != Upgrade::Nothing) {
+        old = Some(site.upgrade(lock, ui)?);
+    }
     if request.vary {
         return site.build_varied(old.as_ref(), ui).map(outcome);
     }
@@ -181,7 +189,9 @@ impl Site<'_> {
         prepare(self.recipe, self.request.setup, ui)?;
         let work = WorkDir::take(&settings.work, self.recipe.name.as_str())?;
         let mut lock = self.lock(old, &work, settings, self.request.strictness, ui)?;
-        let locking = self.lock_request(&work, settings, self.request.strictness);
+        let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+        let admits = |env: &mut Environment<'_>| keyring.admit(env);
+        let locking = self.lock_request(&work, settings, self.request.strictness, &admits);
         locking.record_ids(&mut lock, ui)?;
         let steps = plan_steps(steps::all(self.recipe, &lock)?, &work.layers)?;
         let maker = self.maker(&lock, &work, settings);
@@ -206,6 +216,19 @@ impl Site<'_> {
             push::push(&manifest, store, &self.request.shared, settings, ui);
         }
         Ok((manifest, Some(seq), Origin::Built))
+    }
+
+    /// The lock with what is to be taken anew.
+    fn upgrade(&self, old: &Lock, ui: &mut Ui) -> Result<Lock> {
+        prepare(self.recipe, self.request.setup, ui)?;
+        let work = WorkDir::take(&self.settings.work, self.recipe.name.as_str())?;
+        let keyring = Keyring::new(self.settings, Passphrase::Terminal, None);
+        let admits = |env: &mut Environment<'_>| keyring.admit(env);
+        let request = LockRequest {
+            upgrade: self.request.upgrade.clone(),
+            ..self.lock_request(&work, self.settings, self.request.strictness, &admits)
+        };
+        request.run(Some(old), ui)
     }
 
     /// Builds from nothing in a varied world, and releases nothing.
@@ -235,7 +258,9 @@ impl Site<'_> {
         strictness: Strictness,
         ui: &mut Ui,
     ) -> Result<Lock> {
-        let request = self.lock_request(work, settings, strictness);
+        let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+        let admits = |env: &mut Environment<'_>| keyring.admit(env);
+        let request = self.lock_request(work, settings, strictness, &admits);
         let lock = request.run(old, ui)?;
         self.caches.retain(lock.sized_inputs(), ui)?;
         Ok(lock)
@@ -246,12 +271,15 @@ impl Site<'_> {
         work: &'a WorkDir,
         settings: &'a Settings,
         strictness: Strictness,
+        admits: find::Admits<'a>,
     ) -> LockRequest<'a> {
         LockRequest {
             recipe: self.recipe,
             path: self.path,
             settings,
             inputs: &self.inputs,
+            images: self.store,
+            admits,
             caches: Some(&self.caches),
             work,
             strictness,
@@ -270,6 +298,7 @@ impl Site<'_> {
             path: self.path,
             lock,
             inputs: &self.inputs,
+            images: self.store.store(),
             work,
             settings,
             into: self.store,
@@ -284,6 +313,8 @@ pub(crate) struct ImageMaker<'a> {
     pub(crate) path: &'a Path,
     pub(crate) lock: &'a Lock,
     pub(crate) inputs: &'a Inputs,
+    /// Where the image is that the tree begins with.
+    pub(crate) images: &'a Store,
     pub(crate) work: &'a WorkDir,
     pub(crate) settings: &'a Settings,
     /// The store that the image goes to.
@@ -314,6 +345,7 @@ impl ImageMaker<'_> {
             scratch: &self.work.scratch.join("run"),
             lock: self.lock,
             inputs: self.inputs,
+            images: self.images,
             recipe: Some(self.path),
             vary,
         };

@@ -1,6 +1,7 @@
 //! Brings the lock of a recipe up to date: resolves what changed, no more.
 
 pub mod acquire;
+mod base;
 mod downloads;
 pub mod fetch;
 mod ids;
@@ -15,7 +16,7 @@ mod upgrade;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use store::{Inputs, Sha256};
+use store::{Inputs, Sha256, WritableStore};
 
 use crate::caches::Caches;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -24,6 +25,7 @@ use crate::lock::resolve::remembered::Remembered;
 use crate::lockfile::{Changes, LocalFile, Lock};
 use crate::recipe::Recipe;
 use crate::settings::Settings;
+use crate::stores::find::Admits;
 use crate::ui::{self, Ui};
 use crate::work_dir::WorkDir;
 
@@ -51,6 +53,10 @@ pub struct LockRequest<'a> {
     pub settings: &'a Settings,
     /// Retained inputs.
     pub inputs: &'a Inputs,
+    /// The store, for the image that the tree begins with.
+    pub images: &'a WritableStore,
+    /// Which environments its name may be of.
+    pub admits: Admits<'a>,
     /// Other stores that may have them.
     pub caches: Option<&'a Caches<'a>>,
     /// Step results and a directory of this build alone.
@@ -191,6 +197,9 @@ impl LockRequest<'_> {
         };
         if old.is_some_and(|old| python::interpreters(old) != python::interpreters(&lock)) {
             stale.virtualenvs.extend(virtualenvs_from.keys().cloned());
+        }
+        if let Some(base) = &lock.base {
+            self.bring_base(base, ui)?;
         }
         lock.files.clone_from(&files);
         lock.downloads = match old {

@@ -31,6 +31,8 @@ impl LockRequest<'_> {
             ))
             .hint("build on a machine of that architecture"));
         }
+        let chosen = self.choose_base(old, ui)?;
+        let base = chosen.as_ref().map(|chosen| &chosen.base);
         let mut phase = ui.phase("resolve packages");
         let preferences_from = preferences_from(self.recipe);
         let kept = old.filter(|lock| {
@@ -38,11 +40,23 @@ impl LockRequest<'_> {
                 && lock.preferences_from == Some(preferences_from)
                 && lock.architecture == architecture
                 && suites_stand(self.recipe, lock)
+                && lock.base.is_some() == base.is_some()
         });
         if old.is_some() && kept.is_none() && self.upgrade != Upgrade::All {
             phase.note("suites or preferences changed: resolving all packages afresh");
         }
-        let keep = kept.map(|lock| self.keep(lock)).transpose()?;
+        let mut keep = kept.map(|lock| self.keep(lock)).transpose()?;
+        let moves = kept.is_some_and(|lock| lock.base.as_ref() != base);
+        if let Some(keep) = keep.as_mut().filter(|_| moves) {
+            // What another base has itself, it has for a reason.
+            let status = chosen.iter().map(|chosen| chosen.status.as_str());
+            let of_base: BTreeSet<&str> = status
+                .flat_map(str::lines)
+                .filter_map(|line| line.strip_prefix("Package: "))
+                .collect();
+            keep.debs
+                .retain(|locked| !of_base.contains(locked.deb.name.as_str()));
+        }
         let dir = self.work.scratch.join("apt");
         remove(&dir)?;
         let apt = Apt::new(
@@ -53,6 +67,10 @@ impl LockRequest<'_> {
             &self.settings.network,
             &dir,
         )?;
+        let apt = match &chosen {
+            Some(chosen) => apt.on_base(&chosen.status),
+            None => apt,
+        };
         let mut resolution = apt.resolve(keep.as_ref(), &mut |line| phase.output(line))?;
         remove(&dir)?;
         let bytes: u64 = resolution.debs.iter().map(|d| d.size).sum();
@@ -61,10 +79,11 @@ impl LockRequest<'_> {
             resolution.debs.len(),
             ui::size(bytes)
         ));
-        let mut epoch = resolution.epoch();
+        let epoch_of_base = chosen.as_ref().map_or(0, |chosen| chosen.epoch);
+        let mut epoch = resolution.epoch().max(epoch_of_base);
         if let Some(kept) = kept {
             // What stays keeps its times, and the steps before a change their keys.
-            epoch = kept.epoch;
+            epoch = kept.epoch.max(epoch_of_base);
             if same_debs(&kept.debs, &resolution.debs) {
                 resolution.releases.clone_from(&kept.releases);
             }
@@ -73,12 +92,17 @@ impl LockRequest<'_> {
             version: lockfile::VERSION,
             epoch,
             architecture,
-            bootstrapper: kept.map_or_else(bootstrapper, |k| Ok(k.bootstrapper.clone()))?,
+            bootstrapper: match (base, kept) {
+                (Some(_), _) => lockfile::BASE.to_owned(),
+                (None, Some(kept)) => kept.bootstrapper.clone(),
+                (None, None) => bootstrapper()?,
+            },
             packages_from,
             preferences_from: Some(preferences_from),
             ids_from: old.and_then(|old| old.ids_from),
             virtualenvs_from: std::collections::BTreeMap::new(),
             names: std::collections::BTreeMap::new(),
+            base: base.cloned(),
             releases: resolution.releases,
             removed: resolution.removed,
             // Names keep their ids whatever becomes of the packages.

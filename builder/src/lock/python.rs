@@ -37,6 +37,7 @@ impl LockRequest<'_> {
             scratch: &self.work.scratch.join("run"),
             lock,
             inputs: self.inputs,
+            images: self.images.store(),
             recipe: None,
             vary: false,
         };

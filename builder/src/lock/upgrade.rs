@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use crate::error::{Error, Result};
 use crate::lockfile::{self, Lock};
 
+/// What the base is called.
+const BASE: &str = "base";
+
 /// What `--upgrade` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Upgrade {
@@ -19,6 +22,11 @@ pub enum Upgrade {
 }
 
 impl Upgrade {
+    /// The newest release of the base.
+    pub fn base() -> Self {
+        Self::Only(BTreeSet::from([BASE.to_owned()]))
+    }
+
     /// As typed: `--upgrade`, `--upgrade=NAME`, repeated or with commas.
     pub fn typed(values: &[String]) -> Self {
         if values.is_empty() {
@@ -50,9 +58,16 @@ impl Upgrade {
         }
     }
 
+    /// Whether the base is to be taken anew.
+    pub(super) fn takes_base(&self) -> bool {
+        self.takes(BASE)
+    }
+
     /// Whether Debian packages must be resolved for it.
     pub(super) fn concerns_packages(&self, lock: &Lock) -> bool {
-        *self == Self::All || lock.debs.iter().any(|d| self.takes(&d.name))
+        *self == Self::All
+            || lock.base.is_some() && self.takes_base()
+            || lock.debs.iter().any(|d| self.takes(&d.name))
     }
 
     /// Whether a virtualenv must be resolved for it.
@@ -77,6 +92,9 @@ impl Upgrade {
         };
         let sources: Vec<String> = lock.git.iter().map(lockfile::Git::name).collect();
         for name in names {
+            if lock.base.is_some() && name == BASE {
+                continue;
+            }
             let beside = lock
                 .debs
                 .iter()
@@ -95,7 +113,14 @@ impl Upgrade {
                     .chain(sources.iter().map(String::as_str))
             };
             if !known().any(|k| only.takes(k)) {
-                return Err(unknown(name, &mut known()));
+                let error = unknown(name, &mut known());
+                return Err(match &lock.base {
+                    Some(base) => error.detail(format!(
+                        "what the base {base} has is upgraded there; `--upgrade=base` takes its \
+                         newest release"
+                    )),
+                    None => error,
+                });
             }
         }
         Ok(())

@@ -134,6 +134,10 @@ fn inputs(lock: &Lock) -> Inputs {
             (version, file.size, file.sha256.hex()),
         );
     }
+    if let Some(base) = &lock.base {
+        let about = (base.to_string(), 0, base.image.hex());
+        inputs.insert(("base", "image".to_owned()), about);
+    }
     for (name, value) in [
         ("epoch", lock.epoch.to_string()),
         ("bootstrapper", lock.bootstrapper.clone()),

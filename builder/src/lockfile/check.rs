@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Lock;
+use super::{Lock, Stage};
 use crate::error::{Error, Result};
 
 impl Lock {
@@ -23,6 +23,24 @@ impl Lock {
             }
             if !is_relative(&deb.path) {
                 return refuse("relative path", &deb.path);
+            }
+        }
+        if let Some(base) = &self.base {
+            let mut release = base.release.iter();
+            let names = |text: &&String| text.split('/').all(is_word);
+            if let Some(bad) = release.find(|text| !names(text) || text.split('/').count() != 3) {
+                return refuse("release of a base", bad);
+            }
+            let mut paths = base.virtualenvs.iter();
+            if let Some(bad) = paths.find(|path| !path.strip_prefix('/').is_some_and(stays_below)) {
+                return refuse("path of a virtualenv", bad);
+            }
+            if let Some(deb) = self.debs.iter().find(|deb| deb.stage <= Stage::Base) {
+                let what = format!(
+                    "`{}` is of the bootstrap, and the lock has a base",
+                    deb.name
+                );
+                return Err(Error::usage(what));
             }
         }
         for python in &self.python {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use store::ImageId;
 use store::digest::Sha256;
 
 use super::Described;
@@ -20,6 +21,35 @@ pub struct Release {
     pub date: u64,
     /// Digest of the signed file.
     pub sha256: Sha256,
+}
+
+/// The image that a tree begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// The image: all that a build needs.
+    pub image: ImageId,
+    /// The sha256 of the same bytes.
+    pub sha256: Sha256,
+    /// The release that it was when it was locked, `ENVIRONMENT/NAME/NUMBER`; none where the
+    /// recipe names the image itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The lock that it was built from.
+    pub lock: Sha256,
+    /// Its own virtualenvs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub virtualenvs: Vec<String>,
+}
+
+impl fmt::Display for Base {
+    /// As people call it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.release {
+            Some(release) => f.write_str(release),
+            None => write!(f, "blake3:{:.12}", self.image.hex()),
+        }
+    }
 }
 
 /// When in the build a Debian package is installed.

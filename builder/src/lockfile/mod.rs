@@ -30,15 +30,17 @@ mod stages;
 pub use changes::{Change, Changes};
 pub(crate) use check::{is_relative, is_word};
 pub use described::Described;
-pub use entries::{Deb, Download, Git, LocalFile, LocalKind, Python, Release, Stage};
+pub use entries::{Base, Deb, Download, Git, LocalFile, LocalKind, Python, Release, Stage};
 pub use import_record::ImportRecord;
 pub(crate) use import_record::{ImportKind, SCHEMA as IMPORT_SCHEMA};
-pub(crate) use retained::{inputs_of, sized_inputs_of};
+pub(crate) use retained::{base_of, inputs_of, sized_inputs_of};
 
 /// The format's version; another one is refused.
 pub const VERSION: u32 = 1;
 /// How each lock begins, by which one is known wherever it lies.
 pub(crate) const BEGINS: &str = "# Every input of the image; written by imgbuild";
+/// What bootstraps a tree that begins with an image.
+pub(crate) const BASE: &str = "base";
 /// No lock is larger; a bound before work.
 pub const MAX_SIZE: u64 = 64 << 20;
 
@@ -80,6 +82,9 @@ pub struct Lock {
     /// Ids of the system groups that packages make or once made, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub system_groups: BTreeMap<String, u32>,
+    /// The image that the tree begins with, where it is no bootstrap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
     /// The verified Release files.
     #[serde(default, rename = "release")]
     pub releases: Vec<Release>,
@@ -104,6 +109,31 @@ impl Lock {
     /// Where the lock of a recipe lies: `fanery.toml` has `fanery.lock`.
     pub fn path_for(recipe: &Path) -> PathBuf {
         recipe.with_extension("lock")
+    }
+
+    /// A lock of a base and nothing else, of which its layer can be made.
+    pub(crate) fn on(base: &Base, architecture: &str) -> Self {
+        Self {
+            version: VERSION,
+            epoch: 0,
+            architecture: architecture.to_owned(),
+            bootstrapper: BASE.to_owned(),
+            packages_from: Sha256::of(b""),
+            preferences_from: None,
+            ids_from: None,
+            virtualenvs_from: BTreeMap::new(),
+            names: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            system_users: BTreeMap::new(),
+            system_groups: BTreeMap::new(),
+            base: Some(base.clone()),
+            releases: Vec::new(),
+            debs: Vec::new(),
+            python: Vec::new(),
+            git: Vec::new(),
+            downloads: Vec::new(),
+            files: Vec::new(),
+        }
     }
 
     /// Reads a lock; `None` when there is none.
@@ -151,7 +181,8 @@ impl Lock {
     pub fn packages_digest(&self) -> Sha256 {
         let debs = self.debs.iter();
         let lines = debs.map(|deb| format!("{} {}\n", deb.stage, deb.sha256));
-        Sha256::of(lines.collect::<String>().as_bytes())
+        let base = self.base.iter().map(|base| format!("{}\n", base.image));
+        Sha256::of(base.chain(lines).collect::<String>().as_bytes())
     }
 
     /// Sorts every list; the text depends on the content alone.
@@ -241,6 +272,7 @@ mod tests {
             removed: BTreeMap::new(),
             system_users: BTreeMap::new(),
             system_groups: BTreeMap::new(),
+            base: None,
             releases: Vec::new(),
             debs: vec![
                 deb("zlib1g", Stage::Packages(1)),

@@ -1,6 +1,6 @@
 //! The inputs that the lock of an image names, read from the retained text.
 
-use store::Sha256;
+use store::{ImageId, Sha256};
 
 use super::{ImportRecord, Lock};
 
@@ -13,6 +13,16 @@ pub(crate) fn inputs_of(lock: &[u8]) -> std::result::Result<Vec<Sha256>, String>
     let text = std::str::from_utf8(lock).map_err(|error| error.to_string())?;
     let lock = Lock::parse(text).map_err(|error| error.to_string())?;
     Ok(lock.inputs().copied().collect())
+}
+
+/// The image that the image of a retained lock stands on.
+pub(crate) fn base_of(lock: &[u8]) -> std::result::Result<Option<ImageId>, String> {
+    if ImportRecord::is(lock) {
+        return Ok(None);
+    }
+    let text = std::str::from_utf8(lock).map_err(|error| error.to_string())?;
+    let lock = Lock::parse(text).map_err(|error| error.to_string())?;
+    Ok(lock.base.map(|base| base.image))
 }
 
 /// The same, with their sizes.

@@ -44,8 +44,12 @@ impl Lock {
         self.removals().contains(&(stage, name))
     }
 
-    /// Whether a stage replaces or brings back what an earlier one installed.
+    /// Whether a stage replaces or brings back what an earlier one installed. On a base it may:
+    /// what that has is not in the lock.
     pub fn replaces(&self, stage: Stage) -> bool {
+        if self.base.is_some() {
+            return true;
+        }
         let before: BTreeSet<&str> = self
             .debs
             .iter()

@@ -67,8 +67,10 @@ pub fn pack(
         .into_inner()
         .map_err(|_| Error::failed("a worker thread died"))?;
     let mut wheels = Vec::new();
-    for virtualenv in &recipe.virtualenvs {
-        wheels.extend(tree.wheels(virtualenv.path.as_str())?);
+    let of_base = lock.base.iter().flat_map(|base| &base.virtualenvs);
+    let own = recipe.virtualenvs.iter().map(|own| own.path.as_str());
+    for path in of_base.map(String::as_str).chain(own) {
+        wheels.extend(tree.wheels(path)?);
     }
     let manifest = Manifest {
         schema: store::manifest::SCHEMA,

@@ -370,6 +370,40 @@ impl Tool {
         Ok((Err(failure), output.stdout))
     }
 
+    /// Runs with what `write` writes as its standard input.
+    pub fn feed(self, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<()> {
+        interrupt::check()?;
+        let mut command = self.command();
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .process_group(0)
+            .spawn()
+            .map_err(|e| self.spawn_failure(&e))?;
+        let registered = interrupt::Registered::new(&child);
+        let input = child.stdin.take();
+        // Its complaints are read meanwhile: it could wait for that else.
+        let reader = std::thread::spawn(move || child.wait_with_output());
+        let written = input.map_or(Ok(()), |mut input| write(&mut input));
+        let ended = reader
+            .join()
+            .unwrap_or_else(|_| Err(std::io::Error::other("a thread died")));
+        let output = ended.map_err(|e| Error::failed("cannot wait for a child").because(&e))?;
+        drop(registered);
+        interrupt::check()?;
+        if !output.status.success() {
+            return Err(Error::from(ToolFailure {
+                what: format!("{} {}", self.name(), ending(output.status)),
+                ended: false,
+                code: output.status.code(),
+                tail: last_lines(&output.stderr),
+            }));
+        }
+        written
+    }
+
     /// Replaces this process by the program.
     pub fn exec(self) -> Error {
         let mut command = Command::new(&self.argv[0]);

@@ -83,6 +83,7 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
     let lock = lock(&manifest, &inputs)?;
     same_architecture(&lock)?;
     complete(&manifest, &lock, &inputs)?;
+    has_base(&manifest, &lock, &store)?;
     prepare(&recipe, false, ui)?;
     ui.note(&format!(
         "rebuilding {} as {}",
@@ -93,6 +94,7 @@ pub fn rebuild(text: &str, keep: bool, settings: &Settings, ui: &mut Ui) -> Resu
         path: Path::new("the retained recipe"),
         lock: &lock,
         inputs: &inputs,
+        images: &store,
         work: &work,
         settings: &settings,
         into: &into,
@@ -261,6 +263,23 @@ fn complete(manifest: &Manifest, lock: &Lock, inputs: &Inputs) -> Result<()> {
     ))
     .detail(format!("for example {first}"))
     .hint("copy them from another store, or build the recipe again: that fetches them"))
+}
+
+/// Fails unless the store has the image that this one begins with.
+fn has_base(manifest: &Manifest, lock: &Lock, store: &Store) -> Result<()> {
+    let Some(base) = &lock.base else {
+        return Ok(());
+    };
+    let found = store.manifest(&base.image);
+    let found = found.and_then(|manifest| store.has_image_objects(&manifest));
+    if found.is_ok_and(|found| found) {
+        return Ok(());
+    }
+    let what = format!(
+        "the store has no image {}, the base of {}",
+        base.image, manifest.image
+    );
+    Err(Error::failed(what).hint("copy it from the store that it was built in"))
 }
 
 /// Every input of a lock: digest, size, and what people call it.

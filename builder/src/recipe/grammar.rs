@@ -1,6 +1,8 @@
 //! The grammars of words: each a function that says whether a string fits and,
 //! where there is a likely reason why not, what to write instead.
 
+use store::{EnvName, ImageName};
+
 /// What a grammar says of a string: fits, or not with an advice (maybe empty).
 pub(super) type Verdict = Result<(), String>;
 
@@ -65,6 +67,32 @@ pub(super) fn suite(text: &str) -> Verdict {
     } else {
         Err(hint.to_owned())
     }
+}
+
+/// `ENVIRONMENT/NAME[/NUMBER]` or a BLAKE3 digest.
+pub(super) fn base(text: &str) -> Verdict {
+    if let Some(hex) = text.strip_prefix("blake3:") {
+        return fits(
+            hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
+        );
+    }
+    if text.starts_with("sha256:") {
+        return Err("images are named by their BLAKE3 digest: `imgbuild list` shows it".into());
+    }
+    let mut parts = text.split('/');
+    let env = parts
+        .next()
+        .is_some_and(|env| env.parse::<EnvName>().is_ok());
+    let name = parts
+        .next()
+        .is_some_and(|name| name.parse::<ImageName>().is_ok());
+    let number = parts
+        .next()
+        .is_none_or(|seq| seq.parse::<u64>().is_ok_and(|seq| seq > 0));
+    if !env || !name {
+        return fits(false);
+    }
+    fits(number && parts.next().is_none())
 }
 
 pub(super) fn label(text: &str) -> Verdict {

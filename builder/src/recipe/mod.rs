@@ -71,9 +71,9 @@ pub use value::{
     Timeout, Variant,
 };
 pub use word::{
-    Architecture, Beside, Checksum, Component, Digest, Interpreter, Label, Locale, Login, Moment,
-    PackageName, PackageSpec, ProcessName, Script, SecretName, SignalName, Suite, TimeOfDay,
-    TimeZone, Title, TreeGlob, TreePath, Unfit, Variable,
+    Architecture, BaseImage, Beside, Checksum, Component, Digest, Interpreter, Label, Locale,
+    Login, Moment, PackageName, PackageSpec, ProcessName, Script, SecretName, SignalName, Suite,
+    TimeOfDay, TimeZone, Title, TreeGlob, TreePath, Unfit, Variable,
 };
 
 use error::Fault;
@@ -198,7 +198,8 @@ impl Recipe {
     /// Whether it names packages, which may make users and groups.
     fn installs_packages(&self) -> bool {
         let mut groups = self.packages.iter();
-        !self.bootstrap.include.is_empty()
+        self.bootstrap.base.is_some()
+            || !self.bootstrap.include.is_empty()
             || groups.any(|group| !group.install.is_empty() || !group.debs.is_empty())
     }
 

@@ -6,15 +6,22 @@ use store::Sha256;
 use super::requirement::DownloadUrl;
 use super::value::{Id, Mode, Owner, Priority, Strip, Variant};
 use super::word::{
-    Architecture, Beside, Checksum, Component, Digest, Label, Locale, Login, Moment, PackageName,
-    PackageSpec, Script, Suite, TimeZone, TreePath,
+    Architecture, BaseImage, Beside, Checksum, Component, Digest, Label, Locale, Login, Moment,
+    PackageName, PackageSpec, Script, Suite, TimeZone, TreePath,
 };
 
 /// The base system, installed by debootstrap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Bootstrap {
-    /// The Debian suite, by code name.
+    /// The image that the tree begins with, in place of debootstrap: `ENVIRONMENT/NAME`, its
+    /// newest release when it is locked, `ENVIRONMENT/NAME/NUMBER`, or its digest
+    /// (`docs/bases.md`).
+    ///
+    /// Example: `base = "prod/debian"`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseImage>,
+    /// The Debian suite, by code name. A base is of the same one.
     ///
     /// Example: `suite = "bookworm"`
     pub suite: Suite,
@@ -159,7 +166,7 @@ pub struct Packages {
     pub purge: Vec<PackageName>,
 }
 
-/// Language and time zone.
+/// Language and time zone. On a base whose recipe set them, the defaults change nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct System {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::grammar::{
-    Advice, beside, fits, interpreter, label, locale, login, lower, lower_digit, made_of, package,
-    package_spec, suite, time_zone, tree_glob, tree_path,
+    Advice, base, beside, fits, interpreter, label, locale, login, lower, lower_digit, made_of,
+    package, package_spec, suite, time_zone, tree_glob, tree_path,
 };
 
 /// Why a string is not a word of some kind.
@@ -140,6 +140,9 @@ word! {
     pub struct Moment: "a date and time",
         "year, month, day, hours, minutes and seconds of UTC, such as `20260901T000000Z`",
         |text| fits(moment(text).is_some());
+    /// An image that others stand on.
+    pub struct BaseImage: "an image to begin with",
+        "`ENVIRONMENT/NAME` such as `prod/debian`, or `blake3:` and 64 hexadecimal digits", base;
     /// A SHA-256 with its name.
     pub struct Digest: "a digest",
         "`sha256:` and 64 hexadecimal digits",

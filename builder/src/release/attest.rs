@@ -130,6 +130,11 @@ fn provenance(manifest: &Manifest, lock: &Lock, started: jiff::Timestamp, key: &
         input("recipe".into(), &manifest.recipe, "application/json"),
         input("lock".into(), &manifest.lock, "application/toml"),
     ];
+    if let Some(base) = &lock.base {
+        let mut input = input(format!("base {base}"), &base.sha256, "application/x-tar");
+        input["digest"]["blake3"] = json!(base.image.hex());
+        inputs.push(input);
+    }
     for deb in &lock.debs {
         let name = format!("{}_{}_{}.deb", deb.name, deb.version, deb.architecture);
         inputs.push(input(

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use store::{Inputs, manifest::Package};
+use store::{ImageId, Inputs, Store, manifest::Package};
 
 pub use self::planned::{PlannedStep, phase_name, plan_steps, tree_layers};
 pub(crate) use self::planned::{all_keys, tests_of};
@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::layers::{Building, Key, Layers, remove};
 use crate::lockfile::{Deb, Lock};
 use crate::mirror;
-use crate::process::Output;
+use crate::process::{Output, Tool};
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
 use crate::steps::{Content, Phase, Step};
 use crate::tree::{Tree, log_line, unpack};
@@ -33,6 +33,8 @@ pub struct Runner<'a> {
     pub lock: &'a Lock,
     /// Its retained inputs.
     pub inputs: &'a Inputs,
+    /// Where the image is that the tree begins with.
+    pub images: &'a Store,
     /// The recipe's path; none before its lock is written: `imgbuild shell` opens no step then.
     pub recipe: Option<&'a Path>,
     /// Whether the steps run in a varied world; then only on layers that did.
@@ -105,6 +107,9 @@ impl Runner<'_> {
         let binds = self.lay_out(step)?;
         let root = building.root().to_owned();
         let mut failure = None;
+        if let Some(image) = &step.base {
+            self.begin_with(image, &root)?;
+        }
         if !step.host.is_empty() {
             let argv = step
                 .host
@@ -135,12 +140,30 @@ impl Runner<'_> {
             append_bootstrap_log(&root, &mut log);
             return Err(self.explain(step, key, failure));
         }
-        self.check_packages(step, &root)?;
+        self.check_packages(planned, &root)?;
         building.finish(self.layers, &step.name)?;
         if step.is_test() {
             remove(&self.layers.changes(key))?;
         }
         remove(self.scratch)
+    }
+
+    /// Unpacks an image; its bytes are compared with its name on the way.
+    fn begin_with(&self, image: &ImageId, root: &Path) -> Result<()> {
+        let failed = || format!("cannot unpack the base {image}");
+        let manifest = self.images.manifest(image).context(failed)?;
+        let image = self.images.image(&manifest).context(failed)?;
+        let tar = Tool::new("tar")
+            .tied()
+            .args(["--extract", "--file=-", "--numeric-owner", "--same-owner"])
+            .args([
+                "--same-permissions",
+                "--xattrs",
+                "--xattrs-include=*",
+                "--acls",
+            ])
+            .arg(format!("--directory={}", root.display()));
+        tar.feed(&mut |input| image.copy_tar(input).context(failed))
     }
 
     /// Lays out the files of a step; returns what its sandbox must bind.
@@ -194,9 +217,15 @@ impl Runner<'_> {
     }
 
     /// After packages were installed, they are those of the lock.
-    fn check_packages(&self, step: &Step, root: &Path) -> Result<()> {
-        let Some(mirror) = &step.mirror else {
+    fn check_packages(&self, planned: &PlannedStep, root: &Path) -> Result<()> {
+        let Some(mirror) = &planned.step.mirror else {
             return Ok(());
+        };
+        let of_base = match planned.below.first() {
+            Some(base) if self.lock.base.is_some() => {
+                Tree::open(&self.layers.changes(base))?.packages()?
+            }
+            _ => Vec::new(),
         };
         let until = mirror.stage;
         let debs = self.lock.debs_at(until).into_iter();
@@ -209,10 +238,25 @@ impl Runner<'_> {
                 && deb.version == package.version
                 && deb.architecture == package.arch
         };
-        let other = installed.iter().find(|p| !locked.iter().any(|d| is(d, p)));
+        let replaced = |p: &Package| locked.iter().any(|deb| deb.name == p.name);
+        let stays = |p: &Package| of_base.contains(p) && !replaced(p);
+        let is_known = |p: &Package| stays(p) || locked.iter().any(|d| is(d, p));
+        let gone = |p: &&Package| {
+            let removed = self.lock.removed.values();
+            let mut removed = removed.flat_map(|names| names.split(' '));
+            !installed.contains(p) && !replaced(p) && !removed.any(|name| name == p.name)
+        };
+        let gone = of_base.iter().find(gone);
+        let other = installed.iter().find(|p| !is_known(p));
         let lacking = locked.iter().find(|deb| {
             deb.stage == until && mirror.is_complete && !installed.iter().any(|p| is(deb, p))
         });
+        if let Some(p) = gone {
+            let what = format!("{} {} of the base was removed", p.name, p.version);
+            return Err(Error::failed(what)
+                .detail("the lock does not say so")
+                .hint("this should not happen: please report it with the step's log"));
+        }
         let what = match (other, lacking) {
             (Some(p), _) => format!("{} {} was installed, which", p.name, p.version),
             (None, Some(d)) => format!("{} {} was not installed, which", d.name, d.version),

@@ -6,6 +6,7 @@
 //! `sh -eu` inside the source chroot and find their files below
 //! `/run/imgbuild/step`.
 
+mod base;
 mod databases;
 mod files;
 mod finish;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use store::ImageId;
 use store::digest::Sha256;
 
 use crate::error::{Error, Result};
@@ -26,6 +28,7 @@ use crate::lockfile::{LocalFile, Lock, Stage};
 use crate::process::PATH;
 use crate::recipe::{Recipe, Run, Test, Virtualenv, variables};
 
+pub(crate) use base::step as begin_with;
 pub(crate) use finish::loses;
 pub(crate) use ids::is_taken_by_package;
 pub use virtualenv::{IN_ITS_OWN_ENVIRONMENT, RESOLVING_PYTHON};
@@ -63,13 +66,16 @@ pub struct Step {
     pub files: Vec<StepFile>,
     /// The Debian packages it can install, by stage.
     pub mirror: Option<Mirror>,
+    /// The image that the tree begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<ImageId>,
 }
 
 /// What a build does, in the order in which it does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// debootstrap.
+    /// debootstrap, or the base.
     Bootstrap,
     /// apt.
     Packages,
@@ -149,6 +155,7 @@ impl Step {
             timeout: TIMEOUT,
             files: Vec::new(),
             mirror: None,
+            base: None,
         }
     }
 
@@ -212,7 +219,10 @@ pub fn base_environment(epoch: u64) -> BTreeMap<String, String> {
 
 /// The steps up to and with the packages: all that resolving Python needs.
 pub fn foundation(recipe: &Recipe, lock: &Lock) -> Vec<Step> {
-    let mut steps = vec![packages::bootstrap(recipe, lock)];
+    let mut steps = vec![match &lock.base {
+        Some(base) => base::step(&base.image),
+        None => packages::bootstrap(recipe, lock),
+    }];
     steps.extend(packages::groups(recipe, lock));
     steps
 }

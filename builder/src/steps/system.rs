@@ -6,9 +6,13 @@ use std::fmt::Write as _;
 use super::{Content, Locals, PARENTS, Phase, STEP_FILES, Step};
 use crate::error::Result;
 use crate::process::quote;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, System};
 
 pub(super) fn settings(recipe: &Recipe, epoch: u64) -> Vec<Step> {
+    // A base has them, until the recipe says otherwise.
+    if recipe.bootstrap.base.is_some() && recipe.system == System::default() {
+        return Vec::new();
+    }
     let mut step = Step::new(Phase::Configure, "locale and time zone", epoch);
     let mut script = String::new();
     let system = &recipe.system;

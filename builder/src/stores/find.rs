@@ -12,7 +12,7 @@ use store::{EnvName, ImageId, ImageName, Manifest, Sha256, Store};
 
 use super::FIRST_ENVIRONMENT;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::lockfile::{self, ImportRecord, Lock};
+use crate::lockfile::{self, Base, ImportRecord, Lock};
 
 /// The manifest of the image that `text` means.
 pub fn image(store: &Store, text: &str) -> Result<Manifest> {
@@ -238,6 +238,74 @@ pub fn lock(store: &Store, manifest: &Manifest) -> Result<Option<Lock>> {
     }
 }
 
+/// The image that an image begins with, as its lock has it.
+pub fn base(store: &Store, manifest: &Manifest) -> Result<Option<Base>> {
+    let failed = || format!("cannot read the lock of {}", manifest.image);
+    let text = store
+        .input(&manifest.lock, lockfile::MAX_SIZE)
+        .context(failed)?;
+    // Most have none, and reading a whole lock takes its time.
+    let has_base = |text: &Vec<u8>| text.windows(8).any(|part| part == b"\n[base]\n");
+    match text.filter(has_base) {
+        Some(text) => Ok(parse(text, manifest)?.base),
+        None => Ok(None),
+    }
+}
+
+/// What became of the release that an image stands on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The newest release of that name, where it is another image.
+    pub newer: Option<String>,
+    /// Whether the image was revoked in that environment.
+    pub revoked: bool,
+}
+
+/// What became of a base that was locked by its name; nothing is known of one by its digest, or
+/// where its environment cannot be read.
+pub fn standing(store: &Store, base: &Base) -> Standing {
+    let release = base
+        .release
+        .as_deref()
+        .and_then(|text| text.split_once('/'));
+    let env = release.and_then(|(env, _)| env.parse::<EnvName>().ok());
+    let (Some((env, name)), Some(of)) = (release, env) else {
+        return Standing::default();
+    };
+    let all = releases(store, &of).unwrap_or_default();
+    let name = name.rsplit_once('/').map_or(name, |(name, _)| name);
+    let revoked = revoked_images(&all);
+    let of_name = all.iter().filter(|release| release.name.as_str() == name);
+    let newest = of_name
+        .filter(|one| !revoked.contains(&one.image))
+        .max_by_key(|one| one.seq);
+    Standing {
+        newer: newest
+            .filter(|newest| newest.image != base.image)
+            .map(|newest| format!("{env}/{name}/{}", newest.seq)),
+        revoked: revoked.contains(&base.image),
+    }
+}
+
+/// The images that an image stands on: its base, what that stands on, and so on.
+pub fn bases(store: &Store, manifest: &Manifest) -> Result<Vec<ImageId>> {
+    let mut found = Vec::new();
+    let mut next = base(store, manifest)?;
+    while let Some(image) = next.map(|base| base.image) {
+        // Its own manifest may be gone, and a chain that a stranger made has an end.
+        if found.contains(&image) {
+            break;
+        }
+        found.push(image);
+        let of = store.manifest(&image).ok();
+        next = match of {
+            Some(of) => base(store, &of)?,
+            None => None,
+        };
+    }
+    Ok(found)
+}
+
 fn parse(text: Vec<u8>, manifest: &Manifest) -> Result<Lock> {
     let failed = || format!("cannot read the lock of {}", manifest.image);
     let text = String::from_utf8(text).context(failed)?;
@@ -319,6 +387,32 @@ pub fn released_in(store: &Store, env: &Environment<'_>, manifest: &Manifest) ->
             )
         })?;
     not_revoked(store, env.name(), &all, release)
+}
+
+/// The release that `ENV/NAME` or `ENV/NAME/SEQ` means, for somebody who builds on it: its
+/// environment is admitted, nothing of it has run out, and it is not revoked there.
+pub fn admitted(
+    store: &Store,
+    text: &str,
+    admits: Admits<'_>,
+    now: jiff::Timestamp,
+) -> Result<Released> {
+    let (name, release) = text.split_once('/').unwrap_or((text, ""));
+    let name: EnvName = name.parse().map_err(|e| {
+        let shown = name.escape_default();
+        Error::usage(format!("`{shown}` is not an environment")).because(&e)
+    })?;
+    let metadata = ReadOnly(store);
+    let mut env = open(&metadata, &name)?;
+    admits(&mut env)?;
+    if let Some((role, end)) = env.expiries().into_iter().find(|(_, end)| *end <= now) {
+        let what = format!("the {role} of {name} has run out at {end}");
+        return Err(Error::new(ErrorKind::Refused, what).hint(format!(
+            "whoever keeps {name} renews it: imgbuild env refresh {name}"
+        )));
+    }
+    let found = release_of(&env, release)?;
+    not_revoked(store, &name, &releases_in(&env)?, &found)
 }
 
 /// The release of this name and number in an environment. An image that was revoked there

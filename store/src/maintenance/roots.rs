@@ -30,6 +30,8 @@ pub enum KeepReason {
     Young,
     /// It is one of the newest of its name.
     Newest,
+    /// This image stands on it.
+    Base(ImageId),
 }
 
 /// An image that the store has a manifest of.

@@ -229,6 +229,27 @@ fn inputs_follow_the_locks() {
     for input in [package, recipe, lock] {
         store.inputs().verify(&input).unwrap();
     }
+    // What an image stands on stays with it.
+    fs::write(tree.join("more"), "another image").unwrap();
+    let base = manifest(&store.publish_tree(&tree, EPOCH, &|_| {}).unwrap());
+    store.put_manifest(&base).unwrap();
+    drop(store);
+    let store = WritableStore::open_or_create(&root).unwrap();
+    let of_lock = |text: &[u8]| Ok((Sha256::of(text) == lock).then_some(base.image));
+    let with_base = Collector::new(store.store(), STRICT, &named).with_bases(&of_lock);
+    let kept = with_base
+        .run(store.backend(), &mut |_| {})
+        .unwrap()
+        .plan
+        .kept;
+    let why: Vec<_> = kept.into_iter().map(|one| (one.image, one.why)).collect();
+    assert!(
+        why.contains(&(base.image, vec![KeepReason::Base(image.image)])),
+        "{why:?}"
+    );
+    let without = Collector::new(store.store(), STRICT, &named);
+    without.run(store.backend(), &mut |_| {}).unwrap();
+    assert!(store.store().manifest(&base.image).is_err());
     // A lock that cannot be read could name anything.
     let fails = |_: &[u8]| Err("it is Greek to me".to_owned());
     let collector = Collector::new(store.store(), STRICT, &fails);

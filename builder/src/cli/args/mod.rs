@@ -187,7 +187,7 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// List the images of the store
     #[command(after_help = LIST_HELP)]
-    List(Common),
+    List(ListArgs),
     /// Show an image's manifest, or its bill of materials
     #[command(after_help = IMAGE_HELP)]
     Show(ShowArgs),
@@ -278,6 +278,10 @@ pub struct BuildArgs {
     /// Do not use the network
     #[arg(long)]
     pub offline: bool,
+    /// Of these recipes, take those that stand on this image, move them to its newest release and
+    /// build them, and then those that stand on them
+    #[arg(long, value_name = "ENV/NAME", conflicts_with_all = ["locked", "frozen", "vary"])]
+    pub all_on: Option<String>,
     /// Install missing programs of this machine first, after saying which
     #[arg(long)]
     pub setup: bool,
@@ -295,13 +299,25 @@ pub struct BuildArgs {
     pub common: Common,
 }
 
+/// `list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Show each image below the one that it begins with
+    #[arg(long)]
+    pub tree: bool,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// `lock`.
 #[derive(Args, Debug)]
 pub struct LockArgs {
     /// The recipe
     pub recipe: PathBuf,
-    /// Take everything anew instead of what changed; with a name, only that
-    /// Debian package or Python distribution and what must follow it; repeatable
+    /// Take everything anew instead of what changed; with a name, only that Debian package or
+    /// Python distribution and what must follow it, with `base` the newest release of the base;
+    /// repeatable
     #[arg(
         long,
         value_name = "PACKAGE",
@@ -570,7 +586,7 @@ impl Command {
             Self::Plan(args) => &args.common,
             Self::Shell(args) => &args.common,
             Self::Doctor(args) => &args.common,
-            Self::List(common) => common,
+            Self::List(args) => &args.common,
             Self::Show(args) => &args.common,
             Self::Rebuild(args) => &args.common,
             Self::Diff(args) => &args.common,

@@ -9,7 +9,7 @@ use crate::build::{BuildRequest, Origin, Outcome, build};
 use crate::caches::Shared;
 use crate::cli::args::{BuildArgs, CacheArgs};
 use crate::error::{Error, Result};
-use crate::lock::Strictness;
+use crate::lock::{Strictness, Upgrade};
 use crate::recipe::Recipe;
 use crate::settings::Settings;
 use crate::stores::{self, FIRST_ENVIRONMENT};
@@ -46,6 +46,10 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
         setup: args.setup,
         vary: args.vary,
         shared: shared(args, settings, ui)?,
+        upgrade: match args.all_on {
+            Some(_) => Upgrade::base(),
+            None => Upgrade::Nothing,
+        },
     };
     let mut recipes: Vec<(&PathBuf, Recipe)> = Vec::new();
     for path in &args.recipes {
@@ -61,11 +65,48 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
         }
         recipes.push((path, recipe));
     }
+    if let Some(base) = &args.all_on {
+        recipes = all_on(base, recipes)?;
+    }
     for (path, recipe) in recipes {
         let outcome = build(&recipe, path, settings, &request, ui)?;
         report(&outcome, settings, ui);
     }
     Ok(())
+}
+
+/// A recipe and where it lies.
+type Found<'a> = (&'a PathBuf, Recipe);
+
+/// The recipes that stand on an image, and those that stand on what these make, in the order in
+/// which they are built.
+fn all_on<'a>(base: &str, mut recipes: Vec<Found<'a>>) -> Result<Vec<Found<'a>>> {
+    let mut chosen: Vec<Found<'a>> = Vec::new();
+    let mut bases = vec![base.to_owned()];
+    while let Some(base) = bases.pop() {
+        let stands_on_it = |recipe: &Recipe| {
+            let own = recipe.bootstrap.base.as_ref();
+            own.is_some_and(|own| own.as_str() == base)
+        };
+        let (on_it, rest) = recipes
+            .into_iter()
+            .partition(|(_, recipe)| stands_on_it(recipe));
+        recipes = rest;
+        let on_it: Vec<Found<'a>> = on_it;
+        bases.extend(
+            on_it
+                .iter()
+                .map(|(_, recipe)| format!("{FIRST_ENVIRONMENT}/{}", recipe.name)),
+        );
+        chosen.extend(on_it);
+    }
+    if chosen.is_empty() {
+        return Err(
+            Error::usage(format!("none of these recipes stands on {base}"))
+                .hint("it is what their `base` says, without a number: `base = \"prod/debian\"`"),
+        );
+    }
+    Ok(chosen)
 }
 
 /// Caches as typed.

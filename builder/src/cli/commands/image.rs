@@ -7,7 +7,7 @@ use serde::Serialize;
 use store::{EnvName, Manifest, Store};
 
 use super::maintenance;
-use crate::cli::args::ShowArgs;
+use crate::cli::args::{ListArgs, ShowArgs};
 use crate::error::{Error, Result};
 use crate::inspect::sbom;
 use crate::release::keyring::{Keyring, Passphrase};
@@ -38,9 +38,49 @@ struct ShownImage {
     revoked: Vec<String>,
     /// The reason; null when it is not pinned.
     pinned: Option<String>,
+    /// The image that it begins with; null for most.
+    base: Option<ShownBase>,
 }
 
-pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
+#[derive(Serialize)]
+struct ShownBase {
+    image: String,
+    /// `ENV/NAME/NUMBER` as it was locked; null where it was locked by its digest.
+    release: Option<String>,
+    /// The newest release of that name, where it is another image.
+    newer: Option<String>,
+    revoked: bool,
+}
+
+impl ShownBase {
+    fn of(store: &Store, manifest: &Manifest) -> Result<Option<Self>> {
+        let Some(base) = find::base(store, manifest)? else {
+            return Ok(None);
+        };
+        let find::Standing { newer, revoked } = find::standing(store, &base);
+        Ok(Some(Self {
+            image: base.image.to_string(),
+            release: base.release,
+            newer,
+            revoked,
+        }))
+    }
+
+    /// For people.
+    fn line(&self) -> String {
+        let name = self.release.as_deref().unwrap_or(&self.image[..19]);
+        let revoked = if self.revoked {
+            ", which was revoked"
+        } else {
+            ""
+        };
+        let newer = self.newer.iter();
+        let newer: String = newer.map(|newer| format!("; {newer} is newer")).collect();
+        format!("{name}{revoked}{newer}")
+    }
+}
+
+pub(super) fn list(args: &ListArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let store = stores::open(settings)?;
     let unreadable = |e: store::Error| {
         let failed = Error::failed("cannot list the images").because(&e);
@@ -73,13 +113,14 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
             name: name.to_string(),
             image: manifest.image.to_string(),
             size: manifest.size,
-            suite: manifest.suite,
-            architecture: manifest.arch,
+            suite: manifest.suite.clone(),
+            architecture: manifest.arch.clone(),
             epoch: manifest.epoch,
             published: here.get(&image).copied().unwrap_or(0),
             released: maintenance::releases(wanted.get(&image)),
             revoked: names_of(revoked.get(&image)),
             pinned: maintenance::pinned(wanted.get(&image)),
+            base: ShownBase::of(&store, &manifest)?,
         });
     }
     images.sort_by(|a, b| (&a.name, a.epoch, &a.image).cmp(&(&b.name, b.epoch, &b.image)));
@@ -91,11 +132,21 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
         return Ok(());
     }
     let now = jiff::Timestamp::now().as_second();
-    for image in images {
+    let rows = if args.tree {
+        tree(images)
+    } else {
+        images.into_iter().map(|image| (0, image)).collect()
+    };
+    for (depth, image) in rows {
+        let indent = match depth {
+            0 => String::new(),
+            depth => format!("{}└ ", "  ".repeat(depth - 1)),
+        };
         let mut notes = image.released;
         if !image.revoked.is_empty() {
             notes.push(format!("revoked in {}", image.revoked.join(" and ")));
         }
+        notes.extend(image.base.map(|base| format!("on {}", base.line())));
         notes.extend(image.pinned.map(|reason| match &*reason {
             "" => "pinned".to_owned(),
             _ => format!("pinned: {reason}"),
@@ -103,7 +154,7 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
         ui.result(
             format!(
                 "{:<20} {}  {:>9}  {} {}  {:>8}  {}",
-                image.name,
+                format!("{indent}{}", image.name),
                 image.image,
                 ui::size(image.size),
                 image.suite,
@@ -115,6 +166,30 @@ pub(super) fn list(settings: &Settings, ui: &mut Ui) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Each image below the one that it begins with, as deep as it stands; one whose base is not here
+/// stands by itself.
+fn tree(images: Vec<ShownImage>) -> Vec<(usize, ShownImage)> {
+    let here: BTreeSet<String> = images.iter().map(|image| image.image.clone()).collect();
+    let mut on: BTreeMap<Option<String>, Vec<ShownImage>> = BTreeMap::new();
+    for image in images {
+        let base = image.base.as_ref().map(|base| base.image.clone());
+        // An image that is its own base adds nothing to it.
+        let base = base.filter(|base| here.contains(base) && *base != image.image);
+        on.entry(base).or_default().push(image);
+    }
+    let mut rows = Vec::new();
+    let mut pending: Vec<(usize, ShownImage)> = Vec::new();
+    let begin = on.remove(&None).unwrap_or_default();
+    pending.extend(begin.into_iter().rev().map(|image| (0, image)));
+    while let Some((depth, image)) = pending.pop() {
+        // Several names of one image: what stands on it comes below the first.
+        let above = on.remove(&Some(image.image.clone())).unwrap_or_default();
+        pending.extend(above.into_iter().rev().map(|image| (depth + 1, image)));
+        rows.push((depth, image));
+    }
+    rows
 }
 
 fn names_of(envs: Option<&Vec<EnvName>>) -> Vec<String> {
@@ -171,6 +246,10 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
     line("builder", manifest.builder.clone());
     line("recipe", manifest.recipe.to_string());
     line("lock", manifest.lock.to_string());
+    if let Some(base) = ShownBase::of(&store, &manifest)? {
+        line("base", base.line());
+        line("base image", base.image);
+    }
     if let Some(run) = &manifest.run {
         line(
             "start",

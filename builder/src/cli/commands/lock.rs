@@ -1,5 +1,7 @@
 //! `imgbuild lock RECIPE`
 
+use store::tuf::Environment;
+
 use super::load_recipe;
 use crate::build::{prepare, require_root};
 use crate::caches::{Caches, Shared};
@@ -7,6 +9,7 @@ use crate::cli::args::LockArgs;
 use crate::error::Result;
 use crate::lock::{LockRequest, Strictness, Upgrade};
 use crate::lockfile::Lock;
+use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::Ui;
@@ -27,11 +30,15 @@ pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<(
     let work = WorkDir::take(&settings.work, recipe.name.as_str())?;
     let path = Lock::path_for(&args.recipe);
     let old = Lock::load(&path)?;
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    let admits = |env: &mut Environment<'_>| keyring.admit(env);
     let request = LockRequest {
         recipe: &recipe,
         path: &args.recipe,
         settings,
         inputs: &near.inputs(),
+        images: &store,
+        admits: &admits,
         caches: Some(&caches),
         work: &work,
         strictness: Strictness::default(),

@@ -39,7 +39,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Plan(args) => plan::run(&args, settings, ui),
         Command::Shell(args) => shell::run(&args, settings, ui),
         Command::Doctor(args) => doctor::run(&args, settings, ui),
-        Command::List(_) => image::list(settings, ui),
+        Command::List(args) => image::list(&args, settings, ui),
         Command::Show(args) => image::show(&args, settings, ui),
         Command::Rebuild(args) => rebuild::run(&args, settings, ui),
         Command::Diff(args) => diff::run(&args, settings, ui),

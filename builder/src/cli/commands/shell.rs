@@ -52,6 +52,7 @@ pub(super) fn run(args: &ShellArgs, settings: &Settings, ui: &mut Ui) -> Result<
         scratch: &work.scratch.join("run"),
         lock: &lock,
         inputs: &near.inputs(),
+        images: store.store(),
         recipe: Some(&args.recipe),
         vary: false,
     };

@@ -2,7 +2,9 @@
 
 use super::{DEBIAN_GROUPS, DEBIAN_USERS, Look, each, is_mounted};
 use crate::recipe::error::Fault;
-use crate::recipe::{Answer, File, PackageName, PackageSpec, Packages, Recipe, Suite, User};
+use crate::recipe::{
+    Answer, File, PackageName, PackageSpec, Packages, Recipe, Suite, User, Variant,
+};
 
 /// Directories of every tree, which no file takes the place of.
 const DIRECTORIES: [&str; 25] = [
@@ -36,6 +38,22 @@ const DIRECTORIES: [&str; 25] = [
 impl Look<'_> {
     pub(super) fn sources(&self) -> Result<(), Fault> {
         let bootstrap = &self.recipe.bootstrap;
+        if bootstrap.base.is_some() {
+            // What is written out in a canonical recipe says nothing by itself.
+            for (key, says_something) in [
+                ("variant", bootstrap.variant != Variant::Minbase),
+                ("include", !bootstrap.include.is_empty()),
+                ("exclude", !bootstrap.exclude.is_empty()),
+            ] {
+                let path = format!("bootstrap.{key}");
+                if says_something {
+                    let what =
+                        format!("`{key}` is about debootstrap, and `base` stands in its place");
+                    let hint = "leave it out; [[packages]] installs and purges on top of the base";
+                    return Err(self.fault(&path, what).hint(hint));
+                }
+            }
+        }
         self.list(
             "the component",
             "bootstrap.components",
@@ -198,6 +216,9 @@ impl Look<'_> {
         let Some((path, locale)) = generated else {
             return Ok(());
         };
+        if self.recipe.bootstrap.base.is_some() {
+            return Ok(());
+        }
         let includes = self.recipe.bootstrap.include.iter().map(PackageName::name);
         let installs = self
             .recipe

@@ -242,6 +242,8 @@ const ROWS: &[Row] = &[
     ("bootstrap.components", ("[\"main\"]\ninclude", "[\"main\", \"contrib\"]\ninclude"), &[], &[Packages]),
     ("bootstrap.include", ("[\"locales\"]", "[\"locales\", \"less\"]"), &[], &[Packages]),
     ("bootstrap.exclude", ("[\"nano\"]", "[\"vim\"]"), &[], &[Packages]),
+    // It takes the place of what debootstrap would be told.
+    ("bootstrap.base", ("include = [\"locales\"]\nexclude = [\"nano\"]", "base = \"prod/debian\""), &[], &[Packages]),
     ("bootstrap.snapshot", ("20260901T000000Z", "20250901T000000Z"), &[], &[Packages]),
     ("bootstrap.release", ("sha256:11", "sha256:12"), &[], &[Packages]),
     ("source.snapshot", ("20260902T000000Z", "20250902T000000Z"), &[], &[Packages]),

@@ -1,7 +1,7 @@
 //! A collector, and what it is told to keep.
 
 use crate::backend::ObjectMeta;
-use crate::digest::Sha256;
+use crate::digest::{ImageId, Sha256};
 use crate::store::Store;
 
 /// The policy of a collection: what is kept although no environment or pin needs it.
@@ -36,11 +36,15 @@ pub(in super::super) fn young(policy: &Policy, now: u64, object: Option<&ObjectM
 /// format of locks is the builder's.
 pub type LockReader<'a> = &'a dyn Fn(&[u8]) -> Result<Vec<Sha256>, String>;
 
+/// A parser of locks that returns the image that an image stands on, if it stands on one.
+pub type BaseReader<'a> = &'a dyn Fn(&[u8]) -> Result<Option<ImageId>, String>;
+
 /// A collector of one store.
 pub struct Collector<'a> {
     pub(super) store: &'a Store,
     pub(super) policy: Policy,
     pub(super) locks: LockReader<'a>,
+    pub(super) bases: BaseReader<'a>,
 }
 
 impl<'a> Collector<'a> {
@@ -50,6 +54,13 @@ impl<'a> Collector<'a> {
             store,
             policy,
             locks,
+            bases: &|_| Ok(None),
         }
+    }
+
+    /// The same, and what an image that is kept stands on is kept as well.
+    #[must_use]
+    pub fn with_bases(self, bases: BaseReader<'a>) -> Self {
+        Self { bases, ..self }
     }
 }

@@ -33,8 +33,15 @@ pub(super) struct Marking {
     /// Old versions of environments' metadata.
     pub(super) retirable: Vec<ObjectMeta>,
     pub(super) now: u64,
-    /// Locks that were read, with the inputs that they name.
-    locks: HashMap<Sha256, Vec<Sha256>>,
+    /// Locks that were read.
+    locks: HashMap<Sha256, Named>,
+}
+
+/// What a lock names.
+#[derive(Default)]
+struct Named {
+    inputs: Vec<Sha256>,
+    base: Option<ImageId>,
 }
 
 /// An image that is kept.
@@ -95,6 +102,11 @@ impl Marking {
         for (done, (image, why)) in keep.into_iter().enumerate() {
             let done = done as u64;
             watch(Stage::Mark { done, total });
+            // Another image stands on it.
+            if let Some(kept) = marking.kept.get_mut(&image) {
+                kept.why.extend(why);
+                continue;
+            }
             marking.keep(collector, image, why, true)?;
         }
         Ok(marking)
@@ -184,6 +196,7 @@ impl Marking {
             complete &= marked.missing.is_empty();
             packs.extend(marked.packs);
         }
+        let mut bases = BTreeSet::new();
         for (recipe, lock) in sources {
             self.inputs.extend([recipe, lock]);
             if let Entry::Vacant(vacant) = self.locks.entry(lock) {
@@ -193,7 +206,8 @@ impl Marking {
                 })?;
                 vacant.insert(named);
             }
-            self.inputs.extend(&self.locks[&lock]);
+            self.inputs.extend(&self.locks[&lock].inputs);
+            bases.extend(self.locks[&lock].base);
         }
         let wanted = MarkedImage {
             why,
@@ -201,6 +215,11 @@ impl Marking {
             complete,
         };
         self.kept.insert(image, wanted);
+        for base in bases {
+            if !self.kept.contains_key(&base) {
+                self.keep(collector, base, vec![KeepReason::Base(image)], all)?;
+            }
+        }
         Ok(())
     }
 
@@ -237,13 +256,14 @@ fn refuse_lost(roots: &Roots, backend: &dyn ListableBackend) -> Result<()> {
     Ok(())
 }
 
-/// The inputs that a lock names; none when the lock is not here.
-fn named(collector: &Collector<'_>, lock: &Sha256) -> Result<Vec<Sha256>> {
-    match collector.store.input(lock, MAX_LOCK)? {
-        Some(text) => (collector.locks)(&text).map_err(|why| {
-            let what = format_args!("the lock {lock}");
-            Error::corrupt(what, why)
-        }),
-        None => Ok(Vec::new()),
-    }
+/// What a lock names; nothing when the lock is not here.
+fn named(collector: &Collector<'_>, lock: &Sha256) -> Result<Named> {
+    let Some(text) = collector.store.input(lock, MAX_LOCK)? else {
+        return Ok(Named::default());
+    };
+    let corrupt = |why: String| Error::corrupt(format_args!("the lock {lock}"), why);
+    Ok(Named {
+        inputs: (collector.locks)(&text).map_err(corrupt)?,
+        base: (collector.bases)(&text).map_err(corrupt)?,
+    })
 }

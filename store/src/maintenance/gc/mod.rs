@@ -19,7 +19,7 @@ use crate::backend::{ListableBackend, WritableBackend};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) use self::collector::young;
-pub use self::collector::{Collector, LockReader, Policy};
+pub use self::collector::{BaseReader, Collector, LockReader, Policy};
 use self::mark::Marking;
 pub use self::report::{Collected, Fragmented, KeptImage, Plan, Removed, Stage, Unreferenced};
 

@@ -128,6 +128,18 @@ fn wanted(args: &CopyArgs, from: &Store, copier: &Copier<'_>) -> Result<Vec<Imag
             .context(|| format!("cannot read the environment {env}"))?;
         images.extend(releases.into_iter().map(|release| release.image));
     }
+    if !args.no_inputs {
+        // What an image stands on is one of its inputs.
+        let mut bases = Vec::new();
+        for image in &images {
+            if let Ok(manifest) = from.manifest(image) {
+                bases.extend(find::bases(from, &manifest)?);
+            }
+        }
+        images.extend(bases);
+        let mut seen = std::collections::BTreeSet::new();
+        images.retain(|image| seen.insert(*image));
+    }
     Ok(images)
 }
 

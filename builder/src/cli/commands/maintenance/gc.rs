@@ -6,7 +6,7 @@ use store::maintenance::{Collector, Plan, Policy, Removed, Stage};
 use super::{reasons, survey};
 use crate::cli::args::GcArgs;
 use crate::error::Result;
-use crate::lockfile::inputs_of;
+use crate::lockfile::{base_of, inputs_of};
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui, Unit};
@@ -63,7 +63,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
         // What is no store must not become one here.
         survey(settings)?;
         let store = stores::open_to_write(settings)?;
-        let collector = Collector::new(store.store(), policy, &inputs_of);
+        let collector = Collector::new(store.store(), policy, &inputs_of).with_bases(&base_of);
         let done = collector
             .run(store.backend(), &mut watch)
             .map_err(|e| stores::failed(what(), &e))?;
@@ -75,7 +75,7 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
         (done.plan.clone(), Some(done))
     } else {
         let (store, place) = survey(settings)?;
-        let collector = Collector::new(&store, policy, &inputs_of);
+        let collector = Collector::new(&store, policy, &inputs_of).with_bases(&base_of);
         let plan = collector
             .plan(&*place, &mut watch)
             .map_err(|e| stores::failed(what(), &e))?;

@@ -77,6 +77,7 @@ fn reasons(why: &[KeepReason]) -> String {
         KeepReason::Held => "in use".to_owned(),
         KeepReason::Young => "young".to_owned(),
         KeepReason::Newest => "newest".to_owned(),
+        KeepReason::Base(image) => format!("base of {:.12}", image.hex()),
     };
     why.iter().map(one).collect::<Vec<_>>().join(", ")
 }

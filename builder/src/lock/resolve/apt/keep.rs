@@ -122,7 +122,7 @@ impl Apt<'_> {
         listen: &mut dyn FnMut(&str),
     ) -> Result<Pins> {
         listen("fitting the changes into what is locked");
-        let mut state = State::new();
+        let mut state = self.installed.clone();
         let mut pins = Pins::default();
         for locked in keep.usable(self) {
             let deb = &locked.deb;
@@ -156,7 +156,10 @@ impl Apt<'_> {
             .map(|(name, package)| (name.clone(), package.id.1.clone()))
             .collect();
         self.write_status(&state)?;
-        let base = self.base(index);
+        let base = match self.recipe.bootstrap.base {
+            Some(_) => Vec::new(),
+            None => self.base(index),
+        };
         if !base.iter().all(|name| state.contains_key(name)) {
             self.fit(&mut state, &["--no-upgrade".into()], &base, index)?;
         }

@@ -7,6 +7,7 @@
 //! installed (see `stages`); so one apt call a stage tells the exact set, and a
 //! security update takes part from the start instead of as an upgrade later.
 
+mod base;
 mod diagnosis;
 mod index;
 mod keep;
@@ -68,6 +69,8 @@ pub struct Apt<'a> {
     archives: &'a Archives,
     network: &'a Network,
     dir: PathBuf,
+    /// What is installed before the first stage.
+    installed: State,
 }
 
 impl<'a> Apt<'a> {
@@ -89,6 +92,7 @@ impl<'a> Apt<'a> {
             archives,
             network,
             dir: dir.to_owned(),
+            installed: State::new(),
         };
         Network::private_dir(dir)?;
         for sub in [
@@ -112,6 +116,13 @@ impl<'a> Apt<'a> {
         Ok(apt)
     }
 
+    /// Begins with what a base has installed, by its dpkg status.
+    #[must_use]
+    pub fn on_base(mut self, status: &str) -> Self {
+        self.installed = base::installed(status);
+        self
+    }
+
     /// Resolves every stage of the recipe, around what is to be kept.
     pub fn resolve(&self, keep: Option<&Keep>, listen: &mut dyn FnMut(&str)) -> Result<Resolution> {
         let groups = self.recipe.package_groups();
@@ -120,16 +131,17 @@ impl<'a> Apt<'a> {
         let mut index = self.index()?;
         let retained = keep.map(|keep| keep.index(self));
         self.identify(retained.as_deref())?;
-        let mut required = self.of_priority("required", &index);
-        required.extend(self.bootstrap_quirks());
-        let base = self.base(&index);
         let pins = match keep {
             Some(keep) => self.pin(keep, &groups, &mut index, listen)?,
             None => keep::Pins::default(),
         };
-        let mut stages = Stages::new(self, pins)?;
-        listen("resolving the bootstrap");
-        stages.bootstrap(&required, &base, &index)?;
+        let mut stages = Stages::new(self, pins, self.installed.clone())?;
+        if self.recipe.bootstrap.base.is_none() {
+            listen("resolving the bootstrap");
+            let mut required = self.of_priority("required", &index);
+            required.extend(self.bootstrap_quirks());
+            stages.bootstrap(&required, &self.base(&index), &index)?;
+        }
         for (number, group) in (1u32..).zip(&groups) {
             listen(&format!("resolving packages {number}"));
             let local = self.local_debs(group, &mut index)?;

@@ -13,6 +13,7 @@ use crate::lockfile::{Deb, Stage};
 use crate::recipe::{PackageName, Packages};
 
 /// A package that is installed at some point.
+#[derive(Clone)]
 pub(super) struct Installed {
     pub(super) id: Id,
     pub(super) found: Candidate,
@@ -36,12 +37,12 @@ pub(super) struct Stages<'a> {
 }
 
 impl<'a> Stages<'a> {
-    /// Begins with nothing installed.
-    pub(super) fn new(apt: &'a Apt<'a>, pins: Pins) -> Result<Self> {
+    /// Begins with what is installed: nothing, or what a base has.
+    pub(super) fn new(apt: &'a Apt<'a>, pins: Pins, state: State) -> Result<Self> {
         let stages = Self {
             apt,
             pins,
-            state: State::new(),
+            state,
             wanted: BTreeSet::new(),
             debs: Vec::new(),
             removed: BTreeMap::new(),

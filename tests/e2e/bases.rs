@@ -1,0 +1,152 @@
+//! Images that begin with another image: locked by its release, moved by hand, built elsewhere
+//! from its digest alone.
+
+use std::fs;
+
+use tests::bench::{Bench, bench};
+use tests::binaries::is_soak;
+
+/// A recipe on a base of its own choice.
+fn write(bench: &Bench, name: &str, base: &str, rest: &str) {
+    let text =
+        format!("name = \"{name}\"\n[bootstrap]\nsuite = \"bookworm\"\nbase = \"{base}\"\n{rest}");
+    fs::write(bench.path(&format!("{name}.toml")), text).unwrap();
+}
+
+fn build(bench: &Bench, arguments: &[&str]) -> String {
+    let ran = bench.imgbuild(arguments).expect(0);
+    ran.stdout.trim().to_owned()
+}
+
+#[test]
+fn an_application_stands_on_a_base_and_moves_with_it() {
+    let bench = bench();
+    let first = build(&bench, &["base.toml"]);
+
+    // With nothing on top it is the base, byte for byte.
+    write(&bench, "only", "dev/base", "");
+    assert_eq!(build(&bench, &["only.toml"]), first);
+
+    let web = "[[packages]]\ninstall = [\"less\"]\npurge = [\"tzdata\"]\n\
+         [[user]]\nname = \"op\"\nuid = 1000\n";
+    write(&bench, "web", "dev/base", web);
+    let one = build(&bench, &["web.toml"]);
+    let lock = fs::read_to_string(bench.path("web.lock")).unwrap();
+    assert!(lock.contains("release = \"dev/base/1\""), "{lock}");
+    assert_eq!(lock.matches("\n[[deb]]").count(), 1, "{lock}");
+    let packages = bench.imgbuild(&["show", "--json", "web"]).expect(0).stdout;
+    assert!(packages.contains("\"less\"") && !packages.contains("\"tzdata\""));
+    if is_soak() {
+        let said = bench.imgbuild(&["rebuild", "web"]).expect(0);
+        assert_eq!(said.stdout.trim(), one);
+    }
+
+    // Elsewhere, from the lock and what was copied: no environment is asked.
+    let there = bench.path("there");
+    let there = there.to_str().unwrap();
+    let here = bench.path("store");
+    bench
+        .imgbuild(&["store", "copy", here.to_str().unwrap(), there, "web"])
+        .expect(0);
+    let (work, keys) = (bench.path("work2"), bench.path("keys2"));
+    let places = ["--store", there, "--work", work.to_str().unwrap()];
+    let frozen = [
+        "--keys",
+        keys.to_str().unwrap(),
+        "--frozen",
+        "--offline",
+        "web.toml",
+    ];
+    assert_eq!(build(&bench, &[&places[..], &frozen].concat()), one);
+
+    // The base has another release: the lock stays until it is told to move.
+    bench.write(
+        "base",
+        "[[file]]\npath = \"/etc/second\"\ncontent = \"2\\n\"\n",
+    );
+    let second = build(&bench, &["base.toml"]);
+    assert_ne!(second, first);
+    assert_eq!(build(&bench, &["web.toml"]), one);
+    let moved = bench
+        .imgbuild(&["lock", "--upgrade=base", "web.toml"])
+        .expect(0);
+    let said = "the base moves from dev/base/1 to dev/base/2";
+    assert!(moved.stderr.contains(said), "{}", moved.stderr);
+    assert!(
+        fs::read_to_string(bench.path("web.lock"))
+            .unwrap()
+            .contains(&second)
+    );
+    let plan = bench.imgbuild(&["plan", "web.toml"]).expect(0).stdout;
+    assert!(
+        plan.contains(&format!("base {}", &second["blake3:".len()..][..12])),
+        "{plan}"
+    );
+
+    // What stands on it keeps it, whatever became of its releases.
+    let kept = bench
+        .imgbuild(&["store", "gc", "--grace", "0"])
+        .expect(0)
+        .stdout;
+    let base_of = format!("base of {}", &one["blake3:".len()..][..12]);
+    assert!(kept.contains(&base_of), "{kept}");
+}
+
+#[test]
+fn a_base_that_cannot_be_stood_on_is_refused_in_those_words() {
+    let bench = bench();
+    bench.write("base", "[[user]]\nname = \"owner\"\nuid = 1000\n");
+    let image = build(&bench, &["base.toml"]);
+    let refuse = |base: &str, rest: &str, code: i32, what: &str| {
+        write(&bench, "bad", base, rest);
+        let ran = bench.imgbuild(&["lock", "bad.toml"]).expect(code);
+        assert!(ran.stderr.contains(what), "{what}: {}", ran.stderr);
+        assert!(!bench.path("bad.lock").exists());
+    };
+    refuse(
+        "dev/nothing",
+        "",
+        1,
+        "nothing called `nothing` is released in dev",
+    );
+    refuse("prod/base", "", 1, "cannot read the environment prod");
+    let unknown = image.replace(&image[7..11], "0000");
+    refuse(&unknown, "", 1, "which is the base");
+    let user = "[[user]]\nname = \"clash\"\nuid = 100\n";
+    refuse(
+        "dev/base",
+        user,
+        2,
+        "the group id 100 of `clash` belongs to `users` in the base dev/base/2",
+    );
+    let user = "[[user]]\nname = \"clash\"\nuid = 1000\n";
+    let what = "the user id 1000 of `clash` belongs to `owner` in the base dev/base/2";
+    refuse("dev/base", user, 2, what);
+    let user = "[[user]]\nname = \"owner\"\nuid = 1001\n";
+    refuse(&image, user, 2, "has the user `owner` already");
+    write(&bench, "bad", "dev/base", "include = [\"less\"]\n");
+    let ran = bench.imgbuild(&["lock", "bad.toml"]).expect(2);
+    assert!(
+        ran.stderr.contains("`include` is about debootstrap"),
+        "{}",
+        ran.stderr
+    );
+
+    let text = "name = \"bad\"\n[bootstrap]\nsuite = \"trixie\"\nbase = \"dev/base\"\n";
+    fs::write(bench.path("bad.toml"), text).unwrap();
+    let ran = bench.imgbuild(&["lock", "bad.toml"]).expect(2);
+    let what = "the base dev/base/2 is of the suite bookworm, and the recipe says trixie";
+    assert!(ran.stderr.contains(what), "{}", ran.stderr);
+
+    // A name means something only in an environment that somebody here vouches for.
+    write(&bench, "bad", "dev/base", "");
+    let keys = bench.path("strangers");
+    let ran = bench
+        .imgbuild(&["--keys", keys.to_str().unwrap(), "lock", "bad.toml"])
+        .expect(3);
+    assert!(
+        ran.stderr.contains("nobody here has vouched"),
+        "{}",
+        ran.stderr
+    );
+}
