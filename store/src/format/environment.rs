@@ -29,13 +29,14 @@
 //!  "built": {"count": 1}, "tested": {"count": 1}, "rebuilt": {"count": 1, "keys": ["lab"]},
 //!  "approvals": {"count": 2, "keys": ["ann", "bob"]},
 //!  "max-age-days": 30, "suites": ["bookworm"], "forbidden-setuid": ["usr/bin/su"],
-//!  "from": ["staging"], "witnessed": {"count": 1, "keys": ["notary"]}}
+//!  "from": ["staging"], "base-from": ["prod"], "base-newest": true, "witnessed": {"count": 1, "keys": ["notary"]}}
 //! ```
 //!
 //! `keys` are ed25519 public keys. Of each point, `count` different ones of its `keys`
 //! (of all, when left out) must have signed an [`super::attestation`] of that kind.
 //! `rebuilt` does not count keys that also say that they built it. `witnessed` counts keys
-//! whose testimony is about the log as it stands before the release. Points that are left out
+//! whose testimony is about the log as it stands before the release. `base-from` and `base-newest`
+//! are about the image that one begins with. Points that are left out
 //! ask nothing.
 //!
 //! # Log

@@ -125,7 +125,7 @@ pub(crate) use self::metadata_store::LOCK;
 #[cfg(feature = "write")]
 pub use self::metadata_store::{Guard, MetadataStore};
 #[cfg(feature = "write")]
-pub use self::policy::{Claim, Facts, Policy, Quorum, Violation};
+pub use self::policy::{BaseFact, Claim, Facts, Policy, Quorum, Violation};
 #[cfg(feature = "write")]
 pub use self::proposal::{Proposal, RequiredSignatures};
 #[cfg(feature = "write")]

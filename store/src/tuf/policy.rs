@@ -56,6 +56,13 @@ pub struct Policy {
     /// The environments of which one must have released it before; none when empty.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub from: BTreeSet<EnvName>,
+    /// The environments of which one must have the image released that it begins with; an image
+    /// that begins with none meets it. Any when empty.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub base_from: BTreeSet<EnvName>,
+    /// Whether the release that it begins with must be the newest of its name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub base_newest: bool,
 }
 
 /// A number of keys out of a set.
@@ -123,6 +130,27 @@ pub struct Facts {
     pub setuid: Vec<String>,
     /// The environments that have it released and not revoked.
     pub released: BTreeSet<EnvName>,
+    /// The image that it begins with.
+    pub base: BaseFact,
+}
+
+/// What is known of the image that another one begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BaseFact {
+    /// It begins with none.
+    #[default]
+    None,
+    /// Nobody can say: the store has its lock no more.
+    Unknown,
+    /// It begins with this one.
+    Base {
+        /// What it is called: `ENV/NAME/NUMBER`, or its digest.
+        name: String,
+        /// The environments that have it released and not revoked.
+        released: BTreeSet<EnvName>,
+        /// The newest release of its name, where that is another image.
+        newer: Option<String>,
+    },
 }
 
 /// A rule of a policy that an image does not meet.
@@ -157,6 +185,22 @@ pub enum Violation {
     Setuid(Vec<String>),
     /// None of these environments has it.
     From(Vec<EnvName>),
+    /// It cannot be said what it begins with.
+    UnknownBase,
+    /// None of these environments has what it begins with, or has revoked it.
+    BaseFrom {
+        /// What it begins with.
+        base: String,
+        /// Those environments.
+        from: Vec<EnvName>,
+    },
+    /// What it begins with has a newer release.
+    BaseOutdated {
+        /// What it begins with.
+        base: String,
+        /// The newest.
+        newer: String,
+    },
 }
 
 impl Policy {
@@ -330,6 +374,40 @@ impl Policy {
         if !self.from.is_empty() && self.from.is_disjoint(&facts.released) {
             unmet.push(Violation::From(self.from.iter().cloned().collect()));
         }
+        if self.asks_for_base() {
+            unmet.extend(self.of_base(&facts.base));
+        }
+        unmet
+    }
+
+    /// Whether it matters what an image begins with.
+    pub fn asks_for_base(&self) -> bool {
+        self.base_newest || !self.base_from.is_empty()
+    }
+
+    fn of_base(&self, base: &BaseFact) -> Vec<Violation> {
+        let (name, released, newer) = match base {
+            BaseFact::None => return Vec::new(),
+            BaseFact::Unknown => return vec![Violation::UnknownBase],
+            BaseFact::Base {
+                name,
+                released,
+                newer,
+            } => (name, released, newer),
+        };
+        let mut unmet = Vec::new();
+        if !self.base_from.is_empty() && self.base_from.is_disjoint(released) {
+            unmet.push(Violation::BaseFrom {
+                base: name.clone(),
+                from: self.base_from.iter().cloned().collect(),
+            });
+        }
+        if let Some(newer) = newer.as_ref().filter(|_| self.base_newest) {
+            unmet.push(Violation::BaseOutdated {
+                base: name.clone(),
+                newer: newer.clone(),
+            });
+        }
         unmet
     }
 
@@ -357,6 +435,12 @@ impl Policy {
         lines.extend(list("no setuid or setgid file", setuid));
         let from = self.from.iter().map(ToString::to_string).collect();
         lines.extend(list("released before in", from));
+        let from = self.base_from.iter().map(ToString::to_string).collect();
+        lines.extend(list("what it begins with released in", from));
+        lines.extend(
+            self.base_newest
+                .then(|| "what it begins with the newest release".to_owned()),
+        );
         for (name, key) in &self.keys {
             lines.push(format!("{name} is the key {key}"));
         }
@@ -396,6 +480,47 @@ mod tests {
     fn votes(count: u32, keys: &[&str]) -> Quorum {
         let keys = keys.iter().map(|name| (*name).to_owned()).collect();
         Quorum { count, keys }
+    }
+
+    #[test]
+    fn what_an_image_begins_with_is_asked_for_where_there_is_something() {
+        let prod: EnvName = "prod".parse().unwrap();
+        let policy = Policy {
+            base_from: BTreeSet::from([prod.clone()]),
+            base_newest: true,
+            ..Policy::default()
+        };
+        let unmet = |base: BaseFact| {
+            policy.violations(&Facts {
+                base,
+                ..Facts::default()
+            })
+        };
+        let base = |released: &[&EnvName], newer: Option<&str>| BaseFact::Base {
+            name: "prod/debian/7".into(),
+            released: released.iter().map(|env| (*env).clone()).collect(),
+            newer: newer.map(str::to_owned),
+        };
+        assert_eq!(unmet(BaseFact::None), []);
+        assert_eq!(unmet(BaseFact::Unknown), [Violation::UnknownBase]);
+        assert_eq!(unmet(base(&[&prod], None)), []);
+        let (name, newer) = ("prod/debian/7".to_owned(), "prod/debian/9".to_owned());
+        assert_eq!(
+            unmet(base(&[], Some("prod/debian/9"))),
+            [
+                Violation::BaseFrom {
+                    base: name.clone(),
+                    from: vec![prod.clone()]
+                },
+                Violation::BaseOutdated { base: name, newer },
+            ]
+        );
+        let lax = Policy::default();
+        let facts = Facts {
+            base: BaseFact::Unknown,
+            ..Facts::default()
+        };
+        assert_eq!(lax.violations(&facts), []);
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 
 use store::attest::{self, Attestation, Kind};
 use store::keys::PublicKey;
-use store::tuf::{Claim, Environment, Facts, Policy, Release, Violation, revoked_images};
-use store::{EnvName, Manifest, Store};
+use store::tuf::{BaseFact, Claim, Environment, Facts, Policy, Release, Violation, revoked_images};
+use store::{EnvName, ImageId, Manifest, Store};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::lockfile;
 use crate::release::keyring::Keyring;
+use crate::stores::find;
 use crate::ui::Ui;
 
 /// What came of a comparison.
@@ -45,13 +47,13 @@ pub fn check(
             .map(|file| file.path.clone())
             .collect(),
         released: BTreeSet::new(),
+        base: BaseFact::None,
     };
-    for name in &policy.from {
-        for store in stores {
-            if has_released(store, name, manifest, keyring)? {
-                facts.released.insert(name.clone());
-            }
-        }
+    let digest = store::Sha256::of(&manifest.to_json()).hex();
+    let same = |r: &Release| r.image == manifest.image && r.target_path.contains(&digest);
+    facts.released = released_in(&policy.from, stores, keyring, &manifest.image, &same)?;
+    if policy.asks_for_base() {
+        facts.base = base_of(manifest, policy, stores, keyring)?;
     }
     let unmet = policy.violations(&facts);
     Ok(Checked { facts, unmet })
@@ -142,12 +144,69 @@ fn spoken(
         .collect()
 }
 
-/// Whether an environment that was vouched for has the image released with this manifest, and
-/// has not revoked it.
+/// What the image begins with, and what became of that in its environment.
+fn base_of(
+    manifest: &Manifest,
+    policy: &Policy,
+    stores: &[&Store],
+    keyring: &Keyring,
+) -> Result<BaseFact> {
+    let has_lock = |store: &&&Store| {
+        let lock = store.input(&manifest.lock, lockfile::MAX_SIZE);
+        lock.is_ok_and(|lock| lock.is_some())
+    };
+    let Some(with_lock) = stores.iter().find(has_lock) else {
+        return Ok(BaseFact::Unknown);
+    };
+    let Some(base) = find::base(with_lock, manifest)? else {
+        return Ok(BaseFact::None);
+    };
+    let same = |r: &Release| r.image == base.image;
+    let mut newer = None;
+    let env = base
+        .release
+        .as_deref()
+        .and_then(|name| name.split('/').next()?.parse().ok());
+    if let Some(env) = env.filter(|_| policy.base_newest) {
+        // What it does not show cannot be newer: it is vouched for, and nothing has run out.
+        released_in(&BTreeSet::from([env]), stores, keyring, &base.image, &same)?;
+        newer = stores
+            .iter()
+            .find_map(|store| find::standing(store, &base).newer);
+    }
+    Ok(BaseFact::Base {
+        released: released_in(&policy.base_from, stores, keyring, &base.image, &same)?,
+        newer,
+        name: base.to_string(),
+    })
+}
+
+/// The environments of these that have an image released and not revoked.
+fn released_in(
+    environments: &BTreeSet<EnvName>,
+    stores: &[&Store],
+    keyring: &Keyring,
+    image: &ImageId,
+    same: &dyn Fn(&Release) -> bool,
+) -> Result<BTreeSet<EnvName>> {
+    let mut found = BTreeSet::new();
+    for name in environments {
+        for store in stores {
+            if has_released(store, name, image, same, keyring)? {
+                found.insert(name.clone());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether an environment that was vouched for has such a release of an image, and has not
+/// revoked it.
 fn has_released(
     store: &Store,
     name: &EnvName,
-    manifest: &Manifest,
+    image: &ImageId,
+    same: &dyn Fn(&Release) -> bool,
     keyring: &Keyring,
 ) -> Result<bool> {
     let Ok(true) = Environment::exists(store, name) else {
@@ -168,9 +227,7 @@ fn has_released(
             }));
     }
     let releases = env.releases().map_err(|e| super::failed(what(), &e))?;
-    let revoked = revoked_images(&releases).contains(&manifest.image);
-    let digest = store::Sha256::of(&manifest.to_json()).hex();
-    let same = |r: &Release| r.image == manifest.image && r.target_path.contains(&digest);
+    let revoked = revoked_images(&releases).contains(image);
     Ok(!revoked && releases.iter().any(same))
 }
 
@@ -237,6 +294,22 @@ fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
         Violation::Setuid(paths) => format!(
             "setuid: it must not have {}: remove the bit in the recipe, then build",
             paths.join(", ")
+        ),
+        Violation::UnknownBase => {
+            "base: the store has its lock no more, which says what it begins \
+             with: copy the image with its inputs"
+                .to_owned()
+        }
+        Violation::BaseFrom { base, from } => {
+            let names: Vec<_> = from.iter().map(ToString::to_string).collect();
+            format!(
+                "base-from: {base}, with which it begins, is not released in {}, or was revoked there",
+                names.join(" or ")
+            )
+        }
+        Violation::BaseOutdated { base, newer } => format!(
+            "base-newest: it begins with {base}, and {newer} is newer: imgbuild lock RECIPE \
+             --upgrade=base, then build"
         ),
         Violation::From(envs) => {
             let names: Vec<_> = envs.iter().map(ToString::to_string).collect();
