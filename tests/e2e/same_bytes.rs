@@ -111,5 +111,10 @@ mod soak {
         for name in ["python-web", "django", "fanery"] {
             super::same_bytes(name, &super::scratch());
         }
+        // Two stand on the first.
+        let farm = super::scratch();
+        for name in ["debian", "site", "api"] {
+            super::same_bytes(name, &farm);
+        }
     }
 }
