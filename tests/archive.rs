@@ -141,6 +141,8 @@ impl<'a> Release<'a> {
 pub struct Archive {
     root: PathBuf,
     stanzas: String,
+    /// Documentation of the package that is built next.
+    docs: Vec<(String, String)>,
 }
 
 impl Archive {
@@ -150,6 +152,7 @@ impl Archive {
         Self {
             root: root.to_owned(),
             stanzas: String::new(),
+            docs: Vec::new(),
         }
     }
 
@@ -162,6 +165,21 @@ impl Archive {
     /// The same in another version.
     pub fn add_version(&mut self, name: &str, version: &str, control: &str) -> String {
         self.build(name, version, control, &[], &|stanza| stanza)
+    }
+
+    /// The same with a file of documentation: its name below `usr/share/doc`, compressed there,
+    /// and its text. A name without a folder is that of a link, and the text is where it leads.
+    pub fn add_documented(
+        &mut self,
+        name: &str,
+        version: &str,
+        control: &str,
+        doc: (&str, &str),
+    ) -> String {
+        self.docs.push((doc.0.to_owned(), doc.1.to_owned()));
+        let path = self.build(name, version, control, &[], &|stanza| stanza);
+        self.docs.clear();
+        path
     }
 
     /// Version 1.0 with these files of dpkg's, such as `postinst`.
@@ -197,6 +215,16 @@ impl Archive {
             state.to_be_bytes()[0]
         });
         fs::write(share.join("noise"), noise.take(20_000).collect::<Vec<u8>>()).unwrap();
+        for (doc, text) in &self.docs {
+            let path = tree.path().join("usr/share/doc").join(doc);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if !doc.contains('/') {
+                std::os::unix::fs::symlink(text, path).unwrap();
+                continue;
+            }
+            let packed = piped(Command::new("gzip").arg("-9n"), text.as_bytes());
+            fs::write(path, packed).unwrap();
+        }
         fs::create_dir(tree.path().join("DEBIAN")).unwrap();
         let control = format!(
             "Package: {name}\nVersion: {version}\nArchitecture: all\n\
@@ -228,7 +256,12 @@ impl Archive {
 
     /// Writes the indexes and the Release file.
     pub fn publish(&self, release: &Release<'_>) {
-        let dists = self.root.join("dists").join(SUITE);
+        self.publish_as(SUITE, release);
+    }
+
+    /// The same as another suite than [`SUITE`].
+    pub fn publish_as(&self, suite: &str, release: &Release<'_>) {
+        let dists = self.root.join("dists").join(suite);
         let _ = fs::remove_dir_all(&dists);
         let index = "main/binary-amd64/Packages".replace("amd64", architecture());
         fs::create_dir_all(dists.join(&index).parent().unwrap()).unwrap();

@@ -132,7 +132,7 @@ pub(crate) fn packages_and_sources(status: &str) -> Vec<(Package, Source)> {
 }
 
 /// What a package was built from (deb-control(5), `Source`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) version: String,
@@ -140,7 +140,7 @@ pub(crate) struct Source {
 
 impl Source {
     /// `NAME` or `NAME (VERSION)`; what is left out is as the package has it.
-    fn of(field: Option<&str>, package: &Package) -> Self {
+    pub(crate) fn of(field: Option<&str>, package: &Package) -> Self {
         let field = field.unwrap_or(&package.name);
         let (name, version) = match field.split_once(" (") {
             Some((name, version)) => (name, version.trim_end_matches(')')),

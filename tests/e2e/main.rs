@@ -2,6 +2,7 @@
 
 mod archives;
 mod bases;
+mod audit;
 mod build;
 mod ceremonies;
 mod clocks;

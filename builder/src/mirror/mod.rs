@@ -7,7 +7,10 @@
 //! would copy and hash each package of an archive again, in shell. Its packages
 //! are not compressed (see `plain`).
 
+mod content;
 mod plain;
+
+pub(crate) use self::content::{Content, content_of};
 
 use std::fmt::Write as _;
 use std::fs;

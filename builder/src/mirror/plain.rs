@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::error::{Context, Result};
 
 /// What an archive of ar(5) begins with.
-const MAGIC: &[u8] = b"!<arch>\n";
+pub(super) const MAGIC: &[u8] = b"!<arch>\n";
 
 /// What the header of a member ends with.
 const HEADER_END: &[u8] = b"`\n";
@@ -20,8 +20,8 @@ const HEADER_END: &[u8] = b"`\n";
 const HEADER: usize = 60;
 
 /// Where its name and its size, decimal, stand in a header.
-const NAME: std::ops::Range<usize> = 0..16;
-const SIZE: std::ops::Range<usize> = 48..58;
+pub(super) const NAME: std::ops::Range<usize> = 0..16;
+pub(super) const SIZE: std::ops::Range<usize> = 48..58;
 
 /// Writes the package at `deb` to `plain`, its members decompressed. A member
 /// of another compression than xz and zstd stays what it is.
@@ -82,7 +82,7 @@ fn copy(input: &mut impl Read, output: &mut (impl Write + Seek)) -> io::Result<(
 }
 
 /// The header of the next member; none at the end.
-fn header(input: &mut impl Read) -> io::Result<Option<[u8; HEADER]>> {
+pub(super) fn header(input: &mut impl Read) -> io::Result<Option<[u8; HEADER]>> {
     let mut header = Vec::with_capacity(HEADER);
     input.take(HEADER as u64).read_to_end(&mut header)?;
     if header.is_empty() {
@@ -94,13 +94,13 @@ fn header(input: &mut impl Read) -> io::Result<Option<[u8; HEADER]>> {
     }
 }
 
-fn number(field: &[u8]) -> io::Result<u64> {
+pub(super) fn number(field: &[u8]) -> io::Result<u64> {
     let text = std::str::from_utf8(field).unwrap_or_default();
     let number = text.trim_end().parse();
     number.map_err(|_| wrong("the size of a member is not a number"))
 }
 
-fn wrong(what: &str) -> io::Error {
+pub(super) fn wrong(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 

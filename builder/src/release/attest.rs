@@ -11,6 +11,7 @@ use store::tuf::Policy;
 use store::{EnvName, Manifest, Sha256, WritableStore};
 
 use crate::error::{Context, Error, Result};
+use crate::inspect::audit::Report;
 use crate::lockfile::Lock;
 use crate::release::keyring;
 use crate::settings::Settings;
@@ -228,6 +229,47 @@ pub fn rebuilt(manifest: &Manifest, key: &dyn Signer, store: &WritableStore) -> 
         "time": seconds(jiff::Timestamp::now()),
     });
     attest(Kind::Rebuild, manifest, predicate, key, store)
+}
+
+/// What an audit found in an image.
+pub fn audited(
+    manifest: &Manifest,
+    report: &Report,
+    key: &dyn Signer,
+    store: &WritableStore,
+) -> Result<String> {
+    let pending = report.pending.iter().map(|found| {
+        json!({
+            "source": found.source, "installed": found.installed, "fixed": found.fixed,
+            "cves": found.cves,
+        })
+    });
+    let advisories = report.advisories.iter().map(|found| {
+        let mut said = json!({
+            "id": found.id, "aliases": found.aliases, "ecosystem": found.ecosystem,
+            "package": found.package, "installed": found.installed, "severity": found.severity,
+        });
+        if let Some(fixed) = &found.fixed {
+            said["fixed"] = json!(fixed);
+        }
+        said
+    });
+    let settled = report.settled.iter();
+    let settled = settled.map(|found| {
+        json!({ "id": found.id, "package": found.package, "status": found.status, "why": found.why })
+    });
+    let predicate = json!({
+        "image": manifest.image.to_string(),
+        "name": manifest.name,
+        "time": report.time,
+        "asOf": report.as_of,
+        "pending": pending.collect::<Vec<_>>(),
+        "advisories": advisories.collect::<Vec<_>>(),
+        "settled": settled.collect::<Vec<_>>(),
+        "data": report.data,
+        "auditor": PROGRAM,
+    });
+    attest(Kind::Audit, manifest, predicate, key, store)
 }
 
 /// What somebody says who approves of an image.

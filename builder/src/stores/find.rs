@@ -312,6 +312,26 @@ fn parse(text: Vec<u8>, manifest: &Manifest) -> Result<Lock> {
     Lock::parse(&text).map_err(|e| Error::failed(failed()).because(&e))
 }
 
+/// The manifests of the newest releases in an environment, one of each name, without images that
+/// were revoked there.
+pub fn newest_in(store: &Store, env: &EnvName) -> Result<Vec<Manifest>> {
+    let metadata = ReadOnly(store);
+    let all = releases_in(&open(&metadata, env)?)?;
+    let revoked = revoked_images(&all);
+    let mut newest: BTreeMap<&ImageName, &Release> = BTreeMap::new();
+    for release in all
+        .iter()
+        .filter(|release| !revoked.contains(&release.image))
+    {
+        let known = newest.entry(&release.name).or_insert(release);
+        if release.seq > known.seq {
+            *known = release;
+        }
+    }
+    let newest = newest.into_values();
+    newest.map(|release| released(store, release)).collect()
+}
+
 /// Every name and image of the first environment's releases, oldest first. None
 /// when there is no such environment, or none that can be believed: the images
 /// are there all the same.

@@ -9,6 +9,8 @@ pub enum ErrorKind {
     Usage,
     /// Bytes, signatures or files are not what was signed, or policy forbids it: exit code 3.
     Refused,
+    /// The command did what it should, and found what it was to look for: exit code 4.
+    Found,
     /// Somebody else holds what is needed; later it may work: exit code 75.
     Busy,
     /// A signal ended the command: exit code 130.
@@ -22,6 +24,7 @@ impl ErrorKind {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Refused => 3,
+            Self::Found => 4,
             Self::Busy => 75,
             Self::Interrupted => 130,
         }

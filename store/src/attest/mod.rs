@@ -46,14 +46,17 @@ pub enum Kind {
     Rebuild,
     /// Somebody approves of it for an environment.
     Approval,
+    /// What is known against what is installed in it.
+    Audit,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Provenance,
         Self::TestResult,
         Self::Rebuild,
         Self::Approval,
+        Self::Audit,
     ];
 
     /// The type of the predicate.
@@ -63,6 +66,7 @@ impl Kind {
             Self::TestResult => "https://in-toto.io/attestation/test-result/v0.1",
             Self::Rebuild => "urn:imgbuild:rebuild:1",
             Self::Approval => "urn:imgbuild:approval:1",
+            Self::Audit => "urn:imgbuild:audit:1",
         }
     }
 
@@ -73,6 +77,7 @@ impl Kind {
             Self::TestResult => "tested",
             Self::Rebuild => "rebuilt",
             Self::Approval => "approved",
+            Self::Audit => "audited",
         }
     }
 }
@@ -163,7 +168,7 @@ impl Attestation {
                 let fits = |root: &Value| root.as_str() == Some(&*first_root.to_string());
                 text("environment") == Some(env.as_str()) && root.is_none_or(fits)
             }
-            Some(Kind::Provenance | Kind::Rebuild) => true,
+            Some(Kind::Provenance | Kind::Rebuild | Kind::Audit) => true,
             None => false,
         }
     }

@@ -27,6 +27,7 @@
 //! | `https://in-toto.io/attestation/test-result/v0.1` | `result` is `PASSED` or another; `passedTests` by name | a build that ran the recipe's tests |
 //! | `urn:imgbuild:rebuild:1` | another build came to the same bytes | `imgbuild rebuild --attest` |
 //! | `urn:imgbuild:approval:1` | somebody approves of it for `environment` | `imgbuild approve` |
+//! | `urn:imgbuild:audit:1` | what is known against what is installed in it | `imgbuild audit --sign` |
 //!
 //! SLSA provenance has `buildType` `urn:imgbuild:build:1`; its external parameter is the
 //! digest of the recipe, its internal ones the digest of the lock, architecture, suite
@@ -45,7 +46,25 @@
 //!  "varied": true, "builder": "imgbuild 0.1.0", "time": "2026-11-23T04:00:00Z"}
 //! ```
 //!
-//! a rebuild.
+//! a rebuild. An audit is
+//!
+//! ```json
+//! {"image": "blake3:HEX", "name": "web", "time": "2026-11-30T15:09:11Z",
+//!  "asOf": "2026-11-30T15:09:11Z",
+//!  "pending": [{"source": "expat", "installed": "2.5.0-1", "fixed": "2.5.0-1+deb12u5",
+//!               "cves": [{"id": "CVE-2023-52425", "severity": "unknown"}]}],
+//!  "advisories": [{"id": "PYSEC-2026-1", "aliases": ["CVE-2026-1"], "ecosystem": "pypi",
+//!                  "package": "flask", "installed": "1.0", "fixed": "1.1", "severity": "high"}],
+//!  "settled": [{"id": "CVE-2026-2", "package": "openssl", "status": "not_affected", "why": "..."}],
+//!  "data": [{"kind": "release", "name": "debian-security bookworm-security", "sha256": "HEX",
+//!            "date": "2026-11-29T00:53:13Z"}],
+//!  "auditor": "imgbuild 0.1.0"}
+//! ```
+//!
+//! `asOf` is the time up to which the security archive is known, `settled` is what was found and
+//! does not concern the image by the word of whoever signs, `data` is all that was read. A severity
+//! is `unknown`, `negligible`, `low`, `medium`, `high` or `critical`; `fixed` of an advisory may be
+//! left out.
 //!
 //! A name never gets other bytes: several people who say the same sign files of their
 //! own. Whoever can write to a store can add files, so no file counts for being there;

@@ -1,5 +1,6 @@
 //! The command line, as typed.
 
+mod audit;
 mod env;
 mod key;
 mod maintenance;
@@ -10,6 +11,7 @@ mod spelling;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use self::audit::AuditArgs;
 pub use self::env::{
     Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs, EnvRefreshArgs,
     EnvRootArgs, EnvRootCommand, EnvRotateArgs, EnvStatusArgs, EnvTrustArgs, EnvWitnessArgs,
@@ -30,7 +32,7 @@ const AFTER_HELP: &str = "\
 Without a command, the arguments are recipes to build: `imgbuild recipes/fanery.toml`.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed or refused by
-policy, 75 busy (try later), 130 interrupted.
+policy, 4 an audit found something, 75 busy (try later), 130 interrupted.
 
 Data goes to stdout, everything else to stderr. Flags win over the environment
 (IMGBUILD_STORE, IMGBUILD_WORK, IMGBUILD_KEYS, IMGBUILD_ARCHIVE_NAME,
@@ -197,6 +199,8 @@ pub enum Command {
     /// Show what differs between two images
     #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
+    /// Show pending security updates of an image, and advisories that fit it
+    Audit(AuditArgs),
     /// Make the upgrade from one image to another small to fetch
     #[command(after_help = DELTA_HELP)]
     Delta(DeltaArgs),
@@ -590,6 +594,7 @@ impl Command {
             Self::Show(args) => &args.common,
             Self::Rebuild(args) => &args.common,
             Self::Diff(args) => &args.common,
+            Self::Audit(args) => &args.common,
             Self::Delta(args) => &args.common,
             Self::Store(args) => args.command.common(),
             Self::Log(args) => &args.common,

@@ -1,6 +1,7 @@
 //! One file a command; each takes what was typed and what it means.
 
 mod approve;
+mod audit;
 mod build;
 mod delta;
 mod diff;
@@ -30,7 +31,8 @@ use crate::ui::Ui;
 pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let command = args.command.unwrap_or(Command::Build(args.build));
     let attests = matches!(&command, Command::Rebuild(args) if args.attest);
-    if !only_reads(&command) || attests {
+    let signs = matches!(&command, Command::Audit(args) if args.sign);
+    if !only_reads(&command) || attests || signs {
         settings.require_writable()?;
     }
     match command {
@@ -43,6 +45,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Show(args) => image::show(&args, settings, ui),
         Command::Rebuild(args) => rebuild::run(&args, settings, ui),
         Command::Diff(args) => diff::run(&args, settings, ui),
+        Command::Audit(args) => audit::run(&args, settings, ui),
         Command::Delta(args) => delta::run(&args, settings, ui),
         Command::Store(args) => maintenance::run(&args, settings, ui),
         Command::Log(args) => log::run(&args, settings, ui),
@@ -62,6 +65,7 @@ fn only_reads(command: &Command) -> bool {
         Command::List(_)
         | Command::Show(_)
         | Command::Diff(_)
+        | Command::Audit(_)
         | Command::Rebuild(_)
         | Command::Log(_)
         | Command::Export(_)

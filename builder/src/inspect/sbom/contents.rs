@@ -12,42 +12,48 @@ use crate::lockfile::Lock;
 use crate::tree::{self, Source};
 
 /// The system of an image, as os-release(5) has it.
-pub(super) struct OperatingSystem {
+pub(in crate::inspect) struct OperatingSystem {
     /// `ID`: `debian`.
-    pub(super) id: String,
+    pub(in crate::inspect) id: String,
     /// `VERSION_ID`: `12`. A release that is not finished has none.
-    pub(super) version: Option<String>,
+    pub(in crate::inspect) version: Option<String>,
 }
 
 /// An installed Debian package.
-pub(super) struct Deb {
-    pub(super) package: Package,
-    pub(super) source: Source,
+pub(in crate::inspect) struct Deb {
+    pub(in crate::inspect) package: Package,
+    pub(in crate::inspect) source: Source,
     /// None for a package that no archive has.
-    pub(super) purl: Option<String>,
+    pub(in crate::inspect) purl: Option<String>,
     /// Of the .deb file.
-    pub(super) sha256: Option<Sha256>,
+    pub(in crate::inspect) sha256: Option<Sha256>,
 }
 
 /// An installed Python distribution.
-pub(super) struct Distribution {
-    pub(super) name: String,
-    pub(super) version: String,
+pub(in crate::inspect) struct Distribution {
+    pub(in crate::inspect) name: String,
+    pub(in crate::inspect) version: String,
     /// The directory that its modules are in.
-    pub(super) site: String,
+    pub(in crate::inspect) site: String,
     /// Of the file that was installed.
-    pub(super) sha256: Option<Sha256>,
+    pub(in crate::inspect) sha256: Option<Sha256>,
 }
 
 /// All that is installed.
-pub(super) struct Contents {
-    pub(super) system: OperatingSystem,
-    pub(super) debs: Vec<Deb>,
-    pub(super) distributions: Vec<Distribution>,
+pub(in crate::inspect) struct Contents {
+    pub(in crate::inspect) system: OperatingSystem,
+    pub(in crate::inspect) debs: Vec<Deb>,
+    /// The components of the archive that packages are of, but for `main`.
+    pub(in crate::inspect) components: BTreeSet<String>,
+    pub(in crate::inspect) distributions: Vec<Distribution>,
 }
 
 impl Contents {
-    pub(super) fn read(store: &Store, manifest: &Manifest, lock: Option<&Lock>) -> Result<Self> {
+    pub(in crate::inspect) fn read(
+        store: &Store,
+        manifest: &Manifest,
+        lock: Option<&Lock>,
+    ) -> Result<Self> {
         let unreadable = || format!("cannot read the image {}", manifest.image);
         let image = store.image(manifest).context(unreadable)?;
         Self::of(&image, lock).context(unreadable)
@@ -63,6 +69,7 @@ impl Contents {
         let status = files.text("var/lib/dpkg/status")?.unwrap_or_default();
         Ok(Self {
             debs: debs(&status, &system, lock),
+            components: components(&status),
             distributions: distributions(&files, lock)?,
             system,
         })
@@ -96,6 +103,15 @@ fn debs(status: &str, system: &OperatingSystem, lock: Option<&Lock>) -> Vec<Deb>
         }
     });
     debs.collect()
+}
+
+/// `Section: COMPONENT/SECTION` (Debian Policy 2.4); `main` is not said.
+fn components(status: &str) -> BTreeSet<String> {
+    let sections = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("Section: "));
+    let named = sections.filter_map(|section| section.split_once('/'));
+    named.map(|(component, _)| component.to_owned()).collect()
 }
 
 /// Distributions in virtualenvs and beside Debian's own, which its packages stand for.

@@ -13,9 +13,9 @@
 //! Nothing in it depends on when or where it is written: its time is the image's epoch, its
 //! serial number a digest of the manifest.
 
-mod contents;
+pub(super) mod contents;
 mod cyclonedx;
-mod purl;
+pub(super) mod purl;
 mod spdx;
 
 use common::clock::rfc3339;

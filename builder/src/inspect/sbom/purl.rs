@@ -49,7 +49,7 @@ pub(super) fn pypi(distribution: &Distribution) -> String {
 }
 
 /// A project's name as indexes compare it (PEP 503).
-pub(super) fn normal(name: &str) -> String {
+pub(in crate::inspect) fn normal(name: &str) -> String {
     let words = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-").to_lowercase()
 }

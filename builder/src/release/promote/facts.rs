@@ -133,7 +133,7 @@ fn spoken(
         Some(Kind::TestResult) => Claim::Tested,
         Some(Kind::Rebuild) => Claim::Rebuilt,
         Some(Kind::Approval) => Claim::Approved,
-        None => return Vec::new(),
+        Some(Kind::Audit) | None => return Vec::new(),
     };
     if !said.applies_to(env.name(), &env.fingerprint()) {
         return Vec::new();

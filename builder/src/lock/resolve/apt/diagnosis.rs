@@ -203,7 +203,7 @@ impl Apt<'_> {
     }
 
     /// Signature, dates and components of a Release file.
-    fn weigh(&self, suite: &Suite, signed: &Signed) -> Result<Option<Finding>> {
+    pub(super) fn weigh(&self, suite: &Suite, signed: &Signed) -> Result<Option<Finding>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_secs());
         let keyring = &suite.keyring;
@@ -344,13 +344,14 @@ fn decisive<'r>(report: &'r Report, base: &str) -> Vec<(&'r str, &'r Failure)> {
 
 /// The fields of a Release file, and what it says about the indexes.
 #[derive(Debug)]
-struct Release {
+pub(super) struct Release {
     fields: BTreeMap<String, String>,
-    sha256: BTreeMap<String, String>,
+    /// The digest of each file, by its path.
+    pub(super) sha256: BTreeMap<String, String>,
 }
 
 impl Release {
-    fn parse(signed: &Signed) -> Self {
+    pub(super) fn parse(signed: &Signed) -> Self {
         let text = match signed {
             Signed::Inline(bytes) => openpgp::cleartext(bytes).unwrap_or_default(),
             Signed::Detached(text, _) => String::from_utf8_lossy(text).into_owned(),
@@ -371,7 +372,7 @@ impl Release {
         Self { fields, sha256 }
     }
 
-    fn time(&self, field: &str) -> Option<(&str, u64)> {
+    pub(super) fn time(&self, field: &str) -> Option<(&str, u64)> {
         let text = self.fields.get(field)?;
         Some((text, parse_date(text)?))
     }

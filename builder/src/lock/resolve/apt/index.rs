@@ -202,21 +202,11 @@ impl Apt<'_> {
                     continue;
                 }
                 let text = fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
-                let text = String::from_utf8_lossy(&text);
                 let of = format!(
                     "in the suite {} of the archive `{}`",
                     suite.name, suite.archive
                 );
-                for stanza in text.split("\n\n").filter(|s| !s.trim().is_empty()) {
-                    let (id, mut candidate) =
-                        parse_stanza(stanza.trim_end()).map_err(|defect| {
-                            Error::new(
-                                ErrorKind::Refused,
-                                format!("the index of packages {of} is not sound"),
-                            )
-                            .detail(defect)
-                            .hint("tell whoever runs that archive, or drop its [[source]]")
-                        })?;
+                for (id, mut candidate) in stanzas(&text, &of)? {
                     candidate.archive = Some(suite.archive.clone());
                     candidate.defect = candidate.defect.map(|defect| format!("{defect} {of}"));
                     index.add(id, candidate);
@@ -257,6 +247,23 @@ pub(super) fn file_name(site: &str) -> String {
         }
     }
     name
+}
+
+/// The packages of a Packages file, which is `of` something.
+pub(super) fn stanzas(packages: &[u8], of: &str) -> Result<Vec<(Id, Candidate)>> {
+    let text = String::from_utf8_lossy(packages);
+    let stanzas = text.split("\n\n").filter(|s| !s.trim().is_empty());
+    let parsed = stanzas.map(|stanza| {
+        parse_stanza(stanza.trim_end()).map_err(|defect| {
+            Error::new(
+                ErrorKind::Refused,
+                format!("the index of packages {of} is not sound"),
+            )
+            .detail(defect)
+            .hint("tell whoever runs that archive, or drop its [[source]]")
+        })
+    });
+    parsed.collect()
 }
 
 /// A stanza of a Packages file; an error when even its names are not sound.

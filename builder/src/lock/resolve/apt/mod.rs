@@ -14,6 +14,7 @@ mod keep;
 mod openpgp;
 mod settings;
 mod stages;
+mod suite_index;
 mod update;
 mod verify;
 
@@ -32,6 +33,7 @@ use index::{Candidate, Id, Index, local_candidate};
 use stages::{Stages, State};
 
 pub use keep::{Keep, Locked};
+pub use suite_index::{Offered, SuiteIndex, SuiteRequest};
 
 /// What apt decided.
 #[derive(Debug)]

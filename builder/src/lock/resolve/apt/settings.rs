@@ -19,7 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::recipe::{self, Moment};
 
 /// The keyring of the distribution.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The bootstrap's archive, as a host; no source of a recipe has a dot.
 const BOOTSTRAP: &str = "imgbuild.bootstrap";
 /// The archive of retained packages, as a host.

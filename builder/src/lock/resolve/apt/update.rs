@@ -28,7 +28,13 @@ impl Apt<'_> {
         Ok(())
     }
 
-    fn update_one(&self, whose: &str, suite: &Suite, listen: &mut dyn FnMut(&str)) -> Result<()> {
+    /// Reads one suite, verified; `whose` is how errors call it.
+    pub(super) fn update_one(
+        &self,
+        whose: &str,
+        suite: &Suite,
+        listen: &mut dyn FnMut(&str),
+    ) -> Result<()> {
         let lists = self.dir.join("lists");
         let one = format!(
             "Dir::Etc::sourcelist={}",
@@ -74,7 +80,7 @@ impl Apt<'_> {
     }
 }
 
-fn explain(
+pub(super) fn explain(
     whose: &str,
     found: Option<&Finding>,
     shown: &[&str],

@@ -1,0 +1,276 @@
+//! What is known against what is installed: pending security updates, and advisories.
+//!
+//! ```text
+//! report      what was found, as a table and as JSON
+//! pending     security updates that the archive has and the image has not
+//! advisories  files of OSV and of Debian's tracker, statements of OpenVEX and CSAF
+//! installed   packages of an image or of a lock
+//! changelog   CVE ids in the changelog of a package
+//! severity    how bad something is
+//! ```
+//!
+//! An audit is of what was read, so each report names the digest of every datum, and the time up
+//! to which the archive's updates are known.
+
+mod advisories;
+mod changelog;
+mod debian_version;
+mod installed;
+mod pending;
+mod python_version;
+mod report;
+mod severity;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use common::clock::rfc3339;
+
+use self::advisories::{Advisories, Ecosystem, Product, Statements, Wanted};
+use self::pending::{SecurityArchive, Updates};
+use crate::error::{Error, Result};
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+pub use self::installed::Installed;
+pub use self::report::{Counts, Datum, Found, Pending, Report, Settled, found};
+pub use self::severity::Severity;
+
+/// What an audit goes by.
+pub struct AuditRequest<'a> {
+    /// Places and addresses.
+    pub settings: &'a Settings,
+    /// Whether only what was kept before is read.
+    pub offline: bool,
+    /// Files and directories with advisories.
+    pub advisories: &'a [PathBuf],
+    /// Files with statements about them.
+    pub vex: &'a [PathBuf],
+    /// The least severity that counts.
+    pub least: Option<Severity>,
+    /// The time, seconds since 1970.
+    pub now: u64,
+}
+
+impl AuditRequest<'_> {
+    /// Audits each of these; the reports are in the same order.
+    pub fn run(&self, images: &[Installed], ui: &mut Ui) -> Result<Vec<Report>> {
+        let mut wanted = Wanted::default();
+        for image in images {
+            let sources = image.packages.iter().map(|(_, source)| source.name.clone());
+            wanted.sources.extend(sources);
+            let projects = image.distributions.iter().map(|d| d.name.clone());
+            wanted.projects.extend(projects);
+        }
+        // What a person gave is read first: its errors are the quicker ones.
+        let advisories = advisories::read(self.advisories, &wanted)?;
+        let (statements, said) = advisories::read_vex(self.vex)?;
+        let mut archive = SecurityArchive::open(self.settings, self.offline)?;
+        let mut reports = Vec::new();
+        for image in images {
+            let updates = archive.updates(image, ui)?;
+            let mut report = self.report(image, updates, &advisories, &statements)?;
+            report.data.extend(advisories.data.iter().cloned());
+            report.data.extend(said.iter().cloned());
+            reports.push(report);
+        }
+        Ok(reports)
+    }
+
+    fn report(
+        &self,
+        image: &Installed,
+        updates: Updates,
+        advisories: &Advisories,
+        statements: &Statements,
+    ) -> Result<Report> {
+        let time = |seconds: u64| {
+            rfc3339(seconds).ok_or_else(|| Error::failed(format!("{seconds} is no time")))
+        };
+        // What was kept knows nothing that came after it.
+        let as_of = if self.offline {
+            updates.date.min(self.now)
+        } else {
+            self.now
+        };
+        let mut report = Report {
+            schema: Report::SCHEMA,
+            event: "audited",
+            name: image.name.clone(),
+            image: image.image.clone(),
+            suite: image.suite.clone(),
+            architecture: image.architecture.clone(),
+            time: time(self.now)?,
+            as_of: time(as_of)?,
+            least: None,
+            counted: Counts::default(),
+            pending: updates.pending,
+            advisories: fitting(image, advisories),
+            settled: Vec::new(),
+            data: updates.data,
+            notes: [image.notes.clone(), updates.notes].concat(),
+        };
+        judge(&mut report, advisories);
+        settle(&mut report, image, statements);
+        report.count(self.least);
+        Ok(report)
+    }
+}
+
+/// The advisories that fit what is installed, each once for each package.
+fn fitting(image: &Installed, advisories: &Advisories) -> Vec<Found> {
+    let releases = image.releases();
+    let mut sources: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (_, source) in &image.packages {
+        let versions = sources.entry(&source.name).or_default();
+        if !versions.contains(&source.version.as_str()) {
+            versions.push(&source.version);
+        }
+    }
+    let mut projects: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for distribution in &image.distributions {
+        let versions = projects.entry(&distribution.name).or_default();
+        versions.push(&distribution.version);
+    }
+    let mut found: BTreeMap<(&str, &str, &str), Found> = BTreeMap::new();
+    for record in &advisories.records {
+        let ecosystem = record.ecosystem;
+        let release = record.release.as_ref();
+        if ecosystem == Ecosystem::Debian && release.is_some_and(|r| !releases.contains(r)) {
+            continue;
+        }
+        let installed = match ecosystem {
+            Ecosystem::Debian => sources.get(record.package.as_str()),
+            Ecosystem::PyPi => projects.get(record.package.as_str()),
+        };
+        for version in installed.into_iter().flatten() {
+            if !record.affected.has(version, ecosystem) {
+                continue;
+            }
+            let known = found.entry((&record.package, version, &record.id));
+            let known = known.or_insert_with(|| Found {
+                id: record.id.clone(),
+                aliases: Vec::new(),
+                ecosystem: ecosystem.name(),
+                package: record.package.clone(),
+                installed: (*version).to_owned(),
+                fixed: record.affected.fixed_above(version, ecosystem),
+                severity: Severity::Unknown,
+                summary: record.summary.clone(),
+            });
+            // Several files may say the same.
+            let news = record
+                .aliases
+                .iter()
+                .filter(|id| !known.aliases.contains(id));
+            let news: Vec<String> = news.cloned().collect();
+            known.aliases.extend(news);
+            known.severity = known.severity.max(record.severity);
+        }
+    }
+    found.into_values().collect()
+}
+
+/// Says how bad things are, by all that the advisories say about their ids.
+fn judge(report: &mut Report, advisories: &Advisories) {
+    let known = |id: &String| advisories.severities.get(id).copied().unwrap_or_default();
+    for pending in &mut report.pending {
+        for cve in &mut pending.cves {
+            cve.severity = known(&cve.id);
+        }
+        pending.severity = worst(&pending.cves);
+    }
+    for found in &mut report.advisories {
+        if found.severity == Severity::Unknown {
+            let ids = found.aliases.iter().chain([&found.id]);
+            found.severity = ids.map(known).max().unwrap_or_default();
+        }
+    }
+}
+
+/// The worst of several; unknown if that of one is, unless another is critical anyway.
+fn worst(cves: &[report::Cve]) -> Severity {
+    let severities = || cves.iter().map(|cve| cve.severity);
+    match severities().max() {
+        Some(Severity::Critical) => Severity::Critical,
+        _ if severities().any(|s| s == Severity::Unknown) => Severity::Unknown,
+        worst => worst.unwrap_or_default(),
+    }
+}
+
+/// Sets aside what statements settle: an advisory by one of its ids, an update by all of its own.
+fn settle(report: &mut Report, image: &Installed, statements: &Statements) {
+    let distros = image.releases();
+    let mut settled = Vec::new();
+    report.advisories.retain(|found| {
+        let debian = found.ecosystem == Ecosystem::Debian.name();
+        let mut names = vec![(found.package.as_str(), found.installed.as_str())];
+        if debian {
+            names.extend(binaries(image, &found.package));
+        }
+        let product = Product {
+            ecosystem: if debian {
+                Ecosystem::Debian
+            } else {
+                Ecosystem::PyPi
+            },
+            names: &names,
+            distros: &distros,
+        };
+        let ids: Vec<&str> = found
+            .aliases
+            .iter()
+            .chain([&found.id])
+            .map(String::as_str)
+            .collect();
+        let Some(statement) = statements.settles(&ids, &product) else {
+            return true;
+        };
+        settled.push(statement.settled(&found.id, &found.package));
+        false
+    });
+    report.pending.retain_mut(|pending| {
+        let names = [(pending.source.as_str(), pending.installed.as_str())];
+        let binaries = pending.binaries.iter();
+        let binaries = binaries.map(|b| (b.package.as_str(), b.installed.as_str()));
+        let names: Vec<_> = names.into_iter().chain(binaries).collect();
+        let product = Product {
+            ecosystem: Ecosystem::Debian,
+            names: &names,
+            distros: &distros,
+        };
+        let said: Vec<_> = pending
+            .cves
+            .iter()
+            .map(|cve| statements.settles(&[&cve.id], &product))
+            .collect();
+        let is_settled = !said.is_empty() && said.iter().all(Option::is_some);
+        let mut said = said.into_iter();
+        let open = pending
+            .cves
+            .iter()
+            .filter(|cve| match said.next().flatten() {
+                Some(statement) => {
+                    settled.push(statement.settled(&cve.id, &pending.source));
+                    false
+                }
+                None => true,
+            });
+        let open: Vec<_> = open.cloned().collect();
+        pending.severity = worst(&open);
+        if !is_settled {
+            pending.cves = open;
+        }
+        !is_settled
+    });
+    settled.sort_by(|a, b| (&a.package, &a.id).cmp(&(&b.package, &b.id)));
+    settled.dedup_by(|a, b| (&a.package, &a.id) == (&b.package, &b.id));
+    report.settled = settled;
+}
+
+/// What is installed of a source.
+fn binaries<'i>(image: &'i Installed, source: &str) -> Vec<(&'i str, &'i str)> {
+    let of_source = image.packages.iter().filter(|(_, of)| of.name == source);
+    let named = of_source.map(|(package, _)| (package.name.as_str(), package.version.as_str()));
+    named.collect()
+}

@@ -1,0 +1,539 @@
+//! Security updates that an archive has and an image has not.
+//!
+//! What is pending is what `apt-get upgrade` would take from the security archive: a package of an
+//! installed name and architecture in a newer version. Why it was made is in the changelog of the
+//! new package, of which one binary package of each source is fetched: the smallest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use common::clock::rfc3339;
+use store::WritableStore;
+
+use super::changelog::Changelog;
+use super::debian_version::compare;
+use super::installed::Installed;
+use super::report::{Binary, Cve, Datum, Pending};
+use super::severity::Severity;
+use crate::atomic_file;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::layers::remove;
+use crate::lock::fetch;
+use crate::lock::resolve::apt::{Offered, SuiteIndex, SuiteRequest};
+use crate::lockfile::{Deb, Stage};
+use crate::mirror::{self, Content};
+use crate::settings::Settings;
+use crate::ui::Ui;
+
+/// The archive of security updates, as machines and recipes name it.
+const ARCHIVE: &str = "debian-security";
+
+/// How many packages of a source are looked into for its changelog.
+const ATTEMPTS: usize = 4;
+
+/// The security archive as this machine sees it, one reading for all images.
+pub(super) struct SecurityArchive<'a> {
+    settings: &'a Settings,
+    offline: bool,
+    /// `WORK/audit`, where what was read is kept.
+    dir: PathBuf,
+    read: BTreeMap<Pocket, SuiteIndex>,
+    _lock: File,
+}
+
+/// Which part of it: suite, architecture, components.
+type Pocket = (String, String, Vec<String>);
+
+/// What an archive has for an image.
+pub(super) struct Updates {
+    pub(super) pending: Vec<Pending>,
+    pub(super) data: Vec<Datum>,
+    pub(super) notes: Vec<String>,
+    /// `Date` of the archive, seconds since 1970.
+    pub(super) date: u64,
+}
+
+/// A source with what is to be installed of it.
+struct Group<'o> {
+    installed: String,
+    fixed: String,
+    binaries: Vec<Binary>,
+    /// What the archive has of the new source, the smallest first.
+    packages: Vec<&'o Offered>,
+}
+
+impl<'a> SecurityArchive<'a> {
+    /// Waits for another audit that reads it.
+    pub(super) fn open(settings: &'a Settings, offline: bool) -> Result<Self> {
+        let dir = settings.work.join("audit");
+        let failed = || format!("cannot use the work directory {}", settings.work.display());
+        fs::create_dir_all(&dir).context(failed)?;
+        let lock = File::create(dir.join("lock")).context(failed)?;
+        lock.lock().context(failed)?;
+        Ok(Self {
+            settings,
+            offline,
+            dir,
+            read: BTreeMap::new(),
+            _lock: lock,
+        })
+    }
+
+    /// What it has for an image.
+    pub(super) fn updates(&mut self, installed: &Installed, ui: &mut Ui) -> Result<Updates> {
+        let pocket = pocket_of(installed)?;
+        self.index(&pocket, ui)?;
+        let index = &self.read[&pocket];
+        let dated = rfc3339(index.date);
+        let datum = |kind, name: String, sha256: &store::Sha256| Datum {
+            kind,
+            name,
+            sha256: sha256.hex(),
+            date: dated.clone(),
+        };
+        let whole = format!("{ARCHIVE} {}", pocket.0);
+        let mut data = vec![datum("release", whole.clone(), &index.release)];
+        for (path, sha256) in &index.indexes {
+            data.push(datum("packages", format!("{whole} {path}"), sha256));
+        }
+        let mut notes = Vec::new();
+        let foreign = installed
+            .packages
+            .iter()
+            .filter(|(package, _)| package.arch != installed.architecture && package.arch != "all");
+        let foreign = foreign.count();
+        if foreign > 0 {
+            notes.push(format!(
+                "{foreign} packages of other architectures than {} were not compared with the \
+                 archive",
+                installed.architecture
+            ));
+        }
+        let groups = groups(installed, &index.packages);
+        let logs = self.changelogs(&groups, &mut data, &mut notes, ui)?;
+        let pending = groups.into_iter().zip(logs);
+        let pending = pending.map(|((source, group), log)| {
+            let ids = log.as_ref().map(|log| log.above(&group.installed));
+            let cves = ids.into_iter().flatten().map(|id| Cve {
+                id,
+                severity: Severity::Unknown,
+            });
+            Pending {
+                source,
+                installed: group.installed,
+                fixed: group.fixed,
+                severity: Severity::Unknown,
+                cves: cves.collect(),
+                changelog: log.is_some(),
+                binaries: group.binaries,
+            }
+        });
+        Ok(Updates {
+            pending: pending.collect(),
+            data,
+            notes,
+            date: index.date,
+        })
+    }
+
+    fn index(&mut self, pocket: &Pocket, ui: &mut Ui) -> Result<()> {
+        if self.read.contains_key(pocket) {
+            return Ok(());
+        }
+        let (suite, architecture, components) = pocket;
+        let kept = format!("{ARCHIVE}/{}-{architecture}", suite.replace('/', "-"));
+        let scratch = self.scratch()?;
+        let request = SuiteRequest {
+            archive: ARCHIVE,
+            suite,
+            components,
+            architecture,
+            archives: &self.settings.archives,
+            network: &self.settings.network,
+            scratch: &scratch,
+            kept: &self.dir.join(kept),
+        };
+        let index = if self.offline {
+            request.kept()?
+        } else {
+            let mut phase = ui.phase("read security updates");
+            let index = request.fetch(&mut |line| phase.output(line))?;
+            phase.finish(&format!("{} packages", index.packages.len()));
+            index
+        };
+        remove(&scratch)?;
+        self.read.insert(pocket.clone(), index);
+        Ok(())
+    }
+
+    /// An empty directory of this audit.
+    fn scratch(&self) -> Result<PathBuf> {
+        let scratch = self.dir.join("scratch");
+        remove(&scratch)?;
+        fs::create_dir_all(&scratch).context(|| format!("cannot make {}", scratch.display()))?;
+        Ok(scratch)
+    }
+
+    /// The changelog of each group, in their order, where one could be read.
+    fn changelogs(
+        &self,
+        groups: &BTreeMap<String, Group<'_>>,
+        data: &mut Vec<Datum>,
+        notes: &mut Vec<String>,
+        ui: &mut Ui,
+    ) -> Result<Vec<Option<Changelog>>> {
+        let kept = self.dir.join("changelogs");
+        fs::create_dir_all(&kept).context(|| format!("cannot make {}", kept.display()))?;
+        let mut found: BTreeMap<&str, (Changelog, &Offered)> = BTreeMap::new();
+        let mut missing: Vec<(&str, &Offered)> = Vec::new();
+        for (source, group) in groups {
+            let read = group.packages.iter().find_map(|offered| {
+                let text = fs::read_to_string(kept.join(offered.sha256.hex())).ok()?;
+                Some((Changelog::from_text(&text)?, *offered))
+            });
+            match (read, group.packages.first()) {
+                (Some(read), _) => drop(found.insert(source, read)),
+                (None, Some(first)) => missing.push((source, first)),
+                (None, None) => {}
+            }
+        }
+        for attempt in 1..=ATTEMPTS {
+            if missing.is_empty() || self.offline {
+                break;
+            }
+            let mut next = Vec::new();
+            for (source, offered, looked) in self.fetch(&missing, notes, ui)? {
+                let packages = &groups[source].packages;
+                match looked {
+                    Looked::Changelog(log) => {
+                        let path = kept.join(offered.sha256.hex());
+                        atomic_file::replace(&path, log.to_text())
+                            .context(|| format!("cannot write {}", path.display()))?;
+                        found.insert(source, (log, offered));
+                    }
+                    // Its documentation is that of another package of the source.
+                    Looked::Elsewhere(name) => {
+                        let named = packages.iter().find(|other| other.package.name == name);
+                        next.extend(named.map(|other| (source, *other)));
+                    }
+                    Looked::Nothing => {
+                        next.extend(packages.get(attempt).map(|other| (source, *other)));
+                    }
+                }
+            }
+            missing = next;
+        }
+        let logs = groups.keys().map(|source| {
+            let (log, offered) = found.remove(source.as_str())?;
+            data.push(Datum {
+                kind: "changelog",
+                name: format!("{source} in {}", offered.path),
+                sha256: offered.sha256.hex(),
+                date: None,
+            });
+            Some(log)
+        });
+        Ok(logs.collect())
+    }
+
+    /// Fetches packages, and looks for their changelogs. What cannot be fetched
+    /// takes nothing from what was found: the update is pending all the same.
+    fn fetch<'o>(
+        &self,
+        missing: &[(&'o str, &'o Offered)],
+        notes: &mut Vec<String>,
+        ui: &mut Ui,
+    ) -> Result<Vec<(&'o str, &'o Offered, Looked)>> {
+        let scratch = self.scratch()?;
+        let store = WritableStore::open_or_create(scratch.join("store"))
+            .context(|| format!("cannot use {}", scratch.display()))?;
+        let inputs = store.inputs();
+        let debs: Vec<Deb> = missing.iter().map(|(_, offered)| deb(offered)).collect();
+        let mut phase = ui.phase("fetch changelogs");
+        let total = debs.iter().map(|deb| deb.size).sum();
+        let mut done = 0;
+        let ran = fetch::debs(
+            &debs.iter().collect::<Vec<_>>(),
+            &fetch::Source {
+                archives: &self.settings.archives,
+                network: &self.settings.network,
+                beside: &scratch,
+            },
+            &inputs,
+            &scratch.join("fetch"),
+            &mut |bytes| {
+                done += bytes;
+                phase.progress(done, total, crate::ui::Unit::Bytes);
+            },
+        );
+        phase.finish(&format!("{} packages", debs.len()));
+        if let Err(error) = ran {
+            if error.kind() == ErrorKind::Interrupted {
+                return Err(error);
+            }
+            let causes = error.causes().join("; ");
+            notes.push(format!(
+                "not every changelog could be fetched: {error}: {causes}"
+            ));
+        }
+        let mut found = Vec::new();
+        for (source, offered) in missing {
+            let path = inputs.path(&offered.sha256);
+            if !path.is_file() {
+                continue;
+            }
+            match look(&path, source, &offered.package.name) {
+                Ok(looked) => found.push((*source, *offered, looked)),
+                Err(error) => notes.push(error.to_string()),
+            }
+        }
+        drop(store);
+        remove(&scratch)?;
+        Ok(found)
+    }
+}
+
+/// What a package was found to have.
+enum Looked {
+    Changelog(Changelog),
+    /// Its documentation is the one of that package.
+    Elsewhere(String),
+    Nothing,
+}
+
+fn look(deb: &Path, source: &str, package: &str) -> Result<Looked> {
+    let folder = format!("usr/share/doc/{package}");
+    // Of a native package there is one alone; else the second one is another project's.
+    for file in ["changelog.Debian.gz", "changelog.gz"] {
+        let paths = [folder.clone(), format!("{folder}/{file}")];
+        let text = match mirror::content_of(deb, &paths)? {
+            Some(Content::File(text)) => text,
+            Some(Content::Link(target)) => {
+                let name = target
+                    .split('/')
+                    .find(|part| !matches!(*part, "." | ".." | ""));
+                return Ok(name.map_or(Looked::Nothing, |name| Looked::Elsewhere(name.to_owned())));
+            }
+            None => continue,
+        };
+        if let Some(log) = Changelog::parse(&String::from_utf8_lossy(&text), source) {
+            return Ok(Looked::Changelog(log));
+        }
+    }
+    Ok(Looked::Nothing)
+}
+
+fn deb(offered: &Offered) -> Deb {
+    Deb {
+        name: offered.package.name.clone(),
+        version: offered.package.version.clone(),
+        architecture: offered.package.arch.clone(),
+        stage: Stage::Base,
+        archive: Some(ARCHIVE.to_owned()),
+        path: offered.path.clone(),
+        size: offered.size,
+        sha256: offered.sha256,
+    }
+}
+
+/// Where the security updates of a suite are.
+fn pocket_of(installed: &Installed) -> Result<Pocket> {
+    let suite = installed.suite.as_str();
+    let without = ["sid", "unstable", "experimental", "rc-buggy"];
+    let sound: std::result::Result<crate::recipe::Suite, _> = suite.parse();
+    if sound.is_err() || without.contains(&suite) {
+        return Err(Error::failed(format!(
+            "{} is of the suite `{}`, which has no security archive",
+            installed.name,
+            suite.escape_debug()
+        ))
+        .hint(
+            "security updates of unstable are new versions in it: `imgbuild lock RECIPE --upgrade`",
+        ));
+    }
+    let pocket = match suite {
+        // So they were called before bullseye.
+        "buster" | "stretch" | "jessie" => format!("{suite}/updates"),
+        _ => format!("{suite}-security"),
+    };
+    let mut components = vec!["main".to_owned()];
+    let more = ["contrib", "non-free", "non-free-firmware"].map(str::to_owned);
+    components.extend(
+        more.into_iter()
+            .filter(|c| installed.components.contains(c)),
+    );
+    Ok((pocket, installed.architecture.clone(), components))
+}
+
+/// What the archive has newer than what is installed, by source.
+fn groups<'o>(installed: &Installed, offered: &'o [Offered]) -> BTreeMap<String, Group<'o>> {
+    let mut newest: BTreeMap<(&str, &str), &Offered> = BTreeMap::new();
+    for candidate in offered {
+        let id = (
+            candidate.package.name.as_str(),
+            candidate.package.arch.as_str(),
+        );
+        let known = newest.entry(id).or_insert(candidate);
+        if compare(&candidate.package.version, &known.package.version).is_gt() {
+            *known = candidate;
+        }
+    }
+    let mut groups: BTreeMap<String, Group<'o>> = BTreeMap::new();
+    for (package, source) in &installed.packages {
+        // A package may change between one architecture and all.
+        let architectures = [
+            package.arch.as_str(),
+            "all",
+            installed.architecture.as_str(),
+        ];
+        let is_own = architectures[1..].contains(&package.arch.as_str());
+        let architectures: BTreeSet<&str> = if is_own {
+            architectures.into()
+        } else {
+            [package.arch.as_str()].into()
+        };
+        let candidates = architectures.into_iter();
+        let candidates = candidates.filter_map(|arch| newest.get(&(package.name.as_str(), arch)));
+        let best = candidates.max_by(|a, b| compare(&a.package.version, &b.package.version));
+        let Some(update) =
+            best.filter(|best| compare(&best.package.version, &package.version).is_gt())
+        else {
+            continue;
+        };
+        let binary = Binary {
+            package: package.name.clone(),
+            architecture: package.arch.clone(),
+            installed: package.version.clone(),
+            fixed: update.package.version.clone(),
+        };
+        let group = groups.entry(update.source.name.clone());
+        let group = group.or_insert_with(|| Group {
+            installed: source.version.clone(),
+            fixed: update.source.version.clone(),
+            binaries: Vec::new(),
+            packages: Vec::new(),
+        });
+        if compare(&source.version, &group.installed).is_lt() {
+            group.installed.clone_from(&source.version);
+        }
+        if compare(&update.source.version, &group.fixed).is_gt() {
+            group.fixed.clone_from(&update.source.version);
+        }
+        group.binaries.push(binary);
+    }
+    for (source, group) in &mut groups {
+        let same = offered.iter().filter(|candidate| {
+            candidate.defect.is_none()
+                && candidate.source.name == *source
+                && candidate.source.version == group.fixed
+        });
+        group.packages = same.collect();
+        group
+            .packages
+            .sort_by_key(|candidate| (candidate.size, &candidate.package.name));
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use store::Sha256;
+    use store::manifest::Package;
+
+    use super::*;
+    use crate::tree::Source;
+
+    fn package(name: &str, version: &str, arch: &str) -> Package {
+        Package {
+            name: name.into(),
+            version: version.into(),
+            arch: arch.into(),
+        }
+    }
+
+    fn offered(name: &str, version: &str, arch: &str, source: &str, size: u64) -> Offered {
+        let package = package(name, version, arch);
+        Offered {
+            source: Source::of(Some(source), &package),
+            package,
+            path: format!("pool/{name}.deb"),
+            size,
+            sha256: Sha256::of(name.as_bytes()),
+            defect: None,
+        }
+    }
+
+    fn installed(packages: &[(&str, &str, &str, &str)]) -> Installed {
+        let packages = packages.iter().map(|(name, version, arch, source)| {
+            let package = package(name, version, arch);
+            let source = Source::of(Some(source), &package);
+            (package, source)
+        });
+        Installed {
+            name: "web".into(),
+            image: None,
+            suite: "bookworm".into(),
+            number: Some("12".into()),
+            architecture: "amd64".into(),
+            components: vec!["main".into(), "non-free-firmware".into()],
+            packages: packages.collect(),
+            distributions: BTreeSet::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn updates_are_grouped_by_source_and_nothing_beside_is_found() {
+        let index = [
+            offered("libssl3", "3.0.17-1~deb12u2", "amd64", "openssl", 9),
+            offered("libssl3", "3.0.17-1~deb12u3", "amd64", "openssl", 9),
+            offered("openssl", "3.0.17-1~deb12u3", "amd64", "openssl", 5),
+            offered("libssl-doc", "3.0.17-1~deb12u3", "all", "openssl", 2),
+            offered("bash", "5.2.15-2", "amd64", "bash", 1),
+            offered(
+                "gcc-12-base",
+                "12.2.0-14+deb12u2",
+                "amd64",
+                "gcc-12 (12.2.0-14+deb12u1)",
+                1,
+            ),
+            offered("nginx", "9", "amd64", "nginx", 1),
+            offered("tzdata", "2026b-0+deb12u1", "all", "tzdata", 1),
+            offered("foreign", "2", "amd64", "foreign", 1),
+        ];
+        let image = installed(&[
+            ("libssl3", "3.0.16-1", "amd64", "openssl"),
+            ("openssl", "3.0.17-1~deb12u1", "amd64", "openssl"),
+            // Rebuilt, so newer than what the archive has.
+            ("bash", "5.2.15-2+b7", "amd64", "bash (5.2.15-2)"),
+            ("gcc-12-base", "12.2.0-14", "amd64", "gcc-12"),
+            ("tzdata", "2026b-0+deb12u1", "all", "tzdata"),
+            ("foreign", "1", "i386", "foreign"),
+        ]);
+        let groups = groups(&image, &index);
+        let names: Vec<_> = groups.keys().collect();
+        assert_eq!(names, ["gcc-12", "openssl"]);
+        let openssl = &groups["openssl"];
+        assert_eq!(openssl.installed, "3.0.16-1");
+        assert_eq!(openssl.fixed, "3.0.17-1~deb12u3");
+        assert_eq!(openssl.binaries.len(), 2);
+        // The smallest one that the source has, installed or not.
+        assert_eq!(openssl.packages[0].package.name, "libssl-doc");
+        assert_eq!(groups["gcc-12"].fixed, "12.2.0-14+deb12u1");
+    }
+
+    #[test]
+    fn each_suite_has_its_pocket() {
+        let mut image = installed(&[]);
+        let (suite, _, components) = pocket_of(&image).unwrap();
+        assert_eq!(suite, "bookworm-security");
+        assert_eq!(components, ["main", "non-free-firmware"]);
+        image.suite = "buster".into();
+        assert_eq!(pocket_of(&image).unwrap().0, "buster/updates");
+        for none in ["sid", "../etc", "", "a b"] {
+            image.suite = none.into();
+            assert!(pocket_of(&image).is_err(), "{none}");
+        }
+    }
+}
