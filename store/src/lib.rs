@@ -39,6 +39,7 @@
 //! cache          what a reader keeps of a store on a network
 //! layout         an image with its content replaced by chunk references
 //! pack           packs and their indexes: how chunks lie in files
+//! audit          what an audit says about an image
 //! manifest       all that is known about an image, as JSON
 //! foreign_tar    any tar, on its way to a canonical tar
 //! canonical_tar  the one byte stream that a tree maps to
@@ -101,6 +102,9 @@ mod cache;
 mod layout;
 
 mod pack;
+
+#[cfg(feature = "write")]
+pub mod audit;
 
 pub mod manifest;
 

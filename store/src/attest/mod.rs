@@ -14,6 +14,7 @@ use serde_json::Value;
 pub use self::list::renew_lists;
 pub(crate) use self::list::{MAX_BYTES, from_json, keys, list_key, parse_list_key, renew, stale};
 
+use crate::audit::Audit;
 use crate::backend::Backend;
 use crate::backend::WritableBackend;
 use crate::digest::{ImageId, Sha256};
@@ -154,6 +155,13 @@ impl Attestation {
         };
         let time: jiff::Timestamp = text?.as_str()?.parse().ok()?;
         u64::try_from(time.as_second()).ok()
+    }
+
+    /// What it found, if it is an audit that says all that one must.
+    pub fn audit(&self) -> Option<Audit> {
+        (self.kind == Some(Kind::Audit))
+            .then(|| Audit::read(&self.predicate))
+            .flatten()
     }
 
     /// Whether it says what its kind is there to say, for an environment: a test

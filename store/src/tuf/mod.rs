@@ -59,6 +59,9 @@ mod consistency;
 mod proposal;
 
 #[cfg(feature = "write")]
+mod audited;
+
+#[cfg(feature = "write")]
 mod check;
 
 #[cfg(feature = "write")]
@@ -104,6 +107,8 @@ mod release;
 #[cfg(all(test, feature = "write"))]
 mod tests;
 
+#[cfg(feature = "write")]
+pub use self::audited::{AuditFault, Audited, Exception};
 #[cfg(feature = "write")]
 pub(crate) use self::check::check;
 #[cfg(feature = "write")]

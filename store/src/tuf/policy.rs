@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::audited::{AuditFault, Audited};
 use super::error::{Error, ErrorKind, Result};
+use crate::audit::Audit;
 use crate::keys::PublicKey;
 use crate::name::EnvName;
 
@@ -43,6 +45,9 @@ pub struct Policy {
     /// Who has signed the environment's log as it stands before the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnessed: Option<Quorum>,
+    /// Who has audited it, how old that may be, and what may be found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audited: Option<Audited>,
     /// The most days since the image's epoch, which is the time of its lock; since the first
     /// signed word about it where that is earlier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +87,7 @@ pub struct Quorum {
 }
 
 /// Names that count. A list that names nobody is no way to write that all do.
-fn somebody<'de, D: serde::Deserializer<'de>>(
+pub(super) fn somebody<'de, D: serde::Deserializer<'de>>(
     from: D,
 ) -> std::result::Result<BTreeSet<String>, D::Error> {
     let names = BTreeSet::deserialize(from)?;
@@ -97,7 +102,7 @@ fn schema() -> u32 {
     SCHEMA
 }
 
-fn one() -> u32 {
+pub(super) fn one() -> u32 {
     1
 }
 
@@ -114,6 +119,8 @@ pub enum Claim {
     Approved,
     /// Has seen what was released before.
     Witnessed,
+    /// Has audited it.
+    Audited,
 }
 
 /// The facts that a policy is checked against.
@@ -121,6 +128,10 @@ pub enum Claim {
 pub struct Facts {
     /// The claims and the keys that signed them, verified, for this environment.
     pub words: Vec<(Claim, PublicKey)>,
+    /// Audits of it and the keys that signed them, verified.
+    pub audits: Vec<(PublicKey, Audit)>,
+    /// The time, seconds since 1970.
+    pub now: u64,
     /// Days since the image's epoch, or since the first signed word about it where that is
     /// earlier; `None` when both lie in the future.
     pub age_days: Option<u64>,
@@ -166,6 +177,17 @@ pub enum Violation {
         given: Vec<String>,
         /// The names of those who could.
         missing: Vec<String>,
+    },
+    /// Too few audits that suffice.
+    Audits {
+        /// How many keys it takes.
+        needed: u32,
+        /// The names of those whose newest audit suffices.
+        given: Vec<String>,
+        /// The names of those who have not audited it.
+        missing: Vec<String>,
+        /// The names of the others, and why their newest audit does not suffice.
+        faults: Vec<(String, Vec<AuditFault>)>,
     },
     /// It is too old.
     Age {
@@ -235,11 +257,14 @@ impl Policy {
                     "`{point}` names {name}, whose key it does not have"
                 )));
             }
-            let most = self.voters(votes).count() as u64;
+            let most = self.voters(&votes).count() as u64;
             if votes.count == 0 || u64::from(votes.count) > most {
                 let count = votes.count;
                 return Err(wrong(format!("`{point}` asks for {count} of {most} keys")));
             }
+        }
+        if let Some(why) = self.audited.as_ref().and_then(Audited::defect) {
+            return Err(wrong(why));
         }
         if let (Some(built), Some(rebuilt)) = (&self.built, &self.rebuilt) {
             let names = |votes| self.voters(votes).map(|(name, _)| name).collect();
@@ -260,16 +285,17 @@ impl Policy {
     }
 
     /// The points that ask for words.
-    pub fn points(&self) -> impl Iterator<Item = (Claim, &Quorum)> {
+    pub fn points(&self) -> impl Iterator<Item = (Claim, Quorum)> {
         [
-            (Claim::Built, &self.built),
-            (Claim::Tested, &self.tested),
-            (Claim::Rebuilt, &self.rebuilt),
-            (Claim::Approved, &self.approvals),
-            (Claim::Witnessed, &self.witnessed),
+            (Claim::Built, self.built.clone()),
+            (Claim::Tested, self.tested.clone()),
+            (Claim::Rebuilt, self.rebuilt.clone()),
+            (Claim::Approved, self.approvals.clone()),
+            (Claim::Witnessed, self.witnessed.clone()),
+            (Claim::Audited, self.audited.as_ref().map(Audited::quorum)),
         ]
         .into_iter()
-        .filter_map(|(word, votes)| Some((word, votes.as_ref()?)))
+        .filter_map(|(word, votes)| Some((word, votes?)))
     }
 
     fn voters<'p>(&'p self, votes: &'p Quorum) -> impl Iterator<Item = (&'p String, &'p String)> {
@@ -282,14 +308,17 @@ impl Policy {
     pub fn listens_to(&self, word: Claim, key: &PublicKey) -> Option<bool> {
         let (_, votes) = self.points().find(|(point, _)| *point == word)?;
         let is_key = |hex: &String| hex.parse().is_ok_and(|known: PublicKey| known == *key);
-        Some(self.voters(votes).any(|(_, hex)| is_key(hex)))
+        Some(self.voters(&votes).any(|(_, hex)| is_key(hex)))
     }
 
     /// The names of those whose claims of a kind count.
     pub fn names_of(&self, word: Claim) -> Vec<String> {
         let votes = self.points().filter(|(point, _)| *point == word);
-        let names = votes.flat_map(|(_, votes)| self.voters(votes).map(|(name, _)| name.clone()));
-        names.collect()
+        let mut names = Vec::new();
+        for (_, votes) in votes {
+            names.extend(self.voters(&votes).map(|(name, _)| name.clone()));
+        }
+        names
     }
 
     /// Lets a key take another one's place, under a name of its own. The old name stays where there
@@ -315,9 +344,11 @@ impl Policy {
             &mut self.approvals,
             &mut self.witnessed,
         ];
-        for votes in points.into_iter().flatten() {
-            if votes.keys.remove(&before) {
-                votes.keys.insert(after.clone());
+        let votes = points.into_iter().flatten().map(|votes| &mut votes.keys);
+        let audits = self.audited.iter_mut().map(|audited| &mut audited.keys);
+        for keys in votes.chain(audits) {
+            if keys.remove(&before) {
+                keys.insert(after.clone());
             }
         }
         true
@@ -331,10 +362,10 @@ impl Policy {
             let by = |(kind, key): &(Claim, PublicKey)| *kind == word && Some(*key) == wanted;
             facts.words.iter().any(by)
         };
-        for (word, votes) in self.points() {
+        for (word, votes) in self.points().filter(|(word, _)| *word != Claim::Audited) {
             // Who built it cannot also be the other one who did.
             let counts = |hex: &String| word != Claim::Rebuilt || !gave(Claim::Built, hex);
-            let voters = self.voters(votes).filter(|(_, hex)| counts(hex));
+            let voters = self.voters(&votes).filter(|(_, hex)| counts(hex));
             let (given, missing): (Vec<_>, Vec<_>) = voters.partition(|(_, hex)| gave(word, hex));
             if (given.len() as u64) < u64::from(votes.count) {
                 let names = |list: Vec<(&String, &String)>| {
@@ -348,6 +379,7 @@ impl Policy {
                 });
             }
         }
+        unmet.extend(self.audited.as_ref().and_then(|a| self.audits(a, facts)));
         if let Some(most) = self.max_age_days
             && facts.age_days.is_none_or(|days| days > u64::from(most))
         {
@@ -411,11 +443,39 @@ impl Policy {
         unmet
     }
 
+    /// Which audits lack: of each key its newest counts.
+    fn audits(&self, audited: &Audited, facts: &Facts) -> Option<Violation> {
+        let (mut given, mut missing, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        let votes = audited.quorum();
+        for (name, hex) in self.voters(&votes) {
+            let wanted = hex.parse::<PublicKey>().ok();
+            let own = facts.audits.iter().filter(|(key, _)| Some(*key) == wanted);
+            let newest = own.clone().map(|(_, audit)| audit.time).max();
+            // Of several that were made in one second, each must suffice.
+            let newest: Vec<&Audit> = own
+                .map(|(_, audit)| audit)
+                .filter(|audit| Some(audit.time) == newest)
+                .collect();
+            let why = newest.iter().map(|audit| audited.faults(audit, facts.now));
+            match why.max_by_key(Vec::len) {
+                None => missing.push(name.clone()),
+                Some(why) if why.is_empty() => given.push(name.clone()),
+                Some(why) => faults.push((name.clone(), why)),
+            }
+        }
+        (given.len() < audited.count as usize).then_some(Violation::Audits {
+            needed: audited.count,
+            given,
+            missing,
+            faults,
+        })
+    }
+
     /// The policy in sentences, one a point.
     pub fn sentences(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (word, votes) in self.points() {
-            let names: Vec<_> = self.voters(votes).map(|(name, _)| &**name).collect();
+            let names: Vec<_> = self.voters(&votes).map(|(name, _)| &**name).collect();
             let names = names.join(", ");
             lines.push(format!(
                 "{} by at least {} of {names}",
@@ -423,6 +483,7 @@ impl Policy {
                 votes.count
             ));
         }
+        lines.extend(self.audited.iter().flat_map(Audited::sentences));
         lines.extend(
             self.max_age_days
                 .map(|days| format!("at most {days} days old")),
@@ -457,6 +518,7 @@ impl Claim {
             Self::Rebuilt => "rebuilt",
             Self::Approved => "approvals",
             Self::Witnessed => "witnessed",
+            Self::Audited => "audited",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::Common;
 use super::signing::Secret;
@@ -27,6 +28,16 @@ severity counts always. 3: an index is not what its archive signed. 1, 2: nothin
 Examples: imgbuild audit prod
           imgbuild audit dev/web --advisories all.zip --vex ours.vex.json --severity high --json";
 
+fn severity() -> impl TypedValueParser<Value = Severity> {
+    let names = Severity::THRESHOLDS.map(Severity::name);
+    PossibleValuesParser::new(names).map(|typed| {
+        let mut known = Severity::THRESHOLDS.into_iter();
+        known
+            .find(|severity| severity.name() == typed)
+            .unwrap_or_default()
+    })
+}
+
 /// `audit`.
 #[derive(Args, Debug)]
 #[command(after_help = AUDIT_HELP)]
@@ -45,7 +56,7 @@ pub struct AuditArgs {
     )]
     pub vex: Vec<PathBuf>,
     /// The least severity that counts
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = severity())]
     pub severity: Option<Severity>,
     /// Read nothing from the network: the archive's index is the one that was kept
     #[arg(long)]

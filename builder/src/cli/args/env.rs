@@ -21,6 +21,7 @@ The policy is a TOML file:
   built = { keys = [\"ci\"] }
   rebuilt = { count = 1 }
   approvals = { count = 2, keys = [\"ann\", \"bob\", \"eve\"] }
+  audited = { keys = [\"ci\"], max-age-days = 7, pending-security = 0, severity = \"high\" }
   max-age-days = 30
   from = [\"staging\"]
   [keys]

@@ -1,71 +1,30 @@
 //! How bad something is: words of trackers, and scores of CVSS as words.
 
-use serde::Serialize;
+pub use store::audit::Severity;
 
-/// A severity. Where nobody has said one it is unknown, and no threshold passes it over.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Nobody has said.
-    #[default]
-    #[value(skip)]
-    Unknown,
-    /// Debian calls it `unimportant`; a CVSS score of 0.
-    Negligible,
-    /// A CVSS score below 4.
-    Low,
-    /// A CVSS score from 4.
-    Medium,
-    /// A CVSS score from 7.
-    High,
-    /// A CVSS score from 9.
-    Critical,
+/// A word of a tracker's: Debian's urgencies and what databases of OSV say.
+pub(super) fn of_word(word: &str) -> Severity {
+    match word.trim_end_matches('*').to_ascii_lowercase().as_str() {
+        "unimportant" | "negligible" | "none" => Severity::Negligible,
+        "low" => Severity::Low,
+        "medium" | "moderate" => Severity::Medium,
+        "high" | "important" => Severity::High,
+        "critical" => Severity::Critical,
+        _ => Severity::Unknown,
+    }
 }
 
-impl Severity {
-    /// The word in tables and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Negligible => "negligible",
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
-        }
-    }
-
-    /// Whether it counts where this is the least that does.
-    pub fn counts(self, least: Option<Self>) -> bool {
-        self == Self::Unknown || least.is_none_or(|least| self >= least)
-    }
-
-    /// A word of a tracker's: Debian's urgencies and what databases of OSV say.
-    pub(super) fn of_word(word: &str) -> Self {
-        match word.trim_end_matches('*').to_ascii_lowercase().as_str() {
-            "unimportant" | "negligible" | "none" => Self::Negligible,
-            "low" => Self::Low,
-            "medium" | "moderate" => Self::Medium,
-            "high" | "important" => Self::High,
-            "critical" => Self::Critical,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// The base score of a vector of CVSS 3.0 or 3.1, or a plain score, as a word.
-    pub(super) fn of_cvss(text: &str) -> Self {
-        let score = text.parse().ok().or_else(|| base_score(text));
-        match score {
-            Some(score) if !(0.0..=10.0).contains(&score) => Self::Unknown,
-            Some(score) if score >= 9.0 => Self::Critical,
-            Some(score) if score >= 7.0 => Self::High,
-            Some(score) if score >= 4.0 => Self::Medium,
-            Some(score) if score > 0.0 => Self::Low,
-            Some(_) => Self::Negligible,
-            None => Self::Unknown,
-        }
+/// The base score of a vector of CVSS 3.0 or 3.1, or a plain score, as a word.
+pub(super) fn of_cvss(text: &str) -> Severity {
+    let score = text.parse().ok().or_else(|| base_score(text));
+    match score {
+        Some(score) if !(0.0..=10.0).contains(&score) => Severity::Unknown,
+        Some(score) if score >= 9.0 => Severity::Critical,
+        Some(score) if score >= 7.0 => Severity::High,
+        Some(score) if score >= 4.0 => Severity::Medium,
+        Some(score) if score > 0.0 => Severity::Low,
+        Some(_) => Severity::Negligible,
+        None => Severity::Unknown,
     }
 }
 
@@ -168,17 +127,14 @@ mod tests {
             "11",
             "NaN",
         ] {
-            assert_eq!(Severity::of_cvss(odd), Severity::Unknown, "{odd}");
+            assert_eq!(of_cvss(odd), Severity::Unknown, "{odd}");
         }
     }
 
     #[test]
-    fn what_is_unknown_is_never_below_a_threshold() {
-        assert!(Severity::Unknown.counts(Some(Severity::Critical)));
-        assert!(!Severity::Medium.counts(Some(Severity::High)));
-        assert!(Severity::High.counts(Some(Severity::High)));
-        assert!(Severity::Negligible.counts(None));
-        assert_eq!(Severity::of_word("low**"), Severity::Low);
-        assert_eq!(Severity::of_word("not yet assigned"), Severity::Unknown);
+    fn words_of_trackers_are_severities() {
+        assert_eq!(of_word("low**"), Severity::Low);
+        assert_eq!(of_word("MODERATE"), Severity::Medium);
+        assert_eq!(of_word("not yet assigned"), Severity::Unknown);
     }
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use store::attest::{self, Attestation, Kind};
+use store::audit::Audit;
 use store::keys::PublicKey;
-use store::tuf::{BaseFact, Claim, Environment, Facts, Policy, Release, Violation, revoked_images};
+use store::tuf::{
+    AuditFault, BaseFact, Claim, Environment, Facts, Policy, Release, Violation, revoked_images,
+};
 use store::{EnvName, ImageId, Manifest, Store};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -33,12 +36,18 @@ pub fn check(
     keyring: &Keyring,
     ui: &Ui,
 ) -> Result<Checked> {
-    let (mut words, first) = words(manifest, env, policy, stores, ui);
+    let Said {
+        mut words,
+        audits,
+        first,
+    } = words(manifest, env, policy, stores, ui);
     if policy.witnessed.is_some() {
         words.extend(witnesses(env, policy, ui)?);
     }
     let mut facts = Facts {
         words,
+        audits,
+        now: now(),
         age_days: age_days(manifest.epoch, first),
         suite: manifest.suite.clone(),
         setuid: manifest
@@ -61,21 +70,37 @@ pub fn check(
 
 /// Times of files can be anything; what somebody signed about an image was said when it was there.
 fn age_days(epoch: u64, first_word: Option<u64>) -> Option<u64> {
-    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
     let date = first_word.map_or(epoch, |first| first.min(epoch));
-    Some(now.checked_sub(date)? / (24 * 60 * 60))
+    Some(now().checked_sub(date)? / (24 * 60 * 60))
 }
 
-/// The words that count, and when the first of them was signed.
+fn now() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default()
+}
+
+/// The words that count.
+#[derive(Default)]
+struct Said {
+    words: Vec<(Claim, PublicKey)>,
+    /// What those found who audited it.
+    audits: Vec<(PublicKey, Audit)>,
+    /// When the first of them was signed.
+    first: Option<u64>,
+}
+
 fn words(
     manifest: &Manifest,
     env: &Environment<'_>,
     policy: &Policy,
     stores: &[&Store],
     ui: &Ui,
-) -> (Vec<(Claim, PublicKey)>, Option<u64>) {
+) -> Said {
     let keys = keys_of(policy);
-    let (mut words, mut first) = (Vec::new(), None);
+    let Said {
+        mut words,
+        mut audits,
+        mut first,
+    } = Said::default();
     for store in stores {
         let mut odd = |key: &str, e: &store::Error| {
             ui.note(&format!(
@@ -89,6 +114,10 @@ fn words(
                     if said.covers(manifest) {
                         let time = said.time().filter(|_| !spoken.is_empty());
                         first = first.into_iter().chain(time).min();
+                        if let Some(audit) = said.audit() {
+                            let by = spoken.iter().map(|(_, key)| (*key, audit.clone()));
+                            audits.extend(by);
+                        }
                         words.extend(spoken);
                     } else if !spoken.is_empty() {
                         ui.note(&format!(
@@ -104,7 +133,11 @@ fn words(
             Err(e) => ui.note(&format!("warning: {e}")),
         }
     }
-    (words, first)
+    Said {
+        words,
+        audits,
+        first,
+    }
 }
 
 /// Those of the policy's keys that have signed the environment's log as it stands.
@@ -133,7 +166,8 @@ fn spoken(
         Some(Kind::TestResult) => Claim::Tested,
         Some(Kind::Rebuild) => Claim::Rebuilt,
         Some(Kind::Approval) => Claim::Approved,
-        Some(Kind::Audit) | None => return Vec::new(),
+        Some(Kind::Audit) => Claim::Audited,
+        None => return Vec::new(),
     };
     if !said.applies_to(env.name(), &env.fingerprint()) {
         return Vec::new();
@@ -273,8 +307,37 @@ fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
                 Claim::Rebuilt => format!("imgbuild rebuild {image} --attest"),
                 Claim::Approved => format!("imgbuild approve {image} --for {env} --key NAME"),
                 Claim::Witnessed => format!("imgbuild env witness {env} --key NAME"),
+                Claim::Audited => audit_command(&image),
             };
             let _ = write!(text, "; wanted of {who}: {command}");
+            text
+        }
+        Violation::Audits {
+            needed,
+            given,
+            missing,
+            faults,
+        } => {
+            let mut text = format!("audited: {} of {needed}", given.len());
+            if !given.is_empty() {
+                let _ = write!(text, ", by {}", given.join(", "));
+            }
+            let who: Vec<&str> = missing
+                .iter()
+                .chain(faults.iter().map(|f| &f.0))
+                .map(String::as_str)
+                .collect();
+            let _ = write!(
+                text,
+                "; wanted of {}: {}",
+                who.join(" or "),
+                audit_command(&image)
+            );
+            for (name, faults) in faults {
+                for fault in faults {
+                    let _ = write!(text, "\n  by {name}: {}", audit_fault(fault));
+                }
+            }
             text
         }
         Violation::Age { days: None, most } => format!(
@@ -319,6 +382,51 @@ fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
                 names[0]
             )
         }
+    }
+}
+
+fn audit_command(image: &str) -> String {
+    format!("imgbuild audit {image} --sign --key NAME")
+}
+
+fn audit_fault(fault: &AuditFault) -> String {
+    const SHOWN: usize = 20;
+    let list = |found: &[String]| {
+        let mut text = found[..found.len().min(SHOWN)].join(", ");
+        if found.len() > SHOWN {
+            let _ = write!(text, " and {} more", found.len() - SHOWN);
+        }
+        text
+    };
+    match fault {
+        AuditFault::Age { days: None, .. } => {
+            "it is dated in the future of this machine's clock".to_owned()
+        }
+        AuditFault::Age {
+            days: Some(days),
+            most,
+        } => {
+            format!("what it knows is {days} days old, at most {most} are allowed: audit it again")
+        }
+        AuditFault::Pending { found, most } => format!(
+            "sources with pending security updates: {}, at most {most} are allowed: {}; imgbuild \
+             lock RECIPE --upgrade, then build",
+            found.len(),
+            list(found)
+        ),
+        AuditFault::NoAdvisories => {
+            "it was compared with no advisories: --advisories FILE".to_owned()
+        }
+        AuditFault::Advisories { found, most } => format!(
+            "advisories that fit: {}, at most {most} are allowed: {}",
+            found.len(),
+            list(found)
+        ),
+        AuditFault::Expired(except) => format!(
+            "the policy's exception for {} expired on {}: imgbuild env root propose ENV --policy \
+             FILE makes another one",
+            except.id, except.expires
+        ),
     }
 }
 

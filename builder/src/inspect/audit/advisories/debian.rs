@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::{Advisories, Affected, Ecosystem, Record, Wanted, unsound};
 use crate::error::Result;
-use crate::inspect::audit::severity::Severity;
+use crate::inspect::audit::severity::{Severity, of_word};
 
 #[derive(Deserialize)]
 struct Issue {
@@ -114,7 +114,7 @@ fn take(source: &str, id: &str, issue: Issue, found: &mut Advisories) {
             release: Some(suite),
             package: source.to_owned(),
             affected,
-            severity: urgency.map_or(Severity::Unknown, Severity::of_word),
+            severity: urgency.map_or(Severity::Unknown, of_word),
             summary: summary.clone(),
         });
     }

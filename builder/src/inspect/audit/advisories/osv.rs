@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{Advisories, Affected, Ecosystem, Range, Record, Wanted, parse, unsound};
 use crate::error::Result;
-use crate::inspect::audit::severity::Severity;
+use crate::inspect::audit::severity::{Severity, of_cvss, of_word};
 use crate::inspect::sbom::purl::normal;
 
 #[derive(Deserialize)]
@@ -155,7 +155,7 @@ fn take(advisory: Advisory, wanted: &Wanted, found: &mut Advisories) {
         );
         let urgency = package.ecosystem_specific.as_ref();
         let urgency = urgency.and_then(|v| v.get("urgency")?.as_str());
-        let urgency = urgency.map_or(Severity::Unknown, Severity::of_word);
+        let urgency = urgency.map_or(Severity::Unknown, of_word);
         let severity = [own, general, urgency].into_iter();
         let severity = severity.clone().find(|s| *s != Severity::Unknown);
         let ranges = package.ranges.unwrap_or_default().into_iter();
@@ -188,12 +188,12 @@ fn take(advisory: Advisory, wanted: &Wanted, found: &mut Advisories) {
 /// What a database says in a word, else the worst of the scores.
 fn severity(scores: Option<&[Score]>, specific: Option<&serde_json::Value>) -> Severity {
     let word = specific.and_then(|value| value.get("severity")?.as_str());
-    match word.map_or(Severity::Unknown, Severity::of_word) {
+    match word.map_or(Severity::Unknown, of_word) {
         Severity::Unknown => {
             let scores = scores.unwrap_or_default().iter();
             let words = scores.map(|score| match score.score.as_str() {
-                text if text.starts_with("CVSS:") => Severity::of_cvss(text),
-                text => Severity::of_word(text),
+                text if text.starts_with("CVSS:") => of_cvss(text),
+                text => of_word(text),
             });
             words.max().unwrap_or_default()
         }
