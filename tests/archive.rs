@@ -143,6 +143,7 @@ pub struct Archive {
     stanzas: String,
     /// Documentation of the package that is built next.
     docs: Vec<(String, String)>,
+    files: Vec<(String, String)>,
 }
 
 impl Archive {
@@ -153,6 +154,7 @@ impl Archive {
             root: root.to_owned(),
             stanzas: String::new(),
             docs: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -179,6 +181,20 @@ impl Archive {
         self.docs.push((doc.0.to_owned(), doc.1.to_owned()));
         let path = self.build(name, version, control, &[], &|stanza| stanza);
         self.docs.clear();
+        path
+    }
+
+    /// The same with a file that is not compressed, its name below `usr/share/doc` as well.
+    pub fn add_plain(
+        &mut self,
+        name: &str,
+        version: &str,
+        control: &str,
+        file: (&str, &str),
+    ) -> String {
+        self.files.push((file.0.to_owned(), file.1.to_owned()));
+        let path = self.build(name, version, control, &[], &|stanza| stanza);
+        self.files.clear();
         path
     }
 
@@ -224,6 +240,12 @@ impl Archive {
             }
             let packed = piped(Command::new("gzip").arg("-9n"), text.as_bytes());
             fs::write(path, packed).unwrap();
+        }
+        for (file, text) in &self.files {
+            fs::create_dir_all(tree.path().join("usr/share/doc")).unwrap();
+            let path = tree.path().join("usr/share/doc").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
         }
         fs::create_dir(tree.path().join("DEBIAN")).unwrap();
         let control = format!(

@@ -265,6 +265,7 @@ pub fn audited(
         "asOf": report.as_of,
         "pending": pending.collect::<Vec<_>>(),
         "advisories": advisories.collect::<Vec<_>>(),
+        "ended": report.ended.iter().filter(|ended| ended.over).map(|ended| json!({ "source": ended.source, "date": ended.date })).collect::<Vec<_>>(),
         "settled": settled.collect::<Vec<_>>(),
         "data": report.data,
         "auditor": PROGRAM,

@@ -55,13 +55,15 @@
 //!               "cves": [{"id": "CVE-2023-52425", "severity": "unknown"}]}],
 //!  "advisories": [{"id": "PYSEC-2026-1", "aliases": ["CVE-2026-1"], "ecosystem": "pypi",
 //!                  "package": "flask", "installed": "1.0", "fixed": "1.1", "severity": "high"}],
+//!  "ended": [{"source": "pdns", "date": "2025-10-01"}],
 //!  "settled": [{"id": "CVE-2026-2", "package": "openssl", "status": "not_affected", "why": "..."}],
 //!  "data": [{"kind": "release", "name": "debian-security bookworm-security", "sha256": "HEX",
 //!            "date": "2026-11-29T00:53:13Z"}],
 //!  "auditor": "imgbuild 0.1.0"}
 //! ```
 //!
-//! `asOf` is the time up to which the security archive is known, `settled` is what was found and
+//! `asOf` is the time up to which the security archive is known, `ended` is what has no security
+//! support any more, `settled` is what was found and
 //! does not concern the image by the word of whoever signs, `data` is all that was read. A severity
 //! is `unknown`, `negligible`, `low`, `medium`, `high` or `critical`; `fixed` of an advisory may be
 //! left out.

@@ -55,6 +55,10 @@ pub struct AuditArgs {
         help = "A file that says which advisories do not concern you: OpenVEX, CSAF; repeatable"
     )]
     pub vex: Vec<PathBuf>,
+    /// Show whose security support has ended, by debian-security-support of the archive, or by a
+    /// list of it; where it is installed in an image, its list there is read anyway
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub support_ended: Option<Option<PathBuf>>,
     /// The least severity that counts
     #[arg(long, value_name = "LEVEL", value_parser = severity())]
     pub severity: Option<Severity>,

@@ -8,7 +8,7 @@ use store::{EnvName, Inputs, Manifest, Store};
 use super::load_recipe;
 use crate::cli::args::AuditArgs;
 use crate::error::{Context, Error, Result};
-use crate::inspect::audit::{self, AuditRequest, Installed};
+use crate::inspect::audit::{self, AuditRequest, Installed, SupportList};
 use crate::lockfile::Lock;
 use crate::release::attest;
 use crate::release::keyring::{Keyring, Passphrase};
@@ -41,6 +41,11 @@ pub(super) fn run(args: &AuditArgs, settings: &Settings, ui: &mut Ui) -> Result<
         offline: args.offline,
         advisories: &args.advisories,
         vex: &args.vex,
+        support: &match &args.support_ended {
+            None => SupportList::Image,
+            Some(None) => SupportList::Archive,
+            Some(Some(file)) => SupportList::File(file.clone()),
+        },
         least: args.severity,
         now: u64::try_from(now).context(|| "this machine's clock is before 1970".into())?,
     };

@@ -48,6 +48,8 @@ pub struct Installed {
     pub(super) components: Vec<String>,
     pub(super) packages: Vec<(Package, Source)>,
     pub(super) distributions: BTreeSet<Distribution>,
+    /// The image's own list of sources whose support has ended.
+    pub(super) support_list: Option<String>,
     pub(super) notes: Vec<String>,
 }
 
@@ -81,6 +83,7 @@ impl Installed {
             components: contents.components.into_iter().collect(),
             packages: debs.map(|deb| (deb.package, deb.source)).collect(),
             distributions: distributions.collect(),
+            support_list: contents.support_list,
             notes: Vec::new(),
         })
     }
@@ -155,6 +158,7 @@ impl Installed {
             components: components.into_iter().collect(),
             packages: packages.collect(),
             distributions: distributions.collect(),
+            support_list: None,
             notes,
         })
     }

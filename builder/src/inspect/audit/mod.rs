@@ -3,6 +3,7 @@
 //! ```text
 //! report      what was found, as a table and as JSON
 //! pending     security updates that the archive has and the image has not
+//! ended       sources whose security support has ended
 //! advisories  files of OSV and of Debian's tracker, statements of OpenVEX and CSAF
 //! installed   packages of an image or of a lock
 //! changelog   CVE ids in the changelog of a package
@@ -15,6 +16,7 @@
 mod advisories;
 mod changelog;
 mod debian_version;
+mod ended;
 mod installed;
 mod pending;
 mod python_version;
@@ -25,16 +27,29 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use common::clock::rfc3339;
+use store::Sha256;
 
 use self::advisories::{Advisories, Ecosystem, Product, Statements, Wanted};
 use self::pending::{SecurityArchive, Updates};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::settings::Settings;
 use crate::ui::Ui;
 
 pub use self::installed::Installed;
-pub use self::report::{Counts, Datum, Found, Pending, Report, Settled, found};
+pub use self::report::{Counts, Datum, Ended, Found, Pending, Report, Settled, found};
 pub use self::severity::Severity;
+
+/// Where the list of packages without security support is taken from.
+#[derive(Clone, Debug, Default)]
+pub enum SupportList {
+    /// The image, if debian-security-support is installed in it.
+    #[default]
+    Image,
+    /// The package debian-security-support of the archive.
+    Archive,
+    /// A file.
+    File(PathBuf),
+}
 
 /// What an audit goes by.
 pub struct AuditRequest<'a> {
@@ -46,6 +61,8 @@ pub struct AuditRequest<'a> {
     pub advisories: &'a [PathBuf],
     /// Files with statements about them.
     pub vex: &'a [PathBuf],
+    /// Which list says whose support has ended.
+    pub support: &'a SupportList,
     /// The least severity that counts.
     pub least: Option<Severity>,
     /// The time, seconds since 1970.
@@ -70,6 +87,8 @@ impl AuditRequest<'_> {
         for image in images {
             let updates = archive.updates(image, ui)?;
             let mut report = self.report(image, updates, &advisories, &statements)?;
+            self.support(image, &mut report, &mut archive, ui)?;
+            report.count(self.least);
             report.data.extend(advisories.data.iter().cloned());
             report.data.extend(said.iter().cloned());
             reports.push(report);
@@ -106,14 +125,56 @@ impl AuditRequest<'_> {
             counted: Counts::default(),
             pending: updates.pending,
             advisories: fitting(image, advisories),
+            ended: Vec::new(),
             settled: Vec::new(),
             data: updates.data,
             notes: [image.notes.clone(), updates.notes].concat(),
         };
         judge(&mut report, advisories);
         settle(&mut report, image, statements);
-        report.count(self.least);
         Ok(report)
+    }
+
+    /// Looks for sources whose support has ended.
+    fn support(
+        &self,
+        image: &Installed,
+        report: &mut Report,
+        archive: &mut SecurityArchive<'_>,
+        ui: &mut Ui,
+    ) -> Result<()> {
+        let (name, text) = match self.support {
+            SupportList::File(path) => {
+                let text =
+                    std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
+                (path.display().to_string(), text)
+            }
+            SupportList::Archive => archive.support_list(image, ui)?,
+            SupportList::Image => match &image.support_list {
+                Some(text) => (
+                    "the image's list of ended support".to_owned(),
+                    text.clone().into_bytes(),
+                ),
+                None => return Ok(()),
+            },
+        };
+        let mut sources: Vec<(&str, &str)> = Vec::new();
+        for (_, source) in &image.packages {
+            let source = (source.name.as_str(), source.version.as_str());
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+        sources.sort_unstable();
+        let listed = String::from_utf8_lossy(&text);
+        report.ended = ended::ended(&name, &listed, &sources, self.now)?;
+        report.data.push(Datum {
+            kind: "support-ended",
+            name,
+            sha256: Sha256::of(&text).hex(),
+            date: None,
+        });
+        Ok(())
     }
 }
 

@@ -13,11 +13,13 @@ use store::WritableStore;
 
 use super::changelog::Changelog;
 use super::debian_version::compare;
+use super::ended;
 use super::installed::Installed;
 use super::report::{Binary, Cve, Datum, Pending};
 use super::severity::Severity;
 use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::inspect::sbom::contents::support_list_path;
 use crate::layers::remove;
 use crate::lock::fetch;
 use crate::lock::resolve::apt::{Offered, SuiteIndex, SuiteRequest};
@@ -167,6 +169,82 @@ impl<'a> SecurityArchive<'a> {
         Ok(())
     }
 
+    /// The list of sources whose support has ended, of the newest package that the image's suite
+    /// has, and what it is called. The package is kept, and compared with the index each time.
+    pub(super) fn support_list(
+        &mut self,
+        installed: &Installed,
+        ui: &mut Ui,
+    ) -> Result<(String, Vec<u8>)> {
+        let (_, architecture, _) = pocket_of(installed)?;
+        let suite = &installed.suite;
+        let number = installed.number.as_ref().ok_or_else(|| {
+            Error::failed(format!("the number of the release `{suite}` is not known"))
+                .hint("name the list: --support-ended=FILE")
+        })?;
+        let lacks = || {
+            Error::failed(format!(
+                "the suite {suite} has no list of ended support for Debian {number}"
+            ))
+            .hint("name a list: --support-ended=FILE")
+        };
+        let scratch = self.scratch()?;
+        let request = SuiteRequest {
+            archive: "debian",
+            suite,
+            components: &["main".to_owned()],
+            architecture: &architecture,
+            archives: &self.settings.archives,
+            network: &self.settings.network,
+            scratch: &scratch,
+            kept: &self.dir.join(format!("debian/{suite}-{architecture}")),
+        };
+        let index = if self.offline {
+            request.kept()?
+        } else {
+            let mut phase = ui.phase("read ended support");
+            let index = request.fetch(&mut |line| phase.output(line))?;
+            phase.finish(&format!("{} packages", index.packages.len()));
+            index
+        };
+        let named = index.packages.iter();
+        let named = named.filter(|offered| offered.package.name == ended::PACKAGE);
+        let newest = named.max_by(|a, b| compare(&a.package.version, &b.package.version));
+        let offered = newest.filter(|o| o.defect.is_none()).ok_or_else(lacks)?;
+        let store = WritableStore::open_or_create(self.dir.join("packages"))
+            .context(|| format!("cannot use {}", self.dir.display()))?;
+        let inputs = store.inputs();
+        if self.offline && !inputs.has(&offered.sha256) {
+            let what = format!("{} was not fetched before", offered.path);
+            return Err(Error::failed(what).hint("run the command once without --offline"));
+        }
+        fetch::debs(
+            &[deb("debian", offered)]
+                .iter()
+                .filter(|d| !inputs.has(&d.sha256))
+                .collect::<Vec<_>>(),
+            &fetch::Source {
+                archives: &self.settings.archives,
+                network: &self.settings.network,
+                beside: &scratch,
+            },
+            &inputs,
+            &scratch.join("fetch"),
+            &mut |_| {},
+        )?;
+        inputs
+            .verify(&offered.sha256)
+            .context(|| format!("{} is not what it was", offered.path))?;
+        let path = support_list_path(number);
+        let content =
+            mirror::content_of(&inputs.path(&offered.sha256), std::slice::from_ref(&path))?;
+        remove(&scratch)?;
+        match content {
+            Some(Content::File(text)) => Ok((format!("{path} in {}", offered.path), text)),
+            Some(Content::Link(_)) | None => Err(lacks()),
+        }
+    }
+
     /// An empty directory of this audit.
     fn scratch(&self) -> Result<PathBuf> {
         let scratch = self.dir.join("scratch");
@@ -249,7 +327,10 @@ impl<'a> SecurityArchive<'a> {
         let store = WritableStore::open_or_create(scratch.join("store"))
             .context(|| format!("cannot use {}", scratch.display()))?;
         let inputs = store.inputs();
-        let debs: Vec<Deb> = missing.iter().map(|(_, offered)| deb(offered)).collect();
+        let debs: Vec<Deb> = missing
+            .iter()
+            .map(|(_, offered)| deb(ARCHIVE, offered))
+            .collect();
         let mut phase = ui.phase("fetch changelogs");
         let total = debs.iter().map(|deb| deb.size).sum();
         let mut done = 0;
@@ -324,13 +405,13 @@ fn look(deb: &Path, source: &str, package: &str) -> Result<Looked> {
     Ok(Looked::Nothing)
 }
 
-fn deb(offered: &Offered) -> Deb {
+fn deb(archive: &str, offered: &Offered) -> Deb {
     Deb {
         name: offered.package.name.clone(),
         version: offered.package.version.clone(),
         architecture: offered.package.arch.clone(),
         stage: Stage::Base,
-        archive: Some(ARCHIVE.to_owned()),
+        archive: Some(archive.to_owned()),
         path: offered.path.clone(),
         size: offered.size,
         sha256: offered.sha256,
@@ -479,6 +560,7 @@ mod tests {
             components: vec!["main".into(), "non-free-firmware".into()],
             packages: packages.collect(),
             distributions: BTreeSet::new(),
+            support_list: None,
             notes: Vec::new(),
         }
     }

@@ -38,6 +38,8 @@ pub struct Report {
     pub pending: Vec<Pending>,
     /// Advisories that fit what is installed.
     pub advisories: Vec<Found>,
+    /// Sources whose security support has ended, or will before that of their release.
+    pub ended: Vec<Ended>,
     /// What was found and does not count, because a statement settles it.
     pub settled: Vec<Settled>,
     /// All that was read to find this.
@@ -53,6 +55,25 @@ pub struct Counts {
     pub pending: usize,
     /// Advisories.
     pub advisories: usize,
+    /// Sources without security support.
+    pub ended: usize,
+}
+
+/// A source package whose security support ends before that of its release.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ended {
+    /// The source package.
+    pub source: String,
+    /// Its version that is installed.
+    pub installed: String,
+    /// The last version with support.
+    pub last: String,
+    /// The day on which it ends, in UTC.
+    pub date: String,
+    /// Whether that day has come.
+    pub over: bool,
+    /// Why.
+    pub why: String,
 }
 
 /// A source package with a pending security update.
@@ -135,7 +156,7 @@ pub struct Settled {
 /// Something that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Datum {
-    /// `release`, `packages`, `changelog`, `osv`, `debian-tracker`, `directory`, `openvex`,
+    /// `release`, `packages`, `changelog`, `support-ended`, `osv`, `debian-tracker`, `directory`, `openvex`,
     /// `csaf`.
     pub kind: &'static str,
     /// Its name.
@@ -168,6 +189,7 @@ impl Report {
         self.counted = Counts {
             pending: count(self.pending.iter().map(|found| found.severity), least),
             advisories: count(self.advisories.iter().map(|found| found.severity), least),
+            ended: self.ended.iter().filter(|ended| ended.over).count(),
         };
     }
 
@@ -228,6 +250,21 @@ impl Report {
         });
         let head = ["PACKAGE", "INSTALLED", "FIXED", "SEVERITY", "ID", "SUMMARY"];
         lines.extend(table(&head, &rows.collect::<Vec<_>>()));
+        if !self.ended.is_empty() {
+            let sources = plural(self.ended.len(), "source", "sources");
+            lines.push(format!("security support that ends early: {sources}"));
+            let rows = self.ended.iter().map(|found| {
+                vec![
+                    found.source.clone(),
+                    found.installed.clone(),
+                    found.date.clone(),
+                    if found.over { "ended" } else { "will end" }.to_owned(),
+                    found.why.clone(),
+                ]
+            });
+            let head = ["SOURCE", "INSTALLED", "DAY", "SUPPORT", "WHY"];
+            lines.extend(table(&head, &rows.collect::<Vec<_>>()));
+        }
         if !self.settled.is_empty() {
             lines.push(format!("settled by statements: {}", self.settled.len()));
             let rows = self.settled.iter().map(|found| {
@@ -278,6 +315,7 @@ pub fn found(reports: &[Report]) -> Option<Error> {
         let Counts {
             pending,
             advisories,
+            ended,
         } = report.counted;
         let mut parts = Vec::new();
         if pending > 0 {
@@ -287,6 +325,10 @@ pub fn found(reports: &[Report]) -> Option<Error> {
         if advisories > 0 {
             let fit = plural(advisories, "advisory fits", "advisories fit");
             parts.push(format!("{fit} what is installed"));
+        }
+        if ended > 0 {
+            let sources = plural(ended, "source has", "sources have");
+            parts.push(format!("{sources} no security support any more"));
         }
         error = error.detail(format!("{}: {}", report.name, parts.join(", ")));
     }

@@ -46,6 +46,8 @@ pub(in crate::inspect) struct Contents {
     /// The components of the archive that packages are of, but for `main`.
     pub(in crate::inspect) components: BTreeSet<String>,
     pub(in crate::inspect) distributions: Vec<Distribution>,
+    /// What debian-security-support says about this release, where it is installed.
+    pub(in crate::inspect) support_list: Option<String>,
 }
 
 impl Contents {
@@ -71,6 +73,10 @@ impl Contents {
             debs: debs(&status, &system, lock),
             components: components(&status),
             distributions: distributions(&files, lock)?,
+            support_list: match &system.version {
+                Some(version) => files.text(&support_list_path(version))?,
+                None => None,
+            },
             system,
         })
     }
@@ -103,6 +109,11 @@ fn debs(status: &str, system: &OperatingSystem, lock: Option<&Lock>) -> Vec<Deb>
         }
     });
     debs.collect()
+}
+
+/// Where debian-security-support has its list of a release, by the number of that.
+pub(in crate::inspect) fn support_list_path(number: &str) -> String {
+    format!("usr/share/debian-security-support/security-support-ended.deb{number}")
 }
 
 /// `Section: COMPONENT/SECTION` (Debian Policy 2.4); `main` is not said.
