@@ -89,17 +89,30 @@ fn an_application_stands_on_a_base_and_moves_with_it() {
     bench
         .imgbuild(&["env", "init", "live", "--plain", "--policy", "policy.toml"])
         .expect(0);
-    let promote = |what: &str, code| bench.imgbuild(&["promote", what, "--to", "live"]).expect(code);
+    let promote = |what: &str, code| {
+        bench
+            .imgbuild(&["promote", what, "--to", "live"])
+            .expect(code)
+    };
     let refused = promote("dev/web", 3).stderr;
     let not_released = "base-from: dev/base/1, with which it begins, is not released in live";
     assert!(refused.contains(not_released), "{refused}");
     promote("dev/base/1", 0);
     let refused = promote("dev/web", 3).stderr;
     let outdated = "base-newest: it begins with dev/base/1, and dev/base/2 is newer";
-    assert!(refused.contains(outdated) && !refused.contains("base-from"), "{refused}");
+    assert!(
+        refused.contains(outdated) && !refused.contains("base-from"),
+        "{refused}"
+    );
     let tree = bench.imgbuild(&["list", "--tree"]).expect(0).stdout;
-    let below = tree.lines().find(|line| line.starts_with("└ web")).unwrap_or_default();
-    assert!(below.contains("on dev/base/1; dev/base/2 is newer"), "{tree}");
+    let below = tree
+        .lines()
+        .find(|line| line.starts_with("└ web"))
+        .unwrap_or_default();
+    assert!(
+        below.contains("on dev/base/1; dev/base/2 is newer"),
+        "{tree}"
+    );
 
     // What stands on it keeps it, whatever became of its releases.
     let kept = bench

@@ -1,8 +1,8 @@
 //! Both programs as a user runs them.
 
 mod archives;
-mod bases;
 mod audit;
+mod bases;
 mod build;
 mod ceremonies;
 mod clocks;
