@@ -27,6 +27,7 @@
 //! settings     where things are: flags, then environment, then defaults
 //! host         this machine: archives, index, proxies, programs
 //! ui           what is shown, to people and as JSON
+//! debian_version  versions of Debian packages, in the order of dpkg
 //! atomic_file  files that are there whole or not at all
 //! process      programs of this machine, run with a clean environment
 //! interrupt    Ctrl-C and the other signals that end a run
@@ -41,6 +42,7 @@ pub mod build;
 pub mod caches;
 pub mod cli;
 mod compression;
+mod debian_version;
 pub mod error;
 pub mod host;
 pub mod inspect;

@@ -139,6 +139,7 @@ impl LockRequest<'_> {
         Ok(Keep {
             debs: debs.collect(),
             upgrade: self.upgrade.names().cloned().unwrap_or_default(),
+            security: self.upgrade.takes_security(),
         })
     }
 

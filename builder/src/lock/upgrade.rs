@@ -8,6 +8,9 @@ use crate::lockfile::{self, Lock};
 /// What the base is called.
 const BASE: &str = "base";
 
+/// What the packages are called for which the archive of security updates has a newer version.
+const SECURITY: &str = "security";
+
 /// What `--upgrade` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Upgrade {
@@ -63,10 +66,16 @@ impl Upgrade {
         self.takes(BASE)
     }
 
+    /// Whether security updates are to be taken.
+    pub(super) fn takes_security(&self) -> bool {
+        self.names().is_some_and(|names| names.contains(SECURITY))
+    }
+
     /// Whether Debian packages must be resolved for it.
     pub(super) fn concerns_packages(&self, lock: &Lock) -> bool {
         *self == Self::All
             || lock.base.is_some() && self.takes_base()
+            || self.takes_security()
             || lock.debs.iter().any(|d| self.takes(&d.name))
     }
 
@@ -92,7 +101,7 @@ impl Upgrade {
         };
         let sources: Vec<String> = lock.git.iter().map(lockfile::Git::name).collect();
         for name in names {
-            if lock.base.is_some() && name == BASE {
+            if lock.base.is_some() && name == BASE || name == SECURITY {
                 continue;
             }
             let beside = lock

@@ -98,6 +98,20 @@ pub struct Deb {
     pub sha256: Sha256,
 }
 
+/// The archive of security updates, as machines and recipes name it.
+const SECURITY: &str = "debian-security";
+
+/// Whether an archive, as a lock names it, is the one of security updates: with a date behind it,
+/// it is a snapshot of it.
+pub fn is_security_archive(archive: &str) -> bool {
+    archive.split('@').next() == Some(SECURITY)
+}
+
+/// Whether a package is of the archive of security updates.
+pub fn is_security(deb: &Deb) -> bool {
+    deb.archive.as_deref().is_some_and(is_security_archive)
+}
+
 /// A wheel or source distribution.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -2,8 +2,11 @@
 //! the archive has newer versions of everything and has dropped the old ones.
 
 use std::fs;
+use std::path::Path;
 
+use serde_json::{Value, json};
 use tests::archive::{Archive, Release};
+use tests::binaries::Ran;
 
 use super::{Place, ground};
 
@@ -147,4 +150,82 @@ fn only_what_must_move_moves() {
     fs::remove_file(place.dir.join("mine.lock")).unwrap();
     let said = lock(&place, &new, &["--upgrade=other"], 2);
     assert!(said.starts_with("error: there is no lock yet"), "{said}");
+}
+
+/// Locks `secure.toml` with `ours` and an archive of security updates, in which foo is mended.
+fn lock_secure(place: &Place, versions: [&str; 2], arguments: &[&str], code: i32) -> Ran {
+    let (ours, security) = (place.dir.join("ours"), place.dir.join("security"));
+    for root in [&ours, &security] {
+        let _ = fs::remove_dir_all(root);
+    }
+    let mut archive = Archive::new(&ours);
+    archive.add_version("foo", "1.0-1", "");
+    archive.add_version("other", versions[0], "");
+    archive.publish(&Release::good(&ground().key));
+    let mut archive = Archive::new(&security);
+    let changelog = "foo (1.0-1+deb12u1) bookworm-security; urgency=high\n\n  * Mend CVE-2026-1111.\n\n \
+         -- A <a@debian.example>  Mon, 02 Nov 2026 10:00:00 +0000\n\n\
+         foo (1.0-1) bookworm; urgency=low\n\n  * Mend CVE-2025-1.\n\n \
+         -- A <a@debian.example>  Mon, 03 Nov 2025 10:00:00 +0000\n";
+    if versions[1] != "none" {
+        let doc = ("foo/changelog.Debian.gz", changelog);
+        archive.add_documented("foo", versions[1], "", doc);
+    }
+    archive.add_version("stranger", "9", "");
+    archive.publish_as("bookworm-security", &Release::good(&ground().key));
+    let address = |name: &str, root: &Path| format!("{name}=file:{}", root.display());
+    let (ours, security) = (address("ours", &ours), address("debian-security", &security));
+    let mut words = vec!["lock", "secure.toml"];
+    let debian = ground().debian();
+    for archive in [&debian, &ours, &security] {
+        words.extend(["--archive", archive]);
+    }
+    words.extend(arguments);
+    place.imgbuild(&words).expect(code)
+}
+
+#[test]
+fn security_updates_can_be_taken_alone_and_are_told_to_robots() {
+    let place = ground().place("security-upgrades");
+    let recipe = |security: &str| {
+        let suite = tests::archive::SUITE;
+        place.write(
+            "secure",
+            &format!(
+                "[[source]]\nname = \"ours\"\narchive = \"ours\"\nsuite = \"{suite}\"\n\
+                 key = \"ours.asc\"\n{security}[[packages]]\ninstall = [\"foo\", \"other\"]\n"
+            ),
+        );
+    };
+    recipe("");
+    lock_secure(&place, ["1.0", "none"], &[], 0);
+    let said = lock_secure(&place, ["2.0", "1.0-1+deb12u1"], &["--upgrade=security"], 2).stderr;
+    assert!(said.contains("has no archive of security updates"), "{said}");
+
+    recipe(
+        "[[source]]\nname = \"security\"\narchive = \"debian-security\"\n\
+         suite = \"bookworm-security\"\nkey = \"ours.asc\"\n",
+    );
+    lock_secure(&place, ["1.0", "none"], &[], 0);
+    // Both have something newer: one is a security update.
+    let newer = ["2.0", "1.0-1+deb12u1"];
+    let told = lock_secure(&place, newer, &["--upgrade=security", "--json"], 0).stdout;
+    let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!((&told["event"], &told["written"]), (&json!("locked"), &json!(true)));
+    let changes = told["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 1, "{told:#}");
+    for (key, value) in [
+        ("change", json!("changed")),
+        ("kind", json!("deb")),
+        ("name", json!("foo")),
+        ("security", json!(true)),
+        ("cves", json!(["CVE-2026-1111"])),
+    ] {
+        assert_eq!(changes[0][key], value, "{told:#}");
+    }
+    assert_eq!(changes[0]["before"]["version"], "1.0-1");
+    assert_eq!(changes[0]["after"]["version"], "1.0-1+deb12u1");
+    let told = lock_secure(&place, newer, &["--upgrade=security", "--json"], 0).stdout;
+    let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!((&told["written"], &told["changes"]), (&json!(false), &json!([])));
 }

@@ -93,7 +93,20 @@ fn of_recipe(path: &Path, settings: &Settings) -> Result<Installed> {
             .hint(format!("imgbuild lock {}", path.display()))
     })?;
     let inputs = inputs(settings)?;
-    Installed::of_lock(&recipe, &locked, inputs.as_ref(), &settings.work)
+    let own = Installed::of_lock(&recipe, &locked, inputs.as_ref(), &settings.work)?;
+    let Some(base) = &locked.base else {
+        return Ok(own);
+    };
+    let store = stores::open(settings)?;
+    let manifest = store.manifest(&base.image).map_err(|error| {
+        Error::failed(format!(
+            "the store has no image {}, the base {base}",
+            base.image
+        ))
+        .because(&error)
+        .hint("copy it from the store that has it: imgbuild store copy")
+    })?;
+    Ok(own.on(Installed::of_image(&store, &manifest)?, &locked))
 }
 
 /// The inputs that are here; none where there is no store, or one that can only be read.

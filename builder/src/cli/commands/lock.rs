@@ -1,5 +1,6 @@
 //! `imgbuild lock RECIPE`
 
+use serde::Serialize;
 use store::tuf::Environment;
 
 use super::load_recipe;
@@ -7,13 +8,25 @@ use crate::build::{prepare, require_root};
 use crate::caches::{Caches, Shared};
 use crate::cli::args::LockArgs;
 use crate::error::Result;
+use crate::inspect::audit::{self, Moved};
 use crate::lock::{LockRequest, Strictness, Upgrade};
 use crate::lockfile::Lock;
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 use crate::work_dir::WorkDir;
+
+/// What `--json` says at the end.
+#[derive(Serialize)]
+struct Locked {
+    schema: u32,
+    event: &'static str,
+    lock: String,
+    /// Whether it differs from what was there.
+    written: bool,
+    changes: Vec<Moved>,
+}
 
 pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
     let recipe = load_recipe(&args.recipe)?;
@@ -56,6 +69,21 @@ pub(super) fn run(args: &LockArgs, settings: &Settings, ui: &mut Ui) -> Result<(
             "has the newest that the recipe and the archives allow"
         };
         ui.note(&format!("{} {state}", path.display()));
+    }
+    if ui.is_json() {
+        let is_new = old.as_ref() != Some(&new);
+        ui.result_json(&Locked {
+            schema: ui::SCHEMA,
+            event: "locked",
+            lock: path.display().to_string(),
+            written: is_new,
+            changes: if is_new {
+                audit::moved(old.as_ref(), &new, &near.inputs(), settings)?
+            } else {
+                Vec::new()
+            },
+        });
+        return Ok(());
     }
     ui.result(&path.display().to_string());
     Ok(())

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::debian_version::compare;
+use crate::debian_version::compare;
 
 /// The entries of a changelog: their versions, and the CVE ids in them.
 #[derive(Debug, Default, PartialEq, Eq)]

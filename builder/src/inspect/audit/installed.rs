@@ -163,6 +163,28 @@ impl Installed {
         })
     }
 
+    /// What a lock adds to its base: packages that replace those of the base, or go.
+    #[must_use]
+    pub fn on(mut self, base: Self, lock: &Lock) -> Self {
+        let removed: BTreeSet<&str> = lock
+            .removed
+            .values()
+            .flat_map(|names| names.split(' '))
+            .collect();
+        let own: BTreeSet<String> = self.packages.iter().map(|(p, _)| p.name.clone()).collect();
+        let stays = |(package, _): &(Package, Source)| {
+            !own.contains(&package.name) && !removed.contains(package.name.as_str())
+        };
+        self.packages
+            .extend(base.packages.into_iter().filter(stays));
+        self.distributions.extend(base.distributions);
+        self.components.extend(base.components);
+        self.components.sort();
+        self.components.dedup();
+        self.support_list = base.support_list;
+        self
+    }
+
     /// The release, as advisories and package URLs write it.
     pub(super) fn releases(&self) -> Vec<String> {
         let names = [Some(self.suite.clone()), self.number.clone()];

@@ -5,6 +5,7 @@
 //! pending     security updates that the archive has and the image has not
 //! ended       sources whose security support has ended
 //! advisories  files of OSV and of Debian's tracker, statements of OpenVEX and CSAF
+//! moved       what a lock took anew, with the CVE ids of its changelogs
 //! installed   packages of an image or of a lock
 //! changelog   CVE ids in the changelog of a package
 //! severity    how bad something is
@@ -15,9 +16,9 @@
 
 mod advisories;
 mod changelog;
-mod debian_version;
 mod ended;
 mod installed;
+mod moved;
 mod pending;
 mod python_version;
 mod report;
@@ -36,6 +37,7 @@ use crate::settings::Settings;
 use crate::ui::Ui;
 
 pub use self::installed::Installed;
+pub use self::moved::{Moved, moved};
 pub use self::report::{Counts, Datum, Ended, Found, Pending, Report, Settled, found};
 pub use self::severity::Severity;
 

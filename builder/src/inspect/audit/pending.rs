@@ -12,12 +12,12 @@ use common::clock::rfc3339;
 use store::WritableStore;
 
 use super::changelog::Changelog;
-use super::debian_version::compare;
 use super::ended;
 use super::installed::Installed;
 use super::report::{Binary, Cve, Datum, Pending};
 use super::severity::Severity;
 use crate::atomic_file;
+use crate::debian_version::compare;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::inspect::sbom::contents::support_list_path;
 use crate::layers::remove;
@@ -376,14 +376,15 @@ impl<'a> SecurityArchive<'a> {
 }
 
 /// What a package was found to have.
-enum Looked {
+pub(super) enum Looked {
     Changelog(Changelog),
     /// Its documentation is the one of that package.
     Elsewhere(String),
     Nothing,
 }
 
-fn look(deb: &Path, source: &str, package: &str) -> Result<Looked> {
+/// Looks for the changelog of a package, which is of a source.
+pub(super) fn look(deb: &Path, source: &str, package: &str) -> Result<Looked> {
     let folder = format!("usr/share/doc/{package}");
     // Of a native package there is one alone; else the second one is another project's.
     for file in ["changelog.Debian.gz", "changelog.gz"] {

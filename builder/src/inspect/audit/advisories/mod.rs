@@ -31,9 +31,10 @@ use store::Sha256;
 
 pub(super) use self::purl::Product;
 pub(super) use self::vex::Statements;
+use super::python_version;
 use super::report::Datum;
 use super::severity::Severity;
-use super::{debian_version, python_version};
+use crate::debian_version;
 use crate::error::{Context, Error, Result};
 
 /// No file is larger.

@@ -50,6 +50,16 @@ impl Index {
         }
     }
 
+    /// The versions of a package that there are, of all architectures.
+    pub(super) fn versions(&self, name: &str) -> impl Iterator<Item = (&str, &Candidate)> {
+        let from = (name.to_owned(), String::new(), String::new());
+        let of_name = self
+            .0
+            .range(from..)
+            .take_while(move |((found, ..), _)| *found == name);
+        of_name.flat_map(|((_, version, _), all)| all.iter().map(|one| (version.as_str(), one)))
+    }
+
     /// The names of an archive's packages whose field Priority is this one (Debian
     /// Policy 2.5). apt has a pattern for it only since version 2.3.
     pub(super) fn of_priority(&self, archive: &str, priority: &str) -> Vec<String> {

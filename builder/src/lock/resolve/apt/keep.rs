@@ -14,10 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::index::{Candidate, Index};
+use super::settings::Suite;
 use super::stages::{Installed, State};
 use super::{Apt, Plan};
-use crate::error::Result;
-use crate::lockfile::{Deb, Stage};
+use crate::debian_version::compare;
+use crate::error::{Error, Result};
+use crate::lockfile::{Deb, Stage, is_security_archive};
 use crate::recipe::{PackageSpec, Packages};
 
 /// Above every priority that lets an archive or a recipe prefer a newer version.
@@ -29,6 +31,8 @@ pub struct Keep {
     pub debs: Vec<Locked>,
     /// Names of packages to upgrade.
     pub upgrade: BTreeSet<String>,
+    /// Whether to upgrade what the archive of security updates has newer.
+    pub security: bool,
 }
 
 /// A locked package.
@@ -190,7 +194,12 @@ impl Apt<'_> {
                 self.fit(&mut state, &options, &free, index)?;
             }
         }
-        for name in &keep.upgrade {
+        let mut upgrade = keep.upgrade.clone();
+        if keep.security {
+            self.require_security_archive()?;
+            upgrade.extend(security_updates(keep, index));
+        }
+        for name in &upgrade {
             let Some(package) = state.get(name) else {
                 continue;
             };
@@ -206,13 +215,13 @@ impl Apt<'_> {
         }
         for (name, version) in before {
             let now = state.get(&name).map(|package| package.id.1.clone());
-            if now.as_ref() == Some(&version) && !keep.upgrade.contains(&name) {
+            if now.as_ref() == Some(&version) && !upgrade.contains(&name) {
                 continue;
             }
             // The stages before the last keep their own, unless that was named.
             let versions = pins.0.entry(name.clone()).or_default();
             let last = versions.pop_last().map(|(stage, _)| stage);
-            if keep.upgrade.contains(&name) {
+            if upgrade.contains(&name) {
                 versions.clear();
             }
             if let (Some(stage), Some(version)) = (last, now) {
@@ -220,6 +229,18 @@ impl Apt<'_> {
             }
         }
         Ok(pins)
+    }
+
+    /// Fails where no archive of the recipe has security updates.
+    fn require_security_archive(&self) -> Result<()> {
+        let has_it = |suite: &Suite| is_security_archive(&suite.archive);
+        if self.suites().iter().any(has_it) {
+            return Ok(());
+        }
+        let what = "the recipe has no archive of security updates to upgrade from";
+        Err(Error::usage(what).hint(
+            "add it: [[source]] with archive = \"debian-security\" and suite = \"SUITE-security\"",
+        ))
     }
 
     /// Installs on what is installed; whatever has to give way does.
@@ -250,6 +271,20 @@ impl Apt<'_> {
         }
         self.write_status(state)
     }
+}
+
+/// The locked packages of which the archive of security updates has a newer version.
+fn security_updates(keep: &Keep, index: &Index) -> BTreeSet<String> {
+    let last = keep.debs.iter().filter(|locked| locked.is_last);
+    let is_behind = |deb: &Deb| {
+        let newer = |(version, found): (&str, &Candidate)| {
+            let archive = found.archive.as_deref();
+            archive.is_some_and(is_security_archive) && compare(version, &deb.version).is_gt()
+        };
+        index.versions(&deb.name).any(newer)
+    };
+    let behind = last.filter(|locked| is_behind(&locked.deb));
+    behind.map(|locked| locked.deb.name.clone()).collect()
 }
 
 /// A retained package as an index describes it, under the path it once had.
