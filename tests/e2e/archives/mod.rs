@@ -6,6 +6,7 @@
 
 mod keys;
 mod packages;
+mod robots;
 mod scripts;
 mod secrets;
 mod stages;

@@ -174,7 +174,10 @@ fn lock_secure(place: &Place, versions: [&str; 2], arguments: &[&str], code: i32
     archive.add_version("stranger", "9", "");
     archive.publish_as("bookworm-security", &Release::good(&ground().key));
     let address = |name: &str, root: &Path| format!("{name}=file:{}", root.display());
-    let (ours, security) = (address("ours", &ours), address("debian-security", &security));
+    let (ours, security) = (
+        address("ours", &ours),
+        address("debian-security", &security),
+    );
     let mut words = vec!["lock", "secure.toml"];
     let debian = ground().debian();
     for archive in [&debian, &ours, &security] {
@@ -200,7 +203,10 @@ fn security_updates_can_be_taken_alone_and_are_told_to_robots() {
     recipe("");
     lock_secure(&place, ["1.0", "none"], &[], 0);
     let said = lock_secure(&place, ["2.0", "1.0-1+deb12u1"], &["--upgrade=security"], 2).stderr;
-    assert!(said.contains("has no archive of security updates"), "{said}");
+    assert!(
+        said.contains("has no archive of security updates"),
+        "{said}"
+    );
 
     recipe(
         "[[source]]\nname = \"security\"\narchive = \"debian-security\"\n\
@@ -211,7 +217,10 @@ fn security_updates_can_be_taken_alone_and_are_told_to_robots() {
     let newer = ["2.0", "1.0-1+deb12u1"];
     let told = lock_secure(&place, newer, &["--upgrade=security", "--json"], 0).stdout;
     let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
-    assert_eq!((&told["event"], &told["written"]), (&json!("locked"), &json!(true)));
+    assert_eq!(
+        (&told["event"], &told["written"]),
+        (&json!("locked"), &json!(true))
+    );
     let changes = told["changes"].as_array().unwrap();
     assert_eq!(changes.len(), 1, "{told:#}");
     for (key, value) in [
@@ -227,5 +236,8 @@ fn security_updates_can_be_taken_alone_and_are_told_to_robots() {
     assert_eq!(changes[0]["after"]["version"], "1.0-1+deb12u1");
     let told = lock_secure(&place, newer, &["--upgrade=security", "--json"], 0).stdout;
     let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
-    assert_eq!((&told["written"], &told["changes"]), (&json!(false), &json!([])));
+    assert_eq!(
+        (&told["written"], &told["changes"]),
+        (&json!(false), &json!([]))
+    );
 }
