@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use store::copy::{Copier, copy_held_inputs, copy_inputs};
 use store::tuf::{ENVIRONMENT_FIELD, Environment, Release, revoked_images};
-use store::{EnvName, Manifest, Sha256, Store, StoreUrl, WritableStore};
+use store::{EnvName, ImageId, Manifest, Sha256, Store, StoreUrl, WritableStore};
 
 use crate::error::{Context, Error, Result};
 use crate::lockfile::{Base, Lock, sized_inputs_of};
@@ -76,6 +76,15 @@ struct TrustedRoot {
     env: EnvName,
     /// Of its first root.
     fingerprint: Sha256,
+}
+
+/// What is looked for in caches.
+struct Sought<'a> {
+    /// The name that it is released under; any when not given.
+    name: Option<&'a str>,
+    /// The image; any when not given.
+    image: Option<ImageId>,
+    fits: &'a dyn Fn(&Manifest) -> bool,
 }
 
 /// The image of a recipe and lock, as a cache has it.
@@ -229,17 +238,29 @@ impl<'a> Caches<'a> {
                 && manifest.arch == lock.architecture
                 && manifest.builder == image::BUILDER
         };
+        let sought = Sought {
+            name: Some(recipe.name.as_str()),
+            image: None,
+            fits: &fits,
+        };
+        let found = self.seek(&sought, ui)?;
+        if let Some(image) = &found {
+            ui.note(&format!(
+                "{} is in {}, released in {}",
+                image.manifest.image, image.url, image.env
+            ));
+        }
+        Ok(found)
+    }
+
+    /// The first image that fits, of the caches in their order.
+    fn seek(&self, sought: &Sought<'_>, ui: &mut Ui) -> Result<Option<CachedImage>> {
         let mut found = None;
         self.each(ui, |url, store, ui| {
             for root in &self.roots {
                 if found.is_none()
-                    && let Some(manifest) =
-                        signed(store, root, Some(recipe.name.as_str()), &fits, ui)?
+                    && let Some(manifest) = signed(store, root, sought, ui)?
                 {
-                    ui.note(&format!(
-                        "{} is in {url}, released in {}",
-                        manifest.image, root.env
-                    ));
                     found = Some(CachedImage {
                         manifest,
                         url: url.clone(),
@@ -259,23 +280,12 @@ impl<'a> Caches<'a> {
             .release
             .as_deref()
             .and_then(|release| release.split('/').nth(1));
-        let fits = |manifest: &Manifest| manifest.image == base.image;
-        let mut found = None;
-        self.each(ui, |url, store, ui| {
-            for root in &self.roots {
-                if found.is_none()
-                    && let Some(manifest) = signed(store, root, name, &fits, ui)?
-                {
-                    found = Some(CachedImage {
-                        manifest,
-                        url: url.clone(),
-                        env: root.env.clone(),
-                    });
-                }
-            }
-            Ok(())
-        })?;
-        match found {
+        let sought = Sought {
+            name,
+            image: Some(base.image),
+            fits: &|_| true,
+        };
+        match self.seek(&sought, ui)? {
             Some(image) => self.take(&image, ui),
             None => Ok(false),
         }
@@ -359,8 +369,7 @@ fn unusable(url: &StoreUrl, why: &str) -> String {
 fn signed(
     store: &Store,
     root: &TrustedRoot,
-    name: Option<&str>,
-    fits: &dyn Fn(&Manifest) -> bool,
+    sought: &Sought<'_>,
     ui: &Ui,
 ) -> store::Result<Option<Manifest>> {
     let refuse = |why: String| {
@@ -395,7 +404,10 @@ fn signed(
         Err(error) => return refuse(error.to_string()),
     };
     let revoked = revoked_images(&releases);
-    releases.retain(|release| name.is_none_or(|name| release.name.as_str() == name));
+    releases.retain(|release| {
+        let is_named = sought.name.is_none_or(|name| release.name.as_str() == name);
+        is_named && sought.image.is_none_or(|image| release.image == image)
+    });
     releases.sort_by_key(|release| std::cmp::Reverse(release.seq));
     for release in releases.iter().take(MOST_RELEASES) {
         let json = store
@@ -408,7 +420,7 @@ fn signed(
         };
         let manifest = Manifest::from_json(&json)?;
         let same = manifest.image == release.image && !revoked.contains(&manifest.image);
-        if same && fits(&manifest) {
+        if same && (sought.fits)(&manifest) {
             return Ok(Some(manifest));
         }
     }

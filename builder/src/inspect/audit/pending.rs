@@ -40,7 +40,7 @@ pub(super) struct SecurityArchive<'a> {
     offline: bool,
     /// `WORK/audit`, where what was read is kept.
     dir: PathBuf,
-    read: BTreeMap<Pocket, SuiteIndex>,
+    indexes: BTreeMap<Pocket, SuiteIndex>,
     _lock: File,
 }
 
@@ -77,7 +77,7 @@ impl<'a> SecurityArchive<'a> {
             settings,
             offline,
             dir,
-            read: BTreeMap::new(),
+            indexes: BTreeMap::new(),
             _lock: lock,
         })
     }
@@ -86,7 +86,7 @@ impl<'a> SecurityArchive<'a> {
     pub(super) fn updates(&mut self, installed: &Installed, ui: &mut Ui) -> Result<Updates> {
         let pocket = pocket_of(installed)?;
         self.index(&pocket, ui)?;
-        let index = &self.read[&pocket];
+        let index = &self.indexes[&pocket];
         let dated = rfc3339(index.date);
         let datum = |kind, name: String, sha256: &store::Sha256| Datum {
             kind,
@@ -140,7 +140,7 @@ impl<'a> SecurityArchive<'a> {
     }
 
     fn index(&mut self, pocket: &Pocket, ui: &mut Ui) -> Result<()> {
-        if self.read.contains_key(pocket) {
+        if self.indexes.contains_key(pocket) {
             return Ok(());
         }
         let (suite, architecture, components) = pocket;
@@ -156,17 +156,21 @@ impl<'a> SecurityArchive<'a> {
             scratch: &scratch,
             kept: &self.dir.join(kept),
         };
-        let index = if self.offline {
-            request.kept()?
-        } else {
-            let mut phase = ui.phase("read security updates");
-            let index = request.fetch(&mut |line| phase.output(line))?;
-            phase.finish(&format!("{} packages", index.packages.len()));
-            index
-        };
+        let index = self.read(&request, "read security updates", ui)?;
         remove(&scratch)?;
-        self.read.insert(pocket.clone(), index);
+        self.indexes.insert(pocket.clone(), index);
         Ok(())
+    }
+
+    /// An index, from its archive or as it was kept.
+    fn read(&self, request: &SuiteRequest<'_>, what: &str, ui: &mut Ui) -> Result<SuiteIndex> {
+        if self.offline {
+            return request.kept();
+        }
+        let mut phase = ui.phase(what);
+        let index = request.fetch(&mut |line| phase.output(line))?;
+        phase.finish(&format!("{} packages", index.packages.len()));
+        Ok(index)
     }
 
     /// The list of sources whose support has ended, of the newest package that the image's suite
@@ -199,14 +203,7 @@ impl<'a> SecurityArchive<'a> {
             scratch: &scratch,
             kept: &self.dir.join(format!("debian/{suite}-{architecture}")),
         };
-        let index = if self.offline {
-            request.kept()?
-        } else {
-            let mut phase = ui.phase("read ended support");
-            let index = request.fetch(&mut |line| phase.output(line))?;
-            phase.finish(&format!("{} packages", index.packages.len()));
-            index
-        };
+        let index = self.read(&request, "read ended support", ui)?;
         let named = index.packages.iter();
         let named = named.filter(|offered| offered.package.name == ended::PACKAGE);
         let newest = named.max_by(|a, b| compare(&a.package.version, &b.package.version));

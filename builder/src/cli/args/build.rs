@@ -1,0 +1,130 @@
+//! `imgbuild build`, `lock`, `plan` and `shell`, as typed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Common;
+
+/// `build`.
+#[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools)] // flags as typed
+pub struct BuildArgs {
+    /// Recipes to build
+    #[arg(value_name = "RECIPE", required = true)]
+    pub recipes: Vec<PathBuf>,
+    /// Refuse when the lock does not fit the recipe
+    #[arg(long)]
+    pub locked: bool,
+    /// Like --locked, and refuse to fetch what the store lacks
+    #[arg(long)]
+    pub frozen: bool,
+    /// Do not use the network
+    #[arg(long)]
+    pub offline: bool,
+    /// Of these recipes, take those that stand on this image, move them to its newest release and
+    /// build them, and then those that stand on them
+    #[arg(long, value_name = "ENV/NAME", conflicts_with_all = ["locked", "frozen", "vary"])]
+    pub all_on: Option<String>,
+    /// Install missing programs of this machine first, after saying which
+    #[arg(long)]
+    pub setup: bool,
+    /// Build where all is different that must not matter; implies --frozen
+    #[arg(long)]
+    pub vary: bool,
+    /// Where finished things may come from.
+    #[command(flatten)]
+    pub from: CacheArgs,
+    /// Put what was built, and what it was built from, into the caches
+    #[arg(long, help_heading = "Sharing")]
+    pub push: bool,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `lock`.
+#[derive(Args, Debug)]
+pub struct LockArgs {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// Take everything anew instead of what changed; with a name, only that Debian package or
+    /// Python distribution and what must follow it, with `base` the newest release of the base;
+    /// repeatable
+    #[arg(
+        long,
+        value_name = "PACKAGE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        value_delimiter = ','
+    )]
+    pub upgrade: Vec<String>,
+    /// Install missing programs of this machine first, after saying which
+    #[arg(long)]
+    pub setup: bool,
+    /// Another store to take inputs from; repeatable
+    #[arg(
+        long = "cache",
+        value_name = "PATH|URL",
+        env = "IMGBUILD_CACHE",
+        value_delimiter = ',',
+        help_heading = "Sharing"
+    )]
+    pub caches: Vec<String>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Caches, and whose images of them are taken.
+#[derive(Args, Clone, Debug)]
+pub struct CacheArgs {
+    /// Another store to take inputs and finished images from; repeatable
+    #[arg(
+        long = "cache",
+        value_name = "PATH|URL",
+        env = "IMGBUILD_CACHE",
+        value_delimiter = ',',
+        help_heading = "Sharing"
+    )]
+    pub caches: Vec<String>,
+    /// First root of an environment of a cache whose images are taken; repeatable
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "IMGBUILD_TRUST",
+        value_delimiter = ',',
+        help_heading = "Sharing"
+    )]
+    pub trust: Vec<PathBuf>,
+}
+
+/// `plan`.
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// Where the finished image may come from.
+    #[command(flatten)]
+    pub from: CacheArgs,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `shell`.
+#[derive(Args, Debug)]
+pub struct ShellArgs {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// Number of a step as `imgbuild plan` counts them
+    #[arg(long, value_name = "N")]
+    pub step: Option<usize>,
+    /// Keep what the shell changes, in a directory that is named at the end
+    #[arg(long)]
+    pub keep: bool,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
