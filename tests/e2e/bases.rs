@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use tests::archive::architecture;
 use tests::bench::{Bench, bench};
 use tests::binaries::is_soak;
 
@@ -168,6 +169,15 @@ fn a_base_that_cannot_be_stood_on_is_refused_in_those_words() {
     let ran = bench.imgbuild(&["lock", "bad.toml"]).expect(2);
     let what = "the base dev/base/2 is of the suite bookworm, and the recipe says trixie";
     assert!(ran.stderr.contains(what), "{}", ran.stderr);
+
+    // An image of something else.
+    let bare = bench.path("bare");
+    fs::create_dir_all(bare.join("etc")).unwrap();
+    let release = "ID=debian\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n";
+    fs::write(bare.join("etc/os-release"), release).unwrap();
+    let import = ["import", "bare", "--name", "bare", "--arch", architecture()];
+    let bare = bench.imgbuild(&import).expect(0);
+    refuse(bare.stdout.trim(), "", 2, "has no dpkg status");
 
     // A name means something only in an environment that somebody here vouches for.
     write(&bench, "bad", "dev/base", "");

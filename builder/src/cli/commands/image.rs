@@ -120,7 +120,13 @@ pub(super) fn list(args: &ListArgs, settings: &Settings, ui: &mut Ui) -> Result<
             released: maintenance::releases(wanted.get(&image)),
             revoked: names_of(revoked.get(&image)),
             pinned: maintenance::pinned(wanted.get(&image)),
-            base: ShownBase::of(&store, &manifest)?,
+            base: ShownBase::of(&store, &manifest).unwrap_or_else(|error| {
+                let image = manifest.image;
+                ui.note(&format!(
+                    "warning: what {image} begins with cannot be told: {error}"
+                ));
+                None
+            }),
         });
     }
     images.sort_by(|a, b| (&a.name, a.epoch, &a.image).cmp(&(&b.name, b.epoch, &b.image)));

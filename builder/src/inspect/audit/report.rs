@@ -333,7 +333,7 @@ pub fn found(reports: &[Report]) -> Option<Error> {
         error = error.detail(format!("{}: {}", report.name, parts.join(", ")));
     }
     Some(error.hint(
-        "imgbuild lock RECIPE --upgrade, then build; what does not concern the image is said with \
+        "imgbuild lock RECIPE --upgrade=security, then build; what does not concern the image is said with \
          --vex FILE",
     ))
 }

@@ -410,7 +410,7 @@ fn audit_fault(fault: &AuditFault) -> String {
         }
         AuditFault::Pending { found, most } => format!(
             "sources with pending security updates: {}, at most {most} are allowed: {}; imgbuild \
-             lock RECIPE --upgrade, then build",
+             lock RECIPE --upgrade=security, then build",
             found.len(),
             list(found)
         ),
