@@ -97,6 +97,8 @@ pub fn build(
     let nearby = stores::open_nearby(&store)?;
     let near = nearby.as_ref().unwrap_or(&store);
     let offline = request.strictness.offline;
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    let admits = |env: &mut Environment<'_>| keyring.admit(env);
     let site = Site {
         recipe,
         path,
@@ -104,6 +106,7 @@ pub fn build(
         request,
         store: &store,
         inputs: near.inputs(),
+        admits: &admits,
         caches: Caches::new(&request.shared, offline, &store, near, settings)?,
     };
     let mut old = Lock::load(&Lock::path_for(path))?;
@@ -151,6 +154,8 @@ struct Site<'a> {
     store: &'a WritableStore,
     /// Retained inputs, as files of this machine.
     inputs: Inputs,
+    /// Which environments the name of a base may be of.
+    admits: find::Admits<'a>,
     caches: Caches<'a>,
 }
 
@@ -189,9 +194,7 @@ impl Site<'_> {
         prepare(self.recipe, self.request.setup, ui)?;
         let work = WorkDir::take(&settings.work, self.recipe.name.as_str())?;
         let mut lock = self.lock(old, &work, settings, self.request.strictness, ui)?;
-        let keyring = Keyring::new(settings, Passphrase::Terminal, None);
-        let admits = |env: &mut Environment<'_>| keyring.admit(env);
-        let locking = self.lock_request(&work, settings, self.request.strictness, &admits);
+        let locking = self.lock_request(&work, settings, self.request.strictness);
         locking.record_ids(&mut lock, ui)?;
         let steps = plan_steps(steps::all(self.recipe, &lock)?, &work.layers)?;
         let maker = self.maker(&lock, &work, settings);
@@ -222,11 +225,9 @@ impl Site<'_> {
     fn upgrade(&self, old: &Lock, ui: &mut Ui) -> Result<Lock> {
         prepare(self.recipe, self.request.setup, ui)?;
         let work = WorkDir::take(&self.settings.work, self.recipe.name.as_str())?;
-        let keyring = Keyring::new(self.settings, Passphrase::Terminal, None);
-        let admits = |env: &mut Environment<'_>| keyring.admit(env);
         let request = LockRequest {
             upgrade: self.request.upgrade.clone(),
-            ..self.lock_request(&work, self.settings, self.request.strictness, &admits)
+            ..self.lock_request(&work, self.settings, self.request.strictness)
         };
         request.run(Some(old), ui)
     }
@@ -258,9 +259,7 @@ impl Site<'_> {
         strictness: Strictness,
         ui: &mut Ui,
     ) -> Result<Lock> {
-        let keyring = Keyring::new(settings, Passphrase::Terminal, None);
-        let admits = |env: &mut Environment<'_>| keyring.admit(env);
-        let request = self.lock_request(work, settings, strictness, &admits);
+        let request = self.lock_request(work, settings, strictness);
         let lock = request.run(old, ui)?;
         self.caches.retain(lock.sized_inputs(), ui)?;
         Ok(lock)
@@ -271,7 +270,6 @@ impl Site<'_> {
         work: &'a WorkDir,
         settings: &'a Settings,
         strictness: Strictness,
-        admits: find::Admits<'a>,
     ) -> LockRequest<'a> {
         LockRequest {
             recipe: self.recipe,
@@ -279,7 +277,7 @@ impl Site<'_> {
             settings,
             inputs: &self.inputs,
             images: self.store,
-            admits,
+            admits: self.admits,
             caches: Some(&self.caches),
             work,
             strictness,

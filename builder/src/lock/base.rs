@@ -5,7 +5,7 @@ use store::{ImageId, Manifest};
 
 use super::LockRequest;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::lockfile::{Base, Lock};
+use crate::lockfile::{Base, Changes, Lock};
 use crate::recipe::BaseImage;
 use crate::run;
 use crate::steps;
@@ -203,24 +203,8 @@ impl LockRequest<'_> {
         let Ok(before) = self.images.store().manifest(&old.image) else {
             return;
         };
-        let of = |manifest: &Manifest| -> std::collections::BTreeMap<String, String> {
-            let packages = manifest.packages.iter();
-            packages
-                .map(|p| (p.name.clone(), p.version.clone()))
-                .collect()
-        };
-        let (before, after) = (of(&before), of(manifest));
-        for (name, version) in &before {
-            match after.get(name) {
-                None => ui.note(&format!("  removed  deb {name} {version}")),
-                Some(now) if now != version => {
-                    ui.note(&format!("  changed  deb {name} {version} -> {now}"));
-                }
-                Some(_) => {}
-            }
-        }
-        for (name, version) in after.iter().filter(|(name, _)| !before.contains_key(*name)) {
-            ui.note(&format!("  added    deb {name} {version}"));
+        for change in Changes::of_packages(&before.packages, &manifest.packages) {
+            ui.note(&format!("  {change}"));
         }
     }
 }

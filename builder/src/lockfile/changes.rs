@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
+use store::manifest::Package;
 
 use super::Lock;
 
@@ -38,25 +39,25 @@ impl Changes {
     /// From no lock or an older one to a newer one.
     pub fn between(old: Option<&Lock>, new: &Lock) -> Self {
         let (before, after) = (old.map(inputs).unwrap_or_default(), inputs(new));
-        let mut keys: Vec<_> = before.keys().chain(after.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        let seen = |input: &(String, u64, String)| (input.0.clone(), input.1);
-        let changes = keys
-            .into_iter()
-            .filter(|key| before.get(*key) != after.get(*key))
-            .map(|key| Change {
-                kind: key.0,
-                name: key.1.clone(),
-                before: before.get(key).map(seen),
-                after: after.get(key).map(seen),
-            })
-            .collect();
         Self {
-            changes,
             bytes_before: before.values().map(|i| i.1).sum(),
             bytes_after: after.values().map(|i| i.1).sum(),
+            changes: compare(&before, &after),
         }
+    }
+
+    /// What differs between the packages of two images, of which no bytes are known.
+    pub(crate) fn of_packages(before: &[Package], after: &[Package]) -> Vec<Change> {
+        let inputs = |packages: &[Package]| -> Inputs {
+            let input = |p: &Package| {
+                (
+                    ("deb", p.name.clone()),
+                    (p.version.clone(), 0, String::new()),
+                )
+            };
+            packages.iter().map(input).collect()
+        };
+        compare(&inputs(before), &inputs(after))
     }
 
     /// How many inputs came, went and changed.
@@ -75,6 +76,23 @@ impl Changes {
             count((true, true)),
         )
     }
+}
+
+/// What differs between two sets of inputs, by kind and name.
+fn compare(before: &Inputs, after: &Inputs) -> Vec<Change> {
+    let mut keys: Vec<_> = before.keys().chain(after.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let seen = |input: &(String, u64, String)| (input.0.clone(), input.1);
+    keys.into_iter()
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| Change {
+            kind: key.0,
+            name: key.1.clone(),
+            before: before.get(key).map(seen),
+            after: after.get(key).map(seen),
+        })
+        .collect()
 }
 
 impl fmt::Display for Change {

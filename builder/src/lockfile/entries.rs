@@ -99,12 +99,12 @@ pub struct Deb {
 }
 
 /// The archive of security updates, as machines and recipes name it.
-const SECURITY: &str = "debian-security";
+pub const SECURITY_ARCHIVE: &str = "debian-security";
 
 /// Whether an archive, as a lock names it, is the one of security updates: with a date behind it,
 /// it is a snapshot of it.
 pub fn is_security_archive(archive: &str) -> bool {
-    archive.split('@').next() == Some(SECURITY)
+    archive.split('@').next() == Some(SECURITY_ARCHIVE)
 }
 
 /// Whether a package is of the archive of security updates.

@@ -31,8 +31,8 @@ pub use changes::{Change, Changes};
 pub(crate) use check::{is_relative, is_word};
 pub use described::Described;
 pub use entries::{
-    Base, Deb, Download, Git, LocalFile, LocalKind, Python, Release, Stage, is_security,
-    is_security_archive,
+    Base, Deb, Download, Git, LocalFile, LocalKind, Python, Release, SECURITY_ARCHIVE, Stage,
+    is_security, is_security_archive,
 };
 pub use import_record::ImportRecord;
 pub(crate) use import_record::{ImportKind, SCHEMA as IMPORT_SCHEMA};

@@ -23,13 +23,10 @@ use crate::inspect::sbom::contents::support_list_path;
 use crate::layers::remove;
 use crate::lock::fetch;
 use crate::lock::resolve::apt::{Offered, SuiteIndex, SuiteRequest};
-use crate::lockfile::{Deb, Stage};
+use crate::lockfile::{Deb, SECURITY_ARCHIVE as ARCHIVE, Stage};
 use crate::mirror::{self, Content};
 use crate::settings::Settings;
 use crate::ui::Ui;
-
-/// The archive of security updates, as machines and recipes name it.
-const ARCHIVE: &str = "debian-security";
 
 /// How many packages of a source are looked into for its changelog.
 const ATTEMPTS: usize = 4;
