@@ -100,6 +100,26 @@ pub struct Output<'a> {
     pub listen: &'a mut dyn FnMut(&str),
 }
 
+/// The standard input of a program.
+struct Fed {
+    input: Option<std::process::ChildStdin>,
+    /// Whether the program reads no more.
+    is_shut: bool,
+}
+
+impl Write for Fed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let input = self.input.as_mut();
+        let written = input.map_or(Ok(0), |input| input.write(bytes));
+        self.is_shut |= written.is_err();
+        written
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Tool {
     /// A program found on [`PATH`], with nothing of the caller's environment.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
@@ -386,22 +406,31 @@ impl Tool {
         let input = child.stdin.take();
         // Its complaints are read meanwhile: it could wait for that else.
         let reader = std::thread::spawn(move || child.wait_with_output());
-        let written = input.map_or(Ok(()), |mut input| write(&mut input));
+        let mut input = Fed {
+            input,
+            is_shut: false,
+        };
+        let written = write(&mut input);
+        let is_shut = input.is_shut;
+        drop(input);
         let ended = reader
             .join()
             .unwrap_or_else(|_| Err(std::io::Error::other("a thread died")));
         let output = ended.map_err(|e| Error::failed("cannot wait for a child").because(&e))?;
         drop(registered);
         interrupt::check()?;
-        if !output.status.success() {
-            return Err(Error::from(ToolFailure {
+        match written {
+            // The program did not shut its input: it got too little of it for this reason.
+            Err(error) if !is_shut => Err(error),
+            _ if !output.status.success() => Err(Error::from(ToolFailure {
                 what: format!("{} {}", self.name(), ending(output.status)),
                 ended: false,
                 code: output.status.code(),
                 tail: last_lines(&output.stderr),
-            }));
+            })),
+            // It had enough, and what was to be written has not been written to its end.
+            written => written,
         }
-        written
     }
 
     /// Replaces this process by the program.
@@ -491,6 +520,28 @@ pub fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Context;
+
+    #[test]
+    fn what_went_wrong_first_is_told_of_a_program_that_is_fed() {
+        let feed = |script: &str, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>| {
+            Tool::new("sh").args(["-c", script]).feed(write)
+        };
+        let all = |input: &mut dyn Write| {
+            let failed = || "cannot write".to_owned();
+            (0..512).try_for_each(|_| input.write_all(&[0; 1 << 13]).context(failed))
+        };
+        feed("cat > /dev/null", &mut |input| all(input)).unwrap();
+        let ours = feed("cat > /dev/null; exit 3", &mut |_| {
+            Err(Error::failed("damaged"))
+        });
+        assert_eq!(ours.unwrap_err().to_string(), "damaged");
+        let its = feed("echo full >&2; exit 3", &mut |input| all(input)).unwrap_err();
+        assert_eq!(its.causes(), ["full"], "{its}");
+        // What it did not want is not taken for read.
+        let enough = feed("exit 0", &mut |input| all(input)).unwrap_err();
+        assert_eq!(enough.to_string(), "cannot write");
+    }
 
     #[test]
     fn quoting_survives_sh() {

@@ -11,7 +11,7 @@ use store::{ImageId, Inputs, Store, manifest::Package};
 pub use self::planned::{PlannedStep, phase_name, plan_steps, tree_layers};
 pub(crate) use self::planned::{all_keys, tests_of};
 use crate::compression::Compression;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layers::{Building, Key, Layers, remove};
 use crate::lockfile::{Deb, Lock};
 use crate::mirror;
@@ -164,6 +164,14 @@ impl Runner<'_> {
             ])
             .arg(format!("--directory={}", root.display()));
         tar.feed(&mut |input| image.copy_tar(input).context(failed))
+            .map_err(|error| {
+                if error.kind() == ErrorKind::Interrupted || !is_full(root) {
+                    return error;
+                }
+                Error::failed(failed())
+                    .detail(format!("no space is left in {}", root.display()))
+                    .hint("make room there, or choose another place with --work DIR")
+            })
     }
 
     /// Lays out the files of a step; returns what its sandbox must bind.
