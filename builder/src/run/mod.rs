@@ -18,6 +18,7 @@ use crate::mirror;
 use crate::process::{Output, Tool};
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
 use crate::steps::{Content, Phase, Step};
+use crate::stores;
 use crate::tree::{Tree, log_line, unpack};
 use crate::ui::{Ui, Unit};
 
@@ -151,8 +152,9 @@ impl Runner<'_> {
     /// Unpacks an image; its bytes are compared with its name on the way.
     fn begin_with(&self, image: &ImageId, root: &Path) -> Result<()> {
         let failed = || format!("cannot unpack the base {image}");
-        let manifest = self.images.manifest(image).context(failed)?;
-        let image = self.images.image(&manifest).context(failed)?;
+        let unread = |error| stores::failed(failed(), &error);
+        let manifest = self.images.manifest(image).map_err(unread)?;
+        let image = self.images.image(&manifest).map_err(unread)?;
         let tar = Tool::new("tar")
             .tied()
             .args(["--extract", "--file=-", "--numeric-owner", "--same-owner"])
@@ -163,7 +165,7 @@ impl Runner<'_> {
                 "--acls",
             ])
             .arg(format!("--directory={}", root.display()));
-        tar.feed(&mut |input| image.copy_tar(input).context(failed))
+        tar.feed(&mut |input| image.copy_tar(input).map_err(unread))
             .map_err(|error| {
                 if error.kind() == ErrorKind::Interrupted || !is_full(root) {
                     return error;
