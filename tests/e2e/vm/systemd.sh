@@ -1,5 +1,5 @@
 #!/bin/sh
-# A system under systemd, which is the machine's init: its fences, an encrypted secret, a boot.
+# A system under systemd, which is the machine's init: its fences, an encrypted secret, a socket, a boot.
 set -eux
 if [ ! -e installed ]; then
     cp /job/imgnode /usr/bin/
@@ -12,7 +12,10 @@ if [ ! -e installed ]; then
     printf %s geheim | systemd-creds encrypt --with-key=host --name=key - \
         /etc/imgnode/secrets/Fenced/key.cred
     ! grep -r geheim /etc/imgnode
+    echo IMGNODE_LISTEN=unix:/run/fenced.sock >/etc/imgnode/Fenced.env
     systemctl enable --now imgnode@Fenced
+    # What runs before the switch is in a unit of its own, under the bounds of the service.
+    imgnode logs Fenced | grep -x '.*prepares in /imgnode.slice/imgnode-Fenced-1-.*\.scope as web'
     touch installed
     lives=1
 else
@@ -31,6 +34,13 @@ for line in 'has NoNewPrivs:1 files:200' 'sees 1 network, secret geheim' "writes
     tail -n 12 log | grep -F "$line"
 done
 ! grep -e 'writes /etc' -e 'writes /srv' log
+[ "$(grep -cF 'prepares in' log)" = 1 ]
+
+# The service has its socket of the file system, also after a boot, whose /run was empty.
+ask() {
+    perl -MIO::Socket::UNIX -e 'my $c = IO::Socket::UNIX->new(Peer => "/run/fenced.sock") or die $!; print <$c>'
+}
+[ "$(ask)" = "answers life $lives" ]
 
 # The unit of the main process has the bounds, and the kernel counts.
 main=$(systemctl list-units --plain --no-legend 'imgnode-Fenced-*.scope' | cut -d' ' -f1 | grep -v greedy)

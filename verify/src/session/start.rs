@@ -183,6 +183,8 @@ fn prepare_generation(node: &Node<'_>, session: &Session, app: &App) -> Result<(
     )));
     let (log, offset) = log::open(node, system)?;
     let run = app.with_own_namespaces(app.enter(session, command)?);
+    // A migration may take hours, and is bounded as the service is.
+    let run = Scope::beside(session).around(run, &app.given.fences);
     let mut child = run.detach(&log, node.observer)?;
     let status = loop {
         if let Err(error) = node.check_cancelled() {
