@@ -461,6 +461,10 @@ fn what_requirements_take_from_addresses_is_locked() {
     index::project(&app, "app", &[&gone], "");
     let keys = "local = [\"app\"]";
     refused("gone", keys, 1, "/gone.zip is required and cannot be had");
+    let inside = format!("gone @ {url}/gone.zip#subdirectory=py");
+    index::project(&app, "app", &[&inside], "");
+    let said = "gone.zip#subdirectory=py is required, a directory inside an archive";
+    refused("inside", keys, 1, said);
     // Where only a package of an index leads, nobody goes: neither for a file nor for a repository.
     for (name, file) in [("leads", "h.example"), ("clones", "g.example")] {
         let requirements = format!("requirements = [\"{name}\"]");

@@ -58,7 +58,10 @@ class Direct(object):
             return "file://" + self.trees[url]
         if url.startswith("git+"):
             return "%s/direct/%s/repository.tar.gz" % (self.gate, quote(url, ""))
-        url, _, fragment = url.partition("#")
+        whole, (url, _, fragment) = url, url.partition("#")
+        if "subdirectory=" in fragment:
+            # The gateway says so; the lock would not name the directory.
+            return "%s/direct/%s/inside.tar.gz" % (self.gate, quote(whole, ""))
         name = urlsplit(url).path.rpartition("/")[2]
         if not name.endswith(".whl"):
             # Two projects may call their archives v1.0.tar.gz.

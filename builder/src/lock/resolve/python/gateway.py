@@ -180,6 +180,9 @@ class Request(BaseHTTPRequestHandler):
         if urlsplit(url).netloc.rpartition("@")[1]:
             server.want({"fact": "login-in-address", "url": bare(url)[0]})
             return self.send_error(404)
+        if "#" in url:
+            server.want({"fact": "inside-archive", "url": url})
+            return self.send_error(404)
         if urlsplit(url).netloc.lower() not in server.hosts:
             server.want({"fact": "unnamed-host", "url": url})
             return self.send_error(404)
