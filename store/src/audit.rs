@@ -46,7 +46,8 @@ impl Severity {
         }
     }
 
-    /// Whether it counts where this is the least that does.
+    /// Whether this severity reaches the threshold `least`; an unknown one does, as does any where none is
+    /// set.
     pub fn counts(self, least: Option<Self>) -> bool {
         self == Self::Unknown || least.is_none_or(|least| self >= least)
     }

@@ -16,13 +16,13 @@ use crate::pack::Index;
 
 /// A place for small objects that never change, by name: digits, letters and a dot.
 pub trait Cache: Send + Sync {
-    /// The bytes that were kept under a name, or others.
+    /// The bytes kept under a name. They may be wrong: the caller compares them with their digest.
     fn get(&self, name: &str) -> Option<Vec<u8>>;
 
     /// Stores bytes under a name, if it can.
     fn put(&self, name: &str, bytes: &[u8]);
 
-    /// How many bytes `take` would give.
+    /// Length of what [`get`](Self::get) would return, in bytes.
     fn size(&self, name: &str) -> Option<u64>;
 }
 

@@ -238,14 +238,9 @@ pub(super) fn variable(name: &str) -> String {
 
 /// The host of an address, unless it is this very machine.
 fn host_of(url: &str) -> Option<String> {
-    let rest = url.split_once("://")?.1;
-    let authority = rest.split('/').next()?.rsplit('@').next()?;
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next()?,
-        None => authority.split(':').next()?,
-    };
+    let (_, host) = super::authority(url)?;
     let own = host == "localhost" || host == "::1" || host.starts_with("127.");
-    (!host.is_empty() && !own).then(|| host.to_owned())
+    (!own).then(|| host.to_owned())
 }
 
 fn is_debian(suite: &str) -> bool {

@@ -11,6 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use common::netrc;
+
 use super::archives::{Archives, credentials};
 use crate::error::{Context, Error, Result};
 use crate::process::Tool;
@@ -149,11 +151,9 @@ pub fn acquire_settings() -> Result<String> {
 }
 
 /// The passwords of a netrc file.
-fn passwords(netrc: &str) -> impl Iterator<Item = String> + '_ {
-    let words = netrc.split_whitespace();
-    let next = netrc.split_whitespace().skip(1);
-    let pairs = words.zip(next).filter(|(word, _)| *word == "password");
-    pairs.map(|(_, password)| password.to_owned())
+fn passwords(text: &str) -> impl Iterator<Item = String> + '_ {
+    let entries = netrc::entries(text).into_iter();
+    entries.filter_map(|entry| entry.password.map(str::to_owned))
 }
 
 /// The credentials in the addresses of a configuration file.

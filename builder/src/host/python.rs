@@ -10,6 +10,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use common::netrc;
+
 use super::archives::credentials;
 use crate::error::{Context, Result};
 use crate::process::quote;
@@ -150,16 +152,20 @@ impl PipSettings {
         let Some(file) = &self.netrc else {
             return BTreeMap::new();
         };
-        let entries = netrc(&fs::read_to_string(file).unwrap_or_default());
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let entries: Vec<(Option<&str>, Login)> = netrc::entries(&text)
+            .into_iter()
+            .filter_map(|entry| Some((entry.machine, Login::of(&entry)?)))
+            .collect();
         let files = self.config.iter().map(fs::read_to_string);
         let mut texts: Vec<String> = files.map(Result::unwrap_or_default).collect();
         texts.extend(self.variables.values().cloned());
         let mut logins = BTreeMap::new();
         for text in &texts {
             for word in text.split(|c: char| c.is_whitespace() || c == '=') {
-                let host = host_of(word);
+                let host = host_without_login(word);
                 // An entry named after the host comes before `default`.
-                let of = |name: Option<&str>| entries.iter().find(|(n, _)| n.as_deref() == name);
+                let of = |name: Option<&str>| entries.iter().find(|(n, _)| *n == name);
                 if let Some(host) = host
                     && let Some((_, login)) = of(Some(host)).or_else(|| of(None))
                 {
@@ -205,41 +211,19 @@ struct Login {
     password: String,
 }
 
-/// The entries of a `.netrc`, `default` without a name.
-fn netrc(text: &str) -> Vec<(Option<String>, Login)> {
-    let mut entries: Vec<(Option<String>, Login)> = Vec::new();
-    let lines = text.lines().filter(|l| !l.trim_start().starts_with('#'));
-    let mut words = lines.flat_map(str::split_whitespace);
-    while let Some(word) = words.next() {
-        let host = match word {
-            "machine" => words.next().map(str::to_owned),
-            "default" => None,
-            "login" | "user" | "password" => {
-                let value = words.next().unwrap_or_default().trim_matches('"');
-                if let Some((_, login)) = entries.last_mut() {
-                    let field = match word {
-                        "password" => &mut login.password,
-                        _ => &mut login.name,
-                    };
-                    value.clone_into(field);
-                }
-                continue;
-            }
-            _ => continue,
-        };
-        let (name, password) = (String::new(), String::new());
-        entries.push((host, Login { name, password }));
+impl Login {
+    fn of(entry: &netrc::Entry<'_>) -> Option<Self> {
+        Some(Self {
+            name: entry.login.unwrap_or_default().to_owned(),
+            password: entry.password.filter(|word| !word.is_empty())?.to_owned(),
+        })
     }
-    entries.retain(|(_, login)| !login.password.is_empty());
-    entries
 }
 
 /// The host of an address without credentials: those in an address come first.
-fn host_of(address: &str) -> Option<&str> {
-    let (_, rest) = address.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.split(':').next()?;
-    (!authority.contains('@') && !host.is_empty()).then_some(host)
+fn host_without_login(address: &str) -> Option<&str> {
+    let (login, host) = super::authority(address)?;
+    login.is_none().then_some(host)
 }
 
 /// pip's files as one: each section once, later files win (pip documentation,

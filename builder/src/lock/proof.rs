@@ -23,11 +23,11 @@ use crate::sandbox::{Command, Failure, Sandbox};
 use crate::steps;
 use crate::ui::Ui;
 
-/// Prints what is required in a virtualenv and not there.
+/// The script that prints which requirements of a virtualenv are not met.
 const MISSING: &str = include_str!("missing.py");
-/// What each of its lines begins with.
+/// How each line of that script begins.
 const LACKS: &str = "lacks";
-/// How long that may take.
+/// How long that script may take.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A virtualenv that was resolved just now.

@@ -42,7 +42,7 @@ pub(crate) use retained::{base_of, inputs_of, sized_inputs_of};
 pub const VERSION: u32 = 1;
 /// How each lock begins, by which one is known wherever it lies.
 pub(crate) const BEGINS: &str = "# Every input of the image; written by imgbuild";
-/// What bootstraps a tree that begins with an image.
+/// The `bootstrapper` of a lock whose tree begins with another image.
 pub(crate) const BASE: &str = "base";
 /// No lock is larger; a bound before work.
 pub const MAX_SIZE: u64 = 64 << 20;

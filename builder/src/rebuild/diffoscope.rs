@@ -16,13 +16,13 @@ use crate::inspect::compare::{Change, Kind, Report, Side};
 use crate::layers::remove;
 use crate::process::{Output, PATH, Tool};
 
-/// It is asked about no more files than this.
+/// How many files diffoscope compares.
 const MOST_FILES: usize = 20;
-/// About none larger than this, in bytes.
+/// The largest file that diffoscope compares, in bytes.
 const MOST_BYTES: u64 = 32 << 20;
-/// Of its answer no more lines than this are shown.
+/// How many lines of diffoscope's output are shown.
 const MOST_LINES: usize = 100;
-/// No file takes longer.
+/// How long diffoscope may take for one file.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What it says about one file.

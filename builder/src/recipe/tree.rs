@@ -250,9 +250,9 @@ pub struct File {
     /// Example: `source = "files/project"`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Beside>,
-    /// What of a source directory is left out, which is copied as it is otherwise, but for
-    /// owners and extended attributes:
-    /// names at any depth, or paths in it; `*` and `?` match within a name.
+    /// What of a source directory is left out:
+    /// names at any depth, or paths in it; `*` and `?` match within a name. All else is copied
+    /// unchanged, except owners and extended attributes.
     ///
     /// Example: `exclude = [".git", "*.pyc", "docs/build"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -45,24 +45,14 @@ pub struct Runner<'a> {
 impl Runner<'_> {
     /// Runs what is not done yet.
     pub fn run(&self, planned: &[PlannedStep], ui: &mut Ui) -> Result<()> {
-        for phase in [
-            Phase::Bootstrap,
-            Phase::Packages,
-            Phase::Configure,
-            Phase::Virtualenvs,
-            Phase::Run,
-            Phase::Finish,
-            Phase::Test,
-        ] {
-            let steps: Vec<&PlannedStep> =
-                planned.iter().filter(|p| p.step.phase == phase).collect();
-            self.run_phase(phase, &steps, ui)?;
+        for steps in planned.chunk_by(|one, next| one.step.phase == next.step.phase) {
+            self.run_phase(steps[0].step.phase, steps, ui)?;
         }
         Ok(())
     }
 
-    fn run_phase(&self, phase: Phase, steps: &[&PlannedStep], ui: &mut Ui) -> Result<()> {
-        let due: Vec<&&PlannedStep> = steps
+    fn run_phase(&self, phase: Phase, steps: &[PlannedStep], ui: &mut Ui) -> Result<()> {
+        let due: Vec<&PlannedStep> = steps
             .iter()
             .filter(|p| !self.layers.is_done(&p.key))
             .collect();

@@ -11,8 +11,8 @@ chmod 755 /usr/sbin/policy-rc.d
 mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial
 ";
 
-/// Puts the tree of an image there. Nothing of the recipe is in it, so that every recipe on a
-/// base begins with the same layer.
+/// The first step of a recipe on a base: unpacks that image. Nothing of the recipe is in it, so that
+/// every recipe on a base begins with the same layer.
 pub(crate) fn step(image: &ImageId) -> Step {
     let mut step = Step::new(Phase::Bootstrap, format!("base {:.12}", image.hex()), 0);
     step.base = Some(*image);

@@ -97,7 +97,7 @@ pub(crate) fn parse_url(text: &str) -> Result<StoreUrl> {
 pub(crate) fn destination(url: &StoreUrl, settings: &Settings) -> Result<WritableStore> {
     if matches!(url, StoreUrl::Web(_)) {
         return Err(Error::usage(format!("{url} can only be read"))
-            .hint("copy to a directory or a bucket, or where the store is one"));
+            .hint("name a directory or a bucket: a web server is read only"));
     }
     let cache = settings.work.join("inputs");
     WritableStore::open(url, &settings.access, &cache)

@@ -7,6 +7,7 @@
 //! error    kinds of failure, each with its exit code
 //! display  text from outside, as a person may see it
 //! clock    seconds since 1970: now, and as people write them
+//! netrc    credentials of a netrc file
 //! percent  percent-encoding
 //! hex      hexadecimal digits
 //! machine  this machine's architecture in Debian's words
@@ -17,6 +18,7 @@ pub mod display;
 mod error;
 pub mod hex;
 pub mod machine;
+pub mod netrc;
 pub mod percent;
 
 pub use self::error::ErrorKind;

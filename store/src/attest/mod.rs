@@ -164,8 +164,8 @@ impl Attestation {
             .flatten()
     }
 
-    /// Whether it says what its kind is there to say, for an environment: a test
-    /// result may be a failure, an approval for somewhere else. An environment is known by its
+    /// Whether it counts for an environment: a test that passed, an approval of this environment. An
+    /// environment is known by its
     /// name and its first root; an approval of an older version names no root.
     pub fn applies_to(&self, env: &EnvName, first_root: &Sha256) -> bool {
         let text = |name: &str| self.predicate.get(name).and_then(Value::as_str);

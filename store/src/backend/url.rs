@@ -1,7 +1,7 @@
 //! The URL of a store: `PATH`, `file:///PATH`, `https://HOST/PATH`,
 //! `s3://BUCKET/PREFIX`.
 //!
-//! A URL may carry a password. It is shown without; only [`StoreUrl::secret`] gives
+//! A URL may carry a password. It is shown without; only [`StoreUrl::with_password`] gives
 //! the whole text, for a file that nobody else can read.
 
 use std::fmt;

@@ -33,7 +33,7 @@ pub(super) struct Moving<'a> {
     pub(super) checkpoint: Duration,
 }
 
-/// What came of it.
+/// Packs that a copy wrote.
 #[derive(Default)]
 pub(super) struct Moved {
     pub(super) packs: Vec<Blake3>,

@@ -370,7 +370,7 @@ fn sparse(
     })
 }
 
-/// Of two ways to say a thing, what they say, unless they differ.
+/// Merges two optional values of one field; `None` if they contradict each other.
 #[expect(clippy::option_option, reason = "nothing said is not a contradiction")]
 fn one(a: Option<Vec<u8>>, b: Option<Vec<u8>>) -> Option<Option<Vec<u8>>> {
     match (a, b) {

@@ -24,7 +24,7 @@ use crate::system::SystemName;
 /// The longest secret and the longest file, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// The files in which it stands.
+/// The directory with what the operator of this node gives to its systems, `/etc/imgnode`.
 #[derive(Clone, Debug)]
 pub struct Provisions {
     directory: PathBuf,

@@ -9,8 +9,8 @@ use crate::session::{self, Handover, StartOptions, Timeouts};
 use crate::state::Lock;
 use crate::state::record::{FailedRelease, SystemRecord};
 
-/// Does what [`try_take_over`] does; afterwards the journal of a generation that was to be asked is
-/// over.
+/// Hands the session over as [`try_take_over`] does, then ends the journal that stayed open until the
+/// new generation had answered.
 pub(super) fn take_over(
     node: &Node<'_>,
     lock: &Lock,

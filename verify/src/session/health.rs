@@ -70,11 +70,11 @@ pub(super) fn bake(node: &Node<'_>, session: &Session, app: &App) -> Result<()> 
     Ok(())
 }
 
-/// Where a session is asked.
+/// The socket at which a health check asks.
 enum Door<'l> {
-    /// At its own socket, past the traffic.
+    /// The session's own, past the traffic.
     Past(&'l Listener),
-    /// At the address that everybody asks.
+    /// The address that everybody asks.
     Traffic(&'l Address),
 }
 

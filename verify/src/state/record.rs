@@ -119,8 +119,8 @@ impl SystemRecord {
         })
     }
 
-    /// The record in which the active generation was never active; `before` is the one before that.
-    /// Its release is remembered as one that did not work if it is said why.
+    /// The record after a switch was undone; `before` is the one before the switch. With `why`, the
+    /// release is remembered as one that failed.
     #[must_use]
     pub fn given_up(&self, before: &Self, why: Option<&str>) -> Self {
         let active = self.active();

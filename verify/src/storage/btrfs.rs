@@ -1,6 +1,6 @@
 //! `btrfs:PATH`: generations as subvolumes.
 //!
-//! Laid out as a plain directory is (see `directory`), but each generation is a subvolume, and the
+//! Laid out as a plain directory is (see `dir`), but each generation is a subvolume, and the
 //! next one begins as a snapshot of the one before: what did not change costs no space and is not
 //! written again. Sessions get an overlay, as with directories, so a killed session leaves no
 //! subvolume behind.

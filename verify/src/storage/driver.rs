@@ -69,8 +69,8 @@ pub trait Driver {
     /// Removes what is left of generation `number` under construction.
     fn clear_staging(&self, context: &SystemContext<'_>, number: u64) -> Result<()>;
 
-    /// Removes what holds a system without generations, and the target directory too if `made` says
-    /// that the install made it.
+    /// Removes the directory or the marks of a system that has no generation left, and with `made` the
+    /// target directory that the install made.
     fn close(&self, context: &SystemContext<'_>, made: bool) -> Result<()>;
 
     /// Removes what schroot left of the ended session `id`.

@@ -1,7 +1,7 @@
 //! One suite for every kind of target, through the real `imgnode`.
 //!
 //! Here it runs on plain directories and on btrfs (a loop device). Volumes need device-mapper, which
-//! not every kernel has: `tests/tests/vm` runs this very program in a virtual machine, where
+//! not every kernel has: `tests/e2e/vm` runs this very program in a virtual machine, where
 //! `IMGNODE_TEST_TARGETS` names targets of LVM.
 
 use std::fs;

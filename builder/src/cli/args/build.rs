@@ -22,14 +22,15 @@ pub struct BuildArgs {
     /// Do not use the network
     #[arg(long)]
     pub offline: bool,
-    /// Of these recipes, take those that stand on this image, move them to its newest release and
-    /// build them, and then those that stand on them
+    /// Rebuild those of these recipes that are based on this image, on its newest release, and then
+    /// recipes based on those
     #[arg(long, value_name = "ENV/NAME", conflicts_with_all = ["locked", "frozen", "vary"])]
     pub all_on: Option<String>,
     /// Install missing programs of this machine first, after saying which
     #[arg(long)]
     pub setup: bool,
-    /// Build where all is different that must not matter; implies --frozen
+    /// Build with another clock, locale, paths and more, to show that none of them changes the image;
+    /// implies --frozen
     #[arg(long)]
     pub vary: bool,
     /// Where finished things may come from.

@@ -103,7 +103,7 @@ pub fn mounts(args: &LowArgs) -> bool {
     }
 }
 
-/// Whether imgbuild itself runs as a stranger would run it.
+/// Whether imgbuild itself runs in a varied environment, as a stranger's machine would have one.
 pub fn varies(args: &LowArgs) -> bool {
     match &args.command {
         None => args.build.vary,

@@ -19,9 +19,9 @@ use crate::lockfile::{Described, Git as Locked};
 use crate::process::Tool;
 use crate::recipe::Git;
 
-/// Bytes a second below which a server is given up...
+/// The slowest transfer that is waited for, in bytes a second.
 const SLOWEST: &str = "1024";
-/// ...after so many seconds.
+/// Seconds after which a transfer slower than that is given up.
 const PATIENCE: &str = "60";
 
 /// Variables that git needs from the caller to reach servers.
@@ -58,7 +58,7 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Whether submodules may come from an address.
 pub type Reach<'a> = &'a dyn Fn(&str) -> bool;
 
-/// What holds for a source by who wants it.
+/// Rules for fetching a Git source: the recipe's own sources get others than those that a package requires.
 pub struct Terms<'a> {
     /// Its build is told its version by other means.
     pub is_told: bool,

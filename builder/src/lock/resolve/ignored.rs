@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::scheme::git_in;
 
-/// What that is for one package.
+/// Files ignored by Git that the build backend of one package leaves out.
 #[derive(Debug, Default)]
 pub(super) struct Ignored {
     /// Files that are left out, from the package's directory.

@@ -247,7 +247,7 @@ pub fn sign(
     let ours = describe(theirs.file.clone(), env.name(), &released, format, &written);
     if ours != theirs {
         return Err(
-            refused("it is not what that release is as such a file".into())
+            refused("exporting that release again gives another file".into())
                 .hint("ask who made it; `imgbuild export` makes a file of your own"),
         );
     }

@@ -433,7 +433,7 @@ fn is_mutable(key: &str) -> bool {
     key.ends_with("/timestamp.json") || key.starts_with("hints/") || key == super::CATALOGUE
 }
 
-/// Any number. The kernel's, so that nodes that were started together part.
+/// A random number, so that nodes started together do not try again in step.
 fn random() -> u32 {
     let mut bytes = [0; 4];
     let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());

@@ -1,4 +1,6 @@
-//! Credentials from a netrc file, as curl(1) and ftp(1) read it.
+//! Which credentials of a netrc file are for a host.
+
+use common::netrc::entries;
 
 use super::url::Credentials;
 
@@ -20,54 +22,6 @@ pub(super) fn find(netrc: &str, host: &str, user: Option<&str>) -> Option<Creden
                 password: entry.password.map(str::to_owned),
             })
         })
-}
-
-#[derive(Default)]
-struct Entry<'a> {
-    /// `None` for the default entry.
-    machine: Option<&'a str>,
-    login: Option<&'a str>,
-    password: Option<&'a str>,
-}
-
-fn entries(netrc: &str) -> Vec<Entry<'_>> {
-    let mut entries: Vec<Entry<'_>> = Vec::new();
-    let mut macro_body = false;
-    for line in netrc.lines() {
-        // A macro ends at an empty line.
-        macro_body &= !line.trim().is_empty();
-        if macro_body {
-            continue;
-        }
-        let mut words = line.split_whitespace();
-        while let Some(word) = words.next() {
-            match word {
-                "machine" => entries.push(Entry {
-                    machine: words.next(),
-                    ..Entry::default()
-                }),
-                "default" => entries.push(Entry::default()),
-                "macdef" => {
-                    macro_body = true;
-                    break;
-                }
-                _ if word.starts_with('#') => break,
-                _ => {}
-            }
-            let Some(entry) = entries.last_mut() else {
-                continue;
-            };
-            match word {
-                "login" => entry.login = words.next(),
-                "password" => entry.password = words.next(),
-                "account" => {
-                    words.next();
-                }
-                _ => {}
-            }
-        }
-    }
-    entries
 }
 
 #[cfg(test)]

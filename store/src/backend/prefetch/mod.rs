@@ -2,7 +2,7 @@
 //!
 //! A request costs a round trip, a connection can break, and what came once should
 //! not come again. So a reader says beforehand what it will need
-//! ([`Backend::expect`]); neighbouring ranges become one request, several requests
+//! ([`Backend::prefetch`]); neighbouring ranges become one request, several requests
 //! are under way at once, and what they bring is written to a scratch file that has
 //! no name and is gone with the process. Readers are served from there, as soon as
 //! their bytes are in.

@@ -17,7 +17,7 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// A day, one, half.
+    /// A grace period of one day, the newest image of each name, packs rewritten from half waste on.
     fn default() -> Self {
         Self {
             grace: 24 * 60 * 60,

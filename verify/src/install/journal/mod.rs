@@ -10,8 +10,8 @@
 //! install, committing   tree finished, verified and synced   -> finish; undo if that cannot be done
 //! switch, writing       only hooks have run                  -> nothing to undo
 //! switch, committing    the generation is there              -> finish; else back
-//! either, committing    it is being asked whether it works   -> back, unless it has the traffic
-//! access                one file or the other             -> finish; else back
+//! either, committing    its health check is pending          -> back, unless it has the traffic
+//! access                one file or the other                -> finish; else back
 //! gc                    whatever is left                     -> finish
 //! uninstall, writing    only hooks have run                  -> nothing to undo
 //! uninstall, committing whatever is left                     -> finish

@@ -144,8 +144,8 @@ impl Client {
         is_listed(&target, name, seq, manifest)
     }
 
-    /// The same by the list that was trusted last, whether or not it has run out: what it does not
-    /// have may be newer, what it revoked stays revoked.
+    /// Does what [`admits`](Self::admits) does, offline: by the list that was trusted last, expired or not.
+    /// A release that it does not have may be newer and is accepted; one that it revoked is refused.
     pub fn remembers_nothing_against(
         &self,
         name: &ImageName,

@@ -4,8 +4,8 @@
 //! named for an upgrade, may take from it only what must follow. apt decides
 //! that itself: on a system on which everything locked is installed, it is
 //! asked to install the rest, and upgrades as little as it can. The outcome is
-//! pinned (`apt_preferences(5)`) for the resolution from nothing that follows, so
-//! that stages and dropped dependencies come out as in any other lock.
+//! pinned (`apt_preferences(5)`); then everything is resolved again on an empty
+//! system, so that stages and dropped dependencies come out as in any other lock.
 //!
 //! A locked version may be gone from its archive. The store retains it: such
 //! packages are offered to apt in a small archive of their own.
