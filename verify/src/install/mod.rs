@@ -4,6 +4,7 @@
 //! recover      what a killed command left is finished or undone
 //! verify       the environment's newest release, or a tarball carried by hand, and its manifest
 //! plan         what is here, what must come, is there room, is the place ours; delta or packs?
+//! given        the node has the secrets and settings that the image needs
 //! carry out    nothing, a switch, or a new generation:
 //!   journal      from here on a kill is undone by the next command
 //!   hooks        pre-install
