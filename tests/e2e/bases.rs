@@ -115,6 +115,24 @@ fn an_application_stands_on_a_base_and_moves_with_it() {
         "{tree}"
     );
 
+    // Revoked, it is said of what stands on it, and a move leaves it.
+    let shows = |arguments: &[&str], said: &str| {
+        let ran = bench.imgbuild(arguments).expect(0);
+        let all = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(all.contains(said), "{said}: {all}");
+    };
+    bench
+        .imgbuild(&["revoke", &first, "--in", "dev", "--reason", "a hole"])
+        .expect(0);
+    let revoked = "dev/base/1, which was revoked; dev/base/2 is newer";
+    shows(&["list", "--tree"], revoked);
+    shows(&["show", "web"], revoked);
+    let warned = format!("warning: web/1 stands on {revoked}: imgbuild lock --upgrade=base");
+    shows(&["env", "status", "dev"], &warned);
+    write(&bench, "late", "dev/base/1", "");
+    let refused = bench.imgbuild(&["lock", "late.toml"]).expect(3).stderr;
+    assert!(refused.contains("revoked"), "{refused}");
+
     // What stands on it keeps it, whatever became of its releases.
     let kept = bench
         .imgbuild(&["store", "gc", "--grace", "0"])

@@ -233,3 +233,66 @@ fn what_cannot_be_fetched_or_unpacked_is_named() {
         assert!(said.contains(&expected), "{expected}: {said}");
     }
 }
+
+mod soak {
+    use super::*;
+
+    /// What `npm ci --cache` leaves beside an application, made by npm itself, and the digest of its
+    /// dependency.
+    const FILL: &str = r#"set -e
+mkdir -p /srv/five /srv/hello-js; cd /srv/five
+echo '{ "name": "five", "version": "1.0.0" }' >package.json
+echo 'module.exports = 5' >index.js
+npm pack --cache /run/npm
+npm cache add /srv/five/five-1.0.0.tgz --cache /srv/hello-js/npm-cache
+rm -r /srv/hello-js/npm-cache/_logs
+digest="sha512-$(openssl dgst -sha512 -binary five-1.0.0.tgz | base64 -w0)"
+cd /srv/hello-js
+cat >package.json <<END
+{ "name": "hello-js", "version": "1.0.0", "dependencies": { "five": "1.0.0" },
+  "scripts": { "build": "node -e \"require('fs').writeFileSync('said', String(require('five')))\"" } }
+END
+cat >package-lock.json <<END
+{ "name": "hello-js", "version": "1.0.0", "lockfileVersion": 3, "requires": true, "packages": {
+  "": { "name": "hello-js", "version": "1.0.0", "dependencies": { "five": "1.0.0" } },
+  "node_modules/five": { "version": "1.0.0", "integrity": "$digest",
+    "resolved": "https://registry.npmjs.org/five/-/five-1.0.0.tgz" } } }
+END
+"#;
+
+    #[test]
+    fn an_application_of_npm_is_built_without_network() {
+        let place = Place::new();
+        let bench = &place.bench;
+        let page = fs::read_to_string(tests::binaries::repository().join("docs/downloads.md"));
+        let page = page.unwrap();
+        let section = page.split("## An application of npm").nth(1).unwrap();
+        let recipe = section.split("```toml\n").nth(1).unwrap();
+        let recipe = recipe.split("```").next().unwrap();
+        let packages = recipe.split("[[download]]").next().unwrap();
+        let packages = packages.replace("[\"npm\"]", "[\"npm\", \"openssl\"]");
+        let fill = format!("{packages}[[run]]\nname = \"fill\"\nscript = '''\n{FILL}'''\n");
+        bench.write("fill", &fill);
+        bench.imgbuild(&["fill.toml"]).expect(0);
+        let tar = bench.path("fill.tar").display().to_string();
+        bench
+            .imgbuild(&["export", "fill", "--output", &tar])
+            .expect(0);
+        let made = bench.path("made");
+        let pack = format!(
+            "cd {}; tar -xf {tar} ./srv/hello-js; tar -czf hello-js-1.0.tar.gz -C srv hello-js",
+            made.display()
+        );
+        tests::binaries::run(Path::new("sh"), ["-ec", &pack]).expect(0);
+        let placeholder = recipe.split("sha256 = \"").nth(1).unwrap();
+        let placeholder = placeholder.split('"').next().unwrap();
+        let recipe = recipe
+            .replace("https://downloads.example.org", &place.server.url())
+            .replace(placeholder, &place.sha256("hello-js-1.0.tar.gz"));
+        let test = "[[test]]\nname = \"five\"\ncommand = [\"grep\", \"-qx\", \"5\", \"/srv/hello-js/said\"]\n";
+        bench.write("hello", &format!("{recipe}\n{test}"));
+        let built = bench.imgbuild(&["hello.toml"]).expect(0);
+        let again = bench.imgbuild(&["rebuild", "hello"]).expect(0);
+        assert_eq!(again.stdout, built.stdout);
+    }
+}

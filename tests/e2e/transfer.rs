@@ -196,6 +196,19 @@ fn one_tree_is_one_image_whichever_way_it_comes() {
     assert_eq!(component("Flask")["purl"], "pkg:pypi/flask@3.0");
     let bill = bench.json(&["show", "base", "--sbom=spdx"]);
     assert_eq!(bill["spdxVersion"], "SPDX-2.3");
+    // Signed, it is the same document.
+    let signed = bench
+        .imgbuild(&["show", "base", "--sbom=spdx", "--sign"])
+        .expect(0);
+    let envelope = store::dsse::Envelope::from_json(signed.stdout.as_bytes()).unwrap();
+    let pem = bench
+        .imgbuild(&["key", "show", "builder", "--pem"])
+        .expect(0);
+    let key = store::keys::PublicKey::from_pem(&pem.stdout).unwrap();
+    assert_eq!(envelope.signers(&[key]), [key]);
+    let statement: serde_json::Value = serde_json::from_slice(envelope.payload()).unwrap();
+    assert_eq!(statement["predicateType"], "https://spdx.dev/Document");
+    assert_eq!(statement["predicate"], bill);
 }
 
 #[test]

@@ -55,7 +55,7 @@ const LONG: [(&str, f64); 14] = [
 
 /// What `--quick` leaves out: what builds images or boots machines, and tests that start servers,
 /// put load on programs or kill them at many moments.
-const NOT_QUICK: [&str; 12] = [
+const NOT_QUICK: [&str; 16] = [
     "tests/",
     "fuzz/",
     "::bucket::",
@@ -66,7 +66,11 @@ const NOT_QUICK: [&str; 12] = [
     "::full::",
     "::handover::",
     "::killed::",
+    "integration::needs::",
+    "integration::processes::",
     "::service::",
+    "integration::sessions::",
+    "integration::timers::",
     "::web::",
 ];
 

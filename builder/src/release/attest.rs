@@ -4,16 +4,20 @@
 //! use without a passphrase: a build must not stop to ask. What such a key is worth is
 //! decided where a policy lists it.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 use store::attest::{self, Kind};
+use store::dsse::Envelope;
 use store::keys::{KeyFile, Signer};
 use store::tuf::Policy;
 use store::{EnvName, Manifest, Sha256, WritableStore};
 
 use crate::error::{Context, Error, Result};
 use crate::inspect::audit::Report;
+use crate::inspect::sbom;
 use crate::lockfile::Lock;
-use crate::release::keyring;
+use crate::release::keyring::{self, Keyring, Passphrase};
 use crate::settings::Settings;
 
 /// What the builder's key is called.
@@ -56,6 +60,34 @@ pub fn attest(
     let mut envelope = attest::statement(kind, manifest, predicate).context(failed)?;
     envelope.sign(key).map_err(|e| keyring::failed(&e))?;
     attest::put(store.backend(), manifest, &envelope).context(failed)
+}
+
+/// The key of that name, or the builder's.
+pub fn signing_key(
+    name: Option<&str>,
+    passphrase_file: Option<&PathBuf>,
+    settings: &Settings,
+) -> Result<Box<dyn Signer>> {
+    let Some(name) = name else {
+        return builder_key(settings);
+    };
+    let passphrase = Passphrase::find(passphrase_file, settings)?;
+    let keyring = Keyring::new(settings, passphrase, None);
+    keyring.open_entry(&keyring.entry(name)?)
+}
+
+/// A bill of materials as a signed statement about its image.
+pub fn bill(
+    manifest: &Manifest,
+    bill: Value,
+    format: sbom::Format,
+    key: &dyn Signer,
+) -> Result<Envelope> {
+    let failed = || format!("cannot sign what is in {}", manifest.image);
+    let statement = attest::statement_of_type(format.predicate_type(), manifest, bill);
+    let mut envelope = statement.context(failed)?;
+    envelope.sign(key).map_err(|e| keyring::failed(&e))?;
+    Ok(envelope)
 }
 
 /// What a build says about its image: SLSA v1 provenance, and what the recipe's tests

@@ -185,6 +185,15 @@ impl Attestation {
 /// A statement about an image, to be signed. The same statement is the
 /// same bytes.
 pub fn statement(kind: Kind, manifest: &Manifest, predicate: Value) -> Result<Envelope> {
+    statement_of_type(kind.predicate_type(), manifest, predicate)
+}
+
+/// A statement of a type that a store does not keep, such as a bill of materials, to be signed.
+pub fn statement_of_type(
+    predicate_type: &str,
+    manifest: &Manifest,
+    predicate: Value,
+) -> Result<Envelope> {
     let statement = Statement {
         kind: STATEMENT_TYPE.to_owned(),
         subject: vec![
@@ -203,7 +212,7 @@ pub fn statement(kind: Kind, manifest: &Manifest, predicate: Value) -> Result<En
                 },
             },
         ],
-        predicate_type: kind.predicate_type().to_owned(),
+        predicate_type: predicate_type.to_owned(),
         predicate,
     };
     let unwritable = |why: &dyn std::fmt::Display| {

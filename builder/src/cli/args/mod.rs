@@ -306,6 +306,15 @@ pub struct ShowArgs {
         help = "Show what is installed in it: a bill of materials as JSON"
     )]
     pub sbom: Option<sbom::Format>,
+    /// Sign that document: write it as an in-toto statement in a DSSE envelope
+    #[arg(long, requires = "sbom")]
+    pub sign: bool,
+    /// The key that signs it; `builder`, made if it is not there, when left out
+    #[arg(long, value_name = "NAME", requires = "sign")]
+    pub key: Option<String>,
+    /// Where passphrases come from.
+    #[command(flatten)]
+    pub secret: Secret,
     /// Show what is said about it, and who signed that
     #[arg(long, conflicts_with = "sbom")]
     pub attestations: bool,

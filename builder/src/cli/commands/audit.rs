@@ -11,7 +11,6 @@ use crate::error::{Context, Error, Result};
 use crate::inspect::audit::{self, AuditRequest, Installed, SupportList};
 use crate::lockfile::Lock;
 use crate::release::attest;
-use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
 use crate::stores::find;
@@ -61,14 +60,8 @@ pub(super) fn run(args: &AuditArgs, settings: &Settings, ui: &mut Ui) -> Result<
         }
     }
     if args.sign {
-        let key = match &args.key {
-            None => attest::builder_key(settings)?,
-            Some(name) => {
-                let passphrase = Passphrase::find(args.secret.passphrase_file.as_ref(), settings)?;
-                let keyring = Keyring::new(settings, passphrase, None);
-                keyring.open_entry(&keyring.entry(name)?)?
-            }
-        };
+        let file = args.secret.passphrase_file.as_ref();
+        let key = attest::signing_key(args.key.as_deref(), file, settings)?;
         let store = stores::open_to_write(settings)?;
         for (report, manifest) in reports.iter().zip(&manifests) {
             let Some(manifest) = manifest else { continue };

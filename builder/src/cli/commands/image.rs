@@ -6,10 +6,12 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use store::{EnvName, Manifest, Store};
 
+use super::base::ShownBase;
 use super::maintenance;
 use crate::cli::args::{ListArgs, ShowArgs};
 use crate::error::{Error, Result};
 use crate::inspect::sbom;
+use crate::release::attest;
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
@@ -40,44 +42,6 @@ struct ShownImage {
     pinned: Option<String>,
     /// The image that it begins with; null for most.
     base: Option<ShownBase>,
-}
-
-#[derive(Serialize)]
-struct ShownBase {
-    image: String,
-    /// `ENV/NAME/NUMBER` as it was locked; null where it was locked by its digest.
-    release: Option<String>,
-    /// The newest release of that name, where it is another image.
-    newer: Option<String>,
-    revoked: bool,
-}
-
-impl ShownBase {
-    fn of(store: &Store, manifest: &Manifest) -> Result<Option<Self>> {
-        let Some(base) = find::base(store, manifest)? else {
-            return Ok(None);
-        };
-        let find::Standing { newer, revoked } = find::standing(store, &base);
-        Ok(Some(Self {
-            image: base.image.to_string(),
-            release: base.release,
-            newer,
-            revoked,
-        }))
-    }
-
-    /// For people.
-    fn line(&self) -> String {
-        let name = self.release.as_deref().unwrap_or(&self.image[..19]);
-        let revoked = if self.revoked {
-            ", which was revoked"
-        } else {
-            ""
-        };
-        let newer = self.newer.iter();
-        let newer: String = newer.map(|newer| format!("; {newer} is newer")).collect();
-        format!("{name}{revoked}{newer}")
-    }
 }
 
 pub(super) fn list(args: &ListArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
@@ -222,7 +186,15 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
     if let Some(format) = args.sbom {
         let lock = find::lock(&store, &manifest)?;
         let bill = sbom::bill(&store, &manifest, lock.as_ref(), format)?;
-        ui.result(&format!("{bill:#}"));
+        if args.sign {
+            let file = args.secret.passphrase_file.as_ref();
+            let key = attest::signing_key(args.key.as_deref(), file, settings)?;
+            let signed = attest::bill(&manifest, bill, format, &*key)?;
+            ui.result(String::from_utf8_lossy(&signed.to_json()).trim_end());
+            ui.note(&format!("signed with the key {}", key.public().id()));
+        } else {
+            ui.result(&format!("{bill:#}"));
+        }
         return Ok(());
     }
     if args.attestations {

@@ -2,6 +2,7 @@
 
 mod approve;
 mod audit;
+mod base;
 mod build;
 mod delta;
 mod diff;

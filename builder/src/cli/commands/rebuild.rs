@@ -9,7 +9,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::compare::Report;
 use crate::rebuild::{Opinion, rebuild, show};
 use crate::release::attest;
-use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
@@ -103,14 +102,8 @@ pub(super) fn run(args: &RebuildArgs, settings: &Settings, ui: &mut Ui) -> Resul
 
 /// Says, signed, that this machine came to the same bytes.
 fn attested(args: &RebuildArgs, manifest: &Manifest, settings: &Settings, ui: &Ui) -> Result<()> {
-    let key = match &args.key {
-        None => attest::builder_key(settings)?,
-        Some(name) => {
-            let passphrase = Passphrase::find(args.secret.passphrase_file.as_ref(), settings)?;
-            let keyring = Keyring::new(settings, passphrase, None);
-            keyring.open_entry(&keyring.entry(name)?)?
-        }
-    };
+    let file = args.secret.passphrase_file.as_ref();
+    let key = attest::signing_key(args.key.as_deref(), file, settings)?;
     let at = attest::rebuilt(manifest, &*key, &stores::open_to_write(settings)?)?;
     let id = key.public().id();
     ui.note(&format!("key {id} says so in {at}"));

@@ -36,6 +36,16 @@ pub enum Format {
     Spdx,
 }
 
+impl Format {
+    /// The type of in-toto's predicate that is such a document.
+    pub fn predicate_type(self) -> &'static str {
+        match self {
+            Self::CycloneDx => "https://cyclonedx.org/bom",
+            Self::Spdx => "https://spdx.dev/Document",
+        }
+    }
+}
+
 /// The bill of materials of an image in the store, and of the lock it was built from.
 pub fn bill(
     store: &Store,

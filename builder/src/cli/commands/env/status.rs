@@ -6,6 +6,7 @@ use store::keys::PublicKey;
 use store::tuf::{Environment, KeyGroup, Release};
 use store::{EnvName, Store};
 
+use super::super::base::ShownBase;
 use super::environment;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::release::ceremony::failed;
@@ -64,6 +65,20 @@ struct ShownRelease {
     revoked: Vec<String>,
     /// How many releases of that name there are.
     releases: usize,
+    /// The image that it begins with; null for most.
+    base: Option<ShownBase>,
+}
+
+impl ShownRelease {
+    fn warning(&self) -> Option<String> {
+        let base = self.base.as_ref().filter(|base| base.revoked)?;
+        Some(format!(
+            "{}/{} stands on {}: imgbuild lock --upgrade=base, build and release it again",
+            self.name,
+            self.seq,
+            base.line()
+        ))
+    }
 }
 
 /// Where the log ends.
@@ -95,7 +110,7 @@ pub(super) fn run(env: Option<&str>, settings: &Settings, ui: &Ui) -> Result<()>
     for name in names {
         let what = || format!("cannot read the environment {name}");
         let env = Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
-        environments.push(look(&env, &keyring)?);
+        environments.push(look(&store, &env, &keyring)?);
     }
     let out = |env: &ShownEnv| env.expired.then(|| env.environment.to_string());
     let out: Vec<_> = environments.iter().filter_map(out).collect();
@@ -149,7 +164,7 @@ fn names(store: &Store) -> Result<Vec<EnvName>> {
     Ok(names)
 }
 
-fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
+fn look(store: &Store, env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
     let names = keyring.names(env.policy())?;
     let what = || format!("cannot read the environment {}", env.name());
     let now = Timestamp::now();
@@ -197,9 +212,16 @@ fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
             .iter()
             .filter(|other| other.name == release.name)
             .count(),
+        // What cannot be read of an image, fsck says.
+        base: store
+            .manifest(&release.image)
+            .ok()
+            .and_then(|manifest| ShownBase::of(store, &manifest).ok()?),
     });
+    let releases: Vec<ShownRelease> = releases.collect();
     let end = env.checkpoint(now);
     let mut warnings = warnings(env, now);
+    warnings.extend(releases.iter().filter_map(ShownRelease::warning));
     let mut witnesses = Vec::new();
     let known = keyring.names(env.policy())?.keys();
     let current = env
@@ -229,7 +251,7 @@ fn look(env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
         environment: env.name().clone(),
         fingerprint: env.fingerprint().to_string(),
         roles,
-        releases: releases.collect(),
+        releases,
         policy: env
             .policy()
             .map(store::tuf::Policy::sentences)
@@ -350,6 +372,9 @@ fn show(env: &ShownEnv, ui: &Ui) {
             "  release    {}/{}  {}{floor}",
             release.name, release.seq, release.image
         ));
+        if let Some(base) = &release.base {
+            ui.result(&format!("  base       {}", base.line()));
+        }
         for image in &release.revoked {
             ui.result(&format!("  revoked    {}  {image}", release.name));
         }
