@@ -148,6 +148,19 @@ impl Settings {
         &self.environment
     }
 
+    /// `SOURCE_DATE_EPOCH`, which every tool of the reproducible builds project reads: seconds since
+    /// 1970.
+    pub fn source_date_epoch(&self) -> Result<Option<u64>> {
+        const NAME: &str = "SOURCE_DATE_EPOCH";
+        let Some(text) = self.variable(NAME).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|_| {
+            let shown = text.escape_default();
+            Error::usage(format!("{NAME} is `{shown}`, no number of seconds"))
+        })
+    }
+
     /// A variable of the caller's environment.
     pub fn variable(&self, name: &str) -> Option<String> {
         self.environment.get(name).cloned()

@@ -213,10 +213,17 @@ pub fn policies(store: &Store) -> Vec<Policy> {
 
 /// The environments of a store; none where it cannot list them.
 fn environments(store: &Store) -> Result<Vec<EnvName>> {
+    Ok(listed_environments(store)?.unwrap_or_default())
+}
+
+/// The environments of a store; `None` where it cannot list them.
+pub fn listed_environments(store: &Store) -> Result<Option<Vec<EnvName>>> {
     let failed = || "cannot list the environments".to_owned();
-    let listed = store.backend().list("env/").context(failed)?;
+    let Some(listed) = store.backend().list("env/").context(failed)? else {
+        return Ok(None);
+    };
     let mut names = Vec::new();
-    for key in listed.unwrap_or_default() {
+    for key in listed {
         let name = key.trim_start_matches("env/").trim_end_matches('/');
         if let Ok(name) = name.parse::<EnvName>()
             && Environment::exists(&ReadOnly(store), &name).context(failed)?
@@ -224,7 +231,7 @@ fn environments(store: &Store) -> Result<Vec<EnvName>> {
             names.push(name);
         }
     }
-    Ok(names)
+    Ok(Some(names))
 }
 
 /// The lock that an image was built from. None when it was imported, or when the store no

@@ -50,26 +50,14 @@ pub(super) fn run(args: &ImportArgs, settings: &Settings, ui: &mut Ui) -> Result
         environments,
         suite: args.suite.clone(),
         arch: args.arch.clone(),
-        epoch: epoch(settings)?,
+        // No time is later.
+        epoch: settings
+            .source_date_epoch()
+            .map_err(|e| e.hint("unset SOURCE_DATE_EPOCH to keep the times as they are"))?,
     };
     let imported = import(&request, settings, ui)?;
     report(&imported, settings, ui);
     Ok(())
-}
-
-/// What every tool of the reproducible builds project reads: no time is later.
-fn epoch(settings: &Settings) -> Result<Option<u64>> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let Some(text) = settings.variable(NAME).filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    text.parse().map(Some).map_err(|_| {
-        Error::usage(format!(
-            "{NAME} is `{}`, no number of seconds",
-            text.escape_default()
-        ))
-        .hint(format!("unset {NAME} to keep the times as they are"))
-    })
 }
 
 fn report(imported: &Imported, settings: &Settings, ui: &Ui) {

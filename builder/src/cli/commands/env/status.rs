@@ -8,11 +8,11 @@ use store::{EnvName, Store};
 
 use super::super::base::ShownBase;
 use super::environment;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::release::ceremony::failed;
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
-use crate::stores;
+use crate::stores::{self, find};
 use crate::ui::{self, Ui};
 
 #[derive(Serialize)]
@@ -143,25 +143,10 @@ pub(in crate::cli::commands) fn all_warnings(store: &Store) -> Vec<String> {
 
 /// The environments of a store that can be listed.
 fn names(store: &Store) -> Result<Vec<EnvName>> {
-    let failed = || "cannot list the environments".to_owned();
-    let listed = store
-        .backend()
-        .list("env/")
-        .context(failed)?
-        .ok_or_else(|| {
-            crate::error::Error::usage("this store cannot list its environments")
-                .hint("name one: imgbuild env status ENV")
-        })?;
-    let mut names = Vec::new();
-    for key in listed {
-        let name = key.trim_start_matches("env/").trim_end_matches('/');
-        if let Ok(name) = name.parse::<EnvName>()
-            && Environment::exists(store, &name).context(failed)?
-        {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    find::listed_environments(store)?.ok_or_else(|| {
+        Error::usage("this store cannot list its environments")
+            .hint("name one: imgbuild env status ENV")
+    })
 }
 
 fn look(store: &Store, env: &Environment<'_>, keyring: &Keyring) -> Result<ShownEnv> {
