@@ -8,6 +8,7 @@
 //! build        a recipe -> a released image
 //! plan         what a build will do: nothing, take an image from a cache, or run these steps
 //! transfer     images from and for other tools: import, export
+//! page         what runs where, as static HTML
 //! release      signing: attestations, approvals, promotion from environment to environment
 //! inspect      what images are made of and how they differ
 //! lock         a recipe -> a lock that fits it, with every input retained
@@ -52,6 +53,7 @@ pub mod lock;
 pub mod lockfile;
 pub mod mirror;
 pub mod pack;
+pub mod page;
 pub mod plan;
 pub mod process;
 pub mod rebuild;

@@ -14,6 +14,7 @@ mod hermetic;
 mod holders;
 mod hostile;
 mod packages;
+mod page;
 mod pages;
 mod promotion;
 mod python;

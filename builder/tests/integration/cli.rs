@@ -103,7 +103,8 @@ fn help_names_every_command_and_exit_code() {
     let help = Bench::new().run(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     for word in [
-        "build", "lock", "plan", "shell", "doctor", "list", "show", "audit", "diff", "store", "log",
+        "build", "lock", "plan", "shell", "doctor", "list", "show", "audit", "diff", "page",
+        "store", "log",
     ] {
         let line = format!("\n  {word} ");
         assert!(help.stdout.contains(&line), "{word}: {}", help.stdout);

@@ -5,6 +5,7 @@ mod build;
 mod env;
 mod key;
 mod maintenance;
+mod page;
 mod promote;
 mod signing;
 mod spelling;
@@ -23,6 +24,7 @@ pub use self::key::{KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs};
 pub use self::maintenance::{
     CopyArgs, FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs,
 };
+pub use self::page::PageArgs;
 pub use self::promote::{ApproveArgs, PromoteArgs, RevokeArgs};
 pub use self::signing::{Consenting, Secret, Signing};
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -203,6 +205,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Show pending security updates of an image, and advisories that fit it
     Audit(AuditArgs),
+    /// Write what runs where as web pages
+    Page(PageArgs),
     /// Make the upgrade from one image to another small to fetch
     #[command(after_help = DELTA_HELP)]
     Delta(DeltaArgs),
@@ -483,6 +487,7 @@ impl Command {
             Self::Rebuild(args) => &args.common,
             Self::Diff(args) => &args.common,
             Self::Audit(args) => &args.common,
+            Self::Page(args) => &args.common,
             Self::Delta(args) => &args.common,
             Self::Store(args) => args.command.common(),
             Self::Log(args) => &args.common,

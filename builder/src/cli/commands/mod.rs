@@ -15,6 +15,7 @@ mod key;
 mod lock;
 mod log;
 mod maintenance;
+mod page;
 mod plan;
 mod promote;
 mod rebuild;
@@ -47,6 +48,7 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Rebuild(args) => rebuild::run(&args, settings, ui),
         Command::Diff(args) => diff::run(&args, settings, ui),
         Command::Audit(args) => audit::run(&args, settings, ui),
+        Command::Page(args) => page::run(&args, settings, ui),
         Command::Delta(args) => delta::run(&args, settings, ui),
         Command::Store(args) => maintenance::run(&args, settings, ui),
         Command::Log(args) => log::run(&args, settings, ui),
@@ -67,6 +69,7 @@ fn only_reads(command: &Command) -> bool {
         | Command::Show(_)
         | Command::Diff(_)
         | Command::Audit(_)
+        | Command::Page(_)
         | Command::Rebuild(_)
         | Command::Log(_)
         | Command::Export(_)

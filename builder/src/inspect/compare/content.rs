@@ -57,7 +57,11 @@ pub(super) fn fetch((manifest, image): Reading<'_>, chunk: &ChunkRef) -> Result<
 }
 
 /// A whole file, or its beginning if it is longer than `most` bytes.
-pub(super) fn read(side: Reading<'_>, chunks: &[ChunkRef], most: usize) -> Result<Vec<u8>> {
+pub(in crate::inspect) fn read(
+    side: Reading<'_>,
+    chunks: &[ChunkRef],
+    most: usize,
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for chunk in chunks {
         if bytes.len() + chunk.len() as usize > most {

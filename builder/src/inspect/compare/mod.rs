@@ -15,8 +15,8 @@
 //! that it should be before anybody publishes it. The [`Report`] is plain data
 //! with a versioned JSON form; [`show`] writes it for people.
 
-mod content;
-mod owners;
+pub(super) mod content;
+pub(super) mod owners;
 mod parts;
 mod report;
 mod show;
@@ -25,11 +25,13 @@ mod walk;
 
 use store::{Manifest, Store};
 
+pub(crate) use self::owners::came_along;
 pub use self::report::{
     Change, FileChange, FileType, Kind, Looks, Owner, PackageChange, Pair, Privilege,
     PrivilegeChange, Report, SCHEMA, Summary, Totals, UserChange, WheelChange,
 };
 pub use self::show::{How, run_details, show};
+pub(crate) use self::show::{ValueChange, describe, service_changes, signed};
 
 use crate::error::{Error, Result};
 
@@ -92,9 +94,9 @@ pub fn compare(old: Side<'_>, new: Side<'_>, text: bool) -> Result<Report> {
 }
 
 /// One side while it is read.
-type Reading<'a> = (&'a Manifest, &'a store::Image);
+pub(super) type Reading<'a> = (&'a Manifest, &'a store::Image);
 
-fn unreadable(manifest: &Manifest, error: &store::Error) -> Error {
+pub(super) fn unreadable(manifest: &Manifest, error: &store::Error) -> Error {
     let failed = Error::failed(format!("cannot read the image {}", manifest.image)).because(error);
     match error.hint() {
         Some(hint) => failed.hint(hint),

@@ -25,7 +25,7 @@ const MOST: usize = 16 << 20;
 
 /// The files of one image that say who owns what.
 #[derive(Default)]
-pub(super) struct Inventory {
+pub(in crate::inspect) struct Inventory {
     /// Links at the top of the tree: `bin` and `usr/bin/`.
     links: Vec<(String, String)>,
     /// Packages and their lists.
@@ -37,7 +37,7 @@ pub(super) struct Inventory {
 
 impl Inventory {
     /// Notes the entry if it is of use.
-    pub(super) fn look(&mut self, entry: &Entry, chunks: &[ChunkRef]) {
+    pub(in crate::inspect) fn look(&mut self, entry: &Entry, chunks: &[ChunkRef]) {
         let Ok(path) = std::str::from_utf8(&entry.path) else {
             return;
         };
@@ -78,22 +78,40 @@ impl Inventory {
     /// The owners of the wanted paths.
     fn owners(&self, side: Reading<'_>, wanted: &HashSet<String>) -> Result<Owners> {
         let mut owners = Owners::new();
+        self.each(side, &mut |path, owner| {
+            if !wanted.contains(&path) {
+                return;
+            }
+            let known = owners.entry(path);
+            match owner {
+                // A directory has many owners; it is nobody's change.
+                Owner::Package(_) => known
+                    .and_modify(|owner| *owner = None)
+                    .or_insert_with(|| Some(owner.clone())),
+                Owner::Distribution { .. } => known.or_insert_with(|| Some(owner.clone())),
+            };
+        })?;
+        Ok(owners)
+    }
+
+    /// Calls `each` with every path that somebody brought, as the tree has it, and with who
+    /// that was: Debian packages first.
+    pub(in crate::inspect) fn each(
+        &self,
+        side: Reading<'_>,
+        each: &mut dyn FnMut(String, &Owner),
+    ) -> Result<()> {
         let diverted = self.diverted(side)?;
         for (package, chunks) in &self.lists {
             let list = content::read(side, chunks, MOST)?;
+            let owner = Owner::Package(package.clone());
             for line in list.split(|byte| *byte == b'\n').filter(|l| l.len() > 1) {
                 let line = canonical_tar::display(line);
                 let path = match diverted.get(&line) {
                     Some((to, by)) if by != package => self.real(to),
                     _ => self.real(&line),
                 };
-                if wanted.contains(&path) {
-                    // A directory has many owners; it is nobody's change.
-                    owners
-                        .entry(path)
-                        .and_modify(|owner| *owner = None)
-                        .or_insert_with(|| Some(Owner::Package(package.clone())));
-                }
+                each(path, &owner);
             }
         }
         for (record, chunks) in &self.records {
@@ -102,13 +120,10 @@ impl Inventory {
             };
             let text = content::read(side, chunks, MOST)?;
             for line in String::from_utf8_lossy(&text).lines() {
-                let path = join(base, first_field(line));
-                if wanted.contains(&path) {
-                    owners.entry(path).or_insert_with(|| Some(owner.clone()));
-                }
+                each(join(base, first_field(line)), &owner);
             }
         }
-        Ok(owners)
+        Ok(())
     }
 
     /// Diverted paths: where each went, and for which package.
@@ -158,12 +173,16 @@ fn find(owners: &Owners, path: &str) -> Option<Owner> {
     if let Some(owner) = owners.get(path) {
         return owner.clone();
     }
-    // What dpkg keeps about a package is the package's.
-    let about = path.strip_prefix(INFO).and_then(|n| n.rsplit_once('.'));
-    if let Some((package, _)) = about.filter(|(name, _)| *name != "format") {
-        return Some(Owner::Package(bare(package).to_owned()));
+    if let Some(package) = described(path) {
+        return Some(Owner::Package(package.to_owned()));
     }
     owners.get(&source(path)?)?.clone()
+}
+
+/// The package that a file of dpkg's is about: what dpkg keeps about a package is the package's.
+pub(in crate::inspect) fn described(path: &str) -> Option<&str> {
+    let (package, _) = path.strip_prefix(INFO)?.rsplit_once('.')?;
+    (package != "format").then(|| bare(package))
 }
 
 /// Adds up the changed files of each changed package and distribution.
@@ -188,7 +207,7 @@ fn count(report: &mut Report) {
 }
 
 /// The source of a file of byte code.
-fn source(path: &str) -> Option<String> {
+pub(in crate::inspect) fn source(path: &str) -> Option<String> {
     let stem = path.strip_suffix(".pyc").or(path.strip_suffix(".pyo"))?;
     let Some((dir, name)) = stem.rsplit_once("/__pycache__/") else {
         return Some(format!("{stem}.py"));
@@ -252,7 +271,7 @@ fn join(base: &str, path: &str) -> String {
 }
 
 /// Whether the file came with a package or distribution that changed as a whole.
-pub(super) fn came_along(report: &Report, file: &FileChange) -> bool {
+pub(crate) fn came_along(report: &Report, file: &FileChange) -> bool {
     match &file.owner {
         None => false,
         Some(Owner::Package(name)) => report.packages.iter().any(|p| p.name == *name),

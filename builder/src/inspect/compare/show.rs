@@ -50,7 +50,7 @@ pub fn show(report: &Report, how: How, line: &mut dyn FnMut(&str)) {
     heading("virtualenvs", wheels.collect());
     heading("users", report.users.iter().map(user).collect());
     if let Some(service) = &report.service {
-        let lines = service_changes(service.old.as_ref(), service.new.as_ref());
+        let lines = service_lines(service.old.as_ref(), service.new.as_ref());
         heading("service", lines);
     }
     heading(
@@ -65,7 +65,7 @@ pub fn show(report: &Report, how: How, line: &mut dyn FnMut(&str)) {
             hidden += 1;
             continue;
         }
-        files.push(describe(file));
+        files.push(line_of(file));
         let text = file.text.as_deref().unwrap_or_default();
         files.extend(text.lines().map(|l| format!("      {l}")));
     }
@@ -198,11 +198,23 @@ fn either<T>(name: &str, old: Option<&T>, new: Option<&T>, words: impl Fn(&T) ->
 }
 
 /// One line about a changed file.
-fn describe(file: &FileChange) -> String {
+fn line_of(file: &FileChange) -> String {
     let owner = match &file.owner {
         Some(owner) => format!("  [{owner}]"),
         None => String::new(),
     };
+    let (path, what) = describe(file);
+    match file.change {
+        Change::Changed => format!("~ {path}  {what}{owner}"),
+        Change::Removed => format!("- {path}{owner}"),
+        Change::Added if what.is_empty() => format!("+ {path}{owner}"),
+        Change::Added => format!("+ {path}  {what}{owner}"),
+    }
+}
+
+/// The path of a changed file, a directory's with its slash, and what changed about it: of an
+/// added file the size.
+pub(crate) fn describe(file: &FileChange) -> (String, String) {
     let slash = |looks: &Looks| matches!(looks.kind, FileType::Directory);
     let looks = file.new.as_ref().or(file.old.as_ref());
     let path = if looks.is_some_and(slash) {
@@ -210,18 +222,18 @@ fn describe(file: &FileChange) -> String {
     } else {
         file.path.clone()
     };
-    match (&file.change, &file.old, &file.new) {
+    let what = match (&file.change, &file.old, &file.new) {
         (Change::Changed, Some(old), Some(new)) => {
             let details: Vec<String> = file.kinds.iter().map(|k| detail(*k, old, new)).collect();
-            format!("~ {path}  {}{owner}", details.join(", "))
+            details.join(", ")
         }
-        (Change::Removed, ..) => format!("- {path}{owner}"),
+        (Change::Removed, ..) => String::new(),
         _ => {
             let file = looks.filter(|l| l.kind == FileType::File);
-            let size = file.map_or(String::new(), |l| format!("  {}", ui::size(l.size)));
-            format!("+ {path}{size}{owner}")
+            file.map_or(String::new(), |l| ui::size(l.size))
         }
-    }
+    };
+    (path, what)
 }
 
 fn detail(kind: Kind, old: &Looks, new: &Looks) -> String {
@@ -267,7 +279,7 @@ fn time(seconds: u64) -> String {
 }
 
 /// A difference of bytes with its sign.
-fn signed(growth: i64) -> String {
+pub(crate) fn signed(growth: i64) -> String {
     let sign = if growth < 0 { '-' } else { '+' };
     format!("{sign}{}", ui::size(growth.unsigned_abs()))
 }
@@ -286,17 +298,33 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// What is run otherwise, a line for each value that changed.
-fn service_changes(old: Option<&Run>, new: Option<&Run>) -> Vec<String> {
+/// A value of what is run, and what it was and is; none where there is no such value.
+pub(crate) type ValueChange = (String, Option<String>, Option<String>);
+
+/// The values that are not the same, by name.
+pub(crate) fn service_changes(old: Option<&Run>, new: Option<&Run>) -> Vec<ValueChange> {
     let (olds, news) = (values(old), values(new));
     let names: BTreeSet<&String> = olds.keys().chain(news.keys()).collect();
-    let line = |name: &String| match (olds.get(name), news.get(name)) {
-        (old, new) if old == new => None,
-        (Some(old), Some(new)) => Some(format!("~ {name}: {old} -> {new}")),
-        (Some(old), None) => Some(format!("- {name}: {old}")),
-        (None, new) => Some(format!("+ {name}: {}", new.map_or("", String::as_str))),
+    let change = |name: &String| {
+        (
+            name.clone(),
+            olds.get(name).cloned(),
+            news.get(name).cloned(),
+        )
     };
-    names.into_iter().filter_map(line).collect()
+    let changes = names.into_iter().map(change);
+    changes.filter(|(_, old, new)| old != new).collect()
+}
+
+/// What is run otherwise, a line for each value that changed.
+fn service_lines(old: Option<&Run>, new: Option<&Run>) -> Vec<String> {
+    let changes = service_changes(old, new).into_iter();
+    let line = |(name, old, new): ValueChange| match (old, new) {
+        (Some(old), Some(new)) => format!("~ {name}: {old} -> {new}"),
+        (Some(old), None) => format!("- {name}: {old}"),
+        (None, new) => format!("+ {name}: {}", new.unwrap_or_default()),
+    };
+    changes.map(line).collect()
 }
 
 /// What is run besides the start command, a line for each value.
