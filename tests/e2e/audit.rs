@@ -615,6 +615,9 @@ fn a_policy_asks_for_an_audit_and_says_what_may_be_found() {
         "{}",
         shown.stdout
     );
+    team.run("ann", &["page", "--out", "www"]).expect(0);
+    let index = fs::read_to_string(team.path("www/index.html")).unwrap();
+    assert!(index.contains("pending security updates: 1"), "{index}");
     let refused = team.run("ann", &promote).expect(3);
     says(
         &refused,

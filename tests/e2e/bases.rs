@@ -114,6 +114,10 @@ fn an_application_stands_on_a_base_and_moves_with_it() {
         below.contains("on dev/base/1; dev/base/2 is newer"),
         "{tree}"
     );
+    bench.imgbuild(&["page", "--out", "www"]).expect(0);
+    let index = fs::read_to_string(bench.path("www/index.html")).unwrap();
+    let outdated = "its base dev/base/1 is outdated: dev/base/2 is newer";
+    assert!(index.contains(outdated), "{index}");
 
     // Revoked, it is said of what stands on it, and a move leaves it.
     let shows = |arguments: &[&str], said: &str| {

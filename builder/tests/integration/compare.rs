@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use builder::inspect::compare::{
     Change, FileChange, How, Kind, Owner, Report, Side, compare, show,
 };
+use builder::inspect::survey::Survey;
 use store::manifest::{Fences, Needs, Package, Run, Timer, User, Wheel};
 use store::{Manifest, WritableStore};
 
@@ -424,4 +425,87 @@ fn large_files_are_told_apart_without_reading_and_damage_is_named() {
     )
     .unwrap_err();
     assert!(error.to_string().contains("the digests are not"), "{error}");
+}
+
+#[test]
+fn space_belongs_to_whoever_brought_a_file_and_each_file_counts_once() {
+    let made = Made::new();
+    let site = "v/lib/python3/site-packages";
+    let lists = [
+        ("tool", "/.\n/bin\n/bin/tool\n/usr/lib/m/x.py\n"),
+        ("other", "/.\n/bin/tool\n/bin/other\n/bin/gone\n"),
+    ];
+    for (package, list) in lists {
+        made.file(&format!("var/lib/dpkg/info/{package}.list"), list);
+    }
+    let stanza = |name: &str, source: &str| {
+        format!(
+            "Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n{source}\n"
+        )
+    };
+    let status = stanza("other", "") + "\n" + &stanza("tool", "Source: tools (2)\n");
+    made.link("bin", "usr/bin")
+        .file("usr/bin/tool", "t".repeat(100))
+        .file("usr/bin/other", "o".repeat(30))
+        .file("usr/lib/m/x.py", "x".repeat(5))
+        .file("usr/lib/m/__pycache__/x.cpython-311.pyc", "c".repeat(7))
+        .file(&format!("{site}/app/x.py"), "a".repeat(11))
+        .file(&format!("{site}/app-1.dist-info/RECORD"), "app/x.py,,\n")
+        .file("srv/app/deep/data", "d".repeat(1000))
+        .file("top", "1")
+        .file("var/lib/dpkg/status", &status)
+        .file("etc/group", "ops:x:7:ann\n");
+    fs::hard_link(made.path("usr/bin/tool"), made.path("usr/bin/twice")).unwrap();
+    let made = made.publish(EPOCH, |manifest| {
+        let package = |name: &str| Package {
+            name: name.into(),
+            version: "1".into(),
+            arch: "amd64".into(),
+        };
+        manifest.packages = vec![package("other"), package("tool")];
+        manifest.wheels = vec![Wheel {
+            virtualenv: "/v".into(),
+            name: "app".into(),
+            version: "1".into(),
+        }];
+    });
+    let survey = Survey::of(made.store().store(), made.manifest()).unwrap();
+    let length = |package: usize| lists[package].1.len() as u64;
+    let packages: Vec<_> = survey
+        .packages
+        .iter()
+        .map(|p| {
+            (
+                p.name.as_str(),
+                p.source.as_str(),
+                p.source_version.as_str(),
+                p.space.files,
+                p.space.size,
+            )
+        })
+        .collect();
+    // Of two that list a file, the first has brought it.
+    let expected = [
+        ("other", "other", "1", 3, 130 + length(1)),
+        ("tool", "tools", "2", 3, 12 + length(0)),
+    ];
+    assert_eq!(packages, expected);
+    let app = &survey.distributions[0];
+    assert_eq!(
+        (app.virtualenv.as_str(), app.name.as_str(), app.space.size),
+        ("/v", "app", 11)
+    );
+    let sizes = |path: &str| {
+        let mut found = survey.directories.iter().filter(|one| one.path == path);
+        found.next().map(|one| one.space.size)
+    };
+    assert_eq!(sizes("srv/app"), Some(1000));
+    assert_eq!((sizes(""), sizes("etc")), (Some(1), Some(12)));
+    let parts = survey.packages.iter().map(|one| one.space);
+    let parts = parts.chain(survey.distributions.iter().map(|one| one.space));
+    let parts = parts.chain(survey.directories.iter().map(|one| one.space));
+    let together = parts.fold((0, 0), |sum, one| (sum.0 + one.files, sum.1 + one.size));
+    assert_eq!(together, (survey.total.files, survey.total.size));
+    assert_eq!(survey.groups[0].members, ["ann"]);
+    assert_eq!(Survey::from_json(&survey.to_json()).unwrap(), survey);
 }
