@@ -139,13 +139,14 @@ impl Html {
         self.tag("caption", &caption);
         self.raw("<thead><tr>");
         for column in columns {
-            let (class, name) = match column.strip_prefix('#') {
-                Some(name) => ("n", name),
-                None => ("", *column),
-            };
-            self.element("th", &[("scope", "col"), ("class", class)], |html| {
-                html.text(name);
-            });
+            let scope = ("scope", "col");
+            match column.strip_prefix('#') {
+                Some(name) => {
+                    let attributes = [scope, ("class", "n")];
+                    self.element("th", &attributes, |html| html.text(name));
+                }
+                None => self.element("th", &[scope], |html| html.text(column)),
+            }
         }
         self.raw("</tr></thead>\n<tbody>\n");
         rows(self);

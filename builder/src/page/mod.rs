@@ -76,9 +76,11 @@ impl PageRequest<'_> {
         let facts = Facts::read(self.store, self.environments, self.keyring, self.now)?;
         let mut site = Site::open(self.dir)?;
         let mut unread = Vec::new();
-        let pairs = self.pairs(&facts, &mut site, &mut unread, ui)?;
-        let shorts = self.images(&facts, &pairs, &mut site, &mut unread, ui)?;
-        site.put(site::INDEX, &index::page(&facts, &shorts, &pairs), None)?;
+        if let Err(error) = self.put_all(&facts, &mut site, &mut unread, ui) {
+            // The reason is known already; a second one would not help.
+            let _ = site.keep_finished();
+            return Err(error);
+        }
         let outcome = site.finish(&mut |text| ui.note(&text))?;
         if unread.is_empty() {
             return Ok(outcome);
@@ -91,6 +93,19 @@ impl PageRequest<'_> {
             error = error.detail(line);
         }
         Err(error.hint("`imgbuild store fsck` says what is damaged"))
+    }
+
+    /// Adds every page to the directory's new ones.
+    fn put_all(
+        &self,
+        facts: &Facts,
+        site: &mut Site,
+        unread: &mut Vec<String>,
+        ui: &mut Ui,
+    ) -> Result<()> {
+        let pairs = self.pairs(facts, site, unread, ui)?;
+        let shorts = self.images(facts, &pairs, site, unread, ui)?;
+        site.put(site::INDEX, &index::page(facts, &shorts, &pairs), None)
     }
 
     /// A page for each pair of neighbours: releases of a name in an environment, and the newest

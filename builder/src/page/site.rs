@@ -280,6 +280,33 @@ impl Site {
         })
     }
 
+    /// Puts those new pages in their places that are not made twice, after a run that ends before
+    /// its time: the next one goes on from there. Nothing leads to them yet.
+    pub(super) fn keep_finished(self) -> Result<()> {
+        let mut list = List {
+            schema: SCHEMA,
+            pages: self.before.pages.clone(),
+        };
+        let is_finished = |path: &&String| self.after.pages[*path].edition.is_some();
+        let finished: Vec<&String> = self.staged.iter().filter(is_finished).collect();
+        for path in &finished {
+            let mut listed = self.after.pages[*path].clone();
+            if let Some(before) = self.before.pages.get(*path) {
+                // The older page must not pass for the one that replaces it.
+                listed.edition = None;
+                listed.sha256.extend(&before.sha256);
+            }
+            list.pages.insert((*path).clone(), listed);
+        }
+        self.write_list(&list)?;
+        for path in finished {
+            let staged = self.dir.join(OWN).join("new").join(path);
+            let target = self.dir.join(path);
+            fs::rename(staged, &target).context(|| format!("cannot write {}", target.display()))?;
+        }
+        Ok(())
+    }
+
     fn write_list(&self, list: &List) -> Result<()> {
         write_list(&self.dir.join(OWN).join("pages.json"), list)
     }
@@ -509,6 +536,16 @@ mod tests {
         site.put(INDEX, "two", None).unwrap();
         drop(site);
         assert_eq!(fs::read(dir.join(INDEX)).unwrap(), b"one");
+        // What is not made twice is kept, and so is the first page as it was.
+        let mut site = Site::open(dir).unwrap();
+        site.put(INDEX, "two", None).unwrap();
+        site.put(IMAGE, "compared", Some(("edition", "said")))
+            .unwrap();
+        site.keep_finished().unwrap();
+        assert_eq!(fs::read(dir.join(INDEX)).unwrap(), b"one");
+        let mut site = Site::open(dir).unwrap();
+        assert_eq!(site.reuse(IMAGE, "edition").as_deref(), Some("said"));
+        drop(site);
         // Between the list and the last page.
         let mut site = Site::open(dir).unwrap();
         site.put(INDEX, "three", Some(("edition", "said"))).unwrap();
