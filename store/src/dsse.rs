@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
 use crate::keys::PublicKey;
-#[cfg(feature = "write")]
+#[cfg(feature = "put")]
 use crate::keys::Signer;
 
 /// The type of a payload that is an in-toto statement, as in-toto names it.
@@ -79,11 +79,22 @@ impl Envelope {
         &self.payload
     }
 
+    /// The same signatures with another payload.
+    #[cfg(feature = "fuzz")]
+    pub(crate) fn with_payload(self, payload: Vec<u8>) -> Self {
+        Self { payload, ..self }
+    }
+
     /// Reads an envelope. No signature is looked at.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        Self::from_json_up_to(bytes, MAX_BYTES)
+    }
+
+    /// Reads an envelope that may be as long as this.
+    pub(crate) fn from_json_up_to(bytes: &[u8], most: u64) -> Result<Self> {
         let wrong = |why: &dyn std::fmt::Display| Error::corrupt("the signature file", why);
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(wrong(&format_args!("it is longer than {MAX_BYTES} bytes")));
+        if bytes.len() as u64 > most {
+            return Err(wrong(&format_args!("it is longer than {most} bytes")));
         }
         let value = json::parse(bytes).map_err(|e| wrong(&e))?;
         let written: Written = serde_json::from_value(value).map_err(|e| wrong(&e))?;
@@ -173,7 +184,7 @@ impl Envelope {
 
     /// Adds a signature, in place of an earlier one by the same key. It is verified
     /// before it is added: a signer that errs must not reach a file.
-    #[cfg(feature = "write")]
+    #[cfg(feature = "put")]
     pub fn sign(&mut self, key: &dyn Signer) -> crate::keys::Result<()> {
         let message = self.message();
         let (public, bytes) = (key.public(), key.sign(&message)?);

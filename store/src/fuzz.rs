@@ -8,10 +8,12 @@ use crate::build_log::BuildLog;
 use crate::canonical_tar::Entry;
 use crate::chunk::ChunkRef;
 use crate::delta::{DeltaInfo, Table};
+use crate::fleet::Fleet;
 use crate::hint::Hint;
 use crate::keys::KeyPair;
 use crate::layout;
 use crate::pack::Index;
+use crate::receipt::SignedReceipt;
 
 /// One entry of a layout, its header byte for byte, and its references.
 pub type Item = (Entry, Vec<u8>, Vec<ChunkRef>);
@@ -68,6 +70,16 @@ pub fn log(bytes: &[u8]) -> Option<(BuildLog, Vec<u8>)> {
     let log = BuildLog::decode(bytes).ok()?;
     let again = log.encode().ok()?;
     Some((log, again))
+}
+
+/// A receipt, encoded again.
+pub fn receipt(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some(SignedReceipt::read(bytes).ok()?.to_json())
+}
+
+/// A list of nodes, encoded again.
+pub fn fleet(bytes: &[u8]) -> Option<Vec<u8>> {
+    Fleet::encoded_again(bytes)
 }
 
 /// A key, and whether it comes back from the form in which it would be stored.

@@ -13,7 +13,8 @@
 //!
 //! Reading is separate from writing. A node links this crate without the feature
 //! `write` and gets [`Store`] on any [`Backend`]: get, range, verify. The feature
-//! adds [`WritableStore`], which images are published into. The feature `http`
+//! adds [`WritableStore`], which images are published into; the feature `put`, which it has in it,
+//! only what a node says of itself: a key, a signature, a new object. The feature `http`
 //! adds stores on web servers, the feature `s3` those in buckets.
 //!
 //! Each format has a page of its own in [`format`](mod@format). Each module uses only
@@ -26,6 +27,8 @@
 //! maintenance    what is in a store, what nobody needs, what is damaged
 //! attest         what people and machines say about an image, signed
 //! export         what is signed about an exported image
+//! fleet          whose receipts count
+//! receipt        what a node says of itself
 //! tuf            environments: which images are released where, and who says so
 //! delta_writer   deltas, written
 //! writer         images and what belongs to them, published into a store
@@ -73,6 +76,12 @@ pub mod maintenance;
 pub mod attest;
 
 pub mod export;
+
+#[cfg(feature = "write")]
+pub mod fleet;
+
+#[cfg(feature = "put")]
+pub mod receipt;
 
 pub mod tuf;
 
@@ -139,6 +148,8 @@ mod error;
 
 #[cfg(feature = "s3")]
 pub use self::backend::BucketUrl;
+#[cfg(all(feature = "http", feature = "put"))]
+pub use self::backend::ObjectFolder;
 #[cfg(all(feature = "s3", feature = "write"))]
 pub use self::backend::ProbeCheck;
 pub use self::backend::{Backend, LocalReader, ObjectRange, StoreUrl, Traffic};

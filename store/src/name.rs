@@ -100,6 +100,11 @@ name! {
     EnvName, "environment"
 }
 
+name! {
+    /// What a machine of a farm, or a group of them, is called.
+    NodeName, "node or group"
+}
+
 fn is_name(text: &[u8]) -> bool {
     let letter_or_digit = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     text.len() <= MAX_LEN

@@ -43,7 +43,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     target("tar", tar::run, seeds::tars),
     target("tree", tree::run, seeds::choices),
     target("layout", layout::run, seeds::layouts),
@@ -53,6 +53,7 @@ pub const TARGETS: [Target; 11] = [
     target("json", json::run, seeds::documents),
     target("hint", small::hint, seeds::hints),
     target("log", small::log, seeds::logs),
+    target("receipt", small::receipt, seeds::receipts),
     target("key", small::key, seeds::keys),
     target("toml", toml::run, seeds::tomls),
 ];

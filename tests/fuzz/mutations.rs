@@ -51,6 +51,14 @@ fn seeds_are_accepted() {
         store::fuzz::key(std::str::from_utf8(&key).unwrap()),
         Some(true)
     );
+    let receipts = (Target::named("receipt").unwrap().seeds)();
+    for (seed, read) in receipts.iter().zip([
+        store::fuzz::receipt as fn(&[u8]) -> Option<Vec<u8>>,
+        store::fuzz::receipt,
+        store::fuzz::fleet,
+    ]) {
+        assert!(read(seed).is_some(), "{}", seed.escape_ascii());
+    }
     let log = (Target::named("log").unwrap().seeds)().remove(1);
     assert!(store::fuzz::log(&log).is_some());
 }
@@ -96,4 +104,4 @@ macro_rules! targets {
     };
 }
 
-targets! { tar tree layout index delta manifest json hint log key toml }
+targets! { tar tree layout index delta manifest json hint log receipt key toml }

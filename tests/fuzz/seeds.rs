@@ -297,6 +297,30 @@ pub(crate) fn logs() -> Vec<Vec<u8>> {
     vec![json.to_vec(), log]
 }
 
+/// Payloads and files of receipts and of lists of nodes.
+pub(crate) fn receipts() -> Vec<Vec<u8>> {
+    let (image, digest) = (Blake3::of(b"tar"), Sha256::of(b"before"));
+    let installed = format!(r#"{{"generation":2,"environment":"prod","seq":6,"image":"{image}"}}"#);
+    let first = br#"{"schema":1,"node":"web07","group":"eu","counter":1,"previous":null,"time":"2026-11-23T04:00:00Z","imgnode":"0.1.0","environment":null,"metadata":null,"event":{"operation":"heartbeat","system":null,"result":"done","reason":null},"systems":[],"dropped":[]}"#;
+    let full = format!(
+        r#"{{"schema":1,"node":"web07","group":"eu","counter":42,"previous":"{digest}","time":"2026-11-23T04:00:00Z","imgnode":"0.1.0","environment":"prod","metadata":{{"refreshed":"2026-11-23T04:00:00Z","expires":null,"targets":9}},"event":{{"operation":"upgrade","system":"Web","result":"went-back","reason":"500"}},"systems":[{{"system":"Web","image_name":"web","active":{installed},"runs":{installed},"previous":null,"revoked":false,"verified":"2026-11-23T04:00:00Z","free_bytes":1024,"last":null}}],"dropped":[[30,33],[40,40]]}}"#
+    );
+    let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let fleet = format!(
+        r#"{{"schema":1,"environment":"prod","root":"{digest}","version":3,"time":"2026-11-23T04:00:00Z","nodes":[{{"name":"web07","group":"eu","key":"{key}","added":"2026-11-23T04:00:00Z"}}],"removed":[{{"name":"web06","key":"{key}","removed":"2026-11-23T04:00:00Z"}}]}}"#
+    );
+    let file = |kind, payload: &[u8]| crate::small::envelope(kind, payload);
+    let (receipt, list) = (store::receipt::PAYLOAD_TYPE, store::fleet::PAYLOAD_TYPE);
+    vec![
+        file(receipt, first),
+        file(receipt, full.as_bytes()),
+        file(list, fleet.as_bytes()),
+        first.to_vec(),
+        full.into_bytes(),
+        fleet.into_bytes(),
+    ]
+}
+
 /// A key of the one shape that there is, and its file.
 pub(crate) fn keys() -> Vec<Vec<u8>> {
     // RFC 8410, section 7: version 0, the algorithm, the seed in two wrappings.

@@ -5,6 +5,7 @@
 //! module uses only those that stand below it:
 //!
 //! ```text
+//! receipts     what this node says of itself, signed and sent
 //! install      a verified release -> a generation of a system, and which generation is active
 //! trust        signed metadata -> a release and its manifest, and what may run
 //! session      a generation -> running processes that answer
@@ -28,6 +29,7 @@ pub mod event;
 pub mod host;
 pub mod install;
 pub mod node;
+pub mod receipts;
 pub mod session;
 pub mod state;
 pub mod storage;

@@ -14,8 +14,13 @@
 //! Keys are relative paths of plain segments (`packs/<hex>.pack`). A key that
 //! could leave the store is refused before anything is opened.
 //!
+//! Receipts of nodes are no store: they are put into a `folder`, which is in any of these places.
+//!
 //! Stores at the other end of a network are read through `prefetch`, which asks for
 //! several ranges at once, and through one HTTP client (`client`).
+
+#[cfg(all(feature = "http", feature = "put"))]
+mod folder;
 
 mod url;
 
@@ -44,6 +49,10 @@ mod key;
 
 #[cfg(feature = "http")]
 pub use self::client::{ClientOptions, HttpUrl};
+#[cfg(all(feature = "http", feature = "write"))]
+pub use self::folder::Listed;
+#[cfg(all(feature = "http", feature = "put"))]
+pub use self::folder::ObjectFolder;
 #[cfg(feature = "http")]
 pub use self::http::HttpBackend;
 pub use self::key::{check_key, is_key};

@@ -16,6 +16,7 @@
 //! | [`attestation`] | `attestations/HEX/SHA256.json`, `attestations/HEX.json` | the list |
 //! | [`environment`] | `env/NAME/...` | `timestamp.json` and `history.json` |
 //! | [`delta`] | `deltas/HEX.delta`, `deltas/HEX/HEX.json` | the description |
+//! | [`receipt`] | `receipts/NODE/N.json`, `fleet/ENV.json` | `fleet/` |
 //! | [`export`] | none: files that are carried by hand | never |
 //! | [`store`] | `imgbuild-store` | never |
 //! | [`maintenance`] | `pins/HEX.json`, `quarantine/KEY` | yes |
@@ -119,5 +120,6 @@ pub mod layout;
 pub mod maintenance;
 pub mod manifest;
 pub mod pack;
+pub mod receipt;
 pub mod store;
 pub mod tar;

@@ -55,7 +55,7 @@ impl Error {
         }
     }
 
-    #[cfg(feature = "write")]
+    #[cfg(feature = "put")]
     pub(super) fn io(what: impl Into<String>, source: io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::AlreadyExists => ErrorKind::Exists,
@@ -70,7 +70,7 @@ impl Error {
         }
     }
 
-    #[cfg(feature = "write")]
+    #[cfg(feature = "put")]
     pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -63,6 +63,7 @@ impl KeyFile {
     }
 
     /// Creates the key file, encrypted with a passphrase.
+    #[cfg(feature = "write")]
     pub fn create_encrypted(&self, passphrase: &str) -> Result<KeyPair> {
         if passphrase.is_empty() {
             return Err(Error::new(ErrorKind::Passphrase, "the passphrase is empty"));
@@ -86,7 +87,7 @@ impl KeyFile {
     pub fn load_with(&self, passphrase: &mut dyn FnMut() -> Result<String>) -> Result<KeyPair> {
         let pem = self.read()?;
         let pair = if is_encrypted(&pem) {
-            KeyPair::from_encrypted_pem(&pem, &passphrase()?)
+            decrypted(&pem, &passphrase()?)
         } else {
             KeyPair::from_pem(&pem)
         };
@@ -209,6 +210,18 @@ fn place(file: &Path, name: &Path) -> io::Result<()> {
     }
 }
 
+#[cfg(feature = "write")]
+fn decrypted(pem: &str, passphrase: &str) -> Result<KeyPair> {
+    KeyPair::from_encrypted_pem(pem, passphrase)
+}
+
+/// Keys of nodes have no passphrase: nobody is there to type it.
+#[cfg(not(feature = "write"))]
+fn decrypted(_: &str, _: &str) -> Result<KeyPair> {
+    let text = "this program opens no key that has a passphrase";
+    Err(Error::new(ErrorKind::Encrypted, text))
+}
+
 fn is_encrypted(pem: &str) -> bool {
     pem.trim_start()
         .starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----")
@@ -241,7 +254,7 @@ fn private_directory(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "write"))]
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;

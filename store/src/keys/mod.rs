@@ -16,15 +16,15 @@
 //! A secret never leaves through `Debug`, `Display` or an error.
 
 mod error;
-#[cfg(feature = "write")]
+#[cfg(feature = "put")]
 mod file;
-#[cfg(feature = "write")]
+#[cfg(feature = "put")]
 mod pair;
 mod public;
 
 pub use error::{Error, ErrorKind, Result};
-#[cfg(feature = "write")]
+#[cfg(feature = "put")]
 pub use file::KeyFile;
-#[cfg(feature = "write")]
+#[cfg(feature = "put")]
 pub use pair::{KeyPair, Signer};
 pub use public::{PublicKey, SIGNATURE_BYTES};

@@ -68,6 +68,7 @@ impl KeyPair {
     }
 
     /// The key of an encrypted PKCS#8 PEM text.
+    #[cfg(feature = "write")]
     pub(crate) fn from_encrypted_pem(pem: &str, passphrase: &str) -> Result<Self> {
         let signing = SigningKey::from_pkcs8_encrypted_pem(pem, passphrase).map_err(|_| {
             // The cause is not repeated: it could say something about the passphrase.
@@ -80,6 +81,7 @@ impl KeyPair {
     }
 
     /// The encrypted PKCS#8 PEM text of the key, in version 1 of the format.
+    #[cfg(feature = "write")]
     pub(crate) fn to_encrypted_pem(
         &self,
         passphrase: &str,

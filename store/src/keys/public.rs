@@ -48,7 +48,7 @@ impl PublicKey {
     }
 
     /// The key of an SPKI PEM text (RFC 8410), as `openssl pkey -pubout` writes it.
-    #[cfg(feature = "write")]
+    #[cfg(feature = "put")]
     pub fn from_pem(pem: &str) -> Result<Self> {
         use ed25519_dalek::pkcs8::DecodePublicKey as _;
         let key = VerifyingKey::from_public_key_pem(pem.trim()).map_err(|_| {
@@ -64,7 +64,7 @@ impl PublicKey {
     ///
     /// # Panics
     /// Never: a key has a PEM form.
-    #[cfg(feature = "write")]
+    #[cfg(feature = "put")]
     pub fn to_pem(&self) -> String {
         use ed25519_dalek::pkcs8::EncodePublicKey as _;
         use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;

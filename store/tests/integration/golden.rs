@@ -150,3 +150,55 @@ fn what_an_upgrade_of_zstd_may_change() {
         expected.map(|(kind, size, hex)| (kind.to_owned(), size, hex.to_owned()))
     );
 }
+
+/// The receipts of nodes of one version are read by the imgbuild of another.
+#[test]
+fn a_receipt_is_these_bytes() {
+    use store::keys::KeyFile;
+    use store::receipt::{Event, Installed, Operation, Outcome, Receipt, System};
+
+    let dir = tempfile::tempdir().unwrap();
+    let pem = dir.path().join("key.pem");
+    // RFC 8032, 7.1, the first one.
+    let seed = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+    fs::write(&pem, seed).unwrap();
+    fs::set_permissions(&pem, Permissions::from_mode(0o600)).unwrap();
+    let key = KeyFile::at(pem).load().unwrap();
+    let time = "2026-11-23T04:00:00.5Z".parse().unwrap();
+    let (node, group) = ("web07".parse().unwrap(), "eu".parse().unwrap());
+    let mut receipt = Receipt::new(node, group, "0.1.0", time);
+    receipt.counter = 1;
+    receipt.environment = Some("prod".parse().unwrap());
+    receipt.event = Event {
+        operation: Operation::BuildSchroot,
+        system: Some("Web".into()),
+        result: Outcome::WentBack,
+        reason: Some("\u{1b}[31m \"500\"".into()),
+    };
+    receipt.systems = vec![System {
+        system: "Web".into(),
+        image_name: "web".parse().unwrap(),
+        active: Installed {
+            generation: 1,
+            environment: "prod".parse().unwrap(),
+            seq: 6,
+            image: Blake3::of(b"tar"),
+        },
+        runs: None,
+        previous: None,
+        revoked: false,
+        verified: None,
+        free_bytes: Some(7),
+        last: None,
+    }];
+    let bytes = receipt.sign(&key).unwrap().to_json();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert_eq!(
+        (Blake3::of(&bytes).hex().as_str(), bytes.len()),
+        (
+            "7866198884f931d1cf240b77afb1ff0c88e32c168f2430826e7f1c8218df05c7",
+            1024
+        ),
+        "{text}"
+    );
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use store::StoreUrl;
-use store::name::{EnvName, ImageName};
+use store::name::{EnvName, ImageName, NodeName};
 use verify::error::{Error, Result};
 use verify::install::SwitchTo;
 use verify::session::sockets;
@@ -19,7 +19,7 @@ use verify::session::{Address, ExecRequest, Timeouts};
 use verify::storage::Target;
 use verify::system::SystemName;
 
-use super::typed::{LowArgs, LowCommand, LowTraffic};
+use super::typed::{LowArgs, LowCommand, LowNames, LowReceipts, LowTraffic};
 
 /// What the command line means.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ pub(crate) enum Mode {
         repository: StoreUrl,
         root: PathBuf,
         reset: bool,
+        receipts: Option<StoreUrl>,
     },
     Install {
         name: ImageName,
@@ -122,9 +123,36 @@ pub(crate) enum Mode {
         users: Option<Vec<String>>,
         root_users: Option<Vec<String>>,
     },
+    Receipts(ReceiptsMode),
     Uninstall {
         system: SystemName,
     },
+}
+
+/// What `receipts` is to do.
+#[derive(Debug)]
+pub(crate) enum ReceiptsMode {
+    Set(StoreUrl, Names),
+    Off,
+    Key { names: Names, new: bool },
+    Send,
+    Show { json: bool },
+}
+
+/// What a node is called.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub(crate) name: Option<NodeName>,
+    pub(crate) group: Option<NodeName>,
+}
+
+impl Names {
+    fn from_low(low: LowNames) -> Result<Self> {
+        Ok(Self {
+            name: low.name.map(|text| name(&text, "a node")).transpose()?,
+            group: low.group.map(|text| name(&text, "a group")).transpose()?,
+        })
+    }
 }
 
 /// How long a session that runs may take to hand over; `None` when it is to be left alone.
@@ -203,11 +231,13 @@ impl Mode {
                 repo,
                 root,
                 reset,
+                receipts,
             } => Self::Init {
                 environment: name(&env, "an environment")?,
                 repository: repository(&repo)?,
                 root,
                 reset,
+                receipts: receipts.map(|to| repository(&to)).transpose()?,
             },
             LowCommand::Install {
                 name: image,
@@ -402,6 +432,18 @@ impl Mode {
                 users,
                 root_users,
             },
+            LowCommand::Receipts { command } => Self::Receipts(match command {
+                LowReceipts::Set { to, names } => {
+                    ReceiptsMode::Set(repository(&to)?, Names::from_low(names)?)
+                }
+                LowReceipts::Off => ReceiptsMode::Off,
+                LowReceipts::Key { names, new } => ReceiptsMode::Key {
+                    names: Names::from_low(names)?,
+                    new,
+                },
+                LowReceipts::Send => ReceiptsMode::Send,
+                LowReceipts::Show { output } => ReceiptsMode::Show { json: output.json },
+            }),
             LowCommand::Uninstall { system } => Self::Uninstall {
                 system: system.parse()?,
             },

@@ -68,6 +68,9 @@ pub(crate) enum LowCommand {
         /// Forget whom this node followed before; installed systems stay
         #[arg(long)]
         reset: bool,
+        /// Where this node's receipts go: see `imgnode receipts set`
+        #[arg(long, value_name = "PATH|URL")]
+        receipts: Option<String>,
     },
     /// Install the newest release of an image and make it the active generation
     ///
@@ -357,12 +360,67 @@ pub(crate) enum LowCommand {
         #[arg(long, value_name = "USER", value_delimiter = ',', num_args = 0..)]
         root_users: Option<Vec<String>>,
     },
+    /// Say after each operation, signed, what runs on this node
+    ///
+    /// A receipt is a small file, signed with a key of this node's own: which images run, since
+    /// which operation, and how that went. It is written after each operation and with each upgrade
+    /// that finds nothing new, and put into a folder that `imgbuild fleet status` reads. Nothing
+    /// waits for it: what cannot be sent goes the next time.
+    #[command(
+        after_help = "Examples:\n  imgnode receipts set https://receipts.example/ --group eu\n  imgnode receipts key > web07.node       # for imgbuild fleet enrol\n  imgnode receipts send\n  imgnode receipts show"
+    )]
+    Receipts {
+        #[command(subcommand)]
+        command: LowReceipts,
+    },
     /// Remove a system that does not run, with all its generations
     #[command(after_help = "Example:\n  imgnode stop MyProject && imgnode uninstall MyProject")]
     Uninstall {
         /// Name of the system
         system: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LowReceipts {
+    /// Set where receipts go from now on
+    ///
+    /// A directory, which has to be there, the folder of a web server that takes PUT, or a bucket.
+    /// Whoever writes there needs the right to put new files, and no other.
+    Set {
+        /// An absolute path, or the URL of a web server's folder or a bucket
+        #[arg(value_name = "PATH|URL")]
+        to: String,
+        #[command(flatten)]
+        names: LowNames,
+    },
+    /// Write no more receipts; the key stays
+    Off,
+    /// Print the line that enrols this node: its name, its group and its public key
+    Key {
+        #[command(flatten)]
+        names: LowNames,
+        /// Make another key first; what waits to be sent is forgotten
+        #[arg(long)]
+        new: bool,
+    },
+    /// Write that this node lives, and send what waits
+    Send,
+    /// Show where receipts go, and what waits
+    Show {
+        #[command(flatten)]
+        output: LowOutput,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LowNames {
+    /// Name of this node in receipts [default: as before, else the name of the machine]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Group that this node is in [default: as before, else `default`]
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
 }
 
 #[derive(Debug, Args)]

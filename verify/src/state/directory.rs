@@ -14,6 +14,7 @@
 //!   starts/SYSTEM.json      how a system was started last
 //!   hooks/SYSTEM.json       which hooks failed and have to run again
 //!   kept/                   a cache of the store; see [`cache`](super::cache)
+//!   receipts/               what the node says of itself; see [`receipts`](crate::receipts)
 //!   logs/SYSTEM.log         what its processes printed
 //! ```
 //! Only the holder of a system's [`Lock`] changes anything of it; readers need none, since every file

@@ -11,6 +11,7 @@ mod local_changes;
 mod needs;
 mod node;
 mod processes;
+mod receipts;
 mod service;
 mod sessions;
 mod support;

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// Attempts in a row that bring nothing.
-const IN_A_ROW: u32 = 6;
-
 /// Attempts for one piece of content, whatever each of them brings.
 const IN_ALL: u32 = 30;
 
@@ -19,15 +16,18 @@ const ALTOGETHER: Duration = Duration::from_secs(120);
 /// The attempts for one piece of content.
 pub(super) struct Backoff {
     pause: Duration,
+    /// Attempts in a row that may bring nothing.
+    most: u32,
     in_a_row: u32,
     in_all: u32,
     waited: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(pause: Duration) -> Self {
+    pub(super) fn new(pause: Duration, most: u32) -> Self {
         Self {
             pause,
+            most,
             in_a_row: 0,
             in_all: 0,
             waited: Duration::ZERO,
@@ -50,7 +50,7 @@ impl Backoff {
     ) -> Option<Duration> {
         self.in_all += 1;
         self.in_a_row = if progress { 1 } else { self.in_a_row + 1 };
-        if self.in_a_row >= IN_A_ROW || self.in_all >= IN_ALL {
+        if self.in_a_row >= self.most || self.in_all >= IN_ALL {
             return None;
         }
         let longest = self
@@ -78,17 +78,17 @@ mod tests {
 
     #[test]
     fn waits_grow_and_end() {
-        let mut tries = Backoff::new(QUARTER);
+        let mut tries = Backoff::new(QUARTER, 6);
         let waits: Vec<_> = std::iter::from_fn(|| tries.next(false, None, u32::MAX)).collect();
         let millis: Vec<_> = waits.iter().map(Duration::as_millis).collect();
         assert_eq!(millis, [250, 500, 1000, 2000, 4000]);
-        let half = Backoff::new(QUARTER).next(false, None, 0).unwrap();
+        let half = Backoff::new(QUARTER, 6).next(false, None, 0).unwrap();
         assert_eq!(half, QUARTER / 2);
     }
 
     #[test]
     fn progress_earns_patience_but_not_for_ever() {
-        let mut tries = Backoff::new(QUARTER);
+        let mut tries = Backoff::new(QUARTER, 6);
         let waits = std::iter::from_fn(|| tries.next(true, None, u32::MAX));
         assert!(waits.inspect(|wait| assert_eq!(*wait, QUARTER)).count() < 30);
     }
@@ -96,13 +96,13 @@ mod tests {
     #[test]
     fn a_server_may_ask_for_time_within_reason() {
         let demand = |seconds| {
-            let mut tries = Backoff::new(QUARTER);
+            let mut tries = Backoff::new(QUARTER, 6);
             tries.next(false, Some(Duration::from_secs(seconds)), 0)
         };
         assert_eq!(demand(0), Some(QUARTER / 2));
         assert_eq!(demand(30), Some(Duration::from_secs(30)));
         assert_eq!(demand(3600), None);
-        let mut tries = Backoff::new(QUARTER);
+        let mut tries = Backoff::new(QUARTER, 6);
         let waits = std::iter::from_fn(|| tries.next(true, Some(DEMANDED), 0));
         assert_eq!(waits.count(), 2);
     }

@@ -54,6 +54,16 @@ pub(crate) trait Endpoint: Send + Sync + 'static {
         RequestError::of_status(&response)
     }
 
+    /// Puts an object where there is none.
+    #[cfg(feature = "put")]
+    fn put_new(&self, client: &Client, key: &str) -> RequestBuilder;
+
+    /// An answer to such a request that puts nothing.
+    #[cfg(feature = "put")]
+    fn refused_put(&self, response: Response) -> RequestError {
+        self.refused(response)
+    }
+
     /// An answer that says 404: `None` if that only means that there is no object.
     fn absent(&self, _response: Response) -> Option<RequestError> {
         None
@@ -75,13 +85,24 @@ struct WebFolder {
     credentials: Option<Credentials>,
 }
 
-impl Endpoint for WebFolder {
-    fn get(&self, client: &Client, key: &str) -> RequestBuilder {
-        let request = client.get(self.address.object(key));
+impl WebFolder {
+    fn with_credentials(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.credentials {
             Some(Credentials { user, password }) => request.basic_auth(user, password.as_deref()),
             None => request,
         }
+    }
+}
+
+impl Endpoint for WebFolder {
+    fn get(&self, client: &Client, key: &str) -> RequestBuilder {
+        self.with_credentials(client.get(self.address.object(key)))
+    }
+
+    #[cfg(feature = "put")]
+    fn put_new(&self, client: &Client, key: &str) -> RequestBuilder {
+        let request = client.put(self.address.object(key));
+        self.with_credentials(request.header(header::IF_NONE_MATCH, "*"))
     }
 
     fn describe(&self) -> String {
@@ -130,14 +151,14 @@ impl ObjectClient {
 
     /// Asks for anything else, and again until `judge` is content or it makes no
     /// sense. `what` says it in words; both closures learn how many attempts failed.
-    #[cfg(feature = "s3")]
+    #[cfg(any(feature = "s3", feature = "put"))]
     pub(crate) fn exchange<T>(
         &self,
         what: &str,
         ask: &dyn Fn(&Client) -> Result<RequestBuilder>,
         judge: &mut dyn FnMut(Response, u32) -> Result<T, RequestError>,
     ) -> Result<T> {
-        let mut tries = Backoff::new(self.access.pause);
+        let mut tries = Backoff::new(self.access.pause, self.access.attempts);
         loop {
             let request = ask(&self.client)?;
             self.requests.fetch_add(1, Ordering::Relaxed);
@@ -161,13 +182,28 @@ impl ObjectClient {
         }
     }
 
+    /// Puts an object where there is none; false if there is one, of whatever content.
+    #[cfg(feature = "put")]
+    pub(crate) fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
+        let what = format!("write {key} to {}", self.describe());
+        let ask = |client: &Client| {
+            let request = self.endpoint.put_new(client, key);
+            Ok(request.body(bytes.to_vec()))
+        };
+        self.exchange(&what, &ask, &mut |response, _| match response.status() {
+            StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(true),
+            StatusCode::PRECONDITION_FAILED => Ok(false),
+            _ => Err(self.endpoint.refused_put(response)),
+        })
+    }
+
     /// Repeats attempts until one succeeds or none will.
     fn fetch(
         &self,
         mut transfer: Transfer<'_>,
         receiver: &mut dyn RangeReceiver,
     ) -> Result<Fetched> {
-        let mut tries = Backoff::new(self.access.pause);
+        let mut tries = Backoff::new(self.access.pause, self.access.attempts);
         loop {
             let before = transfer.at;
             let fault = match self.attempt(&mut transfer, receiver) {

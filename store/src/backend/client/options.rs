@@ -20,6 +20,8 @@ pub struct ClientOptions {
     pub patience: Duration,
     /// The first wait before a request is repeated; each further one is twice as long.
     pub pause: Duration,
+    /// How many attempts in a row may fail before a request does.
+    pub attempts: u32,
     /// Where content is kept while an image is read: a directory on a disk.
     pub scratch: PathBuf,
     /// How long others wait for a writer that does not say that it lives, where no
@@ -48,6 +50,7 @@ impl Default for ClientOptions {
         Self {
             patience: Duration::from_secs(60),
             pause: Duration::from_millis(250),
+            attempts: 6,
             scratch: "/var/tmp".into(),
             #[cfg(feature = "s3")]
             lease: Duration::from_secs(180),

@@ -240,6 +240,21 @@ impl Endpoint for Bucket {
         self.request(client, &Call::new(Method::GET, key))
     }
 
+    #[cfg(feature = "put")]
+    fn put_new(&self, client: &Client, key: &str) -> RequestBuilder {
+        let mut call = Call::new(Method::PUT, key);
+        call.headers.push(("if-none-match", "*".to_owned()));
+        self.request(client, &call)
+    }
+
+    #[cfg(feature = "put")]
+    fn refused_put(&self, response: Response) -> RequestError {
+        if response.status() == StatusCode::NOT_IMPLEMENTED {
+            return error::no_conditions(&self.describe());
+        }
+        error::of(&self.describe(), true, response)
+    }
+
     fn same(&self) -> HeaderName {
         header::IF_MATCH
     }

@@ -45,7 +45,7 @@ pub(super) fn no_bucket(store: &str, response: Response) -> Option<RequestError>
 }
 
 /// The server says that it does not know conditional writes (501).
-#[cfg(feature = "write")]
+#[cfg(feature = "put")]
 pub(super) fn no_conditions(store: &str) -> RequestError {
     let text = format!(
         "{store} cannot be written safely: the server does not know If-Match and If-None-Match"

@@ -25,6 +25,8 @@ mod bucket;
 mod client;
 mod error;
 #[cfg(feature = "write")]
+mod folder;
+#[cfg(feature = "write")]
 mod lease;
 #[cfg(feature = "write")]
 mod probe;
@@ -35,6 +37,8 @@ mod url;
 #[cfg(feature = "write")]
 pub(crate) use self::backend::S3Backend;
 #[cfg(feature = "write")]
+pub(crate) use self::folder::BucketFolder;
+#[cfg(feature = "write")]
 pub use self::probe::ProbeCheck;
 pub use self::url::BucketUrl;
 use crate::backend::client::{ClientOptions, ObjectClient};
@@ -43,10 +47,11 @@ use crate::error::Result;
 
 /// The read side of the store at `location`. Nothing is asked yet.
 pub(crate) fn open(location: &BucketUrl, access: &ClientOptions) -> Result<Prefetch> {
+    Ok(Prefetch::new(client(location, access)?))
+}
+
+/// A client of the bucket at `location`. Nothing is asked yet.
+pub(crate) fn client(location: &BucketUrl, access: &ClientOptions) -> Result<ObjectClient> {
     let (client, bucket) = bucket::prepare(location, access)?;
-    Ok(Prefetch::new(ObjectClient::new(
-        client,
-        Box::new(bucket),
-        access,
-    )))
+    Ok(ObjectClient::new(client, Box::new(bucket), access))
 }

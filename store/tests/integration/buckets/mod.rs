@@ -378,3 +378,34 @@ fn places_keep_their_promises() {
     drop(other);
     assert!(Path::new(&bench.dir.path().join("cache")).is_dir());
 }
+
+/// Receipts beside a store, in a bucket.
+#[test]
+fn a_folder_of_small_objects_is_put_once() {
+    use store::ObjectFolder;
+
+    let bench = Bench::new();
+    let access = bench.access();
+    let folder = ObjectFolder::open(&place("receipts"), &access).unwrap();
+    let key = "receipts/web01/000000000001.json";
+    assert!(folder.put_new(key, b"one").unwrap());
+    assert!(!folder.put_new(key, b"two").unwrap());
+    assert_eq!(folder.get(key, 3).unwrap().unwrap(), b"one");
+    assert_eq!(folder.get("receipts/web01/none", 3).unwrap(), None);
+    let listed = folder.list("receipts/web01").unwrap().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].name, "000000000001.json");
+    assert!(listed[0].modified.is_some());
+    assert_eq!(folder.folders("receipts").unwrap().unwrap(), ["web01"]);
+    folder.put("fleet/prod.json", b"a").unwrap();
+    folder.put("fleet/prod.json", b"b").unwrap();
+    assert_eq!(folder.get("fleet/prod.json", 1).unwrap().unwrap(), b"b");
+    folder.remove(key).unwrap();
+    folder.remove(key).unwrap();
+    assert!(folder.list("receipts/web01").unwrap().unwrap().is_empty());
+    // Who may only read puts nothing.
+    let reader = self::access(&bench.weed.environment(READER));
+    let reader = ObjectFolder::open(&place("receipts"), &reader).unwrap();
+    let error = reader.put_new(key, b"one").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ReadOnly);
+}

@@ -6,6 +6,7 @@
 //! switch     switch, rollback: another generation becomes the active one
 //! gc         old generations go
 //! exec       a command in a system
+//! receipts   what this node says of itself
 //! access     who of the host may enter a system's sessions
 //! uninstall  a system goes
 //! run        a system in the foreground, for a service manager
@@ -21,6 +22,7 @@ mod gc;
 mod init;
 mod install;
 mod logs;
+mod receipts;
 mod run;
 mod sessions;
 mod status;
@@ -63,84 +65,112 @@ pub(crate) fn run(args: HiArgs, ui: &Ui) -> Result<ExitCode> {
     if !matches!(args.mode, Mode::Status { .. } | Mode::Logs { .. }) {
         require_root()?;
     }
-    match args.mode {
+    let noted = receipts::Noted::before(&node, &args.mode);
+    let done = carry_out(&node, args.mode, ui, cancel);
+    let Some(noted) = noted else {
+        return done;
+    };
+    // What came of it is said before anything is sent.
+    Ok(match done {
+        Ok(code) => {
+            noted.after(&node, ui, code, None);
+            code
+        }
+        Err(error) => {
+            let code = ui.fail(&error);
+            noted.after(&node, ui, code, Some(&error));
+            code
+        }
+    })
+}
+
+fn carry_out(
+    node: &Node<'_>,
+    mode: Mode,
+    ui: &Ui,
+    cancel: &'static AtomicBool,
+) -> Result<ExitCode> {
+    match mode {
         Mode::Init {
             environment,
             repository,
             root,
             reset,
-        } => init::run(
-            &node,
-            ui,
-            &NodeConfig {
+            receipts: to,
+        } => {
+            let config = NodeConfig {
                 schema: SCHEMA,
                 environment,
                 repository,
-            },
-            &root,
-            reset,
-        ),
+            };
+            let done = init::run(node, ui, &config, &root, reset)?;
+            if let Some(to) = to {
+                receipts::set(node, ui, to, None, None)?;
+            }
+            Ok(done)
+        }
         Mode::Install {
             name,
             system,
             target,
             json,
-        } => install::run(&node, ui, name, system, target, json),
+        } => install::run(node, ui, name, system, target, json),
         Mode::Upgrade {
             system,
             timeouts,
             again,
             json,
-        } => install::upgrade(&node, ui, &system, timeouts, again, json),
+        } => install::upgrade(node, ui, &system, timeouts, again, json),
         Mode::BuildSchroot {
             tarball,
             system,
             target,
             json,
-        } => install::build_schroot(&node, ui, tarball, system, target, json),
+        } => install::build_schroot(node, ui, tarball, system, target, json),
         Mode::Switch {
             system,
             to,
             timeouts,
             json,
-        } => switch::run(&node, ui, &system, to, timeouts, json),
-        Mode::Gc { system, keep, json } => gc::run(&node, ui, system.as_ref(), keep, json),
+        } => switch::run(node, ui, &system, to, timeouts, json),
+        Mode::Gc { system, keep, json } => gc::run(node, ui, system.as_ref(), keep, json),
         Mode::Start {
             system,
             listen,
             words,
             timeouts,
-        } => sessions::start(&node, ui, &system, listen, words, timeouts),
+        } => sessions::start(node, ui, &system, listen, words, timeouts),
         Mode::Run {
             system,
             listen,
             words,
             timeouts,
-        } => run::run(&node, ui, &system, listen, words, timeouts, cancel),
+        } => run::run(node, ui, &system, listen, words, timeouts, cancel),
         Mode::Stop {
             system,
             timeouts,
             force,
-        } => sessions::stop(&node, ui, &system, timeouts, force),
-        Mode::Reload { system, timeouts } => sessions::reload(&node, ui, &system, timeouts),
-        Mode::Status { system, form } => status::run(&node, ui, system.as_ref(), &form),
+        } => sessions::stop(node, ui, &system, timeouts, force),
+        Mode::Reload { system, timeouts } => sessions::reload(node, ui, &system, timeouts),
+        Mode::Status { system, form } => status::run(node, ui, system.as_ref(), &form),
         Mode::Verify {
             system,
             generation,
             json,
-        } => verify::run(&node, ui, &system, generation, json),
+        } => verify::run(node, ui, &system, generation, json),
         Mode::Logs {
             system,
             lines,
             follow,
-        } => logs::run(&node, ui, &system, lines, follow),
-        Mode::Exec { system, request } => exec::run(&node, &system, &request),
+        } => logs::run(node, ui, &system, lines, follow),
+        Mode::Exec { system, request } => exec::run(node, &system, &request),
         Mode::Access {
             system,
             users,
             root_users,
-        } => access::run(&node, ui, &system, users, root_users),
-        Mode::Uninstall { system } => uninstall::run(&node, ui, &system),
+        } => access::run(node, ui, &system, users, root_users),
+        Mode::Receipts(mode) => receipts::run(node, ui, mode),
+        Mode::Uninstall { system } => uninstall::run(node, ui, &system),
     }
 }
 

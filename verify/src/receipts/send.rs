@@ -1,0 +1,156 @@
+//! The spool, sent.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::receipt::{MAX_BYTES, SignedReceipt};
+use store::{ClientOptions, ObjectFolder};
+
+use super::settings::{self, directory};
+use super::spool::{self, Waiting};
+use crate::atomic_file::{self, SCHEMA, check_schema};
+use crate::error::{Context, Error, Result};
+use crate::node::Node;
+
+/// What came of sending.
+#[derive(Debug)]
+pub struct Sent {
+    /// How many receipts were put.
+    pub sent: usize,
+    /// How many still wait.
+    pub left: usize,
+    /// Counters under which another receipt with this node's key was there already.
+    pub taken: Vec<u64>,
+    /// Why not all went.
+    pub failed: Option<Error>,
+}
+
+/// The last time that receipts were sent, or could not be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastSent {
+    schema: u32,
+    /// When that was.
+    pub time: Timestamp,
+    /// How many receipts went.
+    pub sent: usize,
+    /// Why not all did.
+    pub failed: Option<String>,
+}
+
+fn file(node: &Node<'_>) -> PathBuf {
+    directory(node).join("sent.json")
+}
+
+/// What came of the last attempt; `None` before the first.
+pub fn last_sent(node: &Node<'_>) -> Result<Option<LastSent>> {
+    let path = file(node);
+    let found: Option<LastSent> = atomic_file::read_json(&path)?;
+    if let Some(found) = &found {
+        check_schema(&path, found.schema)?;
+    }
+    Ok(found)
+}
+
+/// Sends what waits, the oldest first, for no longer than `limit`.
+///
+/// The work is done by a thread of its own, which is left behind when the time is over: nobody
+/// knows how long a network file system keeps one waiting.
+pub fn send(node: &Node<'_>, limit: Duration) -> Result<Sent> {
+    let settings = settings::required(node)?;
+    let _alone = spool::take(node, "sending", Duration::ZERO)?;
+    let waiting = spool::waiting(node)?;
+    let all = waiting.len();
+    let mut access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
+    access.patience = access.patience.min(limit);
+    access.attempts = 1;
+    let (stop, sent) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let (sender, receiver) = mpsc::channel();
+    let theirs = (Arc::clone(&stop), Arc::clone(&sent));
+    let to = settings.to.clone();
+    thread::spawn(move || {
+        let done = ObjectFolder::open(&to, &access)
+            .map_err(Error::from)
+            .and_then(|folder| put_all(&folder, &waiting, &theirs.0, &theirs.1));
+        // Nobody may listen any more.
+        let _ = sender.send(done);
+    });
+    let answer = receiver.recv_timeout(limit);
+    stop.store(true, Ordering::Relaxed);
+    let (taken, failed) = match answer {
+        Ok(Ok(taken)) => (taken, None),
+        Ok(Err(error)) => (Vec::new(), Some(error)),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            let text = format!("no answer of {} for {} s", settings.to, limit.as_secs());
+            (Vec::new(), Some(Error::failed(text)))
+        }
+    };
+    let sent = sent.load(Ordering::Relaxed);
+    let last = LastSent {
+        schema: SCHEMA,
+        time: Timestamp::now(),
+        sent,
+        failed: failed.as_ref().map(ToString::to_string),
+    };
+    atomic_file::write_json(&file(node), &last)?;
+    Ok(Sent {
+        sent,
+        left: all.saturating_sub(sent),
+        taken,
+        failed,
+    })
+}
+
+fn put_all(
+    folder: &ObjectFolder,
+    waiting: &[Waiting],
+    stop: &AtomicBool,
+    sent: &AtomicUsize,
+) -> Result<Vec<u64>> {
+    let mut taken = Vec::new();
+    for one in waiting {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        // What was dropped meanwhile is not there.
+        let Some(bytes) = atomic_file::read(&one.path)? else {
+            continue;
+        };
+        let damaged = || format!("{} is damaged", one.path.display());
+        let receipt = SignedReceipt::read(&bytes).context(damaged)?;
+        if put(folder, &receipt, &bytes)? {
+            taken.push(one.counter);
+        }
+        atomic_file::remove(&one.path)?;
+        sent.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(taken)
+}
+
+/// Puts a receipt; true if its name has another one.
+fn put(folder: &ObjectFolder, receipt: &SignedReceipt, bytes: &[u8]) -> Result<bool> {
+    let key = receipt.key();
+    if folder.put_new(&key, bytes)? {
+        return Ok(false);
+    }
+    // An attempt whose answer was lost, or somebody else with our key. Who may not read does not
+    // know, and puts it a second time: that is the same receipt for whoever reads.
+    let there = folder.get(&key, MAX_BYTES);
+    if there
+        .as_ref()
+        .is_ok_and(|there| there.as_deref() == Some(bytes))
+    {
+        return Ok(false);
+    }
+    folder.put_new(&receipt.second_key(), bytes)?;
+    Ok(there.is_ok())
+}
