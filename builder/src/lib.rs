@@ -9,6 +9,7 @@
 //! plan         what a build will do: nothing, take an image from a cache, or run these steps
 //! transfer     images from and for other tools: import, export
 //! page         what runs where, as static HTML
+//! fleet        nodes: which are enrolled, and what their receipts say
 //! release      signing: attestations, approvals, promotion from environment to environment
 //! inspect      what images are made of and how they differ
 //! lock         a recipe -> a lock that fits it, with every input retained
@@ -45,6 +46,7 @@ pub mod cli;
 mod compression;
 mod debian_version;
 pub mod error;
+pub mod fleet;
 pub mod host;
 pub mod inspect;
 pub mod interrupt;

@@ -150,6 +150,18 @@ pub enum Outcome {
     WentBack,
 }
 
+impl Outcome {
+    /// The word in receipts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Unchanged => "unchanged",
+            Self::Failed => "failed",
+            Self::WentBack => "went-back",
+        }
+    }
+}
+
 /// A system of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -441,13 +453,13 @@ impl FromStr for Enrolment {
 }
 
 #[cfg(all(test, feature = "write"))]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use crate::digest::Blake3;
     use crate::keys::KeyPair;
 
     /// A receipt in which every field says something.
-    pub(crate) fn full() -> Receipt {
+    fn full() -> Receipt {
         let time = Timestamp::from_second(1_795_406_400).unwrap();
         let installed = |generation: u64, image: &[u8]| Installed {
             generation,

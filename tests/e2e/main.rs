@@ -10,6 +10,7 @@ mod conformance;
 mod diff;
 mod downloads;
 mod exports;
+mod fleet;
 mod hermetic;
 mod holders;
 mod hostile;

@@ -13,8 +13,8 @@
 //! send      the spool, sent
 //! write     a receipt, written into the spool
 //! said      the systems of this node, as a receipt has them
-//! spool     receipts that wait, and what is remembered between two
 //! settings  the address, the names and the key
+//! spool     receipts that wait, and what is remembered between two
 //! ```
 
 mod said;

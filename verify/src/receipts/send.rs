@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use store::receipt::{MAX_BYTES, SignedReceipt};
 use store::{ClientOptions, ObjectFolder};
 
-use super::settings::{self, directory};
+use super::settings;
 use super::spool::{self, Waiting};
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Result};
@@ -45,7 +45,7 @@ pub struct LastSent {
 }
 
 fn file(node: &Node<'_>) -> PathBuf {
-    directory(node).join("sent.json")
+    node.state.receipts().join("sent.json")
 }
 
 /// What came of the last attempt; `None` before the first.

@@ -30,17 +30,12 @@ pub struct Settings {
     pub group: NodeName,
 }
 
-/// The directory of all that is about receipts.
-pub(super) fn directory(node: &Node<'_>) -> PathBuf {
-    node.state.root().join("receipts")
-}
-
 fn file(node: &Node<'_>) -> PathBuf {
-    directory(node).join("settings.json")
+    node.state.receipts().join("settings.json")
 }
 
 fn key_file(node: &Node<'_>) -> KeyFile {
-    KeyFile::at(directory(node).join("key.pem"))
+    KeyFile::at(node.state.receipts().join("key.pem"))
 }
 
 /// Where receipts go; `None` where nobody has said so.
@@ -86,7 +81,7 @@ pub fn set(
         node: name,
         group,
     };
-    atomic_file::create_directory(&directory(node), 0o700)?;
+    atomic_file::create_directory(&node.state.receipts(), 0o700)?;
     key(node)?;
     atomic_file::write_json(&file(node), &settings)?;
     Ok(settings)
@@ -119,7 +114,7 @@ pub fn new_key(node: &Node<'_>) -> Result<()> {
     required(node)?;
     let _alone = spool::lock(node)?;
     spool::forget(node)?;
-    let old = directory(node);
+    let old = node.state.receipts();
     for name in ["key.pem", "key.pub"] {
         atomic_file::remove(&old.join(name))?;
     }

@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use store::Sha256;
 use store::receipt::{LastOperation, MAX_DROPPED, SignedReceipt};
 
-use super::settings::directory;
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Context, Error, Kind, Result};
 use crate::node::Node;
@@ -74,11 +73,11 @@ pub struct Waiting {
 }
 
 fn memory_file(node: &Node<'_>) -> PathBuf {
-    directory(node).join("memory.json")
+    node.state.receipts().join("memory.json")
 }
 
 fn spool(node: &Node<'_>) -> PathBuf {
-    directory(node).join("spool")
+    node.state.receipts().join("spool")
 }
 
 /// Takes the lock of who writes.
@@ -88,7 +87,7 @@ pub(super) fn lock(node: &Node<'_>) -> Result<File> {
 
 /// Takes one of the locks of receipts.
 pub(super) fn take(node: &Node<'_>, name: &str, patience: Duration) -> Result<File> {
-    let path = directory(node).join(name);
+    let path = node.state.receipts().join(name);
     let file = OpenOptions::new()
         .write(true)
         .create(true)

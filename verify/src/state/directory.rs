@@ -129,6 +129,11 @@ impl State {
         self.root.join("watchers").join(format!("{system}.json"))
     }
 
+    /// The directory of what this node says of itself.
+    pub fn receipts(&self) -> PathBuf {
+        self.root.join("receipts")
+    }
+
     /// The log of `system`.
     pub fn log_file(&self, system: &SystemName) -> PathBuf {
         self.root.join("logs").join(format!("{system}.log"))

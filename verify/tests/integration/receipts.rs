@@ -68,7 +68,15 @@ fn each_operation_is_told_and_how_it_ended() {
     let root = farm.str("root.json");
     let store = farm.str("store");
     farm.ok(&[
-        "init", "--env", "dev", "--repo", store, "--root", root, "--receipts", to,
+        "init",
+        "--env",
+        "dev",
+        "--repo",
+        store,
+        "--root",
+        root,
+        "--receipts",
+        to,
     ]);
     let line = farm.ok(&["receipts", "key", "--name", "web01", "--group", "eu"]);
     let key = fs::metadata(farm.path("state/receipts/key.pem")).unwrap();
@@ -126,7 +134,10 @@ fn each_operation_is_told_and_how_it_ended() {
     assert_eq!(last(6).operation, Operation::Rollback);
     let status = farm.status();
     let image = &status["systems"][0]["image"];
-    assert_eq!(of(6).systems[0].active.image.to_string(), image.as_str().unwrap());
+    assert_eq!(
+        of(6).systems[0].active.image.to_string(),
+        image.as_str().unwrap()
+    );
     assert_eq!(of(6).environment.as_ref().unwrap().as_str(), "dev");
     assert_eq!(of(6).metadata.as_ref().unwrap().targets, Some(4));
     farm.ok(&["upgrade", &system, "--again"]);
@@ -174,7 +185,10 @@ fn what_cannot_be_sent_waits_or_is_missed_aloud() {
     let found = receipts(to.as_ref(), "web01");
     // The operation is there, the oldest heartbeats are not, and the last of all says so.
     let first = &found[0].1.receipt;
-    assert_eq!((first.counter, first.event.operation), (1, Operation::Upgrade));
+    assert_eq!(
+        (first.counter, first.event.operation),
+        (1, Operation::Upgrade)
+    );
     assert_eq!(found.len(), 200);
     let last = &found.last().unwrap().1.receipt;
     assert_eq!(last.counter, 208);
@@ -209,7 +223,9 @@ fn a_web_server_takes_receipts_and_a_copied_key_overwrites_none() {
     assert_chained(&found, &line);
     // A machine that was cloned with the key.
     let copied = farm.str("copied");
-    let done = Command::new("cp").args(["-a", farm.str("state"), copied]).status();
+    let done = Command::new("cp")
+        .args(["-a", farm.str("state"), copied])
+        .status();
     assert!(done.unwrap().success());
     farm.ok(&["receipts", "send"]);
     let before = fs::read(folder.join("receipts/web01/000000000003.json")).unwrap();

@@ -3,6 +3,7 @@
 mod audit;
 mod build;
 mod env;
+mod fleet;
 mod key;
 mod maintenance;
 mod page;
@@ -19,6 +20,10 @@ pub use self::env::{
     Days, EnvArgs, EnvCommand, EnvInitArgs, EnvLogArgs, EnvProposeArgs, EnvRefreshArgs,
     EnvRootArgs, EnvRootCommand, EnvRotateArgs, EnvStatusArgs, EnvTrustArgs, EnvWitnessArgs,
     FileArgs, PublishArgs, SaveArgs,
+};
+pub use self::fleet::{
+    FleetArgs, FleetCommand, FleetEnrolArgs, FleetPruneArgs, FleetShowArgs, FleetStatusArgs,
+    ReceiptsFrom, WhyArgs,
 };
 pub use self::key::{KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs};
 pub use self::maintenance::{
@@ -225,6 +230,11 @@ pub enum Command {
     Key(KeyArgs),
     /// Make environments, watch them, change their keys and policy
     Env(EnvArgs),
+    /// Show which images run on which nodes, by what these say
+    Fleet(FleetArgs),
+    /// Show what runs on a node, who built, tested and approved it, and what vouches for that
+    #[command(after_help = fleet::WHY_HELP)]
+    Why(WhyArgs),
     /// Release an image of one environment in another one
     Promote(Box<PromoteArgs>),
     /// Say that an image must not run any more
@@ -495,6 +505,8 @@ impl Command {
             Self::Export(args) => &args.common,
             Self::Key(args) => args.command.common(),
             Self::Env(args) => args.command.common(),
+            Self::Fleet(args) => args.command.common(),
+            Self::Why(args) => &args.common,
             Self::Promote(args) => &args.common,
             Self::Revoke(args) => &args.common,
             Self::Approve(args) => &args.common,

@@ -9,6 +9,7 @@ mod diff;
 mod doctor;
 mod env;
 mod export;
+mod fleet;
 mod image;
 mod import;
 mod key;
@@ -20,6 +21,7 @@ mod plan;
 mod promote;
 mod rebuild;
 mod shell;
+mod why;
 
 use std::path::Path;
 
@@ -56,6 +58,8 @@ pub fn run(args: LowArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
         Command::Export(args) => export::run(&args, settings, ui),
         Command::Key(args) => key::run(&args, settings, ui),
         Command::Env(args) => env::run(&args, settings, ui),
+        Command::Fleet(args) => fleet::run(&args, settings, ui),
+        Command::Why(args) => why::run(&args, settings, ui),
         Command::Promote(args) => promote::run(&args, settings, ui),
         Command::Revoke(args) => promote::revoke(&args, settings, ui),
         Command::Approve(args) => approve::run(&args, settings, ui),
@@ -74,6 +78,9 @@ fn only_reads(command: &Command) -> bool {
         | Command::Log(_)
         | Command::Export(_)
         | Command::Key(_)
+        // Lists and receipts are beside the store, if they are there at all.
+        | Command::Fleet(_)
+        | Command::Why(_)
         | Command::Doctor(_) => true,
         Command::Env(args) => matches!(
             args.command,

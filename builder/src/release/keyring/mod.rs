@@ -7,6 +7,7 @@
 //! KEYS/ENV.trust     the digest of the first root of an environment that was vouched for
 //! KEYS/ENV.seen      what was seen last of environments of that name; whoever writes it holds
 //!                    ENV.seen.lock
+//! KEYS/ENV.fleet     what was seen last of the lists of nodes of environments of that name
 //! KEYS/ENV-DIGITS.witness   what a witness signed last of an environment; beside it an empty
 //!                    .lock, which one command holds at a time
 //! ```

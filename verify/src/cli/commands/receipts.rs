@@ -98,7 +98,7 @@ pub(super) fn run(node: &Node<'_>, ui: &Ui, mode: ReceiptsMode) -> Result<ExitCo
             }
             let line = receipts::enrolment(node, names.name, names.group)?;
             ui.data(&line.to_string());
-            ui.note("next, where releases are signed: imgbuild fleet enrol ENV FILE");
+            ui.note("next, where releases are signed: imgbuild fleet enrol --env ENV FILE");
         }
         ReceiptsMode::Send => return send(node, ui),
         ReceiptsMode::Show { json } => show(node, ui, json)?,

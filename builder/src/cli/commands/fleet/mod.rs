@@ -1,0 +1,183 @@
+//! `imgbuild fleet ...`: which images run on which nodes, by what these say
+
+mod enrol;
+mod metrics;
+mod prune;
+mod show;
+mod status;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use store::name::NodeName;
+use store::tuf::{Environment, Policy};
+use store::{EnvName, Store};
+
+use super::env::environment;
+use crate::cli::args::{FleetArgs, FleetCommand};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fleet::Place;
+use crate::fleet::judge::Standard;
+use crate::fleet::members::{self, Members};
+use crate::fleet::read::{self, Seen};
+use crate::release::ceremony::failed;
+use crate::release::keyring::{Keyring, Passphrase};
+use crate::settings::Settings;
+use crate::stores;
+use crate::ui::Ui;
+
+/// Where the receipts of each node begin, for who cannot list them. Nobody signs it.
+const KEPT: &str = "fleet/kept.json";
+
+/// The longest such file.
+const MAX_KEPT: u64 = 8 << 20;
+
+pub(super) fn run(args: &FleetArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    match &args.command {
+        FleetCommand::Status(args) => status::run(args, settings, ui),
+        FleetCommand::Show(args) => show::run(args, settings, ui),
+        FleetCommand::Enrol(args) => enrol::run(args, settings, ui),
+        FleetCommand::Prune(args) => prune::run(args, settings, ui),
+    }
+}
+
+/// An environment that somebody here has vouched for, as it stands.
+pub(super) fn admitted<'s>(
+    store: &'s Store,
+    name: &EnvName,
+    settings: &Settings,
+) -> Result<Environment<'s>> {
+    let what = || format!("cannot read the environment {name}");
+    let mut env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
+    Keyring::new(settings, Passphrase::Terminal, None).admit(&mut env)?;
+    Ok(env)
+}
+
+/// The environments that have nodes, or the one that a person named.
+pub(super) fn names(named: Option<&str>, place: &Place) -> Result<Vec<EnvName>> {
+    if let Some(name) = named {
+        return Ok(vec![environment(name)?]);
+    }
+    members::environments(place)?.ok_or_else(|| {
+        Error::usage(format!("{} does not list its environments", place.url)).hint("name one")
+    })
+}
+
+/// A node by name, with what its receipts say.
+pub(super) struct Found<'s> {
+    pub(super) env: Environment<'s>,
+    pub(super) members: Members,
+    pub(super) node: store::fleet::Node,
+    pub(super) seen: Seen,
+}
+
+impl Found<'_> {
+    pub(super) fn policy(&self) -> Option<&Policy> {
+        self.env.policy()
+    }
+}
+
+/// Looks for the one node of that name, in an environment or in all that have nodes.
+pub(super) fn find<'s>(
+    name: &str,
+    env: Option<&str>,
+    place: &Place,
+    store: &'s Store,
+    settings: &Settings,
+) -> Result<Found<'s>> {
+    let wanted = node_name(name)?;
+    let mut found = Vec::new();
+    for env in names(env, place)? {
+        let env = admitted(store, &env, settings)?;
+        let members = members::read(place, &env, settings)?;
+        if let Some(node) = members.fleet.node(&wanted).cloned() {
+            found.push((env, members, node));
+        }
+    }
+    let envs: Vec<_> = found
+        .iter()
+        .map(|(env, ..)| env.name().to_string())
+        .collect();
+    let (Some((env, members, node)), true) = (found.pop(), envs.len() <= 1) else {
+        return Err(if envs.is_empty() {
+            Error::usage(format!("no node `{wanted}` is enrolled"))
+                .hint("imgbuild fleet status --all shows those that are")
+        } else {
+            Error::usage(format!(
+                "there is a node {wanted} in {}",
+                envs.join(" and in ")
+            ))
+            .hint("choose one with --env ENV")
+        });
+    };
+    let kept = kept(place)?;
+    let begin = kept.get(&node.name).copied().unwrap_or(1);
+    let seen = read::look(place, &node, None, begin, |_| false)?;
+    Ok(Found {
+        env,
+        members,
+        node,
+        seen,
+    })
+}
+
+pub(super) fn node_name(text: &str) -> Result<NodeName> {
+    text.parse()
+        .map_err(|e| Error::usage("this cannot name a node").because(&e))
+}
+
+/// What the receipts of an environment's nodes are compared with.
+pub(super) fn standard(env: &Environment<'_>, hours: u32) -> Result<Standard> {
+    let what = || format!("cannot read the environment {}", env.name());
+    let releases = env.releases().map_err(|e| failed(what(), &e))?;
+    Ok(Standard::new(
+        env.name().clone(),
+        &releases,
+        Timestamp::now(),
+        hours,
+    ))
+}
+
+/// Where receipts begin. Whatever is wrong with that, they are looked for from the first.
+fn kept(place: &Place) -> Result<BTreeMap<NodeName, u64>> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Kept {
+        schema: u32,
+        nodes: BTreeMap<NodeName, u64>,
+    }
+    let what = || format!("cannot read {KEPT} in {}", place.url);
+    let bytes = match place.folder.get(KEPT, MAX_KEPT) {
+        Ok(bytes) => bytes.unwrap_or_default(),
+        Err(e) if e.kind() == store::ErrorKind::Corrupt => Vec::new(),
+        Err(e) => return Err(stores::failed(what(), &e)),
+    };
+    let read: Option<Kept> = serde_json::from_slice(&bytes).ok();
+    let read = read.filter(|kept| kept.schema == 1);
+    Ok(read.map(|kept| kept.nodes).unwrap_or_default())
+}
+
+/// Receipts that are not those of their nodes end a command with 3, everything else that was found
+/// with 4.
+fn verdict(distrusted: &[String], found: usize) -> Result<()> {
+    if !distrusted.is_empty() {
+        let text = format!("receipts of {} cannot be believed", distrusted.join(", "));
+        return Err(Error::new(ErrorKind::Refused, text).hint(
+            "look at each: imgbuild fleet show NODE; docs/fleet.md says what each finding means",
+        ));
+    }
+    if found == 0 {
+        return Ok(());
+    }
+    let text = format!("there is something to say of {}", status::count(found));
+    Err(Error::new(ErrorKind::Found, text))
+}
+
+/// The folders of nodes that nobody has enrolled anywhere here.
+fn unknown(place: &Place, known: &[NodeName]) -> Result<Vec<String>> {
+    let what = || format!("cannot list what is in {}", place.url);
+    let folders = place.folder.folders(store::receipt::FOLDER).context(what)?;
+    let mut folders = folders.unwrap_or_default();
+    folders.retain(|folder| !known.iter().any(|name| name.as_str() == folder));
+    Ok(folders)
+}

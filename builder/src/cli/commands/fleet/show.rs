@@ -1,0 +1,117 @@
+//! `imgbuild fleet show NODE`
+
+use serde::Serialize;
+use store::receipt::{self, FOLDER, MAX_BYTES, SignedReceipt};
+
+use super::{find, standard, status};
+use crate::cli::args::FleetShowArgs;
+use crate::error::{Context, Result};
+use crate::fleet::Place;
+use crate::fleet::judge::NodeStatus;
+use crate::settings::Settings;
+use crate::stores;
+use crate::ui::{self, Ui};
+
+/// Hours after which a node is overdue, as `fleet status` has it by itself.
+const OVERDUE: u32 = 26;
+
+#[derive(Serialize)]
+struct Shown {
+    schema: u32,
+    environment: String,
+    /// When the node was enrolled.
+    added: String,
+    #[serde(flatten)]
+    status: NodeStatus,
+    receipts: Vec<ShownReceipt>,
+}
+
+#[derive(Serialize)]
+struct ShownReceipt {
+    /// The name of its object.
+    name: String,
+    /// Whether the key of the node has signed it.
+    signed: bool,
+    /// What it says, as it was signed; null where that cannot be read.
+    receipt: Option<receipt::Receipt>,
+}
+
+pub(super) fn run(args: &FleetShowArgs, settings: &Settings, ui: &Ui) -> Result<()> {
+    let store = stores::open(settings)?;
+    let place = Place::open(args.from.receipts.as_deref(), settings)?;
+    let found = find(&args.node, args.env.as_deref(), &place, &store, settings)?;
+    let judged = standard(&found.env, OVERDUE)?.judge(&found.node, &found.seen);
+    let what = || format!("cannot read the receipts of {}", found.node.name);
+    let folder = format!("{FOLDER}/{}", found.node.name);
+    let listed = place.folder.list(&folder).context(what)?;
+    let mut names: Vec<String> = if let Some(listed) = listed {
+        listed.into_iter().map(|one| one.name).collect()
+    } else {
+        // The newest, and as many before it as are asked for.
+        let last = judged.last.as_ref().map_or(0, |last| last.counter);
+        let first = last.saturating_sub(args.most as u64) + 1;
+        let counters = first..=last;
+        counters
+            .map(|counter| format!("{counter:012}.json"))
+            .collect()
+    };
+    names.retain(|name| receipt::counter(name).is_some());
+    let skipped = names.len().saturating_sub(args.most);
+    let mut receipts = Vec::new();
+    for name in names.into_iter().skip(skipped) {
+        let bytes = place.folder.get(&format!("{folder}/{name}"), MAX_BYTES);
+        let Some(bytes) = bytes.context(what)? else {
+            continue;
+        };
+        let read = SignedReceipt::read(&bytes).ok();
+        receipts.push(ShownReceipt {
+            name,
+            signed: read
+                .as_ref()
+                .is_some_and(|read| read.is_by(&found.node.key())),
+            receipt: read.map(|read| read.receipt),
+        });
+    }
+    if ui.is_json() {
+        ui.result_json(&Shown {
+            schema: ui::SCHEMA,
+            environment: found.env.name().to_string(),
+            added: found.node.added.to_string(),
+            status: judged,
+            receipts,
+        });
+        return Ok(());
+    }
+    ui.result(&format!(
+        "{} in {} of {}, enrolled {}, key {}",
+        judged.node,
+        judged.group,
+        found.env.name(),
+        found.node.added,
+        judged.key
+    ));
+    status::node(&judged, ui);
+    for one in &receipts {
+        let Some(said) = one.receipt.as_ref().filter(|_| one.signed) else {
+            let why = match one.receipt {
+                Some(_) => "not signed with its key",
+                None => "no receipt",
+            };
+            ui.result(&format!("  {}  {why}", one.name));
+            continue;
+        };
+        let event = &said.event;
+        let system = event.system.iter();
+        let system: String = system.map(|system| format!(" {system}")).collect();
+        let why = event.reason.iter();
+        let why: String = why.map(|why| format!(": {why}")).collect();
+        ui.result(&format!(
+            "  {:>6}  {}  {}{system}  {}{why}",
+            said.counter,
+            said.time,
+            event.operation.name(),
+            event.result.name()
+        ));
+    }
+    Ok(())
+}
