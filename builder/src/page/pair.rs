@@ -138,20 +138,26 @@ fn change<T, U>(old: Option<&T>, new: Option<&U>) -> Change {
 fn images(html: &mut Html, report: &Report, old: &Manifest, new: &Manifest) {
     let totals = &report.totals;
     let time = |epoch: u64| rfc3339(epoch).unwrap_or_else(|| epoch.to_string());
-    let columns = ["Field", "Before", "After", "Change"];
+    let columns = ["Field", "Change", "Before", "After"];
     html.table("What both manifests say", &columns, |html| {
         let mut row = |name: &str, one: String, other: String| {
-            let same = one == other;
             html.row(
                 |html| html.text(name),
                 |html| {
-                    html.tag_outside("td", &one);
-                    html.tag_outside("td", &other);
                     html.element("td", &[], |html| {
-                        if !same {
+                        if one != other {
                             word(html, Change::Changed);
                         }
                     });
+                    for value in [one, other] {
+                        html.element("td", &[], |html| {
+                            if value.starts_with("sha256:") {
+                                html.tag_outside("code", &value);
+                            } else {
+                                html.outside(&value);
+                            }
+                        });
+                    }
                 },
             );
         };
@@ -172,13 +178,13 @@ fn images(html: &mut Html, report: &Report, old: &Manifest, new: &Manifest) {
         html.row(
             |html| html.text("Page of the image"),
             |html| {
+                html.raw("<td></td>");
                 for manifest in [old, new] {
                     html.element("td", &[], |html| {
                         let hex = manifest.image.hex();
                         html.link(&format!("../image/{hex}.html"), &hex[..12]);
                     });
                 }
-                html.raw("<td></td>");
             },
         );
     });

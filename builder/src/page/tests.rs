@@ -63,6 +63,7 @@ fn manifest(marks: &mut Marks) -> Manifest {
             "reload": [next()], "environment": { (next()): next() },
             "health": { "http": next(), "headers": [next()], "within": 1, "timeout": 1 },
             "before_switch": [next()],
+            "fences": { "memory": 536_870_912 },
         },
     });
     serde_json::from_value(json).unwrap()
@@ -112,6 +113,7 @@ fn no_field_of_an_image_is_markup() {
     let all = [Described::of(manifest)];
     let page = image::page(&image, &all, Ok(&survey), &facts, &Pairs::new());
     marks.check(&page);
+    assert!(page.contains("memory 512M"), "{page}");
     let why = Notice::bad(marks.text());
     let page = image::page(&image, &all, Err(why), &facts, &Pairs::new());
     assert!(page.contains(&format!("[{}]&lt;script&gt;", marks.0)));

@@ -63,10 +63,13 @@ pub(super) fn run(html: &mut Html, run: Option<&Run>) {
             }
         });
     }
+    let shown_elsewhere = ["processes.", "timers.", "fences."];
     let details = run_details(run).into_iter();
-    let details: Vec<String> = details
-        .filter(|line| !line.starts_with("processes.") && !line.starts_with("timers."))
+    let mut details: Vec<String> = details
+        .filter(|line| !shown_elsewhere.iter().any(|begin| line.starts_with(begin)))
         .collect();
+    let fences = run.fences.lines().into_iter();
+    details.extend(fences.map(|line| format!("fence: {line}")));
     if !details.is_empty() {
         html.table("Settings of the service", &["Setting", "Value"], |html| {
             for line in details.iter().take(MOST_ROWS) {
