@@ -24,6 +24,7 @@ const MANUAL: Manual = Manual {
         ("IMGBUILD_STORE", "The store, as --store."),
         ("IMGBUILD_WORK", "Layers and logs, as --work."),
         ("IMGBUILD_KEYS", "Private keys, as --keys."),
+        ("IMGBUILD_RECEIPTS", "Receipts of nodes, as --receipts."),
         (
             "IMGBUILD_ARCHIVE_NAME",
             "Address of the archive NAME, as --archive; else that of apt's sources.",

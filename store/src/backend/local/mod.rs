@@ -12,6 +12,7 @@
 //! env/NAME/...            environments
 //! pins/HEX.json           images that are kept whatever happens; may change
 //! quarantine/KEY          what `fsck --quarantine` moved away
+//! receipts/..., fleet/... what nodes say, where they put it here
 //! locks/NAME              locks; empty files
 //! tmp/N/...               a living writer's lease, and files it has not finished
 //! ```

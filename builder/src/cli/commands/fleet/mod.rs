@@ -29,6 +29,9 @@ use crate::ui::Ui;
 /// Where the receipts of each node begin, for who cannot list them. Nobody signs it.
 const KEPT: &str = "fleet/kept.json";
 
+/// How many nodes an error names.
+const SHOWN: usize = 8;
+
 /// The longest such file.
 const MAX_KEPT: u64 = 8 << 20;
 
@@ -161,7 +164,13 @@ fn kept(place: &Place) -> Result<BTreeMap<NodeName, u64>> {
 /// with 4.
 fn verdict(distrusted: &[String], found: usize) -> Result<()> {
     if !distrusted.is_empty() {
-        let text = format!("receipts of {} cannot be believed", distrusted.join(", "));
+        let shown = &distrusted[..distrusted.len().min(SHOWN)];
+        let more = match distrusted.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let shown = shown.join(", ");
+        let text = format!("receipts of {shown}{more} cannot be believed");
         return Err(Error::new(ErrorKind::Refused, text).hint(
             "look at each: imgbuild fleet show NODE; docs/fleet.md says what each finding means",
         ));
