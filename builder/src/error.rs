@@ -2,9 +2,10 @@
 //!
 //! An error is a sentence (what failed, on what), optionally the reason below
 //! it, optionally a hint that says what to do. Its kind decides the exit code;
-//! nothing else does. `main` is the only place that shows one.
+//! nothing else does. `main` shows it, and where several recipes are built, the one of each.
 
 use std::fmt;
+use std::path::Path;
 
 pub use common::ErrorKind;
 
@@ -63,6 +64,13 @@ impl Error {
             }
             next = error.source();
         }
+        self
+    }
+
+    /// Names the file that it is about, in front of the sentence.
+    #[must_use]
+    pub fn about(mut self, path: &Path) -> Self {
+        self.what = format!("{}: {}", path.display(), self.what);
         self
     }
 

@@ -124,6 +124,42 @@ fn texts<'v>(list: &'v Value, field: &str) -> Vec<&'v str> {
 }
 
 #[test]
+fn what_is_installed_must_be_known() {
+    let audit = Audit::new();
+    let tree = audit.team.path("tree");
+    let dpkg = tree.join("var/lib/dpkg");
+    let status = fs::read_to_string(dpkg.join("status")).unwrap();
+    fs::remove_file(dpkg.join("status")).unwrap();
+    audit.team.import(&tree);
+    for sign in [&[][..], &["--sign"]] {
+        let said = audit.run(&[&["web"], sign].concat()).expect(1);
+        says(
+            &said,
+            &["what is installed in web cannot be told", "dpkg status"],
+        );
+    }
+    // One file for each package, as images without dpkg have them.
+    fs::create_dir(dpkg.join("status.d")).unwrap();
+    for stanza in status.split("\n\n").filter(|stanza| !stanza.is_empty()) {
+        let name = stanza
+            .lines()
+            .next()
+            .unwrap()
+            .trim_start_matches("Package: ");
+        let stanza = stanza.replace("Status: install ok installed\n", "");
+        fs::write(dpkg.join("status.d").join(name), stanza + "\n").unwrap();
+        fs::write(
+            dpkg.join("status.d").join(format!("{name}.md5sums")),
+            "0  x\n",
+        )
+        .unwrap();
+    }
+    audit.team.import(&tree);
+    let report = audit.report(4, &["web"]);
+    assert_eq!(texts(&report["pending"], "source"), ["foo"]);
+}
+
+#[test]
 fn pending_security_updates_are_found_and_none_beside() {
     let audit = Audit::new();
     let report = audit.report(4, &["web"]);
@@ -486,6 +522,43 @@ fn a_file_that_is_not_what_it_should_be_is_one_clear_error() {
         "{\"A\": 1}",
         &["is in no format that is known here"],
     );
+    // What other programs write is no tracker's, whatever its keys.
+    for (name, text) in [
+        (
+            "answer.json",
+            json!({ "code": 5, "message": "Bug not found." }),
+        ),
+        (
+            "report.json",
+            json!({ "scan": { "a": { "b": 1 } }, "vulnerabilities": [{ "id": 1 }] }),
+        ),
+        ("error.json", json!({ "error": { "code": 404 } })),
+        ("empty.json", json!({ "foo": {} })),
+    ] {
+        refuse(
+            a,
+            name,
+            &text.to_string(),
+            &[&format!("{name} cannot be used")],
+        );
+    }
+    let batch =
+        json!({ "results": [{ "vulns": [{ "id": "OK-1", "modified": "2026-01-01T00:00:00Z" }] }] });
+    refuse(
+        a,
+        "batch.json",
+        &batch.to_string(),
+        &["holds no advisories", "fetch each advisory itself"],
+    );
+    refuse(
+        a,
+        "ids.json",
+        &batch["results"][0].to_string(),
+        &[
+            "ids.json cannot be used",
+            "OK-1: it has an id and nothing else",
+        ],
+    );
     refuse(
         a,
         "ranges.json",
@@ -531,6 +604,14 @@ fn a_file_that_is_not_what_it_should_be_is_one_clear_error() {
         "vex.json",
         &vex.to_string(),
         &["vex.json", "statement 1: unknown variant `great`"],
+    );
+    let bare = json!({ "@context": "https://openvex.dev/ns", "statements": [{
+        "vulnerability": "CVE-1", "products": ["pkg:deb/debian/foo"], "status": "not_affected" }] });
+    refuse(
+        "--vex",
+        "bare.json",
+        &bare.to_string(),
+        &["statement 1: `not_affected` needs a `justification`"],
     );
     refuse(
         "--vex",

@@ -133,6 +133,8 @@ fn an_application_stands_on_a_base_and_moves_with_it() {
     shows(&["show", "web"], revoked);
     let warned = format!("warning: web/1 stands on {revoked}: imgbuild lock --upgrade=base");
     shows(&["env", "status", "dev"], &warned);
+    write(&bench, "again", &first, "");
+    shows(&["lock", "again.toml"], "warning: the base blake3:");
     write(&bench, "late", "dev/base/1", "");
     let refused = bench.imgbuild(&["lock", "late.toml"]).expect(3).stderr;
     assert!(refused.contains("revoked"), "{refused}");
@@ -191,6 +193,23 @@ fn a_base_that_cannot_be_stood_on_is_refused_in_those_words() {
     let ran = bench.imgbuild(&["lock", "bad.toml"]).expect(2);
     let what = "the base dev/base/2 is of the suite bookworm, and the recipe says trixie";
     assert!(ran.stderr.contains(what), "{}", ran.stderr);
+
+    // Of several recipes, one that fails takes along only what stands on it.
+    write(&bench, "bad", "dev/nothing", "");
+    write(&bench, "onbad", "dev/bad", "");
+    write(&bench, "good", "dev/base", "");
+    let ran = bench
+        .imgbuild(&["bad.toml", "onbad.toml", "good.toml"])
+        .expect(1);
+    for said in [
+        "error: bad.toml: nothing called `nothing` is released in dev",
+        "onbad.toml is not built: it stands on what bad.toml makes",
+        "good: built in",
+        "error: 2 of 3 recipes were not built: bad.toml, onbad.toml",
+    ] {
+        assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
+    }
+    assert_eq!(ran.stdout.trim(), image);
 
     // An image of something else.
     let bare = bench.path("bare");

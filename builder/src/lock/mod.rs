@@ -25,7 +25,7 @@ use crate::lock::resolve::remembered::Remembered;
 use crate::lockfile::{Changes, LocalFile, Lock};
 use crate::recipe::Recipe;
 use crate::settings::Settings;
-use crate::stores::find::Admits;
+use crate::stores::find::{self, Admits};
 use crate::ui::{self, Ui};
 use crate::work_dir::WorkDir;
 
@@ -200,6 +200,12 @@ impl LockRequest<'_> {
         }
         if let Some(base) = &lock.base {
             self.bring_base(base, ui)?;
+            if find::standing(self.images.store(), base).revoked {
+                ui.note(&format!(
+                    "warning: the base {base} was revoked: imgbuild lock --upgrade=base, or name \
+                     another one in the recipe"
+                ));
+            }
         }
         lock.files.clone_from(&files);
         lock.downloads = match old {

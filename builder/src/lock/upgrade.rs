@@ -104,6 +104,10 @@ impl Upgrade {
             if lock.base.is_some() && name == BASE || name == SECURITY {
                 continue;
             }
+            if name == BASE {
+                return Err(Error::usage("the lock has no base that could move")
+                    .hint("`base` of [bootstrap] names one; `--upgrade` alone moves everything"));
+            }
             let beside = lock
                 .debs
                 .iter()

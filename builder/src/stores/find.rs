@@ -268,28 +268,29 @@ pub struct Standing {
     pub revoked: bool,
 }
 
-/// What became of a base that was locked by its name; nothing is known of one by its digest, or
-/// where its environment cannot be read.
+/// What became of a base: in the environment of which it was locked, or, of one that was locked by its
+/// digest, in any of this store. Nothing is known where that cannot be read.
 pub fn standing(store: &Store, base: &Base) -> Standing {
-    let release = base
-        .release
-        .as_deref()
-        .and_then(|text| text.split_once('/'));
-    let env = release.and_then(|(env, _)| env.parse::<EnvName>().ok());
-    let (Some((env, name)), Some(of)) = (release, env) else {
-        return Standing::default();
+    let named = base.release.as_deref().and_then(|release| {
+        let (env, rest) = release.split_once('/')?;
+        let (name, seq) = rest.rsplit_once('/')?;
+        Some((env.parse::<EnvName>().ok()?, name, seq.parse::<u64>().ok()?))
+    });
+    let Some((env, name, seq)) = named else {
+        return Standing {
+            newer: None,
+            revoked: revocations(store, "").contains_key(&base.image),
+        };
     };
-    let all = releases(store, &of).unwrap_or_default();
-    let name = name.rsplit_once('/').map_or(name, |(name, _)| name);
+    let all = releases(store, &env).unwrap_or_default();
     let revoked = revoked_images(&all);
-    let of_name = all.iter().filter(|release| release.name.as_str() == name);
-    let newest = of_name
-        .filter(|one| !revoked.contains(&one.image))
-        .max_by_key(|one| one.seq);
+    let newer = all
+        .iter()
+        .filter(|release| release.name.as_str() == name && release.seq > seq)
+        .filter(|release| release.image != base.image && !revoked.contains(&release.image))
+        .max_by_key(|release| release.seq);
     Standing {
-        newer: newest
-            .filter(|newest| newest.image != base.image)
-            .map(|newest| format!("{env}/{name}/{}", newest.seq)),
+        newer: newer.map(|newest| format!("{env}/{name}/{}", newest.seq)),
         revoked: revoked.contains(&base.image),
     }
 }
@@ -460,10 +461,23 @@ fn not_revoked(
     all: &[Release],
     release: &Release,
 ) -> Result<Released> {
-    if revoked_images(all).contains(&release.image) {
-        let what = format!("{} was revoked in {env}", release.image);
-        return Err(Error::new(ErrorKind::Refused, what)
-            .hint("take an image that mends what the revocation was for"));
+    let revoked = revoked_images(all);
+    if revoked.contains(&release.image) {
+        let (name, seq) = (&release.name, release.seq);
+        let what = format!(
+            "{} was revoked in {env}, where it is {name}/{seq}",
+            release.image
+        );
+        let older = all
+            .iter()
+            .filter(|one| one.name == *name && one.seq < seq && !revoked.contains(&one.image))
+            .max_by_key(|one| one.seq);
+        let older = older.map_or(String::new(), |one| {
+            format!("; until then {env}/{name}/{} is there", one.seq)
+        });
+        return Err(Error::new(ErrorKind::Refused, what).hint(format!(
+            "release an image that mends what the revocation was for{older}"
+        )));
     }
     let (manifest, json) = released_json(store, release)?;
     Ok(Released {

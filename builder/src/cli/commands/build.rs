@@ -8,9 +8,10 @@ use super::load_recipe;
 use crate::build::{BuildRequest, Origin, Outcome, build};
 use crate::caches::Shared;
 use crate::cli::args::{BuildArgs, CacheArgs};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt;
 use crate::lock::{Strictness, Upgrade};
-use crate::recipe::Recipe;
+use crate::recipe::{BaseImage, Recipe};
 use crate::settings::Settings;
 use crate::stores::{self, FIRST_ENVIRONMENT};
 use crate::ui::{self, Ui};
@@ -68,11 +69,64 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
     if let Some(base) = &args.all_on {
         recipes = all_on(base, recipes)?;
     }
-    for (path, recipe) in recipes {
-        let outcome = build(&recipe, path, settings, &request, ui)?;
+    if let [(path, recipe)] = &recipes[..] {
+        let outcome = build(recipe, path, settings, &request, ui)?;
         report(&outcome, settings, ui);
+        return Ok(());
     }
-    Ok(())
+    build_each(&recipes, settings, &request, ui)
+}
+
+/// Builds several recipes: one that fails takes only those along that stand on it.
+fn build_each(
+    recipes: &[Found<'_>],
+    settings: &Settings,
+    request: &BuildRequest,
+    ui: &mut Ui,
+) -> Result<()> {
+    let mut failed: Vec<(&Found<'_>, ErrorKind)> = Vec::new();
+    for found in recipes {
+        let (path, recipe) = found;
+        let stands_on = |other: &Recipe| {
+            let base = recipe.bootstrap.base.as_ref().map(BaseImage::as_str);
+            let image = format!("{FIRST_ENVIRONMENT}/{}", other.name);
+            base.is_some_and(|base| base == image)
+        };
+        if let Some(((below, _), kind)) = failed.iter().find(|((_, other), _)| stands_on(other)) {
+            ui.note(&format!(
+                "{} is not built: it stands on what {} makes",
+                path.display(),
+                below.display()
+            ));
+            failed.push((found, *kind));
+            continue;
+        }
+        match build(recipe, path, settings, request, ui) {
+            Ok(outcome) => report(&outcome, settings, ui),
+            Err(error) => {
+                // Programs that were ended fail in words of their own.
+                interrupt::check()?;
+                let kind = error.kind();
+                ui.error(&error.about(path));
+                failed.push((found, kind));
+            }
+        }
+    }
+    let Some((_, kind)) = failed.first() else {
+        return Ok(());
+    };
+    let names = failed
+        .iter()
+        .map(|((path, _), _)| path.display().to_string());
+    let names: Vec<String> = names.collect();
+    let (lost, all) = (failed.len(), recipes.len());
+    Err(Error::new(
+        *kind,
+        format!(
+            "{lost} of {all} recipes were not built: {}",
+            names.join(", ")
+        ),
+    ))
 }
 
 /// A recipe and where it lies.

@@ -69,6 +69,16 @@ impl Installed {
                    is for scanners of other systems",
             ));
         }
+        if contents.debs.is_empty() {
+            return Err(Error::failed(format!(
+                "what is installed in {} cannot be told: it has no dpkg status",
+                manifest.name
+            ))
+            .hint(
+                "keep /var/lib/dpkg/status in the image; without it no audit finds anything, \
+                 whatever is in it",
+            ));
+        }
         let distributions = contents.distributions.into_iter().map(|d| Distribution {
             name: normal(&d.name),
             version: d.version,

@@ -208,7 +208,8 @@ impl<'a> SecurityArchive<'a> {
         let inputs = store.inputs();
         if self.offline && !inputs.has(&offered.sha256) {
             let what = format!("{} was not fetched before", offered.path);
-            return Err(Error::failed(what).hint("run the command once without --offline"));
+            return Err(Error::failed(what)
+                .hint("run `imgbuild audit` with --support-ended once without --offline"));
         }
         self.download(&[deb("debian", offered)], &inputs, &scratch, &mut |_| {})?;
         inputs

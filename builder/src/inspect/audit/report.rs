@@ -1,5 +1,6 @@
 //! What an audit has found, as a table and as JSON.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -332,10 +333,38 @@ pub fn found(reports: &[Report]) -> Option<Error> {
         }
         error = error.detail(format!("{}: {}", report.name, parts.join(", ")));
     }
-    Some(error.hint(
-        "imgbuild lock RECIPE --upgrade=security, then build; what does not concern the image is said with \
-         --vex FILE",
-    ))
+    Some(error.hint(advice(&counted)))
+}
+
+/// What takes away what counts, as far as somebody knows.
+fn advice(reports: &[&Report]) -> String {
+    let mut upgrades: BTreeSet<&str> = BTreeSet::new();
+    for report in reports {
+        if report.counted.pending > 0 {
+            upgrades.insert("security");
+        }
+        let counted = report.advisories.iter();
+        let counted = counted.filter(|found| found.severity.counts(report.least));
+        upgrades.extend(counted.filter(|found| found.fixed.is_some()).map(|found| {
+            // An update of Debian's is in its security archive, if anywhere.
+            match found.ecosystem {
+                "debian" => "security",
+                _ => found.package.as_str(),
+            }
+        }));
+    }
+    let upgrades: Vec<&str> = upgrades.into_iter().collect();
+    let first = match &upgrades[..] {
+        [] => {
+            "no newer version is known that mends it: leave the package out, or take another suite"
+                .into()
+        }
+        names => format!(
+            "imgbuild lock RECIPE --upgrade={}, then build",
+            names.join(",")
+        ),
+    };
+    format!("{first}; what does not concern the image is said with --vex FILE")
 }
 
 fn count(severities: impl Iterator<Item = Severity>, least: Option<Severity>) -> usize {

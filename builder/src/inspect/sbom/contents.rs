@@ -1,6 +1,7 @@
 //! What is installed in an image, whoever installed it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use store::manifest::Package;
 use store::{Image, Manifest, Sha256, Store};
@@ -68,7 +69,7 @@ impl Contents {
             id: os_release_field(&release, "ID").unwrap_or_else(|| "linux".to_owned()),
             version: os_release_field(&release, "VERSION_ID"),
         };
-        let status = files.text("var/lib/dpkg/status")?.unwrap_or_default();
+        let status = dpkg_status(&files)?;
         Ok(Self {
             debs: debs(&status, &system, lock),
             components: components(&status),
@@ -80,6 +81,22 @@ impl Contents {
             system,
         })
     }
+}
+
+/// What is installed, as dpkg's status says it; images without dpkg may have a file for each package.
+fn dpkg_status(files: &ImageFiles<'_>) -> store::Result<String> {
+    const EACH: &str = "var/lib/dpkg/status.d/";
+    let mut status = files.text("var/lib/dpkg/status")?.unwrap_or_default();
+    let each = files.paths().filter(|path| path.starts_with(EACH));
+    for path in each.filter(|path| !path.ends_with(".md5sums")) {
+        let stanza = files.text(path)?.unwrap_or_default();
+        let _ = write!(
+            status,
+            "\n\nStatus: install ok installed\n{}\n",
+            stanza.trim()
+        );
+    }
+    Ok(status)
 }
 
 fn debs(status: &str, system: &OperatingSystem, lock: Option<&Lock>) -> Vec<Deb> {

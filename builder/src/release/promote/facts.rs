@@ -12,7 +12,7 @@ use store::tuf::{
 use store::{EnvName, ImageId, Manifest, Store};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lockfile;
+use crate::lockfile::{self, Base};
 use crate::release::keyring::Keyring;
 use crate::stores::find;
 use crate::ui::Ui;
@@ -208,11 +208,36 @@ fn base_of(
             .iter()
             .find_map(|store| find::standing(store, &base).newer);
     }
+    let mut released = released_in(&policy.base_from, stores, keyring, &base.image, &same)?;
+    let mut name = base.to_string();
+    // What the base stands on is in the image as well.
+    let mut seen = BTreeSet::from([base.image]);
+    let mut below = base_below(stores, &base.image)?;
+    while let Some(base) = below.filter(|base| !released.is_empty() && seen.insert(base.image)) {
+        let same = |r: &Release| r.image == base.image;
+        released = released_in(&policy.base_from, stores, keyring, &base.image, &same)?;
+        if released.is_empty() {
+            name = base.to_string();
+        }
+        below = base_below(stores, &base.image)?;
+    }
     Ok(BaseFact::Base {
-        released: released_in(&policy.base_from, stores, keyring, &base.image, &same)?,
+        released,
         newer,
-        name: base.to_string(),
+        name,
     })
+}
+
+/// The base of a base, as far as its manifest is there.
+fn base_below(stores: &[&Store], image: &ImageId) -> Result<Option<Base>> {
+    for store in stores {
+        if let Ok(manifest) = store.manifest(image)
+            && let Some(base) = find::base(store, &manifest)?
+        {
+            return Ok(Some(base));
+        }
+    }
+    Ok(None)
 }
 
 /// The environments of these that have an image released and not revoked.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-use super::{Advisories, Affected, Ecosystem, Record, Wanted, unsound};
+use super::{Advisories, Affected, Ecosystem, Keys, Record, Wanted, unsound};
 use crate::error::Result;
 use crate::inspect::audit::severity::{Severity, of_word};
 
@@ -15,6 +15,13 @@ struct Issue {
     #[serde(default)]
     description: Option<String>,
     releases: BTreeMap<String, Release>,
+}
+
+/// An issue of a source that nobody asked for: that it is one, and no more.
+#[derive(Deserialize)]
+struct Passed {
+    #[serde(rename = "releases")]
+    _releases: Keys,
 }
 
 #[derive(Deserialize)]
@@ -76,17 +83,25 @@ impl<'de> Visitor<'de> for Sources<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut is_empty = true;
         while let Some(source) = map.next_key::<String>()? {
             *self.at = format!("{source}: ");
             if !self.wanted.sources.contains(&source) {
-                map.next_value::<IgnoredAny>()?;
+                // Other files have such keys as well: what is no issue of the tracker says nothing.
+                let passed = map.next_value::<BTreeMap<String, Passed>>()?;
+                is_empty &= passed.is_empty();
                 continue;
             }
             for (id, issue) in map.next_value::<BTreeMap<String, Issue>>()? {
+                is_empty = false;
                 take(&source, &id, issue, self.found);
             }
         }
         self.at.clear();
+        if is_empty {
+            let what = "it has no issue of any source package of Debian's security tracker";
+            return Err(serde::de::Error::custom(what));
+        }
         Ok(())
     }
 }

@@ -345,6 +345,11 @@ fn shape(name: &str, bytes: &[u8]) -> Result<Shape> {
     }
     let Keys(keys) = parse(name, bytes)?;
     let has = |key: &str| keys.contains(key);
+    if has("results") && keys.len() == 1 {
+        return Err(Error::usage(format!("{name} holds no advisories"))
+            .detail("it is an answer to many questions at once, which names ids and nothing else")
+            .hint("fetch each advisory itself by its id"));
+    }
     Ok(if has("vulns") {
         Shape::OsvList
     } else if has("id") && (has("affected") || has("modified")) {

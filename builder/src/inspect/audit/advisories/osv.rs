@@ -28,6 +28,18 @@ struct Advisory {
     database_specific: Option<serde_json::Value>,
 }
 
+impl Advisory {
+    /// Whether it says nothing but that it exists, as an answer to many questions at once has it.
+    fn is_bare(&self) -> bool {
+        let said = self.withdrawn.is_some()
+            || self.affected.is_some()
+            || self.severity.is_some()
+            || self.summary.is_some()
+            || self.details.is_some();
+        !said
+    }
+}
+
 #[derive(Deserialize)]
 struct Score {
     score: String,
@@ -100,6 +112,12 @@ pub(super) fn read(
         let entry = id.map_or_else(|| format!("entry {number}"), str::to_owned);
         let advisory: Advisory =
             serde_json::from_value(value).map_err(|e| unsound(name, &format!("{entry}: {e}")))?;
+        if advisory.is_bare() {
+            let why = format!(
+                "{entry}: it has an id and nothing else, as an answer to many questions at once"
+            );
+            return Err(unsound(name, &why).hint("fetch each advisory itself by its id"));
+        }
         take(advisory, wanted, found);
     }
     Ok(())

@@ -144,6 +144,13 @@ pub(super) fn read(name: &str, bytes: &[u8], statements: &mut Statements) -> Res
                 ids
             }
         };
+        if said.status == Status::NotAffected
+            && said.justification.is_none()
+            && said.impact_statement.is_none()
+        {
+            let why = "`not_affected` needs a `justification` or an `impact_statement`";
+            return Err(unsound(name, &format!("statement {number}: {why}")));
+        }
         let products = said.products.unwrap_or_default().into_iter();
         let why = said.justification.into_iter().chain(said.impact_statement);
         statements.0.push(Statement {
