@@ -532,7 +532,7 @@ fn a_file_that_is_not_what_it_should_be_is_one_clear_error() {
             "report.json",
             json!({ "scan": { "a": { "b": 1 } }, "vulnerabilities": [{ "id": 1 }] }),
         ),
-        ("error.json", json!({ "error": { "code": 404 } })),
+        ("fault.json", json!({ "fault": { "code": 404 } })),
         ("empty.json", json!({ "foo": {} })),
     ] {
         refuse(

@@ -379,6 +379,11 @@ fn hostile_archives_are_refused_by_name() {
             .expect(3);
         assert!(ran.stderr.contains(words), "{archive}: {}", ran.stderr);
     }
+    // A whole system below one directory is none where it is wanted.
+    bench.shell("tar -cf inside.tar root");
+    let words = ["import", "inside.tar", "--name", "x", "--arch", "amd64"];
+    let said = bench.imgbuild(&words).expect(2).stderr;
+    assert!(said.contains("everything below `root/`"), "{said}");
     assert_eq!(bench.imgbuild(&["list"]).expect(0).stdout, "");
     bench
         .imgbuild(&["import", "nothing.tar", "--name", "x"])

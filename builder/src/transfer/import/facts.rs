@@ -18,6 +18,8 @@ pub(super) struct Facts {
     pub(super) packages: Vec<Package>,
     pub(super) users: Vec<User>,
     pub(super) wheels: Vec<Wheel>,
+    /// The directory below which a whole system lies, and nothing beside it.
+    pub(super) below: Option<String>,
 }
 
 impl Facts {
@@ -35,9 +37,21 @@ impl Facts {
             },
             users: tree::users(&passwd),
             wheels: wheels(&files),
+            below: below(&files),
             packages,
         })
     }
+}
+
+fn below(files: &ImageFiles<'_>) -> Option<String> {
+    let mut tops = files.paths().map(|path| path.split('/').next());
+    let top = tops.next()??;
+    let is_system = ["etc/passwd", "bin/sh", "usr/bin/sh", "usr/lib/os-release"];
+    let alone = tops.all(|other| other == Some(top));
+    let is_system = is_system
+        .iter()
+        .any(|path| files.has(&format!("{top}/{path}")));
+    (alone && is_system).then(|| top.to_owned())
 }
 
 /// The architecture of the packages that every Debian system has in its own.

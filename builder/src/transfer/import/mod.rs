@@ -246,6 +246,12 @@ fn describe(
     let unreadable = || format!("cannot read back the image {}", manifest.image);
     let stored = store.store().image(&manifest).context(unreadable)?;
     let facts = facts::Facts::of(&stored).context(unreadable)?;
+    if let Some(below) = facts.below {
+        let what = format!("the tree has everything below `{}/`", below.escape_debug());
+        return Err(
+            Error::usage(what).hint("import what is in that directory: `tar -C DIR -cf FILE .`")
+        );
+    }
     manifest.arch = request.arch.clone().or(facts.arch).ok_or_else(|| {
         Error::failed("the tree does not tell its architecture")
             .detail("it has neither a dpkg database nor a /bin/sh")

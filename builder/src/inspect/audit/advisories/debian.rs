@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::inspect::audit::severity::{Severity, of_word};
 
 #[derive(Deserialize)]
+#[serde(expecting = "an issue with its releases")]
 struct Issue {
     #[serde(default)]
     description: Option<String>,
@@ -19,12 +20,14 @@ struct Issue {
 
 /// An issue of a source that nobody asked for: that it is one, and no more.
 #[derive(Deserialize)]
+#[serde(expecting = "an issue with its releases")]
 struct Passed {
     #[serde(rename = "releases")]
     _releases: Keys,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a release with its status")]
 struct Release {
     status: Status,
     #[serde(default)]

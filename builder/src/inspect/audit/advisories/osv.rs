@@ -8,6 +8,7 @@ use crate::inspect::audit::severity::{Severity, of_cvss, of_word};
 use crate::inspect::sbom::purl::normal;
 
 #[derive(Deserialize)]
+#[serde(expecting = "an advisory of OSV")]
 struct Advisory {
     id: String,
     #[serde(default)]

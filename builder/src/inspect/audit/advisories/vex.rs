@@ -78,11 +78,13 @@ impl Statements {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a document with statements")]
 struct Document {
     statements: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a statement")]
 struct Said {
     vulnerability: Vulnerability,
     #[serde(default)]
