@@ -13,7 +13,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layers::{Key, remove};
 use crate::lock::resolve::git;
 use crate::lock::resolve::python::{Pip, SourceTree, Sources};
-use crate::lock::resolve::scheme::Scheme;
+use crate::lock::resolve::scheme::{self, Scheme};
 use crate::lockfile::{self, Described, Lock};
 use crate::recipe::Virtualenv;
 use crate::recipe::requirements_file::repository;
@@ -188,8 +188,13 @@ impl LockRequest<'_> {
             for local in &virtualenv.local {
                 let file = files.iter().find(|f| f.path == local.as_str());
                 let described = file.and_then(|f| f.described.as_ref());
-                let scheme = Scheme::of_directory(&self.beside().join(local.as_path()));
-                scheme.check(local.as_str(), true, described)?;
+                let dir = self.beside().join(local.as_path());
+                let scheme = Scheme::of_directory(&dir);
+                let shallow = match described {
+                    None if scheme.is_git() => scheme::shallow_checkout(&dir),
+                    _ => None,
+                };
+                scheme.check(local.as_str(), true, described, shallow.as_deref())?;
             }
         }
         Ok(())

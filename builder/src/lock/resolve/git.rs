@@ -13,7 +13,7 @@ use std::path::Path;
 
 use store::{Inputs, Sha256};
 
-use super::scheme::Scheme;
+use super::scheme::{self, Scheme};
 use crate::error::{Context, Error, Result};
 use crate::lockfile::{Described, Git as Locked};
 use crate::process::Tool;
@@ -233,8 +233,7 @@ impl<'a> Repository<'a> {
     /// Fetches the history and the tags that are before a commit. A tree whose version comes
     /// from Git is always archived with it: `%d` also says where a history was cut off.
     fn fetch_history(&self, reference: &str) -> Result<()> {
-        let shallow = self.alone().args(["rev-parse", "--is-shallow-repository"]);
-        let is_shallow = shallow.output()?.starts_with(b"true");
+        let is_shallow = scheme::is_shallow(&|| self.alone());
         let fetch = |what: &[&str]| {
             let tool = self.online().args(["fetch", "--quiet", "--no-tags"]);
             let tool = tool.args(is_shallow.then_some("--unshallow"));
@@ -411,7 +410,9 @@ pub fn resolve(
         None
     };
     if !terms.is_told {
-        scheme.check(source.url.as_str(), false, described.as_ref())?;
+        let is_shallow = described.is_none() && scheme::is_shallow(&|| repository.alone());
+        let url = source.url.as_str();
+        scheme.check(url, false, described.as_ref(), is_shallow.then_some(url))?;
     }
     let (sha256, size) = repository.keep(&commit, described.as_ref(), None, inputs)?;
     Ok(Locked {

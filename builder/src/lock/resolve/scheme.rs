@@ -82,11 +82,8 @@ impl Scheme {
     }
 
     /// What git says of a commit; where no tag is before it, as if 0.0 were before the first.
+    /// Nothing where a shallow repository lacks commits that count.
     pub(crate) fn describe(&self, git: &dyn Fn() -> Tool, commit: &str) -> Option<Described> {
-        let text = |tool: Tool| {
-            let out = tool.output().ok()?;
-            Some(String::from_utf8_lossy(&out).trim().to_owned())
-        };
         let mut describe = git().args(["describe", "--tags", "--long", "--abbrev=7"]);
         for tags in &self.tags {
             describe = describe.args(["--match", tags]);
@@ -94,7 +91,16 @@ impl Scheme {
         if self.tags.is_empty() {
             describe = describe.args(["--match", TAGS]);
         }
-        let describe = text(describe.arg(commit)).or_else(|| {
+        let describe = text(describe.arg(commit));
+        if is_shallow(git) {
+            let nearest = describe.as_deref()?.rsplit_once("-g")?.0;
+            let (tag, _) = nearest.rsplit_once('-')?;
+            // Commits whose parents are missing have none for git, like the very first one.
+            let ends = git().args(["rev-list", "--max-parents=0", "--max-count=1", commit]);
+            let ends = text(ends.arg(format!("^refs/tags/{tag}")));
+            ends.filter(String::is_empty)?;
+        }
+        let describe = describe.or_else(|| {
             let count = text(git().args(["rev-list", "--count", commit]))?;
             let short = text(git().args(["rev-parse", "--short=7", commit]))?;
             Some(format!("0.0-{count}-g{short}"))
@@ -104,12 +110,14 @@ impl Scheme {
         Described::new(&describe, shown.lines().last()?)
     }
 
-    /// Refuses a package whose version would be missing or made up.
+    /// Refuses a package whose version would be missing or made up. Where nothing is described
+    /// for want of history, `shallow` is the checkout, or the address, that lacks it.
     pub(crate) fn check(
         &self,
         place: &str,
         is_local: bool,
         described: Option<&Described>,
+        shallow: Option<&str>,
     ) -> Result<()> {
         let Some(sign) = self.sign.as_ref().filter(|_| !self.is_archived) else {
             return Ok(());
@@ -139,14 +147,27 @@ impl Scheme {
             );
         }
         let Some(described) = described else {
-            let where_else = "lock it in a checkout with its tags, or name the repository under \
-                              `git`";
-            return refuse(
-                "but no repository has it",
-                &sign.maker.variable().map_or(where_else.to_owned(), |name| {
-                    format!("{where_else}, or name the version in `environment` ({name})")
-                }),
-            );
+            let (why, what_to_do) = match shallow {
+                Some(checkout) if is_local => (
+                    format!("but {checkout} is a shallow checkout, which lacks what it counts"),
+                    format!("run `git fetch --unshallow --tags` in {checkout}"),
+                ),
+                Some(_) => (
+                    "but the repository is shallow, and lacks what it counts".to_owned(),
+                    "name a repository with its whole history, or complete that one there (`git \
+                     fetch --unshallow --tags`)"
+                        .to_owned(),
+                ),
+                None => (
+                    "but no repository has it".to_owned(),
+                    "lock it in a checkout with its tags, or name the repository under `git`"
+                        .to_owned(),
+                ),
+            };
+            let variable = sign.maker.variable().map_or(String::new(), |name| {
+                format!(", or name the version in `environment` ({name})")
+            });
+            return refuse(&why, &format!("{what_to_do}{variable}"));
         };
         if is_filled_in && described.tag().is_none() {
             return refuse(
@@ -156,6 +177,24 @@ impl Scheme {
         }
         Ok(())
     }
+}
+
+/// What a command of git writes, without blanks around it; nothing if it fails.
+fn text(tool: Tool) -> Option<String> {
+    let out = tool.output().ok()?;
+    Some(String::from_utf8_lossy(&out).trim().to_owned())
+}
+
+/// Whether a repository has only a part of its history.
+pub(crate) fn is_shallow(git: &dyn Fn() -> Tool) -> bool {
+    let said = text(git().args(["rev-parse", "--is-shallow-repository"]));
+    said.is_some_and(|said| said == "true")
+}
+
+/// The checkout that a directory is part of, if it is a shallow one.
+pub(crate) fn shallow_checkout(dir: &Path) -> Option<String> {
+    let git = || git_in(dir);
+    is_shallow(&git).then(|| text(git().args(["rev-parse", "--show-toplevel"])))?
 }
 
 /// git in somebody's checkout. Root may look at what a user owns, whose settings in `.git/config`

@@ -385,3 +385,57 @@ fn a_version_is_of_the_package_and_not_of_what_is_beside_it() {
         assert_eq!(described.is_some(), is_git, "{below}");
     }
 }
+
+#[test]
+fn a_shallow_repository_says_no_version_that_it_would_have_to_count() {
+    let by_git = "[build-system]\nrequires = [\"setuptools-scm\"]\n[tool.setuptools_scm]\n";
+    let stated = "[project]\nname = \"a\"\nversion = \"1\"\n";
+    for (text, is_git) in [(by_git, true), (stated, false)] {
+        let whole = Place::new();
+        whole.commit(&[("pyproject.toml", text)]);
+        whole.git(&["tag", "v0.1"]);
+        let commit = whole.commit(&[("more", "x\n")]);
+        whole.git(&["tag", "-a", "-m", "x", "newest"]);
+        let place = Place::new();
+        fs::remove_dir_all(place.dir.path().join("app")).unwrap();
+        let url = format!("file://{}", whole.dir.path().join("app").display());
+        let to = place.dir.path().join("app").display().to_string();
+        whole.git(&["clone", "-q", "--depth=1", &url, &to]);
+        for which in [
+            "tag = \"newest\"".to_owned(),
+            format!("commit = \"{commit}\""),
+        ] {
+            let source = place.source(&which);
+            let resolved = place.resolve(&source, "plain");
+            if !is_git {
+                assert_eq!(resolved.unwrap().commit, commit, "{which}");
+                continue;
+            }
+            let error = resolved.unwrap_err();
+            assert!(
+                error.to_string().contains("but the repository is shallow"),
+                "{which}: {error}"
+            );
+            let advice = error.advice().unwrap();
+            assert!(advice.contains("git fetch --unshallow --tags"), "{advice}");
+        }
+        // A tag on the very commit says all.
+        place.git(&["tag", "v0.2"]);
+        let on_it = place
+            .resolve(&place.source("tag = \"v0.2\""), "plain")
+            .unwrap();
+        assert_eq!(on_it.commit, commit);
+        assert_eq!(
+            on_it.described.and_then(|d| d.tag().map(str::to_owned)),
+            is_git.then(|| "v0.2".to_owned())
+        );
+        place.git(&["tag", "-d", "v0.2"]);
+        place.git(&["fetch", "-q", "--unshallow", "--tags"]);
+        let source = place.source(&format!("commit = \"{commit}\""));
+        let described = place.resolve(&source, "plain").unwrap().described;
+        assert_eq!(
+            described.map(|d| d.to_string()),
+            is_git.then(|| format!("v0.1-1-g{}", &commit[..7]))
+        );
+    }
+}

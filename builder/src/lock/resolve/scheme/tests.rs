@@ -96,7 +96,7 @@ fn a_version_that_is_stated_needs_no_git() {
     ] {
         let scheme = of(files);
         assert!(!scheme.is_git(), "{files:?}: {scheme:?}");
-        assert!(scheme.check("a", true, None).is_ok(), "{files:?}");
+        assert!(scheme.check("a", true, None, None).is_ok(), "{files:?}");
     }
 }
 
@@ -276,7 +276,7 @@ fn what_takes_its_version_from_git_is_named() {
     ] {
         let scheme = of(files);
         assert!(scheme.is_git(), "{files:?}");
-        let error = scheme.check("a", true, None).unwrap_err();
+        let error = scheme.check("a", true, None, None).unwrap_err();
         let causes = error.causes().join("\n");
         assert!(causes.contains(sign), "{files:?}: {causes}");
         let advice = error.advice().unwrap();
@@ -291,16 +291,16 @@ fn files_say_how_a_version_is_made() {
          [tool.setuptools_scm]\ngit_describe_command = \"git describe --match 'lib-*'\"\n",
     );
     assert_eq!(scm.tags, ["lib-*"]);
-    assert!(scm.check("a", true, None).is_err());
+    assert!(scm.check("a", true, None, None).is_err());
     let off = Described::new("lib-1-2-gabcdef1", "2026-01-01T00:00:00Z");
-    assert!(scm.check("a", true, off.as_ref()).is_ok());
+    assert!(scm.check("a", true, off.as_ref(), None).is_ok());
     let versioneer = project("[build-system]\nrequires = [\"versioneer\"]\n");
-    assert!(versioneer.check("a", false, off.as_ref()).is_err());
+    assert!(versioneer.check("a", false, off.as_ref(), None).is_err());
     let on = Described::new("lib-1-0-gabcdef1", "2026-01-01T00:00:00Z");
-    assert!(versioneer.check("a", false, on.as_ref()).is_ok());
-    assert!(versioneer.check("a", true, on.as_ref()).is_err());
+    assert!(versioneer.check("a", false, on.as_ref(), None).is_ok());
+    assert!(versioneer.check("a", true, on.as_ref(), None).is_err());
     let stubborn = project("[build-system]\nrequires = [\"versioningit\"]\n");
-    assert!(stubborn.check("a", true, on.as_ref()).is_err());
+    assert!(stubborn.check("a", true, on.as_ref(), None).is_err());
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn an_archive_says_a_version_to_who_reads_it() {
         ([pbr, filled], false),
         ([pbr, info], true),
     ] {
-        let checked = of(&files).check("a", true, None);
+        let checked = of(&files).check("a", true, None, None);
         assert_eq!(checked.is_ok(), is_enough, "{files:?}");
     }
 }
@@ -371,4 +371,73 @@ fn a_checkout_runs_no_program_of_its_own() {
     let _ = std::fs::remove_file(&marker);
     assert!(of_checkout(&checkout, &Scheme::default()).is_none());
     assert!(!marker.exists(), "a program of the checkout ran");
+}
+
+/// A repository whose second commit of four has a tag, and a clone of it of that depth. git counts
+/// in the order of dates, so that these lie apart.
+fn cloned(dir: &Path, depth: &str) -> std::path::PathBuf {
+    let script = "cd \"$1\"\nexport GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1\n\
+                  if ! test -d whole; then git init -q whole; cd whole\n\
+                  git config user.name a; git config user.email a@a.example\n\
+                  for n in 1 2 3 4; do echo $n > n; git add n\n\
+                  GIT_COMMITTER_DATE=2001-01-0${n}T00:00:00Z git commit -qm $n\n\
+                  test $n != 2 || git tag v0.1; done; cd ..; fi\n\
+                  git clone -q --depth \"$2\" \"file://$PWD/whole\" \"by $2\"\n\
+                  git -C \"by $2\" config user.name a\n\
+                  git -C \"by $2\" config user.email a@a.example\n";
+    let sh = Tool::new("sh").args(["-euc", script, "sh"]);
+    sh.arg(dir).arg(depth).output().unwrap();
+    dir.join(format!("by {depth}"))
+}
+
+#[test]
+fn a_shallow_checkout_says_a_version_only_from_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let scheme = project(&format!("{COPIED}[tool.setuptools_scm]\n"));
+    let run = |checkout: &Path, command: &str| {
+        let git = Tool::new("git").env("GIT_CONFIG_GLOBAL", "/dev/null");
+        let git = git.arg("-C").arg(checkout);
+        git.args(command.split(' ')).output().unwrap();
+    };
+    let said = |checkout: &Path| {
+        let described = of_checkout(checkout, &scheme)?.to_string();
+        Some(described.rsplit_once("-g").unwrap().0.to_owned())
+    };
+    let checkout = cloned(dir.path(), "1");
+    assert_eq!(said(&checkout), None);
+    // The tag is there, and what lies between is not.
+    run(&checkout, "fetch -q --tags --depth 1");
+    assert_eq!(said(&checkout), None);
+    let place = shallow_checkout(&checkout).unwrap();
+    assert_eq!(Path::new(&place), checkout.canonicalize().unwrap());
+    let error = scheme.check("app", true, None, Some(&place)).unwrap_err();
+    let what = format!("app takes its version from Git, but {place} is a shallow checkout");
+    assert!(error.to_string().starts_with(&what), "{error}");
+    let advice = error.advice().unwrap();
+    let what = format!("run `git fetch --unshallow --tags` in {place}, or name");
+    assert!(advice.starts_with(&what), "{advice}");
+    let stated = project("[project]\nname = \"a\"\nversion = \"1\"\n");
+    assert!(stated.check("app", true, None, Some(&place)).is_ok());
+    // A tag on the very commit says all.
+    run(&checkout, "tag v0.2");
+    assert_eq!(said(&checkout).as_deref(), Some("v0.2-0"));
+    run(&checkout, "tag -d v0.2");
+    run(&checkout, "fetch -q --unshallow --tags");
+    assert_eq!(shallow_checkout(&checkout), None);
+    assert_eq!(said(&checkout).as_deref(), Some("v0.1-2"));
+    // What is missing lies before the tag.
+    let checkout = cloned(dir.path(), "3");
+    assert!(shallow_checkout(&checkout).is_some());
+    assert_eq!(said(&checkout).as_deref(), Some("v0.1-2"));
+    // A branch that is merged counts as well, and only its end is there.
+    let whole = dir.path().join("whole");
+    run(&whole, "checkout -q -b side v0.1");
+    run(&whole, "commit -q --allow-empty -m first");
+    run(&whole, "commit -q --allow-empty -m second");
+    run(&whole, "checkout -q -");
+    run(&whole, "tag v0.3");
+    run(&whole, "merge -q --no-ff -m merged side");
+    let checkout = cloned(dir.path(), "2");
+    assert_eq!(said(&checkout), None);
+    assert_eq!(said(&whole).as_deref(), Some("v0.3-3"));
 }
