@@ -181,6 +181,14 @@ fn new_requirement(line: &str) -> Result<(), Advice> {
     }
 }
 
+/// What stands between the brackets behind a project's name, if it is not blank.
+fn extras(requirement: &str) -> Option<&str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let rest = requirement.trim_start_matches(is_name).trim_start();
+    let (extras, _) = rest.strip_prefix('[')?.split_once(']')?;
+    Some(extras.trim()).filter(|extras| !extras.is_empty())
+}
+
 /// Whether pip takes this for a file, whatever its name is.
 pub(super) fn is_archive(name: &str) -> bool {
     const ENDS: [&str; 12] = [
@@ -428,6 +436,20 @@ impl Requirement {
     pub(super) fn check_new(&self) -> Result<(), Unfit> {
         let text = self.as_str();
         new_requirement(text).map_err(|advice| Unfit::new::<Self>(text, advice))
+    }
+
+    /// Refuses what limits versions and names extras, as pip since 20.3 does.
+    pub(super) fn check_limit(&self) -> Result<(), Advice> {
+        let Some(extras) = extras(self.as_str()) else {
+            return Ok(());
+        };
+        Err(Advice::new(
+            "a constraint only limits versions, and pip refuses one with extras",
+            format!(
+                "leave `[{extras}]` out, which belongs into the requirements; pip-compile does so \
+                 with --strip-extras"
+            ),
+        ))
     }
 
     /// The project's name in the index's normal form: lower case, one `-` for

@@ -67,16 +67,22 @@ impl Look<'_> {
     fn requirements(&self) -> Result<(), Fault> {
         for (i, virtualenv) in self.recipe.virtualenvs.iter().enumerate() {
             let lists = [
-                ("requirements", &virtualenv.requirements),
-                ("constraints", &virtualenv.constraints),
-                ("build-constraints", &virtualenv.build_constraints),
+                ("requirements", false, &virtualenv.requirements),
+                ("constraints", true, &virtualenv.constraints),
+                ("build-constraints", true, &virtualenv.build_constraints),
             ];
-            for (key, list) in lists {
+            for (key, is_limit, list) in lists {
                 for (j, requirement) in list.iter().enumerate() {
+                    let fault =
+                        |what: String| self.fault(&format!("virtualenv[{i}].{key}[{j}]"), what);
                     requirement.check_new().map_err(|unfit| {
-                        self.fault(&format!("virtualenv[{i}].{key}[{j}]"), unfit.to_string())
-                            .hint(unfit.hint.unwrap_or_default())
+                        fault(unfit.to_string()).hint(unfit.hint.unwrap_or_default())
                     })?;
+                    if is_limit {
+                        requirement
+                            .check_limit()
+                            .map_err(|advice| fault(advice.why).hint(advice.hint))?;
+                    }
                 }
             }
         }

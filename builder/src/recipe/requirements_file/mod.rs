@@ -200,7 +200,7 @@ fn read_line(line: &str, span: &Range<usize>, purpose: Purpose) -> Result<Line, 
     let read = if is_option {
         read_option(line, span)?
     } else {
-        read_wanted(line, span)?
+        read_wanted(line, span, purpose)?
     };
     match read {
         Line::Requirement(_) | Line::Constraints(_) => Ok(read),
@@ -446,12 +446,20 @@ mod tests {
             ("--pre\n", "others go into"),
             ("idna @ https://x.example/idna-3.whl\n", "idna==VERSION"),
             ("https://x.example/idna-3.whl\n", "NAME==VERSION"),
+            ("./app\n", "others go into"),
+            ("-e git+https://g.example/a@v1#egg=a\n", "others go into"),
+            (
+                "# by pip-compile\na[x, y]==1 ; os_name == 'nt'\n",
+                "leave `[x, y]` out",
+            ),
+            ("a [x]\n", "--strip-extras"),
         ] {
             let bad = read(text, Purpose::Constraints).unwrap_err();
             let hint = bad.hint.unwrap_or_default();
             assert!(hint.contains(said), "{text}{hint}");
         }
         assert!(read("-c more.txt\nflask<3\n", Purpose::Constraints).is_ok());
+        assert!(read("a[]==1\n", Purpose::Constraints).is_ok());
         // The place of what is wrong is its place in the file.
         let text = "flask \\\n  >=3\n  -i x \\\n  y\n";
         let bad = read(text, Purpose::Requirements).unwrap_err();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::wanted::{FOR_BUILDS, read_wanted, split_extras};
-use super::{BadLine, Line};
+use super::{BadLine, Line, Purpose};
 use crate::recipe::requirement::PipGit;
 
 /// A line that is an option, with its value.
@@ -24,7 +24,7 @@ pub(super) fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLi
     match option {
         "-r" | "--requirement" => path("-r FILE").map(Line::Requirements),
         "-c" | "--constraint" => path("-c FILE").map(Line::Constraints),
-        "-e" | "--editable" => match read_wanted(value, span) {
+        "-e" | "--editable" => match read_wanted(value, span, Purpose::Requirements) {
             Ok(line @ (Line::Directory(..) | Line::Git(..))) => Ok(line),
             Ok(line @ Line::Address(_)) if PipGit::of(value).is_some() => Ok(line),
             // A name alone is most likely a directory. An index may have a stranger's project

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{BadLine, Line};
+use super::{BadLine, Line, Purpose};
 use crate::recipe::Unfit;
 use crate::recipe::marker;
 use crate::recipe::python::Git;
@@ -12,8 +12,12 @@ use crate::recipe::requirement::{Extra, PipGit, Requirement, is_archive};
 pub(super) const FOR_BUILDS: &str = "a build sees the variables under `environment` of the virtualenv, such as \
      CFLAGS; or put the source beside the recipe with what it needs, under `local`";
 
-/// What a line wants that is no option.
-pub(super) fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
+/// What a line wants that is no option. A limit names no extras.
+pub(super) fn read_wanted(
+    line: &str,
+    span: &Range<usize>,
+    purpose: Purpose,
+) -> Result<Line, BadLine> {
     let bad = |message: &str, hint: &str| Err(BadLine::new(span.clone(), message, hint));
     if let Some(git) = PipGit::of(line) {
         return read_git(line, &git, span);
@@ -75,7 +79,8 @@ pub(super) fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLi
         );
     }
     let read = wanted.trim().parse::<Requirement>();
-    read.and_then(|read| read.check_new()).map_err(|unfit| {
+    let checked = read.and_then(|read| read.check_new().map(|()| read));
+    let read = checked.map_err(|unfit| {
         let span = span.start..span.start + wanted.trim().len();
         let message = unfit.to_string();
         BadLine {
@@ -84,6 +89,10 @@ pub(super) fn read_wanted(line: &str, span: &Range<usize>) -> Result<Line, BadLi
             hint: unfit.hint,
         }
     })?;
+    if purpose == Purpose::Constraints {
+        read.check_limit()
+            .map_err(|advice| BadLine::new(span.clone(), advice.why, advice.hint))?;
+    }
     check_hashes(hashes, span.start + options)?;
     Ok(Line::Requirement(line.to_owned()))
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::why::{Told, confused};
 use crate::recipe::Virtualenv;
+use crate::recipe::requirements_file::{self, Purpose};
 
 const READ_LOCK: &str = include_str!("read_lock.py");
 
@@ -240,6 +241,32 @@ fn other_tools_locks_say_which_files() {
         "installs common from the directory other",
         "local = [..., \"other\"]",
     );
+}
+
+/// The pip of this machine and the reader of constraints agree.
+#[test]
+fn what_pip_takes_for_no_limit_is_refused() {
+    let place = Place::new();
+    fs::create_dir(place.dir.path().join("app")).unwrap();
+    fs::write(place.dir.path().join("app/setup.py"), "").unwrap();
+    for (line, is_limit) in [
+        ("requests==2.32.5", true),
+        ("requests[]==2.32.5", true),
+        ("requests[socks]==2.32.5", false),
+        ("requests [socks, http2] ; python_version < '3'", false),
+        ("./app", false),
+        ("-e ./app", false),
+    ] {
+        fs::write(place.dir.path().join("limits.txt"), line).unwrap();
+        let mut pip = Command::new(place.dir.path().join("v/bin/python"));
+        pip.current_dir(place.dir.path())
+            .args(["-m", "pip", "--isolated", "install", "--no-index"])
+            .args(["--dry-run", "-c", "limits.txt", "pip"]);
+        let done = pip.output().unwrap();
+        assert_eq!(done.status.success(), is_limit, "{line}: {done:?}");
+        let read = requirements_file::read(line, Purpose::Constraints);
+        assert_eq!(read.is_ok(), is_limit, "{line}");
+    }
 }
 
 /// Looks at pages as the gateway has them.
