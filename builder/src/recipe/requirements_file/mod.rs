@@ -10,7 +10,7 @@ mod wanted;
 
 use std::ops::Range;
 
-use self::options::{is_list_of_names, read_option, unquoted};
+use self::options::{is_list_of_names, is_of_the_machine, read_option, unquoted};
 use self::wanted::read_wanted;
 pub(crate) use self::wanted::repository;
 use super::python::Git;
@@ -93,7 +93,15 @@ pub(crate) fn read(text: &str, purpose: Purpose) -> Result<Vec<(Line, Range<usiz
         if !words.is_empty() {
             let from = start + line.len() - line.trim_start().len();
             let span = from..from + words.len();
-            for word in read_options(words, &span, purpose)? {
+            let read = read_options(words, &span, purpose);
+            let read = read.map_err(|bad| {
+                if is_of_the_machine(words) {
+                    with_more_like_it(bad, text, start + raw.len())
+                } else {
+                    bad
+                }
+            });
+            for word in read? {
                 match word {
                     Line::Option(option) if option == "--require-hashes" => wants_digests = true,
                     line => lines.push((line, span.clone())),
@@ -112,6 +120,21 @@ pub(crate) fn read(text: &str, purpose: Purpose) -> Result<Vec<(Line, Range<usiz
         }
     }
     Ok(lines)
+}
+
+/// Adds to a fault at an option that is a matter of the machine the later lines that have one: a
+/// file that was made for other indexes often has several.
+fn with_more_like_it(mut bad: BadLine, text: &str, from: usize) -> BadLine {
+    let first = text[..from].matches('\n').count() + 1;
+    let rest = text[from..].lines().zip(first..);
+    let more = rest.filter(|(line, _)| is_of_the_machine(without_comment(line).trim()));
+    let more: Vec<String> = more.map(|(_, number)| number.to_string()).collect();
+    if !more.is_empty() {
+        let lines = if more.len() == 1 { "line" } else { "lines" };
+        let more = more.join(", ");
+        bad.message = format!("{}; likewise in {lines} {more}", bad.message);
+    }
+    bad
 }
 
 /// A line without blanks around it. Options that take no file may share one, and pip reads
@@ -464,5 +487,14 @@ mod tests {
         let text = "flask \\\n  >=3\n  -i x \\\n  y\n";
         let bad = read(text, Purpose::Requirements).unwrap_err();
         assert_eq!(bad.span.start, text.find("-i").unwrap());
+        // Others like it are named with it.
+        let text =
+            "-i x\nidna \\\n  >=3\n--extra-index-url=y\n# -i z\n  --trusted-host z # z\n-r a\n";
+        let bad = read(text, Purpose::Requirements).unwrap_err();
+        assert!(
+            bad.message.ends_with("; likewise in lines 4, 6"),
+            "{}",
+            bad.message
+        );
     }
 }

@@ -6,6 +6,22 @@ use super::wanted::{FOR_BUILDS, read_wanted, split_extras};
 use super::{BadLine, Line, Purpose};
 use crate::recipe::requirement::PipGit;
 
+/// Options that say where packages come from, or how pip gets there.
+const OF_THE_MACHINE: [&str; 7] = [
+    "-i",
+    "--index-url",
+    "--pypi-url",
+    "--extra-index-url",
+    "--no-index",
+    "--trusted-host",
+    "--use-feature",
+];
+
+/// Whether a line is an option that is a matter of the machine.
+pub(super) fn is_of_the_machine(line: &str) -> bool {
+    line.starts_with('-') && OF_THE_MACHINE.contains(&split_option(line).0)
+}
+
 /// A line that is an option, with its value.
 pub(super) fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLine> {
     let (option, value) = split_option(line);
@@ -47,8 +63,7 @@ pub(super) fn read_option(line: &str, span: &Range<usize>) -> Result<Line, BadLi
             ),
             Err(wrong) => Err(wrong),
         },
-        "-i" | "--index-url" | "--pypi-url" | "--extra-index-url" | "--no-index"
-        | "--trusted-host" | "--use-feature" => bad(
+        _ if OF_THE_MACHINE.contains(&option) => bad(
             format!("`{option}` is a matter of the machine that locks"),
             "leave the line out, and put it into pip's configuration there (pip config set)",
         ),
