@@ -159,6 +159,8 @@ class Chosen(object):
     def __init__(self, spec):
         self.spec = spec
         self.files, self.covered = [], []
+        # What lies in directories that the recipe does not name: lock, project, directory.
+        self.missing = []
         # Projects that are no file, and those whose version uv was told to override.
         self.projects, self.overridden = set(), set()
         self.warnings = []
@@ -197,12 +199,8 @@ class Chosen(object):
         self.projects.add(normalise(package["name"]))
         if place in self.spec["local"]:
             self.covered.append(place)
-        else:
-            alone = "" if place != posixpath.normpath(lock["dir"] or ".") else (
-                "; for what it depends on alone, export that: uv export --no-emit-project "
-                "--format pylock.toml --output-file pylock.toml")
-            raise Refused("%s installs %s from the directory %s" % (lock["name"], package["name"], place),
-                          "add it in the recipe: local = [..., \"%s\"]%s" % (place, alone))
+        elif (lock, package["name"], place) not in self.missing:
+            self.missing.append((lock, package["name"], place))
 
     def repository(self, lock, package, url, commit, subdirectory):
         self.projects.add(normalise(package["name"]))
@@ -214,6 +212,23 @@ class Chosen(object):
         raise Refused("%s takes %s from Git%s" % (lock["name"], package["name"], other),
                       "add it in the recipe: git = [..., { url = \"%s\", commit = \"%s\"%s }]" % (url, commit, below))
 
+    def check_directories(self):
+        """Names all directories at once that the recipe does not name."""
+        if not self.missing:
+            return
+        alone = ""
+        if any(place == posixpath.normpath(lock["dir"] or ".") for lock, _, place in self.missing):
+            alone = ("; for what it depends on alone, export that: uv export --no-emit-project "
+                     "--format pylock.toml --output-file pylock.toml")
+        said = []
+        for lock, name, place in self.missing:
+            if not said or lock is not self.missing[len(said) - 1][0]:
+                said.append("%s installs %s from the directory %s" % (lock["name"], name, place))
+            else:
+                said.append("%s from %s" % (name, place))
+        places = sorted(set(place for _, _, place in self.missing))
+        raise Refused(", ".join(said), "add %s in the recipe: local = [..., %s]%s" % (
+            "it" if len(places) == 1 else "them", ", ".join("\"%s\"" % place for place in places), alone))
 
     def check(self):
         """What projects require now and their locks do not have: a uv.lock says all of it, while a
@@ -429,6 +444,7 @@ def main():
                 Uv(lock, chosen, files).run()
             else:
                 pylock(lock, chosen, files)
+        chosen.check_directories()
         chosen.check()
         result = {"files": chosen.files, "covered": chosen.covered,
                   "extras": sorted(chosen.known["extra"]), "groups": sorted(chosen.known["group"]),

@@ -241,6 +241,28 @@ fn other_tools_locks_say_which_files() {
         "installs common from the directory other",
         "local = [..., \"other\"]",
     );
+    // Of a workspace, all at once.
+    let members = "[[package]]\nname = \"cart\"\nversion = \"1\"\nsource = { editable = \"libs/cart\" }\n\
+                   dependencies = [{ name = \"shop\" }]\n\
+                   [[package]]\nname = \"shop\"\nversion = \"1\"\nsource = { directory = \"../shop\" }\n\
+                   dependencies = [{ name = \"cart\" }]\n";
+    let wanting = UV.replacen(
+        "    { name = \"beta\"",
+        "    { name = \"cart\" },\n    { name = \"beta\"",
+        1,
+    );
+    let workspace = place.choose("uv.lock", &(wanting + members), &[], &[], &[]);
+    refused(
+        &workspace,
+        "uv.lock installs cart from the directory sub/libs/cart, shop from shop",
+        "add them in the recipe: local = [..., \"shop\", \"sub/libs/cart\"]",
+    );
+    let pylock = elsewhere + "[[packages]]\nname = \"own\"\ndirectory = { path = \"own\" }\n";
+    refused(
+        &place.choose("pylock.toml", &pylock, &[], &[], &[]),
+        "installs common from the directory other, own from sub/own",
+        "local = [..., \"other\", \"sub/own\"]",
+    );
 }
 
 /// The pip of this machine and the reader of constraints agree.
