@@ -262,11 +262,20 @@ class Chosen(object):
                 self.warnings.append(said)
 
 
+def check_format(lock, key, is_known, known):
+    """Refuses a lock in a format that is not known, or of which nothing says the format."""
+    data, again = lock["data"], "let its tool write the lock again; %s is read" % known
+    if not data:
+        raise Refused("%s is empty" % lock["name"], again)
+    if key not in data:
+        raise Refused("%s has no `%s`" % (lock["name"], key), again)
+    if not is_known(data[key]):
+        raise Refused("%s has the format %s, which is not known" % (lock["name"], data[key]), "%s is read" % known)
+
+
 def pylock(lock, chosen, files):
     data = lock["data"]
-    if not str(data.get("lock-version", "")).startswith("1."):
-        raise Refused("%s has the format %s, which is not known" % (lock["name"], data.get("lock-version")),
-                      "lock-version 1 is read")
+    check_format(lock, "lock-version", lambda said: str(said).startswith("1."), "lock-version 1.x")
     extras = chosen.wants("extra", [normalise(name) for name in data.get("extras", [])])
     known = [normalise(name) for name in data.get("dependency-groups", []) + data.get("default-groups", [])]
     groups = chosen.wants("group", known)
@@ -320,8 +329,7 @@ class Uv(object):
         raise Refused("%s %s" % (self.lock["name"], error), hint)
 
     def run(self):
-        if self.data.get("version") != 1:
-            self.refuse("has the format %s, which is not known" % self.data.get("version"), "version 1 is read")
+        check_format(self.lock, "version", lambda said: said == 1, "version 1")
         if self.data.get("conflicts"):
             self.refuse("has extras or groups that exclude each other, which is not read",
                         "export those that you want, and name that file: uv export --frozen --no-dev "

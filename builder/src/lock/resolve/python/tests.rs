@@ -241,6 +241,19 @@ fn other_tools_locks_say_which_files() {
         "installs common from the directory other",
         "local = [..., \"other\"]",
     );
+    for (name, known, unknown) in [
+        ("uv.lock", "version 1 is read", "version = \"x\""),
+        ("pylock.toml", "lock-version 1.x is read", "lock-version = \"2.0\""),
+    ] {
+        for (text, said) in [
+            ("# nothing", "is empty"),
+            ("requires-python = \">=3\"", "has no `"),
+            (unknown, "has the format "),
+        ] {
+            let answer = place.choose(name, text, &[], &[], &[]);
+            refused(&answer, &format!("{name} {said}"), known);
+        }
+    }
     // Of a workspace, all at once.
     let members = "[[package]]\nname = \"cart\"\nversion = \"1\"\nsource = { editable = \"libs/cart\" }\n\
                    dependencies = [{ name = \"shop\" }]\n\
