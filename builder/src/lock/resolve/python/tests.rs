@@ -243,7 +243,11 @@ fn other_tools_locks_say_which_files() {
     );
     for (name, known, unknown) in [
         ("uv.lock", "version 1 is read", "version = \"x\""),
-        ("pylock.toml", "lock-version 1.x is read", "lock-version = \"2.0\""),
+        (
+            "pylock.toml",
+            "lock-version 1.x is read",
+            "lock-version = \"2.0\"",
+        ),
     ] {
         for (text, said) in [
             ("# nothing", "is empty"),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::Error;
-use crate::lock::resolve::python::names::written_name;
+use crate::lock::resolve::python::names::{name_of, written_name};
 use crate::recipe::Virtualenv;
 
 /// What the gateway or the script that fetches says about indexes and files.
@@ -157,6 +157,16 @@ impl Fact {
                  or the tool whose lock names it"
                     .into(),
             ),
+            Self::Absent { requirement } | Self::NoVersion { requirement, .. }
+                if is_artefact(requirement) =>
+            {
+                (
+                    format!("no index of this machine has {requirement}"),
+                    "leave the line out: `pip freeze` of older Debian and Ubuntu writes it by \
+                     mistake, and there is no such package"
+                        .into(),
+                )
+            }
             Self::Absent { requirement } => (
                 format!("no index of this machine has {requirement}"),
                 "check the name; which indexes there are is said by this machine's pip \
@@ -320,6 +330,12 @@ pub(in super::super) fn confused(virtualenv: &Virtualenv, facts: &[Told]) -> Opt
     )
 }
 
+/// Whether it is what pip, as Debian and Ubuntu patched it for years, found in each virtualenv.
+fn is_artefact(requirement: &str) -> bool {
+    let version = &requirement[written_name(requirement).len()..];
+    name_of(requirement) == "pkg-resources" && version.trim() == "==0.0.0"
+}
+
 /// What people call a server.
 fn server(host: Option<&str>) -> String {
     host.map_or("the index".to_owned(), |host| {
@@ -353,3 +369,30 @@ pub(in super::super) fn unnamed_host(url: &str) -> String {
 /// What helps then.
 pub(in super::super) const UNNAMED_HINT: &str =
     "if you trust that host, name the address in a requirements file: NAME @ ADDRESS";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_pip_freeze_wrote_by_mistake_is_to_be_left_out() {
+        let hint = |fact: Fact| fact.explain().unwrap().1;
+        let absent = |requirement: &str| Fact::Absent {
+            requirement: requirement.to_owned(),
+        };
+        let no_version = Fact::NoVersion {
+            requirement: "pkg_resources==0.0.0".to_owned(),
+            newest: Some("1.0".to_owned()),
+        };
+        for fact in [absent("pkg-resources==0.0.0"), no_version] {
+            let said = hint(fact);
+            assert!(
+                said.starts_with("leave the line out: `pip freeze`"),
+                "{said}"
+            );
+        }
+        for other in ["pkg-resources==1.0", "pkg-resources", "idna==0.0.0"] {
+            assert!(hint(absent(other)).starts_with("check the name"), "{other}");
+        }
+    }
+}
