@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
+use super::keep::RETAINED;
 use super::names::normalise;
 use crate::error::{Error, Result};
 
@@ -42,7 +43,7 @@ impl Build {
             #[serde(default)]
             backend_path: Vec<String>,
         }
-        let file: File = toml::from_str(text).map_err(|e| unsound(called, &e))?;
+        let file: File = toml::from_str(text).map_err(|e| unsound(text, source, called, &e))?;
         let system = file.build_system.unwrap_or(System {
             requires: None,
             build_backend: None,
@@ -84,7 +85,8 @@ pub(super) struct Project {
 impl Project {
     /// Reads the tables `project`, `dependency-groups` and poetry's own, likewise.
     pub(super) fn read(text: &str, source: &str, called: &str) -> Result<Self> {
-        let table: toml::Table = toml::from_str(text).map_err(|e| unsound(called, &e))?;
+        let table: toml::Table =
+            toml::from_str(text).map_err(|e| unsound(text, source, called, &e))?;
         let project = table.get("project");
         let poetry = table.get("tool").and_then(|tool| tool.get("poetry"));
         let extras = [
@@ -273,13 +275,30 @@ fn owned(lines: Vec<&str>) -> Vec<String> {
     lines.into_iter().map(str::to_owned).collect()
 }
 
-fn unsound(name: &str, error: &toml::de::Error) -> Error {
-    Error::failed(format!("the pyproject.toml of {name} is not sound")).detail(error.message())
+/// What to say of a pyproject.toml that cannot be read: that of a project is its owner's to
+/// correct, that of an archive is not.
+fn unsound(text: &str, source: &str, called: &str, error: &toml::de::Error) -> Error {
+    let at = error.span().and_then(|span| text.get(..span.start));
+    let place = at.map_or(String::new(), |before| {
+        let line = before.matches('\n').count() + 1;
+        let begun = before.rsplit('\n').next().unwrap_or_default();
+        format!("line {line}, column {} of ", begun.chars().count() + 1)
+    });
+    let what = format!("{place}the pyproject.toml of {called} is not sound");
+    let (error, hint) = if source.starts_with(RETAINED) {
+        let hint = "require another version of it";
+        (Error::failed(what).detail(error.message()), hint)
+    } else {
+        let hint = "correct it there: pip does not install it either";
+        (Error::usage(what).detail(error.message()), hint)
+    };
+    error.hint(hint)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn how_a_source_is_built_has_a_default() {
@@ -291,9 +310,30 @@ mod tests {
         let own = Build::read(text, "/s/x", "x").unwrap();
         assert_eq!((own.requires.len(), own.backend.as_str()), (0, "own"));
         assert_eq!(own.backend_path, ["."]);
-        assert!(Build::read("[", "/s/x", "x").is_err());
-        assert!(Build::read("[build-system]\nrequires = \"x\"\n", "/s/x", "x").is_err());
     }
+
+    #[test]
+    fn what_is_wrong_in_a_pyproject_toml_has_its_place() {
+        let wrong = "[build-system]\nrequires = \"x\"\n";
+        let archive = format!("{RETAINED}/x-1.tar.gz");
+        for (text, source, place, kind) in [
+            (
+                "[project]\nname = \"ü\", = 1\n",
+                "/s/x",
+                "line 2, column 11",
+                ErrorKind::Usage,
+            ),
+            ("[", "/s/x", "line 1, column 2", ErrorKind::Usage),
+            (wrong, "/s/x", "line 2, column 12", ErrorKind::Usage),
+            (wrong, &archive, "line 2, column 12", ErrorKind::Failed),
+        ] {
+            let error = Build::read(text, source, "x").unwrap_err();
+            let what = format!("{place} of the pyproject.toml of x is not sound");
+            assert_eq!((error.to_string(), error.kind()), (what, kind), "{text}");
+            assert!(error.advice().is_some());
+        }
+    }
+
     #[test]
     fn extras_and_groups_become_lines_for_pip() {
         let text = "[project]\nname = \"x\"\n[project.optional-dependencies]\nPost_gres = [\"a\"]\n\
