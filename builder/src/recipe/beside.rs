@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -336,9 +337,10 @@ fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, Strin
         ));
     }
     if !metadata.is_dir() && !metadata.is_file() {
+        let (what, hint) = special(metadata.file_type());
         return Err((
-            format!("`{path}` is neither a file nor a directory"),
-            String::new(),
+            format!("`{path}` is {what}, which cannot be part of an image"),
+            hint.to_owned(),
         ));
     }
     match used.wants {
@@ -382,17 +384,21 @@ fn kind(used: &Used<'_>, found: &Path, root: &Path) -> Result<(), (String, Strin
         | Wants::Constraints => {}
     }
     if metadata.is_dir() {
-        walk(found, root, used.wants == Wants::PythonPackage).map_err(|(inside, why)| {
+        walk(found, root, used.wants == Wants::PythonPackage).map_err(|(inside, why, hint)| {
             let inside = inside.strip_prefix(root).unwrap_or(&inside);
-            (format!("`{}` {why}", inside.display()), String::new())
+            (format!("`{}` {why}", inside.display()), hint.to_owned())
         })?;
     }
     Ok(())
 }
 
-/// Looks through a directory for what cannot be part of an input.
-fn walk(directory: &Path, root: &Path, follows: bool) -> Result<(), (PathBuf, String)> {
-    let cannot = |error: io::Error| (directory.to_owned(), format!("cannot be read: {error}"));
+/// Looks through a directory for what cannot be part of an input: which entry, why, what to do.
+fn walk(
+    directory: &Path,
+    root: &Path,
+    follows: bool,
+) -> Result<(), (PathBuf, String, &'static str)> {
+    let cannot = |error: io::Error| (directory.to_owned(), format!("cannot be read: {error}"), "");
     for entry in fs::read_dir(directory).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
         let path = entry.path();
@@ -408,13 +414,31 @@ fn walk(directory: &Path, root: &Path, follows: bool) -> Result<(), (PathBuf, St
             if leads_out {
                 let why = "is a link that leads out of the recipe's directory: a recipe uses only \
                            what lies beside it, so put a copy there";
-                return Err((path, why.to_owned()));
+                return Err((path, why.to_owned(), ""));
             }
         } else if !kind.is_symlink() && !kind.is_file() {
-            return Err((path, "is neither a file, a directory nor a link".to_owned()));
+            let (what, hint) = special(kind);
+            return Err((
+                path,
+                format!("is {what}, which cannot be part of an image"),
+                hint,
+            ));
         }
     }
     Ok(())
+}
+
+/// What people call an entry that is neither a file, a directory nor a link, and what to do.
+fn special(kind: fs::FileType) -> (&'static str, &'static str) {
+    const MADE: &str = "remove it; the program that made it can have it outside of this directory, \
+                        such as below /run";
+    if kind.is_socket() {
+        ("a socket", MADE)
+    } else if kind.is_fifo() {
+        ("a FIFO", MADE)
+    } else {
+        ("a device", "remove it")
+    }
 }
 
 /// Checks the lines of a requirements or constraints file, or that a lock is TOML.
@@ -477,4 +501,39 @@ fn directory_sources(recipe: &Recipe, spans: &Spans<'_>, root: &Path) -> Result<
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = dir.path().join("app");
+        fs::create_dir_all(app.join("run/.venv")).unwrap();
+        fs::write(app.join("setup.py"), "").unwrap();
+        fs::write(app.join("run/.venv/pyvenv.cfg"), "").unwrap();
+        let recipe = dir.path().join("r.toml");
+        let text = "name = \"x\"\n[bootstrap]\nsuite = \"trixie\"\n[[virtualenv]]\n\
+                    path = \"/v\"\nlocal = [\"app\"]\n";
+        fs::write(&recipe, text).unwrap();
+        // What is left out may be anything.
+        let _in_debris =
+            std::os::unix::net::UnixListener::bind(app.join("run/.venv/control")).unwrap();
+        Recipe::load(&recipe).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(app.join("run/control")).unwrap();
+        let said = |what: &str| {
+            let error = Recipe::load(&recipe).unwrap_err();
+            assert_eq!(error.message(), what);
+            assert!(error.hint().unwrap().starts_with("remove it"));
+        };
+        said("`app/run/control` is a socket, which cannot be part of an image");
+        fs::remove_file(app.join("run/control")).unwrap();
+        let status = std::process::Command::new("mkfifo")
+            .arg(app.join("pipe"))
+            .status();
+        assert!(status.unwrap().success());
+        said("`app/pipe` is a FIFO, which cannot be part of an image");
+    }
 }
