@@ -317,6 +317,18 @@ fn what_cannot_be_had_or_built_is_named() {
             "(beta 1.0 requires foreign>=1)",
         ],
     );
+    let frozen = lock(
+        "frozen",
+        "requirements = [\"alpha\", \"pkg_resources==0.0.0\"]",
+    );
+    said(
+        frozen,
+        1,
+        &[
+            "no index of this machine has pkg-resources==0.0.0",
+            "leave the line out: `pip freeze` of older Debian and Ubuntu",
+        ],
+    );
     let caller = lock("caller", "requirements = [\"alpha\", \"caller\"]");
     let caller = said(
         caller,
@@ -565,9 +577,21 @@ fn versions_come_from_git() {
     file("other", "");
     commit(None);
     bench.imgbuild(&["versions.toml", "--frozen"]).expect(0);
-    // No repository, no version that would be made up.
+    // A shallow checkout does for what the lock has, and says no other version.
     std::fs::rename(repository.join(".git"), bench.path("hidden")).unwrap();
+    let whole = format!("file://{}", bench.path("hidden").display());
+    let clone = ["clone", "--quiet", "--depth=1", &whole, "shallow"];
+    Ran::of(&mut bench.command("git", &clone)).expect(0);
+    std::fs::rename(bench.path("shallow/.git"), repository.join(".git")).unwrap();
+    bench.imgbuild(&["versions.toml", "--frozen"]).expect(0);
     file("here/here.py", "# changed\n");
+    let refused = bench.imgbuild(&["lock", "versions.toml"]).expect(2).stderr;
+    assert!(
+        refused.contains("is a shallow checkout") && refused.contains("git fetch --unshallow"),
+        "{refused}"
+    );
+    // No repository, no version that would be made up.
+    std::fs::remove_dir_all(repository.join(".git")).unwrap();
     let refused = bench.imgbuild(&["lock", "versions.toml"]).expect(2).stderr;
     assert!(
         refused.contains("repository/here takes its version from Git, but no repository has it"),
