@@ -133,8 +133,8 @@ fn an_application_stands_on_a_base_and_moves_with_it() {
     shows(&["show", "web"], revoked);
     let warned = format!("warning: web/1 stands on {revoked}: imgbuild lock --upgrade=base");
     shows(&["env", "status", "dev"], &warned);
-    write(&bench, "again", &first, "");
-    shows(&["lock", "again.toml"], "warning: the base blake3:");
+    let warned = "warning: the base dev/base/1 was revoked: imgbuild lock --upgrade=base";
+    shows(&["lock", "only.toml"], warned);
     write(&bench, "late", "dev/base/1", "");
     let refused = bench.imgbuild(&["lock", "late.toml"]).expect(3).stderr;
     assert!(refused.contains("revoked"), "{refused}");

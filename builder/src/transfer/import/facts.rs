@@ -46,7 +46,13 @@ impl Facts {
 fn below(files: &ImageFiles<'_>) -> Option<String> {
     let mut tops = files.paths().map(|path| path.split('/').next());
     let top = tops.next()??;
-    let is_system = ["etc/passwd", "bin/sh", "usr/bin/sh", "usr/lib/os-release"];
+    let is_system = [
+        "etc/passwd",
+        "etc/os-release",
+        "usr/lib/os-release",
+        "bin/sh",
+        "var/lib/dpkg/status",
+    ];
     let alone = tops.all(|other| other == Some(top));
     let is_system = is_system
         .iter()
