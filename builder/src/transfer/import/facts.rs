@@ -44,7 +44,9 @@ impl Facts {
 }
 
 fn below(files: &ImageFiles<'_>) -> Option<String> {
-    let mut tops = files.paths().map(|path| path.split('/').next());
+    // The root itself has an entry.
+    let paths = files.paths().filter(|path| !path.is_empty());
+    let mut tops = paths.map(|path| path.split('/').next());
     let top = tops.next()??;
     let is_system = [
         "etc/passwd",
