@@ -98,7 +98,10 @@ fn an_export_collects_signatures() {
     let forged = store::dsse::Envelope::new(envelope.kind(), other.into_bytes());
     fs::write(team.path("web.tar.zst.dsse.json"), forged.to_json()).unwrap();
     let refused = team.run("bob", &sign).expect(3);
-    says(&refused, &["exporting that release again gives another file"]);
+    says(
+        &refused,
+        &["exporting that release again gives another file"],
+    );
     fs::write(team.path("web.tar.zst.dsse.json"), &good).unwrap();
     // Nor by somebody whose key has no say.
     team.key("eve", "eve");
