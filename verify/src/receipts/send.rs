@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,11 @@ use store::{ClientOptions, ObjectFolder};
 use super::settings;
 use super::spool::{self, Waiting};
 use crate::atomic_file::{self, SCHEMA, check_schema};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::node::Node;
+
+/// How often somebody looks whether sending is to end.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What came of sending.
 #[derive(Debug)]
@@ -78,17 +81,26 @@ pub fn send(node: &Node<'_>, limit: Duration) -> Result<Sent> {
     let theirs = (Arc::clone(&stop), Arc::clone(&sent));
     let to = settings.to.clone();
     thread::spawn(move || {
+        let mut taken = Vec::new();
         let done = ObjectFolder::open(&to, &access)
             .map_err(Error::from)
-            .and_then(|folder| put_all(&folder, &waiting, &theirs.0, &theirs.1));
+            .and_then(|folder| put_all(&folder, &waiting, &theirs.0, &theirs.1, &mut taken));
         // Nobody may listen any more.
-        let _ = sender.send(done);
+        let _ = sender.send((taken, done.err()));
     });
-    let answer = receiver.recv_timeout(limit);
+    let until = Instant::now() + limit;
+    // Ctrl-C is not kept waiting: what was not sent goes next time.
+    let answer = loop {
+        match receiver.recv_timeout(TICK) {
+            Err(RecvTimeoutError::Timeout)
+                if Instant::now() < until && node.check_cancelled().is_ok() => {}
+            answer => break answer,
+        }
+    };
     stop.store(true, Ordering::Relaxed);
     let (taken, failed) = match answer {
-        Ok(Ok(taken)) => (taken, None),
-        Ok(Err(error)) => (Vec::new(), Some(error)),
+        Ok(done) => done,
+        Err(_) if node.check_cancelled().is_err() => (Vec::new(), node.check_cancelled().err()),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
             let text = format!("no answer of {} for {} s", settings.to, limit.as_secs());
             (Vec::new(), Some(Error::failed(text)))
@@ -115,8 +127,9 @@ fn put_all(
     waiting: &[Waiting],
     stop: &AtomicBool,
     sent: &AtomicUsize,
-) -> Result<Vec<u64>> {
-    let mut taken = Vec::new();
+    taken: &mut Vec<u64>,
+) -> Result<()> {
+    let mut damaged = None;
     for one in waiting {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -125,15 +138,22 @@ fn put_all(
         let Some(bytes) = atomic_file::read(&one.path)? else {
             continue;
         };
-        let damaged = || format!("{} is damaged", one.path.display());
-        let receipt = SignedReceipt::read(&bytes).context(damaged)?;
+        // It stays for people to see, and holds up nobody else's way.
+        let Ok(receipt) = SignedReceipt::read(&bytes) else {
+            damaged.get_or_insert(&one.path);
+            continue;
+        };
         if put(folder, &receipt, &bytes)? {
             taken.push(one.counter);
         }
         atomic_file::remove(&one.path)?;
         sent.fetch_add(1, Ordering::Relaxed);
     }
-    Ok(taken)
+    match damaged {
+        Some(path) => Err(Error::failed(format!("{} is damaged", path.display()))
+            .hint("remove it: `imgbuild fleet status` then names the gap")),
+        None => Ok(()),
+    }
 }
 
 /// Puts a receipt; true if its name has another one.

@@ -201,6 +201,14 @@ fn what_cannot_be_sent_waits_or_is_missed_aloud() {
         .collect();
     assert_eq!(dropped, missing);
     assert_chained(&found[1..], &line);
+    // One that the disk has damaged is named, and the others go past it.
+    let damaged = farm.path("state/receipts/spool/000000000100.heartbeat");
+    fs::write(&damaged, "x").unwrap();
+    let said = farm.fails(&["receipts", "send"], 1);
+    assert!(said.contains("000000000100.heartbeat is damaged"), "{said}");
+    assert_eq!(receipts(to.as_ref(), "web01").len(), found.len() + 1);
+    fs::remove_file(damaged).unwrap();
+    farm.ok(&["receipts", "send"]);
     farm.close();
 }
 

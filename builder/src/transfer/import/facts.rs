@@ -55,7 +55,8 @@ fn below(files: &ImageFiles<'_>) -> Option<String> {
         "bin/sh",
         "var/lib/dpkg/status",
     ];
-    let alone = tops.all(|other| other == Some(top));
+    // An image may have nothing but /usr.
+    let alone = top != "usr" && tops.all(|other| other == Some(top));
     let is_system = is_system
         .iter()
         .any(|path| files.has(&format!("{top}/{path}")));
