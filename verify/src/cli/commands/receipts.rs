@@ -129,8 +129,11 @@ fn send(node: &Node<'_>, ui: &Ui) -> Result<ExitCode> {
     receipts::heartbeat(node)?;
     let sent = receipts::send(node, BY_ITSELF)?;
     say(ui, &sent);
-    if sent.failed.is_some() {
-        return Ok(ExitCode::FAILURE);
+    if let Some(error) = sent.failed {
+        return match error.kind() {
+            Kind::Interrupted => Err(error),
+            _ => Ok(ExitCode::FAILURE),
+        };
     }
     ui.note(&format!("{} sent", count(sent.sent)));
     Ok(ExitCode::SUCCESS)
