@@ -92,6 +92,16 @@ impl From<ToolFailure> for Error {
     }
 }
 
+/// What a program did and wrote.
+pub struct Captured {
+    /// Whether it succeeded.
+    pub ended: std::result::Result<(), ToolFailure>,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote besides.
+    pub stderr: Vec<u8>,
+}
+
 /// Where output goes besides the error text.
 pub struct Output<'a> {
     /// The step's log file, if it keeps one.
@@ -355,13 +365,13 @@ impl Tool {
 
     /// Runs and returns stdout; stderr becomes the evidence of a failure.
     pub fn output(self) -> Result<Vec<u8>> {
-        let (ended, stdout) = self.capture()?;
-        ended?;
-        Ok(stdout)
+        let captured = self.capture()?;
+        captured.ended?;
+        Ok(captured.stdout)
     }
 
-    /// Runs and returns stdout, also of a program that failed.
-    pub fn capture(self) -> Result<(std::result::Result<(), ToolFailure>, Vec<u8>)> {
+    /// Runs and returns what it wrote, also of a program that failed.
+    pub fn capture(self) -> Result<Captured> {
         interrupt::check()?;
         let mut command = self.command();
         command
@@ -378,16 +388,21 @@ impl Tool {
             .map_err(|e| Error::failed("cannot wait for a child").because(&e))?;
         drop(registered);
         interrupt::check()?;
-        if output.status.success() {
-            return Ok((Ok(()), output.stdout));
-        }
-        let failure = ToolFailure {
-            what: format!("{} {}", self.name(), ending(output.status)),
-            ended: false,
-            code: output.status.code(),
-            tail: last_lines(&output.stderr),
+        let ended = if output.status.success() {
+            Ok(())
+        } else {
+            Err(ToolFailure {
+                what: format!("{} {}", self.name(), ending(output.status)),
+                ended: false,
+                code: output.status.code(),
+                tail: last_lines(&output.stderr),
+            })
         };
-        Ok((Err(failure), output.stdout))
+        Ok(Captured {
+            ended,
+            stdout: output.stdout,
+            stderr: output.stderr,
+        })
     }
 
     /// Runs with what `write` writes as its standard input.

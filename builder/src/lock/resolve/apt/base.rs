@@ -2,8 +2,8 @@
 
 use store::Sha256;
 
-use super::index::Candidate;
 use super::stages::{Installed, State};
+use super::stanza::Candidate;
 use crate::lockfile::Stage;
 
 /// The installed packages of a dpkg status. Their files are not known: they are not installed

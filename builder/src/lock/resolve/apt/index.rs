@@ -1,98 +1,234 @@
 //! What apt verified and kept: Release files and indexes of packages.
 //!
-//! A signature says who made an index, not that it is harmless: names become
-//! words of apt's answers and of command lines, paths become parts of
-//! addresses. Names are checked in every stanza, the rest in those that apt
-//! chose (deb-control(5), Debian Policy 5.6).
+//! A suite of Debian has sixty thousand packages, of which an image needs some hundred: entries
+//! are checked when they are read, and understood when somebody asks for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::PathBuf;
 
+use memchr::memmem;
+use rayon::prelude::*;
 use store::digest::Sha256;
 
 use super::Apt;
 use super::settings::Suite;
+use super::stanza::{Candidate, Fields, Id, not_sound, parse_stanza, stanza_ranges};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::lockfile::{self, Release};
-use crate::process::Tool;
+use crate::lockfile::Release;
 
-/// No package is larger: a bound before work.
-const MAX_PACKAGE: u64 = 16 << 30;
+/// Entries of a list that are looked through in one go.
+const PART: usize = 4096;
 
-/// A binary package as the archive's index describes it.
-#[derive(Clone)]
-pub(super) struct Candidate {
-    pub(super) stanza: String,
-    pub(super) archive: Option<String>,
-    pub(super) path: String,
-    pub(super) size: u64,
-    pub(super) sha256: Sha256,
-    /// Why nothing may be made of it.
-    pub(super) defect: Option<String>,
-}
+/// The fields in which an entry names packages (Debian Policy 7).
+const MENTIONS: [&str; 10] = [
+    "Package",
+    "Pre-Depends",
+    "Depends",
+    "Recommends",
+    "Suggests",
+    "Enhances",
+    "Conflicts",
+    "Breaks",
+    "Replaces",
+    "Provides",
+];
 
-/// (name, version, architecture)
-pub(super) type Id = (String, String, String);
+/// What a package cannot do without.
+pub(super) const DEPENDENCIES: [&str; 2] = ["Pre-Depends", "Depends"];
 
 /// What the archives have, and what lies beside the recipe: one name, version and
 /// architecture can be several files.
 #[derive(Default)]
-pub(super) struct Index(BTreeMap<Id, Vec<Candidate>>);
+pub(super) struct Index {
+    lists: Vec<List>,
+    /// Where the entries of each name are.
+    names: HashMap<String, Vec<Place>>,
+    /// Packages which are in no list.
+    others: BTreeMap<Id, Vec<Candidate>>,
+    /// The packages that provide each virtual one (Debian Policy 7.5).
+    providers: HashMap<String, BTreeSet<String>>,
+}
+
+/// One Packages file.
+struct List {
+    path: PathBuf,
+    archive: String,
+    /// Whose it is, as errors say it.
+    of: String,
+    text: Vec<u8>,
+    entries: Vec<Range<usize>>,
+}
+
+impl List {
+    fn stanza(&self, entry: usize) -> &[u8] {
+        &self.text[self.entries[entry].clone()]
+    }
+
+    /// The entry of each of these names that is the first to mention it.
+    fn first_mentions(&self, names: &BTreeSet<String>) -> BTreeSet<usize> {
+        let names: HashSet<&[u8]> = names.iter().map(String::as_bytes).collect();
+        let of_part = |(part, entries): (usize, &[Range<usize>])| {
+            let mut first: HashMap<&[u8], usize> = HashMap::new();
+            for (entry, range) in (part * PART..).zip(entries) {
+                let Ok(fields) = Fields::read(&self.text[range.clone()]) else {
+                    continue;
+                };
+                let mentioned = MENTIONS.iter().flat_map(|name| related(fields.get(name)));
+                for name in mentioned.filter(|name| names.contains(name)) {
+                    first.entry(name).or_insert(entry);
+                }
+            }
+            first
+        };
+        let parts = self.entries.par_chunks(PART).enumerate().map(of_part);
+        let mut first: HashMap<&[u8], usize> = HashMap::new();
+        for (name, entry) in parts.collect::<Vec<_>>().into_iter().flatten() {
+            let known = first.entry(name).or_insert(entry);
+            *known = entry.min(*known);
+        }
+        first.into_values().collect()
+    }
+}
+
+/// An entry of a list, by their numbers.
+#[derive(Clone, Copy)]
+struct Place {
+    list: usize,
+    entry: usize,
+}
 
 impl Index {
-    /// Learns of a package; the same bytes count once.
+    /// Reads a Packages file; every entry is checked.
+    fn read(&mut self, path: PathBuf, archive: &str, of: String) -> Result<()> {
+        let text = fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
+        let entries: Vec<Range<usize>> = stanza_ranges(&text).collect();
+        let list = self.lists.len();
+        for (entry, range) in entries.iter().enumerate() {
+            let fields = Fields::read(&text[range.clone()]).and_then(|fields| {
+                fields.id()?;
+                Ok(fields)
+            });
+            let fields = fields.map_err(|defect| not_sound(&of, defect))?;
+            self.note(&fields).push(Place { list, entry });
+        }
+        self.lists.push(List {
+            path,
+            archive: archive.to_owned(),
+            of,
+            text,
+            entries,
+        });
+        Ok(())
+    }
+
+    /// Learns of a package that is in no list; the same bytes count once.
     pub(super) fn add(&mut self, id: Id, candidate: Candidate) {
-        let known = self.0.entry(id).or_default();
+        if let Ok(fields) = Fields::read(candidate.stanza.as_bytes()) {
+            self.note(&fields);
+        }
+        let known = self.others.entry(id).or_default();
         if !known.iter().any(|k| k.sha256 == candidate.sha256) {
             known.push(candidate);
         }
     }
 
-    /// The versions of a package that there are, of all architectures.
-    pub(super) fn versions(&self, name: &str) -> impl Iterator<Item = (&str, &Candidate)> {
+    /// Learns what a package is called and what it provides; the places of its name.
+    fn note(&mut self, fields: &Fields<'_>) -> &mut Vec<Place> {
+        let text = |name| String::from_utf8_lossy(fields.get(name)).into_owned();
+        let name = text("Package");
+        for provided in related(fields.get("Provides")) {
+            let provided = String::from_utf8_lossy(provided).into_owned();
+            let providers = self.providers.entry(provided).or_default();
+            providers.insert(name.clone());
+        }
+        self.names.entry(name).or_default()
+    }
+
+    /// All packages of a name.
+    pub(super) fn of_name(&self, name: &str) -> Vec<(Id, Candidate)> {
+        let places = self.names.get(name).into_iter().flatten();
+        // Reading the list has checked each of them.
+        let mut found: Vec<_> = places.filter_map(|place| self.parse(*place).ok()).collect();
         let from = (name.to_owned(), String::new(), String::new());
-        let of_name = self
-            .0
-            .range(from..)
-            .take_while(move |((found, ..), _)| *found == name);
-        of_name.flat_map(|((_, version, _), all)| all.iter().map(|one| (version.as_str(), one)))
+        let others = self.others.range(from..);
+        for (id, known) in others.take_while(|((found, ..), _)| found == name) {
+            found.extend(known.iter().map(|one| (id.clone(), one.clone())));
+        }
+        found
+    }
+
+    fn stanza(&self, place: Place) -> &[u8] {
+        self.lists[place.list].stanza(place.entry)
+    }
+
+    fn parse(&self, place: Place) -> std::result::Result<(Id, Candidate), String> {
+        let List { archive, of, .. } = &self.lists[place.list];
+        let (id, mut candidate) = parse_stanza(self.stanza(place))?;
+        candidate.archive = Some(archive.clone());
+        candidate.defect = candidate.defect.map(|defect| format!("{defect} {of}"));
+        Ok((id, candidate))
     }
 
     /// The names of an archive's packages whose field Priority is this one (Debian
     /// Policy 2.5). apt has a pattern for it only since version 2.3.
     pub(super) fn of_priority(&self, archive: &str, priority: &str) -> Vec<String> {
-        let is_wanted = |candidate: &Candidate| {
-            let mut lines = candidate.stanza.lines();
-            let found = lines.find_map(|line| line.strip_prefix("Priority:"));
-            candidate.archive.as_deref() == Some(archive)
-                && found.is_some_and(|found| found.trim() == priority)
-        };
-        let found = self
-            .0
-            .iter()
-            .filter(|(_, known)| known.iter().any(is_wanted));
-        let names: BTreeSet<_> = found.map(|(id, _)| id.0.clone()).collect();
+        let mut names = BTreeSet::new();
+        for list in self.lists.iter().filter(|list| list.archive == archive) {
+            for at in memmem::find_iter(&list.text, "Priority:") {
+                let value = &list.text[at + "Priority:".len()..];
+                let line = value
+                    .split(|byte| *byte == b'\n')
+                    .next()
+                    .unwrap_or_default();
+                if line.trim_ascii() != priority.as_bytes() {
+                    continue;
+                }
+                let entry = list.entries.partition_point(|range| range.end <= at);
+                let stanza = list
+                    .entries
+                    .get(entry)
+                    .map(|range| &list.text[range.clone()]);
+                let fields = stanza.and_then(|stanza| Fields::read(stanza).ok());
+                let is_it = |fields: &Fields<'_>| fields.get("Priority") == priority.as_bytes();
+                if let Some(fields) = fields.filter(is_it) {
+                    names.insert(String::from_utf8_lossy(fields.get("Package")).into_owned());
+                }
+            }
+        }
         names.into_iter().collect()
     }
 
     /// All files of this name, version and architecture.
-    pub(super) fn of(&self, id: &Id) -> &[Candidate] {
-        self.0.get(id).map_or(&[], Vec::as_slice)
+    pub(super) fn of(&self, id: &Id) -> Vec<Candidate> {
+        let mut found: Vec<Candidate> = Vec::new();
+        for (_, candidate) in self
+            .of_name(&id.0)
+            .into_iter()
+            .filter(|(known, _)| known == id)
+        {
+            if !found.iter().any(|known| known.sha256 == candidate.sha256) {
+                found.push(candidate);
+            }
+        }
+        found
     }
 
     /// The file that apt chose, if something can be made of it; `bytes` are the
     /// addresses and digests that apt names, where it could be several.
-    pub(super) fn chosen(&self, id: &Id, bytes: &str) -> Result<&Candidate> {
-        let found = match self.of(id) {
-            [only] => Some(only),
-            several => {
-                let named = |c: &&Candidate| bytes.contains(&c.sha256.hex());
-                // A file beside the recipe has no address.
-                let beside = |c: &&Candidate| c.archive.is_none();
-                several.iter().find(named).or(several.iter().find(beside))
-            }
+    pub(super) fn chosen(&self, id: &Id, bytes: &str) -> Result<Candidate> {
+        let mut several = self.of(id);
+        let found = if several.len() == 1 {
+            several.pop()
+        } else {
+            let named = |c: &Candidate| bytes.contains(&c.sha256.hex());
+            // A file beside the recipe has no address.
+            let beside = |c: &Candidate| c.archive.is_none();
+            let at = several.iter().position(named);
+            at.or(several.iter().position(beside))
+                .map(|at| several.swap_remove(at))
         };
         let found = found.ok_or_else(|| {
             Error::failed(format!(
@@ -101,12 +237,12 @@ impl Index {
             ))
             .hint("the archive may have changed in between: run the command again")
         })?;
-        let Some(defect) = &found.defect else {
+        let Some(defect) = found.defect else {
             return Ok(found);
         };
         let what = format!("the index's entry of {} {} cannot be used", id.0, id.1);
         Err(Error::new(ErrorKind::Refused, what)
-            .detail(defect.clone())
+            .detail(defect)
             .hint("tell whoever runs that archive, or choose another version of the package"))
     }
 
@@ -116,22 +252,110 @@ impl Index {
         // Paths of files and patterns of apt name nothing.
         let mut named = wanted.iter().filter(|word| !word.starts_with('/'));
         named.find_map(|word| {
-            let (name, version) = match word.split_once('=') {
-                Some((name, version)) => (name, Some(version)),
-                None => (word.strip_suffix('-').unwrap_or(word), None),
-            };
-            let name = name.split(':').next().unwrap_or(name);
-            let mut of_name = self.0.keys().filter(|id| id.0 == name).peekable();
-            let is_known = of_name.peek().is_some();
+            let (name, version) = name_and_version(word);
+            let is_known = self.names.contains_key(name);
             match version {
                 Some(version) if is_known => {
-                    (!of_name.any(|id| id.1 == version)).then(|| format!("{version} of {name}"))
+                    let all = self.of_name(name);
+                    let has_it = all.iter().any(|(id, _)| id.1 == version);
+                    (!has_it).then(|| format!("{version} of {name}"))
                 }
-                None if is_known || self.0.values().flatten().any(|c| provides(c, name)) => None,
+                None if is_known || self.providers.contains_key(name) => None,
                 _ => Some(name.to_owned()),
             }
         })
     }
+
+    /// The names of packages which are in no list.
+    pub(super) fn others(&self) -> impl Iterator<Item = String> {
+        self.others.keys().map(|(name, ..)| name.clone())
+    }
+
+    /// The names of packages that apt can come to install when it is asked for these: they, what
+    /// they depend on, whoever provides that, and so on; with `recommends` what they recommend too.
+    pub(super) fn reachable(
+        &self,
+        roots: impl IntoIterator<Item = String>,
+        recommends: bool,
+    ) -> BTreeSet<String> {
+        let mut relations = DEPENDENCIES.to_vec();
+        relations.extend(recommends.then_some("Recommends"));
+        let mut waiting: Vec<String> = roots.into_iter().collect();
+        let mut seen = BTreeSet::new();
+        while let Some(name) = waiting.pop() {
+            if seen.contains(&name) {
+                continue;
+            }
+            waiting.extend(self.providers.get(&name).into_iter().flatten().cloned());
+            let places = self.names.get(&name).into_iter().flatten();
+            let listed = places.map(|place| self.stanza(*place));
+            let from = (name.clone(), String::new(), String::new());
+            let others = self.others.range(from..);
+            let others = others.take_while(|((found, ..), _)| *found == name);
+            let others =
+                others.flat_map(|(_, known)| known.iter().map(|one| one.stanza.as_bytes()));
+            for stanza in listed.chain(others) {
+                waiting.extend(relatives(stanza, &relations));
+            }
+            seen.insert(name);
+        }
+        seen
+    }
+
+    /// The entries of a Packages file that are of these names, as they are there; and those that
+    /// first mention one of them.
+    ///
+    /// Of providers that are equally good, apt takes the one that it has read of first, be it in
+    /// what another package conflicts with: the order in which it hears of names must stay.
+    pub(super) fn extract(&self, path: &std::path::Path, names: &BTreeSet<String>) -> Vec<u8> {
+        // Two sources may have one list.
+        let Some(number) = self.lists.iter().position(|list| list.path == path) else {
+            return Vec::new();
+        };
+        let list = &self.lists[number];
+        let places = names.iter().filter_map(|name| self.names.get(name));
+        let places = places.flatten().filter(|place| place.list == number);
+        let mut entries: BTreeSet<usize> = places.map(|place| place.entry).collect();
+        entries.extend(list.first_mentions(names));
+        let mut text = Vec::new();
+        for entry in entries {
+            text.extend_from_slice(list.stanza(entry).trim_ascii_end());
+            text.extend_from_slice(b"\n\n");
+        }
+        text
+    }
+}
+
+/// The package, and its version if one is asked for, of a word for apt: `name`, `name=version`,
+/// `name-`.
+pub(super) fn name_and_version(word: &str) -> (&str, Option<&str>) {
+    let (name, version) = match word.split_once('=') {
+        Some((name, version)) => (name, Some(version)),
+        None => (word.strip_suffix('-').unwrap_or(word), None),
+    };
+    (name.split(':').next().unwrap_or(name), version)
+}
+
+/// The packages that a stanza names in these fields.
+pub(super) fn relatives(stanza: &[u8], relations: &[&str]) -> Vec<String> {
+    let Ok(fields) = Fields::read(stanza) else {
+        return Vec::new();
+    };
+    let named = relations.iter().flat_map(|name| related(fields.get(name)));
+    named
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
+}
+
+/// The names in a field of relations (Debian Policy 7.1).
+fn related(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let all = value.split(|byte| matches!(byte, b',' | b'|'));
+    all.filter_map(|one| {
+        let one = one.trim_ascii();
+        let is_over = |byte: &u8| byte.is_ascii_whitespace() || b"(:[<".contains(byte);
+        let name = &one[..one.iter().position(is_over).unwrap_or(one.len())];
+        (!name.is_empty()).then_some(name)
+    })
 }
 
 impl Apt<'_> {
@@ -211,32 +435,15 @@ impl Apt<'_> {
                 if !name.ends_with("_Packages") {
                     continue;
                 }
-                let text = fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
                 let of = format!(
                     "in the suite {} of the archive `{}`",
                     suite.name, suite.archive
                 );
-                for (id, mut candidate) in stanzas(&text, &of)? {
-                    candidate.archive = Some(suite.archive.clone());
-                    candidate.defect = candidate.defect.map(|defect| format!("{defect} {of}"));
-                    index.add(id, candidate);
-                }
+                index.read(path, &suite.archive, of)?;
             }
         }
         Ok(index)
     }
-}
-
-/// Whether a package provides a virtual one (Debian Policy 7.5).
-fn provides(candidate: &Candidate, name: &str) -> bool {
-    let lines = candidate.stanza.lines();
-    let mut values = lines.filter_map(|line| line.strip_prefix("Provides:"));
-    values.any(|value| {
-        let mut names = value
-            .split(',')
-            .map(|one| one.trim().split([' ', '(']).next());
-        names.any(|one| one == Some(name))
-    })
 }
 
 /// What apt calls the file of an address among its lists: without scheme,
@@ -259,100 +466,6 @@ pub(super) fn file_name(site: &str) -> String {
     name
 }
 
-/// The packages of a Packages file, which is `of` something.
-pub(super) fn stanzas(packages: &[u8], of: &str) -> Result<Vec<(Id, Candidate)>> {
-    let text = String::from_utf8_lossy(packages);
-    let stanzas = text.split("\n\n").filter(|s| !s.trim().is_empty());
-    let parsed = stanzas.map(|stanza| {
-        parse_stanza(stanza.trim_end()).map_err(|defect| {
-            Error::new(
-                ErrorKind::Refused,
-                format!("the index of packages {of} is not sound"),
-            )
-            .detail(defect)
-            .hint("tell whoever runs that archive, or drop its [[source]]")
-        })
-    });
-    parsed.collect()
-}
-
-/// A stanza of a Packages file; an error when even its names are not sound.
-fn parse_stanza(stanza: &str) -> std::result::Result<(Id, Candidate), String> {
-    let mut fields: BTreeMap<String, &str> = BTreeMap::new();
-    for line in stanza.lines().filter(|l| !l.starts_with([' ', '\t'])) {
-        if let Some((name, value)) = line.split_once(':') {
-            // Names of fields know no case; a second one would be another answer.
-            let before = fields.insert(name.to_ascii_lowercase(), value.trim());
-            if before.is_some() {
-                return Err(format!("it says `{}` twice: {}", shown(name), shown(value)));
-            }
-        }
-    }
-    let word = |name: &str| -> std::result::Result<String, String> {
-        let value = fields.get(name.to_ascii_lowercase().as_str());
-        let value = value.ok_or_else(|| format!("an entry has no field {name}"))?;
-        if lockfile::is_word(value) {
-            return Ok((*value).to_owned());
-        }
-        let package = fields.get("package").copied().unwrap_or_default();
-        Err(format!(
-            "the field {name} of `{}` is `{}`",
-            shown(package),
-            shown(value)
-        ))
-    };
-    let id = (word("Package")?, word("Version")?, word("Architecture")?);
-    let text = |name: &str| fields.get(name).copied().unwrap_or_default();
-    let size = text("size").parse().unwrap_or(0);
-    let sha256 = Sha256::from_hex(text("sha256")).ok();
-    let wrong = |name: &str, value: &str| Some(format!("its field {name} is `{}`", shown(value)));
-    let defect = if !lockfile::is_relative(text("filename")) {
-        wrong("Filename", text("filename"))
-    } else if size == 0 || size > MAX_PACKAGE {
-        wrong("Size", text("size"))
-    } else if sha256.is_none() {
-        wrong("SHA256", text("sha256"))
-    } else {
-        None
-    };
-    let candidate = Candidate {
-        stanza: stanza.to_owned(),
-        archive: None,
-        path: text("filename").to_owned(),
-        size,
-        sha256: sha256.unwrap_or_else(|| Sha256::of(b"")),
-        defect,
-    };
-    Ok((id, candidate))
-}
-
-/// Somebody else's text in a line of ours.
-fn shown(text: &str) -> String {
-    let short: String = text.trim().chars().take(80).collect();
-    short.escape_debug().to_string()
-}
-
-/// A .deb beside the recipe, described as an index would.
-pub(super) fn local_candidate(path: &Path, relative: &str) -> Result<(Id, Candidate)> {
-    let bytes = fs::read(path).context(|| format!("cannot read {}", path.display()))?;
-    let control = Tool::new("dpkg-deb").arg("--field").arg(path).output()?;
-    let control = String::from_utf8_lossy(&control);
-    let sha256 = Sha256::of(&bytes);
-    let size = bytes.len();
-    let stanza = format!(
-        "{}\nFilename: {relative}\nSize: {size}\nSHA256: {}",
-        control.trim_end(),
-        sha256.hex()
-    );
-    parse_stanza(&stanza).map_err(|defect| {
-        Error::failed(format!(
-            "{} is no Debian package with name and version",
-            path.display()
-        ))
-        .detail(defect)
-    })
-}
-
 /// RFC 2822 as archives write it: `Sat, 09 Aug 2025 09:16:30 UTC`.
 pub(super) fn parse_date(text: &str) -> Option<u64> {
     let text = text.trim().replace("UTC", "+0000");
@@ -362,63 +475,13 @@ pub(super) fn parse_date(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stanza::tests::GOOD;
     use super::*;
-
-    const GOOD: &str = "Package: tool\nVersion: 1:1.0~rc1-2+b1\nArchitecture: all\n\
-        Filename: pool/t/tool_1.0.deb\nSize: 7\nDescription: a\n Size: 9\n\
-        SHA256: 0000000000000000000000000000000000000000000000000000000000000000";
-
-    #[test]
-    fn hostile_fields_are_named() {
-        let (id, good) = parse_stanza(GOOD).unwrap();
-        assert_eq!((id.0.as_str(), id.1.as_str()), ("tool", "1:1.0~rc1-2+b1"));
-        assert_eq!((good.size, good.defect), (7, None));
-        for (from, to, field) in [
-            ("Package: tool", "Package: ../tool", "the field Package"),
-            ("Package: tool", "Package: a tool", "the field Package"),
-            ("Package: tool", "Package: 'tool", "the field Package"),
-            ("Package: tool", "Package: -o", "the field Package"),
-            ("Version: ", "Version: 2 ", "the field Version"),
-            (
-                "Architecture: all",
-                "Architecture: a/b",
-                "the field Architecture",
-            ),
-            ("Architecture: all\n", "", "no field Architecture"),
-            ("Size: 7", "Size: 7\nsize: 8", "twice"),
-        ] {
-            let stanza = GOOD.replacen(from, to, 1);
-            assert_ne!(stanza, GOOD);
-            let why = parse_stanza(&stanza).err().unwrap();
-            assert!(why.contains(field), "{why}");
-        }
-        for (from, to, field) in [
-            (
-                "pool/t",
-                "../../etc",
-                "Filename is `../../etc/tool_1.0.deb`",
-            ),
-            ("pool/t", "/etc", "Filename"),
-            ("pool/t", "pool t", "Filename"),
-            ("pool/t", "pool\"t", "Filename"),
-            ("Size: 7", "Size: -1", "Size"),
-            ("Size: 7", "Size: 99999999999999999999", "Size"),
-            ("Size: 7\n", "", "Size"),
-            ("SHA256: 0", "SHA256: x", "SHA256"),
-        ] {
-            let (id, candidate) = parse_stanza(&GOOD.replacen(from, to, 1)).unwrap();
-            let mut index = Index::default();
-            index.add(id.clone(), candidate);
-            let error = index.chosen(&id, "").err().unwrap();
-            assert_eq!(error.kind(), ErrorKind::Refused);
-            assert!(error.causes()[0].contains(field), "{:?}", error.causes());
-        }
-    }
 
     #[test]
     fn names_that_no_index_has_are_found() {
         let stanza = GOOD.replacen("Size", "Provides: mta, tool-api (= 1)\nSize", 1);
-        let (id, candidate) = parse_stanza(&stanza).unwrap();
+        let (id, candidate) = parse_stanza(stanza.as_bytes()).unwrap();
         let mut index = Index::default();
         index.add(id, candidate);
         let unknown = |words: &[&str]| {
@@ -434,22 +497,83 @@ mod tests {
         assert_eq!(unknown(&["nothing-"]).as_deref(), Some("nothing"));
     }
 
+    /// An index of lists: archive, and what its Packages file says.
+    fn index_of(lists: &[(&str, String)]) -> Index {
+        let dir = tempfile::tempdir().unwrap();
+        let mut index = Index::default();
+        for (number, (archive, text)) in lists.iter().enumerate() {
+            let path = dir.path().join(number.to_string());
+            fs::write(&path, text).unwrap();
+            index.read(path, archive, format!("of {archive}")).unwrap();
+        }
+        index
+    }
+
+    fn entry(name: &str, more: &str) -> String {
+        let named = GOOD.replacen("Package: tool", &format!("Package: {name}"), 1);
+        format!("{named}\n{more}\n\n")
+    }
+
     #[test]
     fn what_is_required_says_the_archive_of_the_bootstrap() {
-        let mut index = Index::default();
-        for (name, archive, priority) in [
-            ("tool", "debian", "Priority: required\n"),
-            ("part", "debian", "Priority: optional\n"),
-            ("plain", "debian", ""),
-            ("agent", "ours", "Priority: required\n"),
-        ] {
-            let stanza = GOOD.replacen("Package: tool", &format!("Package: {name}"), 1);
-            let (id, mut candidate) = parse_stanza(&format!("{priority}{stanza}")).unwrap();
-            candidate.archive = Some(archive.to_owned());
-            index.add(id, candidate);
-        }
-        assert_eq!(index.of_priority("debian", "required"), ["tool"]);
+        let ours = entry("agent", "Priority: required");
+        let debian = [
+            entry("tool", "Priority: required"),
+            entry("part", "Priority: optional"),
+            entry("plain", "Homepage: x\n Priority: required"),
+            entry("last", "Priority:required"),
+        ];
+        let index = index_of(&[("debian", debian.concat()), ("ours", ours)]);
+        assert_eq!(index.of_priority("debian", "required"), ["last", "tool"]);
         assert_eq!(index.of_priority("debian", "important"), [""; 0]);
+    }
+
+    #[test]
+    fn what_dependencies_lead_to_is_reachable_and_nothing_else() {
+        let list = [
+            entry("first", "Breaks: postfix"),
+            entry("second", "Breaks: postfix"),
+            entry(
+                "web",
+                "Depends: libc (>= 2), mta | mail [amd64],\n folded:any\nSuggests: doc",
+            ),
+            entry("libc", "Pre-Depends: base <!nocheck>\nConflicts: enemy"),
+            entry("postfix", "Provides: other, mta (= 1)\nRecommends: certs"),
+            entry("folded", "Provides: web"),
+            entry("certs", ""),
+            entry("unrelated", "Depends: web"),
+        ];
+        let index = index_of(&[("debian", list.concat())]);
+        let reach = |recommends| index.reachable(["web".to_owned()], recommends);
+        let names = ["base", "folded", "libc", "mail", "mta", "postfix", "web"];
+        assert!(reach(false).iter().eq(names.iter()));
+        assert!(reach(true).contains("certs"));
+        let path = &index.lists[0].path;
+        let text = String::from_utf8(index.extract(path, &reach(false))).unwrap();
+        let kept: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("Package: "))
+            .collect();
+        assert_eq!(kept, ["first", "web", "libc", "postfix", "folded"]);
+        assert!(text.contains(list[2].trim_end()));
+    }
+
+    #[test]
+    fn one_version_may_be_several_files() {
+        let other = entry("tool", "").replacen("SHA256: 00", "SHA256: 01", 1);
+        let index = index_of(&[
+            ("debian", entry("tool", "")),
+            ("ours", other + &entry("tool", "")),
+        ]);
+        let id = ("tool".into(), "1:1.0~rc1-2+b1".into(), "all".into());
+        let archives = index
+            .of(&id)
+            .into_iter()
+            .map(|found| found.archive.unwrap());
+        assert!(archives.eq(["debian", "ours"]));
+        let named = format!("01{}", "0".repeat(62));
+        assert_eq!(index.chosen(&id, &named).unwrap().archive.unwrap(), "ours");
+        assert!(index.chosen(&id, "").is_err());
     }
 
     #[test]

@@ -13,9 +13,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::index::{Candidate, Index};
+use super::index::Index;
 use super::settings::Suite;
 use super::stages::{Installed, State};
+use super::stanza::{Candidate, Id};
 use super::{Apt, Plan};
 use crate::debian_version::compare;
 use crate::error::{Error, Result};
@@ -92,6 +93,15 @@ impl Keep {
         })
     }
 
+    /// Tells the index of the packages that only the store has.
+    pub(super) fn offer(&self, apt: &Apt<'_>, index: &mut Index) {
+        for Locked { deb, control, .. } in self.usable(apt) {
+            if let Some(control) = control {
+                index.add(id(deb), candidate(deb, control));
+            }
+        }
+    }
+
     /// The index of the retained packages.
     pub(super) fn index(&self, apt: &Apt<'_>) -> String {
         let mut packages = String::new();
@@ -116,13 +126,13 @@ fn in_components(path: &str, components: &str) -> bool {
 }
 
 impl Apt<'_> {
-    /// Versions of what stays that fit what is new; the index learns of the
-    /// packages that only the store has.
+    /// Versions of what stays that fit what is new; `locals` are the paths of each group's files.
     pub(super) fn pin(
         &self,
         keep: &Keep,
         groups: &[Packages],
-        index: &mut Index,
+        locals: &[Vec<String>],
+        index: &Index,
         listen: &mut dyn FnMut(&str),
     ) -> Result<Pins> {
         listen("fitting the changes into what is locked");
@@ -130,14 +140,7 @@ impl Apt<'_> {
         let mut pins = Pins::default();
         for locked in keep.usable(self) {
             let deb = &locked.deb;
-            let id = (
-                deb.name.clone(),
-                deb.version.clone(),
-                deb.architecture.clone(),
-            );
-            if let Some(control) = &locked.control {
-                index.add(id.clone(), candidate(deb, control));
-            }
+            let id = id(deb);
             let of_name = index.of(&id);
             let same = of_name.iter().find(|found| found.sha256 == deb.sha256);
             let Some(found) = same.or(of_name.first()).cloned() else {
@@ -172,8 +175,7 @@ impl Apt<'_> {
             let mut purged = groups.iter().flat_map(|group| &group.purge);
             purged.any(|purged| purged.name() == name)
         };
-        for group in groups {
-            let local = self.local_debs(group, index)?;
+        for (group, local) in groups.iter().zip(locals) {
             // A version that the lock has in some stage needs no room in the last.
             let known = |spec: &PackageSpec| {
                 let versions = pins.0.get(spec.name());
@@ -184,7 +186,7 @@ impl Apt<'_> {
             let specs = specs.filter(|spec| !purged(spec.name()) && !known(spec));
             let (fixed, free): (Vec<_>, Vec<_>) = specs.partition(|s| s.version().is_some());
             let words = |specs: Vec<_>| specs.into_iter().map(ToString::to_string);
-            let fixed: Vec<String> = words(fixed).chain(local).collect();
+            let fixed: Vec<String> = words(fixed).chain(local.iter().cloned()).collect();
             let free: Vec<String> = words(free).collect();
             let mut options = self.group_options(group)?;
             self.fit(&mut state, &options, &fixed, index)?;
@@ -277,11 +279,11 @@ impl Apt<'_> {
 fn security_updates(keep: &Keep, index: &Index) -> BTreeSet<String> {
     let last = keep.debs.iter().filter(|locked| locked.is_last);
     let is_behind = |deb: &Deb| {
-        let newer = |(version, found): (&str, &Candidate)| {
+        let newer = |((_, version, _), found): &(Id, Candidate)| {
             let archive = found.archive.as_deref();
             archive.is_some_and(is_security_archive) && compare(version, &deb.version).is_gt()
         };
-        index.versions(&deb.name).any(newer)
+        index.of_name(&deb.name).iter().any(newer)
     };
     let behind = last.filter(|locked| is_behind(&locked.deb));
     behind.map(|locked| locked.deb.name.clone()).collect()
@@ -295,6 +297,14 @@ fn stanza(deb: &Deb, control: &str) -> String {
         deb.path,
         deb.size,
         deb.sha256.hex()
+    )
+}
+
+fn id(deb: &Deb) -> Id {
+    (
+        deb.name.clone(),
+        deb.version.clone(),
+        deb.architecture.clone(),
     )
 }
 

@@ -6,6 +6,8 @@
 //! (`--simulate`) on a status file in which the stages before it count as
 //! installed (see `stages`); so one apt call a stage tells the exact set, and a
 //! security update takes part from the start instead of as an upgrade later.
+//! Of the verified indexes apt is first shown what dependencies lead to from
+//! what it is asked for: some hundred packages of sixty thousand.
 
 mod base;
 mod diagnosis;
@@ -14,26 +16,34 @@ mod keep;
 mod openpgp;
 mod settings;
 mod stages;
+mod stanza;
 mod suite_index;
 mod update;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
+
 use crate::error::{Context, Error, Result};
 use crate::host::{Archives, Network};
 use crate::lockfile::{Deb, Release};
-use crate::process::{Tool, last_lines};
+use crate::process::{Captured, Tool, last_lines};
 use crate::recipe::{Packages, Recipe, Variant};
 
-use index::{Candidate, Id, Index, local_candidate};
+use index::{DEPENDENCIES, Index, name_and_version, relatives};
+use settings::Which;
 use stages::{Stages, State};
+use stanza::{Candidate, Id, local_candidate};
 
 pub use keep::{Keep, Locked};
 pub use suite_index::{Offered, SuiteIndex, SuiteRequest};
+
+/// What apt's resolver of problems says first, with [`Which::Needed`], when it has nothing to do.
+const NOTHING_BROKEN: &[u8] = b"Starting pkgProblemResolver with broken count: 0\n";
 
 /// What apt decided.
 #[derive(Debug)]
@@ -131,22 +141,34 @@ impl<'a> Apt<'a> {
         self.update(listen)?;
         let releases = self.releases()?;
         let mut index = self.index()?;
+        let mut locals = Vec::new();
+        for group in &groups {
+            locals.push(self.local_debs(group, &mut index)?);
+        }
+        if let Some(keep) = keep {
+            keep.offer(self, &mut index);
+        }
+        let required = if self.recipe.bootstrap.base.is_none() {
+            let mut required = self.of_priority("required", &index);
+            required.extend(self.bootstrap_quirks());
+            required
+        } else {
+            Vec::new()
+        };
         let retained = keep.map(|keep| keep.index(self));
-        self.identify(retained.as_deref())?;
+        let needed = self.reachable(&required, keep, &index);
+        self.identify(&index, &needed, retained.as_deref())?;
         let pins = match keep {
-            Some(keep) => self.pin(keep, &groups, &mut index, listen)?,
+            Some(keep) => self.pin(keep, &groups, &locals, &index, listen)?,
             None => keep::Pins::default(),
         };
         let mut stages = Stages::new(self, pins, self.installed.clone())?;
         if self.recipe.bootstrap.base.is_none() {
             listen("resolving the bootstrap");
-            let mut required = self.of_priority("required", &index);
-            required.extend(self.bootstrap_quirks());
             stages.bootstrap(&required, &self.base(&index), &index)?;
         }
-        for (number, group) in (1u32..).zip(&groups) {
+        for (number, (group, local)) in (1u32..).zip(groups.iter().zip(locals)) {
             listen(&format!("resolving packages {number}"));
-            let local = self.local_debs(group, &mut index)?;
             stages.group(number, group, local, &index)?;
         }
         Ok(Resolution {
@@ -154,6 +176,34 @@ impl<'a> Apt<'a> {
             debs: stages.debs,
             removed: stages.removed,
         })
+    }
+
+    /// The names of packages that apt can come to install, by the recipe, by what is installed
+    /// already and by what is kept.
+    fn reachable(
+        &self,
+        required: &[String],
+        keep: Option<&Keep>,
+        index: &Index,
+    ) -> BTreeSet<String> {
+        let groups = self.recipe.package_groups();
+        let asked = groups.iter().flat_map(|group| &group.install);
+        let mut words: Vec<String> = asked.map(ToString::to_string).collect();
+        words.extend_from_slice(required);
+        words.extend(self.base(index));
+        let named = words.iter().map(|word| name_and_version(word).0.to_owned());
+        let mut roots: Vec<String> = named.collect();
+        roots.extend(index.others());
+        for (name, package) in &self.installed {
+            roots.push(name.clone());
+            roots.extend(relatives(package.found.stanza.as_bytes(), &DEPENDENCIES));
+        }
+        if let Some(keep) = keep {
+            roots.extend(keep.debs.iter().map(|locked| locked.deb.name.clone()));
+            roots.extend(keep.upgrade.iter().cloned());
+        }
+        let recommends = groups.iter().any(|group| group.recommends);
+        index.reachable(roots, recommends)
     }
 
     /// What the bootstrap has besides the required packages.
@@ -222,15 +272,25 @@ impl<'a> Apt<'a> {
     }
 
     /// Asks apt what it would do; its answer, or why it cannot.
+    ///
+    /// Where following dependencies leaves nothing broken, what they do not lead to plays no part.
+    /// Else apt weighs everything that it knows, and so it has to know all of it.
     fn ask(&self, how: &str, options: &[String], verb: &str, names: &[String]) -> Result<Answer> {
-        let (ended, stdout) = self
-            .tool()
-            .args(["--quiet", how, "--yes", "--allow-downgrades"])
-            .args(["-o", &self.indexes(), "-o", "Acquire::ForceHash=sha256"])
-            .args(options)
-            .args([verb, "--"])
-            .args(names)
-            .capture()?;
+        let ask = |which: Which| {
+            self.tool()
+                .args(["--quiet", how, "--yes", "--allow-downgrades"])
+                .args(["-o", "Acquire::ForceHash=sha256"])
+                .args(self.lists_of(which))
+                .args(options)
+                .args([verb, "--"])
+                .args(names)
+                .capture()
+        };
+        let mut answer = ask(Which::Needed)?;
+        if answer.ended.is_err() || memmem::find(&answer.stderr, NOTHING_BROKEN).is_none() {
+            answer = ask(Which::All)?;
+        }
+        let Captured { ended, stdout, .. } = answer;
         let Err(failure) = ended else {
             return Ok(Ok(String::from_utf8_lossy(&stdout).into_owned()));
         };
@@ -258,7 +318,7 @@ impl<'a> Apt<'a> {
         let install = ids
             .into_iter()
             .map(|id| {
-                let found = index.chosen(&id, &bytes)?.clone();
+                let found = index.chosen(&id, &bytes)?;
                 Ok((id, found))
             })
             .collect::<Result<_>>()?;

@@ -6,14 +6,15 @@
 //! and a pin by `origin` is for that source alone, whatever its Release file
 //! says or lacks.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use store::Sha256;
 
 use super::Apt;
-use super::index::file_name;
+use super::index::{Index, file_name};
 use super::openpgp;
 use crate::error::{Context, Error, Result};
 use crate::recipe::{self, Moment};
@@ -24,10 +25,21 @@ pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg
 const BOOTSTRAP: &str = "imgbuild.bootstrap";
 /// The archive of retained packages, as a host.
 const RETAINED: &str = "imgbuild.retained";
-/// Where apt finds the indexes among which it decides.
+/// Where the verified indexes are by the names of the recipe's sources.
 const INDEXES: &str = "indexes";
+/// Where that of them is which apt can come to need.
+const NEEDED: &str = "needed";
 /// The priority that `apt-get -t` gives.
 const TARGET: u32 = 990;
+
+/// Among what apt decides.
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    /// What dependencies lead to; it says whether something is broken then.
+    Needed,
+    /// Everything.
+    All,
+}
 
 /// A suite of an archive, as the recipe names it.
 pub(super) struct Suite {
@@ -150,20 +162,26 @@ impl Apt<'_> {
         ))
     }
 
-    /// Gives apt the verified indexes by the names of the recipe's sources,
-    /// before them those of the retained packages.
-    pub(super) fn identify(&self, retained: Option<&str>) -> Result<()> {
-        let dir = self.dir.join(INDEXES);
-        let partial = dir.join("partial");
-        fs::create_dir_all(&partial).context(|| format!("cannot make {}", partial.display()))?;
+    /// Gives apt the verified indexes by the names of the recipe's sources, before them those of
+    /// the retained packages; all of them, and what is needed of them.
+    pub(super) fn identify(
+        &self,
+        index: &Index,
+        needed: &BTreeSet<String>,
+        retained: Option<&str>,
+    ) -> Result<()> {
+        for dir in [INDEXES, NEEDED] {
+            let partial = self.dir.join(dir).join("partial");
+            fs::create_dir_all(&partial)
+                .context(|| format!("cannot make {}", partial.display()))?;
+        }
         let arch = self.architecture;
         let mut lines = String::new();
         if let Some(packages) = retained {
-            self.write(&format!("{INDEXES}/{RETAINED}_._Packages"), packages)?;
-            self.write(
-                &format!("{INDEXES}/{RETAINED}_._Release"),
-                "Origin: imgbuild\n",
-            )?;
+            for dir in [INDEXES, NEEDED] {
+                self.write(&format!("{dir}/{RETAINED}_._Packages"), packages)?;
+                self.write(&format!("{dir}/{RETAINED}_._Release"), "Origin: imgbuild\n")?;
+            }
             let _ = writeln!(lines, "deb [arch={arch} trusted=yes] http://{RETAINED} ./");
         }
         for suite in self.suites() {
@@ -175,9 +193,15 @@ impl Apt<'_> {
             } = &suite;
             for (rest, path) in self.lists(&suite)? {
                 let name = file_name(&format!("{source}/dists/{pocket}/")) + &rest;
-                let to = dir.join(name);
-                let failed = || format!("cannot write {}", to.display());
-                fs::hard_link(&path, &to).context(failed)?;
+                let (all, some) = (self.dir.join(INDEXES), self.dir.join(NEEDED));
+                let (all, some) = (all.join(&name), some.join(&name));
+                let failed = |to: &Path| format!("cannot write {}", to.display());
+                fs::hard_link(&path, &all).context(|| failed(&all))?;
+                if rest.ends_with("_Packages") {
+                    fs::write(&some, index.extract(&path, needed)).context(|| failed(&some))?;
+                } else {
+                    fs::hard_link(&path, &some).context(|| failed(&some))?;
+                }
             }
             let _ = writeln!(
                 lines,
@@ -187,9 +211,21 @@ impl Apt<'_> {
         self.write("sources.list", &lines)
     }
 
-    /// The option for the indexes of [`Self::identify`].
-    pub(super) fn indexes(&self) -> String {
-        format!("Dir::State::lists={}", self.dir.join(INDEXES).display())
+    /// The options for the indexes of [`Self::identify`].
+    pub(super) fn lists_of(&self, which: Which) -> Vec<String> {
+        let lists = |name| format!("Dir::State::lists={}", self.dir.join(name).display());
+        let options = match which {
+            // Reading it is faster than keeping what was made of it, which is of all of them.
+            Which::Needed => vec![
+                lists(NEEDED),
+                "Dir::Cache::pkgcache=".to_owned(),
+                "Dir::Cache::srcpkgcache=".to_owned(),
+                "Debug::pkgProblemResolver=true".to_owned(),
+            ],
+            Which::All => vec![lists(INDEXES)],
+        };
+        let named = options.into_iter().map(|option| ["-o".to_owned(), option]);
+        named.flatten().collect()
     }
 
     /// The recipe's pins; those for a source are for it alone.

@@ -13,8 +13,9 @@ use store::manifest::Package;
 
 use super::Apt;
 use super::diagnosis;
-use super::index::{Candidate, file_name, stanzas};
+use super::index::file_name;
 use super::settings::{KEYRING, Suite};
+use super::stanza::{Candidate, stanzas};
 use super::update::explain;
 use super::verify::Signed;
 use crate::error::{Context, Error, ErrorKind, Result};

@@ -47,6 +47,8 @@ impl Apt<'_> {
             .with_proxies(self.tool())
             // Keeps what was read before.
             .args(["--quiet", "-o", "APT::Get::List-Cleanup=false", "-o", &one])
+            // Nobody asks about the whole of them.
+            .args(["-o", "pkgCacheFile::Generate=false"])
             .args(["-o", REPORT, "update"])
             .watch(Watch::new(&lists, self.network.patience(), MAX_INDEXES))
             .run(Output {

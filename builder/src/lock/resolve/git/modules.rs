@@ -49,8 +49,8 @@ impl<'a> Repository<'a> {
         });
         // An answer of 1 says that nothing matches.
         let grep = ["grep", "-l", "-z", "--full-name", "-a", "-e"];
-        let (_, pointers) = self.alone().args(grep).args([LFS, commit]).capture()?;
-        let pointers = String::from_utf8_lossy(&pointers).into_owned();
+        let pointers = self.alone().args(grep).args([LFS, commit]).capture()?;
+        let pointers = String::from_utf8_lossy(&pointers.stdout).into_owned();
         let prefix = format!("{commit}:");
         let pointers: BTreeSet<&str> = pointers
             .split('\0')
