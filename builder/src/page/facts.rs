@@ -263,7 +263,7 @@ impl Env {
                         reason: entry.reason.clone(),
                     });
                 }
-                Action::MinSeq => {}
+                Action::MinSeq | Action::Widen | Action::Halt | Action::Resume => {}
             }
         }
         let revoked: BTreeMap<ImageId, Revocation> = revoked_images(&all)

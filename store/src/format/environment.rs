@@ -17,10 +17,39 @@
 //! | `x-imgbuild-lifetimes-days` | root | for how many days new signatures are good |
 //! | `x-imgbuild-policy` | root | what a release needs; left out when nothing |
 //! | `x-imgbuild-log` | targets | where the log ends: `length`, and the `sha256` of the last entry |
-//! | `custom` | each target | `image`, `env`, `arch`, `seq`, `min_seq`, `size`, `revoked` |
+//! | `custom` | each target | `image`, `env`, `arch`, `seq`, `min_seq`, `size`, `revoked`; `waves` where it has some |
 //!
 //! Of all releases of a name, the newest says in `custom` which images must not run any
 //! more (`revoked`) and below which release nobody may go back (`min_seq`).
+//!
+//! # Waves
+//!
+//! A release without `waves` reaches all nodes at once. With:
+//!
+//! ```json
+//! {"stages": [{"groups": ["canary"]}, {"percent": 10}, {"percent": 50}, {"percent": 100}],
+//!  "rule": {"minutes": 120, "nodes": 3}, "reached": 2, "since": "2026-11-23T04:00:00Z",
+//!  "halted": "it does not start on eu03"}
+//! ```
+//!
+//! There are 1 to 20 stages. One names groups of nodes (64 in all, none twice), or says of how many
+//! nodes of a hundred; percentages grow, and the last stage is 100. `reached` counts stages from 1,
+//! `since` is when that one was reached or its halt ended. `rule`, which may be left out, is what has
+//! to be so before a stage is left by itself: so many minutes (up to 90 days) since then, so many nodes
+//! (at least 1) that run the release; no node that was reached has failed. `halted`, a reason of 1 to
+//! 1000 bytes, is there while the release is halted.
+//!
+//! A stage covers the nodes of its groups, or those whose number is below its percentage: the first
+//! eight bytes, big-endian, of the SHA-256 of `imgbuild-wave-1`, the environment, the image's name, the
+//! release's number in decimal and the node's name, with a zero byte between each two; over 2^64.
+//! 100 % covers a node without a name as well. A release reaches a node that a stage up to the one
+//! that is reached covers, unless it is halted. A node takes the newest release that reaches it and
+//! that may run, or that is the active one on it.
+//!
+//! A new release has reached its first stage. From then on each version of targets may take the waves
+//! of the newest release of a name one stage further, halt them, or end the halt: nothing else of them
+//! changes, and the log has an entry of each. A reader refuses unknown and missing keys, other shapes and
+//! times that are not written in whole seconds of UTC; readers of before there were waves ignore them.
 //!
 //! # Policy
 //!
@@ -44,13 +73,14 @@
 //! ```json
 //! {"schema": 1, "number": 2, "previous": "sha256:HEX", "time": "2026-11-23T04:00:00Z",
 //!  "act": "promote", "name": "web", "image": "blake3:HEX", "seq": 7, "targets": 9,
-//!  "from": {"env": "staging", "seq": 3}, "min_seq": 5, "reason": "..."}
+//!  "from": {"env": "staging", "seq": 3}, "min_seq": 5, "reason": "...", "waves": {...}}
 //! ```
 //!
 //! One file for each act, never changed. `previous` is the digest of the file before
 //! (null in the first), `targets` the version of the targets metadata that was signed
-//! for it. `act` is `release`, `promote`, `revoke` or `min-seq`; the last three fields
-//! may be left out. A reader goes back from the end that targets names, and refuses an
+//! for it. `act` is `release`, `promote`, `revoke`, `min-seq`, or of waves `widen`, `halt`, `resume`;
+//! the last four fields may be left out. `waves` are those of the release after the act, where it has
+//! some and the act is about them. A reader goes back from the end that targets names, and refuses an
 //! entry whose digest, number or schema is another.
 //!
 //! # History

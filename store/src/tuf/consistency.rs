@@ -13,6 +13,7 @@ use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{Lifetimes, expiry};
 use super::log::{Action, LogEntry};
 use super::metadata::{DraftFile, Key, Role, Root, Target, Targets};
+use super::waves::{Step, Waves};
 use super::{ReleaseCustom, paths};
 use crate::digest::ImageId;
 use crate::name::ImageName;
@@ -135,10 +136,12 @@ pub(super) struct Acts {
     pub(super) revoked: BTreeSet<(ImageName, ImageId)>,
     /// Of each name the oldest release that nodes may go back to, before and after.
     pub(super) floors: BTreeMap<ImageName, (u64, u64)>,
+    /// Waves that begin with a new release, or that went on by a step.
+    pub(super) waves: BTreeMap<(ImageName, u64), (Option<Step>, Waves)>,
 }
 
 /// Refuses a release that turns into another one. Of what is signed, the newest release of a name
-/// may revoke more and raise what nodes may go back to.
+/// may revoke more, raise what nodes may go back to, and take its waves on by a step.
 pub(super) fn only_revokes(path: &str, was: &Target, is: &Target) -> Result<ReleaseCustom> {
     let read = |target: &Target| -> Result<ReleaseCustom> {
         let custom = serde_json::from_value(target.custom.clone());
@@ -148,6 +151,7 @@ pub(super) fn only_revokes(path: &str, was: &Target, is: &Target) -> Result<Rele
     let kept = ReleaseCustom {
         min_seq: after.min_seq,
         revoked: after.revoked.clone(),
+        waves: after.waves.clone(),
         ..before.clone()
     };
     if was.hashes != is.hashes || was.length != is.length || kept != after {
@@ -164,6 +168,7 @@ pub(super) fn log_tells(
     (before, targets): (&BTreeMap<String, Target>, &Targets),
 ) -> Result<()> {
     let (mut released, mut revoked) = (acts.released.clone(), acts.revoked.clone());
+    let mut waves = acts.waves.clone();
     let mut floors: BTreeMap<_, _> = acts.floors.iter().collect();
     floors.retain(|_, (was, is)| was != is);
     let custom = |name: &ImageName, seq: u64| -> Option<ReleaseCustom> {
@@ -186,10 +191,27 @@ pub(super) fn log_tells(
     let mut raised = BTreeSet::new();
     for entry in entries {
         let name = &entry.name;
-        let is_told = match entry.act {
+        let stepped = waves.remove(&(name.clone(), entry.seq));
+        let (step, is) = stepped.unzip();
+        // Waves begin at the time of the entry, and halts have its reason.
+        let mut is_told = entry.waves == is
+            && entry.waves.as_ref().is_none_or(|waves| {
+                let halted = waves.halted();
+                entry.act == Action::Halt || (waves.since() == entry.time && halted.is_none())
+            });
+        let step = step.flatten();
+        is_told &= match entry.act {
             Action::Release | Action::Promote => {
                 let origin = entry.from.is_some() == (entry.act == Action::Promote);
-                origin && released.remove(&(name.clone(), entry.seq)) == Some(entry.image)
+                origin
+                    && step.is_none()
+                    && released.remove(&(name.clone(), entry.seq)) == Some(entry.image)
+            }
+            Action::Widen => is_image(entry) && step == Some(Step::Widen) && is_only_step(entry),
+            Action::Resume => is_image(entry) && step == Some(Step::Resume) && is_only_step(entry),
+            Action::Halt => {
+                let reason = entry.reason.clone().map(|reason| Step::Halt { reason });
+                is_image(entry) && step.is_some() && step == reason && entry.from.is_none()
             }
             Action::Revoke => is_image(entry) && revoked.remove(&(name.clone(), entry.image)),
             Action::MinSeq => {
@@ -219,11 +241,18 @@ pub(super) fn log_tells(
             .iter()
             .map(|(name, image)| format!("{name} {image}")),
     );
-    let mut untold = untold.chain(floors.keys().map(|name| format!("{name}")));
+    let untold = untold.chain(floors.keys().map(|name| format!("{name}")));
+    let steps = waves.keys();
+    let mut untold = untold.chain(steps.map(|(name, seq)| format!("the waves of {name} {seq}")));
     match untold.next() {
         Some(what) => Err(contradicts(format_args!("its log says nothing of {what}"))),
         None => Ok(()),
     }
+}
+
+/// Whether an entry says nothing beside a step of waves.
+fn is_only_step(entry: &LogEntry) -> bool {
+    entry.reason.is_none() && entry.from.is_none()
 }
 
 /// Where a list of releases and its whole log contradict each other, if they do: whoever signs lists
@@ -231,7 +260,15 @@ pub(super) fn log_tells(
 pub(super) fn contradiction(targets: &Targets, entries: &[LogEntry]) -> Result<Option<String>> {
     let (mut told, mut revoked) = (BTreeMap::new(), BTreeSet::new());
     let mut floors: BTreeMap<&ImageName, u64> = BTreeMap::new();
+    // The newest entry about the waves of a release counts.
+    let mut waves: BTreeMap<(&ImageName, u64), &LogEntry> = BTreeMap::new();
     for entry in entries {
+        if entry.waves.is_some() {
+            let last = waves.entry((&entry.name, entry.seq)).or_insert(entry);
+            if last.number < entry.number {
+                *last = entry;
+            }
+        }
         match entry.act {
             Action::Release | Action::Promote => {
                 if told.insert((&entry.name, entry.seq), entry.image).is_some() {
@@ -243,6 +280,7 @@ pub(super) fn contradiction(targets: &Targets, entries: &[LogEntry]) -> Result<O
             Action::Revoke | Action::MinSeq => {
                 revoked.insert(entry.image);
             }
+            Action::Widen | Action::Halt | Action::Resume => {}
         }
         if let Some(floor) = entry.min_seq {
             let known = floors.entry(&entry.name).or_default();
@@ -266,6 +304,19 @@ pub(super) fn contradiction(targets: &Targets, entries: &[LogEntry]) -> Result<O
                 "its log says nothing of the release {name} {seq}, {}",
                 custom.image
             );
+            return Ok(Some(what));
+        }
+        let told_waves = waves
+            .get(&(&name, seq))
+            .and_then(|entry| entry.waves.as_ref());
+        if told_waves != custom.waves.as_ref() {
+            let at = |waves: Option<&Waves>| waves.map_or("everywhere".to_owned(), Waves::standing);
+            let (told, is) = (at(told_waves), at(custom.waves.as_ref()));
+            let what = if told == is {
+                format!("its log tells other waves of {name} {seq} than the list")
+            } else {
+                format!("its log tells that {name} {seq} is {told}, and the list that it is {is}")
+            };
             return Ok(Some(what));
         }
         if newest.get(&name).is_none_or(|known| known.seq < seq) {

@@ -7,13 +7,14 @@ use serde_json::Map;
 
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::{due, expiry};
-use super::log::{Action, LogEntry, MAX_REASON, PromotedFrom};
+use super::log::{Action, LogEntry, PromotedFrom};
 use super::metadata::{
     CommonFields, DraftFile, Hashes, Key, Role as _, RoleEntry, Root, Target, Targets, next_version,
 };
 use super::proposal::Proposal;
 use super::release::revoked_images;
 use super::roles::{KeyGroup, KeySet};
+use super::waves::{MAX_REASON, Rule, Stage, Step, Waves};
 use super::{Environment, Lifetimes, Policy, Release, ReleaseCustom, paths};
 use crate::digest::ImageId;
 use crate::keys::PublicKey;
@@ -57,6 +58,17 @@ pub struct ReleaseOrigin {
     pub from: Option<PromotedFrom>,
     /// Nodes may not go back below this release any more.
     pub min_seq: Option<u64>,
+    /// The stages in which it reaches nodes; without, it reaches all of them at once.
+    pub waves: Option<WavePlan>,
+}
+
+/// The stages of a release that is to be made.
+#[derive(Clone, Debug)]
+pub struct WavePlan {
+    /// The stages.
+    pub stages: Vec<Stage>,
+    /// What is asked before a stage is left, if anything is stated.
+    pub rule: Option<Rule>,
 }
 
 impl Environment<'_> {
@@ -214,6 +226,11 @@ impl Environment<'_> {
         if let Some(wanted) = origin.min_seq {
             min_seq = self.raised(min_seq, wanted, seq)?;
         }
+        let waves = origin.waves.clone().map(|plan| {
+            let waves = Waves::begin(plan.stages, plan.rule, now);
+            waves.map_err(|why| Error::new(ErrorKind::Range, why))
+        });
+        let waves = waves.transpose()?;
         let custom = ReleaseCustom {
             image: manifest.image,
             env: self.name.clone(),
@@ -222,6 +239,7 @@ impl Environment<'_> {
             min_seq,
             size: manifest.size,
             revoked,
+            waves,
         };
         let target_path = paths::target(&self.name, &manifest.name, seq, &hashes.sha256);
         let target = Target {
@@ -240,6 +258,7 @@ impl Environment<'_> {
         let mut entry = LogEntry::new(act, manifest.name.clone(), manifest.image, seq, now);
         entry.from.clone_from(&origin.from);
         entry.min_seq = origin.min_seq;
+        entry.waves.clone_from(&custom.waves);
         let mut proposal = self.propose(targets, vec![entry], now)?;
         let text = String::from_utf8(json).map_err(|e| {
             Error::new(ErrorKind::Malformed, format!("a manifest is not text: {e}"))
@@ -327,6 +346,52 @@ impl Environment<'_> {
             return Err(revoked_already());
         }
         self.propose(targets, entries, now)
+    }
+
+    /// Drafts a step of the waves of the newest release of a name.
+    pub fn draft_waves(
+        &self,
+        name: &ImageName,
+        step: &Step,
+        now: Time,
+    ) -> Result<(Proposal, Release)> {
+        let Some((mut release, _)) = self.newest(name)? else {
+            let text = format!("no image called {name} is released in {}", self.name);
+            return Err(Error::new(ErrorKind::Missing, text)
+                .with_hint(format!("imgbuild env status {} lists what is", self.name)));
+        };
+        let what = format!("release {} of {name} in {}", release.seq, self.name);
+        let Some(waves) = &release.custom.waves else {
+            return Err(Error::new(
+                ErrorKind::Missing,
+                format!("{what} has no waves: it reaches all nodes"),
+            )
+            .with_hint("imgbuild revoke is for an image that must not run"));
+        };
+        if matches!(step, Step::Widen | Step::Resume)
+            && revoked_images(&self.releases()?).contains(&release.image)
+        {
+            let text = format!("{what} was revoked, and reaches no more nodes");
+            return Err(Error::new(ErrorKind::Untrusted, text));
+        }
+        let next = waves
+            .after(step, now)
+            .map_err(|why| Error::new(ErrorKind::Range, format!("{what}: {why}")))?;
+        let (act, reason) = match step {
+            Step::Widen => (Action::Widen, None),
+            Step::Halt { .. } => (Action::Halt, next.halted().map(str::to_owned)),
+            Step::Resume => (Action::Resume, None),
+        };
+        release.custom.waves = Some(next);
+        let mut targets = self.current.targets.signed.clone();
+        let path = paths::target_name(name, release.seq);
+        if let Some(target) = targets.targets.get_mut(&path) {
+            target.custom = value(&release.custom)?;
+        }
+        let mut entry = LogEntry::new(act, name.clone(), release.image, release.seq, now);
+        entry.reason = reason;
+        entry.waves.clone_from(&release.custom.waves);
+        Ok((self.propose(targets, vec![entry], now)?, release))
     }
 
     /// Drafts the targets as they are for another term, where they run out soon.

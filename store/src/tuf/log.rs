@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, ErrorKind, Result};
 use super::lifetimes::Expires;
+use super::waves::{MAX_REASON, Waves};
 use super::{MetadataStore, paths};
 use crate::digest::{ImageId, Sha256};
 use crate::name::{EnvName, ImageName};
@@ -19,9 +20,6 @@ const SCHEMA: u32 = 1;
 
 /// The longest entry that is read.
 const MAX_ENTRY: u64 = 64 << 10;
-
-/// The longest reason that is taken.
-pub(super) const MAX_REASON: usize = 1000;
 
 /// Where the log ends, as targets metadata says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +43,12 @@ pub enum Action {
     Revoke,
     /// Releases below a number must no longer run.
     MinSeq,
+    /// The waves of a release went on by one stage.
+    Widen,
+    /// A release reaches nobody any more who does not have it.
+    Halt,
+    /// The halt of a release is over.
+    Resume,
 }
 
 /// An entry of the log.
@@ -78,6 +82,9 @@ pub struct LogEntry {
     /// The reason that was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The waves of the release from then on, where it has some and they began or changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Waves>,
 }
 
 /// A release of another environment.
@@ -106,6 +113,7 @@ impl LogEntry {
             from: None,
             min_seq: None,
             reason: None,
+            waves: None,
         }
     }
 

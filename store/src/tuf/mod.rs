@@ -104,6 +104,8 @@ pub mod paths;
 
 mod release;
 
+pub mod waves;
+
 #[cfg(all(test, feature = "write"))]
 mod tests;
 
@@ -112,7 +114,7 @@ pub use self::audited::{AuditFault, Audited, Exception};
 #[cfg(feature = "write")]
 pub(crate) use self::check::check;
 #[cfg(feature = "write")]
-pub use self::draft::{ReleaseOrigin, RootChange, RootDraft};
+pub use self::draft::{ReleaseOrigin, RootChange, RootDraft, WavePlan};
 #[cfg(feature = "write")]
 pub use self::environment::Environment;
 #[cfg(feature = "write")]

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::waves::Waves;
 use crate::digest::ImageId;
 use crate::name::EnvName;
 #[cfg(feature = "write")]
@@ -58,6 +59,10 @@ pub struct ReleaseCustom {
     /// Images that must no longer run in this environment, under any name. Only
     /// the newest release of a name is asked; every new release takes the list over.
     pub revoked: Vec<ImageId>,
+    /// The stages in which it reaches nodes; without, it reaches all of them at once. Each release
+    /// has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Waves>,
 }
 
 impl ReleaseCustom {

@@ -11,6 +11,7 @@ use super::error::{Error, ErrorKind, Result};
 use super::log::{LogEntry, LogHead};
 use super::metadata::{Hashes, Root, SignedFile, Targets, next_version};
 use super::proposal::{Proposal, RequiredSignatures};
+use super::waves::{Step, Waves};
 use super::{Claim, Environment, ReleaseCustom, paths};
 use crate::digest::ImageId;
 use crate::keys::{PublicKey, Signer};
@@ -349,6 +350,65 @@ fn numbers(targets: &Targets, name: &ImageName, image: &ImageId) -> String {
     others.chain(last).collect()
 }
 
+/// What the waves of a new release say.
+fn begin_waves(
+    path: &str,
+    (name, seq): (&ImageName, u64),
+    begun: &Waves,
+    acts: &mut Acts,
+    review: &mut Review,
+) -> Result<()> {
+    if begun.reached() != 1 || begun.halted().is_some() {
+        let standing = begun.standing();
+        return Err(contradicts(format_args!(
+            "{path} is new, and its waves do not begin: they are {standing}"
+        )));
+    }
+    let said = format!("{name} {seq} reaches nodes in waves: {begun}; now the first of them");
+    review.changes.push(said);
+    review.changes.push(match begun.rule() {
+        Some(rule) => format!("{name} {seq}: a stage is clean when {rule}"),
+        None => format!("{name} {seq}: a person decides about each stage"),
+    });
+    acts.waves
+        .insert((name.clone(), seq), (None, begun.clone()));
+    Ok(())
+}
+
+/// What becomes of the waves of a release: one step at a time, and nothing beside.
+fn waves(
+    path: &str,
+    (name, seq): (&ImageName, u64),
+    was: Option<&Waves>,
+    custom: &ReleaseCustom,
+    acts: &mut Acts,
+    review: &mut Review,
+) -> Result<()> {
+    let is = custom.waves.as_ref();
+    if was == is {
+        return Ok(());
+    }
+    let step = was
+        .zip(is)
+        .and_then(|(was, is)| Some((was.step_to(is)?, is)));
+    let Some((step, is)) = step else {
+        return Err(contradicts(format_args!(
+            "the waves of {path} change, and not by one stage, a halt or its end"
+        )));
+    };
+    let standing = is.standing();
+    review.changes.push(match &step {
+        Step::Widen => format!("{name} {seq}: its waves go on, now {standing}"),
+        Step::Halt { .. } => {
+            format!("{name} {seq} is {standing}: nobody gets it who does not have it")
+        }
+        Step::Resume => format!("{name} {seq}: the halt is over, {standing}"),
+    });
+    acts.waves
+        .insert((name.clone(), seq), (Some(step), is.clone()));
+    Ok(())
+}
+
 fn targets(
     old: Option<&SignedFile<Targets>>,
     next: &SignedFile<Targets>,
@@ -425,7 +485,16 @@ fn targets(
         let newest = newest.max().unwrap_or_default();
         let mut past = None;
         if let Some(was) = was {
-            past = Some(only_revokes(path, was, target)?);
+            let before = only_revokes(path, was, target)?;
+            waves(
+                path,
+                (&name, seq),
+                before.waves.as_ref(),
+                &custom,
+                &mut acts,
+                review,
+            )?;
+            past = Some(before);
             if seq != newest {
                 return Err(contradicts(format_args!(
                     "{path} changes, and release {newest} is the one that is asked"
@@ -461,6 +530,9 @@ fn targets(
             review
                 .changes
                 .push(format!("release {seq} of {name} is {}", custom.image));
+            if let Some(begun) = &custom.waves {
+                begin_waves(path, (&name, seq), begun, &mut acts, review)?;
+            }
             review.releases.push(manifest);
         }
         // What the newest release before this one said, for a new one.
@@ -494,6 +566,11 @@ fn targets(
             return Err(contradicts(format_args!(
                 "nodes could not run release {seq} of {name}, the newest one"
             )));
+        }
+        if custom.waves.as_ref().is_some_and(|waves| !waves.is_last()) && custom.min_seq == seq {
+            review.warnings.push(format!(
+                "{name}: nodes that its waves have not reached can install no release at all"
+            ));
         }
         if custom.min_seq > floor {
             let seq = custom.min_seq;

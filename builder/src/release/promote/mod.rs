@@ -323,6 +323,7 @@ pub fn draft(
     let origin = ReleaseOrigin {
         from: Some(from.source.clone()),
         min_seq,
+        waves: None,
     };
     env.draft_release(&from.manifest, &origin, jiff::Timestamp::now())
         .map_err(|e| {

@@ -7,19 +7,19 @@ use crate::digest::Sha256;
 use crate::keys::Signer;
 
 /// What somebody makes of a draft.
-type Forge = fn(&mut Value);
+pub(super) type Forge = fn(&mut Value);
 
 /// The list of releases of a draft.
-fn list(draft: &mut Value) -> &mut Value {
+pub(super) fn list(draft: &mut Value) -> &mut Value {
     &mut draft["targets"]["signed"]
 }
 
-fn custom<'d>(draft: &'d mut Value, path: &str) -> &'d mut Value {
+pub(super) fn custom<'d>(draft: &'d mut Value, path: &str) -> &'d mut Value {
     &mut list(draft)["targets"][path]["custom"]
 }
 
 /// Replaces the log of a draft, and its end in the list of releases.
-fn relog(draft: &mut Value, edit: impl FnOnce(&mut Value)) {
+pub(super) fn relog(draft: &mut Value, edit: impl FnOnce(&mut Value)) {
     let text = draft["log"][0].as_str().unwrap().to_owned();
     let mut entry: Value = serde_json::from_str(&text).unwrap();
     edit(&mut entry);
@@ -39,7 +39,7 @@ fn first_key(draft: &mut Value) -> (String, Value) {
     (id.clone(), key.clone())
 }
 
-fn unlog(draft: &mut Value) {
+pub(super) fn unlog(draft: &mut Value) {
     let text = draft["log"][0].as_str().unwrap();
     let entry: Value = serde_json::from_str(text).unwrap();
     let length = entry["number"].as_u64().unwrap() - 1;
@@ -47,7 +47,7 @@ fn unlog(draft: &mut Value) {
     draft["log"] = json!([]);
 }
 
-fn refuses(env: &Environment<'_>, draft: &Proposal, cases: &[(&str, Forge)]) {
+pub(super) fn refuses(env: &Environment<'_>, draft: &Proposal, cases: &[(&str, Forge)]) {
     env.review(draft).unwrap();
     for (why, forge) in cases {
         let mut value = serde_json::to_value(draft).unwrap();

@@ -3,6 +3,7 @@
 mod drafts;
 mod foreign;
 mod releases;
+mod waves;
 mod witnesses;
 
 use std::cell::{Cell, RefCell};

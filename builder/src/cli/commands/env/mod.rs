@@ -429,6 +429,9 @@ fn line(entry: &LogEntry, signers: &str) -> String {
         Action::Promote => "promote",
         Action::Revoke => "revoke",
         Action::MinSeq => "min-seq",
+        Action::Widen => "widen",
+        Action::Halt => "halt",
+        Action::Resume => "resume",
     };
     let mut text = format!(
         "{:>4}  {}  {act:<8} {}/{}  {}",
@@ -439,6 +442,9 @@ fn line(entry: &LogEntry, signers: &str) -> String {
     }
     if let Some(seq) = entry.min_seq {
         let _ = write!(text, "  not below {seq}");
+    }
+    if let Some(waves) = &entry.waves {
+        let _ = write!(text, "  {}", waves.standing());
     }
     if let Some(reason) = &entry.reason {
         let _ = write!(text, "  \"{}\"", reason.escape_default());
