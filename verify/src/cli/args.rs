@@ -49,17 +49,20 @@ pub(crate) enum Mode {
         root: PathBuf,
         reset: bool,
         receipts: Option<StoreUrl>,
+        names: Names,
     },
     Install {
         name: ImageName,
         system: SystemName,
         target: Option<Target>,
+        ahead: bool,
         json: bool,
     },
     Upgrade {
         system: SystemName,
         timeouts: Option<Timeouts>,
         again: bool,
+        ahead: bool,
         json: bool,
     },
     BuildSchroot {
@@ -123,6 +126,10 @@ pub(crate) enum Mode {
         users: Option<Vec<String>>,
         root_users: Option<Vec<String>>,
     },
+    Name {
+        names: Names,
+        json: bool,
+    },
     Receipts(ReceiptsMode),
     Uninstall {
         system: SystemName,
@@ -147,6 +154,11 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// Whether anything is to be set.
+    pub(crate) fn are_given(&self) -> bool {
+        self.name.is_some() || self.group.is_some()
+    }
+
     fn from_low(low: LowNames) -> Result<Self> {
         Ok(Self {
             name: low.name.map(|text| name(&text, "a node")).transpose()?,
@@ -232,33 +244,39 @@ impl Mode {
                 root,
                 reset,
                 receipts,
+                names,
             } => Self::Init {
                 environment: name(&env, "an environment")?,
                 repository: repository(&repo)?,
                 root,
                 reset,
                 receipts: receipts.map(|to| repository(&to)).transpose()?,
+                names: Names::from_low(names)?,
             },
             LowCommand::Install {
                 name: image,
                 system,
                 target,
+                ahead,
                 output,
             } => Self::Install {
                 system: system.as_deref().unwrap_or(&image).parse()?,
                 name: name(&image, "an image")?,
                 target: target.map(|text| text.parse()).transpose()?,
+                ahead,
                 json: output.json,
             },
             LowCommand::Upgrade {
                 system,
                 again,
+                ahead,
                 traffic,
                 output,
             } => Self::Upgrade {
                 system: system.parse()?,
                 timeouts: handover_timeouts(&traffic)?,
                 again,
+                ahead,
                 json: output.json,
             },
             LowCommand::BuildSchroot {
@@ -431,6 +449,10 @@ impl Mode {
                 system: system.parse()?,
                 users,
                 root_users,
+            },
+            LowCommand::Name { names, output } => Self::Name {
+                names: Names::from_low(names)?,
+                json: output.json,
             },
             LowCommand::Receipts { command } => Self::Receipts(match command {
                 LowReceipts::Set { to, names } => {

@@ -71,8 +71,12 @@ pub(crate) enum LowCommand {
         /// Where this node's receipts go: see `imgnode receipts set`
         #[arg(long, value_name = "PATH|URL")]
         receipts: Option<String>,
+        #[command(flatten)]
+        names: LowNames,
     },
     /// Install the newest release of an image and make it the active generation
+    ///
+    /// Where releases come in waves, the newest one that has reached this node.
     ///
     /// Fetches the environment's metadata, verifies signatures and every byte, writes the tree into
     /// a fresh directory, checks the finished tree against what was signed, registers it with
@@ -101,12 +105,16 @@ pub(crate) enum LowCommand {
         #[allow(rustdoc::broken_intra_doc_links)]
         #[arg(long, value_name = "TARGET", verbatim_doc_comment)]
         target: Option<String>,
+        /// Take the newest release before its waves reach this node, unless it is halted
+        #[arg(long)]
+        ahead: bool,
         #[command(flatten)]
         output: LowOutput,
     },
     /// Install the newest release of an installed system's image
     ///
-    /// As install does, into the same target. What the active generation has already is taken from
+    /// As install does, into the same target. A release that is active here stays, wherever its waves
+    /// are. What the active generation has already is taken from
     /// there, compared with its digest, and only the rest is fetched.
     ///
     /// A system that was started with --listen goes over to the new generation without losing a
@@ -120,6 +128,9 @@ pub(crate) enum LowCommand {
         /// Write the newest release anew if it is installed: without what was changed in place
         #[arg(long)]
         again: bool,
+        /// Take the newest release before its waves reach this node, unless it is halted
+        #[arg(long)]
+        ahead: bool,
         #[command(flatten)]
         traffic: LowTraffic,
         #[command(flatten)]
@@ -360,6 +371,17 @@ pub(crate) enum LowCommand {
         #[arg(long, value_name = "USER", value_delimiter = ',', num_args = 0..)]
         root_users: Option<Vec<String>>,
     },
+    /// Show what this node is called, or change it
+    ///
+    /// The waves of a release cover nodes by their groups and by a hash of their names. Both are this
+    /// node's own word; who looks at receipts goes by the list of nodes that somebody signed.
+    #[command(after_help = "Example:\n  imgnode name --group canary")]
+    Name {
+        #[command(flatten)]
+        names: LowNames,
+        #[command(flatten)]
+        output: LowOutput,
+    },
     /// Say after each operation, signed, what runs on this node
     ///
     /// A receipt is a small file, signed with a key of this node's own: which images run, since
@@ -415,10 +437,10 @@ pub(crate) enum LowReceipts {
 
 #[derive(Debug, Args)]
 pub(crate) struct LowNames {
-    /// Name of this node in receipts [default: as before, else the name of the machine]
+    /// Name of this node, in receipts and for waves [default: as before, else the machine's]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Group that this node is in [default: as before, else `default`]
+    /// Group that this node is in [default: as before; in receipts else `default`]
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Option<String>,
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! recover      what a killed command left is finished or undone
-//! verify       the environment's newest release, or a tarball carried by hand, and its manifest
+//! verify       the environment's newest release for this node, or a tarball carried by hand, and its manifest
 //! plan         what is here, what must come, is there room, is the place ours; delta or packs?
 //! given        the node has the secrets and settings that the image needs
 //! carry out    nothing, a switch, or a new generation:
@@ -116,12 +116,14 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
     })
 }
 
-/// Installs the newest release of an installed system's image.
+/// Installs the newest release of an installed system's image that reaches this node: `again` even
+/// where it is here, `ahead` of its waves.
 pub fn upgrade(
     node: &Node<'_>,
     system: &SystemName,
     timeouts: Option<Timeouts>,
     again: bool,
+    ahead: bool,
 ) -> Result<Installed> {
     let record = node.state.installed(system)?;
     let request = Request {
@@ -130,6 +132,7 @@ pub fn upgrade(
         target: None,
         timeouts,
         again,
+        ahead,
     };
     install(node, &request)
 }
@@ -147,7 +150,8 @@ fn verify_source(
                 "refreshing the environment {}",
                 config.environment
             )));
-            Source::environment(node, lock, &request.system, config, name, request.again)
+            let (system, again, ahead) = (&request.system, request.again, request.ahead);
+            Source::environment(node, lock, system, config, name, again, ahead)
         }
     }
 }

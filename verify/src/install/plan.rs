@@ -18,7 +18,7 @@ use crate::state::record::{Generation, SystemRecord};
 use crate::state::{NodeConfig, now};
 use crate::storage::Target;
 use crate::system::SystemName;
-use crate::trust::VerifiedRelease;
+use crate::trust::{Held, VerifiedRelease};
 
 /// What an operator asks for.
 #[derive(Debug)]
@@ -34,12 +34,14 @@ pub struct Request {
     pub timeouts: Option<Timeouts>,
     /// Whether to write a new generation even if there is one of this release.
     pub again: bool,
+    /// Whether to take the newest release before its waves reach this node.
+    pub ahead: bool,
 }
 
 /// Where a release comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestedSource {
-    /// The newest release of an image in the environment.
+    /// The newest release of an image in the environment that reaches this node.
     Environment(ImageName),
     /// An exported tarball; its manifest and its signature lie beside it.
     Tarball(PathBuf),
@@ -50,6 +52,8 @@ pub enum RequestedSource {
 pub struct InstallPlan {
     /// The release and its signed manifest.
     pub release: VerifiedRelease,
+    /// The newest release of the environment, where that has not reached this node.
+    pub held: Option<Held>,
     /// The system's record now.
     pub before: Option<SystemRecord>,
     /// Whether the target directory itself must be made.
@@ -148,6 +152,7 @@ pub(super) fn plan(
     };
     Ok(InstallPlan {
         release,
+        held: source.held.clone(),
         before,
         made_path,
         asks,

@@ -5,17 +5,20 @@ use store::{Image, Store};
 use super::fetch::{self, FetchPlan, TransferStats};
 use super::tarball::Tarball;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::node::Node;
 use crate::state::record::SystemRecord;
 use crate::state::{Lock, NodeConfig};
 use crate::storage::Staging;
 use crate::system::SystemName;
-use crate::trust::{self, VerifiedRelease, allowed};
+use crate::trust::{self, Asker, Held, VerifiedRelease, allowed};
 
 /// A verified release with its content.
 pub(super) struct Source {
     /// The release and its signed manifest.
     pub(super) release: VerifiedRelease,
+    /// The newest release of the environment, where that has not reached this node.
+    pub(super) held: Option<Held>,
     content: Content,
 }
 
@@ -37,11 +40,12 @@ impl Source {
         let (tarball, release) = Tarball::verify(node, config, path)?;
         Ok(Self {
             release,
+            held: None,
             content: Content::Tarball(Box::new(tarball)),
         })
     }
 
-    /// Verifies the newest release of an image in the environment.
+    /// Verifies the newest release of an image in the environment that reaches this node.
     pub(super) fn environment(
         node: &Node<'_>,
         lock: &Lock,
@@ -49,11 +53,21 @@ impl Source {
         config: &NodeConfig,
         name: &store::name::ImageName,
         again: bool,
+        ahead: bool,
     ) -> Result<Self> {
         let environment = trust::refresh(node, config)?;
         // What it says of the generations that are here counts, whatever becomes of the new one.
         allowed::remember(node, lock, system, config, &environment)?;
-        let record = node.state.system(system)?.filter(|_| !again);
+        let record = node.state.system(system)?;
+        let active = record.as_ref().map(SystemRecord::active);
+        let active = active.filter(|one| one.environment == config.environment);
+        let names = node.state.names()?.or_machine();
+        let asker = Asker {
+            node: names.as_member(),
+            has: active.map(|one| (one.seq, one.image)),
+            ahead,
+        };
+        let record = record.as_ref().filter(|_| !again);
         let known = |seq, image: &store::ImageId| {
             let mut here = record.iter().flat_map(|record| &record.generations);
             let here = here.find(|one| {
@@ -62,8 +76,13 @@ impl Source {
             let (_, json) = node.state.manifest_with_json(here.manifest).ok()?;
             Some(json)
         };
+        let (release, held) = environment.release_for(name, asker, &known)?;
+        if let Some(held) = &held {
+            node.observer.event(Event::Note(&held.to_string()));
+        }
         Ok(Self {
-            release: environment.newest_release(name, &known)?,
+            release,
+            held,
             content: Content::Store(None),
         })
     }

@@ -24,6 +24,6 @@ mod spool;
 mod write;
 
 pub use self::send::{LastSent, Sent, last_sent, send};
-pub use self::settings::{Settings, enrolment, forget, new_key, set, settings};
+pub use self::settings::{Settings, enrolment, forget, new_key, rename, set, settings};
 pub use self::spool::{Waiting, waiting};
 pub use self::write::{Happened, heartbeat, note};

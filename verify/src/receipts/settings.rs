@@ -12,6 +12,7 @@ use super::spool;
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Error, Kind, Result};
 use crate::node::Node;
+use crate::state::{NodeNames, machine_name};
 
 /// The group of a node that nobody has put into one.
 const GROUP: &str = "default";
@@ -31,7 +32,7 @@ pub struct Settings {
 }
 
 fn file(node: &Node<'_>) -> PathBuf {
-    node.state.receipts().join("settings.json")
+    node.state.receipts_settings()
 }
 
 fn key_file(node: &Node<'_>) -> KeyFile {
@@ -63,13 +64,12 @@ pub fn set(
     name: Option<NodeName>,
     group: Option<NodeName>,
 ) -> Result<Settings> {
-    let before = settings(node)?;
-    let (old_name, old_group) = before.map(|old| (old.node, old.group)).unzip();
-    let name = match name.or(old_name) {
+    let before = node.state.names()?;
+    let name = match name.or(before.name) {
         Some(name) => name,
         None => machine()?,
     };
-    let group = match group.or(old_group) {
+    let group = match group.or(before.group) {
         Some(group) => group,
         None => GROUP
             .parse()
@@ -87,9 +87,38 @@ pub fn set(
     Ok(settings)
 }
 
-/// Ends receipts. The key stays: with the same name it can go on.
+/// Ends receipts. The key stays, and so do the names: with both it can go on.
 pub fn forget(node: &Node<'_>) -> Result<()> {
+    if let Some(old) = settings(node)? {
+        let names = NodeNames {
+            name: Some(old.node),
+            group: Some(old.group),
+        };
+        let lock = node.state.lock_node()?;
+        node.state.set_names(&lock, &names)?;
+    }
     atomic_file::remove(&file(node))
+}
+
+/// Sets what this node is called from now on, in its receipts and for the waves of releases. Names
+/// that are left out stay as they are.
+pub fn rename(
+    node: &Node<'_>,
+    name: Option<NodeName>,
+    group: Option<NodeName>,
+) -> Result<NodeNames> {
+    if let Some(old) = settings(node)? {
+        set(node, old.to, name, group)?;
+        return node.state.names();
+    }
+    let lock = node.state.lock_node()?;
+    let before = node.state.names()?;
+    let names = NodeNames {
+        name: name.or(before.name),
+        group: group.or(before.group),
+    };
+    node.state.set_names(&lock, &names)?;
+    Ok(names)
 }
 
 /// What enrols this node, under these names from now on. Its key is made where there is none.
@@ -138,9 +167,7 @@ pub(super) fn key(node: &Node<'_>) -> Result<KeyPair> {
 
 /// The name of this machine.
 fn machine() -> Result<NodeName> {
-    let system = rustix::system::uname();
-    let name = system.nodename().to_string_lossy().to_lowercase();
-    name.parse().map_err(|error: store::name::ParseNameError| {
+    machine_name().map_err(|error| {
         Error::usage("this machine has no name that a node can have")
             .source(&error)
             .hint("name it with --name NAME")

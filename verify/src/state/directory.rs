@@ -5,6 +5,7 @@
 //!   lock                    flock: shared by who works on a system, alone for `init`
 //!   locks/SYSTEM            flock: one changing operation at a time, with its process number
 //!   node.json               environment and repository, written by `init`
+//!   names.json              what the node is called, and its group; see [`NodeNames`](super::NodeNames)
 //!   trust/                  the TUF client's metadata
 //!   journals/SYSTEM.json    the operation under way on a system; see `journal`
 //!   systems/SYSTEM.json     the generations of a system; see [`record`](super::record)

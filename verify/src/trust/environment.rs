@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use store::{Backend, ImageId, ImageName};
 
-use super::tuf::{Client, ErrorKind, VerifiedRelease};
+use super::tuf::{Asker, Client, ErrorKind, Held, VerifiedRelease};
 use crate::error::{Error, Result};
 use crate::node::Node;
 use crate::state::NodeConfig;
@@ -70,15 +70,17 @@ pub fn refresh_if_reachable(
 }
 
 impl Environment {
-    /// The newest release of an image, with its verified manifest, which is not fetched if `known` has
-    /// it: that of a release that is here.
-    pub fn newest_release(
+    /// The newest release of an image that reaches this node and may run, with its verified manifest,
+    /// which is not fetched if `known` has it: that of a release that is here. And the newest of all,
+    /// where that is another one.
+    pub fn release_for(
         &self,
         name: &ImageName,
+        asker: Asker<'_>,
         known: &dyn Fn(u64, &ImageId) -> Option<Vec<u8>>,
-    ) -> Result<VerifiedRelease> {
+    ) -> Result<(VerifiedRelease, Option<Held>)> {
         let backend = &*self.backend;
-        Ok(self.client.release_or_known(backend, name, known)?)
+        Ok(self.client.reached(backend, name, asker, known)?)
     }
 
     /// Refuses a release that was carried here by hand unless it is listed with this manifest, and

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! allowed       which of the installed generations may run, by the environment's newest word
-//! environment   an environment refreshed a moment ago: its newest release, what it allows
+//! environment   an environment refreshed a moment ago: what it has for this node, what it allows
 //! root          the root of trust: begun from a file, its keys, forgotten
 //! tuf           the TUF client: metadata fetched, verified and kept
 //! ```
@@ -21,4 +21,4 @@ pub use self::root::{
     LogEnd, TargetsFile, TrustedMetadata, follow, forget, is_there, last_refresh, targets_keys,
     trusted_metadata,
 };
-pub use self::tuf::VerifiedRelease;
+pub use self::tuf::{Asker, Held, VerifiedRelease};

@@ -17,4 +17,5 @@ mod sessions;
 mod support;
 mod targets;
 mod timers;
+mod waves;
 mod web;

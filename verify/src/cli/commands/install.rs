@@ -9,6 +9,7 @@ use ::verify::node::Node;
 use ::verify::session::Timeouts;
 use ::verify::storage::Target;
 use ::verify::system::SystemName;
+use ::verify::trust::Held;
 use serde::Serialize;
 use store::name::ImageName;
 
@@ -40,6 +41,30 @@ struct Report<'a> {
     /// Bytes that packs would have taken in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     packs_bytes: Option<u64>,
+    /// The newest release, where that has not reached this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<ReportHeld<'a>>,
+}
+
+#[derive(Serialize)]
+struct ReportHeld<'a> {
+    seq: u64,
+    /// The stage that it has reached, of how many.
+    stage: usize,
+    stages: usize,
+    /// Why it is halted, if it is.
+    halted: Option<&'a str>,
+}
+
+impl<'a> ReportHeld<'a> {
+    fn of(held: &'a Held) -> Self {
+        Self {
+            seq: held.seq,
+            stage: held.waves.reached(),
+            stages: held.waves.stages().len(),
+            halted: held.waves.halted(),
+        }
+    }
 }
 
 pub(crate) fn run(
@@ -48,6 +73,7 @@ pub(crate) fn run(
     name: ImageName,
     system: SystemName,
     target: Option<Target>,
+    ahead: bool,
     json: bool,
 ) -> Result<ExitCode> {
     let request = Request {
@@ -56,20 +82,22 @@ pub(crate) fn run(
         target,
         timeouts: None,
         again: false,
+        ahead,
     };
     Ok(report(ui, &install::install(node, &request)?, json))
 }
 
-/// `imgnode upgrade`: the newest release of an installed system's image.
+/// `imgnode upgrade`: the newest release of an installed system's image for this node.
 pub(crate) fn upgrade(
     node: &Node<'_>,
     ui: &Ui,
     system: &SystemName,
     timeouts: Option<Timeouts>,
     again: bool,
+    ahead: bool,
     json: bool,
 ) -> Result<ExitCode> {
-    let done = install::upgrade(node, system, timeouts, again)?;
+    let done = install::upgrade(node, system, timeouts, again, ahead)?;
     Ok(report(ui, &done, json))
 }
 
@@ -88,6 +116,7 @@ pub(crate) fn build_schroot(
         target: Some(target),
         timeouts: None,
         again: false,
+        ahead: false,
     };
     Ok(report(ui, &install::install(node, &request)?, json))
 }
@@ -123,6 +152,7 @@ fn report(ui: &Ui, done: &Installed, json: bool) -> ExitCode {
             way: (written + reused > 0).then_some(name),
             delta_bytes: delta.map(|(size, _)| size),
             packs_bytes: delta.map(|(_, packs)| packs),
+            held: done.plan.held.as_ref().map(ReportHeld::of),
         });
     } else {
         ui.data(&format!(

@@ -6,6 +6,7 @@
 //! switch     switch, rollback: another generation becomes the active one
 //! gc         old generations go
 //! exec       a command in a system
+//! name       what this node is called, and its group
 //! receipts   what this node says of itself
 //! access     who of the host may enter a system's sessions
 //! uninstall  a system goes
@@ -22,6 +23,7 @@ mod gc;
 mod init;
 mod install;
 mod logs;
+mod name;
 mod receipts;
 mod run;
 mod sessions;
@@ -97,6 +99,7 @@ fn carry_out(
             root,
             reset,
             receipts: to,
+            names,
         } => {
             let config = NodeConfig {
                 schema: SCHEMA,
@@ -105,7 +108,9 @@ fn carry_out(
             };
             let done = init::run(node, ui, &config, &root, reset)?;
             if let Some(to) = to {
-                receipts::set(node, ui, to, None, None)?;
+                receipts::set(node, ui, to, names.name, names.group)?;
+            } else if names.are_given() {
+                name::set(node, ui, names)?;
             }
             Ok(done)
         }
@@ -113,14 +118,16 @@ fn carry_out(
             name,
             system,
             target,
+            ahead,
             json,
-        } => install::run(node, ui, name, system, target, json),
+        } => install::run(node, ui, name, system, target, ahead, json),
         Mode::Upgrade {
             system,
             timeouts,
             again,
+            ahead,
             json,
-        } => install::upgrade(node, ui, &system, timeouts, again, json),
+        } => install::upgrade(node, ui, &system, timeouts, again, ahead, json),
         Mode::BuildSchroot {
             tarball,
             system,
@@ -169,6 +176,7 @@ fn carry_out(
             users,
             root_users,
         } => access::run(node, ui, &system, users, root_users),
+        Mode::Name { names, json } => name::run(node, ui, names, json),
         Mode::Receipts(mode) => receipts::run(node, ui, mode),
         Mode::Uninstall { system } => uninstall::run(node, ui, &system),
     }

@@ -8,7 +8,7 @@ use store::digest::ImageId;
 use store::name::{EnvName, ImageName};
 
 use super::error::{Error, ErrorKind, Result};
-use super::release::{self, VerifiedRelease};
+use super::release::{self, Asker, Found, Held, VerifiedRelease};
 use super::remembered::Remembered;
 use super::repository::{StoreRepository, twice};
 use super::state::{Floor, State, not_initialised};
@@ -105,19 +105,23 @@ impl Client {
         self.verified(backend, name, None)
     }
 
-    /// The newest release of `name` as [`release`](Self::release) gives it; one whose signed manifest
-    /// `known` has costs no request.
-    pub fn release_or_known(
+    /// The newest release of `name` that reaches this node and may run, verified, and the newest of
+    /// all where that is another one; a release whose signed manifest `known` has costs no request.
+    pub fn reached(
         &self,
         backend: &dyn Backend,
         name: &ImageName,
+        asker: Asker<'_>,
         known: &dyn Fn(u64, &ImageId) -> Option<Vec<u8>>,
-    ) -> Result<VerifiedRelease> {
-        let (seq, target, custom) = release::find(self.trusted()?.list(), &self.env, name, None)?;
-        match known(seq, &custom.image).filter(|json| release::is_signed(&target, json)) {
-            Some(json) => release::believe(name, seq, &custom, json),
-            None => self.verified(backend, name, None),
-        }
+    ) -> Result<(VerifiedRelease, Option<Held>)> {
+        let list = self.trusted()?.list();
+        let ((seq, target, custom), held) = release::reached(list, &self.env, name, asker)?;
+        let known = known(seq, &custom.image).filter(|json| release::is_signed(&target, json));
+        let release = match known {
+            Some(json) => release::believe(name, seq, &custom, json)?,
+            None => self.verified(backend, name, Some(seq))?,
+        };
+        Ok((release, held))
     }
 
     /// Release `seq` of `name`, verified, if the newest release allows it.
@@ -140,8 +144,8 @@ impl Client {
     /// newest list of releases has it, with this manifest. Needs a [`refresh`](Self::refresh) before.
     pub fn admits(&self, name: &ImageName, seq: u64, manifest: &[u8]) -> Result<()> {
         let list = self.trusted()?.list();
-        let (_, target, _) = release::find(list, &self.env, name, Some(seq))?;
-        is_listed(&target, name, seq, manifest)
+        let found = release::find(list, &self.env, name, Some(seq))?;
+        may_be_carried(&found, name, manifest)
     }
 
     /// Does what [`admits`](Self::admits) does, offline: by the list that was trusted last, expired or not.
@@ -165,7 +169,7 @@ impl Client {
         }
         let floor = self.state.floor()?;
         match release::find((&list, &floor), &self.env, name, Some(seq)) {
-            Ok((_, target, _)) => is_listed(&target, name, seq, manifest),
+            Ok(found) => may_be_carried(&found, name, manifest),
             Err(error) if error.kind() == ErrorKind::NoRelease => Ok(()),
             Err(error) => Err(error),
         }
@@ -199,15 +203,11 @@ impl Client {
     }
 }
 
-/// Refuses a manifest that is not the one that the list of releases has.
-fn is_listed(
-    target: &super::core::Target,
-    name: &ImageName,
-    seq: u64,
-    manifest: &[u8],
-) -> Result<()> {
+/// Refuses a manifest that is not the one that the list of releases has, and a release that is
+/// halted. Who carries one by hand does not wait for its waves.
+fn may_be_carried((seq, target, custom): &Found, name: &ImageName, manifest: &[u8]) -> Result<()> {
     if release::is_signed(target, manifest) {
-        return Ok(());
+        return release::is_not_halted(name, *seq, custom);
     }
     let text = format!("release {seq} of {name} was released with another manifest");
     Err(Error::new(ErrorKind::Mismatch, text))

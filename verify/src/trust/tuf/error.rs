@@ -43,6 +43,8 @@ pub enum ErrorKind {
     Revoked,
     /// The release is older than the environment allows.
     TooOld,
+    /// The waves of the release have not reached this node, or it is halted.
+    NotReached,
     /// A release that contradicts its own manifest, or lacks fields.
     Release,
     /// The environment does not have a file that it must have.

@@ -60,5 +60,5 @@ mod workflow;
 pub use self::client::Client;
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::generic_client::GenericClient;
-pub use self::release::VerifiedRelease;
+pub use self::release::{Asker, Held, VerifiedRelease};
 pub use self::repository::{HttpRepository, Repository};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use store::digest::{ImageId, Sha256};
 use store::manifest::{MAX_BYTES, Manifest};
 use store::name::{EnvName, ImageName};
+use store::tuf::waves::{Member, Waves};
 use store::tuf::{ReleaseCustom, Verdict, paths};
 
 use super::core::{Listing, Target};
@@ -28,6 +29,109 @@ pub struct VerifiedRelease {
     pub json: Vec<u8>,
 }
 
+/// Who asks for a release.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// This node.
+    pub node: Member<'a>,
+    /// The release that is active on it: it has that one, whatever its waves say.
+    pub has: Option<(u64, ImageId)>,
+    /// Whether an operator takes a release ahead of its waves; one that is halted is nobody's.
+    pub ahead: bool,
+}
+
+/// The newest release of an image, where it has not reached this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The name of the image.
+    pub name: ImageName,
+    /// The number of the release.
+    pub seq: u64,
+    /// Its waves.
+    pub waves: Waves,
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, seq, waves } = self;
+        write!(f, "release {seq} of {name} is {}", waves.standing())?;
+        match waves.halted() {
+            Some(reason) => write!(f, ": {reason}"),
+            None => f.write_str(" and has not reached this node"),
+        }
+    }
+}
+
+/// A release as the metadata has it: its number, the file of its manifest, and what was signed
+/// beside that.
+pub(super) type Found = (u64, Target, ReleaseCustom);
+
+/// Finds the newest release of `name` that reaches a node, or that it has, and that may run; and the
+/// newest of all, where that is another one.
+pub(super) fn reached(
+    (core, floor): (&dyn Listing, &Floor),
+    env: &EnvName,
+    name: &ImageName,
+    asker: Asker<'_>,
+) -> Result<(Found, Option<Held>)> {
+    let mut seqs: Vec<u64> = core
+        .target_names()
+        .into_iter()
+        .filter_map(paths::parse_target_name)
+        .filter_map(|(found, seq)| (found == *name).then_some(seq))
+        .collect();
+    seqs.sort_unstable();
+    let mut held = None;
+    for seq in seqs.into_iter().rev() {
+        let (_, custom) = read(core, env, name, seq)?;
+        let has = asker.has == Some((seq, custom.image));
+        if let Some(waves) = custom.waves.filter(|_| !has) {
+            let reaches = if asker.ahead {
+                waves.halted().is_none()
+            } else {
+                waves.reaches(env, name, seq, asker.node)
+            };
+            if !reaches {
+                let name = name.clone();
+                held.get_or_insert(Held { name, seq, waves });
+                continue;
+            }
+        }
+        match find((core, floor), env, name, Some(seq)) {
+            Ok(found) => return Ok((found, held)),
+            // What replaces it is still on its way to this node.
+            Err(error) if error.kind() == ErrorKind::Revoked && held.is_some() && !has => {}
+            Err(error) if error.kind() == ErrorKind::TooOld && held.is_some() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    let Some(held) = held else {
+        // There is none: the words for that are those of any other question.
+        return find((core, floor), env, name, None).map(|found| (found, None));
+    };
+    Err(not_reached(&held))
+}
+
+fn not_reached(held: &Held) -> Error {
+    let text = format!("no release of {} is for this node yet: {held}", held.name);
+    let hint = match held.waves.halted() {
+        Some(_) => "it takes the next release, or the end of the halt",
+        None => "wait for its stage, or take it now with --ahead",
+    };
+    Error::new(ErrorKind::NotReached, text).with_hint(hint)
+}
+
+/// Refuses a release that is halted.
+pub(super) fn is_not_halted(name: &ImageName, seq: u64, custom: &ReleaseCustom) -> Result<()> {
+    let waves = custom.waves.clone();
+    let Some(waves) = waves.filter(|waves| waves.halted().is_some()) else {
+        return Ok(());
+    };
+    let name = name.clone();
+    let held = Held { name, seq, waves };
+    Err(Error::new(ErrorKind::NotReached, held.to_string()))
+}
+
 /// Finds release `seq` of `name`, or the newest, and asks the newest release of
 /// that name whether it may run.
 pub(super) fn find(
@@ -35,7 +139,7 @@ pub(super) fn find(
     env: &EnvName,
     name: &ImageName,
     seq: Option<u64>,
-) -> Result<(u64, Target, ReleaseCustom)> {
+) -> Result<Found> {
     let seqs = core.target_names().into_iter().filter_map(|target| {
         let (found, seq) = paths::parse_target_name(target)?;
         (found == *name).then_some(seq)
@@ -141,7 +245,7 @@ fn read(
 pub(super) fn fetch(
     repository: &dyn Repository,
     name: &ImageName,
-    (seq, target, custom): (u64, Target, ReleaseCustom),
+    (seq, target, custom): Found,
 ) -> Result<VerifiedRelease> {
     let what = format!("the manifest of release {seq} of {name}");
     if target.length > MAX_BYTES {

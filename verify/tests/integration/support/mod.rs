@@ -13,8 +13,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use store::keys::Signer;
 use store::manifest::{Fences, Health, Manifest, Needs, Process, Run, SCHEMA, Timer, User};
-use store::tuf::{Environment, RoleKeys};
+use store::tuf::waves::Step;
+use store::tuf::{Environment, Proposal, ReleaseOrigin, RoleKeys, WavePlan};
 use store::{EnvName, Sha256, WritableStore};
 
 pub(crate) const EPOCH: u64 = 1_600_000_000;
@@ -79,6 +81,8 @@ pub(crate) struct Farm {
     pub(crate) needs: Needs,
     /// What bounds it.
     pub(crate) fences: Fences,
+    /// The stages in which the next release reaches nodes.
+    pub(crate) waves: Option<WavePlan>,
 }
 
 impl Farm {
@@ -117,6 +121,7 @@ impl Farm {
             timers: Vec::new(),
             needs: Needs::default(),
             fences: Fences::default(),
+            waves: None,
         };
         farm.clean_host();
         farm.plant();
@@ -263,10 +268,15 @@ impl Farm {
         let keys = self.path("keys");
         if keys.exists() {
             let keys = RoleKeys::load(&keys, &dev).unwrap();
-            Environment::open(&store, &dev)
-                .unwrap()
-                .release(&manifest, &keys, now)
-                .unwrap();
+            let mut environment = Environment::open(&store, &dev).unwrap();
+            let origin = ReleaseOrigin {
+                waves: self.waves.clone(),
+                ..ReleaseOrigin::default()
+            };
+            let drafted = environment.draft_release(&manifest, &origin, now).unwrap();
+            if let Some((mut change, _)) = drafted {
+                publish(&mut environment, &mut change, &keys);
+            }
             return;
         }
         fs::create_dir(&keys).unwrap();
@@ -288,8 +298,20 @@ impl Farm {
         let mut change = environment
             .draft_revocation(&release.image, reason, None, now)
             .unwrap();
-        environment.sign(&mut change, &[&*keys.targets]).unwrap();
-        assert!(environment.publish(&change, &[&*keys.online], now).unwrap());
+        publish(&mut environment, &mut change, &keys);
+    }
+
+    /// Takes the waves of the newest release on by a step.
+    pub(crate) fn step(&self, step: &Step) {
+        let store = WritableStore::open_or_create(self.path("store")).unwrap();
+        let dev: EnvName = "dev".parse().unwrap();
+        let keys = RoleKeys::load(&self.path("keys"), &dev).unwrap();
+        let mut environment = Environment::open(&store, &dev).unwrap();
+        let name = "web".parse().unwrap();
+        let (mut change, _) = environment
+            .draft_waves(&name, step, Timestamp::now())
+            .unwrap();
+        publish(&mut environment, &mut change, &keys);
     }
 
     /// Gives the next releases workers that behave as `mode` says.
@@ -513,6 +535,17 @@ impl Drop for Farm {
 }
 
 /// Waits until `done` says so.
+/// Signs and publishes a change.
+fn publish(environment: &mut Environment<'_>, change: &mut Proposal, keys: &RoleKeys) {
+    environment.sign(change, &[&*keys.targets]).unwrap();
+    let online: &dyn Signer = &*keys.online;
+    assert!(
+        environment
+            .publish(change, &[online], Timestamp::now())
+            .unwrap()
+    );
+}
+
 pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     // Against hanging only: no machine is so busy.
     let until = Instant::now() + Duration::from_secs(600);

@@ -12,6 +12,7 @@ use ::verify::system::SystemName;
 use ::verify::trust::{self, LogEnd, TargetsFile};
 use serde::Serialize;
 use store::manifest::DirectoryKind;
+use store::name::NodeName;
 
 use crate::cli::report::{JSON_SCHEMA, time};
 
@@ -20,6 +21,9 @@ pub(super) struct Report {
     pub(super) schema: u32,
     pub(super) environment: Option<String>,
     pub(super) repository: Option<String>,
+    /// What this node is called, and the group that somebody has put it into.
+    pub(super) node: Option<NodeName>,
+    pub(super) group: Option<NodeName>,
     pub(super) metadata: Option<Metadata>,
     /// The oldest operation that is under way, or was interrupted.
     pub(super) pending: Option<Pending>,
@@ -183,6 +187,7 @@ pub(super) enum State {
 
 pub(super) fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Report> {
     let config = node.state.config()?;
+    let called = node.state.names()?.or_machine();
     let names = match only {
         Some(one) => vec![node.state.installed(one)?.system],
         None => node.state.systems()?,
@@ -203,6 +208,8 @@ pub(super) fn gather(node: &Node<'_>, only: Option<&SystemName>) -> Result<Repor
         schema: JSON_SCHEMA,
         environment: config.as_ref().map(|config| config.environment.to_string()),
         repository: config.as_ref().map(|config| config.repository.to_string()),
+        node: called.name,
+        group: called.group,
         metadata,
         pending: pending.next(),
         more_pending: pending.collect(),

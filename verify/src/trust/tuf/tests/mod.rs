@@ -14,3 +14,4 @@ mod formats;
 mod node;
 mod releases;
 mod versions;
+mod waves;

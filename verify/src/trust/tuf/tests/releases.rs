@@ -16,7 +16,7 @@ use super::forge::{Files, Forge, STRAIGHT, days, noon};
 use super::node::Node;
 use crate::trust::tuf::{Client, ErrorKind};
 
-fn manifest(name: &str, content: &str) -> Manifest {
+pub(super) fn manifest(name: &str, content: &str) -> Manifest {
     let layout = Blake3::of(content.as_bytes());
     Manifest {
         schema: SCHEMA,
@@ -143,7 +143,7 @@ fn release(forge: &mut Forge, manifest: &Manifest, seq: u64, bend: &dyn Fn(&mut 
 }
 
 /// A forge with releases 1 to 3 of `a`, bent, and the node that follows it.
-fn three(bend: &dyn Fn(u64, &mut Value)) -> (Forge, Node) {
+pub(super) fn three(bend: &dyn Fn(u64, &mut Value)) -> (Forge, Node) {
     let mut forge = Forge::new();
     for seq in 1..4 {
         release(
@@ -158,7 +158,7 @@ fn three(bend: &dyn Fn(u64, &mut Value)) -> (Forge, Node) {
     (forge, node)
 }
 
-fn a() -> ImageName {
+pub(super) fn a() -> ImageName {
     "a".parse().unwrap()
 }
 
