@@ -7,6 +7,7 @@ use serde::Serialize;
 use store::fleet::Node;
 use store::name::NodeName;
 use store::receipt::{self, Operation, Outcome};
+use store::tuf::waves::{Member, Waves};
 use store::tuf::{Release, revoked_images};
 use store::{EnvName, ImageId, ImageName};
 
@@ -22,6 +23,8 @@ const BEHIND: i64 = 15 * 60;
 pub struct Standard {
     environment: EnvName,
     releases: BTreeMap<ImageName, Vec<(u64, ImageId)>>,
+    /// The waves of releases that have some.
+    waves: BTreeMap<(ImageName, u64), Waves>,
     revoked: BTreeSet<ImageId>,
     now: Timestamp,
     /// Seconds without a receipt after which a node is overdue.
@@ -73,7 +76,7 @@ pub struct SystemStatus {
     pub generation: u64,
     /// Whether a session runs.
     pub runs: bool,
-    /// How many releases are newer; none where the release is not known.
+    /// How many releases that reach it are newer; none where the release is not known.
     pub behind: Option<u64>,
     /// The last operation that changed, or should have changed, what is active.
     pub last: Option<receipt::LastOperation>,
@@ -177,7 +180,12 @@ impl Standard {
             let of_name = releases.entry(release.name.clone()).or_default();
             of_name.push((release.seq, release.image));
         }
+        let waves = all.iter().filter_map(|release| {
+            let waves = release.custom.waves.clone()?;
+            Some(((release.name.clone(), release.seq), waves))
+        });
         Self {
+            waves: waves.collect(),
             environment,
             releases,
             revoked: revoked_images(all),
@@ -210,7 +218,7 @@ impl Standard {
                     findings.push(of_node(Kind::Expired, text));
                 }
                 for system in &newest.receipt.systems {
-                    systems.push(self.system(system, &mut findings));
+                    systems.push(self.system(node, system, &mut findings));
                 }
                 let receipt = &newest.receipt;
                 last = Some(Last {
@@ -262,7 +270,22 @@ impl Standard {
         }
     }
 
-    fn system(&self, system: &receipt::System, findings: &mut Vec<Finding>) -> SystemStatus {
+    /// Whether a release is for a node, by the names that the list has.
+    fn reaches(&self, name: &ImageName, seq: u64, node: &Node) -> bool {
+        let member = Member {
+            name: Some(&node.name),
+            group: Some(&node.group),
+        };
+        let waves = self.waves.get(&(name.clone(), seq));
+        waves.is_none_or(|waves| waves.reaches(&self.environment, name, seq, member))
+    }
+
+    fn system(
+        &self,
+        node: &Node,
+        system: &receipt::System,
+        findings: &mut Vec<Finding>,
+    ) -> SystemStatus {
         let mut find = |kind, text| {
             findings.push(Finding {
                 kind,
@@ -280,7 +303,10 @@ impl Standard {
             let good = all
                 .iter()
                 .filter(|(_, image)| !self.revoked.contains(image));
-            good.filter(|(seq, _)| *seq > shown.seq).count() as u64
+            let newer = good.filter(|(seq, _)| {
+                *seq > shown.seq && self.reaches(&system.image_name, *seq, node)
+            });
+            newer.count() as u64
         });
         let behind = newer.filter(|_| here);
         if revoked {

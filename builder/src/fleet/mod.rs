@@ -4,6 +4,7 @@
 //! list of an environment's nodes  -> whose receipts count      (members)
 //! receipts of a node, since last  -> the newest, what is wrong (read, cache)
 //! the newest beside the releases  -> findings                  (judge)
+//! the findings beside the waves   -> how far a release is      (rollout)
 //! ```
 //!
 //! A receipt is believed where the list has its key for that node, and for no more than that the
@@ -13,6 +14,7 @@ pub mod cache;
 pub mod judge;
 pub mod members;
 pub mod read;
+pub mod rollout;
 
 use store::{ObjectFolder, StoreUrl};
 

@@ -30,7 +30,7 @@ pub use self::maintenance::{
     CopyArgs, FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs,
 };
 pub use self::page::PageArgs;
-pub use self::promote::{ApproveArgs, PromoteArgs, RevokeArgs};
+pub use self::promote::{ApproveArgs, PromoteArgs, RevokeArgs, WaveArgs};
 pub use self::signing::{Consenting, Secret, Signing};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 

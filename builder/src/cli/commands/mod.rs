@@ -21,6 +21,7 @@ mod plan;
 mod promote;
 mod rebuild;
 mod shell;
+mod waves;
 mod why;
 
 use std::path::Path;

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use store::tuf::{Environment, LogEntry, Proposal, Release, revoked_images};
+use store::tuf::waves::Rule;
+use store::tuf::{Environment, LogEntry, Proposal, Release, WavePlan, revoked_images};
 use store::{EnvName, ImageId, Store, WritableStore};
 
 use super::env::{environment, open, report};
-use crate::cli::args::{Consenting, PromoteArgs, RevokeArgs, Signing};
+use super::waves;
+use crate::cli::args::{Consenting, PromoteArgs, RevokeArgs, Signing, WaveArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::compare::Report;
 use crate::release::ceremony::{self, Consent, Outcome};
@@ -21,7 +23,7 @@ use crate::stores::find;
 use crate::ui::{self, Ui};
 
 /// How the next person signs a release or a revocation.
-const SIGN: &str = "imgbuild promote --sign";
+pub(super) const SIGN: &str = "imgbuild promote --sign";
 
 /// What `--json` says at the end.
 #[derive(Serialize)]
@@ -61,6 +63,9 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         return Err(Error::usage("IMAGE and --to ENV are missing"));
     };
     let to = environment(to)?;
+    if let Some(step) = waves::step(&args.waves) {
+        return waves::run(args, image, &to, &step, settings, ui);
+    }
     let of_image = image.split_once('/').map(|(env, _)| env);
     let from = args
         .from
@@ -99,7 +104,8 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         checked.refuse(manifest, &to)?;
         ui.note(&format!("the policy of {to} is met"));
     }
-    let Some((mut proposal, release)) = promote::draft(&found, &env, args.min_seq)? else {
+    let plan = plan(&args.waves);
+    let Some((mut proposal, release)) = promote::draft(&found, &env, args.min_seq, plan)? else {
         ui.note(&format!(
             "{} is the newest release of {to} already",
             manifest.name
@@ -158,6 +164,18 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
     report(&outcome, &what, SIGN, ui);
     ui.result(&release.image.to_string());
     Ok(())
+}
+
+/// The waves of a new release.
+fn plan(args: &WaveArgs) -> Option<WavePlan> {
+    let (minutes, nodes) = (args.widen_after, args.widen_nodes);
+    let is_stated = minutes.is_some() || nodes.is_some();
+    let rule = is_stated.then(|| Rule {
+        minutes: minutes.unwrap_or_default(),
+        nodes: nodes.unwrap_or(1),
+    });
+    let stages = args.stages.clone();
+    (!stages.is_empty()).then_some(WavePlan { stages, rule })
 }
 
 /// The store that an image comes from, if that is not the destination.

@@ -270,14 +270,14 @@ impl Sources<'_> {
         let env = self.env();
         let what = || format!("cannot read the log of {}", env.name());
         let mut text = format!("{}/{}/{}", shown.environment, system.image_name, shown.seq);
-        if self.listed(system, shown).is_none() {
+        let Some(listed) = self.listed(system, shown) else {
             let _ = write!(text, " is not a release of {} now", env.name());
             return Ok(Line {
                 what: "release",
                 text,
                 signed_by: Vec::new(),
             });
-        }
+        };
         if revoked_images(&self.releases).contains(&shown.image) {
             text += ", revoked";
         }
@@ -294,6 +294,9 @@ impl Sources<'_> {
             }
             let signers = env.log_signers(&[entry]).map_err(|e| failed(what(), &e))?;
             signed_by.extend(signers.iter().flatten().map(|key| self.vouches(key)));
+        }
+        if let Some(waves) = &listed.custom.waves {
+            let _ = write!(text, ", {}", waves.standing());
         }
         Ok(Line {
             what: "release",

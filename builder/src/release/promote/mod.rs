@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use common::clock::rfc3339;
 use store::copy::Copier;
 use store::delta_writer::{self, Progress};
-use store::tuf::{Environment, LogEntry, PromotedFrom, Proposal, Release, ReleaseOrigin};
+use store::tuf::{Environment, LogEntry, PromotedFrom, Proposal, Release, ReleaseOrigin, WavePlan};
 use store::{ImageId, Manifest, Store, WritableStore};
 
 pub use self::facts::{Checked, check};
@@ -319,11 +319,12 @@ pub fn draft(
     from: &From,
     env: &Environment<'_>,
     min_seq: Option<u64>,
+    waves: Option<WavePlan>,
 ) -> Result<Option<(Proposal, Release)>> {
     let origin = ReleaseOrigin {
         from: Some(from.source.clone()),
         min_seq,
-        waves: None,
+        waves,
     };
     env.draft_release(&from.manifest, &origin, jiff::Timestamp::now())
         .map_err(|e| {

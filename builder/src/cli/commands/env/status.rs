@@ -1,8 +1,11 @@
 //! `imgbuild env status [ENV]`
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use store::keys::PublicKey;
+use store::tuf::waves::Waves;
 use store::tuf::{Environment, KeyGroup, Release};
 use store::{EnvName, Store};
 
@@ -65,6 +68,8 @@ struct ShownRelease {
     revoked: Vec<String>,
     /// How many releases of that name there are.
     releases: usize,
+    /// The stages in which it reaches nodes, where it has some.
+    waves: Option<Waves>,
     /// The image that it begins with; null for most.
     base: Option<ShownBase>,
 }
@@ -197,6 +202,7 @@ fn look(store: &Store, env: &Environment<'_>, keyring: &Keyring) -> Result<Shown
             .iter()
             .filter(|other| other.name == release.name)
             .count(),
+        waves: release.custom.waves.clone(),
         // What cannot be read of an image, fsck says.
         base: store
             .manifest(&release.image)
@@ -357,6 +363,14 @@ fn show(env: &ShownEnv, ui: &Ui) {
             "  release    {}/{}  {}{floor}",
             release.name, release.seq, release.image
         ));
+        if let Some(waves) = &release.waves {
+            let mut line = format!("  waves      {} since {}", waves.standing(), waves.since());
+            if let Some(reason) = waves.halted() {
+                // Writing to a String cannot fail.
+                let _ = write!(line, "; {reason}");
+            }
+            ui.result(&line);
+        }
         if let Some(base) = &release.base {
             ui.result(&format!("  base       {}", base.line()));
         }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use super::status::ShownEnv;
 use crate::fleet::judge::{Kind, NodeStatus};
+use crate::fleet::rollout::Rollout;
 
 /// All metrics. Names of nodes, groups, environments and systems need no escaping: letters, digits, `.`,
 /// `_`, `-`.
@@ -67,7 +68,55 @@ pub(super) fn text(environments: &[ShownEnv]) -> String {
             systems.collect()
         },
     );
+    waves(&mut text, environments);
     text
+}
+
+/// How far releases with waves are.
+fn waves(text: &mut String, environments: &[ShownEnv]) {
+    let mut of_each = |name: &str, help: &str, values: &dyn Fn(&Rollout) -> Vec<(&str, usize)>| {
+        let mut lines = Vec::new();
+        for env in environments {
+            for rollout in &env.waves {
+                for (label, value) in values(rollout) {
+                    lines.push(format!(
+                        "{name}{{environment=\"{}\",image=\"{}\"{label}}} {value}",
+                        env.environment, rollout.image_name
+                    ));
+                }
+            }
+        }
+        if !lines.is_empty() {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+            *text += &joined(lines);
+        }
+    };
+    of_each(
+        "imgbuild_fleet_wave_stage",
+        "The stage that the newest release has reached.",
+        &|rollout| vec![("", rollout.stage)],
+    );
+    of_each(
+        "imgbuild_fleet_wave_stages",
+        "How many stages the newest release has.",
+        &|rollout| vec![("", rollout.stages)],
+    );
+    of_each(
+        "imgbuild_fleet_wave_halted",
+        "Whether the newest release is halted.",
+        &|rollout| vec![("", usize::from(rollout.halted.is_some()))],
+    );
+    of_each(
+        "imgbuild_fleet_wave_nodes",
+        "Nodes that the newest release has reached, that run it, and on which it failed.",
+        &|rollout| {
+            vec![
+                (",state=\"reached\"", rollout.reached.len()),
+                (",state=\"current\"", rollout.current.len()),
+                (",state=\"failed\"", rollout.failed.len()),
+            ]
+        },
+    );
 }
 
 fn each(

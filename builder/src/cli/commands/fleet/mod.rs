@@ -9,15 +9,17 @@ mod status;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use store::name::NodeName;
-use store::tuf::{Environment, Policy};
+use store::tuf::{Environment, Policy, Release};
 use store::{EnvName, Store};
 
 use super::env::environment;
 use crate::cli::args::{FleetArgs, FleetCommand};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fleet::Place;
-use crate::fleet::judge::Standard;
+use crate::fleet::cache::Cache;
+use crate::fleet::judge::{NodeStatus, Standard};
 use crate::fleet::members::{self, Members};
 use crate::fleet::read::{self, Seen};
 use crate::release::ceremony::failed;
@@ -28,6 +30,9 @@ use crate::ui::Ui;
 
 /// Where the receipts of each node begin, for who cannot list them. Nobody signs it.
 const KEPT: &str = "fleet/kept.json";
+
+/// Hours without a receipt after which a node is overdue, where nobody says otherwise.
+pub(in crate::cli::commands) const OVERDUE: u32 = 26;
 
 /// How many nodes an error names.
 const SHOWN: usize = 8;
@@ -129,16 +134,57 @@ pub(super) fn node_name(text: &str) -> Result<NodeName> {
         .map_err(|e| Error::usage("this cannot name a node").because(&e))
 }
 
-/// What the receipts of an environment's nodes are compared with.
-pub(super) fn standard(env: &Environment<'_>, hours: u32) -> Result<Standard> {
+/// The nodes of an environment, as their receipts show them.
+pub(in crate::cli::commands) struct Observed {
+    members: Members,
+    releases: Vec<Release>,
+    pub(in crate::cli::commands) nodes: Vec<NodeStatus>,
+}
+
+/// Reads what is new of the nodes of an environment, and judges them.
+pub(in crate::cli::commands) fn observe(
+    env: &Environment<'_>,
+    place: &Place,
+    overdue_hours: u32,
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<Observed> {
+    let members = members::read(place, env, settings)?;
+    let releases = releases(env)?;
+    let standard = standard(env, &releases, overdue_hours);
+    let (fleet, kept) = (&members.fleet, kept(place)?);
+    let mut cache = Cache::read(fleet, &place.url, settings);
+    let read = fleet.nodes.par_iter().map(|node| {
+        let begin = kept.get(&node.name).copied().unwrap_or(1);
+        let before = cache.nodes.get(&node.name);
+        let fresh = |newest: &read::Newest| standard.is_fresh(newest);
+        read::look(place, node, before, begin, fresh).map(|seen| (node.name.clone(), seen))
+    });
+    let read: BTreeMap<NodeName, Seen> = read.collect::<Result<_>>()?;
+    let judged = fleet.nodes.iter();
+    let judged = judged.map(|node| standard.judge(node, &read[&node.name]));
+    let nodes = judged.collect();
+    cache.nodes = read;
+    if let Err(error) = cache.write(fleet, &place.url, settings) {
+        ui.note(&format!(
+            "warning: what was read is not kept for the next time: {error}"
+        ));
+    }
+    Ok(Observed {
+        members,
+        releases,
+        nodes,
+    })
+}
+
+fn releases(env: &Environment<'_>) -> Result<Vec<Release>> {
     let what = || format!("cannot read the environment {}", env.name());
-    let releases = env.releases().map_err(|e| failed(what(), &e))?;
-    Ok(Standard::new(
-        env.name().clone(),
-        &releases,
-        Timestamp::now(),
-        hours,
-    ))
+    env.releases().map_err(|e| failed(what(), &e))
+}
+
+/// What the receipts of an environment's nodes are compared with.
+fn standard(env: &Environment<'_>, releases: &[Release], hours: u32) -> Standard {
+    Standard::new(env.name().clone(), releases, Timestamp::now(), hours)
 }
 
 /// Where receipts begin. Whatever is wrong with that, they are looked for from the first.

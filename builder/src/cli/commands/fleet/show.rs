@@ -3,7 +3,7 @@
 use serde::Serialize;
 use store::receipt::{self, FOLDER, MAX_BYTES, SignedReceipt};
 
-use super::{find, standard, status};
+use super::{OVERDUE, find, releases, standard, status};
 use crate::cli::args::FleetShowArgs;
 use crate::error::{Context, Result};
 use crate::fleet::Place;
@@ -11,9 +11,6 @@ use crate::fleet::judge::NodeStatus;
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
-
-/// Hours after which a node is overdue, as `fleet status` has it by itself.
-const OVERDUE: u32 = 26;
 
 #[derive(Serialize)]
 struct Shown {
@@ -40,7 +37,8 @@ pub(super) fn run(args: &FleetShowArgs, settings: &Settings, ui: &Ui) -> Result<
     let store = stores::open(settings)?;
     let place = Place::open(args.from.receipts.as_deref(), settings)?;
     let found = find(&args.node, args.env.as_deref(), &place, &store, settings)?;
-    let judged = standard(&found.env, OVERDUE)?.judge(&found.node, &found.seen);
+    let judged =
+        standard(&found.env, &releases(&found.env)?, OVERDUE).judge(&found.node, &found.seen);
     let what = || format!("cannot read the receipts of {}", found.node.name);
     let folder = format!("{FOLDER}/{}", found.node.name);
     let listed = place.folder.list(&folder).context(what)?;

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
 use store::name::NodeName;
-use store::{EnvName, Store};
+use store::tuf::Release;
+use store::{EnvName, ImageName, Store};
 
-use super::{admitted, kept, metrics, names, standard, unknown, verdict};
+use super::{admitted, metrics, names, observe, unknown, verdict};
 use crate::cli::args::FleetStatusArgs;
 use crate::error::Result;
 use crate::fleet::Place;
-use crate::fleet::cache::Cache;
 use crate::fleet::judge::NodeStatus;
-use crate::fleet::{members, read};
+use crate::fleet::rollout::Rollout;
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
@@ -35,6 +34,8 @@ pub(super) struct ShownEnv {
     list: u64,
     /// The key that signed it.
     signer: Option<String>,
+    /// The newest releases that have waves, by name.
+    pub(super) waves: Vec<Rollout>,
     pub(super) nodes: Vec<NodeStatus>,
 }
 
@@ -95,32 +96,20 @@ fn look(
     ui: &Ui,
 ) -> Result<ShownEnv> {
     let env = admitted(store, name, settings)?;
-    let members = members::read(place, &env, settings)?;
-    let standard = standard(&env, args.overdue)?;
-    let (fleet, kept) = (&members.fleet, kept(place)?);
-    let mut cache = Cache::read(fleet, &place.url, settings);
-    let read = fleet.nodes.par_iter().map(|node| {
-        let begin = kept.get(&node.name).copied().unwrap_or(1);
-        let before = cache.nodes.get(&node.name);
-        let fresh = |newest: &read::Newest| standard.is_fresh(newest);
-        read::look(place, node, before, begin, fresh).map(|seen| (node.name.clone(), seen))
-    });
-    let read: BTreeMap<NodeName, read::Seen> = read.collect::<Result<_>>()?;
-    let judged = fleet.nodes.iter();
-    let judged = judged.map(|node| standard.judge(node, &read[&node.name]));
-    let nodes = judged.collect();
-    cache.nodes = read;
-    if let Err(error) = cache.write(fleet, &place.url, settings) {
-        ui.note(&format!(
-            "warning: what was read is not kept for the next time: {error}"
-        ));
-    }
+    let observed = observe(&env, place, args.overdue, settings, ui)?;
     let names = Keyring::new(settings, Passphrase::Terminal, None).names(env.policy())?;
+    let mut newest: BTreeMap<&ImageName, &Release> = BTreeMap::new();
+    for release in &observed.releases {
+        newest.insert(&release.name, release);
+    }
+    let waves = newest.into_values();
+    let waves = waves.filter_map(|release| Rollout::of(name, release, &observed.nodes));
     Ok(ShownEnv {
         environment: name.clone(),
-        list: fleet.version,
-        signer: members.signer.map(|key| names.short(&key)),
-        nodes,
+        list: observed.members.fleet.version,
+        signer: observed.members.signer.map(|key| names.short(&key)),
+        waves: waves.collect(),
+        nodes: observed.nodes,
     })
 }
 
@@ -133,6 +122,9 @@ fn show(env: &ShownEnv, all: bool, ui: &Ui) {
             env.list
         )),
         None => ui.result(&format!("{}  no nodes are enrolled", env.environment)),
+    }
+    for rollout in &env.waves {
+        ui.result(&format!("  {}", rollout.line()));
     }
     let mut groups: BTreeMap<&NodeName, Vec<&NodeStatus>> = BTreeMap::new();
     for node in &env.nodes {
