@@ -26,12 +26,12 @@ const PUT: &str = "location / { dav_methods PUT; create_full_put_path on; dav_ac
     if ($taken = PUT-taken) { return 412; } }";
 
 /// A team of one, Ann, who signs releases of dev, and Bob, who looks at its nodes.
-struct Fleet {
-    team: Team,
+pub(crate) struct Fleet {
+    pub(crate) team: Team,
 }
 
 impl Fleet {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let fleet = Self { team: Team::new() };
         let team = &fleet.team;
         let tree = team.tree("tree", "1.0");
@@ -58,21 +58,29 @@ impl Fleet {
 
     /// Releases the tree in another version; one that is bad does not get as far as to start.
     fn release(&self, version: &str, is_good: bool) {
+        let before: &[&str] = if is_good {
+            &[]
+        } else {
+            &["/bin/sh", "-c", "exit 4"]
+        };
+        self.release_with(version, &serde_json::json!({ "before_switch": before }));
+    }
+
+    /// Releases the tree in another version, which is started as `more` says.
+    pub(crate) fn release_with(&self, version: &str, more: &Value) {
         let team = &self.team;
         let image = team.import(&team.tree("tree", version));
         let store = WritableStore::open_or_create(team.path("store")).unwrap();
         let dev: EnvName = "dev".parse().unwrap();
         let keys = RoleKeys::load(&team.path("ann"), &dev).unwrap();
         let manifest = store.store().manifest(&image.parse().unwrap()).unwrap();
-        let before: &[&str] = if is_good {
-            &[]
-        } else {
-            &["/bin/sh", "-c", "exit 4"]
-        };
-        let run = serde_json::json!({
+        let mut run = serde_json::json!({
             "user": "op", "directory": "/home/op", "start": ["/srv/app"], "stop": [],
-            "reload": [], "environment": {}, "before_switch": before,
+            "reload": [], "environment": {},
         });
+        run.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let run: Run = serde_json::from_value(run).unwrap();
         let manifest = Manifest {
             run: Some(run),
@@ -83,7 +91,7 @@ impl Fleet {
             .unwrap();
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.team.path(name).to_str().unwrap().to_owned()
     }
 
@@ -96,17 +104,22 @@ impl Fleet {
         command
     }
 
-    fn node(&self, name: &str, words: &[&str]) -> Ran {
+    pub(crate) fn node(&self, name: &str, words: &[&str]) -> Ran {
         Ran::of(&mut self.node_command(name, words))
     }
 
     /// A node that follows dev and has its newest release, and the file that enrols it.
     fn join(&self, name: &str, group: &str, to: &str) -> String {
+        self.follow("dev", name, group, to)
+    }
+
+    /// A node that follows an environment and has its newest release, and the file that enrols it.
+    pub(crate) fn follow(&self, env: &str, name: &str, group: &str, to: &str) -> String {
         let (store, root) = (
             self.path("store"),
-            self.path("store/env/dev/metadata/1.root.json"),
+            self.path(&format!("store/env/{env}/metadata/1.root.json")),
         );
-        let init = ["init", "--env", "dev", "--repo", &store, "--root", &root];
+        let init = ["init", "--env", env, "--repo", &store, "--root", &root];
         self.node(name, &[&init[..], &["--receipts", to]].concat())
             .expect(0);
         let words = ["receipts", "key", "--name", name, "--group", group];

@@ -29,3 +29,4 @@ mod structure;
 mod team;
 mod transfer;
 mod vm;
+mod waves;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use store::tuf::waves::Rule;
+use store::tuf::waves::{Rule, Waves};
 use store::tuf::{Environment, LogEntry, Proposal, Release, WavePlan, revoked_images};
 use store::{EnvName, ImageId, Store, WritableStore};
 
@@ -66,6 +66,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
     if let Some(step) = waves::step(&args.waves) {
         return waves::run(args, image, &to, &step, settings, ui);
     }
+    let plan = plan(&args.waves)?;
     let of_image = image.split_once('/').map(|(env, _)| env);
     let from = args
         .from
@@ -104,7 +105,6 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
         checked.refuse(manifest, &to)?;
         ui.note(&format!("the policy of {to} is met"));
     }
-    let plan = plan(&args.waves);
     let Some((mut proposal, release)) = promote::draft(&found, &env, args.min_seq, plan)? else {
         ui.note(&format!(
             "{} is the newest release of {to} already",
@@ -167,7 +167,10 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
 }
 
 /// The waves of a new release.
-fn plan(args: &WaveArgs) -> Option<WavePlan> {
+fn plan(args: &WaveArgs) -> Result<Option<WavePlan>> {
+    if args.stages.is_empty() {
+        return Ok(None);
+    }
     let (minutes, nodes) = (args.widen_after, args.widen_nodes);
     let is_stated = minutes.is_some() || nodes.is_some();
     let rule = is_stated.then(|| Rule {
@@ -175,7 +178,9 @@ fn plan(args: &WaveArgs) -> Option<WavePlan> {
         nodes: nodes.unwrap_or(1),
     });
     let stages = args.stages.clone();
-    (!stages.is_empty()).then_some(WavePlan { stages, rule })
+    Waves::begin(stages.clone(), rule, jiff::Timestamp::now())
+        .map_err(|why| Error::usage("a release cannot have these waves").detail(why))?;
+    Ok(Some(WavePlan { stages, rule }))
 }
 
 /// The store that an image comes from, if that is not the destination.
