@@ -3,6 +3,7 @@
 use ::verify::session::Handover;
 use ::verify::system::SystemName;
 use common::clock::rfc3339;
+use store::name::NodeName;
 
 use super::ui::Ui;
 
@@ -47,4 +48,13 @@ pub(crate) fn time(seconds: u64) -> String {
 /// Bytes in megabytes, with one decimal.
 pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+/// A node and its group, in words.
+pub(crate) fn called(name: Option<&NodeName>, group: Option<&NodeName>) -> String {
+    let name = name.map_or("without a name", NodeName::as_str);
+    match group {
+        Some(group) => format!("{name} in the group {group}"),
+        None => format!("{name} in no group"),
+    }
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use store::name::{NodeName, ParseNameError};
 use store::tuf::waves::Member;
 
-use super::{Lock, State};
+use super::directory::State;
+use super::lock::Lock;
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::Result;
 

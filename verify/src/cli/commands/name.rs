@@ -10,7 +10,7 @@ use serde::Serialize;
 use store::name::NodeName;
 
 use crate::cli::args::Names;
-use crate::cli::report::JSON_SCHEMA;
+use crate::cli::report::{JSON_SCHEMA, called};
 use crate::cli::ui::Ui;
 
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ pub(super) fn run(node: &Node<'_>, ui: &Ui, names: Names, json: bool) -> Result<
             group,
         });
     } else {
-        ui.data(&line(name.as_ref(), group.as_ref()));
+        ui.data(&called(name.as_ref(), group.as_ref()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -47,13 +47,4 @@ pub(super) fn set(node: &Node<'_>, ui: &Ui, names: Names) -> Result<()> {
         ui.note("its receipts say so from now on; to enrol it anew: imgnode receipts key");
     }
     Ok(())
-}
-
-/// A node and its group, in words.
-pub(super) fn line(name: Option<&NodeName>, group: Option<&NodeName>) -> String {
-    let name = name.map_or("without a name", NodeName::as_str);
-    match group {
-        Some(group) => format!("{name} in the group {group}"),
-        None => format!("{name} in no group"),
-    }
 }

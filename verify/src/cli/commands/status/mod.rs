@@ -19,7 +19,7 @@ use ::verify::system::SystemName;
 
 use self::report::{FailedRelease, Generation, Place, Report, State, Timer, gather};
 use crate::cli::args::StatusForm;
-use crate::cli::commands::name;
+use crate::cli::report::called;
 use crate::cli::ui::Ui;
 
 pub(crate) fn run(
@@ -122,8 +122,8 @@ fn show(ui: &Ui, report: &Report) {
         }
         _ => ui.data("this node follows no environment yet"),
     }
-    let called = name::line(report.node.as_ref(), report.group.as_ref());
-    ui.data(&format!("node        {called}"));
+    let name = called(report.node.as_ref(), report.group.as_ref());
+    ui.data(&format!("node        {name}"));
     if let Some(metadata) = &report.metadata {
         ui.data(&format!(
             "metadata    of {} ({} ago)",
