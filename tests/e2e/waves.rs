@@ -193,7 +193,7 @@ fn a_bad_release_stops_at_its_canaries_and_a_good_one_reaches_all() {
             "release 2 of web in prod is not widened",
             "it failed on n00, n01",
             "its stage lasts until",
-            "0 nodes run it by fresh receipts, and 2 are to",
+            "only 0 of 2 nodes run it, by fresh receipts",
         ],
     );
     let reason = ["--halt", "--reason", "it does not answer"];

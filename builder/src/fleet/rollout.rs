@@ -144,10 +144,9 @@ impl Rollout {
         }
         let current = self.current.len();
         if u64::try_from(current).unwrap_or(u64::MAX) < u64::from(rule.nodes) {
+            let wanted = rule.nodes;
             reasons.push(format!(
-                "{} run it by fresh receipts, and {} are to",
-                nodes(current),
-                rule.nodes
+                "only {current} of {wanted} nodes run it, by fresh receipts"
             ));
         }
         reasons
@@ -168,4 +167,136 @@ fn named(nodes: &[NodeName]) -> String {
         more => format!(" and {more} more"),
     };
     shown.join(", ") + &more
+}
+
+#[cfg(test)]
+mod tests {
+    use store::ImageId;
+    use store::tuf::ReleaseCustom;
+    use store::tuf::waves::{Step, Waves};
+
+    use super::super::judge::{Finding, SystemStatus};
+    use super::*;
+
+    const RULE: Rule = Rule {
+        minutes: 120,
+        nodes: 2,
+    };
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn image(seq: u64) -> ImageId {
+        ImageId::of(&seq.to_be_bytes())
+    }
+
+    /// Release 2 of web, at its canaries since noon.
+    fn release() -> Release {
+        let stages = ["canary", "100%"].map(|one| one.parse().unwrap()).into();
+        let waves = Waves::begin(stages, Some(RULE), at("2030-01-01T12:00:00Z")).unwrap();
+        Release {
+            name: "web".parse().unwrap(),
+            seq: 2,
+            image: image(2),
+            target_path: String::new(),
+            custom: ReleaseCustom {
+                image: image(2),
+                env: "prod".parse().unwrap(),
+                arch: "amd64".to_owned(),
+                seq: 2,
+                min_seq: 1,
+                size: 1,
+                revoked: Vec::new(),
+                waves: Some(waves),
+            },
+            new: false,
+        }
+    }
+
+    /// A node that runs release `seq` of an image.
+    fn node(name: &str, group: &str, image_name: &str, seq: u64, findings: &[Kind]) -> NodeStatus {
+        let finding = |kind: &Kind| Finding {
+            kind: *kind,
+            system: Some("Web".to_owned()),
+            text: String::new(),
+        };
+        NodeStatus {
+            node: name.parse().unwrap(),
+            group: group.parse().unwrap(),
+            key: String::new(),
+            last: None,
+            findings: findings.iter().map(finding).collect(),
+            systems: vec![SystemStatus {
+                system: "Web".to_owned(),
+                image_name: image_name.parse().unwrap(),
+                image: image(seq),
+                seq,
+                generation: 1,
+                runs: true,
+                behind: None,
+                last: None,
+            }],
+        }
+    }
+
+    fn rollout(release: &Release, nodes: &[NodeStatus]) -> Rollout {
+        Rollout::of(&"prod".parse().unwrap(), release, nodes).unwrap()
+    }
+
+    #[test]
+    fn only_nodes_that_run_it_by_their_own_fresh_word_are_current() {
+        let nodes = [
+            node("good", "canary", "web", 2, &[]),
+            node("old", "canary", "web", 1, &[Kind::Behind]),
+            node("silent", "canary", "web", 2, &[Kind::Overdue]),
+            node("bad", "canary", "web", 1, &[Kind::Failed]),
+            node("back", "canary", "web", 1, &[Kind::RolledBack]),
+            node("copy", "canary", "web", 2, &[Kind::CopiedKey]),
+            // Neither of these is asked.
+            node("other", "canary", "db", 2, &[Kind::Failed]),
+            node("later", "eu", "web", 1, &[Kind::Failed]),
+        ];
+        let seen = rollout(&release(), &nodes);
+        let names = |nodes: &[NodeName]| nodes.iter().map(NodeName::to_string).collect::<Vec<_>>();
+        assert_eq!(seen.reached.len(), 6);
+        assert_eq!(names(&seen.current), ["good"]);
+        assert_eq!(names(&seen.failed), ["bad", "back"]);
+        assert_eq!(names(&seen.doubted), ["copy"]);
+        let reasons = seen.in_the_way(RULE, at("2030-01-01T13:59:59Z"));
+        assert_eq!(
+            reasons,
+            [
+                "it failed on bad, back",
+                "the receipts of copy cannot be believed",
+                "its stage lasts until 2030-01-01T14:00:00Z",
+                "only 1 of 2 nodes run it, by fresh receipts",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stage_is_clean_when_its_rule_is_met_and_not_before() {
+        let nodes = ["n1", "n2"].map(|name| node(name, "canary", "web", 2, &[]));
+        let mut release = release();
+        let clean = |release: &Release, nodes: &[NodeStatus], now: &str| {
+            rollout(release, nodes).in_the_way(RULE, at(now)).is_empty()
+        };
+        let (early, late) = ("2030-01-01T13:59:59Z", "2030-01-01T14:00:00Z");
+        assert!(clean(&release, &nodes, late));
+        assert!(!clean(&release, &nodes, early));
+        assert!(!clean(&release, &nodes[..1], late));
+        assert!(!clean(&release, &[], late));
+        let halt = Step::Halt {
+            reason: "no".to_owned(),
+        };
+        let waves = release.custom.waves.as_ref().unwrap();
+        release.custom.waves = waves.after(&halt, at(late)).ok();
+        assert!(!clean(&release, &nodes, late));
+        assert!(
+            rollout(&release, &nodes)
+                .line()
+                .ends_with("2 current, 0 failed; no")
+        );
+    }
 }
