@@ -98,23 +98,30 @@ pub struct PromoteArgs {
 
 /// The waves of a release.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Waves")]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub struct WaveArgs {
     /// Let it reach nodes in stages: groups of nodes (`+` between several) and percentages
     #[arg(
         long = "waves",
+        help_heading = "Waves",
         value_name = "STAGE",
         value_delimiter = ',',
         conflicts_with_all = ["sign", "widen", "halt", "resume"]
     )]
     pub stages: Vec<Stage>,
     /// State the rule of --if-clean: a stage lasts at least this long (30min, 2h, 3d)
-    #[arg(long, value_name = "TIME", value_parser = minutes, requires = "stages")]
+    #[arg(
+        long,
+        help_heading = "Waves",
+        value_name = "TIME",
+        value_parser = minutes,
+        requires = "stages"
+    )]
     pub widen_after: Option<u32>,
     /// State the rule of --if-clean: so many nodes run it, 1 when left out, and none has failed
     #[arg(
         long,
+        help_heading = "Waves",
         value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..),
         requires = "stages"
@@ -123,24 +130,30 @@ pub struct WaveArgs {
     /// Take the newest release of NAME to its next stage
     #[arg(
         long,
+        help_heading = "Waves",
         conflicts_with_all = ["sign", "from", "source", "min_seq", "halt", "resume"]
     )]
     pub widen: bool,
     /// Only where the receipts of its nodes meet the rule that was signed with it
-    #[arg(long, requires = "widen")]
+    #[arg(long, help_heading = "Waves", requires = "widen")]
     pub if_clean: bool,
     /// Keep the newest release of NAME from everybody who does not have it
     #[arg(
         long,
+        help_heading = "Waves",
         conflicts_with_all = ["sign", "from", "source", "min_seq", "resume"],
         requires = "reason"
     )]
     pub halt: bool,
     /// Why; it is public, and nodes say it
-    #[arg(long, value_name = "TEXT", requires = "halt")]
+    #[arg(long, help_heading = "Waves", value_name = "TEXT", requires = "halt")]
     pub reason: Option<String>,
     /// End the halt; the stage begins anew
-    #[arg(long, conflicts_with_all = ["sign", "from", "source", "min_seq"])]
+    #[arg(
+        long,
+        help_heading = "Waves",
+        conflicts_with_all = ["sign", "from", "source", "min_seq"]
+    )]
     pub resume: bool,
     /// Where receipts are.
     #[command(flatten)]
