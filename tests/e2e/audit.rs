@@ -492,6 +492,94 @@ fn planted_advisories_are_found_and_none_beside() {
 }
 
 #[test]
+fn a_project_of_ones_own_is_no_strangers() {
+    let audit = Audit::new();
+    let tree = audit.tree();
+    let site = tree.join("srv/v/lib/python3.11/site-packages");
+    let install = |name: &str, direct_url: Option<Value>| {
+        let info = site.join(format!("{name}-1.0.dist-info"));
+        fs::create_dir_all(&info).unwrap();
+        let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n");
+        fs::write(info.join("METADATA"), metadata).unwrap();
+        if let Some(said) = direct_url {
+            fs::write(info.join("direct_url.json"), said.to_string()).unwrap();
+        }
+    };
+    let git = |url: &str| json!({ "url": url, "vcs_info": { "vcs": "git", "commit_id": "0ab1" } });
+    install("public", None);
+    let archive = "https://files.example/fetched-1.0.zip";
+    install(
+        "fetched",
+        Some(json!({ "url": archive, "archive_info": {} })),
+    );
+    install("odd", Some(json!("nothing of the kind")));
+    let directory = json!({ "url": "file:///home/ann/own", "dir_info": {} });
+    install("own", Some(directory));
+    let file = json!({ "url": "file:///tmp/wheel-1.0-py3-none-any.whl", "archive_info": {} });
+    install("Wheel.Own", Some(file));
+    install("cloned", Some(git("https://git.example/cloned.git")));
+    install("hidden", Some(git("https://ann:secret@git.example/hidden")));
+    audit.team.import(&tree);
+    let all = [
+        "public",
+        "fetched",
+        "odd",
+        "own",
+        "wheel-own",
+        "cloned",
+        "hidden",
+    ];
+    let advisories = all.map(|name| osv(name, "PyPI", name, &before("2"), &json!({})));
+    let list = audit.write("all.json", &json!(advisories));
+    let report = audit.report(4, &["web", "--advisories", &list]);
+    let mut found = texts(&report["advisories"], "id");
+    found.sort_unstable();
+    assert_eq!(found, ["fetched", "odd", "public"]);
+    assert_eq!(
+        report["notes"],
+        json!([
+            "taken from no index, so that no advisory of PyPI is about it: cloned 1.0, \
+             hidden 1.0, own 1.0, wheel-own 1.0"
+        ])
+    );
+    // Where nothing was compared, nothing was left out.
+    assert_eq!(audit.report(4, &["web"])["notes"], json!([]));
+
+    let purls = |bill: &Value, field: &str| -> Vec<String> {
+        let all = bill[field].as_array().unwrap().iter();
+        let purls = all.filter_map(|one| {
+            let purl = &one["externalRefs"][0]["referenceLocator"];
+            one["purl"].as_str().or(purl.as_str()).map(str::to_owned)
+        });
+        let python = purls.filter(|purl| !purl.starts_with("pkg:deb/"));
+        python.collect()
+    };
+    let bill = audit.team.run("ann", &["show", "web", "--sbom"]).expect(0);
+    assert!(!bill.stdout.contains("secret") && !bill.stdout.contains("/home/ann"));
+    let bill: Value = serde_json::from_str(&bill.stdout).unwrap();
+    let mut expected = [
+        "pkg:pypi/flask-foo@1.4",
+        "pkg:pypi/public@1.0",
+        "pkg:pypi/fetched@1.0",
+        "pkg:pypi/odd@1.0",
+        "pkg:generic/own@1.0",
+        "pkg:generic/Wheel.Own@1.0",
+        "pkg:generic/cloned@1.0?vcs_url=git%2Bhttps:%2F%2Fgit.example%2Fcloned.git%400ab1",
+        "pkg:generic/hidden@1.0",
+    ]
+    .map(str::to_owned);
+    expected.sort();
+    let mut named = purls(&bill, "components");
+    named.sort();
+    assert_eq!(named, expected);
+    let spdx = audit.team.run("ann", &["show", "web", "--sbom=spdx"]);
+    let spdx: Value = serde_json::from_str(&spdx.expect(0).stdout).unwrap();
+    let mut named = purls(&spdx, "packages");
+    named.sort();
+    assert_eq!(named, expected);
+}
+
+#[test]
 fn a_file_that_is_not_what_it_should_be_is_one_clear_error() {
     let audit = Audit::new();
     let good = osv("OK-1", "Debian:12", "foo", &before("2"), &json!({}));

@@ -454,6 +454,20 @@ fn what_requirements_take_from_addresses_is_locked() {
     assert_eq!(locked(&bench, "first"), files);
     let text = std::fs::read_to_string(bench.path("first.lock")).unwrap();
     assert!(text.contains(&commit), "{text}");
+    // Nobody's advisory is about the project and the repository; what has an address was published.
+    let bill = imgbuild(&["show", "first", "--sbom"]).expect(0).stdout;
+    for purl in [
+        "pkg:generic/app@1.0",
+        "pkg:generic/kappa@1.0",
+        "pkg:pypi/alpha@1.0",
+        "pkg:pypi/eta@1.0",
+        "pkg:pypi/pip@",
+    ] {
+        assert!(
+            bill.contains(&format!("\"purl\": \"{purl}")),
+            "{purl}: {bill}"
+        );
+    }
     // Another requirement moves none of them, also when nobody has them any more.
     drop(server);
     let keys = keys.replace("[[test]]", "requirements = [\"gamma\"]\n[[test]]");

@@ -6,6 +6,7 @@
 //! second name.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use store::tuf::{Environment, Guard, MetadataStore, Policy, Release, revoked_images};
 use store::{EnvName, ImageId, ImageName, Manifest, Sha256, Store};
@@ -13,6 +14,7 @@ use store::{EnvName, ImageId, ImageName, Manifest, Sha256, Store};
 use super::FIRST_ENVIRONMENT;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::lockfile::{self, Base, ImportRecord, Lock};
+use crate::recipe::Recipe;
 
 /// The manifest of the image that `text` means.
 pub fn image(store: &Store, text: &str) -> Result<Manifest> {
@@ -243,6 +245,40 @@ pub fn lock(store: &Store, manifest: &Manifest) -> Result<Option<Lock>> {
         Some(text) if !ImportRecord::is(&text) => parse(text, manifest).map(Some),
         _ => Ok(None),
     }
+}
+
+/// What an image was built from.
+pub struct BuiltFrom {
+    /// None where the store no longer has it, or has it as another version writes it.
+    pub recipe: Option<Recipe>,
+    /// The lock.
+    pub lock: Lock,
+}
+
+/// What an image was built from, then what those were built from that it stands on, as far as the
+/// store has it: nothing of an image that was imported.
+pub fn built_from(store: &Store, manifest: &Manifest) -> Result<Vec<BuiltFrom>> {
+    let mut found = Vec::new();
+    let mut seen = Vec::new();
+    let mut next = Some(manifest.clone());
+    while let Some(manifest) = next.take() {
+        let Some(lock) = lock(store, &manifest)? else {
+            break;
+        };
+        let failed = || format!("cannot read the recipe of {}", manifest.image);
+        let json = store.input(&manifest.recipe, lockfile::MAX_SIZE);
+        let json = json.context(failed)?;
+        let recipe =
+            json.and_then(|json| Recipe::from_canonical_json(&json, Path::new("recipe")).ok());
+        seen.push(manifest.image);
+        // Its manifest may be gone, and a chain that a stranger made has an end.
+        let base = lock.base.as_ref().map(|base| base.image);
+        next = base
+            .filter(|base| !seen.contains(base))
+            .and_then(|base| store.manifest(&base).ok());
+        found.push(BuiltFrom { recipe, lock });
+    }
+    Ok(found)
 }
 
 /// The image that an image begins with, as its lock has it.

@@ -184,8 +184,8 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
     let store = stores::open(settings)?;
     let manifest = find::image(&store, &args.image)?;
     if let Some(format) = args.sbom {
-        let lock = find::lock(&store, &manifest)?;
-        let bill = sbom::bill(&store, &manifest, lock.as_ref(), format)?;
+        let built = find::built_from(&store, &manifest)?;
+        let bill = sbom::bill(&store, &manifest, &built, format)?;
         if args.sign {
             let file = args.secret.passphrase_file.as_ref();
             let key = attest::signing_key(args.key.as_deref(), file, settings)?;

@@ -9,10 +9,12 @@ use store::{Inputs, Manifest, Sha256, Store};
 
 use crate::error::{Error, Result};
 use crate::inspect::sbom::contents::Contents;
+use crate::inspect::sbom::origin::Origin;
 use crate::inspect::sbom::purl::normal;
-use crate::lockfile::Lock;
+use crate::lockfile::{Lock, Python};
 use crate::mirror;
 use crate::recipe::Recipe;
+use crate::stores::find;
 use crate::tree::Source;
 
 /// Debian's releases with their numbers, which a recipe does not say.
@@ -47,7 +49,10 @@ pub struct Installed {
     /// Components of Debian's archive that it has packages of.
     pub(super) components: Vec<String>,
     pub(super) packages: Vec<(Package, Source)>,
+    /// Of an index, as far as can be told.
     pub(super) distributions: BTreeSet<Distribution>,
+    /// Of directories, files and repositories: no advisory of an index is about those.
+    pub(super) own: BTreeSet<Distribution>,
     /// The image's own list of sources whose support has ended.
     pub(super) support_list: Option<String>,
     pub(super) notes: Vec<String>,
@@ -56,7 +61,8 @@ pub struct Installed {
 impl Installed {
     /// Reads an image of a store.
     pub fn of_image(store: &Store, manifest: &Manifest) -> Result<Self> {
-        let contents = Contents::read(store, manifest, None)?;
+        let built = find::built_from(store, manifest)?;
+        let contents = Contents::read(store, manifest, &built)?;
         let system = contents.system;
         if system.id != "debian" {
             return Err(Error::failed(format!(
@@ -79,10 +85,17 @@ impl Installed {
                  whatever is in it",
             ));
         }
-        let distributions = contents.distributions.into_iter().map(|d| Distribution {
-            name: normal(&d.name),
-            version: d.version,
-        });
+        let (mut distributions, mut own) = (BTreeSet::new(), BTreeSet::new());
+        for found in contents.distributions {
+            let group = match found.origin {
+                Origin::Index => &mut distributions,
+                Origin::Own | Origin::Repository(_) => &mut own,
+            };
+            group.insert(Distribution {
+                name: normal(&found.name),
+                version: found.version,
+            });
+        }
         let debs = contents.debs.into_iter();
         Ok(Self {
             name: manifest.name.to_string(),
@@ -92,7 +105,8 @@ impl Installed {
             architecture: manifest.arch.clone(),
             components: contents.components.into_iter().collect(),
             packages: debs.map(|deb| (deb.package, deb.source)).collect(),
-            distributions: distributions.collect(),
+            distributions,
+            own,
             support_list: contents.support_list,
             notes: Vec::new(),
         })
@@ -142,10 +156,16 @@ impl Installed {
             (package, source)
         });
         let python = lock.python.iter().filter(|python| !python.build_only);
-        let distributions = python.map(|python| Distribution {
-            name: normal(&python.name),
-            version: python.version.clone(),
-        });
+        let beside: BTreeSet<&Sha256> = lock.files.iter().map(|file| &file.sha256).collect();
+        let (own, distributions): (Vec<_>, Vec<_>) =
+            python.partition(|python| beside.contains(&python.sha256));
+        let named = |all: Vec<&Python>| -> BTreeSet<Distribution> {
+            let named = all.into_iter().map(|python| Distribution {
+                name: normal(&python.name),
+                version: python.version.clone(),
+            });
+            named.collect()
+        };
         let bootstrap = &recipe.bootstrap;
         let of_debian = recipe
             .sources
@@ -167,7 +187,8 @@ impl Installed {
             architecture: lock.architecture.clone(),
             components: components.into_iter().collect(),
             packages: packages.collect(),
-            distributions: distributions.collect(),
+            distributions: named(distributions),
+            own: named(own),
             support_list: None,
             notes,
         })
@@ -188,6 +209,7 @@ impl Installed {
         self.packages
             .extend(base.packages.into_iter().filter(stays));
         self.distributions.extend(base.distributions);
+        self.own.extend(base.own);
         self.components.extend(base.components);
         self.components.sort();
         self.components.dedup();

@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use common::clock::rfc3339;
+use common::percent;
 use store::Sha256;
 
 use self::advisories::{Advisories, Ecosystem, Product, Statements, Wanted};
@@ -130,11 +131,27 @@ impl AuditRequest<'_> {
             ended: Vec::new(),
             settled: Vec::new(),
             data: updates.data,
-            notes: [image.notes.clone(), updates.notes].concat(),
+            notes: [image.notes.clone(), updates.notes, self.left_out(image)].concat(),
         };
         judge(&mut report, advisories);
         settle(&mut report, image, statements);
         Ok(report)
+    }
+
+    /// Says whose advisories were not looked for.
+    fn left_out(&self, image: &Installed) -> Vec<String> {
+        if self.advisories.is_empty() || image.own.is_empty() {
+            return Vec::new();
+        }
+        let own = image.own.iter();
+        let own = own.map(|own| {
+            let texts = [&own.name, &own.version].map(|text| percent::encode(text, b"+!"));
+            texts.join(" ")
+        });
+        let own = own.collect::<Vec<_>>().join(", ");
+        vec![format!(
+            "taken from no index, so that no advisory of PyPI is about it: {own}"
+        )]
     }
 
     /// Looks for sources whose support has ended.

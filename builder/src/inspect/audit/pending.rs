@@ -406,6 +406,7 @@ mod tests {
             components: vec!["main".into(), "non-free-firmware".into()],
             packages: packages.collect(),
             distributions: BTreeSet::new(),
+            own: BTreeSet::new(),
             support_list: None,
             notes: Vec::new(),
         }

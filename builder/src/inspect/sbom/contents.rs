@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use store::manifest::Package;
 use store::{Image, Manifest, Sha256, Store};
 
+use super::origin::{self, Origin, Origins};
 use super::purl;
 use crate::error::{Context, Result};
 use crate::inspect::files::{ImageFiles, os_release_field};
-use crate::lockfile::Lock;
+use crate::stores::find::BuiltFrom;
 use crate::tree::{self, Source};
 
 /// The system of an image, as os-release(5) has it.
@@ -38,6 +39,7 @@ pub(in crate::inspect) struct Distribution {
     pub(in crate::inspect) site: String,
     /// Of the file that was installed.
     pub(in crate::inspect) sha256: Option<Sha256>,
+    pub(in crate::inspect) origin: Origin,
 }
 
 /// All that is installed.
@@ -55,14 +57,14 @@ impl Contents {
     pub(in crate::inspect) fn read(
         store: &Store,
         manifest: &Manifest,
-        lock: Option<&Lock>,
+        built: &[BuiltFrom],
     ) -> Result<Self> {
         let unreadable = || format!("cannot read the image {}", manifest.image);
         let image = store.image(manifest).context(unreadable)?;
-        Self::of(&image, lock).context(unreadable)
+        Self::of(&image, built).context(unreadable)
     }
 
-    fn of(image: &Image, lock: Option<&Lock>) -> store::Result<Self> {
+    fn of(image: &Image, built: &[BuiltFrom]) -> store::Result<Self> {
         let files = ImageFiles::list(image)?;
         let release = files.os_release()?.unwrap_or_default();
         let system = OperatingSystem {
@@ -71,9 +73,9 @@ impl Contents {
         };
         let status = dpkg_status(&files)?;
         Ok(Self {
-            debs: debs(&status, &system, lock),
+            debs: debs(&status, &system, built),
             components: components(&status),
-            distributions: distributions(&files, lock)?,
+            distributions: distributions(&files, built)?,
             support_list: match &system.version {
                 Some(version) => files.text(&support_list_path(version))?,
                 None => None,
@@ -99,10 +101,12 @@ fn dpkg_status(files: &ImageFiles<'_>) -> store::Result<String> {
     Ok(status)
 }
 
-fn debs(status: &str, system: &OperatingSystem, lock: Option<&Lock>) -> Vec<Deb> {
-    let locked: BTreeMap<_, _> = lock
+fn debs(status: &str, system: &OperatingSystem, built: &[BuiltFrom]) -> Vec<Deb> {
+    // The image's own lock last: it says what it has put in place of the base's.
+    let locked: BTreeMap<_, _> = built
         .iter()
-        .flat_map(|lock| &lock.debs)
+        .rev()
+        .flat_map(|built| &built.lock.debs)
         .map(|deb| ((&deb.name, &deb.version, &deb.architecture), deb))
         .collect();
     let installed = tree::packages_and_sources(status).into_iter();
@@ -143,19 +147,12 @@ fn components(status: &str) -> BTreeSet<String> {
 }
 
 /// Distributions in virtualenvs and beside Debian's own, which its packages stand for.
-fn distributions(files: &ImageFiles<'_>, lock: Option<&Lock>) -> store::Result<Vec<Distribution>> {
-    let locked: BTreeMap<_, _> = lock
-        .iter()
-        .flat_map(|lock| &lock.python)
-        .filter(|python| !python.build_only)
-        .map(|python| {
-            let name = purl::normal(&python.name);
-            let id = (python.virtualenv.as_str(), name, python.version.as_str());
-            (id, python.sha256)
-        })
-        .collect();
+fn distributions(files: &ImageFiles<'_>, built: &[BuiltFrom]) -> store::Result<Vec<Distribution>> {
+    let origins = Origins::of(built);
     let mut seen = BTreeSet::new();
     let mut distributions = Vec::new();
+    // Those of each virtualenv that no lock names, by their place in the list.
+    let mut unlocked: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for path in files.paths() {
         let Some((site, directory)) = metadata(path) else {
             continue;
@@ -176,13 +173,30 @@ fn distributions(files: &ImageFiles<'_>, lock: Option<&Lock>) -> store::Result<V
             continue;
         }
         let virtualenv = virtualenv(site);
-        let id = (virtualenv.as_str(), purl::normal(&name), version.as_str());
+        let locked = origins.locked(&virtualenv, &name, &version);
+        let said = files.text(&format!("{site}/{directory}/direct_url.json"))?;
+        let said = said.map(|text| Origin::of_direct_url(&text));
+        if said.is_none() && locked.is_none() && !origin::is_seed(&name) {
+            unlocked
+                .entry(virtualenv)
+                .or_default()
+                .push(distributions.len());
+        }
         distributions.push(Distribution {
-            sha256: locked.get(&id).copied(),
+            sha256: locked.map(|(digest, _)| *digest),
+            origin: said
+                .or(locked.map(|(_, origin)| origin.clone()))
+                .unwrap_or(Origin::Index),
             site: format!("/{site}"),
             name,
             version,
         });
+    }
+    for (virtualenv, places) in unlocked {
+        let origin = origins.unlocked(&virtualenv, places.len());
+        for place in places {
+            distributions[place].origin = origin.clone();
+        }
     }
     Ok(distributions)
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use store::{Manifest, Sha256};
 
 use super::contents::{Contents, Deb, Distribution, OperatingSystem};
+use super::origin::Origin;
 use super::purl;
 use crate::error::Result;
 use crate::lockfile::Lock;
@@ -123,12 +124,13 @@ fn distribution(distribution: &Distribution) -> Value {
         "bom-ref": format!("python:{}:{}", distribution.site, distribution.name),
         "name": distribution.name,
         "version": distribution.version,
-        "purl": purl::pypi(distribution),
-        "properties": [
-            trivy("PkgType", "python-pkg"),
-            property("directory", &distribution.site),
-        ],
+        "purl": purl::python(distribution),
+        "properties": [property("directory", &distribution.site)],
     });
+    if distribution.origin == Origin::Index {
+        let kind = trivy("PkgType", "python-pkg");
+        component["properties"] = json!([kind, property("directory", &distribution.site)]);
+    }
     add_hash(&mut component, distribution.sha256.as_ref());
     component
 }

@@ -4,6 +4,7 @@
 //! cyclonedx  contents -> CycloneDX 1.6 JSON
 //! spdx       contents -> SPDX 2.3 JSON
 //! contents   an image, and the lock if it has one -> what is installed
+//! origin     a distribution -> an index, or whose own it is
 //! purl       package URLs, as scanners match them
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 pub(super) mod contents;
 mod cyclonedx;
+pub(super) mod origin;
 pub(super) mod purl;
 mod spdx;
 
@@ -24,7 +26,7 @@ use store::{Blake3, Manifest, Store};
 
 use self::contents::Contents;
 use crate::error::{Error, Result};
-use crate::lockfile::Lock;
+use crate::stores::find::BuiltFrom;
 
 /// What the document is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -46,14 +48,15 @@ impl Format {
     }
 }
 
-/// The bill of materials of an image in the store, and of the lock it was built from.
+/// The bill of materials of an image in the store, and of what it and those below it were built from.
 pub fn bill(
     store: &Store,
     manifest: &Manifest,
-    lock: Option<&Lock>,
+    built: &[BuiltFrom],
     format: Format,
 ) -> Result<Value> {
-    let contents = Contents::read(store, manifest, lock)?;
+    let contents = Contents::read(store, manifest, built)?;
+    let lock = built.first().map(|built| &built.lock);
     match format {
         Format::CycloneDx => cyclonedx::write(manifest, lock, &contents),
         Format::Spdx => spdx::write(manifest, &contents),

@@ -5,6 +5,7 @@ use common::percent;
 use store::manifest::Package;
 
 use super::contents::{Distribution, OperatingSystem};
+use super::origin::Origin;
 use crate::tree::Source;
 
 /// A Debian package. `upstream` names the source where it is another one, `distro` the release
@@ -39,13 +40,16 @@ pub(super) fn deb(
     )
 }
 
-/// A Python distribution.
-pub(super) fn pypi(distribution: &Distribution) -> String {
-    format!(
-        "pkg:pypi/{}@{}",
-        escape(&normal(&distribution.name)),
-        escape(&distribution.version)
-    )
+/// A Python distribution: by `PyPI`'s name only where it comes from an index, as far as can be told.
+pub(super) fn python(distribution: &Distribution) -> String {
+    let version = escape(&distribution.version);
+    let generic =
+        |more: &str| format!("pkg:generic/{}@{version}{more}", escape(&distribution.name));
+    match &distribution.origin {
+        Origin::Index => format!("pkg:pypi/{}@{version}", escape(&normal(&distribution.name))),
+        Origin::Own => generic(""),
+        Origin::Repository(address) => generic(&format!("?vcs_url={}", escape(address))),
+    }
 }
 
 /// A project's name as indexes compare it (PEP 503).

@@ -81,7 +81,7 @@ fn distribution(distribution: &Distribution) -> Value {
     let mut entry = entry(&identifier(&own), &distribution.name, "LIBRARY");
     entry["versionInfo"] = distribution.version.as_str().into();
     entry["sourceInfo"] = format!("installed in {}", distribution.site).into();
-    let purl = purl::pypi(distribution);
+    let purl = purl::python(distribution);
     add(&mut entry, Some(&purl), distribution.sha256.as_ref());
     entry
 }
