@@ -21,6 +21,7 @@ mod promotion;
 mod python;
 mod rebuild;
 mod same_bytes;
+mod scanners;
 mod shared;
 mod signatures;
 mod signers;
