@@ -857,7 +857,11 @@ fn a_policy_asks_for_an_audit_and_says_what_may_be_found() {
     audit.run(&["web", "--sign", "--key", "ci"]).expect(4);
     says(
         &team.run("ann", &promote).expect(3),
-        &["by ci: it was compared with no advisories"],
+        &[
+            " --advisories FILE --sign --key NAME\n",
+            "by ci: it was compared with no advisories\n",
+            "hint: --advisories FILE takes advisories of OSV and of Debian's tracker",
+        ],
     );
     let list = audit.write(
         "list.json",

@@ -49,6 +49,10 @@ fn an_application_stands_on_a_base_and_moves_with_it() {
     bench
         .imgbuild(&["store", "copy", here.to_str().unwrap(), there, "web"])
         .expect(0);
+    let lacks = bench.imgbuild(&["show", "dev/web", "--store", there]);
+    let hint = "One that lies in another store is read there (--store STORE)";
+    let lacks = lacks.expect(1).stderr;
+    assert!(lacks.contains(hint), "{lacks}");
     let (work, keys) = (bench.path("work2"), bench.path("keys2"));
     let places = ["--store", there, "--work", work.to_str().unwrap()];
     let frozen = [

@@ -399,7 +399,9 @@ fn newest_root(
         let text = format!("there is no environment {name} in this store");
         return Err(Error::new(ErrorKind::Missing, text)
             .with_hint(format!(
-                "imgbuild env status lists those that are there; imgbuild env init {name} makes a new one"
+                "imgbuild env status lists those that are there. One that lies in another store is read \
+                 there (--store STORE): imgbuild store copy takes none along. imgbuild env init {name} \
+                 makes a new one"
             )));
     };
     let mut root: SignedFile<Root> = SignedFile::read(&bytes, "1.root.json")?.expect_version(1)?;

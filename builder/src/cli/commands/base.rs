@@ -11,9 +11,9 @@ use crate::stores::find;
 pub(super) struct ShownBase {
     pub(super) image: String,
     /// `ENV/NAME/NUMBER` as it was locked; null where it was locked by its digest.
-    release: Option<String>,
+    pub(super) release: Option<String>,
     /// The newest release of that name, where it is another image.
-    newer: Option<String>,
+    pub(super) newer: Option<String>,
     pub(super) revoked: bool,
 }
 

@@ -105,13 +105,10 @@ pub(super) fn list(args: &ListArgs, settings: &Settings, ui: &mut Ui) -> Result<
     let rows = if args.tree {
         tree(images)
     } else {
-        images.into_iter().map(|image| (0, image)).collect()
+        let rows = images.into_iter().map(|image| (String::new(), image));
+        rows.collect()
     };
-    for (depth, image) in rows {
-        let indent = match depth {
-            0 => String::new(),
-            depth => format!("{}└ ", "  ".repeat(depth - 1)),
-        };
+    for (indent, image) in rows {
         let mut notes = image.released;
         if !image.revoked.is_empty() {
             notes.push(format!("revoked in {}", image.revoked.join(" and ")));
@@ -138,9 +135,9 @@ pub(super) fn list(args: &ListArgs, settings: &Settings, ui: &mut Ui) -> Result<
     Ok(())
 }
 
-/// Each image below the one that it begins with, as deep as it stands; one whose base is not here
-/// stands by itself.
-fn tree(images: Vec<ShownImage>) -> Vec<(usize, ShownImage)> {
+/// Each image below the one that it begins with, as deep as it stands, with the lines that are drawn
+/// before its name; one whose base is not here stands by itself.
+fn tree(images: Vec<ShownImage>) -> Vec<(String, ShownImage)> {
     let here: BTreeSet<String> = images.iter().map(|image| image.image.clone()).collect();
     let mut on: BTreeMap<Option<String>, Vec<ShownImage>> = BTreeMap::new();
     for image in images {
@@ -150,14 +147,23 @@ fn tree(images: Vec<ShownImage>) -> Vec<(usize, ShownImage)> {
         on.entry(base).or_default().push(image);
     }
     let mut rows = Vec::new();
-    let mut pending: Vec<(usize, ShownImage)> = Vec::new();
-    let begin = on.remove(&None).unwrap_or_default();
-    pending.extend(begin.into_iter().rev().map(|image| (0, image)));
-    while let Some((depth, image)) = pending.pop() {
+    // What stands before the name of an image, and before those of what stands on it.
+    let mut pending: Vec<(String, String, ShownImage)> = Vec::new();
+    let begin = on.remove(&None).unwrap_or_default().into_iter().rev();
+    pending.extend(begin.map(|image| (String::new(), String::new(), image)));
+    while let Some((own, below, image)) = pending.pop() {
         // Several names of one image: what stands on it comes below the first.
         let above = on.remove(&Some(image.image.clone())).unwrap_or_default();
-        pending.extend(above.into_iter().rev().map(|image| (depth + 1, image)));
-        rows.push((depth, image));
+        let above = above.into_iter().rev().enumerate();
+        pending.extend(above.map(|(from_end, image)| {
+            let (corner, line) = if from_end == 0 {
+                ("└ ", "  ")
+            } else {
+                ("├ ", "│ ")
+            };
+            (format!("{below}{corner}"), format!("{below}{line}"), image)
+        }));
+        rows.push((own, image));
     }
     rows
 }
@@ -385,7 +391,7 @@ fn attestations(store: &Store, manifest: &Manifest, settings: &Settings, ui: &Ui
 
 #[cfg(test)]
 mod tests {
-    use super::age;
+    use super::*;
 
     #[test]
     fn ages_are_short() {
@@ -401,5 +407,54 @@ mod tests {
         ] {
             assert_eq!(age(now, then), shown, "{then}");
         }
+    }
+
+    #[test]
+    fn a_tree_has_a_corner_at_its_last_branches_alone() {
+        let shown = |name: &str, base: Option<&str>| ShownImage {
+            name: name.to_owned(),
+            image: name.to_owned(),
+            size: 1,
+            suite: "bookworm".to_owned(),
+            architecture: "amd64".to_owned(),
+            epoch: 1,
+            published: 1,
+            released: Vec::new(),
+            revoked: Vec::new(),
+            pinned: None,
+            base: base.map(|base| ShownBase {
+                image: base.to_owned(),
+                release: None,
+                newer: None,
+                revoked: false,
+            }),
+        };
+        let rows = tree(vec![
+            shown("a", Some("base")),
+            shown("a1", Some("a")),
+            shown("a2", Some("a")),
+            shown("a21", Some("a2")),
+            shown("b", Some("base")),
+            shown("b1", Some("b")),
+            shown("base", None),
+            shown("c", Some("elsewhere")),
+            shown("d", Some("d")),
+        ]);
+        let lines = rows
+            .iter()
+            .map(|(lines, image)| format!("{lines}{}", image.name));
+        let lines: Vec<String> = lines.collect();
+        let expected = [
+            "base",
+            "├ a",
+            "│ ├ a1",
+            "│ └ a2",
+            "│   └ a21",
+            "└ b",
+            "  └ b1",
+            "c",
+            "d",
+        ];
+        assert_eq!(lines, expected);
     }
 }

@@ -24,6 +24,8 @@ pub struct Checked {
     pub facts: Facts,
     /// What is not met.
     pub unmet: Vec<Violation>,
+    /// Whether an audit counts only when it was compared with advisories.
+    pub wants_advisories: bool,
 }
 
 /// Compares an image with the policy of an environment. Attestations and releases are
@@ -65,7 +67,12 @@ pub fn check(
         facts.base = base_of(manifest, policy, stores, keyring)?;
     }
     let unmet = policy.violations(&facts);
-    Ok(Checked { facts, unmet })
+    let audited = policy.audited.as_ref();
+    Ok(Checked {
+        facts,
+        unmet,
+        wants_advisories: audited.is_some_and(|audited| audited.advisories.is_some()),
+    })
 }
 
 /// Times of files can be anything; what somebody signed about an image was said when it was there.
@@ -299,12 +306,25 @@ impl Checked {
         let what = format!("{} does not meet the policy of {env}", manifest.name);
         let mut error = Error::new(ErrorKind::Refused, what);
         for point in &self.unmet {
-            error = error.detail(sentence(point, manifest, env));
+            error = error.detail(sentence(point, manifest, env, self.wants_advisories));
         }
-        Err(error.hint(format!(
-            "imgbuild show {} --attestations shows what is said about it",
-            short(manifest)
-        )))
+        let lack_advisories = self.unmet.iter().any(|point| match point {
+            Violation::Audits { faults, .. } => {
+                let mut faults = faults.iter().flat_map(|(_, faults)| faults);
+                faults.any(|fault| matches!(fault, AuditFault::NoAdvisories))
+            }
+            _ => false,
+        });
+        Err(error.hint(if lack_advisories {
+            "--advisories FILE takes advisories of OSV and of Debian's tracker that you have fetched: \
+             imgbuild audit --help"
+                .to_owned()
+        } else {
+            format!(
+                "imgbuild show {} --attestations shows what is said about it",
+                short(manifest)
+            )
+        }))
     }
 }
 
@@ -312,7 +332,12 @@ fn short(manifest: &Manifest) -> String {
     manifest.image.hex()[..16].to_owned()
 }
 
-fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
+fn sentence(
+    point: &Violation,
+    manifest: &Manifest,
+    env: &EnvName,
+    wants_advisories: bool,
+) -> String {
     let image = short(manifest);
     match point {
         Violation::Words {
@@ -332,7 +357,7 @@ fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
                 Claim::Rebuilt => format!("imgbuild rebuild {image} --attest"),
                 Claim::Approved => format!("imgbuild approve {image} --for {env} --key NAME"),
                 Claim::Witnessed => format!("imgbuild env witness {env} --key NAME"),
-                Claim::Audited => audit_command(&image),
+                Claim::Audited => audit_command(&image, wants_advisories),
             };
             let _ = write!(text, "; wanted of {who}: {command}");
             text
@@ -356,7 +381,7 @@ fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
                 text,
                 "; wanted of {}: {}",
                 who.join(" or "),
-                audit_command(&image)
+                audit_command(&image, wants_advisories)
             );
             for (name, faults) in faults {
                 for fault in faults {
@@ -410,8 +435,13 @@ fn sentence(point: &Violation, manifest: &Manifest, env: &EnvName) -> String {
     }
 }
 
-fn audit_command(image: &str) -> String {
-    format!("imgbuild audit {image} --sign --key NAME")
+fn audit_command(image: &str, wants_advisories: bool) -> String {
+    let advisories = if wants_advisories {
+        " --advisories FILE"
+    } else {
+        ""
+    };
+    format!("imgbuild audit {image}{advisories} --sign --key NAME")
 }
 
 fn audit_fault(fault: &AuditFault) -> String {
@@ -439,9 +469,7 @@ fn audit_fault(fault: &AuditFault) -> String {
             found.len(),
             list(found)
         ),
-        AuditFault::NoAdvisories => {
-            "it was compared with no advisories: --advisories FILE".to_owned()
-        }
+        AuditFault::NoAdvisories => "it was compared with no advisories".to_owned(),
         AuditFault::Advisories { found, most } => format!(
             "advisories that fit: {}, at most {most} are allowed: {}",
             found.len(),
