@@ -15,6 +15,7 @@ use store::{EnvName, WritableStore};
 use tests::binaries::{Ran, imgnode};
 use tests::fixtures;
 
+use crate::page::Pages;
 use crate::team::{Team, says};
 
 /// An app that lives until it is told to end.
@@ -321,6 +322,23 @@ fn operators_see_what_runs_where_and_why() {
     ] {
         assert!(why.contains(line), "{line}\n{why}");
     }
+    let page = ["page", "--out", "www", "--receipts", "receipts"];
+    fleet.team.run("bob", &page).expect(0);
+    let pages = Pages::read(&fleet.team.path("www"));
+    pages.check();
+    let overview = pages.text("fleet.html");
+    for words in [
+        "Nodes of dev by group and state; list 3 of them, signed by ",
+        "ended with exit code 4",
+        "rolled-back",
+    ] {
+        assert!(overview.contains(words), "{words}\n{overview}");
+    }
+    let of_node = pages.text("node/dev~web02");
+    assert!(
+        of_node.contains("rollback") && of_node.contains("upgrade"),
+        "{of_node}"
+    );
     let show = fleet
         .team
         .run("bob", &["fleet", "show", "web02", "--receipts", "receipts"]);

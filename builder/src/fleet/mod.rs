@@ -5,6 +5,7 @@
 //! receipts of a node, since last  -> the newest, what is wrong (read, cache)
 //! the newest beside the releases  -> findings                  (judge)
 //! the findings beside the waves   -> how far a release is      (rollout)
+//! a node, its last receipts       -> as they lie there         (recent)
 //! ```
 //!
 //! A receipt is believed where the list has its key for that node, and for no more than that the
@@ -14,6 +15,7 @@ pub mod cache;
 pub mod judge;
 pub mod members;
 pub mod read;
+pub mod recent;
 pub mod rollout;
 
 use store::{ObjectFolder, StoreUrl};

@@ -116,6 +116,15 @@ impl Html {
         });
     }
 
+    /// Adds a time to the minute; the whole is its title.
+    pub(super) fn moment(&mut self, time: jiff::Timestamp) {
+        let text = time.to_string();
+        let shown = text.get(..16).unwrap_or(&text).replace('T', " ");
+        self.element("time", &[("datetime", &text), ("title", &text)], |html| {
+            html.text(format_args!("{shown} UTC"));
+        });
+    }
+
     /// Adds a table in a box of its own, which scrolls where it is too wide. `columns` are the
     /// heads, with a `#` before those of numbers; a row begins with [`Html::row`].
     pub(super) fn table(

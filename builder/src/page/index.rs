@@ -7,6 +7,7 @@ use store::ImageName;
 use super::Pairs;
 use super::document::{self, PROGRAM, Place, heading};
 use super::facts::{Env, Facts, Released, State};
+use super::fleet::{self, FleetView};
 use super::html::{Html, Notice};
 use super::image::{self, Short};
 
@@ -17,7 +18,12 @@ const MOST_RELEASES: usize = 50;
 pub(super) type Shorts = BTreeMap<String, Short>;
 
 /// The whole page.
-pub(super) fn page(facts: &Facts, shorts: &Shorts, pairs: &Pairs) -> String {
+pub(super) fn page(
+    facts: &Facts,
+    shorts: &Shorts,
+    pairs: &Pairs,
+    nodes: Option<&FleetView<'_>>,
+) -> String {
     let mut html = Html::default();
     let mut sections: Vec<(&'static str, String)> = Vec::new();
     for env in &facts.environments {
@@ -28,6 +34,11 @@ pub(super) fn page(facts: &Facts, shorts: &Shorts, pairs: &Pairs) -> String {
     heading(&mut html, "where", "Newest releases");
     sections.push(("where", "Newest releases".to_owned()));
     newest(&mut html, facts, shorts, pairs);
+    if let Some(nodes) = nodes {
+        heading(&mut html, "nodes", "Nodes");
+        sections.push(("nodes", "Nodes".to_owned()));
+        fleet::summary(&mut html, nodes, facts);
+    }
     heading(&mut html, "releases", "All releases");
     sections.push(("releases", "All releases".to_owned()));
     for env in &facts.environments {

@@ -5,6 +5,7 @@
 //! index     the first page: environments side by side
 //! image     a page of one image
 //! pair      a page of two images side by side
+//! fleet     pages about nodes, where receipts are read
 //! treemap   sizes as areas
 //! facts     what a store says about its environments
 //! site      the directory of the pages, written atomically
@@ -20,6 +21,7 @@
 mod capability;
 mod document;
 mod facts;
+mod fleet;
 mod html;
 mod image;
 mod index;
@@ -36,6 +38,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use store::{EnvName, ImageId, Manifest, Store};
 
+pub use self::fleet::{EnvNodes, FleetView};
 pub use self::serve::Server;
 pub use self::site::Outcome;
 
@@ -63,6 +66,8 @@ pub struct PageRequest<'a> {
     pub environments: &'a [EnvName],
     /// What keys are called, and which environments somebody has vouched for.
     pub keyring: &'a Keyring,
+    /// The nodes; none where nobody said where their receipts are.
+    pub nodes: Option<FleetView<'a>>,
     /// What has run out by then is said to have.
     pub now: Timestamp,
     /// The directory.
@@ -105,7 +110,12 @@ impl PageRequest<'_> {
     ) -> Result<()> {
         let pairs = self.pairs(facts, site, unread, ui)?;
         let shorts = self.images(facts, &pairs, site, unread, ui)?;
-        site.put(site::INDEX, &index::page(facts, &shorts, &pairs), None)
+        let nodes = self.nodes.as_ref();
+        if let Some(nodes) = nodes {
+            fleet::put_all(nodes, facts, site, ui)?;
+        }
+        let index = index::page(facts, &shorts, &pairs, nodes);
+        site.put(site::INDEX, &index, None)
     }
 
     /// A page for each pair of neighbours: releases of a name in an environment, and the newest

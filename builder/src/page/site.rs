@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/index.html, DIR/image/*.html, DIR/diff/*.html   what people read
+//! DIR/fleet.html, DIR/fleet/*.html, DIR/node/*.html   the same, where receipts are read
 //! DIR/.imgbuild/pages.json                            the list of those, with digests
 //! DIR/.imgbuild/new/                                  pages on their way
 //! DIR/.imgbuild/surveys/                              what reading an image has brought
@@ -18,7 +19,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use store::{ImageId, Sha256};
+use store::name::NodeName;
+use store::{EnvName, ImageId, Sha256};
 
 use crate::atomic_file;
 use crate::error::{Context, Error, Result};
@@ -39,6 +41,12 @@ const OWN: &str = ".imgbuild";
 
 /// The first page.
 pub(super) const INDEX: &str = "index.html";
+
+/// The first page about nodes.
+pub(super) const FLEET: &str = "fleet.html";
+
+/// Folders that are made when something is put there.
+const OF_NODES: [&str; 2] = ["fleet", "node"];
 
 /// The list of pages.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +177,13 @@ impl Site {
             .hint("move it away, or name another directory"));
         }
         if found != Some(digest) {
-            let staged = self.dir.join(OWN).join("new").join(path);
+            let new = self.dir.join(OWN).join("new");
+            let folder = path.split_once('/').map(|(folder, _)| folder);
+            if let Some(folder) = folder.filter(|folder| OF_NODES.contains(folder)) {
+                make_folder(&self.dir.join(folder))?;
+                make_folder(&new.join(folder))?;
+            }
+            let staged = new.join(path);
             let failed = || format!("cannot write {}", staged.display());
             let mut file = File::create_new(&staged).context(failed)?;
             file.write_all(page.as_bytes()).context(failed)?;
@@ -327,7 +341,7 @@ fn is_begun(dir: &Path) -> Result<bool> {
         let name = entry.file_name();
         let ours = match name.to_str() {
             Some(OWN) => true,
-            Some("image" | "diff") => {
+            Some("image" | "diff" | "fleet" | "node") => {
                 fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none())
             }
             _ => false,
@@ -407,7 +421,7 @@ fn is_page(path: &str) -> bool {
         text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
     let Some((folder, file)) = path.split_once('/') else {
-        return path == INDEX;
+        return path == INDEX || path == FLEET;
     };
     let Some(name) = file.strip_suffix(".html") else {
         return false;
@@ -417,8 +431,23 @@ fn is_page(path: &str) -> bool {
         "diff" => name
             .split_once('-')
             .is_some_and(|(old, new)| is_digest(old) && is_digest(new)),
+        "fleet" => match name.split('~').collect::<Vec<_>>()[..] {
+            [env, group, number] => {
+                let number = number.parse::<u32>().map(|read| read.to_string() == number);
+                is_node(env, group) && number == Ok(true)
+            }
+            _ => false,
+        },
+        "node" => name
+            .split_once('~')
+            .is_some_and(|(env, node)| is_node(env, node)),
         _ => false,
     }
+}
+
+/// Whether these name an environment and a node, or a group of them.
+fn is_node(env: &str, node: &str) -> bool {
+    env.parse::<EnvName>().is_ok() && node.parse::<NodeName>().is_ok()
 }
 
 #[cfg(test)]
@@ -505,6 +534,11 @@ mod tests {
         for wrong in [
             good.replace(INDEX, "../victim"),
             good.replace(INDEX, "image/../../victim.html"),
+            good.replace(INDEX, "node/prod~..html"),
+            good.replace(INDEX, "node/prod.html"),
+            good.replace(INDEX, "fleet/prod~eu.html"),
+            good.replace(INDEX, "fleet/prod~eu~01.html"),
+            good.replace(INDEX, "fleet/prod~eu~1/x.html"),
             good.replace("\"schema\":1", "\"schema\":2"),
             good.replace("\"pages\"", "\"more\":1,\"pages\""),
             good.replace(':', ": "),

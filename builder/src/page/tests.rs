@@ -22,16 +22,16 @@ const HOSTILE: &str = "<script>alert('x\"&')</script>\u{202e}\u{0}\u{1b}[31m";
 
 /// Each field with a mark of its own, by which it is found on the page.
 #[derive(Default)]
-struct Marks(usize);
+pub(in crate::page) struct Marks(usize);
 
 impl Marks {
-    fn text(&mut self) -> String {
+    pub(in crate::page) fn text(&mut self) -> String {
         self.0 += 1;
         format!("[{}]{HOSTILE}", self.0)
     }
 
     /// Demands that each mark is there, with what follows it shown and not obeyed.
-    fn check(&self, page: &str) {
+    pub(in crate::page) fn check(&self, page: &str) {
         for bad in ["<script", "\u{202e}", "\u{0}", "\u{1b}", "'x"] {
             assert!(!page.contains(bad), "{bad:?}");
         }
@@ -69,7 +69,10 @@ fn manifest(marks: &mut Marks) -> Manifest {
     serde_json::from_value(json).unwrap()
 }
 
-fn facts(notices: Vec<Notice>, revoked: BTreeMap<ImageId, Revocation>) -> Facts {
+pub(in crate::page) fn facts(
+    notices: Vec<Notice>,
+    revoked: BTreeMap<ImageId, Revocation>,
+) -> Facts {
     let env = Env {
         name: "prod".parse().unwrap(),
         fingerprint: "sha256:00".to_owned(),
@@ -255,7 +258,7 @@ fn no_word_of_an_audit_or_an_environment_is_markup() {
     let revoked = BTreeMap::from([(ImageId::of(b"image"), revocation)]);
     let mut facts = facts(vec![warning], revoked);
     facts.environments[0].policy = vec![marks.text()];
-    let page = index::page(&facts, &BTreeMap::new(), &Pairs::new());
+    let page = index::page(&facts, &BTreeMap::new(), &Pairs::new(), None);
     marks.check(&(html.into_string() + &page));
     assert!(page.contains("Nothing is released yet."), "{page}");
 }

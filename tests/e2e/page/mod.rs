@@ -1,6 +1,7 @@
 //! `imgbuild page` on a small store with two environments: what the pages say, that they are HTML which
 //! a parser of others reads, that nothing of an image becomes markup, and that they are served.
 
+mod nodes;
 mod soak;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,7 +95,7 @@ impl Bench {
 }
 
 /// Pages by their paths, as Python's parser reads them.
-struct Pages(BTreeMap<String, Value>);
+pub(crate) struct Pages(BTreeMap<String, Value>);
 
 /// Prints, of each page, what the tests look at.
 const PARSER: &str = r#"
@@ -142,8 +143,13 @@ json.dump(found, sys.stdout)
 
 fn files(dir: &Path) -> BTreeMap<String, PathBuf> {
     let mut found = BTreeMap::new();
-    for folder in ["", "image/", "diff/"] {
-        for entry in fs::read_dir(dir.join(folder)).unwrap().flatten() {
+    for folder in ["", "image/", "diff/", "fleet/", "node/"] {
+        // Those of nodes are there where nodes are.
+        for entry in fs::read_dir(dir.join(folder))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             if entry.file_type().unwrap().is_file() {
                 let name = format!("{folder}{}", entry.file_name().to_str().unwrap());
                 found.insert(name, entry.path());
@@ -154,7 +160,7 @@ fn files(dir: &Path) -> BTreeMap<String, PathBuf> {
 }
 
 impl Pages {
-    fn read(dir: &Path) -> Self {
+    pub(crate) fn read(dir: &Path) -> Self {
         let files = files(dir);
         let mut python = Command::new("python3");
         let ran = Ran::of(python.args(["-c", PARSER]).args(files.values())).expect(0);
@@ -167,7 +173,7 @@ impl Pages {
     }
 
     /// The text of the page whose path begins so.
-    fn text(&self, begin: &str) -> &str {
+    pub(crate) fn text(&self, begin: &str) -> &str {
         let mut found = self.0.iter().filter(|(name, _)| name.starts_with(begin));
         let (_, page) = found
             .next()
@@ -182,7 +188,7 @@ impl Pages {
 
     /// What holds for every page: it is well formed, has landmarks, loads nothing, and all its links
     /// lead somewhere.
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         for (name, page) in &self.0 {
             let list = |field: &str| page[field].as_array().unwrap().clone();
             assert_eq!(list("faults"), Vec::<Value>::new(), "{name}");
@@ -452,6 +458,127 @@ fn the_same_state_is_the_same_bytes_and_what_was_done_stays() {
         &["has files that imgbuild did not write", "hint: "],
     );
     assert!(!tree.join("index.html").exists());
+}
+
+#[test]
+fn nodes_are_shown_and_nothing_that_they_say_is_markup() {
+    let bench = Bench::new();
+    let (mut first, runs) = nodes::write(&bench);
+    let page = |dir: &str| {
+        let words = ["page", "--out", dir, "--receipts", "receipts"];
+        bench.team.run("ann", &words).expect(0)
+    };
+    says(&page("www"), &["5 of 5 described"]);
+    let pages = bench.read("www");
+    pages.check();
+    let raw: String = files(&bench.team.path("www"))
+        .values()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for bad in ["<script", "<b>", "\u{202e}", "\u{1b}", "'x\""] {
+        assert!(!raw.contains(bad), "{bad:?}");
+    }
+    has(
+        pages.text("index.html"),
+        &["What runs on which node", "Nodes of each environment"],
+    );
+    has(
+        pages.text("fleet.html"),
+        &[
+            "Refused: receipts of nodes of prod cannot be believed: db01",
+            "Refused: nobody has enrolled stranger",
+            "No nodes are enrolled in dev.",
+            "Nodes of prod by group and state; list 1 of them, signed by prod.targets",
+            "not-believed",
+            "never-seen",
+            "it has written no receipt",
+            "web 2 of dev is not a release of prod",
+            SHOWN,
+            "Releases on nodes of prod",
+            "web 1",
+        ],
+    );
+    let group = pages.text("fleet/prod~eu~1");
+    has(
+        group,
+        &[
+            "web01",
+            "current",
+            "web02",
+            "failed",
+            "does not run",
+            SHOWN,
+            "2 of 20",
+        ],
+    );
+    assert!(!group.contains("db01"), "{group}");
+    let node = pages.text("node/prod~web01");
+    has(
+        node,
+        &[
+            "web01 in prod",
+            "Nothing: it is current.",
+            "imgnode 0.1.0 <b>",
+            &runs.image.hex()[..12],
+            "upgrade",
+            "failed",
+            "done",
+            SHOWN,
+        ],
+    );
+    has(
+        pages.text("node/prod~db01"),
+        &["not-believed", "nobody: it is no receipt"],
+    );
+    has(
+        pages.text("node/prod~web03"),
+        &["never-seen", "It has told of none.", "There are none."],
+    );
+
+    // The same bytes elsewhere; nothing is done twice, and what is new alone is read.
+    page("other");
+    let bytes = |dir: &str| -> BTreeMap<String, Vec<u8>> {
+        let files = files(&bench.team.path(dir)).into_iter();
+        files
+            .map(|(name, path)| (name, fs::read(path).unwrap()))
+            .collect()
+    };
+    assert!(bytes("www") == bytes("other"));
+    let again = page("www");
+    says(&again, &["0 of 5 described"]);
+    assert!(
+        again.stdout.contains(" pages, 0 of them written"),
+        "{}",
+        again.stdout
+    );
+    first.says(&bench, &runs, store::receipt::Outcome::Done);
+    let more = page("www");
+    says(&more, &["1 of 5 described"]);
+    // Its own page, and that of its group.
+    assert!(
+        more.stdout.contains(" pages, 2 of them written"),
+        "{}",
+        more.stdout
+    );
+
+    // The variable does as well; with dev alone there is nobody.
+    let mut command = bench.team.command("ann");
+    command
+        .args(["page", "--out", "dev", "--env", "dev"])
+        .env("IMGBUILD_RECEIPTS", bench.team.path("receipts"));
+    Ran::of(&mut command).expect(0);
+    let dev = bench.read("dev");
+    dev.check();
+    assert!(dev.names("node/").is_empty() && !dev.text("fleet.html").contains("stranger"));
+    // Without receipts the pages go.
+    bench.page("www").expect(0);
+    let without = bench.read("www");
+    without.check();
+    assert!(without.names("node/").is_empty() && without.names("fleet").is_empty());
+    // Nobody is told about nodes of an environment that they do not vouch for.
+    let words = ["page", "--out", "eves", "--receipts", "receipts"];
+    says(&bench.team.run("eve", &words).expect(3), &["env trust dev"]);
+    assert!(!bench.team.path("eves").exists());
 }
 
 #[test]

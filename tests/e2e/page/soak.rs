@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tests::fixtures::scratch;
 
-use super::{Bench, files};
+use super::{Bench, files, nodes};
 
 /// Chromium, as its debugging protocol has it: JSON with a zero behind each message.
 struct Browser {
@@ -161,7 +161,8 @@ const SEEN: &str = "(() => {
 #[test]
 fn a_browser_shows_them_on_phones_in_the_dark_and_on_paper() {
     let bench = Bench::new();
-    bench.page("www").expect(0);
+    nodes::write(&bench);
+    bench.ann(&["page", "--out", "www", "--receipts", "receipts"]);
     let mut browser = Browser::start();
     for (name, path) in files(&bench.team.path("www")) {
         let url = format!("file://{}", fs::canonicalize(path).unwrap().display());

@@ -1,15 +1,20 @@
 //! `imgbuild page`
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use store::EnvName;
+use store::{EnvName, Store};
 
 use super::env::environment;
+use super::fleet;
 use crate::cli::args::PageArgs;
 use crate::error::{Context, Error, Result};
-use crate::page::{PageRequest, Server};
+use crate::fleet::Place;
+use crate::page::{EnvNodes, FleetView, PageRequest, Server};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
+use crate::stores::find;
 use crate::ui::{self, Ui};
 
 pub(super) fn run(args: &PageArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
@@ -34,11 +39,24 @@ pub(super) fn run(args: &PageArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         (None, Some(dir)) => dir.path(),
         (None, None) => return Err(Error::usage("no directory is named").hint("--out DIR")),
     };
+    let now = now(settings)?;
+    let place = match &args.from.receipts {
+        Some(receipts) => Some(Place::open(Some(receipts), settings)?),
+        None => None,
+    };
+    let nodes = match &place {
+        Some(place) => {
+            let by = (args.overdue, now);
+            Some(nodes(&environments, place, &store, by, settings, ui)?)
+        }
+        None => None,
+    };
     let request = PageRequest {
         store: &store,
+        nodes,
         environments: &environments,
         keyring: &keyring,
-        now: now(settings)?,
+        now,
         dir,
     };
     let outcome = request.run(ui)?;
@@ -68,6 +86,45 @@ pub(super) fn run(args: &PageArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         ui.result(&format!("{}  (Ctrl-C ends it)", server.url()));
     }
     server.run()
+}
+
+/// What the nodes of these environments say, or of all that there are.
+fn nodes<'p>(
+    named: &[EnvName],
+    place: &'p Place,
+    store: &Store,
+    by: (u32, Timestamp),
+    settings: &Settings,
+    ui: &Ui,
+) -> Result<FleetView<'p>> {
+    let listed = if named.is_empty() {
+        find::listed_environments(store)?
+    } else {
+        Some(named.to_vec())
+    };
+    let mut environments = BTreeMap::new();
+    for name in listed.unwrap_or_default() {
+        let look = fleet::status::look(by, &name, place, store, settings, ui)?;
+        let nodes = EnvNodes {
+            list: look.list,
+            signer: look.signer,
+            nodes: look.nodes,
+        };
+        environments.insert(look.environment, nodes);
+    }
+    // With some environments alone nobody knows the nodes of the others.
+    let unknown = if named.is_empty() {
+        let all = environments.values().flat_map(|env| &env.nodes);
+        let known: Vec<_> = all.map(|node| node.node.clone()).collect();
+        fleet::unknown(place, &known)?
+    } else {
+        Vec::new()
+    };
+    Ok(FleetView {
+        place,
+        environments,
+        unknown,
+    })
 }
 
 /// The time by which something has run out.

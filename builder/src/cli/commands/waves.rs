@@ -177,7 +177,13 @@ fn is_clean(
         ));
     };
     let place = Place::open(args.from.receipts.as_deref(), settings)?;
-    let observed = fleet::observe(env, &place, fleet::OVERDUE, settings, ui)?;
+    let observed = fleet::observe(
+        env,
+        &place,
+        (fleet::OVERDUE, Timestamp::now()),
+        settings,
+        ui,
+    )?;
     let Some(rollout) = Rollout::of(to, newest, &observed.nodes) else {
         return Err(Error::failed("a release with waves has no rollout"));
     };

@@ -4,7 +4,7 @@ mod enrol;
 mod metrics;
 mod prune;
 mod show;
-mod status;
+pub(super) mod status;
 
 use std::collections::BTreeMap;
 
@@ -141,17 +141,18 @@ pub(in crate::cli::commands) struct Observed {
     pub(in crate::cli::commands) nodes: Vec<NodeStatus>,
 }
 
-/// Reads what is new of the nodes of an environment, and judges them.
+/// Reads what is new of the nodes of an environment, and judges them: at this time, and overdue
+/// after so many hours.
 pub(in crate::cli::commands) fn observe(
     env: &Environment<'_>,
     place: &Place,
-    overdue_hours: u32,
+    (overdue, now): (u32, Timestamp),
     settings: &Settings,
     ui: &Ui,
 ) -> Result<Observed> {
     let members = members::read(place, env, settings)?;
     let releases = releases(env)?;
-    let standard = standard(env, &releases, overdue_hours);
+    let standard = standard(env, &releases, overdue, now);
     let (fleet, kept) = (&members.fleet, kept(place)?);
     let mut cache = Cache::read(fleet, &place.url, settings);
     let read = fleet.nodes.par_iter().map(|node| {
@@ -183,8 +184,8 @@ fn releases(env: &Environment<'_>) -> Result<Vec<Release>> {
 }
 
 /// What the receipts of an environment's nodes are compared with.
-fn standard(env: &Environment<'_>, releases: &[Release], hours: u32) -> Standard {
-    Standard::new(env.name().clone(), releases, Timestamp::now(), hours)
+fn standard(env: &Environment<'_>, releases: &[Release], hours: u32, now: Timestamp) -> Standard {
+    Standard::new(env.name().clone(), releases, now, hours)
 }
 
 /// Where receipts begin. Whatever is wrong with that, they are looked for from the first.
@@ -229,7 +230,7 @@ fn verdict(distrusted: &[String], found: usize) -> Result<()> {
 }
 
 /// The folders of nodes that nobody has enrolled anywhere here.
-fn unknown(place: &Place, known: &[NodeName]) -> Result<Vec<String>> {
+pub(super) fn unknown(place: &Place, known: &[NodeName]) -> Result<Vec<String>> {
     let what = || format!("cannot list what is in {}", place.url);
     let folders = place.folder.folders(store::receipt::FOLDER).context(what)?;
     let mut folders = folders.unwrap_or_default();

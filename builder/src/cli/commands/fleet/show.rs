@@ -1,13 +1,14 @@
 //! `imgbuild fleet show NODE`
 
+use jiff::Timestamp;
 use serde::Serialize;
-use store::receipt::{self, FOLDER, MAX_BYTES, SignedReceipt};
+use store::receipt;
 
 use super::{OVERDUE, find, releases, standard, status};
 use crate::cli::args::FleetShowArgs;
-use crate::error::{Context, Result};
-use crate::fleet::Place;
+use crate::error::Result;
 use crate::fleet::judge::NodeStatus;
+use crate::fleet::{Place, recent};
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
@@ -37,39 +38,24 @@ pub(super) fn run(args: &FleetShowArgs, settings: &Settings, ui: &Ui) -> Result<
     let store = stores::open(settings)?;
     let place = Place::open(args.from.receipts.as_deref(), settings)?;
     let found = find(&args.node, args.env.as_deref(), &place, &store, settings)?;
-    let judged =
-        standard(&found.env, &releases(&found.env)?, OVERDUE).judge(&found.node, &found.seen);
-    let what = || format!("cannot read the receipts of {}", found.node.name);
-    let folder = format!("{FOLDER}/{}", found.node.name);
-    let listed = place.folder.list(&folder).context(what)?;
-    let mut names: Vec<String> = if let Some(listed) = listed {
-        listed.into_iter().map(|one| one.name).collect()
-    } else {
-        // The newest, and as many before it as are asked for.
-        let last = judged.last.as_ref().map_or(0, |last| last.counter);
-        let first = last.saturating_sub(args.most as u64) + 1;
-        let counters = first..=last;
-        counters
-            .map(|counter| format!("{counter:012}.json"))
-            .collect()
-    };
-    names.retain(|name| receipt::counter(name).is_some());
-    let skipped = names.len().saturating_sub(args.most);
-    let mut receipts = Vec::new();
-    for name in names.into_iter().skip(skipped) {
-        let bytes = place.folder.get(&format!("{folder}/{name}"), MAX_BYTES);
-        let Some(bytes) = bytes.context(what)? else {
-            continue;
-        };
-        let read = SignedReceipt::read(&bytes).ok();
-        receipts.push(ShownReceipt {
-            name,
-            signed: read
-                .as_ref()
-                .is_some_and(|read| read.is_by(&found.node.key())),
-            receipt: read.map(|read| read.receipt),
-        });
-    }
+    let judged = standard(
+        &found.env,
+        &releases(&found.env)?,
+        OVERDUE,
+        Timestamp::now(),
+    )
+    .judge(&found.node, &found.seen);
+    let last = judged.last.as_ref().map_or(0, |last| last.counter);
+    let names = recent::names(&place, &found.node.name, last, args.most)?;
+    let read = recent::read(&place, &found.node.name, &found.node.key(), names)?;
+    let receipts: Vec<ShownReceipt> = read
+        .into_iter()
+        .map(|one| ShownReceipt {
+            name: one.name,
+            signed: one.signed,
+            receipt: one.receipt,
+        })
+        .collect();
     if ui.is_json() {
         ui.result_json(&Shown {
             schema: ui::SCHEMA,

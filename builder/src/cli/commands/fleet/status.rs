@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use store::name::NodeName;
 use store::tuf::Release;
@@ -28,15 +29,15 @@ struct Shown {
 }
 
 #[derive(Serialize)]
-pub(super) struct ShownEnv {
-    pub(super) environment: EnvName,
+pub(in super::super) struct ShownEnv {
+    pub(in super::super) environment: EnvName,
     /// The version of the list of nodes; 0 where there is none.
-    list: u64,
+    pub(in super::super) list: u64,
     /// The key that signed it.
-    signer: Option<String>,
+    pub(in super::super) signer: Option<String>,
     /// The newest releases that have waves, by name.
-    pub(super) waves: Vec<Rollout>,
-    pub(super) nodes: Vec<NodeStatus>,
+    pub(in super::super) waves: Vec<Rollout>,
+    pub(in super::super) nodes: Vec<NodeStatus>,
 }
 
 pub(super) fn run(args: &FleetStatusArgs, settings: &Settings, ui: &Ui) -> Result<()> {
@@ -44,7 +45,8 @@ pub(super) fn run(args: &FleetStatusArgs, settings: &Settings, ui: &Ui) -> Resul
     let place = Place::open(args.from.receipts.as_deref(), settings)?;
     let mut environments = Vec::new();
     for name in names(args.env.as_deref(), &place)? {
-        environments.push(look(args, &name, &place, &store, settings, ui)?);
+        let by = (args.overdue, Timestamp::now());
+        environments.push(look(by, &name, &place, &store, settings, ui)?);
     }
     // With one environment alone nobody knows the nodes of the others.
     let unknown = match &args.env {
@@ -87,8 +89,10 @@ pub(super) fn run(args: &FleetStatusArgs, settings: &Settings, ui: &Ui) -> Resul
     verdict(&distrusted, count)
 }
 
-fn look(
-    args: &FleetStatusArgs,
+/// Reads what is new of the nodes of an environment, and compares it with the releases: at this time,
+/// and overdue after so many hours.
+pub(in super::super) fn look(
+    (overdue, now): (u32, Timestamp),
     name: &EnvName,
     place: &Place,
     store: &Store,
@@ -96,7 +100,7 @@ fn look(
     ui: &Ui,
 ) -> Result<ShownEnv> {
     let env = admitted(store, name, settings)?;
-    let observed = observe(&env, place, args.overdue, settings, ui)?;
+    let observed = observe(&env, place, (overdue, now), settings, ui)?;
     let names = Keyring::new(settings, Passphrase::Terminal, None).names(env.policy())?;
     let mut newest: BTreeMap<&ImageName, &Release> = BTreeMap::new();
     for release in &observed.releases {
