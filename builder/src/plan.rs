@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use store::{Manifest, Sha256, Store};
+use store::tuf::Environment;
+use store::{EnvName, Manifest, Sha256, Store};
 
 use crate::atomic_file;
 use crate::caches::{CachedImage, Caches};
@@ -14,11 +15,12 @@ use crate::lock::resolve::remembered::Remembered;
 use crate::lockfile::Lock;
 use crate::pack::image;
 use crate::recipe::Recipe;
-use crate::release::publish;
+use crate::release::keyring::{Keyring, Passphrase};
+use crate::release::{ceremony, publish};
 use crate::run::{PlannedStep, all_keys, plan_steps};
 use crate::settings::Settings;
 use crate::steps;
-use crate::stores::FIRST_ENVIRONMENT;
+use crate::stores::{FIRST_ENVIRONMENT, find};
 use crate::ui::Ui;
 use crate::work_dir::unwritable;
 
@@ -168,6 +170,49 @@ impl Plan {
             Self::UpToDate { steps, .. } | Self::Take { steps, .. } | Self::Build(steps) => steps,
         }
     }
+}
+
+/// The newest release of the recipe's name and its number, where the store has that image and it was
+/// built from the recipe and its lock as they are, by this version. Work directories know nothing
+/// of what other machines have built, and are not asked.
+pub fn released(
+    recipe: &Recipe,
+    path: &Path,
+    store: &Store,
+    settings: &Settings,
+) -> Result<Option<(Manifest, u64)>> {
+    let Some(lock) = Lock::load(&Lock::path_for(path))? else {
+        return Ok(None);
+    };
+    let beside = crate::lock::beside(path);
+    let remembered = Remembered::below(&settings.work);
+    let files = local::read_described(recipe, beside, &remembered, Some(&lock))?.files;
+    let outdated = crate::lock::outdated(recipe, path, &files, &lock)?;
+    if lock.files != files || !outdated.is_empty() {
+        return Ok(None);
+    }
+    let env: EnvName = FIRST_ENVIRONMENT
+        .parse()
+        .context(|| "bad name of an environment".into())?;
+    let failed = || format!("cannot read the environment {env}");
+    if !Environment::exists(store, &env).context(failed)? {
+        return Ok(None);
+    }
+    let mut env = Environment::open(store, &env).map_err(|e| ceremony::failed(failed(), &e))?;
+    // What nobody here has vouched for keeps nothing from being built.
+    Keyring::new(settings, Passphrase::Terminal, None).admit(&mut env)?;
+    let releases = env.releases().map_err(|e| ceremony::failed(failed(), &e))?;
+    let of_name = releases.iter().filter(|one| one.name == recipe.name);
+    let Some(newest) = of_name.max_by_key(|one| one.seq) else {
+        return Ok(None);
+    };
+    let manifest = find::released(store, newest)?;
+    let is_same = manifest.recipe == Sha256::of(&recipe.canonical_json())
+        && manifest.lock == lock.digest()?
+        && manifest.arch == lock.architecture
+        && manifest.builder == image::BUILDER;
+    let is_here = is_same && store.manifest(&manifest.image).is_ok();
+    Ok(is_here.then_some((manifest, newest.seq)))
 }
 
 /// Remembers which image these steps made, for the next plan.

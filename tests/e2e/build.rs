@@ -31,6 +31,75 @@ fn holding(dir: &Path, text: &str) -> Vec<PathBuf> {
 }
 
 #[test]
+fn what_is_released_already_is_not_built_on_another_machine() {
+    let bench = bench();
+    let built = bench.imgbuild(&["base.toml"]).expect(0);
+    let (work, keys) = (bench.path("elsewhere"), bench.path("strangers"));
+    let program = imgbuild().to_str().unwrap();
+    let asked = |more: &[&str]| {
+        let mut command = bench.command(program, &["build", "base.toml", "--if-needed"]);
+        Ran::of(command.args(more).env("IMGBUILD_WORK", &work))
+    };
+    let said = asked(&[]).expect(0);
+    assert_eq!(said.stdout, built.stdout);
+    let line = "base: up to date, nothing to do in ";
+    assert!(said.stderr.starts_with(line), "{}", said.stderr);
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    let json = asked(&["--json"]).expect(0).stdout;
+    assert!(
+        json.contains("\"up_to_date\":true") && json.contains("\"seq\":1,"),
+        "{json}"
+    );
+    assert!(!work.exists(), "something was done");
+    // Who has vouched for nothing is not told that somebody else's release will do.
+    let refused = asked(&["--keys", keys.to_str().unwrap()]).expect(3);
+    assert!(
+        refused.stderr.contains("env trust dev"),
+        "{}",
+        refused.stderr
+    );
+
+    // Another recipe, a lock that does not fit, or a newest release of another recipe.
+    let recipe = fs::read_to_string(bench.path("base.toml")).unwrap();
+    let file = "[[file]]\npath = \"/etc/second\"\ncontent = \"2\\n\"\n";
+    fs::write(bench.path("base.toml"), format!("{recipe}{file}")).unwrap();
+    let needed = ["base.toml", "--if-needed"];
+    let second = bench.imgbuild(&needed).expect(0);
+    assert!(
+        second.stderr.contains("release dev/base/2"),
+        "{}",
+        second.stderr
+    );
+    let refused = asked(&["--store", bench.path("none").to_str().unwrap(), "--frozen"]);
+    assert!(refused.expect(3).stderr.contains("lacks"));
+    fs::write(bench.path("base.toml"), recipe).unwrap();
+    let back = bench.imgbuild(&needed).expect(0);
+    assert_eq!(back.stdout, built.stdout);
+    assert!(
+        back.stderr.contains("release dev/base/3"),
+        "{}",
+        back.stderr
+    );
+    // One of two is left to do.
+    fs::write(
+        bench.path("more.toml"),
+        fs::read_to_string(bench.path("base.toml"))
+            .unwrap()
+            .replace("\"base\"", "\"more\""),
+    )
+    .unwrap();
+    fs::copy(bench.path("base.lock"), bench.path("more.lock")).unwrap();
+    let both = bench.imgbuild(&["base.toml", "more.toml", "--if-needed"]);
+    let both = both.expect(0);
+    assert_eq!(both.stdout, built.stdout.repeat(2));
+    assert!(
+        both.stderr.contains(line) && both.stderr.contains("more: built in "),
+        "{}",
+        both.stderr
+    );
+}
+
+#[test]
 fn a_failed_step_is_explained_opened_and_resumed() {
     let bench = bench();
     let before = Host::look();

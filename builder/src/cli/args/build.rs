@@ -26,6 +26,10 @@ pub struct BuildArgs {
     /// recipes based on those
     #[arg(long, value_name = "ENV/NAME", conflicts_with_all = ["locked", "frozen", "vary"])]
     pub all_on: Option<String>,
+    /// Do nothing for recipes whose newest release in dev was built from the same recipe and lock by the
+    /// same version, wherever that was
+    #[arg(long, conflicts_with_all = ["vary", "all_on"])]
+    pub if_needed: bool,
     /// Install missing programs of this machine first, after saying which
     #[arg(long)]
     pub setup: bool,

@@ -1,6 +1,7 @@
 //! `imgbuild [build] RECIPE...`
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -11,6 +12,7 @@ use crate::cli::args::{BuildArgs, CacheArgs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt;
 use crate::lock::{Strictness, Upgrade};
+use crate::plan;
 use crate::recipe::{BaseImage, Recipe};
 use crate::settings::Settings;
 use crate::stores::{self, FIRST_ENVIRONMENT};
@@ -69,12 +71,42 @@ pub(super) fn run(args: &BuildArgs, settings: &Settings, ui: &mut Ui) -> Result<
     if let Some(base) = &args.all_on {
         recipes = all_on(base, recipes)?;
     }
+    if args.if_needed {
+        recipes = needed(recipes, settings, ui)?;
+        if recipes.is_empty() {
+            return Ok(());
+        }
+    }
     if let [(path, recipe)] = &recipes[..] {
         let outcome = build(recipe, path, settings, &request, ui)?;
         report(&outcome, settings, ui);
         return Ok(());
     }
     build_each(&recipes, settings, &request, ui)
+}
+
+/// The recipes that have to be built; of the others it says so.
+fn needed<'a>(recipes: Vec<Found<'a>>, settings: &Settings, ui: &Ui) -> Result<Vec<Found<'a>>> {
+    let Some(store) = stores::open_if_made(settings)? else {
+        return Ok(recipes);
+    };
+    let mut left = Vec::new();
+    for (path, recipe) in recipes {
+        let started = Instant::now();
+        match plan::released(&recipe, path, &store, settings)? {
+            None => left.push((path, recipe)),
+            Some((manifest, seq)) => {
+                let outcome = Outcome {
+                    manifest,
+                    seq: Some(seq),
+                    origin: Origin::UpToDate,
+                    took: started.elapsed(),
+                };
+                report(&outcome, settings, ui);
+            }
+        }
+    }
+    Ok(left)
 }
 
 /// Builds several recipes: one that fails takes only those along that stand on it.

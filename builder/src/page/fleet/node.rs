@@ -144,7 +144,7 @@ fn last_receipts(html: &mut Html, node: &NodeStatus, receipts: &[Recent]) {
         node.node
     );
     let columns = [
-        "#Counter",
+        "Receipt",
         "Time",
         "Operation",
         "System",
