@@ -4,6 +4,7 @@ mod archives;
 mod audit;
 mod bases;
 mod build;
+mod buildbot;
 mod ceremonies;
 mod clocks;
 mod conformance;
