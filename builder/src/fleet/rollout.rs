@@ -40,7 +40,7 @@ pub struct Rollout {
     pub doubted: Vec<NodeName>,
     /// What is reached, in words.
     #[serde(skip)]
-    standing: String,
+    pub standing: String,
 }
 
 impl Rollout {

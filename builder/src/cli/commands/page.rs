@@ -108,6 +108,7 @@ fn nodes<'p>(
         let nodes = EnvNodes {
             list: look.list,
             signer: look.signer,
+            waves: look.waves,
             nodes: look.nodes,
         };
         environments.insert(look.environment, nodes);

@@ -28,6 +28,7 @@ use super::image;
 use super::site::{FLEET, Site};
 use crate::error::{Error, Result};
 use crate::fleet::judge::{Finding, Kind, NodeStatus, SystemStatus};
+use crate::fleet::rollout::Rollout;
 use crate::fleet::{self, recent};
 use crate::ui::{Ui, Unit};
 
@@ -56,6 +57,8 @@ pub struct EnvNodes {
     pub list: u64,
     /// Who signed it.
     pub signer: Option<String>,
+    /// The newest releases that have waves.
+    pub waves: Vec<Rollout>,
     /// What is to be said of each, by name.
     pub nodes: Vec<NodeStatus>,
 }

@@ -43,16 +43,16 @@ pub(super) fn page(view: &FleetView<'_>, facts: &Facts, images: &BTreeSet<ImageI
     let sections = [
         ("groups", "Groups".to_owned()),
         ("attention", "What to look at".to_owned()),
+        ("waves", "Releases in waves".to_owned()),
         ("releases", "Which releases run".to_owned()),
     ];
     for (anchor, title) in &sections {
         heading(&mut html, anchor, title);
-        // Whatever else is to be said of the nodes of an environment is a section of its own here,
-        // with a table for each environment.
         for (name, env) in &environments {
             match *anchor {
                 "groups" => groups(&mut html, name, env),
                 "attention" => attention(&mut html, name, env),
+                "waves" => waves(&mut html, name, env),
                 _ => releases(&mut html, name, env, images),
             }
         }
@@ -168,6 +168,39 @@ fn attention(html: &mut Html, name: &EnvName, env: &EnvNodes) {
             "p",
             format_args!("{more} more of {name} are on the pages of their groups."),
         );
+    }
+}
+
+fn waves(html: &mut Html, name: &EnvName, env: &EnvNodes) {
+    if env.waves.is_empty() {
+        html.tag("p", format_args!("None in {name}."));
+        return;
+    }
+    let caption = format!("The newest releases of {name} that have waves");
+    let columns = [
+        "Release", "Stage", "Since", "#Reached", "#Current", "#Failed", "#Doubted", "Halted",
+    ];
+    html.table(caption, &columns, |html| {
+        for release in env.waves.iter().take(MOST_RELEASES) {
+            html.row(
+                |html| html.text(format_args!("{} {}", release.image_name, release.seq)),
+                |html| {
+                    html.tag("td", &release.standing);
+                    html.element("td", &[], |html| html.moment(release.since));
+                    html.number(release.reached.len());
+                    html.number(release.current.len());
+                    html.number(release.failed.len());
+                    html.number(release.doubted.len());
+                    match &release.halted {
+                        Some(reason) => html.tag_outside("td", reason),
+                        None => html.tag("td", "no"),
+                    }
+                },
+            );
+        }
+    });
+    if let Some(more @ 1..) = env.waves.len().checked_sub(MOST_RELEASES) {
+        html.tag("p", format_args!("{more} more are in fleet status."));
     }
 }
 

@@ -11,6 +11,7 @@ use super::{EnvNodes, FleetView, group, made_from, node, overview, summary};
 use crate::fleet::Place;
 use crate::fleet::judge::{Finding, Kind, Last, NodeStatus, SystemStatus};
 use crate::fleet::recent::Recent;
+use crate::fleet::rollout::Rollout;
 use crate::page::html::Html;
 
 fn time() -> Timestamp {
@@ -67,6 +68,19 @@ fn view(
 ) -> FleetView<'_> {
     let env = EnvNodes {
         list: 1,
+        waves: vec![Rollout {
+            image_name: "web".parse().unwrap(),
+            seq: 3,
+            stage: 2,
+            stages: 4,
+            since: time(),
+            halted: Some(signer.clone()),
+            reached: nodes.iter().map(|node| node.node.clone()).collect(),
+            current: Vec::new(),
+            failed: Vec::new(),
+            doubted: Vec::new(),
+            standing: "halted at stage 2 of 4 (10 %)".to_owned(),
+        }],
         signer: Some(signer),
         nodes,
     };
@@ -139,7 +153,9 @@ fn no_word_of_a_node_is_markup() {
     let facts = facts(Vec::new(), BTreeMap::new());
     let mut first = Html::default();
     summary(&mut first, &view, &facts);
-    marks.check(&(overview::page(&view, &facts, &images) + &first.into_string()));
+    let page = overview::page(&view, &facts, &images);
+    assert!(page.contains("halted at stage 2 of 4 (10 %)"), "{page}");
+    marks.check(&(page + &first.into_string()));
 }
 
 #[test]
