@@ -43,6 +43,7 @@ pub use keep::{Keep, Locked};
 pub use suite_index::{Offered, SuiteIndex, SuiteRequest};
 
 /// What apt's resolver of problems says first, with [`Which::Needed`], when it has nothing to do.
+/// A version of apt that says it otherwise is asked for everything, and answers the same, later.
 const NOTHING_BROKEN: &[u8] = b"Starting pkgProblemResolver with broken count: 0\n";
 
 /// What apt decided.
