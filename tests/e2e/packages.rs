@@ -215,8 +215,14 @@ fn build(out: &Path, how: Build) -> [PathBuf; 2] {
     let target = imgbuild().parent().and_then(Path::parent).unwrap();
     assert!(imgnode().starts_with(target));
     let mut command = Command::new(repository().join("tests/package"));
-    if how == Build::ForTests {
-        command.arg("--built");
+    match how {
+        Build::ForTests => {
+            command.arg("--built");
+        }
+        // What looks at the sources of tests has no say in a release.
+        Build::Release => {
+            command.env_remove("RUSTC_WORKSPACE_WRAPPER");
+        }
     }
     command.arg(out).env("CARGO_TARGET_DIR", target);
     let built = Ran::of(&mut command).expect(0);
