@@ -67,6 +67,18 @@ impl List {
         &self.text[self.entries[entry].clone()]
     }
 
+    /// The entries with such a text and nothing but this value in the rest of its line.
+    fn mentioning<'l>(&'l self, text: &'l str, value: &'l str) -> impl Iterator<Item = &'l [u8]> {
+        let places = memmem::find_iter(&self.text, text).filter(move |at| {
+            let rest = &self.text[at + text.len()..];
+            let line = rest.split(|byte| *byte == b'\n').next();
+            line.unwrap_or_default().trim_ascii() == value.as_bytes()
+        });
+        let entries = places.map(|at| self.entries.partition_point(|range| range.end <= at));
+        let entries = entries.filter(|entry| *entry < self.entries.len());
+        entries.map(|entry| self.stanza(entry))
+    }
+
     /// The entry of each of these names that is the first to mention it.
     fn first_mentions(&self, names: &BTreeSet<String>) -> BTreeSet<usize> {
         let names: HashSet<&[u8]> = names.iter().map(String::as_bytes).collect();
@@ -175,29 +187,17 @@ impl Index {
     /// The names of an archive's packages whose field Priority is this one (Debian
     /// Policy 2.5). apt has a pattern for it only since version 2.3.
     pub(super) fn of_priority(&self, archive: &str, priority: &str) -> Vec<String> {
-        let mut names = BTreeSet::new();
-        for list in self.lists.iter().filter(|list| list.archive == archive) {
-            for at in memmem::find_iter(&list.text, "Priority:") {
-                let value = &list.text[at + "Priority:".len()..];
-                let line = value
-                    .split(|byte| *byte == b'\n')
-                    .next()
-                    .unwrap_or_default();
-                if line.trim_ascii() != priority.as_bytes() {
-                    continue;
-                }
-                let entry = list.entries.partition_point(|range| range.end <= at);
-                let stanza = list
-                    .entries
-                    .get(entry)
-                    .map(|range| &list.text[range.clone()]);
-                let fields = stanza.and_then(|stanza| Fields::read(stanza).ok());
-                let is_it = |fields: &Fields<'_>| fields.get("Priority") == priority.as_bytes();
-                if let Some(fields) = fields.filter(is_it) {
-                    names.insert(String::from_utf8_lossy(fields.get("Package")).into_owned());
-                }
-            }
-        }
+        let lists = self.lists.iter().filter(|list| list.archive == archive);
+        let listed = lists.flat_map(|list| list.mentioning("Priority:", priority));
+        let others = self.others.values().flatten();
+        let others = others.filter(|one| one.archive.as_deref() == Some(archive));
+        let others = others.map(|one| one.stanza.as_bytes());
+        let stanzas = listed.chain(others);
+        let fields = stanzas.filter_map(|stanza| Fields::read(stanza).ok());
+        let names: BTreeSet<_> = fields
+            .filter(|fields| fields.get("Priority") == priority.as_bytes())
+            .map(|fields| String::from_utf8_lossy(fields.get("Package")).into_owned())
+            .collect();
         names.into_iter().collect()
     }
 
@@ -523,8 +523,15 @@ mod tests {
             entry("plain", "Homepage: x\n Priority: required"),
             entry("last", "Priority:required"),
         ];
-        let index = index_of(&[("debian", debian.concat()), ("ours", ours)]);
+        let mut index = index_of(&[("debian", debian.concat()), ("ours", ours)]);
         assert_eq!(index.of_priority("debian", "required"), ["last", "tool"]);
+        // What only the store has any more was required when it was locked.
+        let retained = entry("gone", "Priority: required");
+        let (id, mut candidate) = parse_stanza(retained.as_bytes()).unwrap();
+        candidate.archive = Some("debian".to_owned());
+        index.add(id, candidate);
+        let with_retained = ["gone", "last", "tool"];
+        assert_eq!(index.of_priority("debian", "required"), with_retained);
         assert_eq!(index.of_priority("debian", "important"), [""; 0]);
     }
 

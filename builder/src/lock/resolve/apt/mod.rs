@@ -157,7 +157,7 @@ impl<'a> Apt<'a> {
             Vec::new()
         };
         let retained = keep.map(|keep| keep.index(self));
-        let needed = self.reachable(&required, keep, &index);
+        let needed = self.needed(&required, keep, &index);
         self.identify(&index, &needed, retained.as_deref())?;
         let pins = match keep {
             Some(keep) => self.pin(keep, &groups, &locals, &index, listen)?,
@@ -181,12 +181,7 @@ impl<'a> Apt<'a> {
 
     /// The names of packages that apt can come to install, by the recipe, by what is installed
     /// already and by what is kept.
-    fn reachable(
-        &self,
-        required: &[String],
-        keep: Option<&Keep>,
-        index: &Index,
-    ) -> BTreeSet<String> {
+    fn needed(&self, required: &[String], keep: Option<&Keep>, index: &Index) -> BTreeSet<String> {
         let groups = self.recipe.package_groups();
         let asked = groups.iter().flat_map(|group| &group.install);
         let mut words: Vec<String> = asked.map(ToString::to_string).collect();
