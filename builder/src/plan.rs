@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use store::tuf::Environment;
-use store::{EnvName, Manifest, Sha256, Store};
+use store::tuf::revoked_images;
+use store::{Manifest, Sha256, Store};
 
 use crate::atomic_file;
 use crate::caches::{CachedImage, Caches};
@@ -173,7 +173,7 @@ impl Plan {
 }
 
 /// The newest release of the recipe's name and its number, where the store has that image and it was
-/// built from the recipe and its lock as they are, by this version. Work directories know nothing
+/// built from the recipe and its lock as they are, by this version, and not revoked. Work directories know nothing
 /// of what other machines have built, and are not asked.
 pub fn released(
     recipe: &Recipe,
@@ -191,21 +191,21 @@ pub fn released(
     if lock.files != files || !outdated.is_empty() {
         return Ok(None);
     }
-    let env: EnvName = FIRST_ENVIRONMENT
-        .parse()
-        .context(|| "bad name of an environment".into())?;
-    let failed = || format!("cannot read the environment {env}");
-    if !Environment::exists(store, &env).context(failed)? {
+    let Some(mut env) = publish::first_environment(store)? else {
         return Ok(None);
-    }
-    let mut env = Environment::open(store, &env).map_err(|e| ceremony::failed(failed(), &e))?;
+    };
     // What nobody here has vouched for keeps nothing from being built.
     Keyring::new(settings, Passphrase::Terminal, None).admit(&mut env)?;
+    let failed = || format!("cannot read the environment {}", env.name());
     let releases = env.releases().map_err(|e| ceremony::failed(failed(), &e))?;
     let of_name = releases.iter().filter(|one| one.name == recipe.name);
     let Some(newest) = of_name.max_by_key(|one| one.seq) else {
         return Ok(None);
     };
+    // A build would say that this is not released again, and so it should.
+    if revoked_images(&releases).contains(&newest.image) {
+        return Ok(None);
+    }
     let manifest = find::released(store, newest)?;
     let is_same = manifest.recipe == Sha256::of(&recipe.canonical_json())
         && manifest.lock == lock.digest()?

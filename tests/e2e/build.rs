@@ -97,6 +97,13 @@ fn what_is_released_already_is_not_built_on_another_machine() {
         "{}",
         both.stderr
     );
+    // What was revoked will not do: the build says so.
+    let revoke = [
+        "revoke", "dev/base", "--in", "dev", "--reason", "a hole", "--yes",
+    ];
+    bench.imgbuild(&revoke).expect(0);
+    let refused = bench.imgbuild(&needed).expect(3).stderr;
+    assert!(refused.contains("was revoked in dev"), "{refused}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The first environment, `dev`, is made with its keys on first use.
 
-use store::tuf::{Environment, ErrorKind, KeyGroup, RoleKeys};
+use store::tuf::{Environment, ErrorKind, KeyGroup, RoleKeys, revoked_images};
 use store::{EnvName, Manifest, Sha256, Store, WritableStore};
 
 use super::ceremony;
@@ -82,8 +82,8 @@ pub fn release_into(
     Ok(release.seq)
 }
 
-/// The number of the newest release of the name, if that is this manifest.
-pub fn is_released(manifest: &Manifest, store: &Store) -> Result<Option<u64>> {
+/// The environment that builds release into, if it was made already.
+pub fn first_environment(store: &Store) -> Result<Option<Environment<'_>>> {
     let env: EnvName = FIRST_ENVIRONMENT
         .parse()
         .context(|| "bad name of an environment".into())?;
@@ -91,9 +91,23 @@ pub fn is_released(manifest: &Manifest, store: &Store) -> Result<Option<u64>> {
     if !Environment::exists(store, &env).context(failed)? {
         return Ok(None);
     }
-    let releases = Environment::open(store, &env)
-        .and_then(|e| e.releases())
-        .context(failed)?;
+    let environment = Environment::open(store, &env);
+    environment
+        .map(Some)
+        .map_err(|e| ceremony::failed(failed(), &e))
+}
+
+/// The number of the newest release of the name, if that is this manifest and was not revoked:
+/// releasing it once more says so.
+pub fn is_released(manifest: &Manifest, store: &Store) -> Result<Option<u64>> {
+    let Some(environment) = first_environment(store)? else {
+        return Ok(None);
+    };
+    let failed = || format!("cannot read the environment {}", environment.name());
+    let releases = environment.releases().context(failed)?;
+    if revoked_images(&releases).contains(&manifest.image) {
+        return Ok(None);
+    }
     let newest = releases
         .iter()
         .filter(|r| r.name == manifest.name)
