@@ -103,9 +103,20 @@ impl Fleet {
         }
     }
 
-    /// The name of the object that the list of an environment is in.
+    /// The name of the object that the list of an environment is in. For a moment, and where a
+    /// writer was killed, the newest one is a later version, in an object of its own.
     pub fn object(environment: &EnvName) -> String {
         format!("{FOLDER}/{environment}.json")
+    }
+
+    /// The folder of all versions.
+    pub fn versions(environment: &EnvName) -> String {
+        format!("{FOLDER}/{environment}")
+    }
+
+    /// The name of the object of one version, which is put once.
+    pub fn version_object(environment: &EnvName, version: u64) -> String {
+        format!("{FOLDER}/{environment}/{version}.json")
     }
 
     /// The node of that name.

@@ -12,11 +12,12 @@ use servers::nginx::Nginx;
 use store::manifest::{Manifest, Run};
 use store::tuf::{Environment, RoleKeys};
 use store::{EnvName, WritableStore};
-use tests::binaries::{Ran, imgnode};
+use tests::binaries::{Ran, imgbuild, imgnode};
 use tests::fixtures;
+use tests::terminal::Terminal;
 
 use crate::page::Pages;
-use crate::team::{Team, says};
+use crate::team::{Team, at, says};
 
 /// An app that lives until it is told to end.
 const APP: &str = "#!/bin/sh\ntrap 'exit 0' TERM\nwhile :; do sleep 1 & wait $!; done\n";
@@ -418,12 +419,55 @@ fn what_is_not_a_nodes_own_word_is_named() {
     fleet.enrol(&["--remove", "copy"]).expect(0);
     fleet.status(&[]).expect(3);
     fs::write(&list, &old).unwrap();
+    fs::remove_file(fleet.team.path("receipts/fleet/dev/2.json")).unwrap();
     says(
         &fleet.status(&[]).expect(3),
         &["its version is 1, and 2 was seen"],
     );
-    fs::remove_file(&list).unwrap();
+    fs::remove_dir_all(fleet.team.path("receipts/fleet")).unwrap();
     says(&fleet.status(&["dev"]).expect(3), &["none is there"]);
+}
+
+/// Of two who enrol nodes at once one is told, and nothing of the other's is lost. Later nobody hears
+/// of the nodes any more.
+#[test]
+fn two_enrol_at_once_and_nodes_fall_silent() {
+    let fleet = Fleet::new();
+    fleet.release("2.0", true);
+    let to = fleet.path("receipts");
+    let [one, two, three] = ["web01", "web02", "web03"].map(|name| fleet.join(name, "eu", &to));
+    fleet.enrol(&[&one]).expect(0);
+    let first = fs::read(fleet.team.path("receipts/fleet/dev.json")).unwrap();
+    let words = format!("fleet enrol --env dev --receipts receipts {two}");
+    let line = format!("{} {words}", imgbuild().display());
+    let mut screen = Terminal::start(&line, &fleet.team.command("ann"));
+    assert!(screen.shows("[y/N] "));
+    fleet.enrol(&[&three]).expect(0);
+    screen.type_keys("y\n");
+    let (code, said) = screen.end();
+    assert_eq!(code, 75, "{said}");
+    assert!(
+        said.contains("somebody else has changed the nodes of dev meanwhile"),
+        "{said}"
+    );
+    fleet.status(&[]).expect(3);
+    says(
+        &fleet.enrol(&[&two]).expect(0),
+        &["list 3 of dev has 3 nodes"],
+    );
+    // Somebody was killed between the two objects of a list.
+    fs::write(fleet.team.path("receipts/fleet/dev.json"), first).unwrap();
+    let said = fleet.status(&[]).expect(0).stdout;
+    assert!(said.contains("3 nodes, list 3 signed by"), "{said}");
+
+    let status = ["fleet", "status", "--receipts", "receipts", "--json"];
+    let found = |ahead: &str| {
+        let said = at(&fleet.team, ahead, "bob", &status).stdout;
+        ["overdue", "expired"].map(|kind| said.contains(&format!("\"kind\":\"{kind}\"")))
+    };
+    assert_eq!(found("+25h"), [false, false]);
+    assert_eq!(found("+27h"), [true, false]);
+    assert_eq!(found("+40d"), [true, true]);
 }
 
 /// Nobody is there at first; then a web server is, which neither lists nor replaces anything.

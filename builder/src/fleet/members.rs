@@ -1,5 +1,8 @@
 //! The list of an environment's nodes, signed by one who signs its releases.
 //!
+//! Each version is an object of its own, put once, so that of two operators who change the list at
+//! the same time one is told. `ENV.json` is where a reader begins; versions after it are looked for.
+//!
 //! What was seen last of it is remembered beside the keys, in `ENV.fleet`: whoever can write to the
 //! folder could put an earlier list back, in which a key still counts that was taken off.
 
@@ -52,8 +55,25 @@ pub fn read(place: &Place, env: &Environment<'_>, settings: &Settings) -> Result
     let name = env.name();
     let what = || format!("cannot read the nodes of {name} in {}", place.url);
     let keys = env.key_set(KeyGroup::Targets).context(what)?.keys;
-    let object = Fleet::object(name);
-    let found = (place.folder.get(&object, MAX_BYTES)).map_err(|e| stores::failed(what(), &e))?;
+    let get = |object: &str| {
+        let found = place.folder.get(object, MAX_BYTES);
+        found.map_err(|e| stores::failed(what(), &e))
+    };
+    let load = |bytes: &[u8]| {
+        let list = Fleet::read(bytes, name, &env.fingerprint(), &keys);
+        list.map_err(|e| Error::new(ErrorKind::Refused, what()).because(&e))
+    };
+    let mut newest = None;
+    let mut next = get(&Fleet::object(name))?;
+    if next.is_none() {
+        next = get(&Fleet::version_object(name, 1))?;
+    }
+    while let Some(bytes) = next {
+        let (fleet, signer) = load(&bytes)?;
+        let version = fleet.version;
+        newest = Some((fleet, signer, Sha256::of(&bytes)));
+        next = get(&Fleet::version_object(name, version + 1))?;
+    }
     let seen = seen(name, settings)?;
     let before = seen.lists.iter().find(|one| one.root == env.fingerprint());
     let refused = |why: String| {
@@ -65,7 +85,7 @@ pub fn read(place: &Place, env: &Environment<'_>, settings: &Settings) -> Result
             .detail(why)
             .hint(hint))
     };
-    let Some(bytes) = found else {
+    let Some((fleet, signer, sha256)) = newest else {
         return match before {
             Some(before) => refused(format!(
                 "version {} was seen, and none is there",
@@ -77,9 +97,6 @@ pub fn read(place: &Place, env: &Environment<'_>, settings: &Settings) -> Result
             }),
         };
     };
-    let (fleet, signer) = Fleet::read(&bytes, name, &env.fingerprint(), &keys)
-        .map_err(|e| Error::new(ErrorKind::Refused, what()).because(&e))?;
-    let sha256 = Sha256::of(&bytes);
     match before {
         Some(before) if fleet.version < before.version => {
             return refused(format!(
@@ -101,8 +118,29 @@ pub fn read(place: &Place, env: &Environment<'_>, settings: &Settings) -> Result
     })
 }
 
+/// Puts a list that was just signed, and remembers it. Where somebody else has put one of that
+/// version meanwhile, nothing is changed.
+pub fn publish(place: &Place, list: &Fleet, bytes: &[u8], settings: &Settings) -> Result<()> {
+    let name = &list.environment;
+    let object = Fleet::version_object(name, list.version);
+    let failed = |object: &str, e: &store::Error| {
+        stores::failed(format!("cannot write {object} to {}", place.url), e)
+    };
+    let put = place.folder.put_new(&object, bytes);
+    if !put.map_err(|e| failed(&object, &e))? {
+        let text = format!("somebody else has changed the nodes of {name} meanwhile");
+        return Err(Error::new(ErrorKind::Busy, text)
+            .detail(format!("list {} is there", list.version))
+            .hint("run the same command again: it begins with their list"));
+    }
+    remember(list, Sha256::of(bytes), settings)?;
+    let object = Fleet::object(name);
+    let put = place.folder.put(&object, bytes);
+    put.map_err(|e| failed(&object, &e))
+}
+
 /// Remembers a list as the newest.
-pub fn remember(fleet: &Fleet, sha256: Sha256, settings: &Settings) -> Result<()> {
+fn remember(fleet: &Fleet, sha256: Sha256, settings: &Settings) -> Result<()> {
     let mut all = seen(&fleet.environment, settings)?;
     let new = SeenList {
         root: fleet.root,

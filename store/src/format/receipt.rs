@@ -4,6 +4,7 @@
 //! receipts/NODE/COUNTER.json          a receipt
 //! receipts/NODE/COUNTER-DIGEST.json   one whose name another receipt has
 //! fleet/ENV.json                      the nodes of an environment
+//! fleet/ENV/VERSION.json              each version of that list
 //! fleet/kept.json                     where the receipts of each node begin
 //! ```
 //!
@@ -34,10 +35,10 @@
 //! | `counter` | how many receipts the node has written, with this one |
 //! | `previous` | the SHA-256 of the file of the receipt before; null in the first, and there alone |
 //! | `environment`, `metadata` | what the node follows and heard of it; null where it follows none |
-//! | `event` | what the receipt was written after. `operation`: `install`, `upgrade`, `build-schroot`, `rollback`, `switch`, `verify`, `uninstall`, `heartbeat`. `result`: `done`, `unchanged`, `failed`, `went-back`, which is a failure after which the generation before goes on. `system` and `reason` may be null |
+//! | `event` | what the receipt was written after. `operation`: `install`, `upgrade`, `build-schroot`, `rollback`, `switch`, `verify`, `uninstall`, `start`, `stop`, `run`, which is a session that ended by itself under a service manager, `heartbeat`. `result`: `done`, `unchanged`, `failed`, `went-back`, which is a failure after which the generation before goes on. `system` and `reason` may be null |
 //! | `active`, `runs`, `previous` | the generation that new sessions get; the one whose session runs, which was asked whether it works; the one to go back to. The last two may be null |
 //! | `verified` | when the tree of the active generation was last found to be as it was signed |
-//! | `last` | the last operation on the system that changed, or should have changed, what is active |
+//! | `last` | the last operation on the system that changed, or should have changed, what is active; a `start`, `stop` or `run` only where it failed, until the next session is begun or this one is ended in order |
 //! | `dropped` | counters, first and last, of receipts that were given up before they were sent |
 //!
 //! Times are to the second, by the clock of the node. Who writes a receipt never replaces one: a

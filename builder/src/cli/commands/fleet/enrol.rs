@@ -5,8 +5,6 @@ use std::io::{Read, stdin};
 use std::path::Path;
 
 use jiff::Timestamp;
-use store::Sha256;
-use store::fleet::Fleet;
 use store::receipt::Enrolment;
 use store::tuf::KeyGroup;
 
@@ -112,10 +110,7 @@ pub(super) fn run(args: &FleetEnrolArgs, settings: &Settings, ui: &Ui) -> Result
     let bytes = list
         .sign(*signer, now)
         .context(|| format!("the nodes of {name} are not signed"))?;
-    let object = Fleet::object(&name);
-    let put = place.folder.put(&object, &bytes);
-    put.map_err(|e| stores::failed(format!("cannot write {object} to {}", place.url), &e))?;
-    members::remember(&list, Sha256::of(&bytes), settings)?;
+    members::publish(&place, &list, &bytes, settings)?;
     ui.note(&format!(
         "list {} of {name} has {}",
         list.version,

@@ -1,6 +1,8 @@
 //! `imgbuild fleet prune ENV`
 
 use serde_json::json;
+use store::backend::Listed;
+use store::fleet::Fleet;
 use store::receipt::{self, FOLDER};
 
 use super::{KEPT, admitted, kept};
@@ -11,6 +13,9 @@ use crate::fleet::{Place, members};
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
+
+/// How many lists of nodes stay.
+const KEPT_LISTS: u64 = 100;
 
 pub(super) fn run(args: &FleetPruneArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let store = stores::open(settings)?;
@@ -44,6 +49,16 @@ pub(super) fn run(args: &FleetPruneArgs, settings: &Settings, ui: &Ui) -> Result
         let names = listed.iter().map(|one| one.name.as_str()).filter(goes);
         old.extend(names.map(|name| format!("{folder}/{name}")));
     }
+    let receipts = old.len();
+    // Readers begin with the newest list.
+    let lists = place.folder.list(&Fleet::versions(&name)).context(what)?;
+    let kept = list.version.saturating_sub(KEPT_LISTS);
+    let version = |one: &Listed| one.name.strip_suffix(".json")?.parse::<u64>().ok();
+    for one in lists.unwrap_or_default() {
+        if let Some(version) = version(&one).filter(|version| *version <= kept) {
+            old.push(Fleet::version_object(&name, version));
+        }
+    }
     if args.delete {
         // Before they are gone: who begins there finds some at any time.
         let hint = serde_json::to_vec(&json!({ "schema": 1, "nodes": begins })).context(what)?;
@@ -53,13 +68,17 @@ pub(super) fn run(args: &FleetPruneArgs, settings: &Settings, ui: &Ui) -> Result
         }
     }
     let done = if args.delete { "were" } else { "would be" };
-    ui.note(&format!("{} receipts {done} removed", old.len()));
+    let lists = match old.len() - receipts {
+        0 => String::new(),
+        lists => format!(" and {lists} lists of nodes"),
+    };
+    ui.note(&format!("{receipts} receipts{lists} {done} removed"));
     if !args.delete && !old.is_empty() {
         ui.note("--delete removes them");
     }
     if ui.is_json() {
         ui.result_json(&json!({
-            "schema": ui::SCHEMA, "environment": name, "receipts": old.len(), "deleted": args.delete,
+            "schema": ui::SCHEMA, "environment": name, "receipts": receipts, "deleted": args.delete,
         }));
     }
     Ok(())
