@@ -30,6 +30,7 @@ mod small;
 mod tar;
 mod toml;
 mod tree;
+pub mod waves;
 
 /// A target.
 #[derive(Clone, Copy)]
@@ -43,7 +44,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     target("tar", tar::run, seeds::tars),
     target("tree", tree::run, seeds::choices),
     target("layout", layout::run, seeds::layouts),
@@ -56,6 +57,7 @@ pub const TARGETS: [Target; 12] = [
     target("receipt", small::receipt, seeds::receipts),
     target("key", small::key, seeds::keys),
     target("toml", toml::run, seeds::tomls),
+    target("waves", waves::run, seeds::waves),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>) -> Target {

@@ -29,7 +29,7 @@ fn what_was_found() {
 #[test]
 fn seeds_are_accepted() {
     type Accepts = fn(&[u8]) -> bool;
-    let accepted: [(&str, Accepts); 6] = [
+    let accepted: [(&str, Accepts); 7] = [
         ("tar", canonical),
         ("layout", |bytes| store::fuzz::layout(bytes).is_some()),
         ("index", |bytes| store::fuzz::index(bytes).is_some()),
@@ -40,6 +40,7 @@ fn seeds_are_accepted() {
         ("manifest", |bytes| {
             store::Manifest::from_json(bytes).is_ok()
         }),
+        ("waves", |bytes| fuzz::waves::read(bytes).is_some()),
     ];
     for (name, accepted) in accepted {
         for seed in (Target::named(name).unwrap().seeds)() {
@@ -104,4 +105,4 @@ macro_rules! targets {
     };
 }
 
-targets! { tar tree layout index delta manifest json hint log receipt key toml }
+targets! { tar tree layout index delta manifest json hint log receipt key toml waves }

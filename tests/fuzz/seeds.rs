@@ -290,6 +290,22 @@ pub(crate) fn hints() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Waves at their first stage, with a rule, and halted.
+pub(crate) fn waves() -> Vec<Vec<u8>> {
+    let stages = r#""stages":[{"groups":["canary"]},{"percent":10},{"percent":100}]"#;
+    [
+        r#"{"stages":[{"percent":100}],"reached":1,"since":"2026-11-23T04:00:00Z"}"#.to_owned(),
+        format!(
+            r#"{{{stages},"rule":{{"minutes":120,"nodes":3}},"reached":2,"since":"2026-11-23T04:00:00Z"}}"#
+        ),
+        format!(
+            r#"{{{stages},"reached":1,"since":"2026-11-23T04:00:00Z","halted":"it does not start"}}"#
+        ),
+    ]
+    .map(String::into_bytes)
+    .into()
+}
+
 /// The JSON in logs, and a log.
 pub(crate) fn logs() -> Vec<Vec<u8>> {
     let json = br#"{"schema":1,"name":"minbase","steps":[{"name":"a","text":"b\n"}]}"#;
