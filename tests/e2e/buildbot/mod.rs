@@ -1,16 +1,17 @@
 //! The farm of builders of docs/buildbot.md: a real master, two real workers.
 
 mod soak {
-    use std::fs::{self, File};
+    use std::fs;
     use std::net::TcpListener;
     use std::path::{Path, PathBuf};
-    use std::process::{Child, Command, Stdio};
+    use std::process::Command;
 
-    use serde_json::Value;
-    use store::keys::PublicKey;
     use tests::bench::{Bench, bench, wait_for};
     use tests::binaries::{Ran, imgbuild, repository};
     use tests::pip;
+
+    use crate::daemon::Daemon;
+    use crate::lab::Lab;
 
     const REQUIREMENTS: &str = include_str!("requirements.txt");
 
@@ -22,16 +23,6 @@ for table, name in ('builds', ''), ('steps', \" and name like 'imgbuild %'\"):
     for bad in '', ' and results <> 0':
         print(*base.execute('select count(*) from %s where complete_at is not null%s%s' % (table, name, bad)).fetchone())
 ";
-
-    /// Ended when a test is over.
-    struct Daemon(Child);
-
-    impl Drop for Daemon {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
 
     struct Farm {
         bench: Bench,
@@ -58,10 +49,7 @@ for table, name in ('builds', ''), ('steps', \" and name like 'imgbuild %'\"):
         }
 
         fn start(&self, command: &mut Command, name: &str) -> Daemon {
-            let log = File::create(self.bench.path(&format!("{name}.log"))).unwrap();
-            let command = command.stdin(Stdio::null());
-            let command = command.stdout(log.try_clone().unwrap()).stderr(log);
-            Daemon(command.spawn().unwrap())
+            Daemon::start(command, &self.bench.path(&format!("{name}.log")))
         }
 
         /// A worker with keys and a work directory of its own.
@@ -144,19 +132,7 @@ for table, name in ('builds', ''), ('steps', \" and name like 'imgbuild %'\"):
         git(&["commit", "--quiet", "--message", "x"]);
         // What ann releases in is known at the lab.
         bench.imgbuild(&["base.toml"]).expect(0);
-        let status = bench
-            .imgbuild(&["env", "status", "dev", "--json"])
-            .expect(0);
-        let status: Value = serde_json::from_str(status.stdout.lines().last().unwrap()).unwrap();
-        let root = status["environments"][0]["fingerprint"].as_str().unwrap();
-        let keys = bench.path("keys-lab");
-        let at_lab = |words: &[&str]| {
-            let mut command = bench.command(imgbuild().to_str().unwrap(), words);
-            Ran::of(command.env("IMGBUILD_KEYS", &keys)).expect(0)
-        };
-        let key = at_lab(&["key", "new", "lab", "--plain"]).stdout;
-        let key: PublicKey = key.trim().parse().unwrap();
-        at_lab(&["env", "trust", "dev", root]);
+        let lab = Lab::of(&bench);
 
         let programs = pip::environment(bench.dir(), "programs", REQUIREMENTS).join("bin");
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -178,7 +154,7 @@ for table, name in ('builds', ''), ('steps', \" and name like 'imgbuild %'\"):
         let mut master = farm.program("buildbot");
         let _master = farm.start(master.args(["start", "--nodaemon", "master"]), "master");
         let _ann = farm.worker("ann", &farm.bench.path("work"), &farm.bench.path("keys"));
-        let _lab = farm.worker("lab", &farm.bench.path("work-lab"), &keys);
+        let _lab = farm.worker("lab", &farm.bench.path("work-lab"), &lab.keys);
         wait_for("the master takes a change", || farm.changed());
         // The build, and the rebuild of both.
         wait_for("both workers are done", || {
@@ -187,17 +163,7 @@ for table, name in ('builds', ''), ('steps', \" and name like 'imgbuild %'\"):
             builds == 2
         });
         assert_eq!(farm.over(), [2, 0, 3, 0], "{}", farm.logs());
-        for name in ["base", "web"] {
-            let said = farm
-                .bench
-                .imgbuild(&["show", name, "--attestations", "--json"]);
-            let said: Value = serde_json::from_str(&said.expect(0).stdout).unwrap();
-            let all = said["attestations"].as_array().unwrap().iter();
-            let rebuilt = all.filter(|one| one["kind"] == "rebuilt");
-            let rebuilt: Vec<_> = rebuilt.map(ToString::to_string).collect();
-            assert_eq!(rebuilt.len(), 1, "{said}");
-            assert!(rebuilt[0].contains(&key.id()), "{said}");
-        }
+        lab.assert_attested(&farm.bench, &["base", "web"]);
         // Nothing has changed: nothing is built and released.
         let log = || farm.bench.imgbuild(&["env", "log", "dev"]).expect(0).stdout;
         let before = log();
