@@ -116,6 +116,12 @@ pub enum Operation {
     Verify,
     /// A system was removed.
     Uninstall,
+    /// A session was begun.
+    Start,
+    /// The session was ended in order.
+    Stop,
+    /// A session that a service manager was to see running: it ended by itself.
+    Run,
     /// Nothing: the node says that it lives.
     Heartbeat,
 }
@@ -131,6 +137,9 @@ impl Operation {
             Self::Switch => "switch",
             Self::Verify => "verify",
             Self::Uninstall => "uninstall",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Run => "run",
             Self::Heartbeat => "heartbeat",
         }
     }
@@ -182,7 +191,8 @@ pub struct System {
     pub verified: Option<Timestamp>,
     /// Room for further generations.
     pub free_bytes: Option<u64>,
-    /// The last operation on it, other than a comparison or one that changed nothing.
+    /// The last operation on it, other than a comparison or one that changed nothing; of a session
+    /// only how it failed, until the next is begun or it is ended in order.
     pub last: Option<LastOperation>,
 }
 

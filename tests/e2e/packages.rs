@@ -367,11 +367,12 @@ fn installed(machine: &Machine) {
     assert_eq!(lines[2], "install");
 
     let units = "imgnode@web.service imgnode-upgrade@web.service imgnode-upgrade@web.timer \
+        imgnode-receipts.service imgnode-receipts.timer \
         imgbuild-refresh@prod.service imgbuild-refresh@prod.timer";
     let said = machine.say(&format!("systemctl is-enabled {units} || true"));
     assert_eq!(
         said.stdout,
-        "disabled\nstatic\ndisabled\nstatic\ndisabled\n"
+        "disabled\nstatic\ndisabled\nstatic\ndisabled\nstatic\ndisabled\n"
     );
     // It also asks for the manual pages that the units name.
     let said = machine

@@ -59,6 +59,9 @@
 //! `root` is the digest of the environment's first root. The signature is by one of the keys that
 //! sign releases of it. A reader refuses a lower version than it has seen, and another list of the same.
 //!
+//! Who changes a list puts it under its version, where there is none, and then as `ENV.json`. A reader
+//! begins with `ENV.json`, else with version 1, and goes on to the next version for as long as there is one.
+//!
 //! # Where receipts begin
 //!
 //! `kept.json` is signed by nobody and believed for nothing: a reader of a web server, which lists

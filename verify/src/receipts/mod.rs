@@ -23,7 +23,7 @@ mod settings;
 mod spool;
 mod write;
 
-pub use self::send::{LastSent, Sent, last_sent, send};
+pub use self::send::{LastSent, Sent, last_sent, send, send_meanwhile};
 pub use self::settings::{Settings, enrolment, forget, new_key, rename, set, settings};
 pub use self::spool::{Waiting, waiting};
 pub use self::write::{Happened, heartbeat, note};

@@ -24,9 +24,7 @@ pub(super) fn systems(node: &Node<'_>, memory: &Memory) -> Result<Vec<System>> {
 fn system(node: &Node<'_>, memory: &Memory, record: &SystemRecord) -> System {
     let active = record.active();
     let remembered = memory.systems.get(&record.system);
-    // A session that nobody can tell of is said by other commands.
-    let session = session::read(node, &record.system).ok().flatten();
-    let runs = session.filter(session::Session::is_alive);
+    let runs = session::alive(node, &record.system);
     let runs = runs.and_then(|session| record.generation(session.generation));
     let verified = remembered.and_then(|one| one.verified);
     let verified = verified.filter(|(generation, _)| *generation == active.number);
@@ -43,7 +41,7 @@ fn system(node: &Node<'_>, memory: &Memory, record: &SystemRecord) -> System {
             let context = node.context(&record.system);
             record.target.driver().free(&context).ok()
         },
-        last: remembered.and_then(|one| one.last.clone()),
+        last: remembered.and_then(|one| one.session_failed.as_ref().or(one.last.as_ref()).cloned()),
     }
 }
 

@@ -70,9 +70,7 @@ pub fn send(node: &Node<'_>, limit: Duration) -> Result<Sent> {
     let _alone = spool::take(node, "sending", Duration::ZERO)?;
     let waiting = spool::waiting(node)?;
     let all = waiting.len();
-    let mut access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
-    access.patience = access.patience.min(limit);
-    access.attempts = 1;
+    let access = access(limit)?;
     let (stop, sent) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicUsize::new(0)),
@@ -120,6 +118,41 @@ pub fn send(node: &Node<'_>, limit: Duration) -> Result<Sent> {
         taken,
         failed,
     })
+}
+
+/// Sends what waits while the caller goes on with other work, and remembers what came of it. What is
+/// under way when this process ends goes next time.
+pub fn send_meanwhile(node: &Node<'_>, limit: Duration) -> Result<()> {
+    let settings = settings::required(node)?;
+    let alone = spool::take(node, "sending", Duration::ZERO)?;
+    let waiting = spool::waiting(node)?;
+    let access = access(limit)?;
+    let file = file(node);
+    thread::spawn(move || {
+        let _alone = alone;
+        let sent = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let done = ObjectFolder::open(&settings.to, &access)
+            .map_err(Error::from)
+            .and_then(|folder| put_all(&folder, &waiting, &stop, &sent, &mut Vec::new()));
+        let last = LastSent {
+            schema: SCHEMA,
+            time: Timestamp::now(),
+            sent: sent.into_inner(),
+            failed: done.err().as_ref().map(ToString::to_string),
+        };
+        // Only `receipts show` says it.
+        let _ = atomic_file::write_json(&file, &last);
+    });
+    Ok(())
+}
+
+/// How the folder is asked, where that may take so long.
+fn access(limit: Duration) -> Result<ClientOptions> {
+    let mut access = ClientOptions::from_environment(&|name| std::env::var(name).ok())?;
+    access.patience = access.patience.min(limit);
+    access.attempts = 1;
+    Ok(access)
 }
 
 fn put_all(

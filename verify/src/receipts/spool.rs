@@ -55,6 +55,9 @@ pub(super) struct Memory {
 #[serde(deny_unknown_fields)]
 pub(super) struct SystemMemory {
     pub(super) last: Option<LastOperation>,
+    /// How its session failed, until one is begun or ended in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) session_failed: Option<LastOperation>,
     /// The generation that was compared with what was signed, and was it; and when.
     pub(super) verified: Option<(u64, Timestamp)>,
 }
@@ -143,11 +146,14 @@ pub(super) fn read(node: &Node<'_>) -> Result<Memory> {
     if let Some(last) = waiting(node)?.last()
         && last.counter > memory.counter
     {
-        let written = load(last)?;
+        let bytes = atomic_file::read(&last.path)?.unwrap_or_default();
         memory.counter = last.counter;
-        memory.last = Some(written.sha256);
-        // It says them, and another that says them again does no harm.
-        merge(&mut memory.dropped, &written.receipt.dropped);
+        memory.last = Some(Sha256::of(&bytes));
+        // It says them, and another that says them again does no harm. A damaged one is missed by
+        // those who read the next.
+        if let Ok(written) = SignedReceipt::read(&bytes) {
+            merge(&mut memory.dropped, &written.receipt.dropped);
+        }
         write(node, &memory)?;
     }
     Ok(memory)

@@ -7,6 +7,7 @@ use super::settings::{self, Settings};
 use super::{said, spool};
 use crate::error::{Error, Kind, Result};
 use crate::node::Node;
+use crate::session;
 use crate::state::record::SystemRecord;
 use crate::system::SystemName;
 
@@ -19,6 +20,8 @@ pub struct Happened<'a> {
     pub system: &'a SystemName,
     /// The record of the system before.
     pub before: Option<&'a SystemRecord>,
+    /// The session that it had before, if one ran.
+    pub ran: Option<&'a str>,
     /// Why it failed, if it did; of a comparison, what it found.
     pub failed: Option<&'a Error>,
 }
@@ -43,7 +46,9 @@ pub fn note(node: &Node<'_>, happened: &Happened<'_>) -> Result<()> {
         return Ok(());
     };
     let after = node.state.system(happened.system)?;
-    let Some(result) = outcome(happened, after.as_ref()) else {
+    let runs = session::alive(node, happened.system);
+    let is_same_session = happened.ran == runs.as_ref().map(|session| session.id.as_str());
+    let Some(result) = outcome(happened, after.as_ref(), is_same_session) else {
         return Ok(());
     };
     let why = happened.failed.map(|error| reason(&error.to_string()));
@@ -72,20 +77,39 @@ pub fn note(node: &Node<'_>, happened: &Happened<'_>) -> Result<()> {
                 if record.failed.is_some() && one.last.as_ref().is_some_and(went_back) => {}
             // It is tried again, and says so then.
             (_, Outcome::Failed) if is_busy => {}
+            (Operation::Start | Operation::Stop, Outcome::Done) => one.session_failed = None,
+            (Operation::Start | Operation::Stop, Outcome::Unchanged) => {}
             (operation, result) => {
-                one.last = Some(LastOperation {
+                let is_session = matches!(
+                    operation,
+                    Operation::Start | Operation::Stop | Operation::Run
+                );
+                let last = Some(LastOperation {
                     operation,
                     result,
                     reason: why,
                     time: now,
                 });
+                if is_session {
+                    one.session_failed = last;
+                } else {
+                    one.last = last;
+                    // What was begun with it, was asked whether it works.
+                    if runs.is_some() {
+                        one.session_failed = None;
+                    }
+                }
             }
         }
     })
 }
 
 /// What became of an operation; `None` where there was nothing to operate on.
-fn outcome(happened: &Happened<'_>, after: Option<&SystemRecord>) -> Option<Outcome> {
+fn outcome(
+    happened: &Happened<'_>,
+    after: Option<&SystemRecord>,
+    is_same_session: bool,
+) -> Option<Outcome> {
     let Happened {
         operation,
         before,
@@ -94,6 +118,17 @@ fn outcome(happened: &Happened<'_>, after: Option<&SystemRecord>) -> Option<Outc
     } = happened;
     let active = |record: &&SystemRecord| record.active;
     let is_same = before.as_ref().map(active) == after.as_ref().map(active);
+    if let Operation::Start | Operation::Stop | Operation::Run = operation {
+        let is_start = *operation == Operation::Start;
+        return match failed {
+            // It runs already, or does not run anyway.
+            Some(_) if is_same_session && is_start == happened.ran.is_some() => None,
+            Some(error) if error.kind() == Kind::Usage && after.is_none() => None,
+            Some(_) => Some(Outcome::Failed),
+            None if is_same_session => Some(Outcome::Unchanged),
+            None => Some(Outcome::Done),
+        };
+    }
     match (failed, before, after) {
         (Some(error), None, None) if error.kind() == Kind::Usage => None,
         (Some(_), Some(before), Some(after)) if is_same => {

@@ -73,7 +73,7 @@ pub use self::further::{Further, all as further};
 pub use self::given::{NodeNames, data_directory};
 pub use self::handover::{Handover, bake, hand_over};
 pub use self::log::bound as bound_log;
-pub use self::record::{Session, StartOptions, Timeouts, adopt, endings, read, running};
+pub use self::record::{Session, StartOptions, Timeouts, adopt, alive, endings, read};
 pub use self::reload::reload;
 pub use self::start::{check_given, start};
 pub use self::stop::{Stopped, stop};

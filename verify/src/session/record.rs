@@ -156,6 +156,13 @@ impl Session {
     }
 }
 
+/// The session of a system that is alive; none where nobody can tell.
+pub fn alive(node: &Node<'_>, system: &SystemName) -> Option<Session> {
+    // A file that cannot be read is said by other commands.
+    let session = read(node, system).ok().flatten();
+    session.filter(Session::is_alive)
+}
+
 /// The session of a system, if one was begun and not ended.
 pub fn read(node: &Node<'_>, system: &SystemName) -> Result<Option<Session>> {
     let path = node.state.session_file(system);
@@ -212,7 +219,7 @@ fn noted(
 }
 
 /// The session of a system in which something runs.
-pub fn running(node: &Node<'_>, system: &SystemName) -> Result<Session> {
+pub(super) fn running(node: &Node<'_>, system: &SystemName) -> Result<Session> {
     match read(node, system)? {
         Some(session) if session.is_alive() => Ok(session),
         _ => Err(Error::failed(format!("{system} is not running"))

@@ -235,6 +235,7 @@ fn the_units_read_the_credentials_that_the_page_names() {
     for (unit, place) in [
         ("verify/systemd/imgnode@.service", "/etc/imgnode"),
         ("verify/systemd/imgnode-upgrade@.service", "/etc/imgnode"),
+        ("verify/systemd/imgnode-receipts.service", "/etc/imgnode"),
         ("builder/systemd/imgbuild-refresh@.service", "/etc/imgbuild"),
     ] {
         let unit = read(unit);

@@ -17,7 +17,7 @@ const PUT: &str = "location / { dav_methods PUT; create_full_put_path on; dav_ac
     if ($taken = PUT-taken) { return 412; } }";
 
 /// The receipts of a node in a directory, by name.
-fn receipts(folder: &Path, node: &str) -> Vec<(String, SignedReceipt)> {
+pub(crate) fn receipts(folder: &Path, node: &str) -> Vec<(String, SignedReceipt)> {
     let entries = fs::read_dir(folder.join("receipts").join(node));
     let mut found: Vec<_> = entries
         .into_iter()
@@ -34,7 +34,7 @@ fn receipts(folder: &Path, node: &str) -> Vec<(String, SignedReceipt)> {
 }
 
 /// Operation and outcome of each.
-fn told(found: &[(String, SignedReceipt)]) -> Vec<(Operation, Outcome)> {
+pub(crate) fn told(found: &[(String, SignedReceipt)]) -> Vec<(Operation, Outcome)> {
     let event = |one: &(String, SignedReceipt)| {
         let event = &one.1.receipt.event;
         (event.operation, event.result)
@@ -87,7 +87,11 @@ fn each_operation_is_told_and_how_it_ended() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
+    let taken = TcpListener::bind(&address).unwrap();
+    farm.fails(&["start", &system, "--listen", &address], 1);
+    drop(taken);
     farm.ok(&["start", &system, "--listen", &address]);
+    farm.fails(&["start", &system], 1);
     farm.release(2);
     farm.ok(&["upgrade", &system]);
     farm.before_switch = ["/bin/sh", "-c", "exit 4"].map(str::to_owned).into();
@@ -99,6 +103,7 @@ fn each_operation_is_told_and_how_it_ended() {
     farm.fails(&["verify", &system], 3);
     farm.ok(&["receipts", "send"]);
     farm.ok(&["stop", &system]);
+    farm.fails(&["stop", &system], 1);
     // A mistyped name is nobody's operation.
     farm.fails(&["upgrade", "nosuch"], 2);
     let found = receipts(to.as_ref(), "web01");
@@ -107,12 +112,15 @@ fn each_operation_is_told_and_how_it_ended() {
         told(&found),
         [
             (Operation::Upgrade, Outcome::Unchanged),
+            (Operation::Start, Outcome::Failed),
+            (Operation::Start, Outcome::Done),
             (Operation::Upgrade, Outcome::Done),
             (Operation::Upgrade, Outcome::WentBack),
             (Operation::Rollback, Outcome::Done),
             (Operation::Verify, Outcome::Done),
             (Operation::Verify, Outcome::Failed),
             (Operation::Heartbeat, Outcome::Done),
+            (Operation::Stop, Outcome::Done),
         ]
     );
     let of = |at: usize| &found[at].1.receipt;
@@ -123,23 +131,29 @@ fn each_operation_is_told_and_how_it_ended() {
         (one.active.seq, runs, previous)
     };
     assert_eq!(state(0), (1, None, None));
-    assert_eq!(state(1), (2, Some(2), Some(1)));
+    // A session that could not be begun is said until one is.
+    let last = |at: usize| of(at).systems[0].last.clone();
+    assert_eq!(state(1), (1, None, None));
+    assert_eq!(last(1).unwrap().operation, Operation::Start);
+    assert_eq!(state(2), (1, Some(1), None));
+    assert_eq!(last(2).unwrap().operation, Operation::Upgrade);
+    assert_eq!(state(3), (2, Some(2), Some(1)));
     // What did not work never ran, and is said with its reason until something else is done.
-    assert_eq!(state(2), (2, Some(2), Some(1)));
-    let last = |at: usize| of(at).systems[0].last.clone().unwrap();
-    assert_eq!(last(2).result, Outcome::WentBack);
-    let why = last(2).reason.unwrap();
+    assert_eq!(state(4), (2, Some(2), Some(1)));
+    assert_eq!(last(4).unwrap().result, Outcome::WentBack);
+    let why = last(4).unwrap().reason.unwrap();
     assert!(why.contains("stays on generation 2"), "{why}");
-    assert_eq!(state(3), (1, Some(1), Some(2)));
-    assert_eq!(last(6).operation, Operation::Rollback);
+    assert_eq!(state(5), (1, Some(1), Some(2)));
+    assert_eq!(last(8).unwrap().operation, Operation::Rollback);
+    assert_eq!(state(9), (1, None, Some(2)));
     let status = farm.status();
     let image = &status["systems"][0]["image"];
     assert_eq!(
-        of(6).systems[0].active.image.to_string(),
+        of(9).systems[0].active.image.to_string(),
         image.as_str().unwrap()
     );
-    assert_eq!(of(6).environment.as_ref().unwrap().as_str(), "dev");
-    assert_eq!(of(6).metadata.as_ref().unwrap().targets, Some(4));
+    assert_eq!(of(9).environment.as_ref().unwrap().as_str(), "dev");
+    assert_eq!(of(9).metadata.as_ref().unwrap().targets, Some(4));
     farm.ok(&["upgrade", &system, "--again"]);
     farm.ok(&["uninstall", &system]);
     let found = receipts(to.as_ref(), "web01");
@@ -209,6 +223,20 @@ fn what_cannot_be_sent_waits_or_is_missed_aloud() {
     assert_eq!(receipts(to.as_ref(), "web01").len(), found.len() + 1);
     fs::remove_file(damaged).unwrap();
     farm.ok(&["receipts", "send"]);
+    // Killed before the memory knew of it, and damaged then: the next one counts on.
+    let newest = receipts(to.as_ref(), "web01")
+        .last()
+        .unwrap()
+        .1
+        .receipt
+        .counter
+        + 1;
+    let damaged = format!("state/receipts/spool/{newest:012}.heartbeat");
+    fs::write(farm.path(&damaged), "").unwrap();
+    let said = farm.fails(&["receipts", "send"], 1);
+    assert!(said.contains("is damaged"), "{said}");
+    let found = receipts(to.as_ref(), "web01");
+    assert_eq!(found.last().unwrap().1.receipt.counter, newest + 1);
     farm.close();
 }
 

@@ -10,8 +10,10 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use crate::receipts::{receipts, told};
 use crate::support::{Farm, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
+use store::receipt::{Operation, Outcome};
 
 /// An `imgnode run` and what it told its manager.
 struct Service<'a> {
@@ -316,6 +318,45 @@ fn an_app_whose_main_process_dies_has_died() {
     assert_eq!(state(), "running");
     assert_ne!(session(&farm), old);
     farm.ok(&["stop", &system]);
+    farm.close();
+}
+
+#[test]
+fn receipts_tell_of_a_session_and_how_it_ended() {
+    let farm = Farm::new("tells");
+    farm.install();
+    let to = farm.str("receipts");
+    fs::create_dir(to).unwrap();
+    farm.ok(&["receipts", "set", to, "--name", "web01"]);
+    let service = Service::begin(&farm, &[], None);
+    service.hears("READY=1");
+    kill_app(&farm);
+    assert_eq!(service.end().0, Some(1));
+    let service = Service::begin(&farm, &[], None);
+    service.hears("READY=1");
+    service.tell(Signal::TERM);
+    assert_eq!(service.end().0, Some(0));
+    // What two senders were at, goes with the next.
+    farm.ok(&["receipts", "send"]);
+    let found = receipts(to.as_ref(), "web01");
+    assert_eq!(
+        told(&found),
+        [
+            (Operation::Start, Outcome::Done),
+            (Operation::Run, Outcome::Failed),
+            (Operation::Start, Outcome::Done),
+            (Operation::Stop, Outcome::Done),
+            (Operation::Heartbeat, Outcome::Done),
+        ]
+    );
+    let system = |at: usize| &found[at].1.receipt.systems[0];
+    let ran = found
+        .iter()
+        .map(|one| one.1.receipt.systems[0].runs.is_some());
+    assert_eq!(ran.collect::<Vec<_>>(), [true, false, true, false, false]);
+    let why = system(1).last.as_ref().unwrap().reason.as_ref().unwrap();
+    assert!(why.contains("died"), "{why}");
+    assert_eq!(system(2).last, None);
     farm.close();
 }
 

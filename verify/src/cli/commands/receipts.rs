@@ -7,6 +7,7 @@ use ::verify::error::{Error, Kind, Result};
 use ::verify::install::SwitchTo;
 use ::verify::node::Node;
 use ::verify::receipts::{self, Happened, Sent};
+use ::verify::session;
 use ::verify::state::record::SystemRecord;
 use ::verify::system::SystemName;
 use serde::Serialize;
@@ -21,6 +22,9 @@ use crate::cli::ui::Ui;
 /// How long an operation that is over may take to send what waits.
 const AFTERWARDS: Duration = Duration::from_secs(10);
 
+/// How long a service that ends may: somebody waits for it, and a machine may be going down.
+const AT_THE_END: Duration = Duration::from_secs(2);
+
 /// How long `receipts send` may.
 const BY_ITSELF: Duration = Duration::from_secs(60);
 
@@ -29,6 +33,7 @@ pub(super) struct Noted {
     operation: Operation,
     system: SystemName,
     before: Option<SystemRecord>,
+    ran: Option<String>,
 }
 
 impl Noted {
@@ -43,6 +48,8 @@ impl Noted {
                 SwitchTo::Number(_) => (Operation::Switch, system),
             },
             Mode::Uninstall { system } => (Operation::Uninstall, system),
+            Mode::Start { system, .. } => (Operation::Start, system),
+            Mode::Stop { system, .. } => (Operation::Stop, system),
             Mode::Verify {
                 system,
                 generation: None,
@@ -58,6 +65,7 @@ impl Noted {
             operation,
             system: system.clone(),
             before: node.state.system(system).ok().flatten(),
+            ran: session::alive(node, system).map(|session| session.id),
         })
     }
 
@@ -70,17 +78,86 @@ impl Noted {
             operation: self.operation,
             system: &self.system,
             before: self.before.as_ref(),
+            ran: self.ran.as_deref(),
             failed: failed.or(drifted.as_ref()),
         };
         if let Err(error) = receipts::note(node, &happened) {
             ui.note(&format!("note: no receipt was written: {error}"));
             return;
         }
-        match receipts::send(node, AFTERWARDS) {
-            Ok(sent) => say(ui, &sent),
-            // It sends all that waits.
-            Err(error) if error.kind() == Kind::Busy => {}
-            Err(error) => ui.note(&format!("note: the receipt is not sent: {error}")),
+        send_for(node, ui, AFTERWARDS);
+    }
+}
+
+/// Sends what waits for so long, and says what does not go. It is no error.
+fn send_for(node: &Node<'_>, ui: &Ui, limit: Duration) {
+    match receipts::send(node, limit) {
+        Ok(sent) => say(ui, &sent),
+        // It sends all that waits.
+        Err(error) if error.kind() == Kind::Busy => {}
+        Err(error) => ui.note(&format!("note: the receipt is not sent: {error}")),
+    }
+}
+
+/// Writes that a service has begun its session, or could not, and sends it while the service goes on.
+/// `ran` is a session that was there already.
+pub(super) fn service_began(
+    node: &Node<'_>,
+    ui: &Ui,
+    system: &SystemName,
+    ran: Option<&str>,
+    failed: Option<&Error>,
+) {
+    if note_session(node, ui, (Operation::Start, system), ran, failed) {
+        match receipts::send_meanwhile(node, BY_ITSELF) {
+            Err(error) if error.kind() != Kind::Busy => {
+                ui.note(&format!("note: the receipt is not sent: {error}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Writes that a service has ended: in order, or because its session did.
+pub(super) fn service_ended(
+    node: &Node<'_>,
+    ui: &Ui,
+    system: &SystemName,
+    session: &str,
+    failed: Option<&Error>,
+) {
+    let operation = match failed {
+        Some(_) => Operation::Run,
+        None => Operation::Stop,
+    };
+    if note_session(node, ui, (operation, system), Some(session), failed) {
+        send_for(node, ui, AT_THE_END);
+    }
+}
+
+/// Writes what became of a session; false if there is nothing to send.
+fn note_session(
+    node: &Node<'_>,
+    ui: &Ui,
+    (operation, system): (Operation, &SystemName),
+    ran: Option<&str>,
+    failed: Option<&Error>,
+) -> bool {
+    if receipts::settings(node).is_ok_and(|found| found.is_none()) {
+        return false;
+    }
+    let happened = Happened {
+        operation,
+        system,
+        before: None,
+        ran,
+        failed,
+    };
+    match receipts::note(node, &happened) {
+        Ok(()) => true,
+        Err(error) => {
+            ui.note(&format!("note: no receipt was written: {error}"));
+            false
         }
     }
 }

@@ -24,6 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::WaitOptions;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::receipts;
 use crate::cli::notify::Manager;
 use crate::cli::ui::Ui;
 
@@ -119,6 +120,7 @@ pub(crate) fn run(
         supervisor: Supervisor::default(),
         timers: Timers::default(),
     };
+    let ran = session::alive(node, system).map(|session| session.id);
     let session = match service.begin(listen, words) {
         Ok(Some(session)) => session,
         // Whatever had begun was ended.
@@ -126,13 +128,17 @@ pub(crate) fn run(
         Err(error) if error.kind() == Kind::Interrupted && service.signals.stop() => {
             return Ok(ExitCode::SUCCESS);
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            receipts::service_began(node, ui, system, ran.as_deref(), Some(&error));
+            return Err(error);
+        }
     };
     // What is only for `status` to say ends no service, on a full disk either.
     if let Err(error) = session::note_watcher(node, system) {
         ui.note(&format!("note: {error}"));
     }
     service.manager.ready(&describe(&session));
+    receipts::service_began(node, ui, system, ran.as_deref(), None);
     // From here on a signal ends nothing half-way.
     let node = Node {
         state: node.state.clone(),
@@ -210,7 +216,7 @@ impl Service<'_> {
         let mut watch = Watch::new(session);
         loop {
             if self.signals.stop() {
-                return self.stop();
+                return self.stop(&watch.session().id);
             }
             if self.signals.reload.swap(false, Ordering::Relaxed) {
                 self.reload(&watch)?;
@@ -231,6 +237,14 @@ impl Service<'_> {
                     Outcome::Died(error) => {
                         self.manager.status("died");
                         session::end_dead(self.node, &lock, self.system, self.timeouts)?;
+                        let session = &watch.session().id;
+                        receipts::service_ended(
+                            self.node,
+                            self.ui,
+                            self.system,
+                            session,
+                            Some(&error),
+                        );
                         return Err(error);
                     }
                 }
@@ -295,7 +309,7 @@ impl Service<'_> {
     }
 
     /// Stops the system, whichever session it has now.
-    fn stop(&mut self) -> Result<ExitCode> {
+    fn stop(&mut self, session: &str) -> Result<ExitCode> {
         self.manager.stopping();
         let (node, system) = (self.node, self.system);
         let Some(lock) = self.lock(false)? else {
@@ -314,6 +328,7 @@ impl Service<'_> {
             }
         }
         self.ui.note(&format!("{system} is stopped"));
+        receipts::service_ended(node, self.ui, system, session, None);
         Ok(ExitCode::SUCCESS)
     }
 }
