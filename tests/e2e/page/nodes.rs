@@ -1,12 +1,17 @@
-//! Nodes of prod without machines: keys of theirs, and receipts that they have signed.
+//! What the pages say of nodes. These have no machines: they are keys, and receipts signed with them.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use store::Sha256;
 use store::keys::{KeyPair, Signer};
 use store::receipt::{Installed, LastOperation, Operation, Outcome, Receipt, System};
 
-use super::{Bench, HOSTILE};
+use tests::binaries::Ran;
+
+use super::html::files;
+use super::{Bench, HOSTILE, SHOWN, has};
+use crate::team::says;
 
 /// What is written with one key.
 pub(super) struct Node {
@@ -29,7 +34,7 @@ impl Node {
     }
 
     /// Says that this runs, after an operation that came to that.
-    pub(super) fn says(&mut self, bench: &Bench, runs: &Installed, came_to: Outcome) {
+    fn says(&mut self, bench: &Bench, runs: &Installed, came_to: Outcome) {
         let now = jiff::Timestamp::now();
         let (name, group) = (self.name.parse().unwrap(), self.group.parse().unwrap());
         let mut receipt = Receipt::new(name, group, "0.1.0 <b>", now);
@@ -122,4 +127,125 @@ pub(super) fn write(bench: &Bench) -> (Node, Installed) {
     Node::new("stranger", "eu").says(bench, &good, Outcome::Done);
     let [first, ..] = nodes;
     (first, good)
+}
+
+#[test]
+fn nodes_are_shown_and_nothing_that_they_say_is_markup() {
+    let bench = Bench::new();
+    let (mut first, runs) = write(&bench);
+    let page = |dir: &str| {
+        let words = ["page", "--out", dir, "--receipts", "receipts"];
+        bench.team.run("ann", &words).expect(0)
+    };
+    says(&page("www"), &["5 of 5 described"]);
+    let pages = bench.read("www");
+    pages.check();
+    let raw: String = files(&bench.team.path("www"))
+        .values()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for bad in ["<script", "<b>", "\u{202e}", "\u{1b}", "'x\""] {
+        assert!(!raw.contains(bad), "{bad:?}");
+    }
+    has(
+        pages.text("index.html"),
+        &["What runs on which node", "Nodes of each environment"],
+    );
+    has(
+        pages.text("fleet.html"),
+        &[
+            "Refused: receipts of nodes of prod cannot be believed: db01",
+            "Refused: nobody has enrolled stranger",
+            "No nodes are enrolled in dev.",
+            "Nodes of prod by group and state; list 1 of them, signed by prod.targets",
+            "not-believed",
+            "never-seen",
+            "it has written no receipt",
+            "web 2 of dev is not a release of prod",
+            SHOWN,
+            "Releases on nodes of prod",
+            "web 1",
+        ],
+    );
+    let group = pages.text("fleet/prod~eu~1");
+    has(
+        group,
+        &[
+            "web01",
+            "current",
+            "web02",
+            "failed",
+            "does not run",
+            SHOWN,
+            "2 of 20",
+        ],
+    );
+    assert!(!group.contains("db01"), "{group}");
+    let node = pages.text("node/prod~web01");
+    has(
+        node,
+        &[
+            "web01 in prod",
+            "Nothing: it is current.",
+            "imgnode 0.1.0 <b>",
+            &runs.image.hex()[..12],
+            "upgrade",
+            "failed",
+            "done",
+            SHOWN,
+        ],
+    );
+    has(
+        pages.text("node/prod~db01"),
+        &["not-believed", "nobody: it is no receipt"],
+    );
+    has(
+        pages.text("node/prod~web03"),
+        &["never-seen", "It has told of none.", "There are none."],
+    );
+
+    // The same bytes elsewhere; nothing is done twice, and what is new alone is read.
+    page("other");
+    let bytes = |dir: &str| -> BTreeMap<String, Vec<u8>> {
+        let files = files(&bench.team.path(dir)).into_iter();
+        files
+            .map(|(name, path)| (name, fs::read(path).unwrap()))
+            .collect()
+    };
+    assert!(bytes("www") == bytes("other"));
+    let again = page("www");
+    says(&again, &["0 of 5 described"]);
+    assert!(
+        again.stdout.contains(" pages, 0 of them written"),
+        "{}",
+        again.stdout
+    );
+    first.says(&bench, &runs, Outcome::Done);
+    let more = page("www");
+    says(&more, &["1 of 5 described"]);
+    // Its own page, and that of its group.
+    assert!(
+        more.stdout.contains(" pages, 2 of them written"),
+        "{}",
+        more.stdout
+    );
+
+    // The variable does as well; with dev alone there is nobody.
+    let mut command = bench.team.command("ann");
+    command
+        .args(["page", "--out", "dev", "--env", "dev"])
+        .env("IMGBUILD_RECEIPTS", bench.team.path("receipts"));
+    Ran::of(&mut command).expect(0);
+    let dev = bench.read("dev");
+    dev.check();
+    assert!(dev.names("node/").is_empty() && !dev.text("fleet.html").contains("stranger"));
+    // Without receipts the pages go.
+    bench.page("www").expect(0);
+    let without = bench.read("www");
+    without.check();
+    assert!(without.names("node/").is_empty() && without.names("fleet").is_empty());
+    // Nobody is told about nodes of an environment that they do not vouch for.
+    let words = ["page", "--out", "eves", "--receipts", "receipts"];
+    says(&bench.team.run("eve", &words).expect(3), &["env trust dev"]);
+    assert!(!bench.team.path("eves").exists());
 }

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tests::fixtures::scratch;
 
-use super::{Bench, files, nodes};
+use super::html::files;
+use super::{Bench, nodes};
 
 /// Chromium, as its debugging protocol has it: JSON with a zero behind each message.
 struct Browser {
