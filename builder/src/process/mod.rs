@@ -4,36 +4,30 @@
 //! line by line into a log and to a listener, enforces a time-out, and turns a
 //! failure into an error that names the command and quotes its last lines.
 
+mod failure;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod text;
 pub mod watch;
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-
+pub use self::failure::ToolFailure;
+use self::failure::ending;
+pub use self::stream::Output;
+pub use self::text::{last_lines, quote};
 use self::watch::Watch;
 use crate::error::{Error, Result};
 use crate::interrupt;
 
-/// How often a download is looked at.
-const GLANCE: Duration = Duration::from_millis(500);
 /// The search path of every program we start.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// A log is cut here; a program that prints without end must not fill the disk.
-const MAX_LOG: u64 = 64 << 20;
-/// Longer lines are cut for the listener and the error text.
-const MAX_LINE: usize = 4096;
-/// How much output is handed on at once.
-const MAX_BLOCK: usize = 1 << 16;
-/// How many last lines an error quotes.
-const TAIL: usize = 15;
 
 /// A program to run.
 #[derive(Debug)]
@@ -46,52 +40,6 @@ pub struct Tool {
     watch: Option<Watch>,
 }
 
-/// Why a tool did not succeed; becomes an [`Error`] with [`ToolFailure::into_error`].
-#[derive(Debug)]
-pub struct ToolFailure {
-    what: String,
-    ended: bool,
-    code: Option<i32>,
-    tail: Vec<String>,
-}
-
-impl ToolFailure {
-    /// The program's exit code, when it ended by itself.
-    pub fn code(&self) -> Option<i32> {
-        self.code
-    }
-
-    /// What became of the program.
-    pub fn what(&self) -> &str {
-        &self.what
-    }
-
-    /// Whether we ended it: its time was over, or what it downloads stood still.
-    pub fn is_ended(&self) -> bool {
-        self.ended
-    }
-
-    /// The last lines of output.
-    pub fn tail(&self) -> &[String] {
-        &self.tail
-    }
-
-    /// An error with the last lines as evidence.
-    pub fn into_error(self) -> Error {
-        let mut error = Error::failed(self.what);
-        for line in self.tail {
-            error = error.detail(line);
-        }
-        error
-    }
-}
-
-impl From<ToolFailure> for Error {
-    fn from(failure: ToolFailure) -> Self {
-        failure.into_error()
-    }
-}
-
 /// What a program did and wrote.
 pub struct Captured {
     /// Whether it succeeded.
@@ -100,14 +48,6 @@ pub struct Captured {
     pub stdout: Vec<u8>,
     /// What it wrote besides.
     pub stderr: Vec<u8>,
-}
-
-/// Where output goes besides the error text.
-pub struct Output<'a> {
-    /// The step's log file, if it keeps one.
-    pub log: Option<&'a mut File>,
-    /// Hears every line.
-    pub listen: &'a mut dyn FnMut(&str),
 }
 
 /// The standard input of a program.
@@ -241,121 +181,6 @@ impl Tool {
         error.hint("`imgbuild doctor` lists what is missing on this machine")
     }
 
-    /// Runs to the end with output streamed. Ends with us in any case.
-    pub fn run(mut self, output: Output<'_>) -> Result<std::result::Result<(), ToolFailure>> {
-        interrupt::check()?;
-        let (reader, writer) =
-            std::io::pipe().map_err(|e| Error::failed("cannot make a pipe").because(&e))?;
-        let stderr = writer
-            .try_clone()
-            .map_err(|e| Error::failed("cannot make a pipe").because(&e))?;
-        let mut command = self.command();
-        command
-            .stdin(Stdio::null())
-            .stdout(writer)
-            .stderr(stderr)
-            .process_group(0);
-        let mut child = command.spawn().map_err(|e| self.spawn_failure(&e))?;
-        drop(command); // closes our copies of the pipe's write end
-        let registered = interrupt::Registered::new(&child);
-        let (send, lines) = mpsc::sync_channel::<Vec<u8>>(16);
-        let pump = std::thread::spawn(move || pump(reader, &send));
-
-        let watch = self.watch.take();
-        let (tail, ended) = self.listen(&lines, watch, output);
-        if ended.is_some()
-            && let Some(group) = Pid::from_raw(child.id().cast_signed())
-        {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        drop(lines);
-        let status = child
-            .wait()
-            .map_err(|e| Error::failed("cannot wait for a child").because(&e))?;
-        drop(registered);
-        let _ = pump.join();
-        interrupt::check()?;
-
-        if let Some(why) = ended {
-            return Ok(Err(ToolFailure {
-                what: format!("{} was ended {why}", self.name()),
-                ended: true,
-                code: None,
-                tail: tail.into(),
-            }));
-        }
-        if status.success() {
-            return Ok(Ok(()));
-        }
-        Ok(Err(ToolFailure {
-            what: format!("{} {}", self.name(), ending(status)),
-            ended: false,
-            code: status.code(),
-            tail: tail.into(),
-        }))
-    }
-
-    /// Hears lines until the program's output ends or the program must be ended,
-    /// and says why.
-    fn listen(
-        &self,
-        blocks: &mpsc::Receiver<Vec<u8>>,
-        mut watch: Option<Watch>,
-        mut output: Output<'_>,
-    ) -> (VecDeque<String>, Option<String>) {
-        let deadline = self.timeout.map(|limit| Instant::now() + limit);
-        let mut tail = VecDeque::with_capacity(TAIL + 1);
-        let mut logged = 0u64;
-        let ended = loop {
-            // A program that prints without end has a time limit as well.
-            let now = Instant::now();
-            if deadline.is_some_and(|at| now >= at) {
-                let limit = self.timeout.unwrap_or_default().as_secs();
-                break Some(format!("after its time limit of {limit} s"));
-            }
-            if let Some(why) = watch.as_mut().and_then(Watch::look) {
-                break Some(format!("because {why}"));
-            }
-            let glance = watch.is_some().then(|| now + GLANCE);
-            let block = match deadline.into_iter().chain(glance).min() {
-                None => blocks.recv().ok(),
-                Some(at) => match blocks.recv_timeout(at.saturating_duration_since(now)) {
-                    Ok(block) => Some(block),
-                    Err(mpsc::RecvTimeoutError::Disconnected) => None,
-                    Err(mpsc::RecvTimeoutError::Timeout) => continue,
-                },
-            };
-            let Some(block) = block else { break None };
-            if let Some(log) = output.log.as_deref_mut()
-                && logged < MAX_LOG
-            {
-                logged += block.len() as u64;
-                // A full disk shows in the step itself; the log is best effort.
-                let _ = log.write_all(&block);
-            }
-            for line in block.split_inclusive(|&b| b == b'\n') {
-                let text = plain(&String::from_utf8_lossy(&line[..line.len().min(MAX_LINE)]));
-                if text.trim().is_empty() {
-                    continue;
-                }
-                (output.listen)(&text);
-                if tail.len() == TAIL {
-                    tail.pop_front();
-                }
-                tail.push_back(text);
-            }
-        };
-        if let Some(log) = output.log
-            && logged >= MAX_LOG
-        {
-            let _ = writeln!(log, "\n[the log is cut here; the last lines were:]");
-            for line in &tail {
-                let _ = writeln!(log, "{line}");
-            }
-        }
-        (tail, ended)
-    }
-
     /// Runs with the caller's terminal, for an interactive shell.
     pub fn run_interactive(self) -> Result<ExitStatus> {
         let mut command = self.command();
@@ -454,180 +279,5 @@ impl Tool {
         command.args(&self.argv[1..]).envs(self.env.iter().cloned());
         let error = command.exec();
         self.spawn_failure(&error)
-    }
-}
-
-/// The last lines of output as they may be shown.
-pub fn last_lines(output: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(output);
-    let lines = text.lines().rev().map(plain);
-    let mut tail: Vec<String> = lines.filter(|l| !l.trim().is_empty()).take(TAIL).collect();
-    tail.reverse();
-    tail
-}
-
-fn ending(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("failed with exit code {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => "failed".into(),
-    }
-}
-
-/// Sends output on in blocks of whole lines, of bounded length; ends when
-/// nobody listens.
-fn pump(mut reader: impl Read, send: &mpsc::SyncSender<Vec<u8>>) {
-    let mut pending = Vec::new();
-    let mut buffer = vec![0; MAX_BLOCK];
-    loop {
-        let read = match reader.read(&mut buffer) {
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Ok(read) if read > 0 => read,
-            _ => break,
-        };
-        pending.extend_from_slice(&buffer[..read]);
-        let whole = match memchr::memrchr(b'\n', &pending) {
-            Some(at) => at + 1,
-            None if pending.len() < MAX_BLOCK => continue,
-            None => pending.len(),
-        };
-        let rest = pending.split_off(whole);
-        if send.send(std::mem::replace(&mut pending, rest)).is_err() {
-            return;
-        }
-    }
-    if !pending.is_empty() {
-        let _ = send.send(pending);
-    }
-}
-
-/// A line as it may be shown: what a carriage return leaves to see, without
-/// escape sequences (ECMA-48) and other controls, which belong to a terminal.
-fn plain(line: &str) -> String {
-    let line = line.trim_end_matches(['\n', '\r']);
-    let line = line.rsplit('\r').next().unwrap_or(line);
-    let mut out = String::with_capacity(line.len());
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        if c == '\x1b' {
-            match chars.next() {
-                Some('[') => while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
-                Some(']') => while chars.next().is_some_and(|c| c != '\x07' && c != '\\') {},
-                _ => {}
-            }
-        } else if c == '\t' || !c.is_control() {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Quotes a word for `sh`.
-pub fn quote(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./=:,+@%".contains(&b);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Context;
-
-    #[test]
-    fn what_went_wrong_first_is_told_of_a_program_that_is_fed() {
-        let feed = |script: &str, write: &mut dyn FnMut(&mut dyn Write) -> Result<()>| {
-            Tool::new("sh").args(["-c", script]).feed(write)
-        };
-        let all = |input: &mut dyn Write| {
-            let failed = || "cannot write".to_owned();
-            (0..512).try_for_each(|_| input.write_all(&[0; 1 << 13]).context(failed))
-        };
-        feed("cat > /dev/null", &mut |input| all(input)).unwrap();
-        let ours = feed("cat > /dev/null; exit 3", &mut |_| {
-            Err(Error::failed("damaged"))
-        });
-        assert_eq!(ours.unwrap_err().to_string(), "damaged");
-        let its = feed("echo full >&2; exit 3", &mut |input| all(input)).unwrap_err();
-        assert_eq!(its.causes(), ["full"], "{its}");
-        // What it did not want is not taken for read.
-        let enough = feed("exit 0", &mut |input| all(input)).unwrap_err();
-        assert_eq!(enough.to_string(), "cannot write");
-    }
-
-    #[test]
-    fn quoting_survives_sh() {
-        for word in [
-            "",
-            "plain",
-            "two words",
-            "it's",
-            "$HOME `x` \"y\"",
-            "a\nb",
-            "--flag=é",
-        ] {
-            let out = Tool::new("sh")
-                .args(["-c", &format!("printf %s {}", quote(word))])
-                .output()
-                .unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), word);
-        }
-    }
-
-    #[test]
-    fn a_failure_names_the_program_and_its_last_lines() {
-        let mut heard = Vec::new();
-        let failure = Tool::new("sh")
-            .args(["-c", "seq 1 40; echo oops >&2; exit 7"])
-            .run(Output {
-                log: None,
-                listen: &mut |l| heard.push(l.to_owned()),
-            })
-            .unwrap()
-            .unwrap_err();
-        assert_eq!(failure.what, "sh failed with exit code 7");
-        assert_eq!(failure.tail.len(), TAIL);
-        assert_eq!(failure.tail.last().unwrap(), "oops");
-        assert_eq!(heard.len(), 41);
-    }
-
-    #[test]
-    fn escape_sequences_do_not_reach_a_terminal() {
-        assert_eq!(plain("\x1b[1;31mred\x1b[0m\tx\x07\n"), "red\tx");
-        assert_eq!(plain("\x1b]0;title\x07text"), "text");
-        assert_eq!(plain("10%\r20%\r\n"), "20%");
-        assert_eq!(plain("cut \x1b[3"), "cut ");
-    }
-
-    #[test]
-    fn a_program_that_prints_for_ever_is_ended_at_its_time_limit() {
-        let failure = Tool::new("yes")
-            .timeout(Duration::from_millis(300))
-            .run(Output {
-                log: None,
-                listen: &mut |_| {},
-            })
-            .unwrap()
-            .unwrap_err();
-        assert!(failure.what.contains("time limit"), "{}", failure.what);
-    }
-
-    #[test]
-    fn a_hanging_program_is_ended_at_its_time_limit() {
-        let started = Instant::now();
-        let failure = Tool::new("sh")
-            .args(["-c", "echo begun; sleep 600"])
-            .timeout(Duration::from_millis(300))
-            .run(Output {
-                log: None,
-                listen: &mut |_| {},
-            })
-            .unwrap()
-            .unwrap_err();
-        assert!(failure.what.contains("time limit"), "{}", failure.what);
-        assert!(started.elapsed() < Duration::from_secs(20));
     }
 }
