@@ -13,28 +13,25 @@
 //! So a reader never sees half a page, and whoever is killed leaves a directory that the list still
 //! describes. Only what the list names, with a digest that it has there, is ever replaced or removed.
 
+mod folders;
+mod list;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use store::name::NodeName;
-use store::{EnvName, ImageId, Sha256};
+use serde::Serialize;
+use store::{ImageId, Sha256};
 
+use self::folders::{digest_of, is_begun, is_folder, make_folder, read};
+use self::list::{List, Listed, SCHEMA, read_list, write_list};
 use crate::atomic_file;
 use crate::error::{Context, Error, Result};
 use crate::inspect::survey::{self, Survey};
 use crate::interrupt;
-
-/// The version of the list.
-const SCHEMA: u32 = 1;
-
-/// The longest list that is read.
-const MAX_LIST: u64 = 64 << 20;
-
-/// No page is larger.
-const MAX_PAGE: u64 = 256 << 20;
 
 /// The folder of what is no page.
 const OWN: &str = ".imgbuild";
@@ -47,28 +44,6 @@ pub(super) const FLEET: &str = "fleet.html";
 
 /// Folders that are made when something is put there.
 const OF_NODES: [&str; 2] = ["fleet", "node"];
-
-/// The list of pages.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct List {
-    schema: u32,
-    pages: BTreeMap<String, Listed>,
-}
-
-/// A page that this program has written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Listed {
-    /// Its digest; two while it is replaced.
-    sha256: Vec<Sha256>,
-    /// What it was made from and by, of a page that is not made twice.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    edition: Option<String>,
-    /// What other pages say of it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    summary: String,
-}
 
 /// What became of the pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -331,274 +306,4 @@ pub(super) fn pages(dir: &Path) -> Result<BTreeSet<String>> {
     let list = read_list(&dir.join(OWN).join("pages.json"))?;
     let pages = list.unwrap_or_default().pages;
     Ok(pages.into_keys().collect())
-}
-
-/// Whether there is nothing but what this program makes before it writes its first list.
-fn is_begun(dir: &Path) -> Result<bool> {
-    let failed = || format!("cannot list {}", dir.display());
-    for entry in fs::read_dir(dir).context(failed)? {
-        let entry = entry.context(failed)?;
-        let name = entry.file_name();
-        let ours = match name.to_str() {
-            Some(OWN) => true,
-            Some("image" | "diff" | "fleet" | "node") => {
-                fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none())
-            }
-            _ => false,
-        };
-        if !ours || !is_folder(&entry.path()) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// A folder, and no link to one.
-fn is_folder(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|found| found.is_dir())
-}
-
-fn make_folder(path: &Path) -> Result<()> {
-    match fs::create_dir(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && is_folder(path) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            let what = format!("{} is no directory", path.display());
-            Err(Error::usage(what).hint("move it away, or name another directory"))
-        }
-        made => made.context(|| format!("cannot make {}", path.display())),
-    }
-}
-
-/// A plain file of at most so many bytes.
-fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
-    let found = path.symlink_metadata().ok()?;
-    (found.is_file() && found.len() <= most).then_some(())?;
-    fs::read(path).ok()
-}
-
-fn digest_of(path: &Path) -> Option<Sha256> {
-    read(path, MAX_PAGE).map(|bytes| Sha256::of(&bytes))
-}
-
-fn read_list(path: &Path) -> Result<Option<List>> {
-    let wrong = |why: String| {
-        Error::failed(format!("{} is not the list of pages", path.display()))
-            .detail(why)
-            .hint("name another directory, or remove this one with its pages")
-    };
-    match path.symlink_metadata() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(wrong(e.to_string())),
-        Ok(_) => {}
-    }
-    let json = read(path, MAX_LIST).ok_or_else(|| wrong("it cannot be read".to_owned()))?;
-    let list: List = serde_json::from_slice(&json).map_err(|e| wrong(e.to_string()))?;
-    if list.schema != SCHEMA {
-        return Err(wrong(format!("its schema is {}", list.schema)));
-    }
-    if let Some(path) = list.pages.keys().find(|path| !is_page(path)) {
-        return Err(wrong(format!("`{}` is no page", path.escape_default())));
-    }
-    if to_json(&list) != json {
-        return Err(wrong("it is written in another way".to_owned()));
-    }
-    Ok(Some(list))
-}
-
-fn write_list(path: &Path, list: &List) -> Result<()> {
-    atomic_file::write(path, &to_json(list))
-}
-
-fn to_json(list: &List) -> Vec<u8> {
-    let mut json = serde_json::to_vec(list).expect("a list has a JSON form");
-    json.push(b'\n');
-    json
-}
-
-/// Whether that is the path of a page: nothing else is replaced or removed, whatever a list says.
-fn is_page(path: &str) -> bool {
-    let is_digest = |text: &str| {
-        text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let Some((folder, file)) = path.split_once('/') else {
-        return path == INDEX || path == FLEET;
-    };
-    let Some(name) = file.strip_suffix(".html") else {
-        return false;
-    };
-    match folder {
-        "image" => is_digest(name),
-        "diff" => name
-            .split_once('-')
-            .is_some_and(|(old, new)| is_digest(old) && is_digest(new)),
-        "fleet" => match name.split('~').collect::<Vec<_>>()[..] {
-            [env, group, number] => {
-                let number = number.parse::<u32>().map(|read| read.to_string() == number);
-                is_node(env, group) && number == Ok(true)
-            }
-            _ => false,
-        },
-        "node" => name
-            .split_once('~')
-            .is_some_and(|(env, node)| is_node(env, node)),
-        _ => false,
-    }
-}
-
-/// Whether these name an environment and a node, or a group of them.
-fn is_node(env: &str, node: &str) -> bool {
-    env.parse::<EnvName>().is_ok() && node.parse::<NodeName>().is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const IMAGE: &str =
-        "image/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.html";
-
-    fn put(dir: &Path, pages: &[(&str, &str)]) -> Result<Outcome> {
-        let mut site = Site::open(dir)?;
-        for (path, text) in pages {
-            site.put(path, text, None)?;
-        }
-        site.finish(&mut |_| {})
-    }
-
-    #[test]
-    fn what_did_not_change_stays_and_what_is_gone_goes() {
-        let room = tempfile::tempdir().unwrap();
-        let dir = room.path().join("made/for/it");
-        let counts = |pages, written, removed| Outcome {
-            pages,
-            written,
-            removed,
-        };
-        let both = [(INDEX, "one"), (IMAGE, "two")];
-        assert_eq!(put(&dir, &both).unwrap(), counts(2, 2, 0));
-        let before = dir.join(IMAGE).metadata().unwrap();
-        let changed = [(INDEX, "other"), (IMAGE, "two")];
-        assert_eq!(put(&dir, &changed).unwrap(), counts(2, 1, 0));
-        let after = dir.join(IMAGE).metadata().unwrap();
-        assert_eq!(before.modified().unwrap(), after.modified().unwrap());
-        // What somebody else put beside the pages stays.
-        fs::write(dir.join("robots.txt"), "ours").unwrap();
-        assert_eq!(put(&dir, &changed[..1]).unwrap(), counts(1, 0, 1));
-        assert!(!dir.join(IMAGE).exists() && dir.join("robots.txt").exists());
-        // And so does a page that is not as it was written.
-        put(&dir, &both).unwrap();
-        fs::write(dir.join(IMAGE), "changed by hand").unwrap();
-        let mut notes = Vec::new();
-        let mut site = Site::open(&dir).unwrap();
-        site.put(INDEX, "one", None).unwrap();
-        site.finish(&mut |note| notes.push(note)).unwrap();
-        assert!(
-            notes[0].contains("is not as imgbuild wrote it"),
-            "{notes:?}"
-        );
-        assert_eq!(fs::read(dir.join(IMAGE)).unwrap(), b"changed by hand");
-        // It is a page of ours by its name, and written again when there is one.
-        put(&dir, &both).unwrap();
-        assert_eq!(fs::read(dir.join(IMAGE)).unwrap(), b"two");
-    }
-
-    #[test]
-    fn a_directory_of_others_is_refused() {
-        let room = tempfile::tempdir().unwrap();
-        let dir = room.path();
-        fs::write(dir.join(INDEX), "mine").unwrap();
-        let error = put(dir, &[(INDEX, "ours")]).unwrap_err();
-        assert!(error.to_string().contains("did not write"), "{error}");
-        fs::remove_file(dir.join(INDEX)).unwrap();
-        put(dir, &[(INDEX, "ours")]).unwrap();
-        fs::write(dir.join(IMAGE), "mine").unwrap();
-        let error = put(dir, &[(INDEX, "new"), (IMAGE, "ours")]).unwrap_err();
-        assert!(error.to_string().contains("did not write it"), "{error}");
-        assert_eq!(fs::read(dir.join(INDEX)).unwrap(), b"ours");
-        assert_eq!(fs::read(dir.join(IMAGE)).unwrap(), b"mine");
-        // A link could lead anywhere.
-        fs::remove_file(dir.join(IMAGE)).unwrap();
-        fs::remove_dir(dir.join("image")).unwrap();
-        std::os::unix::fs::symlink("/", dir.join("image")).unwrap();
-        let error = put(dir, &[(INDEX, "new")]).unwrap_err();
-        assert!(error.to_string().ends_with("is no directory"), "{error}");
-    }
-
-    #[test]
-    fn a_list_names_pages_and_nothing_else() {
-        let room = tempfile::tempdir().unwrap();
-        let dir = room.path();
-        put(dir, &[(INDEX, "one")]).unwrap();
-        let list = dir.join(OWN).join("pages.json");
-        let good = fs::read_to_string(&list).unwrap();
-        for wrong in [
-            good.replace(INDEX, "../victim"),
-            good.replace(INDEX, "image/../../victim.html"),
-            good.replace(INDEX, "node/prod~..html"),
-            good.replace(INDEX, "node/prod.html"),
-            good.replace(INDEX, "fleet/prod~eu.html"),
-            good.replace(INDEX, "fleet/prod~eu~01.html"),
-            good.replace(INDEX, "fleet/prod~eu~1/x.html"),
-            good.replace("\"schema\":1", "\"schema\":2"),
-            good.replace("\"pages\"", "\"more\":1,\"pages\""),
-            good.replace(':', ": "),
-            String::new(),
-        ] {
-            fs::write(&list, &wrong).unwrap();
-            let error = put(dir, &[(INDEX, "two")]).unwrap_err();
-            let said = error.to_string();
-            assert!(
-                said.ends_with("is not the list of pages"),
-                "{wrong}: {said}"
-            );
-        }
-        fs::write(&list, good).unwrap();
-        put(dir, &[(INDEX, "two")]).unwrap();
-    }
-
-    #[test]
-    fn whoever_is_killed_leaves_the_old_pages_and_can_go_on() {
-        let room = tempfile::tempdir().unwrap();
-        let dir = room.path();
-        // Before the first list was written.
-        let mut site = Site::open(dir).unwrap();
-        site.put(IMAGE, "half of the pages", None).unwrap();
-        drop(site);
-        assert!(!dir.join(IMAGE).exists());
-        put(dir, &[(INDEX, "one")]).unwrap();
-        let mut site = Site::open(dir).unwrap();
-        site.put(INDEX, "two", None).unwrap();
-        drop(site);
-        assert_eq!(fs::read(dir.join(INDEX)).unwrap(), b"one");
-        // What is not made twice is kept, and so is the first page as it was.
-        let mut site = Site::open(dir).unwrap();
-        site.put(INDEX, "two", None).unwrap();
-        site.put(IMAGE, "compared", Some(("edition", "said")))
-            .unwrap();
-        site.keep_finished().unwrap();
-        assert_eq!(fs::read(dir.join(INDEX)).unwrap(), b"one");
-        let mut site = Site::open(dir).unwrap();
-        assert_eq!(site.reuse(IMAGE, "edition").as_deref(), Some("said"));
-        drop(site);
-        // Between the list and the last page.
-        let mut site = Site::open(dir).unwrap();
-        site.put(INDEX, "three", Some(("edition", "said"))).unwrap();
-        let both = List {
-            schema: SCHEMA,
-            pages: site.after.pages.clone(),
-        };
-        site.write_list(&both).unwrap();
-        drop(site);
-        let mut site = Site::open(dir).unwrap();
-        assert_eq!(
-            site.reuse(INDEX, "edition"),
-            None,
-            "its bytes are not those"
-        );
-        site.put(INDEX, "three", Some(("edition", "said"))).unwrap();
-        site.finish(&mut |_| {}).unwrap();
-        let mut site = Site::open(dir).unwrap();
-        assert_eq!(site.reuse(INDEX, "edition").as_deref(), Some("said"));
-        assert_eq!(site.reuse(INDEX, "another"), None);
-    }
 }
