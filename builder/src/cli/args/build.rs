@@ -6,6 +6,32 @@ use clap::Args;
 
 use super::Common;
 
+pub(super) const BUILD_HELP: &str = "\
+Example: imgbuild build recipes/fanery.toml --setup
+
+--vary proves a recipe reproducible: the digest must be that of the plain build.
+It runs every step afresh, from inputs that the store retains, where all is
+different that must not matter: the clock (over a year ahead), the order in which
+directories are read (reversed), the CPUs (one), the path of the build, and host
+name, locale, time zone and umask of imgbuild. Programs in the steps are traced
+for that, so they cannot trace each other. Tests are left out, and the image is
+not released. `imgbuild rebuild IMAGE` does the same and reports differences.
+
+--cache names a store that builders share. Inputs are taken from it, compared with
+the lock, before a mirror is asked (with --frozen as well; with --offline only from a
+directory); a finished image of the same recipe and lock is taken instead of built, if
+an environment there has it released whose first root is given with --trust or lies in
+KEYS/trusted. A cache that cannot be reached is a warning.
+Example: imgbuild recipes/fanery.toml --cache https://images.example/ --trust dev.root.json";
+
+pub(super) const PLAN_HELP: &str = "\
+One of four things: `lock` (the lock is not there, or does not fit the recipe: resolve first),
+`up-to-date` (the image is released already), `take` (a cache has the image, released by an
+environment that this machine trusts), `build` (run the steps that are not cached). Nothing is
+changed.
+
+Example: imgbuild plan recipes/fanery.toml --json";
+
 /// `build`.
 #[derive(Args, Debug)]
 #[allow(clippy::struct_excessive_bools)] // flags as typed

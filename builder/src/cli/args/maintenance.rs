@@ -93,7 +93,7 @@ pub enum StoreCommand {
     #[command(after_help = PIN_HELP)]
     Pin(PinArgs),
     /// End a pin
-    #[command(after_help = super::IMAGE_HELP)]
+    #[command(after_help = super::image::IMAGE_HELP)]
     Unpin(UnpinArgs),
 }
 

@@ -4,12 +4,15 @@ mod audit;
 mod build;
 mod env;
 mod fleet;
+mod image;
 mod key;
 mod maintenance;
 mod page;
 mod promote;
 mod signing;
 mod spelling;
+mod transfer;
+mod waves;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,17 +28,17 @@ pub use self::fleet::{
     FleetArgs, FleetCommand, FleetEnrolArgs, FleetPruneArgs, FleetShowArgs, FleetStatusArgs,
     ReceiptsFrom, WhyArgs,
 };
+pub use self::image::{DeltaArgs, DiffArgs, ListArgs, LogArgs, RebuildArgs, ShowArgs};
 pub use self::key::{KeyArgs, KeyCommand, KeyNewArgs, KeyShowArgs};
 pub use self::maintenance::{
     CopyArgs, FsckArgs, GcArgs, PinArgs, StoreArgs, StoreCommand, UnpinArgs,
 };
 pub use self::page::PageArgs;
-pub use self::promote::{ApproveArgs, PromoteArgs, RevokeArgs, WaveArgs};
+pub use self::promote::{ApproveArgs, PromoteArgs, RevokeArgs};
 pub use self::signing::{Consenting, Secret, Signing};
+pub use self::transfer::{ExportArgs, ImportArgs};
+pub use self::waves::WaveArgs;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-
-use crate::inspect::sbom;
-use crate::transfer::export::Format;
 
 const AFTER_HELP: &str = "\
 Without a command, the arguments are recipes to build: `imgbuild recipes/fanery.toml`.
@@ -47,119 +50,6 @@ Data goes to stdout, everything else to stderr. Flags win over the environment
 (IMGBUILD_STORE, IMGBUILD_WORK, IMGBUILD_KEYS, IMGBUILD_ARCHIVE_NAME,
 IMGBUILD_PASSPHRASE, IMGBUILD_PASSPHRASE_FILE), which wins over defaults. A download below 1 KiB/s is given up after
 IMGBUILD_PATIENCE seconds (60).";
-
-const BUILD_HELP: &str = "\
-Example: imgbuild build recipes/fanery.toml --setup
-
---vary proves a recipe reproducible: the digest must be that of the plain build.
-It runs every step afresh, from inputs that the store retains, where all is
-different that must not matter: the clock (over a year ahead), the order in which
-directories are read (reversed), the CPUs (one), the path of the build, and host
-name, locale, time zone and umask of imgbuild. Programs in the steps are traced
-for that, so they cannot trace each other. Tests are left out, and the image is
-not released. `imgbuild rebuild IMAGE` does the same and reports differences.
-
---cache names a store that builders share. Inputs are taken from it, compared with
-the lock, before a mirror is asked (with --frozen as well; with --offline only from a
-directory); a finished image of the same recipe and lock is taken instead of built, if
-an environment there has it released whose first root is given with --trust or lies in
-KEYS/trusted. A cache that cannot be reached is a warning.
-Example: imgbuild recipes/fanery.toml --cache https://images.example/ --trust dev.root.json";
-
-const REBUILD_HELP: &str = "\
-IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME[/SEQ]. Recipe, lock and every input come from the store; there is no network.
-The build runs in a varied world (`imgbuild build --help`) and in a directory
-below --work that is removed afterwards.
-
-Exit code 0: the same bytes; the digest is on stdout. 3: they differ; stdout says
-in which files, of which package, in what, with the changed lines of short texts,
-and what diffoscope says when it is installed. 1: it could not be rebuilt.
-
-With --attest, another machine than the one that built it says that it came to the
-same bytes: policies of environments can ask for that (`imgbuild env init --help`).
-
-Example: imgbuild rebuild dev/fanery-node --attest";
-
-const IMAGE_HELP: &str = "\
-IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME[/SEQ].";
-
-const LIST_HELP: &str = "\
-A line an image: name, digest, size of its files, suite and architecture, time since it came into
-the store, and where it is released (ENV/NAME/SEQ), revoked, or pinned.";
-
-const LOG_HELP: &str = "\
-RECIPE is a file; its logs are those of the last attempt on this machine, failed
-or not. IMAGE is a digest, its first 8 or more hex digits, NAME (its newest
-release) or ENV/NAME[/SEQ]; its log comes from the store.
-
-Example: imgbuild log dev/fanery-node 4";
-
-const DELTA_HELP: &str = "\
-FROM and TO are digests, their first 8 or more hex digits, NAME (its newest
-release) or ENV/NAME[/SEQ]. The delta holds the content that TO has and FROM has not,
-compressed against what it resembles in FROM. Whatever comes out is verified like any
-content, and what does not come out is fetched from packs. It can be removed at any
-time, and `store gc` does so when one of the two images goes. `imgnode upgrade` takes
-it from a web server or a bucket where it is the cheapest way.
-
-Stdout says how many bytes there are to fetch with the delta, from packs, and without
-FROM.
-
-Example: imgbuild delta prod/fanery-node dev/fanery-node";
-
-const IMPORT_HELP: &str = "\
-Takes in what mmdebstrap, debootstrap, mkosi, debos or `docker export` made. The
-tar may be of any dialect and order; it becomes the one canonical tar of its tree,
-whose digest is the image. What no image can have (devices, FIFOs, sockets, some
-extended attributes) is left out and reported. Owners are the numbers in the
-archive. Times are kept; with SOURCE_DATE_EPOCH none is later. A tar that is
-canonical already keeps its digest.
-
-A tar needs no root; a directory may, to be read. A tar that is compressed or
-comes through a pipe needs its unpacked size on the store's disk meanwhile.
-
-Exit code 3: the archive is damaged, or has entries that no tree can have; the
-entry is named and nothing is imported.
-
-Examples: imgbuild import root.tar.zst --name base
-          docker export web | imgbuild import - --name web
-          SOURCE_DATE_EPOCH=1700000000 imgbuild import ./root --name base";
-
-const EXPORT_HELP: &str = "\
-IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME[/SEQ]. The tar is the image: its blake3 is the image's name. The compressed
-forms are the same bytes on every machine, whatever its number of cores, as long
-as imgbuild brings the same encoders. Any tar(1) unpacks them.
-
-With -o, these lie beside FILE, which gets its name last:
-  FILE.manifest.json  the manifest as it was released
-  FILE.sha256         for sha256sum -c
-  FILE.dsse.json      both digests of FILE, the encoder's version and the manifest's
-                      digest, signed with the environment's targets key (in-toto
-                      statement in a DSSE envelope)
-Who exports the same release to the same name again adds a signature.
-
-Examples: imgbuild export fanery-node -o fanery-node.tar.zst
-          imgbuild export prod/fanery-node --format tar | tar -tv";
-
-const DIFF_HELP: &str = "\
-IMAGE is a digest, its first 8 or more hex digits, NAME (its newest release) or
-ENV/NAME[/SEQ]. Nothing is unpacked: the images' layouts are compared.
-
-The exit code is 0 whether or not they differ; with --exit-code it is 3 when
-they do.
-
-Example: imgbuild diff prod/fanery-node dev/fanery-node --text";
-
-const PLAN_HELP: &str = "\
-One of four things: `lock` (the lock is not there, or does not fit the recipe: resolve first),
-`up-to-date` (the image is released already), `take` (a cache has the image, released by an
-environment that this machine trusts), `build` (run the steps that are not cached). Nothing is
-changed.
-
-Example: imgbuild plan recipes/fanery.toml --json";
 
 /// Builds reproducible Debian node images from recipes.
 #[derive(Debug, Parser)]
@@ -178,7 +68,7 @@ pub struct LowArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build recipes into signed images (the default command)
-    #[command(after_help = BUILD_HELP)]
+    #[command(after_help = build::BUILD_HELP)]
     Build(BuildArgs),
     /// Resolve every input of a recipe and write its lock
     #[command(
@@ -186,7 +76,7 @@ pub enum Command {
     )]
     Lock(LockArgs),
     /// Show what a build would do and why, step by step
-    #[command(after_help = PLAN_HELP)]
+    #[command(after_help = build::PLAN_HELP)]
     Plan(PlanArgs),
     /// Open a shell in the tree of a recipe: of the failed step, else of the last
     #[command(
@@ -197,34 +87,34 @@ pub enum Command {
     /// Check what this machine offers for building, and say what is missing
     Doctor(DoctorArgs),
     /// List the images of the store
-    #[command(after_help = LIST_HELP)]
+    #[command(after_help = image::LIST_HELP)]
     List(ListArgs),
     /// Show an image's manifest, or its bill of materials
-    #[command(after_help = IMAGE_HELP)]
+    #[command(after_help = image::IMAGE_HELP)]
     Show(ShowArgs),
     /// Build an image again from the store alone, and compare the bytes
-    #[command(after_help = REBUILD_HELP)]
+    #[command(after_help = image::REBUILD_HELP)]
     Rebuild(RebuildArgs),
     /// Show what differs between two images
-    #[command(after_help = DIFF_HELP)]
+    #[command(after_help = image::DIFF_HELP)]
     Diff(DiffArgs),
     /// Show pending security updates of an image, and advisories that fit it
     Audit(AuditArgs),
     /// Write what runs where as web pages
     Page(PageArgs),
     /// Make the upgrade from one image to another small to fetch
-    #[command(after_help = DELTA_HELP)]
+    #[command(after_help = image::DELTA_HELP)]
     Delta(DeltaArgs),
     /// Keep a store small and whole
     Store(StoreArgs),
     /// Show what the steps of a recipe, or of an image's build, printed
-    #[command(after_help = LOG_HELP)]
+    #[command(after_help = image::LOG_HELP)]
     Log(LogArgs),
     /// Take in a root filesystem that another tool made
-    #[command(after_help = IMPORT_HELP)]
+    #[command(after_help = transfer::IMPORT_HELP)]
     Import(ImportArgs),
     /// Write an image as a tarball, signed to be carried by hand
-    #[command(after_help = EXPORT_HELP)]
+    #[command(after_help = transfer::EXPORT_HELP)]
     Export(ExportArgs),
     /// Make keys and show them
     Key(KeyArgs),
@@ -240,7 +130,7 @@ pub enum Command {
     /// Say that an image must not run any more
     Revoke(RevokeArgs),
     /// Approve of an image for an environment
-    #[command(after_help = IMAGE_HELP)]
+    #[command(after_help = image::IMAGE_HELP)]
     Approve(ApproveArgs),
 }
 
@@ -282,182 +172,12 @@ pub struct Common {
     pub verbose: bool,
 }
 
-/// `list`.
-#[derive(Args, Debug)]
-pub struct ListArgs {
-    /// Show each image below the one that it begins with
-    #[arg(long)]
-    pub tree: bool,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
 /// `doctor`.
 #[derive(Args, Debug)]
 pub struct DoctorArgs {
     /// Install what is missing
     #[arg(long)]
     pub setup: bool,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `show`.
-#[derive(Args, Debug)]
-pub struct ShowArgs {
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
-    /// Show what it is made of instead.
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "cyclonedx",
-        help = "Show what is installed in it: a bill of materials as JSON"
-    )]
-    pub sbom: Option<sbom::Format>,
-    /// Sign that document: write it as an in-toto statement in a DSSE envelope
-    #[arg(long, requires = "sbom")]
-    pub sign: bool,
-    /// The key that signs it; `builder`, made if it is not there, when left out
-    #[arg(long, value_name = "NAME", requires = "sign")]
-    pub key: Option<String>,
-    /// Where passphrases come from.
-    #[command(flatten)]
-    pub secret: Secret,
-    /// Show what is said about it, and who signed that
-    #[arg(long, conflicts_with = "sbom")]
-    pub attestations: bool,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `rebuild`.
-#[derive(Args, Debug)]
-pub struct RebuildArgs {
-    /// The image
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
-    /// Keep the rebuilt image, in a store of its own, with its trees and logs
-    #[arg(long)]
-    pub keep: bool,
-    /// If the bytes are the same, sign that and put it beside the image
-    #[arg(long)]
-    pub attest: bool,
-    /// The key that signs that; `builder`, made if it is not there, when left out
-    #[arg(long, value_name = "NAME", requires = "attest")]
-    pub key: Option<String>,
-    /// Where passphrases come from.
-    #[command(flatten)]
-    pub secret: Secret,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `diff`.
-#[derive(Args, Debug)]
-pub struct DiffArgs {
-    /// The image that was
-    #[arg(value_name = "A")]
-    pub old: String,
-    /// The image that is
-    #[arg(value_name = "B")]
-    pub new: String,
-    /// Show the changed lines of short text files
-    #[arg(long)]
-    pub text: bool,
-    /// List also the files of packages that came, went or have another version
-    #[arg(long)]
-    pub files: bool,
-    /// End with 3 when the images differ
-    #[arg(long)]
-    pub exit_code: bool,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `delta`.
-#[derive(Args, Debug)]
-pub struct DeltaArgs {
-    /// The image that nodes have
-    #[arg(value_name = "FROM")]
-    pub from: String,
-    /// The image that they are to get
-    #[arg(value_name = "TO")]
-    pub to: String,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `import`.
-#[derive(Args, Debug)]
-pub struct ImportArgs {
-    /// A root filesystem: a directory, a tar (plain, gz, xz or zst), or `-`
-    #[arg(value_name = "TAR|DIR")]
-    pub from: PathBuf,
-    /// What the image is called
-    #[arg(long, value_name = "NAME")]
-    pub name: String,
-    /// Environment to release into; repeatable
-    #[arg(long, value_name = "ENV", default_value = "dev")]
-    pub env: Vec<String>,
-    /// Debian suite; read from /etc/os-release when left out
-    #[arg(long, value_name = "SUITE")]
-    pub suite: Option<String>,
-    /// Debian architecture; read from the tree when left out
-    #[arg(long, value_name = "ARCH")]
-    pub arch: Option<String>,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `export`.
-#[derive(Args, Debug)]
-pub struct ExportArgs {
-    /// The image
-    #[arg(value_name = "IMAGE", required_unless_present = "sign")]
-    pub image: Option<String>,
-    /// Form of the file; by the name of FILE when left out, else tar
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<Format>,
-    /// The file; standard output when left out
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Environment whose release it is and whose keys sign; dev when left out
-    #[arg(long, value_name = "ENV")]
-    pub env: Option<String>,
-    /// Add signatures to FILE.dsse.json of an export that somebody else made
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "format", "output", "env"])]
-    pub sign: Option<PathBuf>,
-    /// How it is signed.
-    #[command(flatten)]
-    pub signing: Signing,
-    /// How a person consents.
-    #[command(flatten)]
-    pub consenting: Consenting,
-    /// What every command takes.
-    #[command(flatten)]
-    pub common: Common,
-}
-
-/// `log`.
-#[derive(Args, Debug)]
-pub struct LogArgs {
-    /// A recipe, or an image
-    #[arg(value_name = "RECIPE|IMAGE")]
-    pub of: PathBuf,
-    /// Number of a step as `imgbuild plan` counts them; all when left out
-    #[arg(value_name = "STEP")]
-    pub step: Option<usize>,
     /// What every command takes.
     #[command(flatten)]
     pub common: Common,
