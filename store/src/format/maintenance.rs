@@ -1,4 +1,4 @@
-//! Care: what is collected, checked and moved away, and why that is safe.
+//! Maintenance: what is collected, checked and moved away, and why that is safe.
 //!
 //! # The order of writing
 //!

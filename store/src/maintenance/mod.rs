@@ -3,7 +3,7 @@
 //! ```text
 //! Roots ------> which images there are, and who wants them
 //!   |
-//! Census -----> which chunk is in which pack, and whose it is
+//! References -> which chunk is in which pack, and whose it is
 //!   |
 //!   +--> Collector   removes what nobody needs, rewrites packs that are mostly waste
 //!   +--> Stats       how much there is, how much it takes, whose it is

@@ -13,7 +13,7 @@ use crate::pack::{self, Decoder, FRAME_CHUNKS, FRAME_MAX, Frames, PackWriter};
 /// A frame of which all is wanted is copied as it is, after it was verified. Of the
 /// others, each wanted chunk is verified and compressed anew, with its neighbours.
 pub(super) fn rewrite(
-    census: &PackReferences,
+    references: &PackReferences,
     packs: &[usize],
     want: &(dyn Fn(usize, usize) -> bool + Sync),
     place: &dyn WritableBackend,
@@ -28,8 +28,8 @@ pub(super) fn rewrite(
             lanes: Default::default(),
         };
         for &number in packs {
-            rewriter.pack(census, number, want)?;
-            each(census.packs[number].file.size);
+            rewriter.pack(references, number, want)?;
+            each(references.packs[number].file.size);
         }
         rewriter.finish()
     });
@@ -54,11 +54,11 @@ struct Gathered {
 impl Rewriter<'_> {
     fn pack(
         &mut self,
-        census: &PackReferences,
+        references: &PackReferences,
         number: usize,
         want: &dyn Fn(usize, usize) -> bool,
     ) -> Result<()> {
-        let index = census.index(number);
+        let index = references.index(number);
         let key = pack::pack_key(index.pack());
         let damaged = |why: &dyn std::fmt::Display| {
             Error::corrupt(format_args!("{key} in {}", self.backend.describe()), why)
@@ -96,7 +96,7 @@ impl Rewriter<'_> {
                 if !chunk.names(content) {
                     return Err(damaged(&pack::Fault::Chunk(*chunk)));
                 }
-                let layout = census.packs[number].marks[number_in].is_layout();
+                let layout = references.packs[number].marks[number_in].is_layout();
                 self.gather(usize::from(layout), *chunk, content)?;
             }
         }

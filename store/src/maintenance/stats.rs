@@ -102,7 +102,7 @@ impl Amount {
 pub fn stats(store: &Store, backend: &dyn ListableBackend) -> Result<Stats> {
     let writers = backend.writers()?;
     let roots = Roots::read(store, backend, HashMap::new())?;
-    let mut census = PackReferences::read(backend)?;
+    let mut references = PackReferences::read(backend)?;
     let mut stats = Stats {
         pins: pins::pins(backend)?,
         inputs: Amount::of(backend, &[INPUTS])?,
@@ -125,12 +125,12 @@ pub fn stats(store: &Store, backend: &dyn ListableBackend) -> Result<Stats> {
         writers: writers.alive,
         ..Stats::default()
     };
-    stats.packs.count = census.packs.len() as u64;
+    stats.packs.count = references.packs.len() as u64;
     let now = backend.now()?;
     for (number, (image, root)) in roots.images.iter().enumerate() {
         let mut damage = None;
         for layout in &root.layouts {
-            match census.mark(store, image, layout, Referrer(number as u32)) {
+            match references.mark(store, image, layout, Referrer(number as u32)) {
                 Ok(marked) if marked.missing.is_empty() => {}
                 Ok(marked) => {
                     damage = Some(format!("{} chunks are missing", marked.missing.len()));
@@ -153,10 +153,10 @@ pub fn stats(store: &Store, backend: &dyn ListableBackend) -> Result<Stats> {
             damage,
         });
     }
-    for pack in 0..census.packs.len() {
+    for pack in 0..references.packs.len() {
         let images = &mut stats.images;
         let waste = &mut stats.waste;
-        census.shares(pack, &mut |mark: ReferenceMark, share| {
+        references.shares(pack, &mut |mark: ReferenceMark, share| {
             if mark.is_unreferenced() {
                 *waste += share;
             } else if let Some(Referrer(number)) = mark.owner() {

@@ -24,7 +24,7 @@ const NAMED: usize = 50;
 /// Looks for the chunks of all images. Returns the images that have all of them.
 pub(super) fn walk(
     store: &Store,
-    census: &PackReferences,
+    references: &PackReferences,
     state: &State,
     subjects: &BTreeMap<ImageId, CheckedImage>,
     hints: &Hinted,
@@ -34,8 +34,8 @@ pub(super) fn walk(
     let found = parallel::each(&items, false, |(image, subject)| {
         let mut elsewhere = false;
         let hint = hints.get(image);
-        let hurt = look(store, census, state, image, subject, &mut |chunk| {
-            elsewhere |= hint.is_some_and(|packs| census.is_elsewhere(chunk, packs));
+        let hurt = look(store, references, state, image, subject, &mut |chunk| {
+            elsewhere |= hint.is_some_and(|packs| references.is_elsewhere(chunk, packs));
         });
         (hurt, elsewhere)
     });
@@ -57,18 +57,18 @@ pub(super) fn walk(
 /// as much for them as all else together.
 fn open(
     store: &Store,
-    census: &PackReferences,
+    references: &PackReferences,
     image: &ImageId,
     layout: &LayoutRef,
 ) -> Result<Image> {
-    let locations = census.locations().clone();
+    let locations = references.locations().clone();
     Image::with_locations(store.source(), *image, layout.clone(), locations)
 }
 
 /// What of an image cannot be had. Calls `each` with the chunks that it consists of.
 fn look(
     store: &Store,
-    census: &PackReferences,
+    references: &PackReferences,
     state: &State,
     image: &ImageId,
     subject: &CheckedImage,
@@ -85,18 +85,18 @@ fn look(
     };
     for (layout, _) in &subject.manifests {
         layout.chunks.iter().for_each(&mut *each);
-        let lost = |chunk: &&_| state.is_lost(census, chunk);
+        let lost = |chunk: &&_| state.is_lost(references, chunk);
         let gone = layout.chunks.iter().filter(lost).count();
         if gone > 0 {
             let of = layout.chunks.len();
             hurt.why = format!("{gone} of the {of} chunks of its layout are lost");
             return Some(hurt);
         }
-        let walked = open(store, census, image, layout).and_then(|opened| -> Result<()> {
+        let walked = open(store, references, image, layout).and_then(|opened| -> Result<()> {
             for item in opened.entries()? {
                 let (entry, chunks) = item?;
                 chunks.iter().for_each(&mut *each);
-                if chunks.iter().any(|chunk| state.is_lost(census, chunk)) {
+                if chunks.iter().any(|chunk| state.is_lost(references, chunk)) {
                     if hurt.entries.len() < NAMED {
                         hurt.entries.push(canonical_tar::display(&entry.path));
                     } else {
@@ -123,7 +123,7 @@ fn look(
 /// are something else, and what was said.
 pub(super) fn expand(
     store: &Store,
-    census: &PackReferences,
+    references: &PackReferences,
     backend: &dyn ListableBackend,
     state: &mut State,
     subjects: &BTreeMap<ImageId, CheckedImage>,
@@ -150,7 +150,7 @@ pub(super) fn expand(
                 continue;
             }
             let mut each = |bytes| meter.add(bytes);
-            let verified = open(store, census, image, &manifest.layout).and_then(|opened| {
+            let verified = open(store, references, image, &manifest.layout).and_then(|opened| {
                 let opened = opened.watched(Arc::clone(&state.witness));
                 Store::verify_with(&manifest, &opened.limited(manifest.size), &mut each)
             });
@@ -182,7 +182,7 @@ fn says_the_same(a: &Manifest, b: &Manifest) -> bool {
 /// Says which entries are the reason, now that every frame was looked at.
 pub(super) fn explain(
     store: &Store,
-    census: &PackReferences,
+    references: &PackReferences,
     state: &State,
     subjects: &BTreeMap<ImageId, CheckedImage>,
     failed: Vec<(ImageId, String)>,
@@ -192,7 +192,7 @@ pub(super) fn explain(
         let Some(subject) = subjects.get(&image) else {
             continue;
         };
-        let hurt = look(store, census, state, &image, subject, &mut |_| {});
+        let hurt = look(store, references, state, &image, subject, &mut |_| {});
         report.affected.push(hurt.unwrap_or_else(|| AffectedImage {
             image,
             name: Some(subject.name.clone()),

@@ -50,8 +50,8 @@ pub fn fsck(
     let mut report = Report::default();
     let subjects = objects::subjects(store, backend, &mut report)?;
     objects::beside(backend, quick, &mut report)?;
-    let census = PackReferences::read(backend)?;
-    for (index, why) in &census.damaged {
+    let references = PackReferences::read(backend)?;
+    for (index, why) in &references.damaged {
         report.damage.push(Damage {
             key: index.key.clone(),
             why: why.clone(),
@@ -62,20 +62,20 @@ pub fn fsck(
         store,
         backend,
         &subjects,
-        &census,
+        &references,
         &inventoried,
         &mut report,
     )?;
     objects::foreign(backend, &mut report)?;
     let damaged: BTreeSet<_> = report.damage.iter().map(|d| d.key.clone()).collect();
-    let strays = census.strays.iter().flat_map(|stray| &stray.objects);
+    let strays = references.strays.iter().flat_map(|stray| &stray.objects);
     let strays = strays.map(|object| object.key.clone());
     report
         .strays
         .extend(strays.filter(|key| !damaged.contains(key)));
     report.images = subjects.len() as u64;
-    report.packs.count = census.packs.len() as u64;
-    report.packs.bytes = census.packs.iter().map(|pack| pack.file.size).sum();
+    report.packs.count = references.packs.len() as u64;
+    report.packs.bytes = references.packs.iter().map(|pack| pack.file.size).sum();
     let inputs = backend.list_all(INPUTS)?;
 
     let images: u64 = subjects.values().map(|subject| subject.size).sum();
@@ -89,20 +89,20 @@ pub fn fsck(
         },
         watch,
     };
-    let mut state = packs::State::new(&census);
+    let mut state = packs::State::new(&references);
     if quick {
-        images::walk(store, &census, &state, &subjects, &hints, &mut report);
+        images::walk(store, &references, &state, &subjects, &hints, &mut report);
     } else {
-        packs::raw(&census, backend, &meter, &mut state, &mut report)?;
-        let whole = images::walk(store, &census, &state, &subjects, &hints, &mut report);
+        packs::raw(&references, backend, &meter, &mut state, &mut report)?;
+        let whole = images::walk(store, &references, &state, &subjects, &hints, &mut report);
         let failed = images::expand(
-            store, &census, backend, &mut state, &subjects, &whole, &meter,
+            store, &references, backend, &mut state, &subjects, &whole, &meter,
         )?;
-        packs::frames(&census, backend, &mut state, &mut report)?;
-        images::explain(store, &census, &state, &subjects, failed, &mut report);
+        packs::frames(&references, backend, &mut state, &mut report)?;
+        images::explain(store, &references, &state, &subjects, failed, &mut report);
     }
     let damaged = objects::inputs(backend, &inputs, quick, &meter, &mut report);
     objects::builds(store, &subjects, &inputs, &damaged, locks, &mut report);
-    report.bad = state.into_bad(&census);
+    report.bad = state.into_bad(&references);
     Ok(report)
 }

@@ -180,7 +180,7 @@ pub(super) fn about_images(
     store: &Store,
     backend: &dyn ListableBackend,
     subjects: &BTreeMap<ImageId, CheckedImage>,
-    census: &PackReferences,
+    references: &PackReferences,
     inventoried: &BTreeSet<ImageId>,
     report: &mut Report,
 ) -> Result<Hinted> {
@@ -189,7 +189,7 @@ pub(super) fn about_images(
         let hex = key.strip_prefix(folder)?.strip_suffix(end)?;
         ImageId::from_hex(hex).ok()
     };
-    let packs = census.names();
+    let packs = references.names();
     let (mut hinted, mut hints) = (BTreeSet::new(), Hinted::new());
     for object in backend.list_all("hints/")? {
         let Some(image) = of(&object.key, "hints/", ".json") else {

@@ -36,28 +36,28 @@ impl State {
     }
 
     /// Whether a chunk cannot be had.
-    pub(super) fn is_lost(&self, census: &PackReferences, chunk: &ChunkRef) -> bool {
-        self.lost.contains(chunk) || census.places(chunk).next().is_none()
+    pub(super) fn is_lost(&self, references: &PackReferences, chunk: &ChunkRef) -> bool {
+        self.lost.contains(chunk) || references.places(chunk).next().is_none()
     }
 
     /// The wrong chunks by pack.
-    pub(super) fn into_bad(self, census: &PackReferences) -> BTreeMap<Blake3, Vec<bool>> {
-        let name = |(number, bad): (usize, Vec<bool>)| (census.packs[number].name, bad);
+    pub(super) fn into_bad(self, references: &PackReferences) -> BTreeMap<Blake3, Vec<bool>> {
+        let name = |(number, bad): (usize, Vec<bool>)| (references.packs[number].name, bad);
         self.bad.into_iter().map(name).collect()
     }
 
-    fn add(&mut self, census: &PackReferences, number: usize, bad: Vec<bool>) {
+    fn add(&mut self, references: &PackReferences, number: usize, bad: Vec<bool>) {
         self.bad.insert(number, bad);
         let is_bad = |(pack, chunk): (usize, usize)| {
             let bad = self.bad.get(&pack);
             bad.is_some_and(|bad| bad[chunk])
         };
-        let chunks = census.index(number).chunks();
+        let chunks = references.index(number).chunks();
         let bad = chunks
             .iter()
             .zip(&self.bad[&number])
             .filter(|(_, bad)| **bad);
-        let lost = bad.filter(|(chunk, _)| census.places(chunk).all(is_bad));
+        let lost = bad.filter(|(chunk, _)| references.places(chunk).all(is_bad));
         let lost: Vec<ChunkRef> = lost.map(|(chunk, _)| *chunk).collect();
         self.lost.extend(lost);
     }
@@ -65,15 +65,15 @@ impl State {
 
 /// Hashes every pack, and looks into those whose digest is not their name.
 pub(super) fn raw(
-    census: &PackReferences,
+    references: &PackReferences,
     backend: &dyn ListableBackend,
     meter: &Meter<'_>,
     state: &mut State,
     report: &mut Report,
 ) -> Result<()> {
-    let numbers: Vec<usize> = (0..census.packs.len()).collect();
+    let numbers: Vec<usize> = (0..references.packs.len()).collect();
     let found = parallel::each(&numbers, backend.is_remote(), |number| {
-        let pack = &census.packs[*number];
+        let pack = &references.packs[*number];
         let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
         while offset < pack.file.size {
             let len = (pack.file.size - offset).min(PIECE);
@@ -91,7 +91,7 @@ pub(super) fn raw(
     for (number, found) in found.into_iter().enumerate() {
         // Also a disk that cannot read a part of it.
         if let Err(error) = found {
-            examine(census, backend, number, &error, state, report)?;
+            examine(references, backend, number, &error, state, report)?;
         }
     }
     Ok(())
@@ -99,16 +99,16 @@ pub(super) fn raw(
 
 /// Decodes the frames that nobody decoded yet.
 pub(super) fn frames(
-    census: &PackReferences,
+    references: &PackReferences,
     backend: &dyn ListableBackend,
     state: &mut State,
     report: &mut Report,
 ) -> Result<()> {
-    let numbers = 0..census.packs.len();
+    let numbers = 0..references.packs.len();
     let numbers: Vec<usize> = numbers.filter(|n| !state.bad.contains_key(n)).collect();
     let witness = Arc::clone(&state.witness);
     let found = parallel::each(&numbers, backend.is_remote(), |&number| {
-        let index = census.index(number);
+        let index = references.index(number);
         let mut decoder = decoder()?;
         for (frame_number, frame) in index.frames().iter().enumerate() {
             let id = (*index.pack(), frame_number as u32);
@@ -129,7 +129,7 @@ pub(super) fn frames(
     });
     for (number, found) in numbers.into_iter().zip(found) {
         if let Err(error) = found {
-            examine(census, backend, number, &error, state, report)?;
+            examine(references, backend, number, &error, state, report)?;
         }
     }
     Ok(())
@@ -141,14 +141,14 @@ fn decoder() -> Result<Decoder> {
 
 /// Finds the chunks of a pack that are wrong.
 fn examine(
-    census: &PackReferences,
+    references: &PackReferences,
     backend: &dyn ListableBackend,
     number: usize,
     error: &Error,
     state: &mut State,
     report: &mut Report,
 ) -> Result<()> {
-    let index = census.index(number);
+    let index = references.index(number);
     let mut decoder = decoder()?;
     let mut bad = Vec::with_capacity(index.chunks().len());
     for frame in index.frames() {
@@ -171,9 +171,9 @@ fn examine(
     }
     let wrong = bad.iter().filter(|bad| **bad).count();
     report.damage.push(Damage {
-        key: census.packs[number].file.key.clone(),
+        key: references.packs[number].file.key.clone(),
         why: format!("{error}; {wrong} of its {} chunks are wrong", bad.len()),
     });
-    state.add(census, number, bad);
+    state.add(references, number, bad);
     Ok(())
 }

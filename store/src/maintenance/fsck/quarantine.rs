@@ -78,19 +78,22 @@ fn aside(backend: &dyn WritableBackend, key: &str, moved: &mut Quarantined) -> R
 
 /// Writes the good chunks of damaged packs into new ones, which hints then name.
 fn save(report: &Report, backend: &dyn WritableBackend, moved: &mut Quarantined) -> Result<()> {
-    let census = PackReferences::read(backend)?;
-    let numbers = 0..census.packs.len();
+    let references = PackReferences::read(backend)?;
+    let numbers = 0..references.packs.len();
     let bad: BTreeMap<usize, &Vec<bool>> = numbers
-        .filter_map(|number| Some((number, report.bad.get(&census.packs[number].name)?)))
+        .filter_map(|number| Some((number, report.bad.get(&references.packs[number].name)?)))
         .collect();
     if bad.is_empty() {
         return Ok(());
     }
     let want = |pack: usize, chunk: usize| !bad[&pack][chunk];
     let packs: Vec<usize> = bad.keys().copied().collect();
-    let (new, written) = rewrite(&census, &packs, &want, backend, &mut |_| {})?;
+    let (new, written) = rewrite(&references, &packs, &want, backend, &mut |_| {})?;
     moved.written = written;
-    let old: BTreeSet<Blake3> = packs.iter().map(|pack| census.packs[*pack].name).collect();
+    let old: BTreeSet<Blake3> = packs
+        .iter()
+        .map(|pack| references.packs[*pack].name)
+        .collect();
     for object in backend.list_all("hints/")? {
         let json = backend.get(&object.key, hint::MAX_BYTES)?;
         let Some(Ok(mut hint)) = json.map(|json| Hint::from_json(&json)) else {

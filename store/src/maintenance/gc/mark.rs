@@ -22,7 +22,7 @@ const MAX_LOCK: u64 = 64 << 20;
 /// What a store has, and what of it is needed.
 pub(super) struct Marking {
     pub(super) roots: Roots,
-    pub(super) census: PackReferences,
+    pub(super) references: PackReferences,
     /// The images that are kept.
     pub(super) kept: BTreeMap<ImageId, MarkedImage>,
     /// The inputs that are needed.
@@ -84,14 +84,14 @@ impl Marking {
         }
         let deltas = deltas::list(backend)?;
         // After the manifests: whatever they need is listed.
-        let census = PackReferences::read(backend)?;
+        let references = PackReferences::read(backend)?;
         let mut marking = Self {
             retirable,
             kept: BTreeMap::new(),
             inputs: BTreeSet::new(),
             locks: HashMap::new(),
             roots,
-            census,
+            references,
             writers,
             others,
             deltas,
@@ -229,7 +229,7 @@ impl Marking {
         image: &ImageId,
         layout: &LayoutRef,
     ) -> Result<Marked> {
-        self.census
+        self.references
             .mark(collector.store, image, layout, Referrer(0))
             .map_err(|error| {
                 let text = format!("the image {image} cannot be read, so nothing is removed");

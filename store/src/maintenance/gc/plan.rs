@@ -101,13 +101,13 @@ impl Marking {
         // Descriptions first: none may name a delta that is gone.
         let is_delta = |delta: &StoredDelta| parse_delta_key(&delta.object.key).is_some();
         doomed.deltas.sort_by_key(is_delta);
-        for stray in &self.census.strays {
+        for stray in &self.references.strays {
             if goes(&stray.objects.iter().collect::<Vec<_>>(), true) {
                 doomed.strays.push(stray.clone());
             }
         }
-        for (number, pack) in self.census.packs.iter().enumerate() {
-            let living = self.census.living_bytes(number);
+        for (number, pack) in self.references.packs.iter().enumerate() {
+            let living = self.references.living_bytes(number);
             if living == 0 {
                 if goes(&[&pack.file, &pack.index], true) {
                     doomed.packs.push(number);
@@ -146,7 +146,7 @@ impl Removable {
         let packs = self
             .packs
             .iter()
-            .map(|number| &marking.census.packs[*number]);
+            .map(|number| &marking.references.packs[*number]);
         let mut objects: Vec<_> = self.inventories.iter().map(|(_, object)| object).collect();
         objects.extend(self.images.iter().map(|(_, object)| object));
         objects.extend(self.beside.iter().map(|(_, object)| object));

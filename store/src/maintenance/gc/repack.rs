@@ -26,27 +26,34 @@ pub(super) fn repack(
     watch: &mut dyn FnMut(Stage),
     collected: &mut Collected,
 ) -> Result<()> {
-    let worn: BTreeSet<Blake3> = collected
+    let fragmented: BTreeSet<Blake3> = collected
         .plan
         .fragmented
         .iter()
-        .map(|worn| worn.pack)
+        .map(|fragmented| fragmented.pack)
         .collect();
-    let total = collected.plan.fragmented.iter().map(|worn| worn.size).sum();
-    let numbers = 0..marking.census.packs.len();
-    let worn = numbers.filter(|number| worn.contains(&marking.census.packs[*number].name));
+    let total = collected
+        .plan
+        .fragmented
+        .iter()
+        .map(|fragmented| fragmented.size)
+        .sum();
+    let numbers = 0..marking.references.packs.len();
+    let fragmented =
+        numbers.filter(|number| fragmented.contains(&marking.references.packs[*number].name));
     let mut done = 0;
-    for batch in batches(marking, worn.collect()) {
+    for batch in batches(marking, fragmented.collect()) {
         let before: Vec<usize> = counts(marking, &batch);
-        let census = &marking.census;
-        let want = |pack: usize, chunk: usize| !census.packs[pack].marks[chunk].is_unreferenced();
+        let references = &marking.references;
+        let want =
+            |pack: usize, chunk: usize| !references.packs[pack].marks[chunk].is_unreferenced();
         let mut each = |bytes| {
             done += bytes;
             watch(Stage::Repack { done, total });
         };
-        let (new, written) = rewrite(census, &batch, &want, backend, &mut each)?;
+        let (new, written) = rewrite(references, &batch, &want, backend, &mut each)?;
         collected.written += written;
-        let packs = batch.iter().map(|n| marking.census.packs[*n].name);
+        let packs = batch.iter().map(|n| marking.references.packs[*n].name);
         moved(marking, &packs.collect(), &new);
         hints::follow(marking, backend)?;
         let removed = remove(collector, marking, backend, &batch, &before, collected)?;
@@ -57,11 +64,11 @@ pub(super) fn repack(
 }
 
 /// Packs that are rewritten together.
-fn batches(marking: &Marking, worn: Vec<usize>) -> Vec<Vec<usize>> {
+fn batches(marking: &Marking, fragmented: Vec<usize>) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut room = 0;
-    for number in worn {
-        let bytes = marking.census.living_bytes(number);
+    for number in fragmented {
+        let bytes = marking.references.living_bytes(number);
         match batches.last_mut() {
             Some(batch) if bytes <= room => batch.push(number),
             _ => {
@@ -75,7 +82,9 @@ fn batches(marking: &Marking, worn: Vec<usize>) -> Vec<Vec<usize>> {
 }
 
 fn counts(marking: &Marking, batch: &[usize]) -> Vec<usize> {
-    let packs = batch.iter().map(|number| &marking.census.packs[*number]);
+    let packs = batch
+        .iter()
+        .map(|number| &marking.references.packs[*number]);
     packs.map(Pack::referenced).collect()
 }
 
@@ -103,7 +112,7 @@ fn remove(
     let gate = Gate::shut(collector, marking, backend, &[IMAGES, pack::FOLDER])?;
     let after = counts(marking, batch);
     for ((number, before), after) in batch.iter().zip(before).zip(after) {
-        let pack = &marking.census.packs[*number];
+        let pack = &marking.references.packs[*number];
         let objects = [&pack.index, &pack.file];
         collected.rewritten += pack.file.size;
         if *before != after || !gate.may_remove(&objects) {

@@ -71,9 +71,11 @@ impl Plan {
     /// Bytes that would be free, about.
     pub fn bytes_to_free(&self) -> u64 {
         let objects: u64 = self.objects.iter().map(|gone| gone.size).sum();
-        let worn = self.fragmented.iter();
-        let worn: u64 = worn.map(|worn| worn.size.saturating_sub(worn.needed)).sum();
-        objects + worn + self.leftover
+        let fragmented = self.fragmented.iter();
+        let fragmented: u64 = fragmented
+            .map(|fragmented| fragmented.size.saturating_sub(fragmented.needed))
+            .sum();
+        objects + fragmented + self.leftover
     }
 }
 

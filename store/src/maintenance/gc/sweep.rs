@@ -1,4 +1,5 @@
-//! Removing, behind a shut gate.
+//! Removing, while no writer can begin to hold anything: behind the gate of
+//! [`crate::format::maintenance`].
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -116,7 +117,7 @@ pub(super) fn sweep(
         remove(&stray.objects.iter().collect::<Vec<_>>(), finished)?;
     }
     for number in &doomed.packs {
-        let pack = &marking.census.packs[*number];
+        let pack = &marking.references.packs[*number];
         remove(&[&pack.index, &pack.file], pack.referenced() > 0)?;
     }
     for delta in &doomed.deltas {

@@ -1,7 +1,7 @@
 //! From a tree to an image in the store, in one pass.
 //!
 //! ```text
-//!            +--> tape: blake3 and sha256 of the tar          (one thread)
+//!            +--> TarHasher: blake3 and sha256 of the tar     (one thread)
 //! producer --+
 //!   |        +--> frames of new chunks --> zstd --> packs
 //!   |                                (all cores)  (one thread)
@@ -14,7 +14,7 @@
 //! order again, so the same tree makes the same packs however the threads ran.
 //!
 //! When all is written and durable, the image is read back through the same code
-//! that any reader uses, expanded, and compared with what the tape hashed.
+//! that any reader uses, expanded, and compared with what was hashed.
 
 mod frames;
 mod source;
@@ -231,9 +231,10 @@ fn pack(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(Packed, tar_hasher::Tar)> {
     thread::scope(|scope| {
-        let (tape, hashing) = TarHasher::start(scope);
-        let packed = packs
-            .fill(|frames| Producer::new(source, tape, Packer::new(known, frames)).run(progress))?;
+        let (hasher, hashing) = TarHasher::start(scope);
+        let packed = packs.fill(|frames| {
+            Producer::new(source, hasher, Packer::new(known, frames)).run(progress)
+        })?;
         Ok((packed, hashing.join().map_err(|_| died())?))
     })
 }
@@ -247,19 +248,19 @@ struct Producer<'a, S> {
     source: &'a S,
     buffer: Vec<u8>,
     rules: HeaderReader,
-    tape: TarHasher,
+    hasher: TarHasher,
     packer: Packer<'a>,
     layout: LayoutWriter,
     read: u64,
 }
 
 impl<'a, S: Source> Producer<'a, S> {
-    fn new(source: &'a S, tape: TarHasher, packer: Packer<'a>) -> Self {
+    fn new(source: &'a S, hasher: TarHasher, packer: Packer<'a>) -> Self {
         Self {
             source,
             buffer: Vec::new(),
             rules: HeaderReader::default(),
-            tape,
+            hasher,
             packer,
             layout: LayoutWriter::new(),
             read: 0,
@@ -273,16 +274,16 @@ impl<'a, S: Source> Producer<'a, S> {
             let entry = &listed.entry;
             self.rules.admit(entry)?;
             let header = canonical_tar::encode(entry)?;
-            self.tape.write(&header)?;
+            self.hasher.write(&header)?;
             self.layout.write(&header, &mut self.packer)?;
             if let Kind::File { size } = entry.kind {
                 self.content(&listed)?;
-                self.tape.write(&END[..padding(size)])?;
+                self.hasher.write(&END[..padding(size)])?;
                 self.read += size;
                 progress(Progress::Read { bytes: self.read });
             }
         }
-        self.tape.write(&END)?;
+        self.hasher.write(&END)?;
         self.layout.write(&END, &mut self.packer)?;
         let layout = self.layout.finish(&mut self.packer)?;
         self.packer.finish(layout)
@@ -292,14 +293,14 @@ impl<'a, S: Source> Producer<'a, S> {
         let Self {
             source,
             buffer,
-            tape,
+            hasher,
             packer,
             layout,
             ..
         } = self;
         source.read(file, buffer, &mut |bytes| {
             let chunk = ChunkRef::of(bytes);
-            tape.write(bytes)?;
+            hasher.write(bytes)?;
             packer.add(Lane::Content, chunk, bytes)?;
             layout.write(&chunk.encode(), packer)
         })

@@ -1,4 +1,4 @@
-//! The tape: the canonical tar as it goes by, hashed and forgotten.
+//! Hashing the canonical tar as it is made; nothing of it is kept.
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -28,7 +28,7 @@ pub(super) struct Tar {
 }
 
 impl TarHasher {
-    /// Starts the thread that hashes. It ends when the tape is dropped.
+    /// Starts the thread that hashes. It ends when the hasher is dropped.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
     ) -> (Self, ScopedJoinHandle<'scope, Tar>) {
