@@ -52,6 +52,7 @@
 //! dsse           signed envelopes
 //! keys           public and private keys
 //! json           JSON, read strictly and written canonically
+//! random         random numbers of the kernel
 //! parallel       a parallel map
 //! sharded        a hash table for very many keys
 //! name           names of images and environments
@@ -134,6 +135,8 @@ pub mod dsse;
 pub mod keys;
 
 pub mod json;
+
+mod random;
 
 #[cfg(feature = "write")]
 mod parallel;

@@ -8,6 +8,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::{Error, ErrorKind, PublicKey, Result, SIGNATURE_BYTES};
+use crate::random;
 
 /// Anything that can sign as one ed25519 key.
 ///
@@ -31,15 +32,8 @@ impl KeyPair {
     /// A new key, from the kernel's random numbers.
     pub fn generate() -> Result<Self> {
         let mut secret = [0; 32];
-        let mut filled = 0;
-        while filled < secret.len() {
-            let flags = rustix::rand::GetRandomFlags::empty();
-            match rustix::rand::getrandom(&mut secret[filled..], flags) {
-                Ok(n) => filled += n,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(Error::io("cannot get random numbers for a key", e.into())),
-            }
-        }
+        random::fill(&mut secret)
+            .map_err(|e| Error::io("cannot get random numbers for a key", e.into()))?;
         Self::from_signing(SigningKey::from_bytes(&secret))
     }
 

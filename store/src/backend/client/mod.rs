@@ -472,6 +472,6 @@ fn is_mutable(key: &str) -> bool {
 /// A random number, so that nodes started together do not try again in step.
 fn random() -> u32 {
     let mut bytes = [0; 4];
-    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
-    filled.map_or(u32::MAX, |_| u32::from_le_bytes(bytes))
+    let filled = crate::random::fill(&mut bytes);
+    filled.map_or(u32::MAX, |()| u32::from_le_bytes(bytes))
 }

@@ -243,11 +243,8 @@ fn clock() -> u64 {
 /// A number that nobody else has.
 pub(super) fn random() -> u64 {
     let mut bytes = [0; 8];
-    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
-    match filled {
-        Ok(8) => u64::from_le_bytes(bytes),
-        _ => clock(),
-    }
+    let filled = crate::random::fill(&mut bytes);
+    filled.map_or_else(|_| clock(), |()| u64::from_le_bytes(bytes))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
