@@ -45,7 +45,7 @@ pub(crate) const BEGINS: &str = "# Every input of the image; written by imgbuild
 /// The `bootstrapper` of a lock whose tree begins with another image.
 pub(crate) const BASE: &str = "base";
 /// No lock is larger; a bound before work.
-pub const MAX_SIZE: u64 = 64 << 20;
+pub const MAX_SIZE: u64 = store::manifest::MAX_LOCK;
 
 /// All inputs of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::backend::WritableBackend;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::Manifest;
+use crate::manifest::{MAX_LOCK, Manifest};
 use crate::store::{Store, input_key};
 
 /// Inputs that are moved at once.
@@ -19,9 +19,6 @@ const LANES: usize = 4;
 
 /// Bytes of an input that are in memory at once.
 const PIECE: u64 = 4 << 20;
-
-/// The longest recipe or lock that is read.
-const MAX_TEXT: u64 = 64 << 20;
 
 /// A parser of locks: returns the inputs that one names and the bytes of each, or why
 /// it cannot be read. The format of locks is the builder's.
@@ -97,7 +94,7 @@ pub(super) fn wanted(
 ) -> Result<ImageInputs> {
     let mut wanted = ImageInputs::default();
     for digest in [manifest.recipe, manifest.lock] {
-        match from.input(&digest, MAX_TEXT) {
+        match from.input(&digest, MAX_LOCK) {
             Ok(Some(text)) => drop(wanted.texts.insert(digest, text)),
             Ok(None) => wanted.lacking.push((digest, missing(from, &digest))),
             Err(error) if error.kind() == ErrorKind::Corrupt => {

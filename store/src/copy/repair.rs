@@ -16,11 +16,8 @@ use crate::digest::{ImageId, Sha256};
 use crate::error::{Error, Result};
 use crate::inventory;
 use crate::maintenance::Report;
-use crate::manifest;
+use crate::manifest::{self, MAX_LOCK};
 use crate::store::{ATTESTATIONS, IMAGES, PINS, Store, input_key};
-
-/// The longest recipe or lock that is read.
-const MAX_TEXT: u64 = 64 << 20;
 
 /// What was repaired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,7 +108,7 @@ fn missing_inputs(
         for digest in [manifest.recipe, manifest.lock] {
             text(&digest, from, to, repaired)?;
         }
-        let Ok(Some(lock)) = to.store().input(&manifest.lock, MAX_TEXT) else {
+        let Ok(Some(lock)) = to.store().input(&manifest.lock, MAX_LOCK) else {
             continue;
         };
         match locked(&lock) {
@@ -145,7 +142,7 @@ fn text(digest: &Sha256, from: &Store, to: &WritableStore, repaired: &mut Repair
         return Ok(());
     }
     let missing = || Error::missing(&key, from.backend().describe());
-    let found = from.input(digest, MAX_TEXT);
+    let found = from.input(digest, MAX_LOCK);
     match found.and_then(|found| found.ok_or_else(missing)) {
         Ok(bytes) => {
             repaired.moved += bytes.len() as u64;

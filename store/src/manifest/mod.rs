@@ -36,6 +36,9 @@ const MAX_LIST: usize = crate::canonical_tar::MAX_ENTRIES as usize;
 /// The longest document that is read at all.
 pub const MAX_BYTES: u64 = 32 << 20;
 
+/// The longest recipe or lock that is read of those that manifests name.
+pub const MAX_LOCK: u64 = 64 << 20;
+
 /// What is known about one image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -18,7 +18,7 @@ use crate::dsse;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint::{self, Hint};
 use crate::inventory;
-use crate::manifest::{self, LayoutRef, Manifest};
+use crate::manifest::{self, LayoutRef, MAX_LOCK, Manifest};
 use crate::name::{EnvName, ImageName};
 use crate::pack;
 use crate::parallel;
@@ -27,9 +27,6 @@ use crate::tuf::{self, paths};
 
 /// Bytes that are hashed at once.
 const PIECE: u64 = 1 << 20;
-
-/// The longest lock that is read.
-const MAX_LOCK: u64 = 64 << 20;
 
 /// What to do about a pin: whether an image stays is for people to say.
 pub(super) const PIN_AGAIN: &str = "`imgbuild store pin` or `unpin` puts it in order";

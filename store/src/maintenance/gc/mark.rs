@@ -13,11 +13,8 @@ use crate::backend::{ListableBackend, ObjectMeta, Writers};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, Result};
 use crate::inventory;
-use crate::manifest::LayoutRef;
+use crate::manifest::{LayoutRef, MAX_LOCK};
 use crate::store::pin_key;
-
-/// The longest lock that is read.
-const MAX_LOCK: u64 = 64 << 20;
 
 /// What a store has, and what of it is needed.
 pub(super) struct Marking {
