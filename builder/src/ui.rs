@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::display::{escape, escape_json, is_hidden};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use store::copy::Stage;
+use store::copy::CopyProgress;
 
 use crate::error::Error;
 
@@ -306,10 +306,10 @@ impl Phase<'_> {
     }
 
     /// How far a copy between stores is.
-    pub fn copying(&mut self, stage: Stage) {
-        match stage {
-            Stage::Move { done, total } => self.progress(done, total, Unit::Moved),
-            Stage::Check { done, total } => {
+    pub fn copying(&mut self, progress: CopyProgress) {
+        match progress {
+            CopyProgress::Move { done, total } => self.progress(done, total, Unit::Moved),
+            CopyProgress::Check { done, total } => {
                 self.output(&format!("expanding: {} of {}", size(done), size(total)));
             }
             _ => {}

@@ -13,7 +13,7 @@ pub(crate) fn copy(
     ui: &mut Ui,
 ) -> store::Result<Copied> {
     let mut phase = ui.phase("copy");
-    let outcome = copier.run(images, to, &mut |stage| phase.copying(stage))?;
+    let outcome = copier.run(images, to, &mut |progress| phase.copying(progress))?;
     phase.finish(&format!(
         "{} images, {} in {} packs, {} inputs of {}, {} logs and attestations",
         outcome.images.len(),

@@ -83,7 +83,7 @@ pub struct Copier<'a> {
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Stage {
+pub enum CopyProgress {
     /// So many images were looked at.
     Look {
         /// Images so far.
@@ -239,7 +239,7 @@ impl<'a> Copier<'a> {
         &self,
         images: &[ImageId],
         to: Option<(&Store, &dyn ListableBackend)>,
-        watch: &mut dyn FnMut(Stage),
+        watch: &mut dyn FnMut(CopyProgress),
     ) -> Result<Plan> {
         let mut known = match to {
             Some((_, backend)) => DestinationIndex::read(backend)?,
@@ -256,7 +256,7 @@ impl<'a> Copier<'a> {
         &self,
         images: &[ImageId],
         to: &WritableStore,
-        watch: &mut dyn FnMut(Stage),
+        watch: &mut dyn FnMut(CopyProgress),
     ) -> Result<Copied> {
         let backend: &dyn WritableBackend = to.backend();
         let mut known = DestinationIndex::read(backend)?;
@@ -299,7 +299,7 @@ impl<'a> Copier<'a> {
         source: &mut SourceIndex,
         known: &mut DestinationIndex,
         to: Option<&Store>,
-        watch: &mut dyn FnMut(Stage),
+        watch: &mut dyn FnMut(CopyProgress),
     ) -> Result<(Plan, Vec<(Manifest, u64)>)> {
         let mut plan = Plan::default();
         let mut order = Vec::new();
@@ -313,7 +313,7 @@ impl<'a> Copier<'a> {
         order.sort_by_key(|(manifest, published): &(Manifest, u64)| (*published, manifest.image));
         let total = order.len() as u64;
         for (number, (manifest, _)) in order.iter().enumerate() {
-            watch(Stage::Look {
+            watch(CopyProgress::Look {
                 done: number as u64,
                 total,
             });
@@ -325,7 +325,7 @@ impl<'a> Copier<'a> {
                 Err(error) => return Err(error),
             }
         }
-        watch(Stage::Look { done: total, total });
+        watch(CopyProgress::Look { done: total, total });
         order.retain(|(manifest, _)| {
             plan.failed
                 .iter()
@@ -404,9 +404,9 @@ struct Meter {
 }
 
 impl Meter {
-    fn add(&mut self, bytes: u64, watch: &mut dyn FnMut(Stage)) {
+    fn add(&mut self, bytes: u64, watch: &mut dyn FnMut(CopyProgress)) {
         self.done += bytes;
-        watch(Stage::Move {
+        watch(CopyProgress::Move {
             done: self.done,
             total: self.total.max(self.done),
         });
@@ -426,7 +426,7 @@ struct Job<'a, 'b> {
 
 impl Job<'_, '_> {
     /// Copies one image; false if it was there.
-    fn image(&mut self, ours: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<bool> {
+    fn image(&mut self, ours: &Manifest, watch: &mut dyn FnMut(CopyProgress)) -> Result<bool> {
         self.to.hold_image(&ours.image)?;
         let (there, theirs, hint, packs) = self.content(ours, watch)?;
         self.beside(ours, watch)?;
@@ -465,12 +465,12 @@ impl Job<'_, '_> {
     }
 
     /// Expands an image from what the destination holds.
-    fn check(&self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
+    fn check(&self, manifest: &Manifest, watch: &mut dyn FnMut(CopyProgress)) -> Result<()> {
         let mut done = 0;
         let image = self.to.store().image(manifest)?;
         Store::verify_with(manifest, &image, &mut |bytes| {
             done += bytes;
-            watch(Stage::Check {
+            watch(CopyProgress::Check {
                 done,
                 total: manifest.size,
             });
@@ -483,7 +483,7 @@ impl Job<'_, '_> {
     fn content(
         &mut self,
         ours: &Manifest,
-        watch: &mut dyn FnMut(Stage),
+        watch: &mut dyn FnMut(CopyProgress),
     ) -> Result<(bool, Option<Manifest>, Option<Hint>, Vec<Blake3>)> {
         for _ in 0..ATTEMPTS {
             let walk = self.source.walk(ours, Some(self.to.store()), self.known)?;
@@ -517,7 +517,7 @@ impl Job<'_, '_> {
     }
 
     /// Copies log, attestations and inputs.
-    fn beside(&mut self, manifest: &Manifest, watch: &mut dyn FnMut(Stage)) -> Result<()> {
+    fn beside(&mut self, manifest: &Manifest, watch: &mut dyn FnMut(CopyProgress)) -> Result<()> {
         let from = self.copier.from;
         let attached = attachments::copy(from, self.backend, &manifest.image)?;
         self.copied.beside += attached.moved;

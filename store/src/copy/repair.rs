@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::failure::{is_damage, sentence};
 use super::inputs::{self, LockedInputs};
-use super::{Copied, Copier, Stage};
+use super::{Copied, Copier, CopyProgress};
 use crate::WritableStore;
 use crate::digest::{ImageId, Sha256};
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ pub fn repair(
     from: &Store,
     to: &WritableStore,
     locked: LockedInputs<'_>,
-    watch: &mut dyn FnMut(Stage),
+    watch: &mut dyn FnMut(CopyProgress),
 ) -> Result<Repaired> {
     let mut repaired = Repaired::default();
     let hurt = report.affected.iter().filter(|hurt| !hurt.whole);

@@ -25,8 +25,8 @@ mod stats;
 
 pub use self::fsck::{AffectedImage, Damage, Progress, Quarantined, Report, fsck, quarantine};
 pub use self::gc::{
-    BaseReader, Collected, Collector, Fragmented, KeptImage, LockReader, Plan, Policy, Removed,
-    Stage, Unreferenced,
+    BaseReader, Collected, Collector, Fragmented, GcProgress, KeptImage, LockReader, Plan, Policy,
+    Removed, Unreferenced,
 };
 pub use self::pins::{Pin, pin, pins, unpin};
 pub use self::roots::{KeepReason, keep_reasons};

@@ -34,6 +34,36 @@
 //! `timestamp.json` itself is replaced only while it is the one that the change was
 //! made for. On a directory the lock alone would do; in a bucket, where a lock ends by
 //! time, it is what makes one of two writers win and the other hear of it.
+//!
+//! # What is where
+//! In the order of the flow, in which a file uses only what stands after it:
+//!
+//! ```text
+//! releases        an image is released with the keys at hand; releases are listed
+//! publish         a change that enough have signed becomes the environment's newest state
+//! online          snapshot and timestamp, signed after every change and before they run out
+//! review          a change in sentences, for whoever is to sign it
+//! draft           the next root and the next targets, with what is to change in them
+//! consistency     refuses a change that says what no sentence tells
+//! proposal        a change in a file that several people sign
+//! audited         what a policy asks of audits
+//! check           every file compared with what vouches for it, for fsck
+//! exported        the log with all that it rests on, in one file
+//! history         old versions of targets, kept as differences
+//! witness         how far others have seen the log
+//! environment     an environment made, and read with suspicion
+//! compare_and_swap  a store that notices when somebody else writes the same environment
+//! log             what was done, one signed entry for each act
+//! metadata        the four kinds of file
+//! policy          what an image must show before it is released
+//! lifetimes       how long signatures last
+//! metadata_store  what an environment asks of a store
+//! roles           which keys sign for what
+//! error           what can go wrong
+//! paths           where the files lie
+//! release         what a release says beside its manifest
+//! waves           the stages in which a release reaches nodes
+//! ```
 
 // The order of the flow: a file uses only what stands after it.
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::*;
-use store::copy::{Copied, Copier, Stage, repair};
+use store::copy::{Copied, Copier, CopyProgress, repair};
 use store::{
     BuildLog, ErrorKind, ImageId, LocalReader, Manifest, Sha256, Store, WritableStore, maintenance,
 };
@@ -109,13 +109,13 @@ fn check(store: &WritableStore) -> maintenance::Report {
 fn a_whole_store_becomes_the_same_store() {
     let two = Two::new();
     let other = two.other("other");
-    let mut stages = Vec::new();
+    let mut seen = Vec::new();
     let from = two.read();
     let copier = Copier::new(&from).with_inputs(&locked);
     let all = copier.all().unwrap();
     assert_eq!(all.len(), 2);
     let outcome = copier
-        .run(&all, &other, &mut |stage| stages.push(stage))
+        .run(&all, &other, &mut |progress| seen.push(progress))
         .unwrap();
     assert_eq!((outcome.images.len(), outcome.there.len()), (2, 0));
     assert_eq!(
@@ -124,11 +124,11 @@ fn a_whole_store_becomes_the_same_store() {
     );
     // The first version was built from a lock that nobody kept.
     assert_eq!(outcome.inputs_lacking.len(), 1);
-    let moved = |stage: &Stage| match stage {
-        Stage::Move { done, total } => Some((*done, *total)),
+    let moved = |progress: &CopyProgress| match progress {
+        CopyProgress::Move { done, total } => Some((*done, *total)),
         _ => None,
     };
-    let (done, total) = stages.iter().rev().find_map(moved).unwrap();
+    let (done, total) = seen.iter().rev().find_map(moved).unwrap();
     assert_eq!((done, total), (outcome.moved, outcome.moved));
 
     for folder in ["packs", "images", "hints", "logs", "inputs"] {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use store::maintenance::{self, Collected, Collector, KeepReason, Plan, Policy, Stage};
+use store::maintenance::{self, Collected, Collector, GcProgress, KeepReason, Plan, Policy};
 use store::tuf::{Environment, RoleKeys};
 use store::{ErrorKind, Manifest, Sha256, WritableStore};
 
@@ -393,8 +393,8 @@ fn a_pack_that_is_finished_during_a_collection_stays() {
 
         let store = open();
         let collector = Collector::new(store.store(), STRICT, &no_inputs);
-        let mut finish = |stage| {
-            if matches!(stage, Stage::Remove) {
+        let mut finish = |progress| {
+            if matches!(progress, GcProgress::Remove) {
                 for file in &lacking {
                     fs::rename(aside(file), file).unwrap();
                 }

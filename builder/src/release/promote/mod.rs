@@ -168,8 +168,8 @@ pub fn copy(
     let mut phase = ui.phase("copy");
     let copied = Copier::new(source)
         .with_manifest(manifest.clone())
-        .run(&[manifest.image], store, &mut |stage| {
-            phase.copying(stage);
+        .run(&[manifest.image], store, &mut |progress| {
+            phase.copying(progress);
         })
         .context(what)?;
     if let Some((_, why)) = copied.failed.first() {

@@ -8,7 +8,7 @@ use super::super::references::{Marked, PackReferences, Referrer};
 use super::super::roots::{KeepReason, Root, Roots};
 use super::collector::{Collector, young};
 use super::history;
-use super::report::Stage;
+use super::report::GcProgress;
 use crate::backend::{ListableBackend, ObjectMeta, Writers};
 use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ impl Marking {
     pub(super) fn read(
         collector: &Collector<'_>,
         backend: &dyn ListableBackend,
-        watch: &mut dyn FnMut(Stage),
+        watch: &mut dyn FnMut(GcProgress),
     ) -> Result<Self> {
         let now = backend.now()?;
         let writers = backend.writers()?;
@@ -98,7 +98,7 @@ impl Marking {
         let total = keep.len() as u64;
         for (done, (image, why)) in keep.into_iter().enumerate() {
             let done = done as u64;
-            watch(Stage::Mark { done, total });
+            watch(GcProgress::Mark { done, total });
             // Another image stands on it.
             if let Some(kept) = marking.kept.get_mut(&image) {
                 kept.why.extend(why);

@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) use self::collector::young;
 pub use self::collector::{BaseReader, Collector, LockReader, Policy};
 use self::mark::Marking;
-pub use self::report::{Collected, Fragmented, KeptImage, Plan, Removed, Stage, Unreferenced};
+pub use self::report::{Collected, Fragmented, GcProgress, KeptImage, Plan, Removed, Unreferenced};
 
 /// The lock that collectors take alone and checks share.
 pub(super) const LOCK: &str = "gc";
@@ -31,7 +31,7 @@ impl Collector<'_> {
     pub fn plan(
         &self,
         backend: &dyn ListableBackend,
-        watch: &mut dyn FnMut(Stage),
+        watch: &mut dyn FnMut(GcProgress),
     ) -> Result<Plan> {
         Ok(Marking::read(self, backend, watch)?.plan(self).0)
     }
@@ -41,7 +41,7 @@ impl Collector<'_> {
     pub fn run(
         &self,
         backend: &dyn WritableBackend,
-        watch: &mut dyn FnMut(Stage),
+        watch: &mut dyn FnMut(GcProgress),
     ) -> Result<Collected> {
         let _alone = backend.try_lock(LOCK)?.ok_or_else(|| busy(backend))?;
         let mut marking = Marking::read(self, backend, watch)?;
@@ -53,7 +53,7 @@ impl Collector<'_> {
         hints::follow(&marking, backend)?;
         // An image that is released no more may go with this collection.
         history::retire(self, backend, &mut collected)?;
-        watch(Stage::Remove);
+        watch(GcProgress::Remove);
         sweep::sweep(self, &mut marking, &doomed, backend, &mut collected)?;
         repack::repack(self, &mut marking, backend, watch, &mut collected)?;
         // Once more: a publication may have ended with a hint from before.

@@ -8,7 +8,7 @@ use super::super::repack::rewrite;
 use super::collector::Collector;
 use super::hints;
 use super::mark::Marking;
-use super::report::{Collected, Removed, Stage};
+use super::report::{Collected, GcProgress, Removed};
 use super::sweep::Gate;
 use crate::backend::WritableBackend;
 use crate::digest::Blake3;
@@ -23,7 +23,7 @@ pub(super) fn repack(
     collector: &Collector<'_>,
     marking: &mut Marking,
     backend: &dyn WritableBackend,
-    watch: &mut dyn FnMut(Stage),
+    watch: &mut dyn FnMut(GcProgress),
     collected: &mut Collected,
 ) -> Result<()> {
     let fragmented: BTreeSet<Blake3> = collected
@@ -49,7 +49,7 @@ pub(super) fn repack(
             |pack: usize, chunk: usize| !references.packs[pack].marks[chunk].is_unreferenced();
         let mut each = |bytes| {
             done += bytes;
-            watch(Stage::Repack { done, total });
+            watch(GcProgress::Repack { done, total });
         };
         let (new, written) = rewrite(references, &batch, &want, backend, &mut each)?;
         collected.written += written;

@@ -102,10 +102,10 @@ impl Collected {
     }
 }
 
-/// A stage of a collection, with its progress.
+/// How far a collection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Stage {
+pub enum GcProgress {
     /// So many of all kept images were gone through.
     Mark {
         /// Images that were marked.

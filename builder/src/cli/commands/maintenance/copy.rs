@@ -1,7 +1,7 @@
 //! `imgbuild store copy`
 
 use serde::Serialize;
-use store::copy::{Copied, Copier, Plan, Stage};
+use store::copy::{Copied, Copier, CopyProgress, Plan};
 use store::tuf::Environment;
 use store::{EnvName, ImageId, Store, StoreUrl};
 
@@ -151,8 +151,8 @@ fn dry_run(
     ui: &mut Ui,
 ) -> store::Result<Plan> {
     let mut phase = ui.phase("look");
-    let mut watch = |stage: Stage| {
-        if let Stage::Look { done, total } = stage {
+    let mut watch = |progress: CopyProgress| {
+        if let CopyProgress::Look { done, total } = progress {
             phase.progress(done, total, Unit::Steps);
         }
     };

@@ -100,7 +100,7 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
         moved = maintenance::quarantine(&report, store.backend())
             .map_err(|e| stores::failed(what(), &e))?;
         let mut phase = ui.phase("repair");
-        let mut watch = |stage| phase.copying(stage);
+        let mut watch = |progress| phase.copying(progress);
         repaired = repair(&report, &other, &store, &sized_inputs_of, &mut watch)
             .map_err(|e| stores::failed(what(), &e))?;
         moved.given_up.retain(|key| !repaired.objects.contains(key));

@@ -1,7 +1,7 @@
 //! `imgbuild store gc`
 
 use serde::Serialize;
-use store::maintenance::{Collector, Plan, Policy, Removed, Stage};
+use store::maintenance::{Collector, GcProgress, Plan, Policy, Removed};
 
 use super::{reasons, survey};
 use crate::cli::args::GcArgs;
@@ -54,9 +54,9 @@ pub(super) fn run(args: &GcArgs, settings: &Settings, ui: &mut Ui) -> Result<()>
     };
     let what = || format!("cannot clean up the store {}", settings.store_url);
     let mut phase = ui.phase("mark");
-    let mut watch = |stage: Stage| match stage {
-        Stage::Mark { done, total } => phase.progress(done, total, Unit::Steps),
-        Stage::Repack { done, total } => phase.progress(done, total, Unit::Bytes),
+    let mut watch = |progress: GcProgress| match progress {
+        GcProgress::Mark { done, total } => phase.progress(done, total, Unit::Steps),
+        GcProgress::Repack { done, total } => phase.progress(done, total, Unit::Bytes),
         _ => {}
     };
     let (plan, done) = if args.delete {
