@@ -171,14 +171,14 @@ mod tests {
 
     use super::*;
     use crate::lockfile::tests::sample;
-    use crate::lockfile::{Deb, Stage};
+    use crate::lockfile::{Deb, InstallStage};
 
     fn lock(debs: &[(&str, &str, u64)]) -> Lock {
         let deb = |(name, version, size): &(&str, &str, u64)| Deb {
             name: (*name).to_owned(),
             version: (*version).to_owned(),
             architecture: "amd64".into(),
-            stage: Stage::Base,
+            stage: InstallStage::Base,
             archive: Some("debian".into()),
             path: format!("pool/{name}"),
             size: *size,

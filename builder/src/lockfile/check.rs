@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Lock, Stage};
+use super::{InstallStage, Lock};
 use crate::error::{Error, Result};
 
 impl Lock {
@@ -35,7 +35,7 @@ impl Lock {
             if let Some(bad) = paths.find(|path| !path.strip_prefix('/').is_some_and(stays_below)) {
                 return refuse("path of a virtualenv", bad);
             }
-            if let Some(deb) = self.debs.iter().find(|deb| deb.stage <= Stage::Base) {
+            if let Some(deb) = self.debs.iter().find(|deb| deb.stage <= InstallStage::Base) {
                 let what = format!(
                     "`{}` is of the bootstrap, and the lock has a base",
                     deb.name

@@ -55,7 +55,7 @@ impl fmt::Display for Base {
 /// When in the build a Debian package is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Stage {
+pub enum InstallStage {
     /// Unpacked first, before dpkg itself works.
     Required,
     /// The rest of the bootstrap.
@@ -65,7 +65,7 @@ pub enum Stage {
     Packages(u32),
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for InstallStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Required => f.write_str("required"),
@@ -86,7 +86,7 @@ pub struct Deb {
     /// Architecture or `all`.
     pub architecture: String,
     /// When it is installed.
-    pub stage: Stage,
+    pub stage: InstallStage,
     /// The archive that has it; none for a file beside the recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,

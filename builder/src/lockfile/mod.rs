@@ -31,8 +31,8 @@ pub use changes::{Change, Changes};
 pub(crate) use check::{is_relative, is_word};
 pub use described::Described;
 pub use entries::{
-    Base, Deb, Download, Git, LocalFile, LocalKind, Python, Release, SECURITY_ARCHIVE, Stage,
-    is_security, is_security_archive,
+    Base, Deb, Download, Git, InstallStage, LocalFile, LocalKind, Python, Release,
+    SECURITY_ARCHIVE, is_security, is_security_archive,
 };
 pub use import_record::ImportRecord;
 pub(crate) use import_record::{ImportKind, SCHEMA as IMPORT_SCHEMA};
@@ -278,9 +278,9 @@ mod tests {
             base: None,
             releases: Vec::new(),
             debs: vec![
-                deb("zlib1g", Stage::Packages(1)),
-                deb("apt", Stage::Base),
-                deb("dpkg", Stage::Required),
+                deb("zlib1g", InstallStage::Packages(1)),
+                deb("apt", InstallStage::Base),
+                deb("dpkg", InstallStage::Required),
             ],
             python: Vec::new(),
             git: Vec::new(),
@@ -309,7 +309,7 @@ mod tests {
         let text = lock.to_text().unwrap();
         assert!(text.find("\"apt\"").unwrap() < text.find("\"zlib1g\"").unwrap());
         assert_eq!(Lock::parse(&text).unwrap(), lock);
-        let until = lock.debs_at(Stage::Base);
+        let until = lock.debs_at(InstallStage::Base);
         let until: Vec<_> = until.iter().map(|d| d.name.as_str()).collect();
         assert_eq!(until, ["apt", "dpkg"]);
     }
@@ -325,7 +325,7 @@ mod tests {
         let error = refusal(&less).to_string();
         assert_eq!(error, "the entry of `apt` is missing from `base`");
         let mut moved = lock.clone();
-        moved.debs[0].stage = Stage::Base;
+        moved.debs[0].stage = InstallStage::Base;
         let error = refusal(&moved).to_string();
         assert_eq!(
             error,
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn what_a_merge_leaves_is_named_with_its_lines() {
         let mut lock = sample();
-        lock.debs[1].stage = Stage::Packages(1);
+        lock.debs[1].stage = InstallStage::Packages(1);
         lock.debs.push(Deb {
             version: "3".into(),
             ..lock.debs[0].clone()
@@ -364,7 +364,7 @@ mod tests {
             )
         );
         let other = lock.debs.iter_mut().find(|d| d.version == "3").unwrap();
-        other.stage = Stage::Packages(2);
+        other.stage = InstallStage::Packages(2);
         let text = lock.to_text().unwrap();
         assert_eq!(Lock::parse(&text).unwrap(), lock);
         for marker in ["<<<<<<< ours", "=======", ">>>>>>> theirs"] {

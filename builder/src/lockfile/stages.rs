@@ -2,21 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Deb, Lock, Stage};
+use super::{Deb, InstallStage, Lock};
 
 impl Lock {
     /// The Debian packages that are there when a stage begins, and those that it
     /// installs in their place or besides.
-    pub fn debs_at(&self, stage: Stage) -> Vec<&Deb> {
-        let mut last: BTreeMap<&str, Stage> = BTreeMap::new();
+    pub fn debs_at(&self, stage: InstallStage) -> Vec<&Deb> {
+        let mut last: BTreeMap<&str, InstallStage> = BTreeMap::new();
         for deb in self.debs.iter().filter(|deb| deb.stage <= stage) {
             let known = last.entry(&deb.name).or_insert(deb.stage);
             *known = deb.stage.max(*known);
         }
         let removed = self.removals();
         let is_there = |deb: &&Deb| {
-            let gone =
-                |(at, name): &(Stage, &str)| *name == deb.name && deb.stage <= *at && *at < stage;
+            let gone = |(at, name): &(InstallStage, &str)| {
+                *name == deb.name && deb.stage <= *at && *at < stage
+            };
             last.get(deb.name.as_str()) == Some(&deb.stage) && !removed.iter().any(gone)
         };
         self.debs.iter().filter(is_there).collect()
@@ -24,29 +25,29 @@ impl Lock {
 
     /// The Debian packages that are there after the last stage.
     pub fn debs_after(&self) -> Vec<&Deb> {
-        self.debs_at(Stage::Packages(u32::MAX))
+        self.debs_at(InstallStage::Packages(u32::MAX))
     }
 
     /// What is removed, with the stage that does.
-    fn removals(&self) -> Vec<(Stage, &str)> {
+    fn removals(&self) -> Vec<(InstallStage, &str)> {
         self.removed
             .iter()
             .flat_map(|(place, names)| {
                 let number = place.strip_prefix("packages ").and_then(|n| n.parse().ok());
-                let stage = Stage::Packages(number.unwrap_or(0));
+                let stage = InstallStage::Packages(number.unwrap_or(0));
                 names.split(' ').map(move |name| (stage, name))
             })
             .collect()
     }
 
     /// Whether a stage removes a package again that it or an earlier one installs.
-    pub fn removes(&self, stage: Stage, name: &str) -> bool {
+    pub fn removes(&self, stage: InstallStage, name: &str) -> bool {
         self.removals().contains(&(stage, name))
     }
 
     /// Whether a stage replaces or brings back what an earlier one installed. On a base it may:
     /// what that has is not in the lock.
-    pub fn replaces(&self, stage: Stage) -> bool {
+    pub fn replaces(&self, stage: InstallStage) -> bool {
         if self.base.is_some() {
             return true;
         }
@@ -76,10 +77,10 @@ mod tests {
             ..lock.debs[0].clone()
         };
         lock.debs = vec![
-            deb("libc6", "1", Stage::Required),
-            deb("libc6", "2", Stage::Packages(2)),
-            deb("mta", "1", Stage::Packages(1)),
-            deb("mta", "1", Stage::Packages(3)),
+            deb("libc6", "1", InstallStage::Required),
+            deb("libc6", "2", InstallStage::Packages(2)),
+            deb("mta", "1", InstallStage::Packages(1)),
+            deb("mta", "1", InstallStage::Packages(3)),
         ];
         lock.removed = BTreeMap::from([("packages 2".to_owned(), "mta".to_owned())]);
         let at = |stage| -> Vec<(&str, &str)> {
@@ -87,15 +88,21 @@ mod tests {
             debs.map(|d| (d.name.as_str(), d.version.as_str()))
                 .collect()
         };
-        assert_eq!(at(Stage::Base), [("libc6", "1")]);
-        assert_eq!(at(Stage::Packages(1)), [("libc6", "1"), ("mta", "1")]);
+        assert_eq!(at(InstallStage::Base), [("libc6", "1")]);
+        assert_eq!(
+            at(InstallStage::Packages(1)),
+            [("libc6", "1"), ("mta", "1")]
+        );
         // The stage that removes it still knows it.
-        assert_eq!(at(Stage::Packages(2)), [("libc6", "2"), ("mta", "1")]);
-        assert!(lock.removes(Stage::Packages(2), "mta"));
+        assert_eq!(
+            at(InstallStage::Packages(2)),
+            [("libc6", "2"), ("mta", "1")]
+        );
+        assert!(lock.removes(InstallStage::Packages(2), "mta"));
         assert_eq!(lock.debs_after().len(), 2);
         lock.debs.pop();
         assert_eq!(lock.debs_after().len(), 1);
-        let replaces = |n| lock.replaces(Stage::Packages(n));
+        let replaces = |n| lock.replaces(InstallStage::Packages(n));
         assert_eq!([1, 2, 3].map(replaces), [false, true, false]);
     }
 }

@@ -23,8 +23,7 @@ use store::digest::Sha256;
 use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::interrupt;
-use crate::layers::remove;
-use crate::lockfile::{Lock, Stage};
+use crate::lockfile::{InstallStage, Lock};
 use crate::process::Tool;
 use crate::steps::{Form, Mirror, TARBALL, mirror_path};
 
@@ -72,8 +71,8 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
             .find_map(|l| l.strip_prefix("Package: "))
             .unwrap_or_default();
         let list = match stage {
-            Stage::Required => &mut required,
-            Stage::Base | Stage::Packages(_) => &mut base,
+            InstallStage::Required => &mut required,
+            InstallStage::Base | InstallStage::Packages(_) => &mut base,
         };
         let _ = write!(list, "{package} ");
         // debootstrap shows what stands before the first `_`.

@@ -24,7 +24,7 @@ use store::ImageId;
 use store::digest::Sha256;
 
 use crate::error::{Error, Result};
-use crate::lockfile::{LocalFile, Lock, Stage};
+use crate::lockfile::{InstallStage, LocalFile, Lock};
 use crate::process::PATH;
 use crate::recipe::{Recipe, Run, Test, Virtualenv, variables};
 
@@ -122,10 +122,10 @@ pub struct Mirror {
     /// The suite's name in it.
     pub suite: String,
     /// Each package's digest and stage.
-    pub debs: Vec<(Sha256, Stage)>,
+    pub debs: Vec<(Sha256, InstallStage)>,
     /// The stage that it brings about, which may install nothing.
     #[serde(skip)]
-    pub stage: Stage,
+    pub stage: InstallStage,
     /// Whether the lock says all that becomes of the packages of the last stage.
     #[serde(skip)]
     pub is_complete: bool,

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::{Content, Form, Mirror, Phase, STEP_FILES, Step, TARBALL, mirror_path};
-use crate::lockfile::{Lock, Stage};
+use crate::lockfile::{InstallStage, Lock};
 use crate::process::quote;
 use crate::recipe::{Packages, Recipe};
 
@@ -70,11 +70,11 @@ pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
         form: Form::Tarball,
         suite: suite.to_string(),
         debs: lock
-            .debs_at(Stage::Base)
+            .debs_at(InstallStage::Base)
             .into_iter()
             .map(|d| (d.sha256, d.stage))
             .collect(),
-        stage: Stage::Base,
+        stage: InstallStage::Base,
         is_complete: false,
     });
     step
@@ -90,7 +90,7 @@ pub(super) fn groups(recipe: &Recipe, lock: &Lock) -> Vec<Step> {
 
 fn install(group: &Packages, number: u32, lock: &Lock) -> Step {
     const SUITE: &str = "locked";
-    let stage = Stage::Packages(number);
+    let stage = InstallStage::Packages(number);
     let count = lock.debs.iter().filter(|d| d.stage == stage).count();
     let mut step = Step::new(
         Phase::Packages,

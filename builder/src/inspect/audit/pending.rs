@@ -24,7 +24,7 @@ use crate::inspect::sbom::contents::support_list_path;
 use crate::layers::remove;
 use crate::lock::fetch;
 use crate::lock::resolve::apt::{Offered, SuiteIndex, SuiteRequest};
-use crate::lockfile::{Deb, SECURITY_ARCHIVE as ARCHIVE, Stage};
+use crate::lockfile::{Deb, InstallStage, SECURITY_ARCHIVE as ARCHIVE};
 use crate::mirror::{self, Content};
 use crate::settings::Settings;
 use crate::ui::Ui;
@@ -256,7 +256,7 @@ fn deb(archive: &str, offered: &Offered) -> Deb {
         name: offered.package.name.clone(),
         version: offered.package.version.clone(),
         architecture: offered.package.arch.clone(),
-        stage: Stage::Base,
+        stage: InstallStage::Base,
         archive: Some(archive.to_owned()),
         path: offered.path.clone(),
         size: offered.size,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use builder::lockfile::{Deb, LocalFile, LocalKind, Lock, Stage};
+use builder::lockfile::{Deb, InstallStage, LocalFile, LocalKind, Lock};
 use serde_json::Value;
 use store::Sha256;
 
@@ -58,7 +58,7 @@ fn each_input_of_the_lock_changes_exactly_the_steps_that_use_it() {
         ("deb.sha256", |l| deb(l, "dpkg").sha256 = Sha256::of(b"x"), &with_mirror),
         ("deb.sha256", |l| deb(l, "git").sha256 = Sha256::of(b"x"), &with_mirror[1..]),
         ("deb.sha256", |l| deb(l, "virtualenvwrapper").sha256 = Sha256::of(b"x"), &with_mirror[2..]),
-        ("deb.stage", |l| deb(l, "virtualenvwrapper").stage = Stage::Packages(1), &with_mirror[1..]),
+        ("deb.stage", |l| deb(l, "virtualenvwrapper").stage = InstallStage::Packages(1), &with_mirror[1..]),
         ("deb.name", |l| deb(l, "apt").name = "new".into(), &[]),
         ("deb.name", |l| deb(l, "git").name = "new".into(), &[]),
         ("deb.version", |l| deb(l, "git").version = "2".into(), &[]),

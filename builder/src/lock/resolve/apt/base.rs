@@ -41,8 +41,8 @@ fn package(paragraph: &str) -> Option<(String, Installed)> {
             size: 0,
             defect: None,
         },
-        stage: Stage::Base,
-        is_held: status.starts_with("hold "),
+        stage: InstallStage::Base,
+        is_held: installed.is_held(),
     };
     Some((name.to_owned(), package))
 }

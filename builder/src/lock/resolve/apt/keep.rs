@@ -20,7 +20,7 @@ use super::stanza::{Candidate, Id};
 use super::{Apt, Plan};
 use crate::debian_version::compare;
 use crate::error::{Error, Result};
-use crate::lockfile::{Deb, Stage, is_security_archive};
+use crate::lockfile::{Deb, InstallStage, is_security_archive};
 use crate::recipe::{PackageSpec, Packages};
 
 /// Above every priority that lets an archive or a recipe prefer a newer version.
@@ -48,7 +48,7 @@ pub struct Locked {
 
 /// The versions that stay: of each name, with the stage that installs it.
 #[derive(Default)]
-pub(super) struct Pins(BTreeMap<String, BTreeMap<Stage, String>>);
+pub(super) struct Pins(BTreeMap<String, BTreeMap<InstallStage, String>>);
 
 impl Pins {
     /// Whether a stage has another version than the last one.
@@ -58,7 +58,7 @@ impl Pins {
 
     /// Pins what is there in a stage, and what comes later as it comes; without
     /// a stage, what is there in the end.
-    pub(super) fn write(&self, apt: &Apt<'_>, stage: Option<Stage>) -> Result<()> {
+    pub(super) fn write(&self, apt: &Apt<'_>, stage: Option<InstallStage>) -> Result<()> {
         let mut text = String::new();
         for (name, versions) in &self.0 {
             let before = stage.and_then(|stage| versions.range(..=stage).next_back());
@@ -206,11 +206,11 @@ impl Apt<'_> {
                 continue;
             };
             let options = match package.stage {
-                Stage::Packages(n) => groups
+                InstallStage::Packages(n) => groups
                     .get(n as usize - 1)
                     .map(|group| self.group_options(group))
                     .transpose()?,
-                Stage::Required | Stage::Base => None,
+                InstallStage::Required | InstallStage::Base => None,
             };
             let options = options.unwrap_or_else(|| vec!["--no-install-recommends".into()]);
             self.fit(&mut state, &options, std::slice::from_ref(name), index)?;
@@ -263,7 +263,7 @@ impl Apt<'_> {
             let package = Installed {
                 id: id.clone(),
                 found,
-                stage: before.unwrap_or(Stage::Base),
+                stage: before.unwrap_or(InstallStage::Base),
                 is_held: false,
             };
             state.insert(id.0, package);

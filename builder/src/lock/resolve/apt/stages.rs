@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::keep::Pins;
 use super::{Apt, Candidate, Id, Index, Plan};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lockfile::{Deb, Stage};
+use crate::lockfile::{Deb, InstallStage};
 use crate::recipe::{PackageName, Packages};
 
 /// A package that is installed at some point.
@@ -17,7 +17,7 @@ use crate::recipe::{PackageName, Packages};
 pub(super) struct Installed {
     pub(super) id: Id,
     pub(super) found: Candidate,
-    pub(super) stage: Stage,
+    pub(super) stage: InstallStage,
     /// Later stages leave it alone.
     pub(super) is_held: bool,
 }
@@ -62,7 +62,10 @@ impl<'a> Stages<'a> {
         self.wanted
             .extend(include.iter().map(|name| name.name().to_owned()));
         let options = ["--no-install-recommends".to_owned()];
-        for (stage, words) in [(Stage::Required, required), (Stage::Base, base)] {
+        for (stage, words) in [
+            (InstallStage::Required, required),
+            (InstallStage::Base, base),
+        ] {
             self.pins.write(self.apt, Some(stage))?;
             let plan = self.apt.plan(&options, words, index)?;
             if let Some(name) = plan.remove.first() {
@@ -84,7 +87,7 @@ impl<'a> Stages<'a> {
         local: Vec<String>,
         index: &Index,
     ) -> Result<()> {
-        let stage = Stage::Packages(number);
+        let stage = InstallStage::Packages(number);
         let mut words: Vec<String> = group.install.iter().map(ToString::to_string).collect();
         words.extend(local);
         let names = group.install.iter().map(|spec| spec.name().to_owned());
@@ -127,7 +130,7 @@ impl<'a> Stages<'a> {
     /// go together (any more), with those that it had in the end.
     fn plan(
         &self,
-        stage: Stage,
+        stage: InstallStage,
         options: &[String],
         words: &[String],
         index: &Index,
@@ -141,7 +144,7 @@ impl<'a> Stages<'a> {
         self.apt.plan(options, words, index)
     }
 
-    fn install(&mut self, stage: Stage, plan: Plan) -> Result<()> {
+    fn install(&mut self, stage: InstallStage, plan: Plan) -> Result<()> {
         for (id, found) in plan.install {
             let name = &id.0;
             let before = self.state.get(name);
@@ -150,7 +153,7 @@ impl<'a> Stages<'a> {
             }
             // debootstrap knows one version of each, from where it comes first.
             let stage = match before {
-                Some(before) if stage == Stage::Base => before.stage,
+                Some(before) if stage == InstallStage::Base => before.stage,
                 _ => stage,
             };
             self.debs.retain(|d| d.name != *name || d.stage != stage);
@@ -175,7 +178,7 @@ impl<'a> Stages<'a> {
         self.apt.write_status(&self.state)
     }
 
-    fn purge(&mut self, stage: Stage, names: &[PackageName]) -> Result<()> {
+    fn purge(&mut self, stage: InstallStage, names: &[PackageName]) -> Result<()> {
         for name in names {
             self.installed(stage, "purge", name)?;
             self.wanted.remove(name.name());
@@ -201,7 +204,7 @@ impl<'a> Stages<'a> {
         self.apt.write_status(&self.state)
     }
 
-    fn remove(&mut self, stage: Stage, names: &[String]) {
+    fn remove(&mut self, stage: InstallStage, names: &[String]) {
         let gone: BTreeSet<&str> = names
             .iter()
             .filter(|name| self.state.remove(*name).is_some())
@@ -218,7 +221,7 @@ impl<'a> Stages<'a> {
 
     fn installed(
         &mut self,
-        stage: Stage,
+        stage: InstallStage,
         verb: &str,
         name: &PackageName,
     ) -> Result<&mut Installed> {
