@@ -196,8 +196,7 @@ pub fn released(
     };
     // What nobody here has vouched for keeps nothing from being built.
     Keyring::new(settings, Passphrase::Terminal, None).admit(&mut env)?;
-    let failed = || format!("cannot read the environment {}", env.name());
-    let releases = env.releases().map_err(|e| ceremony::failed(failed(), &e))?;
+    let releases = ceremony::releases(&env)?;
     let of_name = releases.iter().filter(|one| one.name == recipe.name);
     let Some(newest) = of_name.max_by_key(|one| one.seq) else {
         return Ok(None);

@@ -10,6 +10,7 @@ use store::{EnvName, ImageId, ImageName, Store};
 
 use super::html::Notice;
 use crate::error::{Error, Result};
+use crate::release::ceremony;
 use crate::release::keyring::{Keyring, Names};
 use crate::stores::{FIRST_ENVIRONMENT, find};
 
@@ -123,7 +124,7 @@ impl Facts {
         };
         let mut opened = Vec::new();
         for name in &listed {
-            opened.push(Environment::open(store, name).map_err(|e| unreadable(name, &e))?);
+            opened.push(ceremony::open(store, name)?);
         }
         if chosen.is_empty() {
             in_order(&mut opened);
@@ -136,7 +137,7 @@ impl Facts {
         let mut newest = None;
         for env in &opened {
             let entries = env.log(usize::MAX);
-            let entries = entries.map_err(|e| unreadable(env.name(), &e))?;
+            let entries = entries.map_err(|e| ceremony::unreadable(env.name(), &e))?;
             newest = newest.max(entries.first().map(|entry| entry.time));
             environments.push(Env::of(env, &entries, &names, keyring, now)?);
         }
@@ -247,8 +248,10 @@ impl Env {
         now: Timestamp,
     ) -> Result<Self> {
         let name = env.name();
-        let all = env.releases().map_err(|e| unreadable(name, &e))?;
-        let signers = env.log_signers(entries).map_err(|e| unreadable(name, &e))?;
+        let all = ceremony::releases(env)?;
+        let signers = env
+            .log_signers(entries)
+            .map_err(|e| ceremony::unreadable(name, &e))?;
         let mut made = BTreeMap::new();
         let mut reasons = BTreeMap::new();
         for (entry, signers) in entries.iter().zip(&signers) {
@@ -331,8 +334,4 @@ impl Env {
             notices,
         })
     }
-}
-
-fn unreadable(env: &EnvName, error: &store::tuf::Error) -> Error {
-    crate::release::ceremony::failed(format!("cannot read the environment {env}"), error)
 }

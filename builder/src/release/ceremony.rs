@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use store::WritableStore;
 use store::keys::PublicKey;
-use store::tuf::{Environment, KeyGroup, Proposal, RequiredSignatures, Review};
+use store::tuf::{
+    Environment, KeyGroup, MetadataStore, Proposal, Release, RequiredSignatures, Review,
+};
+use store::{EnvName, WritableStore};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::release::keyring::{self, Keyring, Names};
@@ -27,6 +29,32 @@ pub enum Outcome {
         /// Whether all signatures are there.
         complete: bool,
     },
+}
+
+/// Opens an environment to read it.
+pub fn open<'s>(store: &'s dyn MetadataStore, name: &EnvName) -> Result<Environment<'s>> {
+    Environment::open(store, name).map_err(|e| unreadable(name, &e))
+}
+
+/// Opens an environment that somebody here has vouched for, as it stands.
+pub fn admitted<'s>(
+    store: &'s dyn MetadataStore,
+    name: &EnvName,
+    keyring: &Keyring,
+) -> Result<Environment<'s>> {
+    let mut env = open(store, name)?;
+    keyring.admit(&mut env)?;
+    Ok(env)
+}
+
+/// The releases of an environment.
+pub fn releases(env: &Environment<'_>) -> Result<Vec<Release>> {
+    env.releases().map_err(|e| unreadable(env.name(), &e))
+}
+
+/// The error of an environment that cannot be read.
+pub fn unreadable(name: &EnvName, e: &store::tuf::Error) -> Error {
+    failed(format!("cannot read the environment {name}"), e)
 }
 
 /// An error of an environment, with its exit code and hint.

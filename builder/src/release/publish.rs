@@ -91,10 +91,7 @@ pub fn first_environment(store: &Store) -> Result<Option<Environment<'_>>> {
     if !Environment::exists(store, &env).context(failed)? {
         return Ok(None);
     }
-    let environment = Environment::open(store, &env);
-    environment
-        .map(Some)
-        .map_err(|e| ceremony::failed(failed(), &e))
+    ceremony::open(store, &env).map(Some)
 }
 
 /// The number of the newest release of the name, if that is this manifest and was not revoked:

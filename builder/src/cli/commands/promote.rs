@@ -81,9 +81,7 @@ pub(super) fn run(args: &PromoteArgs, settings: &Settings, ui: &mut Ui) -> Resul
     let mut env = open(&store, &to)?;
     let elsewhere = source_store(args, settings)?;
     let source = elsewhere.as_ref().unwrap_or(store.store());
-    let mut origin = Environment::open(source, &from)
-        .map_err(|e| ceremony::failed(format!("cannot read the environment {from}"), &e))?;
-    keyring.admit(&mut origin)?;
+    let origin = ceremony::admitted(source, &from, &keyring)?;
     if let Some((role, time)) = promote::ran_out(&origin) {
         ui.note(&format!(
             "warning: the {role} of {from} ran out at {time}: what it revoked since may be missing"
@@ -250,9 +248,8 @@ fn sign(
 
 /// Whether a change has been published before.
 pub(super) fn published(env: &Environment<'_>, proposal: &Proposal) -> Result<bool> {
-    let what = || format!("cannot read the environment {}", env.name());
     env.has_published(proposal)
-        .map_err(|e| ceremony::failed(what(), &e))
+        .map_err(|e| ceremony::unreadable(env.name(), &e))
 }
 
 /// Refuses an image that an environment has revoked.

@@ -148,8 +148,7 @@ fn is_clean(
     ui: &Ui,
 ) -> Result<bool> {
     let to = env.name();
-    let what = || format!("cannot read the environment {to}");
-    let releases = env.releases().map_err(|e| ceremony::failed(what(), &e))?;
+    let releases = ceremony::releases(env)?;
     let newest = releases.iter().rev().find(|release| release.name == *name);
     let waves = newest.and_then(|release| release.custom.waves.as_ref());
     let (Some(newest), Some(waves)) = (newest, waves) else {

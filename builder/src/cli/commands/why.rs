@@ -14,7 +14,7 @@ use super::fleet::{Found, find};
 use crate::cli::args::WhyArgs;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fleet::Place;
-use crate::release::ceremony::failed;
+use crate::release::ceremony::{self, failed};
 use crate::release::keyring::{Keyring, Names, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
@@ -73,11 +73,10 @@ pub(super) fn run(args: &WhyArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     let place = Place::open(args.from.receipts.as_deref(), settings)?;
     let found = find(&args.node, args.env.as_deref(), &place, &store, settings)?;
     let name = found.env.name();
-    let what = || format!("cannot read the environment {name}");
     let keyring = Keyring::new(settings, Passphrase::Terminal, None);
     let sources = Sources {
         names: keyring.names(found.policy())?,
-        releases: found.env.releases().map_err(|e| failed(what(), &e))?,
+        releases: ceremony::releases(&found.env)?,
         receipts: receipts(&found, &place)?,
         found: &found,
         store: &store,

@@ -13,6 +13,7 @@ use store::{EnvName, ImageId, Manifest, Store};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lockfile::{self, Base};
+use crate::release::ceremony;
 use crate::release::keyring::Keyring;
 use crate::stores::find;
 use crate::ui::Ui;
@@ -279,8 +280,7 @@ fn has_released(
         return Ok(false);
     };
     let what = || format!("cannot read the environment {name}");
-    let mut env = Environment::open(store, name).map_err(|e| super::failed(what(), &e))?;
-    keyring.admit(&mut env)?;
+    let env = ceremony::admitted(store, name, keyring)?;
     if let Some((role, time)) = super::ran_out(&env) {
         return Err(Error::new(ErrorKind::Refused, what())
             .detail(format!(
@@ -292,7 +292,7 @@ fn has_released(
                 _ => format!("imgbuild env refresh {name}, where its online key is"),
             }));
     }
-    let releases = env.releases().map_err(|e| super::failed(what(), &e))?;
+    let releases = ceremony::releases(&env)?;
     let revoked = revoked_images(&releases).contains(image);
     Ok(!revoked && releases.iter().any(same))
 }

@@ -15,7 +15,7 @@ use super::{Format, describe, write};
 use crate::atomic_file;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::inspect::compare;
-use crate::release::ceremony::{self, Consent, failed};
+use crate::release::ceremony::{self, Consent};
 use crate::release::keyring::{self, Keyring, Opened};
 use crate::release::shared_files;
 use crate::settings::Settings;
@@ -115,8 +115,9 @@ pub(super) fn needs(
     env: &Environment<'_>,
     envelope: Option<&Envelope>,
 ) -> Result<RequiredSignatures> {
-    let what = || format!("cannot read the environment {}", env.name());
-    let (keys, threshold) = env.targets_keys().map_err(|e| failed(what(), &e))?;
+    let (keys, threshold) = env
+        .targets_keys()
+        .map_err(|e| ceremony::unreadable(env.name(), &e))?;
     let good = envelope.map_or_else(Vec::new, |envelope| envelope.signers(&keys));
     let keys = keys.into_iter();
     Ok(RequiredSignatures {
@@ -128,8 +129,7 @@ pub(super) fn needs(
 
 /// Opens an environment to sign for it.
 pub(super) fn environment<'s>(store: &'s Store, env: &store::EnvName) -> Result<Environment<'s>> {
-    Environment::open(store, env)
-        .map_err(|e| failed(format!("cannot read the environment {env}"), &e))
+    ceremony::open(store, env)
 }
 
 /// Makes sure that an environment goes on from what was seen of it, before anything is taken from

@@ -57,8 +57,7 @@ pub(super) fn environment(name: &str) -> Result<EnvName> {
 
 /// An environment of a store.
 pub(super) fn open<'s>(store: &'s WritableStore, name: &EnvName) -> Result<Environment<'s>> {
-    Environment::open(store, name)
-        .map_err(|e| failed(format!("cannot read the environment {name}"), &e))
+    ceremony::open(store, name)
 }
 
 /// Says which environments of a policy's `from` the store does not have: a name may be mistyped.
@@ -204,8 +203,9 @@ fn renew_online(env: &mut Environment<'_>, keyring: &Keyring, now: Timestamp) ->
 
 /// Whether the keys here are as many as a group's signatures take.
 fn can_sign(env: &Environment<'_>, group: KeyGroup, keyring: &Keyring) -> Result<bool> {
-    let what = || format!("cannot read the environment {}", env.name());
-    let holders = env.key_set(group).map_err(|e| failed(what(), &e))?;
+    let holders = env
+        .key_set(group)
+        .map_err(|e| ceremony::unreadable(env.name(), &e))?;
     let mut here = 0;
     for key in &holders.keys {
         here += u64::from(keyring.would_open(key)?);
@@ -257,19 +257,20 @@ fn trust(args: &EnvTrustArgs, settings: &Settings, ui: &Ui) -> Result<()> {
             .because(&e)
             .hint("`sha256:` and 64 digits, as imgbuild env init, status and root save print it")
     })?;
-    let what = |e: &store::tuf::Error| failed(format!("cannot read the environment {name}"), e);
     let keyring = Keyring::new(settings, Passphrase::Terminal, None);
     if let Some(file) = &args.from {
         // What is not published yet can be vouched for, too.
         if let Ok(begun) = shared_files::read(file)
             && begun.environment == name
-            && let Some(root) = begun.first_root().map_err(|e| what(&e))?
+            && let Some(root) = begun
+                .first_root()
+                .map_err(|e| ceremony::unreadable(&name, &e))?
         {
             is_wanted(&name, root, wanted)?;
             return vouch(args, &name, wanted, &keyring, settings, ui);
         }
         let exported = witness::read_exported(file)?;
-        let mut env = Environment::open(&exported, &name).map_err(|e| what(&e))?;
+        let mut env = ceremony::open(&exported, &name)?;
         is_wanted(&name, env.fingerprint(), wanted)?;
         // A file may be old: it does not say where the environment stands.
         keyring.goes_on(&mut env)?;
@@ -277,7 +278,7 @@ fn trust(args: &EnvTrustArgs, settings: &Settings, ui: &Ui) -> Result<()> {
     }
     let store = stores::open(settings)?;
     let store: &dyn MetadataStore = &store;
-    let env = Environment::open(store, &name).map_err(|e| what(&e))?;
+    let env = ceremony::open(store, &name)?;
     is_wanted(&name, env.fingerprint(), wanted)?;
     if keyring.begin_anew(&env)? {
         ui.note(&format!(

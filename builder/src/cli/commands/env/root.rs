@@ -39,7 +39,7 @@ pub(super) fn rotate(args: &EnvRotateArgs, settings: &Settings, ui: &Ui) -> Resu
     for group in [KeyGroup::Root, KeyGroup::Targets, KeyGroup::Online] {
         let holders = env
             .key_set(group)
-            .map_err(|e| failed(format!("cannot read the environment {}", args.env), &e))?;
+            .map_err(|e| ceremony::unreadable(env.name(), &e))?;
         if holders.keys.contains(&old) {
             change.add.push((Some(group), new));
             change.remove.push((Some(group), old.id()));
@@ -378,7 +378,7 @@ fn draft(env: &Environment<'_>, change: &RootChange) -> Result<Proposal> {
 fn file_name(env: &Environment<'_>) -> Result<PathBuf> {
     let roles = env
         .role_keys()
-        .map_err(|e| failed(format!("cannot read the environment {}", env.name()), &e))?;
+        .map_err(|e| ceremony::unreadable(env.name(), &e))?;
     Ok(PathBuf::from(format!(
         "{}-root-{}.json",
         env.name(),

@@ -12,7 +12,7 @@ use store::{EnvName, Store};
 use super::super::base::ShownBase;
 use super::environment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::release::ceremony::failed;
+use crate::release::ceremony::{self, failed};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores::{self, find};
@@ -113,8 +113,7 @@ pub(super) fn run(env: Option<&str>, settings: &Settings, ui: &Ui) -> Result<()>
     let keyring = Keyring::new(settings, Passphrase::Terminal, None);
     let mut environments = Vec::new();
     for name in names {
-        let what = || format!("cannot read the environment {name}");
-        let env = Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
+        let env = ceremony::open(&store, &name)?;
         environments.push(look(&store, &env, &keyring)?);
     }
     let out = |env: &ShownEnv| env.expired.then(|| env.environment.to_string());
@@ -182,7 +181,7 @@ fn look(store: &Store, env: &Environment<'_>, keyring: &Keyring) -> Result<Shown
             keys: holders.keys.iter().map(key).collect(),
         });
     }
-    let all = env.releases().map_err(|e| failed(what(), &e))?;
+    let all = ceremony::releases(env)?;
     let last = |release: &&Release| {
         !all.iter()
             .any(|other| other.name == release.name && other.seq > release.seq)

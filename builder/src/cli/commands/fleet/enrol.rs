@@ -16,7 +16,7 @@ use crate::cli::commands::env::environment;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fleet::Place;
 use crate::fleet::members;
-use crate::release::ceremony::{self, failed};
+use crate::release::ceremony;
 use crate::settings::Settings;
 use crate::stores;
 use crate::ui::{self, Ui};
@@ -29,9 +29,7 @@ pub(super) fn run(args: &FleetEnrolArgs, settings: &Settings, ui: &Ui) -> Result
     let place = Place::open(args.from.receipts.as_deref(), settings)?;
     let name = environment(&args.env)?;
     let keyring = keyring(&args.signing, settings)?;
-    let what = || format!("cannot read the environment {name}");
-    let mut env = store::tuf::Environment::open(&store, &name).map_err(|e| failed(what(), &e))?;
-    keyring.admit(&mut env)?;
+    let env = ceremony::admitted(&store, &name, &keyring)?;
     ceremony::check_clock(&env)?;
     let mut list = members::read(&place, &env, settings)?.fleet;
     let now = Timestamp::now();
@@ -83,7 +81,7 @@ pub(super) fn run(args: &FleetEnrolArgs, settings: &Settings, ui: &Ui) -> Result
     let names = keyring.names(env.policy())?;
     let wanted = env
         .key_set(KeyGroup::Targets)
-        .map_err(|e| failed(what(), &e))?
+        .map_err(|e| ceremony::unreadable(&name, &e))?
         .keys;
     let mut here = None;
     for key in &wanted {

@@ -22,7 +22,7 @@ use crate::fleet::cache::Cache;
 use crate::fleet::judge::{NodeStatus, Standard};
 use crate::fleet::members::{self, Members};
 use crate::fleet::read::{self, Seen};
-use crate::release::ceremony::failed;
+use crate::release::ceremony::{self, releases};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
@@ -55,10 +55,8 @@ pub(super) fn admitted<'s>(
     name: &EnvName,
     settings: &Settings,
 ) -> Result<Environment<'s>> {
-    let what = || format!("cannot read the environment {name}");
-    let mut env = Environment::open(store, name).map_err(|e| failed(what(), &e))?;
-    Keyring::new(settings, Passphrase::Terminal, None).admit(&mut env)?;
-    Ok(env)
+    let keyring = Keyring::new(settings, Passphrase::Terminal, None);
+    ceremony::admitted(store, name, &keyring)
 }
 
 /// The environments that have nodes, or the one that a person named.
@@ -176,11 +174,6 @@ pub(in crate::cli::commands) fn observe(
         releases,
         nodes,
     })
-}
-
-fn releases(env: &Environment<'_>) -> Result<Vec<Release>> {
-    let what = || format!("cannot read the environment {}", env.name());
-    env.releases().map_err(|e| failed(what(), &e))
 }
 
 /// What the receipts of an environment's nodes are compared with.
