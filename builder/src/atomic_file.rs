@@ -1,4 +1,5 @@
-//! Files that are there whole or not at all
+//! Files that are there whole or not at all, locked while they are written, and removed with all that
+//! is below them.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -55,6 +56,16 @@ pub fn replace(path: &Path, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
     let temporary = path.with_extension("tmp");
     fs::write(&temporary, bytes)?;
     fs::rename(&temporary, path)
+}
+
+/// Removes a file or a whole directory; it is fine when nothing is there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let result = match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        _ => fs::remove_file(path),
+    };
+    result.context(|| format!("cannot remove {}", path.display()))
 }
 
 /// Locks a file that others lock for as long as they write one, until it is dropped.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
+use crate::atomic_file::{self, remove};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
 use crate::sandbox::SPEC;
@@ -410,16 +410,6 @@ fn escape(path: &Path) -> String {
         text.push(c);
     }
     text
-}
-
-/// Removes a file or a whole directory; it is fine when nothing is there.
-pub(crate) fn remove(path: &Path) -> Result<()> {
-    let result = match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        _ => fs::remove_file(path),
-    };
-    result.context(|| format!("cannot remove {}", path.display()))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@
 //! host         this machine: archives, index, proxies, programs
 //! ui           what is shown, to people and as JSON
 //! debian_version  versions of Debian packages, in the order of dpkg
-//! atomic_file  files that are there whole or not at all
+//! atomic_file  files that are there whole or not at all; what is removed with all below it
 //! process      programs of this machine, run with a clean environment
 //! interrupt    Ctrl-C and the other signals that end a run
 //! error        what can go wrong: a sentence, its reason, a hint, an exit code

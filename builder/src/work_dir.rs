@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::atomic_file;
+use crate::atomic_file::{self, remove};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layers::{Key, Layers, forget_acl, remove};
+use crate::layers::{Key, Layers, forget_acl};
 use crate::recipe::debris::CACHE_SIGNATURE;
 
 /// A work directory in which one recipe is built by one build at a time.

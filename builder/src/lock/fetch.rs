@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use store::{Inputs, Sha256};
 
+use crate::atomic_file::remove;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::{Archives, Network};
-use crate::layers::remove;
 use crate::lock::acquire::{self, Failure, Outcome, REPORT, Report};
 use crate::lockfile::{Deb, Lock};
 use crate::process::watch::Watch;

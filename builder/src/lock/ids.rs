@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::LockRequest;
+use crate::atomic_file::remove;
 use crate::error::Result;
-use crate::layers::remove;
 use crate::lockfile::Lock;
 use crate::run;
 use crate::steps;

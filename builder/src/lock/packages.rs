@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use store::Sha256;
 
 use super::{LockRequest, Upgrade};
+use crate::atomic_file::remove;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host;
-use crate::layers::remove;
 use crate::lock::fetch;
 use crate::lock::resolve::apt::{Apt, Keep, Locked};
 use crate::lockfile::{self, Lock};

@@ -13,8 +13,9 @@ use serde_json::json;
 use store::Sha256;
 
 use super::LockRequest;
+use crate::atomic_file::remove;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layers::{Key, remove};
+use crate::layers::Key;
 use crate::lockfile::{Lock, Python};
 use crate::process::Output;
 use crate::recipe::{Beside, ForeignLock, Virtualenv, variables};

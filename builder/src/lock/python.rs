@@ -9,8 +9,9 @@ use store::Sha256;
 
 use super::proof::Unproven;
 use super::{LockRequest, Stale};
+use crate::atomic_file::remove;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layers::{Key, remove};
+use crate::layers::Key;
 use crate::lock::resolve::git;
 use crate::lock::resolve::python::{Pip, SourceTree, Sources};
 use crate::lock::resolve::scheme::{self, Scheme};

@@ -48,7 +48,7 @@ impl LockRequest<'_> {
 
     /// Forgets what earlier tries of this recipe left.
     pub(super) fn forget_last_try(&self) -> Result<()> {
-        crate::layers::remove(&self.unfinished())
+        crate::atomic_file::remove(&self.unfinished())
     }
 
     /// One file for what decides which packages these are.

@@ -21,6 +21,7 @@ use store::Inputs;
 use store::digest::Sha256;
 
 use crate::atomic_file;
+use crate::atomic_file::remove;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::interrupt;
 use crate::lockfile::{InstallStage, Lock};

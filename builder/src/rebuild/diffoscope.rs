@@ -11,9 +11,9 @@ use serde::Serialize;
 use store::ReplayEvent;
 use store::canonical_tar::{Kind as EntryKind, display};
 
+use crate::atomic_file::remove;
 use crate::error::{Context, Error, Result};
 use crate::inspect::compare::{Change, Kind, Report, Side};
-use crate::layers::remove;
 use crate::process::{Output, PATH, Tool};
 
 /// How many files diffoscope compares.

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use store::{Inputs, Manifest, Sha256, Store, WritableStore};
 
+use crate::atomic_file::remove;
 use crate::build::{ImageMaker, prepare, require_root};
 use crate::error::{Context, Error, Result};
 use crate::host;
 use crate::inspect::compare::{self, Report, Side, compare};
-use crate::layers::remove;
 use crate::lockfile::{ImportRecord, Lock};
 use crate::recipe::Recipe;
 use crate::settings::Settings;

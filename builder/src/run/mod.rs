@@ -10,9 +10,10 @@ use store::{ImageId, Inputs, Store, manifest::Package};
 
 pub use self::planned::{PlannedStep, phase_name, plan_steps, tree_layers};
 pub(crate) use self::planned::{all_keys, tests_of};
+use crate::atomic_file::remove;
 use crate::compression::Compression;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::layers::{Building, Key, Layers, remove};
+use crate::layers::{Building, Key, Layers};
 use crate::lockfile::{Deb, Lock};
 use crate::mirror;
 use crate::process::{Output, Tool};

@@ -8,10 +8,10 @@ use store::WritableStore;
 
 use super::{ARCHIVE, Group, SecurityArchive, deb};
 use crate::atomic_file;
+use crate::atomic_file::remove;
 use crate::error::{Context, ErrorKind, Result};
 use crate::inspect::audit::changelog::Changelog;
 use crate::inspect::audit::report::Datum;
-use crate::layers::remove;
 use crate::lock::resolve::apt::Offered;
 use crate::lockfile::Deb;
 use crate::mirror::{self, Content};

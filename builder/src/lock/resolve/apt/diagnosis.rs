@@ -301,7 +301,7 @@ impl Apt<'_> {
 
     fn download(&self, tool: Tool, url: &str, report: &mut Report) -> Result<Option<Vec<u8>>> {
         let dir = self.dir.join("looked-at");
-        crate::layers::remove(&dir)?;
+        crate::atomic_file::remove(&dir)?;
         crate::host::Network::private_dir(&dir)?;
         let file = dir.join("file");
         let ran = tool

@@ -18,9 +18,9 @@ use super::settings::{KEYRING, Suite};
 use super::stanza::{Candidate, stanzas};
 use super::update::explain;
 use super::verify::Signed;
+use crate::atomic_file::remove;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::{Archives, Network};
-use crate::layers::remove;
 use crate::recipe::Recipe;
 use crate::tree::Source;
 
