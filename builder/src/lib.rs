@@ -25,6 +25,7 @@
 //! recipe       what a person writes about an image
 //! lockfile     the file that names every input of an image by its digest
 //! tree         a finished tree, read from outside
+//! dpkg_status  the status file of dpkg: which packages are installed
 //! compression  what people compress archives with
 //! settings     where things are: flags, then environment, then defaults
 //! host         this machine: archives, index, proxies, programs
@@ -45,6 +46,7 @@ pub mod caches;
 pub mod cli;
 mod compression;
 mod debian_version;
+mod dpkg_status;
 pub mod error;
 pub mod fleet;
 pub mod host;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 use store::manifest::{Package, User, Wheel};
 
+use crate::dpkg_status;
 use crate::error::{Context, Error, Result};
 
 /// No file that is read here is larger.
@@ -65,7 +66,7 @@ impl Tree {
                 self.path.display()
             ))
         })?;
-        Ok(packages(&status))
+        Ok(dpkg_status::packages(&status))
     }
 
     /// The users, in the order of the file.
@@ -118,41 +119,6 @@ impl Tree {
     }
 }
 
-/// The installed packages of dpkg's status file, sorted.
-pub(crate) fn packages(status: &str) -> Vec<Package> {
-    let sorted = packages_and_sources(status).into_iter();
-    sorted.map(|(package, _)| package).collect()
-}
-
-/// The installed packages of dpkg's status file, sorted, each with its source package.
-pub(crate) fn packages_and_sources(status: &str) -> Vec<(Package, Source)> {
-    let mut packages: Vec<_> = status.split("\n\n").filter_map(installed).collect();
-    packages.sort_by(|(a, _), (b, _)| (&a.name, &a.arch).cmp(&(&b.name, &b.arch)));
-    packages
-}
-
-/// What a package was built from (deb-control(5), `Source`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Source {
-    pub(crate) name: String,
-    pub(crate) version: String,
-}
-
-impl Source {
-    /// `NAME` or `NAME (VERSION)`; what is left out is as the package has it.
-    pub(crate) fn of(field: Option<&str>, package: &Package) -> Self {
-        let field = field.unwrap_or(&package.name);
-        let (name, version) = match field.split_once(" (") {
-            Some((name, version)) => (name, version.trim_end_matches(')')),
-            None => (field, package.version.as_str()),
-        };
-        Self {
-            name: name.to_owned(),
-            version: version.to_owned(),
-        }
-    }
-}
-
 /// The users of /etc/passwd, in its order.
 pub(crate) fn users(passwd: &str) -> Vec<User> {
     passwd.lines().filter_map(user).collect()
@@ -171,25 +137,6 @@ pub(crate) fn wheel(virtualenv: &str, name: &str) -> Option<Wheel> {
         name: project.to_owned(),
         version: version.to_owned(),
     })
-}
-
-/// A stanza of dpkg's status file, if the package is installed.
-fn installed(stanza: &str) -> Option<(Package, Source)> {
-    let field = |name: &str| {
-        stanza
-            .lines()
-            .find_map(|l| l.strip_prefix(name)?.strip_prefix(": "))
-            .map(str::to_owned)
-    };
-    let status = field("Status")?;
-    status.ends_with(" installed").then_some(())?;
-    let package = Package {
-        name: field("Package")?,
-        version: field("Version")?,
-        arch: field("Architecture")?,
-    };
-    let source = Source::of(field("Source").as_deref(), &package);
-    Some((package, source))
 }
 
 /// A line of /etc/passwd.
@@ -241,23 +188,6 @@ mod tests {
         assert_eq!(tree.read("../secret").unwrap(), None);
         std::fs::write(root.join("secret"), "op:x:1000:1000::/home/op:/bin/sh\n").unwrap();
         assert_eq!(tree.users().unwrap()[0].name, "op");
-    }
-
-    #[test]
-    fn only_installed_packages_count() {
-        let text = "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n";
-        let (package, source) = installed(text).unwrap();
-        assert_eq!(package.version, "1");
-        assert_eq!((source.name.as_str(), source.version.as_str()), ("a", "1"));
-        let (_, source) = installed(&format!("{text}Source: b (2-1)\n")).unwrap();
-        assert_eq!(
-            (source.name.as_str(), source.version.as_str()),
-            ("b", "2-1")
-        );
-        let gone = text.replace("ok installed", "ok config-files");
-        assert!(installed(&gone).is_none());
-        let held = text.replace("install ok", "hold ok");
-        assert!(installed(&held).is_some());
     }
 
     #[test]

@@ -16,8 +16,8 @@ use store::{ImageId, Manifest, Store};
 use super::compare::content;
 use super::compare::owners::{self, Inventory};
 use super::compare::{Owner, Reading, unreadable};
+use crate::dpkg_status;
 use crate::error::{Error, Result};
-use crate::tree;
 
 /// The version of the JSON form.
 const SCHEMA: u32 = 1;
@@ -268,8 +268,8 @@ impl Surveyor {
     }
 
     fn packages(&self, manifest: &Manifest, status: &str) -> Vec<SurveyedPackage> {
-        let sources = tree::packages_and_sources(status).into_iter();
-        let sources: HashMap<String, tree::Source> = sources
+        let sources = dpkg_status::packages_and_sources(status).into_iter();
+        let sources: HashMap<String, dpkg_status::SourcePackage> = sources
             .map(|(package, source)| (package.name, source))
             .collect();
         let mut names: Vec<&String> = manifest.packages.iter().map(|p| &p.name).collect();

@@ -7,6 +7,7 @@ use common::percent;
 use store::manifest::Package;
 use store::{Inputs, Manifest, Sha256, Store};
 
+use crate::dpkg_status::SourcePackage;
 use crate::error::{Error, Result};
 use crate::inspect::sbom::contents::Contents;
 use crate::inspect::sbom::origin::Origin;
@@ -48,7 +49,7 @@ pub struct Installed {
     pub(super) architecture: String,
     /// Components of Debian's archive that it has packages of.
     pub(super) components: Vec<String>,
-    pub(super) packages: Vec<(Package, Source)>,
+    pub(super) packages: Vec<(Package, SourcePackage)>,
     /// Of an index, as far as can be told.
     pub(super) distributions: BTreeSet<Distribution>,
     /// Of directories, files and repositories: no advisory of an index is about those.
@@ -148,11 +149,8 @@ impl Installed {
                 arch: deb.architecture.clone(),
             };
             let control = controls.get(&deb.sha256);
-            let source = control.and_then(|control| {
-                let mut lines = control.lines();
-                lines.find_map(|line| line.strip_prefix("Source: "))
-            });
-            let source = Source::of(source.map(str::trim), &package);
+            let control = control.map_or("", String::as_str);
+            let source = SourcePackage::of_paragraph(control, &package);
             (package, source)
         });
         let python = lock.python.iter().filter(|python| !python.build_only);
@@ -203,7 +201,7 @@ impl Installed {
             .flat_map(|names| names.split(' '))
             .collect();
         let own: BTreeSet<String> = self.packages.iter().map(|(p, _)| p.name.clone()).collect();
-        let stays = |(package, _): &(Package, Source)| {
+        let stays = |(package, _): &(Package, SourcePackage)| {
             !own.contains(&package.name) && !removed.contains(package.name.as_str())
         };
         self.packages

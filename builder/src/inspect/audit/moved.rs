@@ -7,11 +7,11 @@ use store::manifest::Package;
 use store::{Inputs, Sha256};
 
 use super::pending::{Looked, look};
+use crate::dpkg_status::SourcePackage;
 use crate::error::Result;
 use crate::lockfile::{Changes, Deb, Lock, is_security};
 use crate::mirror;
 use crate::settings::Settings;
-use crate::tree::Source;
 
 /// One input that came, went or changed.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -105,8 +105,7 @@ fn cves(
             arch: deb.architecture.clone(),
         };
         let control = controls.get(&deb.sha256);
-        let named = control.and_then(|text| text.lines().find_map(|l| l.strip_prefix("Source: ")));
-        Source::of(named.map(str::trim), &package)
+        SourcePackage::of_paragraph(control.map_or("", String::as_str), &package)
     };
     let (from, to) = (source(before), source(after));
     let mut at = after;

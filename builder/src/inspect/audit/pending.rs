@@ -369,7 +369,7 @@ mod tests {
     use store::manifest::Package;
 
     use super::*;
-    use crate::tree::Source;
+    use crate::dpkg_status::SourcePackage;
 
     fn package(name: &str, version: &str, arch: &str) -> Package {
         Package {
@@ -382,7 +382,7 @@ mod tests {
     fn offered(name: &str, version: &str, arch: &str, source: &str, size: u64) -> Offered {
         let package = package(name, version, arch);
         Offered {
-            source: Source::of(Some(source), &package),
+            source: SourcePackage::of(Some(source), &package),
             package,
             path: format!("pool/{name}.deb"),
             size,
@@ -394,7 +394,7 @@ mod tests {
     fn installed(packages: &[(&str, &str, &str, &str)]) -> Installed {
         let packages = packages.iter().map(|(name, version, arch, source)| {
             let package = package(name, version, arch);
-            let source = Source::of(Some(source), &package);
+            let source = SourcePackage::of(Some(source), &package);
             (package, source)
         });
         Installed {

@@ -8,6 +8,7 @@ use store::{Image, Manifest, Sha256, Store};
 
 use super::origin::{self, Origin, Origins};
 use super::purl;
+use crate::dpkg_status::{self, SourcePackage};
 use crate::error::{Context, Result};
 use crate::inspect::files::{ImageFiles, os_release_field};
 use crate::stores::find::BuiltFrom;
@@ -24,7 +25,7 @@ pub(in crate::inspect) struct OperatingSystem {
 /// An installed Debian package.
 pub(in crate::inspect) struct Deb {
     pub(in crate::inspect) package: Package,
-    pub(in crate::inspect) source: Source,
+    pub(in crate::inspect) source: SourcePackage,
     /// None for a package that no archive has.
     pub(in crate::inspect) purl: Option<String>,
     /// Of the .deb file.
@@ -109,7 +110,7 @@ fn debs(status: &str, system: &OperatingSystem, built: &[BuiltFrom]) -> Vec<Deb>
         .flat_map(|built| &built.lock.debs)
         .map(|deb| ((&deb.name, &deb.version, &deb.architecture), deb))
         .collect();
-    let installed = tree::packages_and_sources(status).into_iter();
+    let installed = dpkg_status::packages_and_sources(status).into_iter();
     let debs = installed.map(|(package, source)| {
         let known = locked.get(&(&package.name, &package.version, &package.arch));
         let archive = match known {

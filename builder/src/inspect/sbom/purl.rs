@@ -6,13 +6,13 @@ use store::manifest::Package;
 
 use super::contents::{Distribution, OperatingSystem};
 use super::origin::Origin;
-use crate::tree::Source;
+use crate::dpkg_status::SourcePackage;
 
 /// A Debian package. `upstream` names the source where it is another one, `distro` the release
 /// with its number: a code name alone is taken for a distribution.
 pub(super) fn deb(
     package: &Package,
-    source: &Source,
+    source: &SourcePackage,
     vendor: &str,
     system: &OperatingSystem,
 ) -> String {
@@ -74,7 +74,7 @@ mod tests {
             version: version.into(),
             arch: "amd64".into(),
         };
-        let source = |name: &str, version: &str| Source {
+        let source = |name: &str, version: &str| SourcePackage {
             name: name.into(),
             version: version.into(),
         };

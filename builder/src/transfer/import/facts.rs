@@ -7,6 +7,7 @@
 use store::Image;
 use store::manifest::{Package, User, Wheel};
 
+use crate::dpkg_status;
 use crate::inspect::files::{ImageFiles, os_release_field};
 use crate::tree;
 
@@ -26,7 +27,7 @@ impl Facts {
     pub(super) fn of(image: &Image) -> store::Result<Self> {
         let files = ImageFiles::list(image)?;
         let status = files.text("var/lib/dpkg/status")?.unwrap_or_default();
-        let packages = tree::packages(&status);
+        let packages = dpkg_status::packages(&status);
         let passwd = files.text("etc/passwd")?.unwrap_or_default();
         let release = files.os_release()?;
         Ok(Self {

@@ -1,38 +1,31 @@
 //! What a base has installed, as its own dpkg status says it.
 
 use store::Sha256;
+use store::manifest::Package;
 
 use super::stages::{Installed, State};
 use super::stanza::Candidate;
-use crate::lockfile::Stage;
+use crate::dpkg_status::{self, InstalledPackage};
+use crate::lockfile::InstallStage;
 
 /// The installed packages of a dpkg status. Their files are not known: they are not installed
 /// again.
 pub(super) fn installed(status: &str) -> State {
-    status.split("\n\n").filter_map(package).collect()
+    let installed = dpkg_status::installed(status).filter(InstalledPackage::is_sound);
+    installed.map(|one| package(&one)).collect()
 }
 
-fn package(paragraph: &str) -> Option<(String, Installed)> {
-    let field = |name: &str| {
-        let of = |line: &&str| line.split_once(':').is_some_and(|(key, _)| key == name);
-        let line = paragraph.lines().find(of)?;
-        Some(line.split_once(':')?.1.trim())
-    };
-    let status = field("Status")?;
-    if !status.ends_with(" ok installed") {
-        return None;
-    }
-    let (name, architecture) = (field("Package")?, field("Architecture")?);
-    let kept = paragraph
-        .lines()
-        .filter(|line| !line.starts_with("Status:"));
+fn package(installed: &InstalledPackage<'_>) -> (String, Installed) {
+    let lines = installed.text.lines();
+    let kept = lines.filter(|line| !line.starts_with("Status:"));
     let stanza = kept.collect::<Vec<_>>().join("\n");
+    let Package {
+        name,
+        version,
+        arch,
+    } = installed.package.clone();
     let package = Installed {
-        id: (
-            name.to_owned(),
-            field("Version")?.to_owned(),
-            architecture.to_owned(),
-        ),
+        id: (name.clone(), version, arch),
         found: Candidate {
             sha256: Sha256::of(stanza.as_bytes()),
             stanza,
@@ -44,7 +37,7 @@ fn package(paragraph: &str) -> Option<(String, Installed)> {
         stage: InstallStage::Base,
         is_held: installed.is_held(),
     };
-    Some((name.to_owned(), package))
+    (name, package)
 }
 
 #[cfg(test)]

@@ -19,10 +19,10 @@ use super::stanza::{Candidate, stanzas};
 use super::update::explain;
 use super::verify::Signed;
 use crate::atomic_file::remove;
+use crate::dpkg_status::SourcePackage;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::{Archives, Network};
 use crate::recipe::Recipe;
-use crate::tree::Source;
 
 /// Where a suite is, and how it is reached.
 pub struct SuiteRequest<'a> {
@@ -63,7 +63,7 @@ pub struct Offered {
     /// Name, version and architecture.
     pub package: Package,
     /// The source that it was built from.
-    pub(crate) source: Source,
+    pub(crate) source: SourcePackage,
     /// Where the file is below the archive.
     pub path: String,
     /// Bytes.
@@ -245,10 +245,8 @@ fn offered((id, candidate): ((String, String, String), Candidate)) -> Offered {
         version,
         arch,
     };
-    let mut lines = candidate.stanza.lines();
-    let source = lines.find_map(|line| line.strip_prefix("Source:"));
     Offered {
-        source: Source::of(source.map(str::trim), &package),
+        source: SourcePackage::of_paragraph(&candidate.stanza, &package),
         package,
         path: candidate.path,
         size: candidate.size,
