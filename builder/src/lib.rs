@@ -21,7 +21,7 @@
 //! work_dir     the work directory, taken by one build of a recipe at a time
 //! layers       results of steps, as stacked overlayfs layers
 //! sandbox      one command in namespaces of its own, without network
-//! stores       stores opened, copied, and searched for what a person means by IMAGE
+//! stores       stores opened, copied, and searched: what IMAGE means, what an image was built from
 //! recipe       what a person writes about an image
 //! lockfile     the file that names every input of an image by its digest
 //! tree         a finished tree, read from outside

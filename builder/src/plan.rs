@@ -20,7 +20,7 @@ use crate::release::{ceremony, publish};
 use crate::run::{PlannedStep, all_keys, plan_steps};
 use crate::settings::Settings;
 use crate::steps;
-use crate::stores::{FIRST_ENVIRONMENT, find};
+use crate::stores::{FIRST_ENVIRONMENT, released};
 use crate::ui::Ui;
 use crate::work_dir::unwritable;
 
@@ -205,7 +205,7 @@ pub fn released(
     if revoked_images(&releases).contains(&newest.image) {
         return Ok(None);
     }
-    let manifest = find::released(store, newest)?;
+    let manifest = released::manifest(store, newest)?;
     let is_same = manifest.recipe == Sha256::of(&recipe.canonical_json())
         && manifest.lock == lock.digest()?
         && manifest.arch == lock.architecture

@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::lockfile::sized_inputs_of;
 use crate::release::publish;
 use crate::settings::Settings;
-use crate::stores::find;
+use crate::stores::ancestry;
 use crate::stores::{self, FIRST_ENVIRONMENT};
 use crate::ui::Ui;
 
@@ -49,7 +49,7 @@ fn push_into(
     let failed = || format!("nothing was put into the cache {url}");
     let to = stores::destination(url, settings)?;
     let copier = Copier::new(from.store()).with_inputs(&sized_inputs_of);
-    let mut images = find::bases(from.store(), manifest)?;
+    let mut images = ancestry::bases(from.store(), manifest)?;
     images.push(manifest.image);
     let outcome = stores::copy::copy(&copier, &images, &to, ui).context(failed)?;
     if let Some((_, why)) = outcome.failed.first() {

@@ -25,7 +25,8 @@ use crate::lock::resolve::remembered::Remembered;
 use crate::lockfile::{Changes, LocalFile, Lock};
 use crate::recipe::Recipe;
 use crate::settings::Settings;
-use crate::stores::find::{self, Admits};
+use crate::stores::ancestry;
+use crate::stores::find::Admits;
 use crate::ui::{self, Ui};
 use crate::work_dir::WorkDir;
 
@@ -200,7 +201,7 @@ impl LockRequest<'_> {
         }
         if let Some(base) = &lock.base {
             self.bring_base(base, ui)?;
-            if find::standing(self.images.store(), base).revoked {
+            if ancestry::standing(self.images.store(), base).revoked {
                 ui.note(&format!(
                     "warning: the base {base} was revoked: imgbuild lock --upgrade=base, or name \
                      another one in the recipe"

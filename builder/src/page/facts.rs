@@ -12,7 +12,7 @@ use super::html::Notice;
 use crate::error::{Error, Result};
 use crate::release::ceremony;
 use crate::release::keyring::{Keyring, Names};
-use crate::stores::{FIRST_ENVIRONMENT, find};
+use crate::stores::{FIRST_ENVIRONMENT, environments};
 
 /// All that the pages say of environments.
 pub(super) struct Facts {
@@ -200,7 +200,7 @@ fn who(names: &Names, keys: &[PublicKey]) -> Vec<String> {
 
 /// The environments that the store lists.
 fn all(store: &Store) -> Result<Vec<EnvName>> {
-    let listed = find::listed_environments(store)?.ok_or_else(|| {
+    let listed = environments::listed(store)?.ok_or_else(|| {
         Error::usage("this store cannot list its environments").hint("name them with --env ENV")
     })?;
     if listed.is_empty() {

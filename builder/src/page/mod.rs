@@ -52,7 +52,7 @@ use crate::inspect::compare::{Side, compare};
 use crate::inspect::survey::Survey;
 use crate::interrupt;
 use crate::release::keyring::Keyring;
-use crate::stores::find;
+use crate::stores::released;
 use crate::ui::{Ui, Unit};
 
 /// What differs between two manifests, by their digests: in a line, or why that is not known.
@@ -158,8 +158,8 @@ impl PageRequest<'_> {
 
     /// The page of two releases and its summary; what is missing or damaged does not end the run.
     fn compare(&self, old: &Released, new: &Released) -> Result<Result<(String, String), Gone>> {
-        let old = find::released(self.store, &old.release)?;
-        let new = find::released(self.store, &new.release)?;
+        let old = released::manifest(self.store, &old.release)?;
+        let new = released::manifest(self.store, &new.release)?;
         for manifest in [&old, &new] {
             if let Err(gone) = self.has(manifest) {
                 return Ok(Err(gone));

@@ -1,12 +1,18 @@
 //! Stores, opened and copied with the words of the command line.
 //!
 //! ```text
-//! copy  images from one store to another, shown as one phase
-//! find  what a person means by IMAGE
+//! copy          images from one store to another, shown as one phase
+//! find          what a person means by IMAGE
+//! ancestry      what an image was built from, and what it stands on
+//! released      releases as they were signed, with their manifests
+//! environments  the environments of a store: releases, revocations, policies
 //! ```
 
+pub mod ancestry;
 pub mod copy;
+pub mod environments;
 pub mod find;
+pub mod released;
 
 use std::fs;
 use std::path::Path;

@@ -65,7 +65,6 @@
 //! waves           the stages in which a release reaches nodes
 //! ```
 
-// The order of the flow: a file uses only what stands after it.
 
 #[cfg(feature = "write")]
 mod releases;

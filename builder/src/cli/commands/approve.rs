@@ -13,7 +13,7 @@ use crate::release::keyring::{Keyring, Passphrase};
 use crate::release::promote;
 use crate::settings::Settings;
 use crate::stores;
-use crate::stores::find;
+use crate::stores::{environments, find};
 use crate::ui::{self, Ui};
 
 pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()> {
@@ -32,7 +32,7 @@ pub(super) fn run(args: &ApproveArgs, settings: &Settings, ui: &Ui) -> Result<()
         counts(asking, &args.key, &entry.public)?;
     }
     ui.note(&format!("{} {}", manifest.name, manifest.image));
-    let revoked = find::revocations(store.store(), &args.image);
+    let revoked = environments::revocations(store.store(), &args.image);
     for other in revoked.get(&manifest.image).into_iter().flatten() {
         ui.note(&format!("  warning: it was revoked in {other}"));
     }

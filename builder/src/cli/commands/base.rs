@@ -4,7 +4,7 @@ use serde::Serialize;
 use store::{Manifest, Store};
 
 use crate::error::Result;
-use crate::stores::find;
+use crate::stores::ancestry;
 
 /// The image that another one begins with, and what became of its release.
 #[derive(Serialize)]
@@ -19,10 +19,10 @@ pub(super) struct ShownBase {
 
 impl ShownBase {
     pub(super) fn of(store: &Store, manifest: &Manifest) -> Result<Option<Self>> {
-        let Some(base) = find::base(store, manifest)? else {
+        let Some(base) = ancestry::base(store, manifest)? else {
             return Ok(None);
         };
-        let find::Standing { newer, revoked } = find::standing(store, &base);
+        let ancestry::Standing { newer, revoked } = ancestry::standing(store, &base);
         Ok(Some(Self {
             image: base.image.to_string(),
             release: base.release,

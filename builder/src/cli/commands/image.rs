@@ -15,7 +15,7 @@ use crate::release::attest;
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
-use crate::stores::find;
+use crate::stores::{ancestry, environments, find};
 use crate::ui::{self, Ui};
 
 #[derive(Serialize)]
@@ -57,7 +57,7 @@ pub(super) fn list(args: &ListArgs, settings: &Settings, ui: &mut Ui) -> Result<
     let here: BTreeMap<_, _> = listed.iter().map(|l| (l.image, l.published)).collect();
     let mut names: BTreeSet<_> = listed.into_iter().map(|l| (l.name, l.image)).collect();
     // One image may have been released under several names.
-    let released = find::released_names(&store).into_iter();
+    let released = environments::released_names(&store).into_iter();
     names.extend(
         released
             .map(|r| (r.name, r.image))
@@ -69,7 +69,7 @@ pub(super) fn list(args: &ListArgs, settings: &Settings, ui: &mut Ui) -> Result<
         ));
         BTreeMap::new()
     });
-    let revoked = find::revocations(&store, "");
+    let revoked = environments::revocations(&store, "");
     let mut images = Vec::new();
     for (name, image) in names {
         let manifest = store.manifest(&image).map_err(unreadable)?;
@@ -190,7 +190,7 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
     let store = stores::open(settings)?;
     let manifest = find::image(&store, &args.image)?;
     if let Some(format) = args.sbom {
-        let built = find::built_from(&store, &manifest)?;
+        let built = ancestry::built_from(&store, &manifest)?;
         let bill = sbom::bill(&store, &manifest, &built, format)?;
         if args.sign {
             let file = args.secret.passphrase_file.as_ref();
@@ -213,7 +213,7 @@ pub(super) fn show(args: &ShowArgs, settings: &Settings, ui: &mut Ui) -> Result<
     let line = |name: &str, value: String| ui.result(&format!("{name:<14} {value}"));
     line("name", manifest.name.to_string());
     line("image", manifest.image.to_string());
-    let revoked = find::revocations(&store, &args.image);
+    let revoked = environments::revocations(&store, &args.image);
     if let Some(envs) = revoked.get(&manifest.image) {
         line(
             "revoked",
@@ -317,7 +317,7 @@ struct SaidOne {
 fn attestations(store: &Store, manifest: &Manifest, settings: &Settings, ui: &Ui) -> Result<()> {
     let keyring = Keyring::new(settings, Passphrase::Terminal, None);
     let mut names = keyring.names(None)?;
-    for policy in find::policies(store) {
+    for policy in environments::policies(store) {
         names = names.with(Some(&policy));
     }
     let keys = names.keys();

@@ -14,7 +14,7 @@ use crate::page::{EnvNodes, FleetView, PageRequest, Server};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
-use crate::stores::find;
+use crate::stores::environments;
 use crate::ui::{self, Ui};
 
 pub(super) fn run(args: &PageArgs, settings: &Settings, ui: &mut Ui) -> Result<()> {
@@ -98,7 +98,7 @@ fn nodes<'p>(
     ui: &Ui,
 ) -> Result<FleetView<'p>> {
     let listed = if named.is_empty() {
-        find::listed_environments(store)?
+        environments::listed(store)?
     } else {
         Some(named.to_vec())
     };

@@ -18,7 +18,7 @@ use crate::release::ceremony::{self, failed};
 use crate::release::keyring::{Keyring, Names, Passphrase};
 use crate::settings::Settings;
 use crate::stores;
-use crate::stores::find as stored;
+use crate::stores::released;
 use crate::ui::{self, Ui};
 
 /// How many receipts are looked through for what ran before.
@@ -307,7 +307,7 @@ impl Sources<'_> {
     /// Who built, tested, rebuilt, approved and audited an image.
     fn said_of_image(&self, system: &System, shown: &Installed, ui: &Ui) -> Result<Vec<Line>> {
         let manifest = match self.listed(system, shown) {
-            Some(release) => stored::released(self.store, release).ok(),
+            Some(release) => released::manifest(self.store, release).ok(),
             None => self.store.manifest(&shown.image).ok(),
         };
         let Some(manifest) = manifest else {

@@ -15,8 +15,7 @@ use crate::inspect::sbom::purl::normal;
 use crate::lockfile::{Lock, Python};
 use crate::mirror;
 use crate::recipe::Recipe;
-use crate::stores::find;
-use crate::tree::Source;
+use crate::stores::ancestry;
 
 /// Debian's releases with their numbers, which a recipe does not say.
 const NUMBERS: [(&str, &str); 8] = [
@@ -62,7 +61,7 @@ pub struct Installed {
 impl Installed {
     /// Reads an image of a store.
     pub fn of_image(store: &Store, manifest: &Manifest) -> Result<Self> {
-        let built = find::built_from(store, manifest)?;
+        let built = ancestry::built_from(store, manifest)?;
         let contents = Contents::read(store, manifest, &built)?;
         let system = contents.system;
         if system.id != "debian" {

@@ -11,8 +11,8 @@ use super::purl;
 use crate::dpkg_status::{self, SourcePackage};
 use crate::error::{Context, Result};
 use crate::inspect::files::{ImageFiles, os_release_field};
-use crate::stores::find::BuiltFrom;
-use crate::tree::{self, Source};
+use crate::stores::ancestry::BuiltFrom;
+use crate::tree;
 
 /// The system of an image, as os-release(5) has it.
 pub(in crate::inspect) struct OperatingSystem {

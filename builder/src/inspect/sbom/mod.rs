@@ -26,7 +26,7 @@ use store::{Blake3, Manifest, Store};
 
 use self::contents::Contents;
 use crate::error::{Error, Result};
-use crate::stores::find::BuiltFrom;
+use crate::stores::ancestry::BuiltFrom;
 
 /// What the document is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

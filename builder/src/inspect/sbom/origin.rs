@@ -11,7 +11,7 @@ use store::Sha256;
 
 use super::purl;
 use crate::lockfile::{Git, Lock};
-use crate::stores::find::BuiltFrom;
+use crate::stores::ancestry::BuiltFrom;
 
 /// What virtualenv(1) and the venv module put into each virtualenv: of `PyPI`, whoever has it.
 const SEEDS: [&str; 4] = ["pip", "setuptools", "wheel", "pkg-resources"];

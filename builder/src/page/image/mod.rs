@@ -31,7 +31,8 @@ use crate::error::{Context, Result};
 use crate::inspect::compare::service_changes;
 use crate::inspect::survey::Survey;
 use crate::lockfile::Base;
-use crate::stores::find::{self, Standing};
+use crate::stores::ancestry::{self, Standing};
+use crate::stores::released;
 use crate::ui;
 
 /// Rows of a table.
@@ -84,7 +85,7 @@ impl Described {
         standings: &mut Standings,
         note: &mut dyn FnMut(&str),
     ) -> Result<Self> {
-        let manifest = find::released(store, release)?;
+        let manifest = released::manifest(store, release)?;
         let mut odd = |key: &str, e: &store::Error| {
             note(&format!(
                 "warning: the attestation {key} is passed over: {e}"
@@ -114,10 +115,10 @@ impl Described {
                 said.push(Said { attestation, by });
             }
         }
-        let base = find::base(store, &manifest)?.map(|base| {
+        let base = ancestry::base(store, &manifest)?.map(|base| {
             let key = (base.image, base.release.clone());
             let standing = standings.entry(key);
-            let standing = standing.or_insert_with(|| find::standing(store, &base));
+            let standing = standing.or_insert_with(|| ancestry::standing(store, &base));
             (base, standing.clone())
         });
         Ok(Self {

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lockfile::{self, Base};
 use crate::release::ceremony;
 use crate::release::keyring::Keyring;
-use crate::stores::find;
+use crate::stores::ancestry;
 use crate::ui::Ui;
 
 /// What came of a comparison.
@@ -200,7 +200,7 @@ fn base_of(
     let Some(with_lock) = stores.iter().find(has_lock) else {
         return Ok(BaseFact::Unknown);
     };
-    let Some(base) = find::base(with_lock, manifest)? else {
+    let Some(base) = ancestry::base(with_lock, manifest)? else {
         return Ok(BaseFact::None);
     };
     let same = |r: &Release| r.image == base.image;
@@ -214,7 +214,7 @@ fn base_of(
         released_in(&BTreeSet::from([env]), stores, keyring, &base.image, &same)?;
         newer = stores
             .iter()
-            .find_map(|store| find::standing(store, &base).newer);
+            .find_map(|store| ancestry::standing(store, &base).newer);
     }
     let mut released = released_in(&policy.base_from, stores, keyring, &base.image, &same)?;
     let mut name = base.to_string();
@@ -240,7 +240,7 @@ fn base_of(
 fn base_below(stores: &[&Store], image: &ImageId) -> Result<Option<Base>> {
     for store in stores {
         if let Ok(manifest) = store.manifest(image)
-            && let Some(base) = find::base(store, &manifest)?
+            && let Some(base) = ancestry::base(store, &manifest)?
         {
             return Ok(Some(base));
         }

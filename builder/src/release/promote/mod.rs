@@ -22,7 +22,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::inspect::compare::{self, How, Side, compare};
 use crate::release::ceremony::failed;
 use crate::release::keyring::Keyring;
-use crate::stores::find;
+use crate::stores::{find, released};
 use crate::ui::{self, Ui, Unit};
 
 /// Where an image comes from.
@@ -59,11 +59,11 @@ pub fn source(store: &Store, text: &str, from: &Environment<'_>) -> Result<From>
     };
     let own = own.map(|text| find::release_of(from, text)).transpose()?;
     let manifest = match &own {
-        Some(release) => find::released(store, release)?,
+        Some(release) => released::manifest(store, release)?,
         None => find::image(store, text)?,
     };
     // What is revoked is refused here, whichever release is meant.
-    let mut released = find::released_in(store, from, &manifest)?;
+    let mut released = released::released_in(store, from, &manifest)?;
     if let Some(own) = own {
         released.seq = own.seq;
         released.manifest = manifest;

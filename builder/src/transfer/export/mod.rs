@@ -24,7 +24,8 @@ use crate::interrupt;
 use crate::release::shared_files;
 use crate::settings::Settings;
 use crate::stores;
-use crate::stores::find::{self, Released};
+use crate::stores::find;
+use crate::stores::released::{self, Released};
 use crate::ui::{self, Phase, Ui, Unit};
 
 /// What is asked of an export.
@@ -73,7 +74,7 @@ pub fn export(
     let signing = &request.signing;
     let mut env = signatures::environment(&store, &request.env)?;
     signatures::admit(&mut env, &signing.keyring)?;
-    let released = find::released_in(&store, &env, &manifest)?;
+    let released = released::released_in(&store, &env, &manifest)?;
     let there = output.statement();
     signatures::keeps_others(&there, &released, &env, request.format, &signing.keyring)?;
     let Some(keys) = signatures::open_keys(&released, &env, output.name(), None, signing, ui)?

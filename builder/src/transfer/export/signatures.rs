@@ -20,7 +20,8 @@ use crate::release::keyring::{self, Keyring, Opened};
 use crate::release::shared_files;
 use crate::settings::Settings;
 use crate::stores;
-use crate::stores::find::{self, Released};
+use crate::stores::find;
+use crate::stores::released::Released;
 use crate::ui::Ui;
 
 /// How somebody signs.

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::release::ceremony::{self, failed};
 use crate::release::keyring::{Keyring, Passphrase};
 use crate::settings::Settings;
-use crate::stores::{self, find};
+use crate::stores::{self, environments};
 use crate::ui::{self, Ui};
 
 #[derive(Serialize)]
@@ -147,7 +147,7 @@ pub(in crate::cli::commands) fn all_warnings(store: &Store) -> Vec<String> {
 
 /// The environments of a store that can be listed.
 fn names(store: &Store) -> Result<Vec<EnvName>> {
-    find::listed_environments(store)?.ok_or_else(|| {
+    environments::listed(store)?.ok_or_else(|| {
         Error::usage("this store cannot list its environments")
             .hint("name one: imgbuild env status ENV")
     })

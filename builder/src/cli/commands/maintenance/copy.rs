@@ -10,7 +10,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::lockfile::sized_inputs_of;
 use crate::settings::Settings;
 use crate::stores;
-use crate::stores::find;
+use crate::stores::{ancestry, find};
 use crate::ui::{self, Ui, Unit};
 
 #[derive(Serialize)]
@@ -133,7 +133,7 @@ fn wanted(args: &CopyArgs, from: &Store, copier: &Copier<'_>) -> Result<Vec<Imag
         let mut bases = Vec::new();
         for image in &images {
             if let Ok(manifest) = from.manifest(image) {
-                bases.extend(find::bases(from, &manifest)?);
+                bases.extend(ancestry::bases(from, &manifest)?);
             }
         }
         images.extend(bases);
