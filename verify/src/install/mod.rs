@@ -4,7 +4,7 @@
 //! recover      what a killed command left is finished or undone
 //! verify       the environment's newest release for this node, or a tarball carried by hand, and its manifest
 //! plan         what is here, what must come, is there room, is the place ours; delta or packs?
-//! given        the node has the secrets and settings that the image needs
+//! needs        the node has the secrets and settings that the image needs
 //! carry out    nothing, a switch, or a new generation:
 //!   journal      from here on a kill is undone by the next command
 //!   hooks        pre-install
@@ -30,7 +30,7 @@
 //! source         a verified release and where its content comes from
 //! tarball        an exported tarball as the source
 //! fetch          the store as the source: delta, packs, and what is here already
-//! given          what the image needs is there, or said to be missing
+//! needs          what the image needs of the node is there, or said to be missing
 //! settle         the finished tree is synced and read back
 //! journal        the operation under way, finished or undone after a kill
 //! local_changes  what was changed in place is said
@@ -40,9 +40,9 @@ mod access;
 mod activate;
 mod fetch;
 mod gc;
-mod given;
 pub mod journal;
 mod local_changes;
+mod needs;
 mod plan;
 mod settle;
 mod source;
@@ -56,8 +56,8 @@ pub use self::access::{access, set_access};
 use self::activate::activate;
 pub use self::fetch::{FetchMethod, FetchPlan, TransferStats};
 pub use self::gc::{GcReport, gc};
-use self::given::require_given;
 use self::journal::{JournalEntry, Phase};
+use self::needs::require_needs;
 use self::plan::plan;
 pub use self::plan::{Action, InstallPlan, NewGeneration, Request, RequestedSource};
 use self::settle::settle;
@@ -104,7 +104,7 @@ pub fn install(node: &Node<'_>, request: &Request) -> Result<Installed> {
     let mut source = verify_source(node, &lock, &config, request)?;
     let plan = plan(node, &config, request, &mut source)?;
     if !matches!(plan.action, Action::UpToDate(_)) {
-        require_given(node, &request.system, &plan.release.manifest, plan.asks)?;
+        require_needs(node, &request.system, &plan.release.manifest, plan.asks)?;
     }
     let (record, stats) = carry_out(node, &lock, &plan, source)?;
     let handover = take_over(node, &lock, plan.before.as_ref(), &record, request.timeouts)?;

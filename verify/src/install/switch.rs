@@ -8,8 +8,8 @@
 //! node does not follow any more stay barred.
 
 use super::activate::activate;
-use super::given::require_given;
 use super::journal::{self, asks, hooks_again};
+use super::needs::require_needs;
 use super::takeover::take_over;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -97,7 +97,7 @@ pub fn switch(
     let asks = asks(node, &before, timeouts)?;
     if let Some(wanted) = before.generation(number) {
         let manifest = node.state.manifest(wanted.manifest)?;
-        require_given(node, system, &manifest, asks)?;
+        require_needs(node, system, &manifest, asks)?;
     }
     let record = activate(node, &lock, &before, number, asks)?;
     let handover = take_over(node, &lock, Some(&before), &record, timeouts)?;

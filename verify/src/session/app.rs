@@ -7,7 +7,7 @@ use std::path::Path;
 
 use store::manifest::{Fences, Manifest, Needs, Process, Resolver, Run as Service, Timer, User};
 
-use super::given::{CREDENTIALS, Given, resolve_as_the_node};
+use super::needs::{CREDENTIALS, Provided, resolve_as_the_node};
 use super::record::Session;
 use super::seen::LABEL;
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub(super) struct App {
     /// Whether somebody enters as another than the service.
     by_hand: bool,
     /// What the node gives; nothing until [`App::with_given`].
-    pub(super) given: Given,
+    pub(super) provided: Provided,
 }
 
 impl App {
@@ -55,25 +55,25 @@ impl App {
             user,
             users: manifest.users,
             by_hand: false,
-            given: Given::default(),
+            provided: Provided::default(),
         })
     }
 
     /// The same with what the node gives, or an error that says what it does not.
     pub(super) fn with_given(self, node: &Node<'_>, system: &SystemName) -> Result<Self> {
-        let given = Given::find(node, system, &self.service, &self.owner)?;
-        Ok(Self { given, ..self })
+        let provided = Provided::find(node, system, &self.service, &self.owner)?;
+        Ok(Self { provided, ..self })
     }
 
     /// The same for a session that runs: what is not given any more hinders nobody there.
     pub(super) fn with_given_if_there(mut self, node: &Node<'_>, system: &SystemName) -> Self {
-        match Given::find(node, system, &self.service, &self.owner) {
-            Ok(given) => self.given = given,
+        match Provided::find(node, system, &self.service, &self.owner) {
+            Ok(provided) => self.provided = provided,
             Err(error) => {
                 node.observer.event(Event::Note(&error.to_string()));
                 // What bounds it does not go with what is missing.
-                self.given.fences =
-                    Given::fences_of(node, system, &self.service).unwrap_or(self.service.fences);
+                self.provided.fences =
+                    Provided::fences_of(node, system, &self.service).unwrap_or(self.service.fences);
             }
         }
         self
@@ -129,7 +129,7 @@ impl App {
             user,
             owner,
             users: manifest.users,
-            given: Given::default(),
+            provided: Provided::default(),
         })
     }
 
@@ -220,7 +220,7 @@ impl App {
 
     /// Whether its programs gain no rights.
     fn gains_nothing(&self) -> bool {
-        self.given.fences.no_new_privileges && !self.by_hand
+        self.provided.fences.no_new_privileges && !self.by_hand
     }
 
     /// The start command of the app in a session that has begun, with sockets to listen on passed
@@ -247,7 +247,7 @@ impl App {
             setpriv,
             command,
         );
-        let run = match self.given.fences.open_files {
+        let run = match self.provided.fences.open_files {
             Some(files) => run.wrapped_by(["prlimit", &format!("--nofile={files}:{files}"), "--"]),
             None => run,
         };
@@ -266,7 +266,7 @@ impl App {
     /// Gives a command that begins a session queues, semaphores and shared memory of its own, as a user of
     /// the image may have the number of one of the host; and a network, where it is to have none.
     pub(super) fn with_own_namespaces(&self, run: HostCommand) -> HostCommand {
-        if self.given.fences.private_network {
+        if self.provided.fences.private_network {
             let loopback = "ip link set lo up && exec \"$@\"";
             run.wrapped_by([
                 "unshare", "--ipc", "--net", "--", "sh", "-c", loopback, "sh",
@@ -304,7 +304,7 @@ impl App {
         ];
         let more = self.service.environment.iter();
         let more = more.map(|(name, value)| (name.as_str(), value));
-        let given = self.given.environment.iter();
+        let given = self.provided.environment.iter();
         let given = given.map(|(name, value)| (name.as_str(), value));
         let needs = &self.service.needs;
         let credentials = CREDENTIALS.to_owned();
@@ -421,7 +421,7 @@ mod tests {
             users: vec![user.clone()],
             user,
             by_hand: false,
-            given: Given::default(),
+            provided: Provided::default(),
         }
     }
 

@@ -149,7 +149,7 @@ fn in_own_session<R>(
     own.keeper = MainProcess::of_self();
     atomic_file::write_json(&node.state.command_file(&own.id), &own)?;
     let ran = begin(node, &own)
-        .and_then(|()| app.given.enter(&own))
+        .and_then(|()| app.provided.enter(&own))
         .and_then(|()| run(&own));
     let ended = end(node, &own, Timeouts::default());
     let status = ran?;

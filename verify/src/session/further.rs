@@ -209,7 +209,7 @@ fn spawn(node: &Node<'_>, session: &Session, app: &App, label: &str) -> Result<C
     }
     let app = app.of_process(process, label)?;
     let run = app.enter(session, &process.command)?;
-    detach(node, session, (run, &app.given.fences), label)
+    detach(node, session, (run, &app.provided.fences), label)
 }
 
 /// Starts a command that lives on, in a unit of its own, its label in front of each line that it says.

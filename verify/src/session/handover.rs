@@ -75,7 +75,7 @@ pub fn hand_over(
     let app = App::load(node, record, record.active)?.with_given(node, system)?;
     let mut new = prepare(node, record, old.options())?;
     atomic_file::write_json(&node.state.ending_file(&new.id), &new)?;
-    let newers = match open(&olders, (&old, &new), &app.given.sockets) {
+    let newers = match open(&olders, (&old, &new), &app.provided.sockets) {
         Ok(newers) => newers,
         Err(error) => {
             remove_files(node, &new);

@@ -29,7 +29,7 @@
 //! timers     jobs from time to time
 //! further    processes beside the main one
 //! app        how the image wants to be run
-//! given      what the image needs from the node, put into a session
+//! needs      what the image needs from the node, put into a session
 //! traffic    which of two sessions gets connections
 //! sockets    sockets that an app listens on
 //! socket_file files of Unix sockets
@@ -47,10 +47,10 @@ mod app;
 mod cgroup;
 mod exec;
 mod further;
-mod given;
 mod handover;
 mod health;
 mod log;
+mod needs;
 pub mod processes;
 mod record;
 mod reload;
@@ -70,12 +70,12 @@ pub use self::address::Address;
 pub use self::app::follow_resolver;
 pub use self::exec::{ExecRequest, exec, joined};
 pub use self::further::{Further, all as further};
-pub use self::given::{NodeNames, data_directory};
 pub use self::handover::{Handover, bake, hand_over};
 pub use self::log::bound as bound_log;
+pub use self::needs::{NodeNames, data_directory};
 pub use self::record::{Session, StartOptions, Timeouts, adopt, alive, endings, read};
 pub use self::reload::reload;
-pub use self::start::{check_given, start};
+pub use self::start::{check_needs, start};
 pub use self::stop::{Stopped, stop};
 pub use self::supervisor::Supervisor;
 pub use self::sweep::{end_dead, sweep};

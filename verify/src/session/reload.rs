@@ -32,7 +32,7 @@ pub fn reload(node: &Node<'_>, record: &SystemRecord, timeouts: Timeouts) -> Res
     } else {
         let run = app.enter(&session, &app.service.reload)?;
         // It may begin what goes on.
-        let run = Scope::beside(&session).around(run, &app.given.fences);
+        let run = Scope::beside(&session).around(run, &app.provided.fences);
         run.timeout(timeouts.command)
             .run(node.observer)
             .map_err(|error| error.under(format!("cannot reload {}", record.system)))?;

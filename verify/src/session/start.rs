@@ -73,7 +73,7 @@ pub fn start(
     }
     let mut session = prepare(node, record, options.clone())?;
     let path = node.state.session_file(&record.system);
-    let opened = open_first(&session, &app.given.sockets);
+    let opened = open_first(&session, &app.provided.sockets);
     let opened = opened.and_then(|all| atomic_file::write_json(&path, &session).map(|()| all));
     let listeners = opened.inspect_err(|_| remove_files(node, &session))?;
     match bring_up(node, &session, &app, &listeners, timeouts) {
@@ -139,15 +139,15 @@ pub(super) fn bring_up(
     timeouts: Timeouts,
 ) -> Result<Option<MainProcess>> {
     begin(node, session)?;
-    app.given.enter(session)?;
+    app.provided.enter(session)?;
     prepare_generation(node, session, app)?;
     let share = |listener: &Listener| listener.socket.try_clone();
     let sockets = listeners.iter().map(share).collect::<std::io::Result<_>>();
     let sockets = sockets.context(|| "cannot share a socket")?;
     let run = app.start(session, sockets)?;
-    warn_of_what_nobody_counts(node, session, &app.given.fences);
+    warn_of_what_nobody_counts(node, session, &app.provided.fences);
     let run = app.with_own_namespaces(run);
-    let mut child = launch(node, session, (run, &app.given.fences), timeouts)?;
+    let mut child = launch(node, session, (run, &app.provided.fences), timeouts)?;
     health::wait(node, session, app, listeners)?;
     let by = match child.try_wait().context(|| "cannot wait for schroot")? {
         None => Some(child.id()),
@@ -161,7 +161,7 @@ pub(super) fn bring_up(
 }
 
 /// Whether all that an image needs is given on this node.
-pub fn check_given(node: &Node<'_>, system: &SystemName, manifest: &Manifest) -> Result<()> {
+pub fn check_needs(node: &Node<'_>, system: &SystemName, manifest: &Manifest) -> Result<()> {
     match &manifest.run {
         None => Ok(()),
         Some(_) => App::of(manifest.clone(), system)?
@@ -184,7 +184,7 @@ fn prepare_generation(node: &Node<'_>, session: &Session, app: &App) -> Result<(
     let (log, offset) = log::open(node, system)?;
     let run = app.with_own_namespaces(app.enter(session, command)?);
     // A migration may take hours, and is bounded as the service is.
-    let run = Scope::beside(session).around(run, &app.given.fences);
+    let run = Scope::beside(session).around(run, &app.provided.fences);
     let mut child = run.detach(&log, node.observer)?;
     let status = loop {
         if let Err(error) = node.check_cancelled() {

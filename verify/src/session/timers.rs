@@ -399,7 +399,7 @@ fn begin(node: &Node<'_>, session: &Session, timer: &Timer) -> Result<i32> {
     let label = label(&timer.name);
     let app = app.of_timer(timer, &label)?;
     let run = app.enter(session, &timer.command)?;
-    let child = detach(node, session, (run, &app.given.fences), &label)?;
+    let child = detach(node, session, (run, &app.provided.fences), &label)?;
     Ok(child.id().cast_signed())
 }
 

@@ -36,7 +36,7 @@ const BUILT_HOSTS: &[u8] = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost 
 
 /// What the node gives to a system.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Given {
+pub(super) struct Provided {
     /// Variables of the node's file.
     pub(super) environment: Vec<(String, String)>,
     directories: Vec<Directory>,
@@ -57,7 +57,7 @@ struct Directory {
     outside: PathBuf,
 }
 
-impl Given {
+impl Provided {
     /// Finds all that is needed, or says what is missing.
     pub(super) fn find(
         node: &Node<'_>,
