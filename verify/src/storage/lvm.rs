@@ -36,14 +36,8 @@ impl Lvm {
             kind: parts.next().unwrap_or("xfs").parse()?,
             snapshot: parts.next().unwrap_or("2G").parse()?,
         };
-        match parts.next() {
-            None => Ok(lvm),
-            Some(more) => Err(Error::usage(format!(
-                "`{}` is too much for a target",
-                more.escape_debug()
-            ))
-            .hint("lvm:VG/LV:SIZE:xfs|ext4:SNAPSHOT")),
-        }
+        volume::no_more(parts.next(), "lvm:VG/LV:SIZE:xfs|ext4:SNAPSHOT")?;
+        Ok(lvm)
     }
 
     fn volume(&self, number: u64) -> String {

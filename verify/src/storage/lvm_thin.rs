@@ -35,14 +35,8 @@ impl LvmThin {
             size: parts.next().unwrap_or("").parse()?,
             kind: parts.next().unwrap_or("xfs").parse()?,
         };
-        match parts.next() {
-            None => Ok(thin),
-            Some(more) => Err(Error::usage(format!(
-                "`{}` is too much for a target",
-                more.escape_debug()
-            ))
-            .hint("lvm-thin:VG/POOL:SIZE:xfs|ext4")),
-        }
+        volume::no_more(parts.next(), "lvm-thin:VG/POOL:SIZE:xfs|ext4")?;
+        Ok(thin)
     }
 
     fn volume(system: &SystemName, number: u64) -> String {

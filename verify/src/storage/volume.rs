@@ -84,6 +84,13 @@ impl fmt::Display for Size {
     }
 }
 
+/// Refuses a further part of a target that has this form.
+pub(super) fn no_more(part: Option<&str>, form: &str) -> Result<()> {
+    let Some(more) = part else { return Ok(()) };
+    let text = format!("`{}` is too much for a target", more.escape_debug());
+    Err(Error::usage(text).hint(form))
+}
+
 /// Splits `A/B`, both names of LVM (lvm(8), "Valid names").
 pub(super) fn names(text: &str) -> Result<(String, String)> {
     let good = |name: &str| {
