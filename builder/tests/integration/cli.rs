@@ -9,17 +9,13 @@ use builder::lock::packages_from;
 use builder::recipe::Recipe;
 use serde_json::Value;
 
+use crate::support::Ran;
+
 const RECIPE: &str =
     "name = \"small\"\n[bootstrap]\nsuite = \"bookworm\"\narchitecture = \"amd64\"\n";
 
 struct Bench {
     dir: tempfile::TempDir,
-}
-
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
 }
 
 impl Bench {
@@ -62,11 +58,7 @@ impl Bench {
 impl Ran {
     fn of(command: &mut Command) -> Self {
         let output = command.stdin(Stdio::null()).output().unwrap();
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        output.into()
     }
 
     /// Fails unless the run ended with this code and said exactly this.

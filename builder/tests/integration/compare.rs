@@ -14,7 +14,7 @@ use builder::inspect::survey::Survey;
 use store::manifest::{Fences, Needs, Package, Run, Timer, User, Wheel};
 use store::{Manifest, WritableStore};
 
-use crate::manifest_of;
+use crate::support::manifest_of;
 
 /// No file is younger; most are made older than that.
 const EPOCH: u64 = 1_000_000;

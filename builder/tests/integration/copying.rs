@@ -12,17 +12,12 @@ use servers::nginx::Nginx;
 use servers::proxy::{Fault, Proxy};
 use store::{Manifest, Sha256, WritableStore};
 
-use crate::manifest_of;
-
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
+use crate::support::{Ran, manifest_of, noise};
 
 impl Ran {
+    /// The last line of stdout, as JSON.
     #[track_caller]
-    fn json(&self) -> Value {
+    fn last_json(&self) -> Value {
         let last = self.stdout.lines().last().unwrap_or_default();
         serde_json::from_str(last).unwrap_or_else(|_| panic!("{}\n{}", self.stdout, self.stderr))
     }
@@ -32,15 +27,6 @@ impl Ran {
 struct Bench {
     dir: tempfile::TempDir,
     images: Vec<Manifest>,
-}
-
-/// Bytes that do not compress.
-fn noise(seed: u8, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[seed]);
-    hasher.finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 impl Bench {
@@ -100,11 +86,7 @@ impl Bench {
 
     fn run(&self, words: &[&str]) -> Ran {
         let output = self.command(words).output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ran::from(output)
     }
 
     #[track_caller]
@@ -119,7 +101,7 @@ impl Bench {
     fn is_whole(&self, name: &str) {
         let checked = self
             .ok(&["store", "fsck", "--store", name, "--json"])
-            .json();
+            .last_json();
         assert_eq!(checked["images"], 2, "{checked}");
     }
 
@@ -142,13 +124,13 @@ fn flip(path: &Path) {
 fn from_a_directory_and_once_more() {
     let bench = Bench::new();
     let dry = bench.ok(&["store", "copy", "store", "other", "--dry-run", "--json"]);
-    let dry = dry.json();
+    let dry = dry.last_json();
     assert_eq!((&dry["dry_run"], &dry["packs"]), (&true.into(), &0.into()));
     assert!(!bench.path("other").exists(), "a dry run makes no store");
 
     let copied = bench
         .ok(&["store", "copy", "store", "other", "--json"])
-        .json();
+        .last_json();
     assert_eq!(copied["images"].as_array().unwrap().len(), 2, "{copied}");
     assert_eq!(copied["bytes"], dry["bytes"]);
     assert_eq!(copied["inputs"], 2);
@@ -164,7 +146,7 @@ fn from_a_directory_and_once_more() {
     assert!(!again.stderr.contains('\r'), "{}", again.stderr);
     let again = bench
         .ok(&["store", "copy", "store", "other", "--json"])
-        .json();
+        .last_json();
     assert_eq!((&again["bytes"], &again["frames"]), (&0.into(), &0.into()));
 
     // One image, and without what it was built from.
@@ -178,7 +160,7 @@ fn from_a_directory_and_once_more() {
         "--no-inputs",
         "--json",
     ]);
-    assert_eq!(one.json()["images"].as_array().unwrap().len(), 1);
+    assert_eq!(one.last_json()["images"].as_array().unwrap().len(), 1);
     assert!(!bench.path("one/inputs").exists());
 }
 
@@ -238,7 +220,7 @@ fn through_a_web_server_and_a_bad_line() {
         let other = format!("other{}", settings.len());
         let copied = bench
             .ok(&["store", "copy", &server.url(), &other, "--json"])
-            .json();
+            .last_json();
         assert_eq!(copied["images"].as_array().unwrap().len(), 2, "{copied}");
         let requests = copied["requests"].as_u64().unwrap();
         // Marker, catalogue, hints, manifests, indexes, inputs, and some ranges.
@@ -246,7 +228,7 @@ fn through_a_web_server_and_a_bad_line() {
         bench.is_whole(&other);
         let again = bench
             .ok(&["store", "copy", &server.url(), &other, "--json"])
-            .json();
+            .last_json();
         assert_eq!(again["bytes"], 0, "{again}");
     }
     let server = Nginx::serve(&bench.path("store"), "");
@@ -288,7 +270,7 @@ fn killed_and_repeated() {
     let server = Nginx::serve(&bench.path("store"), "limit_rate 8m;");
     let whole = bench
         .ok(&["store", "copy", "store", "whole", "--json"])
-        .json();
+        .last_json();
     let mut random = u64::from(std::process::id()) | 1;
     println!("seed {random}");
     for round in 0..rounds {
@@ -313,7 +295,7 @@ fn killed_and_repeated() {
             if bench.path(&other).join("imgbuild-store").exists() {
                 // Whatever can be seen is whole.
                 let checked = bench.run(&["store", "fsck", "--store", &other, "--json"]);
-                let damage = checked.json()["damage"].as_array().unwrap().len();
+                let damage = checked.last_json()["damage"].as_array().unwrap().len();
                 assert_eq!((checked.code, damage), (0, 0), "{}", checked.stdout);
             }
         }
@@ -326,7 +308,7 @@ fn killed_and_repeated() {
         }
         let last = bench
             .ok(&["store", "copy", &server.url(), &other, "--json"])
-            .json();
+            .last_json();
         let (all, rest) = (
             whole["bytes"].as_u64().unwrap(),
             last["bytes"].as_u64().unwrap(),
@@ -366,7 +348,7 @@ fn mended_from_a_directory_and_from_the_web() {
             &from,
             "--json",
         ]);
-        let repaired = ran.json();
+        let repaired = ran.last_json();
         assert_eq!(
             repaired["repaired_images"].as_array().unwrap().len(),
             2,
@@ -413,7 +395,7 @@ fn what_is_attested_travels_with_an_image_over_plain_http() {
     let image = bench.images[0].image.hex();
     let said = |store: &str| {
         let shown = bench.ok(&["show", &image, "--attestations", "--store", store, "--json"]);
-        let shown = shown.json();
+        let shown = shown.last_json();
         let all = shown["attestations"].as_array().unwrap().clone();
         let who = |one: &Value| one["predicate"]["comment"].as_str().unwrap().to_owned();
         let mut who: Vec<String> = all.iter().map(who).collect();
@@ -432,7 +414,7 @@ fn what_is_attested_travels_with_an_image_over_plain_http() {
     bench.ok(&["store", "copy", &lab.url(), "store", &image]);
     assert_eq!(said(&server.url()), ["ann", "bob", "lab"]);
     let again = bench.ok(&["store", "copy", &lab.url(), "store", &image, "--json"]);
-    assert_eq!(again.json()["beside"], 0);
+    assert_eq!(again.last_json()["beside"], 0);
 
     // A store that an older version wrote has no lists.
     let list = bench.path(&format!("lab/attestations/{image}.json"));
@@ -447,7 +429,7 @@ fn what_is_attested_travels_with_an_image_over_plain_http() {
     assert!(shown.stderr.contains("gc --delete"), "{}", shown.stderr);
     let checked = bench
         .ok(&["store", "fsck", "--store", "lab", "--json"])
-        .json();
+        .last_json();
     assert!(
         checked
             .to_string()

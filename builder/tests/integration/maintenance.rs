@@ -7,25 +7,10 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use store::{Manifest, WritableStore};
 
-use crate::manifest_of;
+use crate::support::{Ran, manifest_of, noise};
 
 struct Bench {
     dir: tempfile::TempDir,
-}
-
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-/// Bytes that do not compress.
-fn noise(seed: u8, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[seed]);
-    hasher.finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 impl Bench {
@@ -62,11 +47,7 @@ impl Bench {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ran::from(output)
     }
 
     /// The last line of stdout: what is before it are events.
