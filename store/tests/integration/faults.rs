@@ -93,20 +93,27 @@ fn what_breaks_is_resumed_and_not_fetched_twice() {
     web.pull(&proxy).unwrap();
 }
 
-#[test]
-fn an_object_that_changes_while_it_is_fetched_is_fetched_anew() {
-    let web = Web::new();
+/// A proxy that cuts the first answer; before the second request is answered, there is another
+/// object.
+fn replaces_what_it_cut(web: &Web) -> Proxy {
     let root = web.example.root().to_owned();
-    let proxy = web.behind(move |asked| match asked.number {
-        0 => Fault::Cut(60_000),
-        1 => {
+    web.behind(move |asked| {
+        if asked.number == 1 {
             // Another length, so another entity tag also within one second.
             fs::write(root.join("packs/new"), noise(6, 400_000)).unwrap();
             fs::rename(root.join("packs/new"), root.join(TEXT)).unwrap();
-            Fault::None
         }
-        _ => Fault::None,
-    });
+        match asked.number {
+            0 => Fault::Cut(60_000),
+            _ => Fault::None,
+        }
+    })
+}
+
+#[test]
+fn an_object_that_changes_while_it_is_fetched_is_fetched_anew() {
+    let web = Web::new();
+    let proxy = replaces_what_it_cut(&web);
     let remote = backend(&proxy.url());
     assert_eq!(
         remote.get(TEXT, 1 << 20).unwrap().unwrap(),
@@ -117,16 +124,7 @@ fn an_object_that_changes_while_it_is_fetched_is_fetched_anew() {
 #[test]
 fn a_range_that_changes_while_it_is_fetched_is_of_one_object() {
     let web = Web::new();
-    let root = web.example.root().to_owned();
-    let proxy = web.behind(move |asked| match asked.number {
-        0 => Fault::Cut(60_000),
-        1 => {
-            fs::write(root.join("packs/new"), noise(6, 400_000)).unwrap();
-            fs::rename(root.join("packs/new"), root.join(TEXT)).unwrap();
-            Fault::None
-        }
-        _ => Fault::None,
-    });
+    let proxy = replaces_what_it_cut(&web);
     // The second answer is 200: the whole of the new object, from which the range is taken.
     let remote = backend(&proxy.url());
     let range = remote.get_range(TEXT, 1000, 200_000).unwrap();

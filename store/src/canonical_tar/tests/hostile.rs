@@ -136,31 +136,17 @@ fn case_37_and_40_one_name_twice() {
 
 #[test]
 fn case_38_two_sizes() {
-    refused(
-        &with_pax(&pax_record("size=1"), &file("name", 3)),
-        ErrorKind::SizeConflict,
-    );
-    refused(
-        &with_pax(&pax_record("size=3"), &file("name", 3)),
-        ErrorKind::SizeConflict,
-    );
-    // One size, in the place that is only for sizes beyond eight gigabytes.
-    refused(
-        &with_pax(&pax_record("size=3"), &file("name", 0)),
-        ErrorKind::NotCanonical,
-    );
-    refused(
-        &with_pax(&pax_record("size=-1"), &file("name", 0)),
-        ErrorKind::MalformedPax,
-    );
-    refused(
-        &with_pax(&pax_record("size=99999999999999999999"), &file("name", 0)),
-        ErrorKind::Range,
-    );
-    refused(
-        &with_pax(&pax_record("size=9999999999999999999"), &file("name", 0)),
-        ErrorKind::Range,
-    );
+    for (record, size, kind) in [
+        ("size=1", 3, ErrorKind::SizeConflict),
+        ("size=3", 3, ErrorKind::SizeConflict),
+        // One size, in the place that is only for sizes beyond eight gigabytes.
+        ("size=3", 0, ErrorKind::NotCanonical),
+        ("size=-1", 0, ErrorKind::MalformedPax),
+        ("size=99999999999999999999", 0, ErrorKind::Range),
+        ("size=9999999999999999999", 0, ErrorKind::Range),
+    ] {
+        refused(&with_pax(&pax_record(record), &file("name", size)), kind);
+    }
     // Only files have a size.
     let mut folder = encode(&directory("name")).unwrap();
     folder[field::SIZE].copy_from_slice(b"00000000001\0");
