@@ -1,4 +1,19 @@
 //! Brings the lock of a recipe up to date: resolves what changed, no more.
+//!
+//! ```text
+//! resolve     which versions, asked of apt, pip and Git
+//! fetch       inputs whose digest is known, brought into the store
+//! packages    the Debian packages of a lock
+//! python      the Python distributions of a lock
+//! downloads   the files of [[download]]
+//! base        the image that a tree begins with
+//! ids         ids of the users and groups that packages make
+//! origin      what decides about each part: what changed is resolved again
+//! upgrade     which locked inputs are taken anew
+//! unfinished  packages of a lock that failed later, for the next try
+//! proof       sources, built once before they are locked
+//! acquire     what apt reports about its downloads
+//! ```
 
 pub mod acquire;
 mod base;

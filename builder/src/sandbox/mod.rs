@@ -15,6 +15,16 @@
 //! Each link dies with the one before it, and the mounts, the schroot session
 //! and every stray daemon die with the namespaces: nothing to clean up on the
 //! host, whatever ends the build. See unshare(1), `pid_namespaces(7)`.
+//!
+//! ```text
+//! init      the first process: arranges the namespaces, runs the command
+//! mounts    the mount namespace
+//! loopback  the loopback device
+//! fence     what a step may not do although it is root
+//! blank     what a process inherits, set to fixed values
+//! reach     what a step without network tried to reach
+//! vary      another clock, locale, order of directories and more
+//! ```
 
 mod blank;
 mod fence;
@@ -46,7 +56,7 @@ pub const INIT_COMMAND: &str = "sandbox-init";
 pub const HAND_IN: &str = "/run/imgbuild";
 /// The file beside a tree that describes its running sandbox.
 pub(crate) const SPEC: &str = "sandbox.json";
-/// The same where the host's network is visible: two may run in one tree.
+/// The name of the description where the host's network is visible: two may run in one tree.
 const SPEC_ONLINE: &str = "online.json";
 /// The host name inside every sandbox.
 pub const HOSTNAME: &str = "imgbuild";

@@ -5,6 +5,17 @@
 //! can influence a step is exactly what it is made of. Scripts run under
 //! `sh -eu` inside the source chroot and find their files below
 //! `/run/imgbuild/step`.
+//!
+//! ```text
+//! packages    bootstrap and packages: debootstrap and apt on a local archive
+//! base        the tree of another image in place of debootstrap's
+//! ids         system users and groups get the ids that the lock has
+//! databases   database clusters that packages make, made anew
+//! system      locale, time zone, users
+//! files       [[download]] and [[file]]
+//! virtualenv  [[virtualenv]], filled from locked files
+//! finish      what is normalised, as a table
+//! ```
 
 mod base;
 mod databases;

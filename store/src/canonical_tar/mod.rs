@@ -14,6 +14,23 @@
 //! writer all pass through.
 //!
 //! The profile itself is on one page: [`crate::format::tar`].
+//!
+//! ```text
+//! scan         a tree -> the sorted list of its entries
+//! list         that list, in little memory
+//! xattr        the extended attributes of a file that are the image's
+//! reader       a tar -> entries and content, strictly
+//! rules        what must hold between the entries of one tree
+//! header       an entry -> the bytes of its header
+//! parse        the bytes of a header -> an entry
+//! pax          PAX records
+//! path         which paths an image may contain
+//! installable  which extended attributes every node can have
+//! entry        one entry of a tree
+//! changes      what an import changed or left out
+//! display      a path, as a person may see it
+//! error        what is refused, one kind for each act
+//! ```
 
 #[cfg(feature = "write")]
 mod changes;

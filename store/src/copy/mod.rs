@@ -36,6 +36,19 @@
 //! it as far as its version goes; two places that serve different versions of one
 //! environment would look like an attack. Images are released at the destination by the
 //! keys of an environment there. Pins stay where they are as well.
+//!
+//! # What is where
+//!
+//! ```text
+//! walk         an image -> the frames that have to be moved
+//! destination  what the destination has already
+//! packs        frames moved, and gathered in packs
+//! pipe         work on many things at once, results in their order
+//! inputs       recipe, lock, and all that the lock names
+//! attachments  the log and the attestations of an image
+//! failure      failures of the source, after which a copy goes on
+//! repair       a store mended from another one
+//! ```
 
 mod attachments;
 mod destination;

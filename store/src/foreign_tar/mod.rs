@@ -29,6 +29,17 @@
 //! is refused: two different long names or sizes for one entry, links with
 //! content, a header for the whole archive that names or sizes one file. Owners
 //! are the numbers, names of users are not looked at.
+//!
+//! # What is where
+//!
+//! ```text
+//! tree    the tree that the archive would unpack to
+//! member  the members of an archive: headers, and what others before them add
+//! pax     PAX records, and numbers of every dialect
+//! sparse  where the content of a file with holes is
+//! source  the bytes of the archive, and the file in which content is read again
+//! error   what is wrong, and at which byte
+//! ```
 
 mod error;
 mod member;

@@ -65,7 +65,6 @@
 //! waves           the stages in which a release reaches nodes
 //! ```
 
-
 #[cfg(feature = "write")]
 mod releases;
 

@@ -3,6 +3,18 @@
 //! [`ObjectClient`] asks one server for objects and ranges, repeats requests that may
 //! succeed later, and refuses what is longer, slower or other than it should be. An
 //! [`Endpoint`] says how a request looks: a folder of a web server, or a bucket.
+//!
+//! ```text
+//! transfer       what is asked for, what takes it, and how far that is
+//! content_range  which part of which object an answer is
+//! backoff        when a request is repeated, and after how long
+//! pace           how fast a server has to be
+//! transport      the connection pool: TLS, proxies, redirects
+//! options        proxies, credentials, time limits
+//! netrc          which credentials are for a host
+//! url            the address of a store on a web server
+//! error          what can go wrong, sorted by what is to be done about it
+//! ```
 
 mod backoff;
 mod content_range;

@@ -17,6 +17,18 @@
 //! Who asks comes from where AWS's own programs have it: see `backend::aws`. How
 //! writers and collectors keep out of each other's way without a kernel's locks is
 //! on the page [`crate::format::maintenance`].
+//!
+//! ```text
+//! backend  a bucket as a backend
+//! folder   a part of a bucket as a folder of small objects
+//! probe    whether a bucket keeps what several writers rely on
+//! lease    leases and locks, renewed by their owner
+//! upload   objects that are too long to be in memory
+//! client   requests, each repeated until it is answered
+//! bucket   signed requests, and lists
+//! url      the address of a bucket
+//! error    what a server refuses
+//! ```
 
 #[cfg(feature = "write")]
 mod backend;

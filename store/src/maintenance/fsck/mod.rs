@@ -17,6 +17,15 @@
 //!
 //! A quick check reads no pack but for layouts: names, sizes, indexes, and whether
 //! everything that an image needs is in one.
+//!
+//! ```text
+//! packs        packs against their names, frames against their indexes
+//! images       chunks are there, and expand to the digest
+//! inventories  what was put beside an image is there
+//! objects      everything else: manifests, environments, pins, hints, logs, inputs
+//! quarantine   damaged objects, moved to where nothing reads them
+//! report       what was found, and how far the check is
+//! ```
 
 mod images;
 mod inventories;
@@ -96,7 +105,13 @@ pub fn fsck(
         packs::raw(&references, backend, &meter, &mut state, &mut report)?;
         let whole = images::walk(store, &references, &state, &subjects, &hints, &mut report);
         let failed = images::expand(
-            store, &references, backend, &mut state, &subjects, &whole, &meter,
+            store,
+            &references,
+            backend,
+            &mut state,
+            &subjects,
+            &whole,
+            &meter,
         )?;
         packs::frames(&references, backend, &mut state, &mut report)?;
         images::explain(store, &references, &state, &subjects, failed, &mut report);

@@ -5,6 +5,17 @@
 //! ```
 //!
 //! A plan alone changes nothing and needs no permission to write.
+//!
+//! ```text
+//! collector  what is told to keep what
+//! mark       which images are kept, and all that they need
+//! plan       what goes
+//! sweep      removing, while no writer can begin to rely on anything
+//! repack     packs that are mostly waste, written anew
+//! hints      hints that follow the packs
+//! history    old metadata of environments, retired
+//! report     what a collection would do, does and did
+//! ```
 
 mod collector;
 mod hints;

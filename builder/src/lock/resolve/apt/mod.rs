@@ -8,6 +8,20 @@
 //! security update takes part from the start instead of as an upgrade later.
 //! Of the verified indexes apt is first shown what dependencies lead to from
 //! what it is asked for: some hundred packages of sixty thousand.
+//!
+//! ```text
+//! settings     what apt is asked with: directories, sources, how they rank
+//! update       indexes, brought and verified by apt
+//! index        Release files and indexes that were verified: which file of several of one version
+//! stages       the stages of a tree, each resolved on those before it
+//! keep         what stays from the lock before
+//! base         what the base of a tree has installed
+//! suite_index  one suite by itself, for audits
+//! stanza       one entry of an index
+//! diagnosis    what is wrong with an archive, by what can be measured
+//! verify       whether a Release file is signed as it should be
+//! openpgp      why a signature is not accepted
+//! ```
 
 mod base;
 mod diagnosis;

@@ -9,6 +9,19 @@
 //!
 //! What a lock of another tool or the address of a file decides already is fetched first,
 //! and pip is held to it for the rest.
+//!
+//! ```text
+//! run        one run of Python in the tree, with the network
+//! world      the sandboxes of one run
+//! wanted     what a virtualenv wants of indexes
+//! fixed      files that are decided before pip is asked
+//! elsewhere  what projects take from elsewhere than an index
+//! hosts      the hosts that the recipe and its projects name
+//! keep       resolving again around what is locked
+//! project    what pyproject.toml says
+//! names      names of projects and of their files
+//! why        why something cannot be had or built
+//! ```
 
 mod elsewhere;
 mod fixed;
@@ -394,7 +407,7 @@ impl SourceTree {
         format!("{SOURCES}/{}", self.path.display())
     }
 
-    /// The same as pip names it.
+    /// Its address, as pip names it.
     fn link(&self) -> String {
         format!("file://{}", self.place())
     }
