@@ -60,14 +60,14 @@ impl Error {
         }
     }
 
-    /// The same error with advice of its own, instead of what is true in general.
+    /// Gives the error advice of its own, instead of what is true in general.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same error with its cause.
+    /// Adds the cause.
     #[must_use]
     pub fn with_source(
         mut self,

@@ -63,7 +63,7 @@ impl<K: Eq + Hash, V> Sharded<K, V> {
         self.tables.iter().flatten()
     }
 
-    /// The same, each table gone when it was handed out.
+    /// All keys with their values, in any order; each table is freed when it was handed out.
     #[cfg(feature = "write")]
     pub(crate) fn into_iter(self) -> impl Iterator<Item = (K, V)> {
         self.tables.into_iter().flatten()

@@ -308,7 +308,7 @@ impl Surveyor {
     }
 }
 
-/// The same for the same path, on every machine.
+/// A digest of a path, equal on every machine.
 fn digest(path: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);

@@ -88,7 +88,7 @@ impl Report {
         self.find(ending).map(|(_, outcome)| outcome)
     }
 
-    /// The same with its address.
+    /// The address, and how the file ended, whose address ends like this.
     pub fn find(&self, ending: &str) -> Option<(&str, &Outcome)> {
         self.outcomes().find(|(url, _)| url.ends_with(ending))
     }

@@ -6,6 +6,18 @@
 //!
 //! Each part of it carries the digest of the recipe's sections it was resolved
 //! from; when those change, that part alone is resolved again.
+//!
+//! ```text
+//! entries        one entry for each input
+//! names          the names of all entries, beside them
+//! stages         which packages are there at which stage
+//! changes        what differs between two locks
+//! check          whether what a lock says can become paths and arguments
+//! conflict       what a merge of two locks leaves behind
+//! described      what Git says of a commit, where a version comes from it
+//! retained       the inputs of a retained lock
+//! import_record  what an imported image has in place of a lock
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -236,7 +248,7 @@ impl Lock {
         debs.chain(python).chain(git).chain(downloads).chain(files)
     }
 
-    /// The same, with their bytes.
+    /// The digests of all inputs, with their sizes in bytes.
     pub fn sized_inputs(&self) -> impl Iterator<Item = (Sha256, u64)> {
         let debs = self.debs.iter().map(|deb| (deb.sha256, deb.size));
         let python = self.python.iter().map(|file| (file.sha256, file.size));

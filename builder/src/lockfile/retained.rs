@@ -25,7 +25,7 @@ pub(crate) fn base_of(lock: &[u8]) -> std::result::Result<Option<ImageId>, Strin
     Ok(lock.base.map(|base| base.image))
 }
 
-/// The same, with their sizes.
+/// The inputs that a lock names, with their sizes.
 pub(crate) fn sized_inputs_of(lock: &[u8]) -> std::result::Result<Vec<(Sha256, u64)>, String> {
     if ImportRecord::is(lock) {
         return Ok(Vec::new());

@@ -78,20 +78,20 @@ impl Fault {
         }
     }
 
-    /// The same as the second of two equal things; the hint names the line of
-    /// the first.
+    /// Makes it an error about the second of two equal things; the hint names the line
+    /// of the first.
     pub(crate) fn earlier(mut self, span: Range<usize>) -> Self {
         self.earlier = Some(span);
         self
     }
 
-    /// The same with an advice.
+    /// Adds advice.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into()).filter(|hint| !hint.is_empty());
         self
     }
 
-    /// The same as another kind.
+    /// Makes it an error of another kind.
     pub(crate) fn kind(mut self, kind: RecipeErrorKind) -> Self {
         self.kind = kind;
         self
@@ -196,7 +196,7 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
-/// The same text with the credentials of every URL in it blotted out: errors
+/// The text with the credentials of every URL in it blotted out: errors
 /// end up in logs.
 fn redact(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

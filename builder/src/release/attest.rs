@@ -26,7 +26,7 @@ pub const BUILDER: &str = "builder";
 /// The way of building that our provenance describes.
 const BUILD_TYPE: &str = "urn:imgbuild:build:1";
 
-/// The same of an import.
+/// The way of importing that our provenance describes.
 const IMPORT_TYPE: &str = "urn:imgbuild:import:1";
 
 /// This program.

@@ -47,7 +47,7 @@ pub fn release(store: &Store, env: &EnvName, text: &str) -> Result<Release> {
     release_of(&open(&ReadOnly(store), env)?, text)
 }
 
-/// The same in an environment that is open.
+/// The release that `NAME` or `NAME/SEQ` means in an environment that is open.
 pub fn release_of(env: &Environment<'_>, text: &str) -> Result<Release> {
     let shown = text.escape_default();
     let (name, seq) = match text.split_once('/') {

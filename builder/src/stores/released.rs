@@ -48,7 +48,7 @@ pub struct Released {
     pub seq: u64,
     /// Its manifest.
     pub manifest: Manifest,
-    /// The same, as it was signed.
+    /// The bytes of the manifest, as they were signed.
     pub json: Vec<u8>,
 }
 

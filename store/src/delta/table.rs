@@ -89,7 +89,7 @@ impl Table {
         Ok(stored)
     }
 
-    /// The same before it is compressed.
+    /// The rows of the table, before they are compressed.
     #[cfg(feature = "write")]
     pub(crate) fn to_rows(&self) -> Vec<u8> {
         let mut raw = Vec::new();

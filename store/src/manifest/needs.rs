@@ -13,10 +13,10 @@ pub struct Needs {
     /// Directories whose content is the node's and outlives generations: data.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub state: Vec<String>,
-    /// The same for what can be made again.
+    /// Directories whose content is the node's and can be made again: caches.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cache: Vec<String>,
-    /// The same for logs.
+    /// Directories of logs, whose content is the node's as well.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<String>,
     /// Names of secrets, which processes find as files.

@@ -158,7 +158,7 @@ pub(super) fn check(processes: &[Process]) -> Result<(), String> {
     Ok(())
 }
 
-/// The same for timers.
+/// Says what is wrong with timers.
 pub(super) fn check_timers(timers: &[Timer]) -> Result<(), String> {
     for (at, timer) in timers.iter().enumerate() {
         let name = &timer.name;

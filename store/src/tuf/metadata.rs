@@ -317,7 +317,7 @@ impl DraftFile {
         Ok(())
     }
 
-    /// The same with those signatures alone that count by one of these roots, each key's once: readers
+    /// The file with those signatures alone that count by one of these roots, each key's once: readers
     /// refuse a file with others.
     pub(super) fn with_good_signatures<T: Role>(&self, roots: &[&Root]) -> Result<Self> {
         let file = self.signed_file::<T>("the proposed file")?;

@@ -52,7 +52,7 @@ const FSTAB: &str = "\
 /dev/pts  /dev/pts  none   rw,bind                         0  0
 shm       /dev/shm  tmpfs  rw,nosuid,nodev,mode=1777       0  0
 ";
-/// The same of earlier versions, which is replaced where nobody changed it.
+/// The fstab of earlier versions, which is replaced where nobody changed it.
 const OLD_FSTAB: &str = "\
 # What a session sees of the host. Not its /home and not its /tmp.
 /proc     /proc     none  rw,bind  0  0

@@ -59,13 +59,13 @@ impl App {
         })
     }
 
-    /// The same with what the node gives, or an error that says what it does not.
+    /// Adds what the node gives, or says what it does not give.
     pub(super) fn with_given(self, node: &Node<'_>, system: &SystemName) -> Result<Self> {
         let provided = Provided::find(node, system, &self.service, &self.owner)?;
         Ok(Self { provided, ..self })
     }
 
-    /// The same for a session that runs: what is not given any more hinders nobody there.
+    /// Adds what the node gives to a session that runs: what is not given any more hinders nobody there.
     pub(super) fn with_given_if_there(mut self, node: &Node<'_>, system: &SystemName) -> Self {
         match Provided::find(node, system, &self.service, &self.owner) {
             Ok(provided) => self.provided = provided,
@@ -141,7 +141,7 @@ impl App {
             .transpose()
     }
 
-    /// The same for a further process.
+    /// How a further process is run.
     pub(super) fn of_process(&self, process: &Process, label: &str) -> Result<Self> {
         let Process {
             user,
@@ -152,7 +152,7 @@ impl App {
         self.labelled(user, directory, environment, label)
     }
 
-    /// The same for the job of a timer.
+    /// How the job of a timer is run.
     pub(super) fn of_timer(&self, timer: &Timer, label: &str) -> Result<Self> {
         let Timer {
             user,
@@ -184,7 +184,7 @@ impl App {
         Ok(app)
     }
 
-    /// The same with further variables.
+    /// Adds variables.
     pub(super) fn with_environment(mut self, more: &[(String, String)]) -> Self {
         self.service.environment.extend(more.iter().cloned());
         self

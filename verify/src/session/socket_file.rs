@@ -60,7 +60,7 @@ impl SocketFile {
         self.bind(backlog, access)
     }
 
-    /// The same with the name that clients know, which nobody may serve yet.
+    /// Listens, and gives the socket the name that clients know, which nobody may serve yet.
     pub(super) fn listen_as_first(
         &self,
         backlog: i32,

@@ -49,7 +49,7 @@ impl NodeNames {
         }
     }
 
-    /// The same, with the name of the machine where no other was set.
+    /// Takes the name of the machine where no other was set.
     #[must_use]
     pub fn or_machine(mut self) -> Self {
         self.name = self.name.or_else(|| machine_name().ok());

@@ -28,7 +28,7 @@ pub struct Report {
     pub totals: Totals,
     /// Debian packages that came, went or have another version.
     pub packages: Vec<PackageChange>,
-    /// The same of the virtualenvs' distributions.
+    /// Python distributions of virtualenvs that came, went or have another version.
     pub wheels: Vec<WheelChange>,
     /// Accounts that came, went or changed.
     pub users: Vec<UserChange>,
@@ -61,7 +61,7 @@ pub struct Summary {
     pub lock: String,
 }
 
-/// The same figure of both images.
+/// A figure of each of the two images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pair<T> {
     /// Of the first.

@@ -20,7 +20,7 @@ type Item = (Entry, Vec<ChunkRef>);
 pub(super) struct Walked {
     /// Which files of the first image say who owns what.
     pub(super) old: Inventory,
-    /// The same of the second.
+    /// Which files of the second image say who owns what.
     pub(super) new: Inventory,
     /// Changed files short enough to look into: the path, and the content in both
     /// images.

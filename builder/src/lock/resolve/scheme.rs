@@ -64,7 +64,7 @@ impl Scheme {
         }
     }
 
-    /// The same of a directory on this machine.
+    /// How the package in a directory of this machine takes its version.
     pub(crate) fn of_directory(dir: &Path) -> Self {
         Self::of(&|name| {
             let text = std::fs::read(dir.join(name)).ok()?;

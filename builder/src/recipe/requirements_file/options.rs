@@ -97,7 +97,7 @@ fn split_option(line: &str) -> (&str, &str) {
     (option, unquoted(value))
 }
 
-/// The same without quotes around it.
+/// The value without quotes around it.
 pub(super) fn unquoted(value: &str) -> &str {
     let inside = ['"', '\''].into_iter().find_map(|mark| {
         let inside = value.strip_prefix(mark)?.strip_suffix(mark)?;

@@ -87,7 +87,7 @@ impl Opened {
         keys
     }
 
-    /// The same, for all three groups of an environment, the root's only if asked.
+    /// Those keys that sign for the three groups of an environment, the root's only if asked.
     pub fn signers(&self, env: &Environment<'_>) -> Result<Signers<'_>> {
         let of = |group| -> Result<Vec<&dyn Signer>> { Ok(self.among(&holders(env, group)?)) };
         Ok(Signers {
@@ -113,7 +113,7 @@ impl Keyring {
         }
     }
 
-    /// The same, with all its keys.
+    /// The keyring with all its keys, whichever was chosen.
     #[must_use]
     pub fn without_choice(&self) -> Self {
         Self {
@@ -375,7 +375,7 @@ impl Keyring {
         self.write_vouched(env, &lines)
     }
 
-    /// The same, and no other environment of that name counts any more.
+    /// Vouches for an environment, and for no other one of that name any more.
     pub fn vouch_only(&self, env: &EnvName, fingerprint: &Sha256) -> Result<()> {
         self.write_vouched(env, &[fingerprint.to_string()])
     }

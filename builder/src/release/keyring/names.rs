@@ -15,7 +15,7 @@ impl Names {
         }
     }
 
-    /// The same, with the names that a policy gives to keys which have none here.
+    /// Adds the names that a policy gives to keys which have none here.
     #[must_use]
     pub fn with(mut self, policy: Option<&Policy>) -> Self {
         for (name, hex) in policy.iter().flat_map(|policy| &policy.keys) {

@@ -31,7 +31,7 @@ enum If {
     Always,
     /// The first argument is a clock of [`CLOCKS`].
     Clock,
-    /// The same, and the second has the bit [`ABSOLUTE`].
+    /// The first argument is a clock of [`CLOCKS`], and the second has the bit [`ABSOLUTE`].
     ClockAndAbsolute,
     /// The second argument has the bit [`ABSOLUTE`].
     Absolute,

@@ -132,7 +132,7 @@ fn lines<'a>(patterns: impl IntoIterator<Item = &'a str>) -> String {
     patterns.into_iter().map(|p| regex(p) + "\n").collect()
 }
 
-/// The same for the paths and everything below them.
+/// Regular expressions, a line each, for paths and everything below them.
 fn with_below<'a>(patterns: impl Iterator<Item = &'a str>) -> String {
     patterns.map(|p| regex(p) + "(/.*)?\n").collect()
 }

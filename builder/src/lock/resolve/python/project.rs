@@ -218,7 +218,7 @@ impl Project {
         Ok(lines)
     }
 
-    /// The same for the script that reads other tools' locks.
+    /// What is required, in the form that the script takes which reads other tools' locks.
     pub(super) fn stated<T: AsRef<str>, U: AsRef<str>>(
         &self,
         origin: &str,

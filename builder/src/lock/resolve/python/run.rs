@@ -80,7 +80,7 @@ pub(super) enum Work {
         /// Whether a failure is looked into, which takes time.
         explain: bool,
     },
-    /// The same without indexes.
+    /// This command of the shell, without indexes.
     Offline(String),
     /// Files are chosen from other tools' locks, if there are any, and fetched.
     Fetch {

@@ -7,7 +7,7 @@ pub(super) enum Piece<'a> {
     Word(&'a str),
     /// What stands between quotes.
     Text(&'a str),
-    /// The same of a text that is put together when the script runs, or has escapes.
+    /// What stands between the quotes of a text that is put together when the script runs, or has escapes.
     Made(&'a str),
     /// Any other character.
     Mark(char),

@@ -59,7 +59,7 @@ const OF_SYSTEMS: [Metric; 9] = [
     ),
 ];
 
-/// The same for a timer.
+/// A metric of a timer: name, description, value.
 type TimerMetric = (&'static str, &'static str, fn(&Timer) -> Option<i64>);
 
 const OF_TIMERS: [TimerMetric; 3] = [
