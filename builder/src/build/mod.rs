@@ -232,7 +232,7 @@ impl Site<'_> {
         request.run(Some(old), ui)
     }
 
-    /// Builds from nothing in a varied world, and releases nothing.
+    /// Builds from nothing in a varied sandbox, and releases nothing.
     fn build_varied(&self, old: Option<&Lock>, ui: &mut Ui) -> Result<Made> {
         prepare(self.recipe, self.request.setup, ui)?;
         let mut settings = self.settings.clone();
@@ -325,7 +325,7 @@ impl ImageMaker<'_> {
         self.run(steps, false, ui)
     }
 
-    /// Runs every step in a varied world, from nothing, and packs the tree.
+    /// Runs every step in a varied sandbox, from nothing, and packs the tree.
     pub(crate) fn make_varied(&self, ui: &mut Ui) -> Result<Manifest> {
         self.work.clear()?;
         let mut steps = steps::all(self.recipe, self.lock)?;

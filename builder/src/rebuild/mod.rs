@@ -6,7 +6,7 @@
 //!
 //! Nothing but the store is asked: recipe and lock are retained as inputs under
 //! the digests that the manifest records, so neither the directory that the
-//! recipe lay in nor a network is needed. The build runs in a varied world
+//! recipe lay in nor a network is needed. The build runs in a varied sandbox
 //! ([`crate::sandbox::vary`]) on layers of its own, below the work directory; the
 //! rebuilt image goes to a store there, and the store that is being checked
 //! gets no byte of it.

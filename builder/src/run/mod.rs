@@ -39,7 +39,7 @@ pub struct Runner<'a> {
     pub images: &'a Store,
     /// The recipe's path; none before its lock is written: `imgbuild shell` opens no step then.
     pub recipe: Option<&'a Path>,
-    /// Whether the steps run in a varied world; then only on layers that did.
+    /// Whether the steps run in a varied sandbox; then only on layers that did.
     pub vary: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A step's world, varied: to prove that an image is what its lock says, it is
+//! The varied sandbox: to prove that an image is what its lock says, it is
 //! built again where everything is different that must not matter.
 //!
 //! # What a varied build varies
@@ -72,7 +72,7 @@ use process::{Event, Resume, Tracee};
 /// day, and some hours, minutes and seconds.
 pub const AHEAD: Duration = Duration::from_secs(((365 + 31 + 8) * 24 + 5) * 3600 + 7 * 60 + 9);
 
-/// Runs the command to its end in a varied world; returns its exit code, 128+n
+/// Runs the command to its end in a varied sandbox; returns its exit code, 128+n
 /// after signal n. Reaps every orphan meanwhile, as PID 1 has to.
 pub(super) fn run(command: Command) -> Result<u8> {
     let name = command.get_program().to_string_lossy().into_owned();
