@@ -203,6 +203,21 @@ fn what_a_proxy_compresses_is_asked_for_past_it() {
 }
 
 #[test]
+fn a_cache_that_remembers_that_nothing_was_there_is_passed() {
+    let web = Web::new();
+    let proxy = web.behind(|asked| match asked.header("cache-control") {
+        Some("no-transform") => Fault::Status(404, String::new()),
+        _ => Fault::None,
+    });
+    web.pull(&proxy).unwrap();
+    // What is not there for others either is asked for twice, and not for ever.
+    let before = proxy.asked().len();
+    let far = backend(&proxy.url());
+    assert_eq!(far.get("packs/none", 1 << 20).unwrap(), None);
+    assert_eq!(proxy.asked().len(), before + 2);
+}
+
+#[test]
 fn a_bit_that_is_always_flipped_is_refused() {
     let web = Web::new();
     for ending in [".pack", ".index", "images/"] {

@@ -224,6 +224,11 @@ impl ObjectClient {
                 Ok(Fetched::Part) if transfer.is_short() => {
                     RequestError::permanent("the server sends less than it was asked for")
                 }
+                // A cache may remember a time before it was there.
+                Ok(Fetched::Nothing) if transfer.may_be_old() => {
+                    transfer.caution = Caution::Fresh;
+                    continue;
+                }
                 Ok(fetched) => return Ok(fetched),
                 Err(fault) => fault,
             };
@@ -331,8 +336,7 @@ impl ObjectClient {
             .endpoint
             .get(&self.client, transfer.key)
             .header(header::ACCEPT_ENCODING, "identity");
-        let old_is_fine = transfer.caution == Caution::None && !is_mutable(transfer.key);
-        let control = if old_is_fine {
+        let control = if transfer.may_be_old() {
             "no-transform"
         } else {
             "no-cache, no-transform"
@@ -474,11 +478,6 @@ impl ObjectClient {
             received: self.received.load(Ordering::Relaxed),
         }
     }
-}
-
-/// Objects that change, of which an old one is no good.
-fn is_mutable(key: &str) -> bool {
-    key.ends_with("/timestamp.json") || key.starts_with("hints/") || key == super::CATALOGUE
 }
 
 /// A random number, so that nodes started together do not try again in step.

@@ -99,6 +99,11 @@ impl Transfer<'_> {
         self.range.as_ref().map_or(0, |range| range.start)
     }
 
+    /// Whether what a cache has may answer.
+    pub(super) fn may_be_old(&self) -> bool {
+        self.caution == Caution::None && never_changes(self.key)
+    }
+
     /// Whether bytes of the range are missing.
     pub(super) fn is_short(&self) -> bool {
         self.range.as_ref().is_some_and(|range| self.at < range.end)
@@ -132,5 +137,63 @@ impl Transfer<'_> {
             return Err(RequestError::Content(error));
         }
         Ok(())
+    }
+}
+
+/// Whether an object has the same bytes for as long as it is there, and is asked for because another one
+/// names it: those that are called by their digest, and numbered ones. Whether there is a further root
+/// is asked before there is one, so that a cache must not say no in its place.
+fn never_changes(key: &str) -> bool {
+    let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
+    let top = folder.split('/').next().unwrap_or_default();
+    match top {
+        "packs" | "inputs" => true,
+        "attestations" => folder != top,
+        "deltas" => folder == top,
+        "env" if folder.ends_with("/metadata") => {
+            name.starts_with(|first: char| first.is_ascii_digit()) && !name.ends_with(".root.json")
+        }
+        "env" => folder.contains("/targets/") || folder.ends_with("/log"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::never_changes;
+
+    #[test]
+    fn what_is_named_by_content_or_number_may_come_from_a_cache() {
+        for key in [
+            "packs/00ff.pack",
+            "packs/00ff.index",
+            "inputs/sha256/00ff",
+            "attestations/00ff/11ee.json",
+            "deltas/00ff.delta",
+            "env/prod/metadata/12.targets.json",
+            "env/prod/metadata/13.snapshot.json",
+            "env/prod/targets/web/00ff.3.json",
+            "env/prod/log/3.json",
+        ] {
+            assert!(never_changes(key), "{key}");
+        }
+        for key in [
+            "imgbuild-store",
+            "catalogue.json",
+            "hints/00ff.json",
+            "images/00ff.json",
+            "inventory/00ff.json",
+            "logs/00ff.json.zst",
+            "pins/00ff.json",
+            "attestations/00ff.json",
+            "deltas/00ff/11ee.json",
+            "env/prod/metadata/timestamp.json",
+            "env/prod/metadata/2.root.json",
+            "env/prod/history.json",
+            "env/prod/witness/00ff.json",
+            "receipts/web01/000000000001.json",
+        ] {
+            assert!(!never_changes(key), "{key}");
+        }
     }
 }
