@@ -68,8 +68,8 @@ impl Fleet {
         self.release_with(version, &serde_json::json!({ "before_switch": before }));
     }
 
-    /// Releases the tree in another version, which is started as `more` says.
-    pub(crate) fn release_with(&self, version: &str, more: &Value) {
+    /// Releases the tree in another version, which is started as `more` says; the number of the release.
+    pub(crate) fn release_with(&self, version: &str, more: &Value) -> u64 {
         let team = &self.team;
         let image = team.import(&team.tree("tree", version));
         let store = WritableStore::open_or_create(team.path("store")).unwrap();
@@ -89,8 +89,8 @@ impl Fleet {
             ..manifest
         };
         let mut env = Environment::open(&store, &dev).unwrap();
-        env.release(&manifest, &keys, jiff::Timestamp::now())
-            .unwrap();
+        let release = env.release(&manifest, &keys, jiff::Timestamp::now());
+        release.unwrap().seq
     }
 
     pub(crate) fn path(&self, name: &str) -> String {

@@ -5,6 +5,7 @@ mod audit;
 mod bases;
 mod build;
 mod buildbot;
+mod caches;
 mod ceremonies;
 mod clocks;
 mod conformance;

@@ -22,22 +22,40 @@ impl Nginx {
     /// Serves `root`, which everybody must be able to enter. `settings` are nginx
     /// directives for the server, such as `max_ranges 0;`.
     pub fn serve(root: &Path, settings: &str) -> Self {
+        let root = root.display();
+        Self::configured(&format!(
+            "server {{ listen 443 ssl; root {root}; {settings} }}\n"
+        ))
+    }
+
+    /// Serves what a configuration says, from inside its `http`. It is one for a machine that serves
+    /// nothing else: here `listen 443 ssl;` is a free port of loopback without TLS, and caches are
+    /// in a directory of their own in place of `/var/cache/nginx`.
+    pub fn configured(configuration: &str) -> Self {
         let place = tempfile::tempdir().expect("a temporary directory can be made");
         // Its workers are nobody.
         fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).expect("it is ours");
         let port = free_port();
         let here = place.path().display();
+        let plain = |line: &&str| {
+            let line = line.trim_start();
+            !line.starts_with("ssl_") && !line.starts_with("proxy_ssl_")
+        };
+        let lines: Vec<_> = configuration.lines().filter(plain).collect();
+        let servers = lines
+            .join("\n")
+            .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port};"))
+            .replace("/var/cache/nginx", &here.to_string());
         let text = format!(
             "daemon off;\nworker_processes 1;\npid {here}/pid;\nerror_log {here}/error.log;\n\
-             events {{ worker_connections 128; }}\n\
+             events {{ worker_connections 900; }}\n\
              http {{\n\
              log_format t '$request_method $uri $status $body_bytes_sent';\n\
              access_log {here}/access.log t;\n\
              client_body_temp_path {here}/1; proxy_temp_path {here}/2;\n\
              fastcgi_temp_path {here}/3; uwsgi_temp_path {here}/4; scgi_temp_path {here}/5;\n\
              default_type application/octet-stream;\nsendfile on;\n\
-             server {{ listen 127.0.0.1:{port}; root {}; {settings} }}\n}}\n",
-            root.display()
+             {servers}\n}}\n"
         );
         let configuration = place.path().join("nginx.conf");
         fs::write(&configuration, text).expect("the directory is ours");
