@@ -10,6 +10,7 @@ mod ceremonies;
 mod clocks;
 mod conformance;
 mod daemon;
+mod crowd;
 mod diff;
 mod downloads;
 mod exports;
