@@ -13,6 +13,8 @@ pub struct Cost {
     pub seconds: f64,
     /// The most memory that one of its processes had, in MiB.
     pub memory: f64,
+    /// Bytes that its processes read from files, wherever these were: proc(5), `rchar`.
+    pub read: u64,
 }
 
 /// A directory in which scripts run. They have `$imgbuild` and `$imgnode`; store, work and keys
@@ -61,23 +63,31 @@ impl Shell {
         number.unwrap_or_else(|_| panic!("{script} printed no number: {text}"))
     }
 
-    /// Runs lines of shell, measured by a parent that waits for them: getrusage(2).
+    /// Runs lines of shell, measured by a parent that waits for them: getrusage(2), proc(5).
     #[track_caller]
     pub fn measure(&self, script: &str) -> Cost {
-        const PARENT: &str = "import resource, subprocess, sys, time\n\
+        // What a process has read is known until somebody has waited for it.
+        const PARENT: &str = "import os, resource, subprocess, sys, time\n\
             start = time.monotonic()\n\
-            ran = subprocess.run(['sh', '-euc', sys.argv[1]], stdout=sys.stderr)\n\
+            ran = subprocess.Popen(['sh', '-euc', sys.argv[1]], stdout=sys.stderr)\n\
+            os.waitid(os.P_PID, ran.pid, os.WEXITED | os.WNOWAIT)\n\
+            took = time.monotonic() - start\n\
+            io = dict(line.split(': ') for line in open('/proc/%d/io' % ran.pid))\n\
+            code = ran.wait()\n\
             most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n\
-            print(time.monotonic() - start, most / 1024)\n\
-            sys.exit(ran.returncode)\n";
+            print(took, most / 1024, int(io['rchar']))\n\
+            sys.exit(code)\n";
         // Nothing is left to write by those before it.
         rustix::fs::sync();
         let text = finish(self.command("python3").args(["-c", PARENT, script]), script);
-        let mut numbers = text.split_whitespace().map(|word| word.parse().ok());
-        let mut next = || numbers.next().flatten().expect("it prints two numbers");
+        let words: Vec<_> = text.split_whitespace().collect();
+        let [seconds, memory, read] = words[..] else {
+            panic!("it prints three numbers, not {text}");
+        };
         Cost {
-            seconds: next(),
-            memory: next(),
+            seconds: seconds.parse().expect("seconds"),
+            memory: memory.parse().expect("MiB"),
+            read: read.parse().expect("bytes"),
         }
     }
 }

@@ -195,15 +195,7 @@ fn nodes_behind_the_proxy_of_the_page_hear_of_everything_at_once() {
 
     // A revocation arrives, and what replaces it.
     let bad = format!("dev/web/{second}");
-    site.ann(&[
-        "revoke",
-        &bad,
-        "--in",
-        "dev",
-        "--reason",
-        "hole",
-        "--yes",
-    ]);
+    site.ann(&["revoke", &bad, "--in", "dev", "--reason", "hole", "--yes"]);
     says(&site.upgrade("n1").expect(3), &["was revoked"]);
     let third = site.release(3);
     site.upgrade("n1").expect(0);
@@ -214,7 +206,9 @@ fn nodes_behind_the_proxy_of_the_page_hear_of_everything_at_once() {
     let log = site.asked(".pack 206");
     let mut packs = log.iter().map(|line| line.split(' ').nth(1).unwrap());
     let gone = |pack: &&str| !site.fleet.team.path(&format!("store{pack}")).exists();
-    let pack = packs.find(gone).expect("a pack was removed or written anew");
+    let pack = packs
+        .find(gone)
+        .expect("a pack was removed or written anew");
     let first = |server: &Nginx| {
         http::get(server.port(), pack, "Range: bytes=0-9")
             .unwrap()

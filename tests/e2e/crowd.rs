@@ -81,9 +81,7 @@ impl Crowd {
         });
         let noise: Vec<u8> = noise.take(1_000_000).collect();
         fs::write(self.fleet.team.path("tree/srv/data"), noise).unwrap();
-        let made = self
-            .fleet
-            .release_with(&format!("{version}.0"), &json!({}));
+        let made = self.fleet.release_with(&format!("{version}.0"), &json!({}));
         let mut words = vec![
             "promote", "dev/web", "--to", "prod", "--yes", "--deltas", "1",
         ];
