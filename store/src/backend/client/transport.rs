@@ -29,7 +29,7 @@ pub(crate) fn build(
     };
     let mut builder = Client::builder()
         .user_agent(concat!("imgbuild/", env!("CARGO_PKG_VERSION")))
-        .tls_backend_preconfigured(tls(address)?)
+        .tls_backend_preconfigured(tls(address, needs_tls(address, access))?)
         .redirect(redirects)
         .connect_timeout(CONNECT.min(access.patience))
         // Of each wait for bytes, not of the whole transfer.
@@ -53,13 +53,26 @@ pub(crate) fn build(
     builder.build().map_err(failed)
 }
 
+/// Whether anybody on the way is spoken to by TLS. A redirect does not leave the scheme.
+fn needs_tls(address: &HttpUrl, access: &ClientOptions) -> bool {
+    let proxies = &access.proxies;
+    let mut proxies = [&proxies.http, &proxies.https, &proxies.all]
+        .into_iter()
+        .flatten();
+    address.is_https() || proxies.any(|proxy| !proxy.starts_with("http://"))
+}
+
 /// TLS 1.2 or 1.3 with the certificates that the host trusts: `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR`, else where distributions keep them.
-fn tls(address: &HttpUrl) -> Result<ClientConfig> {
+/// `SSL_CERT_DIR`, else where distributions keep them. They are some hundred files, and are left where
+/// they are if nothing of it is needed.
+fn tls(address: &HttpUrl, is_needed: bool) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    let loaded = rustls_native_certs::load_native_certs();
+    let loaded = if is_needed {
+        rustls_native_certs::load_native_certs()
+    } else {
+        rustls_native_certs::CertificateResult::default()
+    };
     roots.add_parsable_certificates(loaded.certs);
-    // Without TLS, nothing of it is needed.
     if roots.is_empty() && address.is_https() {
         let mut error = Error::new(
             ErrorKind::Io,
