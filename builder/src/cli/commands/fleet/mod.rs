@@ -6,7 +6,7 @@ mod prune;
 mod show;
 pub(super) mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -227,6 +227,7 @@ pub(super) fn unknown(place: &Place, known: &[NodeName]) -> Result<Vec<String>> 
     let what = || format!("cannot list what is in {}", place.url);
     let folders = place.folder.folders(store::receipt::FOLDER).context(what)?;
     let mut folders = folders.unwrap_or_default();
-    folders.retain(|folder| !known.iter().any(|name| name.as_str() == folder));
+    let known: BTreeSet<&str> = known.iter().map(NodeName::as_str).collect();
+    folders.retain(|folder| !known.contains(folder.as_str()));
     Ok(folders)
 }
