@@ -44,24 +44,24 @@ const THREADS: usize = 8;
 const LOOKS: &[(&str, &str)] = &[
     (
         "status, first look",
-        "$imgbuild fleet status dev --receipts receipts >first || [ $? = 4 ]",
+        "$imgbuild fleet status --receipts receipts >first || [ $? = 4 ]",
     ),
     (
         "status, nothing new",
-        "$imgbuild fleet status dev --receipts receipts >next || [ $? = 4 ]; cmp first next",
+        "$imgbuild fleet status --receipts receipts >next || [ $? = 4 ]; cmp first next",
     ),
     (
         "status, a receipt of each is new",
-        "$imgbuild fleet status dev --receipts receipts >next || [ $? = 4 ]",
+        "$imgbuild fleet status --receipts receipts >next || [ $? = 4 ]",
     ),
     (
         "status --prometheus",
-        "$imgbuild fleet status dev --receipts receipts --prometheus fleet.prom >next || [ $? = 4 ]; \
+        "$imgbuild fleet status --receipts receipts --prometheus fleet.prom >next || [ $? = 4 ]; \
          grep -q '^imgbuild_fleet_nodes' fleet.prom",
     ),
     (
         "status --json",
-        "$imgbuild fleet status dev --receipts receipts --json >next || [ $? = 4 ]",
+        "$imgbuild fleet status --receipts receipts --json >next || [ $? = 4 ]",
     ),
 ];
 
