@@ -41,6 +41,10 @@ sync lives
 if [ "$lives" != 1 ]; then
     echo "before"
     inventory
+    # LVM may not have come to all volumes yet; imgnode activates those that it needs.
+    for system in Plain Thin; do
+        imgnode verify "$system" >/dev/null
+    done
     # Before anything else has cleaned up: what is active can be entered.
     for system in Plain Thin; do
         there=$(schroot -c "$system" -d / -- cat /etc/version)

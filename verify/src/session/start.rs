@@ -99,6 +99,8 @@ pub(super) fn prepare(
     options: StartOptions,
 ) -> Result<Session> {
     check_registered(node, record)?;
+    let driver = record.target.driver();
+    driver.activate(&node.context(&record.system), record.active)?;
     Ok(Session {
         schema: SCHEMA,
         system: record.system.clone(),

@@ -54,6 +54,12 @@ pub trait Driver {
     /// Whether a generation is there.
     fn exists(&self, context: &SystemContext<'_>, number: u64) -> Result<bool>;
 
+    /// Makes sure that the device of a generation is there. At boot it may not be yet: on some
+    /// machines LVM activates volumes when it sees their disks, and nothing waits for that.
+    fn activate(&self, _: &SystemContext<'_>, _: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens the tree of a generation for reading.
     fn open(&self, context: &SystemContext<'_>, number: u64) -> Result<OpenTree>;
 

@@ -111,7 +111,12 @@ impl Driver for Lvm {
         Ok(found.is_some_and(|volume| !volume.is_staging()))
     }
 
+    fn activate(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        volume::activate(&self.group, &self.volume(number), context)
+    }
+
     fn open(&self, context: &SystemContext<'_>, number: u64) -> Result<OpenTree> {
+        self.activate(context, number)?;
         mount::volume(&self.location(context.system, number), self.kind, false)
     }
 

@@ -133,7 +133,12 @@ impl Driver for LvmThin {
         Ok(found.is_some_and(|volume| !volume.is_staging()))
     }
 
+    fn activate(&self, context: &SystemContext<'_>, number: u64) -> Result<()> {
+        volume::activate(&self.group, &Self::volume(context.system, number), context)
+    }
+
     fn open(&self, context: &SystemContext<'_>, number: u64) -> Result<OpenTree> {
+        self.activate(context, number)?;
         mount::volume(&self.location(context.system, number), self.kind, false)
     }
 

@@ -292,6 +292,17 @@ fn lvm(words: Vec<String>, context: &SystemContext<'_>) -> Result<()> {
         .map(|_| ())
 }
 
+/// Activates a volume that has no device yet.
+pub(super) fn activate(group: &str, name: &str, context: &SystemContext<'_>) -> Result<()> {
+    if device(group, name).exists() {
+        return Ok(());
+    }
+    let words = ["lvchange", "--activate", "y", "--ignoreactivationskip"];
+    let mut words: Vec<String> = words.map(str::to_owned).into();
+    words.push(format!("{group}/{name}"));
+    lvm(words, context)
+}
+
 /// `lvcreate` with our tags and `more` words.
 pub(super) fn create(name: &str, more: &[&str], context: &SystemContext<'_>) -> Result<()> {
     let mut words: Vec<String> = ["lvcreate", "--yes", "--name", name]

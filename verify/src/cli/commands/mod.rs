@@ -6,11 +6,11 @@
 //! switch     switch, rollback: another generation becomes the active one
 //! gc         old generations go
 //! exec       a command in a system
+//! run        a system in the foreground, for a service manager
 //! name       what this node is called, and its group
 //! receipts   what this node says of itself
 //! access     who of the host may enter a system's sessions
 //! uninstall  a system goes
-//! run        a system in the foreground, for a service manager
 //! sessions   start, stop, reload
 //! status     what is installed and what runs
 //! verify     the installed tree against the signed layout
