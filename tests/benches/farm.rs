@@ -35,7 +35,7 @@ use tests::shell::{Cost, Shell};
 const BEHIND: usize = 50;
 
 /// How often a node does the same, so that starting a shell does not count.
-const ROUNDS: usize = 20;
+const ROUNDS: u32 = 20;
 
 /// Threads that put receipts: each waits for the disk.
 const THREADS: usize = 8;
@@ -199,10 +199,10 @@ impl Farm {
             let log = &log[asked..];
             println!(
                 "| {name} | {:.1} ms | {:.0} MiB | {} | {} bytes |",
-                cost.seconds * 1e3 / ROUNDS as f64,
+                cost.seconds * 1e3 / f64::from(ROUNDS),
                 cost.memory,
-                log.len() / ROUNDS,
-                sent(log) / ROUNDS as u64
+                log.len() / ROUNDS as usize,
+                sent(log) / u64::from(ROUNDS)
             );
         }
         self.0.run("$imgnode --state state uninstall farm-bench");

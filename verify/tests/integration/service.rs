@@ -336,6 +336,14 @@ fn receipts_tell_of_a_session_and_how_it_ended() {
     service.hears("READY=1");
     service.tell(Signal::TERM);
     assert_eq!(service.end().0, Some(0));
+    // One that cannot begin says so before it ends.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    assert_eq!(Service::begin(&farm, &[], Some(&listen)).end().0, Some(1));
+    assert_eq!(
+        told(&receipts(to.as_ref(), "web01")).last(),
+        Some(&(Operation::Start, Outcome::Failed))
+    );
     // What two senders were at, goes with the next.
     farm.ok(&["receipts", "send"]);
     let found = receipts(to.as_ref(), "web01");
@@ -346,6 +354,7 @@ fn receipts_tell_of_a_session_and_how_it_ended() {
             (Operation::Run, Outcome::Failed),
             (Operation::Start, Outcome::Done),
             (Operation::Stop, Outcome::Done),
+            (Operation::Start, Outcome::Failed),
             (Operation::Heartbeat, Outcome::Done),
         ]
     );
@@ -353,7 +362,10 @@ fn receipts_tell_of_a_session_and_how_it_ended() {
     let ran = found
         .iter()
         .map(|one| one.1.receipt.systems[0].runs.is_some());
-    assert_eq!(ran.collect::<Vec<_>>(), [true, false, true, false, false]);
+    assert_eq!(
+        ran.collect::<Vec<_>>(),
+        [true, false, true, false, false, false]
+    );
     let why = system(1).last.as_ref().unwrap().reason.as_ref().unwrap();
     assert!(why.contains("died"), "{why}");
     assert_eq!(system(2).last, None);

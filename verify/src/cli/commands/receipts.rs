@@ -108,13 +108,18 @@ pub(super) fn service_began(
     ran: Option<&str>,
     failed: Option<&Error>,
 ) {
-    if note_session(node, ui, (Operation::Start, system), ran, failed) {
-        match receipts::send_meanwhile(node, BY_ITSELF) {
-            Err(error) if error.kind() != Kind::Busy => {
-                ui.note(&format!("note: the receipt is not sent: {error}"));
-            }
-            _ => {}
+    if !note_session(node, ui, (Operation::Start, system), ran, failed) {
+        return;
+    }
+    if failed.is_some() {
+        // Nothing goes on.
+        return send_for(node, ui, AT_THE_END);
+    }
+    match receipts::send_meanwhile(node, BY_ITSELF) {
+        Err(error) if error.kind() != Kind::Busy => {
+            ui.note(&format!("note: the receipt is not sent: {error}"));
         }
+        _ => {}
     }
 }
 
