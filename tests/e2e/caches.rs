@@ -9,7 +9,7 @@ use servers::nginx::Nginx;
 use tests::binaries::{Ran, repository};
 use tests::http;
 
-use crate::fleet::Fleet;
+use crate::fleet::{self, Fleet};
 use crate::team::says;
 
 /// A proxy that keeps all that it gets, errors too, and goes by nothing that anybody says.
@@ -118,29 +118,7 @@ impl Site {
 
     /// Ends releases below this one, of which the last is `old`, and removes what only they need.
     fn collect_below(&self, seq: u64, old: u64) {
-        let (old, least) = (format!("dev/web/{old}"), seq.to_string());
-        self.ann(&[
-            "revoke",
-            &old,
-            "--in",
-            "dev",
-            "--reason",
-            "old",
-            "--min-seq",
-            &least,
-            "--yes",
-        ]);
-        self.ann(&[
-            "store",
-            "gc",
-            "--delete",
-            "--grace",
-            "0",
-            "--keep-last",
-            "0",
-            "--waste",
-            "10",
-        ]);
+        fleet::collect_below(|words| self.ann(words), seq, old);
     }
 
     /// What nodes and proxies have asked the origin for, with the status of the answer.

@@ -11,7 +11,7 @@ use servers::nginx::Nginx;
 use tests::bench::wait_for;
 use tests::binaries::{Ran, is_soak};
 
-use crate::fleet::Fleet;
+use crate::fleet::{self, Fleet};
 use crate::team::{at, says};
 
 /// Days for which a timestamp is signed. A release is promoted each week, by the clock of who signs: no
@@ -108,29 +108,7 @@ impl Crowd {
     /// Ends what is older in dev than this release, of that the last is `old`, and removes what nobody needs
     /// any more, without waiting for anybody who may be reading it.
     fn collect(&self, made: u64, old: u64) {
-        let (old, least) = (format!("dev/web/{old}"), made.to_string());
-        self.ann(&[
-            "revoke",
-            &old,
-            "--in",
-            "dev",
-            "--reason",
-            "old",
-            "--min-seq",
-            &least,
-            "--yes",
-        ]);
-        self.ann(&[
-            "store",
-            "gc",
-            "--delete",
-            "--grace",
-            "0",
-            "--keep-last",
-            "0",
-            "--waste",
-            "10",
-        ]);
+        fleet::collect_below(|words| self.ann(words), made, old);
     }
 
     fn begin(&self, node: &Node) {

@@ -175,6 +175,16 @@ impl Fleet {
     }
 }
 
+/// Ends releases of web in dev below `seq`, of which the last is `old`, and removes at once what only
+/// they need.
+pub(crate) fn collect_below(run: impl Fn(&[&str]) -> Ran, seq: u64, old: u64) {
+    let (old, least) = (format!("dev/web/{old}"), seq.to_string());
+    let revoke = ["revoke", &old, "--in", "dev", "--reason", "old"];
+    run(&[&revoke[..], &["--min-seq", &least, "--yes"]].concat());
+    let collect = ["store", "gc", "--delete", "--grace", "0"];
+    run(&[&collect[..], &["--keep-last", "0", "--waste", "10"]].concat());
+}
+
 /// Copies a program and the libraries it needs.
 fn install_program(tree: &Path, program: &Path) {
     let listed = Ran::of(Command::new("ldd").arg(program)).expect(0).stdout;
@@ -459,6 +469,11 @@ fn two_enrol_at_once_and_nodes_fall_silent() {
     fs::write(fleet.team.path("receipts/fleet/dev.json"), first).unwrap();
     let said = fleet.status(&[]).expect(0).stdout;
     assert!(said.contains("3 nodes, list 3 signed by"), "{said}");
+    // Somebody who can write calls an earlier list the next one.
+    let lists = fleet.team.path("receipts/fleet/dev");
+    fs::copy(lists.join("1.json"), lists.join("4.json")).unwrap();
+    says(&fleet.status(&["dev"]).expect(3), &["list 1 is called 4"]);
+    fs::remove_file(lists.join("4.json")).unwrap();
 
     let status = ["fleet", "status", "--receipts", "receipts", "--json"];
     let found = |ahead: &str| {

@@ -71,6 +71,16 @@ pub fn read(place: &Place, env: &Environment<'_>, settings: &Settings) -> Result
     while let Some(bytes) = next {
         let (fleet, signer) = load(&bytes)?;
         let version = fleet.version;
+        // An earlier list under a later name would lead back here.
+        let last = newest
+            .as_ref()
+            .map(|(list, ..): &(Fleet, _, _)| list.version);
+        if last.is_some_and(|last| version != last + 1) {
+            let asked = last.unwrap_or_default() + 1;
+            return Err(Error::new(ErrorKind::Refused, what())
+                .detail(format!("list {version} is called {asked}"))
+                .hint("somebody with write access put it there: remove that file"));
+        }
         newest = Some((fleet, signer, Sha256::of(&bytes)));
         next = get(&Fleet::version_object(name, version + 1))?;
     }
