@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use store::receipt::{MAX_BYTES, SignedReceipt};
 use store::{ClientOptions, ObjectFolder};
 
-use super::settings;
+use super::settings::{self, Settings};
 use super::spool::{self, Waiting};
 use crate::atomic_file::{self, SCHEMA, check_schema};
 use crate::error::{Error, Result};
@@ -82,7 +82,10 @@ pub fn send(node: &Node<'_>, limit: Duration) -> Result<Sent> {
         let mut taken = Vec::new();
         let done = ObjectFolder::open(&to, &access)
             .map_err(Error::from)
-            .and_then(|folder| put_all(&folder, &waiting, &theirs.0, &theirs.1, &mut taken));
+            .and_then(|folder| {
+                let go_on = || !theirs.0.load(Ordering::Relaxed);
+                put_all(&folder, &waiting, &go_on, &theirs.1, &mut taken)
+            });
         // Nobody may listen any more.
         let _ = sender.send((taken, done.err()));
     });
@@ -100,8 +103,7 @@ pub fn send(node: &Node<'_>, limit: Duration) -> Result<Sent> {
         Ok(done) => done,
         Err(_) if node.check_cancelled().is_err() => (Vec::new(), node.check_cancelled().err()),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            let text = format!("no answer of {} for {} s", settings.to, limit.as_secs());
-            (Vec::new(), Some(Error::failed(text)))
+            (Vec::new(), Some(too_slow(&settings, limit)))
         }
     };
     let sent = sent.load(Ordering::Relaxed);
@@ -128,23 +130,34 @@ pub fn send_meanwhile(node: &Node<'_>, limit: Duration) -> Result<()> {
     let waiting = spool::waiting(node)?;
     let access = access(limit)?;
     let file = file(node);
+    let until = Instant::now() + limit;
     thread::spawn(move || {
         let _alone = alone;
         let sent = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
+        let go_on = || Instant::now() < until;
         let done = ObjectFolder::open(&settings.to, &access)
             .map_err(Error::from)
-            .and_then(|folder| put_all(&folder, &waiting, &stop, &sent, &mut Vec::new()));
+            .and_then(|folder| put_all(&folder, &waiting, &go_on, &sent, &mut Vec::new()));
+        let failed = done.err().map(|error| error.to_string());
+        let late = (!go_on()).then(|| too_slow(&settings, limit).to_string());
         let last = LastSent {
             schema: SCHEMA,
             time: Timestamp::now(),
             sent: sent.into_inner(),
-            failed: done.err().as_ref().map(ToString::to_string),
+            failed: failed.or(late),
         };
         // Only `receipts show` says it.
         let _ = atomic_file::write_json(&file, &last);
     });
     Ok(())
+}
+
+fn too_slow(settings: &Settings, limit: Duration) -> Error {
+    Error::failed(format!(
+        "no answer of {} for {} s",
+        settings.to,
+        limit.as_secs()
+    ))
 }
 
 /// How the folder is asked, where that may take so long.
@@ -158,13 +171,13 @@ fn access(limit: Duration) -> Result<ClientOptions> {
 fn put_all(
     folder: &ObjectFolder,
     waiting: &[Waiting],
-    stop: &AtomicBool,
+    go_on: &dyn Fn() -> bool,
     sent: &AtomicUsize,
     taken: &mut Vec<u64>,
 ) -> Result<()> {
     let mut damaged = None;
     for one in waiting {
-        if stop.load(Ordering::Relaxed) {
+        if !go_on() {
             break;
         }
         // What was dropped meanwhile is not there.

@@ -237,6 +237,7 @@ impl Service<'_> {
                     Outcome::Died(error) => {
                         self.manager.status("died");
                         session::end_dead(self.node, &lock, self.system, self.timeouts)?;
+                        drop(lock);
                         let session = &watch.session().id;
                         receipts::service_ended(
                             self.node,
@@ -327,6 +328,7 @@ impl Service<'_> {
                     .note(&format!("killed {}: {}", process.pid, process.command));
             }
         }
+        drop(lock);
         self.ui.note(&format!("{system} is stopped"));
         receipts::service_ended(node, self.ui, system, session, None);
         Ok(ExitCode::SUCCESS)
