@@ -32,6 +32,7 @@
 //! tuf            environments: which images are released where, and who says so
 //! delta_writer   deltas, written
 //! writer         images and what belongs to them, published into a store
+//! verified       what this machine verified before
 //! inventory      what lies beside an image, with digests
 //! store          a store, read
 //! image          an image, read
@@ -91,6 +92,9 @@ pub mod delta_writer;
 
 #[cfg(feature = "write")]
 mod writer;
+
+#[cfg(feature = "write")]
+mod verified;
 
 #[cfg(feature = "write")]
 pub mod inventory;
@@ -169,5 +173,7 @@ pub use self::image::{Entries, Image, ReplayEvent};
 pub use self::manifest::Manifest;
 pub use self::name::{EnvName, ImageName};
 pub use self::store::Store;
+#[cfg(feature = "write")]
+pub use self::verified::Verified;
 #[cfg(feature = "write")]
 pub use self::writer::{Inputs, Progress, Published, WritableStore};

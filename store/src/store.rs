@@ -262,12 +262,14 @@ impl Store {
     /// each chunk, both digests of the tar, its size, the number of entries and
     /// the lists of privileged files.
     pub fn verify_image(&self, manifest: &Manifest) -> Result<()> {
-        Self::verify_with(manifest, &self.image(manifest)?, &mut |_| {})
+        let image = self.image(manifest)?;
+        Self::verify_tar(manifest, &image, &mut |_| {})?;
+        Self::verify_lists(manifest, &image)
     }
 
-    /// Verifies the image that `manifest` describes, telling `each` how many bytes of the tar
-    /// came by.
-    pub(crate) fn verify_with(
+    /// Expands the image that `manifest` describes and compares both digests of the tar, telling
+    /// `each` how many bytes of it came by.
+    pub(crate) fn verify_tar(
         manifest: &Manifest,
         image: &Image,
         each: &mut dyn FnMut(u64),
@@ -280,17 +282,15 @@ impl Store {
             Ok(())
         })?;
         image.check_digest(Blake3::from(blake3.finalize()))?;
-        let wrong = |what: &str| {
-            let image = format_args!("the manifest of {}", manifest.image);
-            Err(Error::corrupt(
-                image,
-                format_args!("its {what} is not the image's"),
-            ))
-        };
-        if Sha256::finish(sha256) != manifest.sha256 {
-            return wrong("sha256");
+        if Sha256::finish(sha256) == manifest.sha256 {
+            return Ok(());
         }
-        // The bytes are the image's; now what the manifest says about them.
+        Err(wrong(manifest, "sha256"))
+    }
+
+    /// Compares what `manifest` says of the image's entries with the layout.
+    pub(crate) fn verify_lists(manifest: &Manifest, image: &Image) -> Result<()> {
+        let wrong = |what| Err(wrong(manifest, what));
         let (mut entries, mut size) = (0, END.len() as u64);
         let (mut setuid, mut xattrs) = (manifest.setuid.iter(), manifest.xattrs.iter());
         for item in image.entries()? {
@@ -462,6 +462,12 @@ impl Store {
             (first, _) => Ok(first),
         }
     }
+}
+
+/// A manifest that says something else of its image than is true.
+fn wrong(manifest: &Manifest, what: &str) -> Error {
+    let image = format_args!("the manifest of {}", manifest.image);
+    Error::corrupt(image, format_args!("its {what} is not the image's"))
 }
 
 /// An object, read in pieces that fit into memory.

@@ -17,7 +17,7 @@ pub mod released;
 use std::fs;
 use std::path::Path;
 
-use store::{Store, StoreUrl, WritableStore};
+use store::{Store, StoreUrl, Verified, WritableStore};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::settings::Settings;
@@ -62,7 +62,9 @@ pub(crate) fn is_unused(path: &Path) -> bool {
 /// Opens the store, or makes it.
 pub fn open_to_write(settings: &Settings) -> Result<WritableStore> {
     let cache = settings.work.join("inputs");
-    WritableStore::open(&settings.store_url, &settings.access, &cache).map_err(|e| {
+    let opened = WritableStore::open(&settings.store_url, &settings.access, &cache);
+    let opened = opened.map(|store| store.trusting(verified(settings)));
+    opened.map_err(|e| {
         Error::failed(format!("cannot open the store {}", settings.store_url))
             .because(&e)
             .hint(
@@ -70,6 +72,11 @@ pub fn open_to_write(settings: &Settings) -> Result<WritableStore> {
                     .unwrap_or("choose another one with --store PATH"),
             )
     })
+}
+
+/// What this machine verified before.
+pub(crate) fn verified(settings: &Settings) -> Verified {
+    Verified::open(&settings.work)
 }
 
 /// The store of this machine in which inputs are files, if `store` is elsewhere.

@@ -66,6 +66,10 @@ pub trait ListableBackend: Backend {
     /// be written, nobody takes a lock alone, and there is nothing to wait for.
     fn try_share(&self, name: &str) -> Result<Option<Guard>>;
 
+    /// What tells an object that was listed from one whose bytes were changed since, in place
+    /// too; `None` where that cannot be told.
+    fn seal(&self, object: &ObjectMeta) -> Option<String>;
+
     /// The writers that live now. One that does not say in time that it still does
     /// counts as dead, and must itself notice that before it writes again.
     fn writers(&self) -> Result<Writers>;

@@ -78,6 +78,7 @@ use crate::inventory;
 use crate::manifest::{self, Manifest};
 use crate::name::ImageName;
 use crate::store::{Store, manifest_key};
+use crate::verified::Fact;
 
 /// How long a pack is worked on before what there is of it becomes a pack of its own.
 pub const CHECKPOINT: Duration = Duration::from_secs(10);
@@ -481,13 +482,17 @@ impl Job<'_, '_> {
     fn check(&self, manifest: &Manifest, watch: &mut dyn FnMut(CopyProgress)) -> Result<()> {
         let mut done = 0;
         let image = self.to.store().image(manifest)?;
-        Store::verify_with(manifest, &image, &mut |bytes| {
+        Store::verify_tar(manifest, &image, &mut |bytes| {
             done += bytes;
             watch(CopyProgress::Check {
                 done,
                 total: manifest.size,
             });
-        })
+        })?;
+        if let Some(verified) = self.to.verified() {
+            verified.keep([Fact::expansion_of(manifest)]);
+        }
+        Store::verify_lists(manifest, &image)
     }
 
     /// Moves the frames that the destination lacks. Returns whether it had the image,

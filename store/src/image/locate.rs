@@ -210,6 +210,13 @@ impl ChunkLocation {
         }
     }
 
+    /// Bytes that a pack's frame decodes to.
+    #[cfg(feature = "write")]
+    pub(crate) fn size(&self) -> u64 {
+        let chunks = self.chunks().iter();
+        chunks.map(|chunk| u64::from(chunk.len())).sum()
+    }
+
     /// A pack's frame as it is stored, every chunk in it verified. One that was hurt on
     /// its way is fetched again: past all caches, then in the whole object.
     #[cfg(feature = "write")]

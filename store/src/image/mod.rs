@@ -8,6 +8,8 @@
 mod locate;
 mod replay;
 
+#[cfg(feature = "write")]
+use std::collections::BTreeMap;
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +27,8 @@ use crate::hint::{self, Hint};
 use crate::layout;
 use crate::manifest::{LayoutRef, Manifest};
 use crate::pack::{Decoder, Index};
+#[cfg(feature = "write")]
+use crate::parallel;
 
 /// Frames that were decoded and verified, by pack and number.
 pub(crate) type DecodedFrames = Mutex<HashSet<(Blake3, u32)>>;
@@ -71,6 +75,15 @@ pub(crate) struct FetchCost {
     pub(crate) whole: u64,
     /// What the chunks that are not there decode to.
     pub(crate) fresh: u64,
+}
+
+/// What an image consists of.
+#[cfg(feature = "write")]
+pub(crate) struct Outline {
+    /// Bytes of its canonical tar.
+    pub(crate) size: u64,
+    /// The frames that it needs, by pack and number.
+    pub(crate) frames: BTreeMap<(Blake3, u32), ChunkLocation>,
 }
 
 /// An event of [`Image::replay`]: an entry, or content of the entry before.
@@ -330,6 +343,58 @@ impl Image {
         piece.resize(piece.len() + pad, 0);
         piece.extend_from_slice(&END);
         each(&piece)
+    }
+
+    /// How many bytes the tar has that the layout describes, and which frames of packs it and
+    /// the layout need. Nothing but the layout is read.
+    #[cfg(feature = "write")]
+    pub(crate) fn outline(&self) -> Result<Outline> {
+        let mut outline = Outline {
+            size: END.len() as u64,
+            frames: BTreeMap::new(),
+        };
+        let mut add = |chunk: &ChunkRef| -> Result<()> {
+            let location = self.find(chunk)?;
+            outline
+                .frames
+                .entry(location.frame_id())
+                .or_insert(location);
+            Ok(())
+        };
+        self.layout.chunks.iter().try_for_each(&mut add)?;
+        let mut items = Items::new(self);
+        while let Some(item) = items.next()? {
+            item.chunks.iter().try_for_each(&mut add)?;
+            let content = item.entry.size();
+            outline.size += item.header.len() as u64 + content + padding(content) as u64;
+        }
+        Ok(outline)
+    }
+
+    /// Decodes frames on all cores and compares every chunk in them with its digest, telling
+    /// `each` how many bytes were compared.
+    #[cfg(feature = "write")]
+    pub(crate) fn verify_frames(
+        &self,
+        frames: &[ChunkLocation],
+        each: &(dyn Fn(u64) + Sync),
+    ) -> Result<()> {
+        let backend = self.source.backend();
+        if backend.is_remote() {
+            backend.prefetch(frames.iter().map(ChunkLocation::wanted).collect());
+        }
+        // As many as keep a decoder's tables in use for a while.
+        let some: Vec<&[ChunkLocation]> = frames.chunks(8).collect();
+        let verified = parallel::each(&some, backend.is_remote(), |frames| {
+            let mut decoder = Decoder::new().map_err(|e| Error::io("prepare", "zstd", e))?;
+            for location in *frames {
+                let bytes = location.decode(backend, &mut decoder)?;
+                each(bytes.len() as u64);
+                decoder.reuse(bytes);
+            }
+            Ok(())
+        });
+        verified.into_iter().collect()
     }
 
     /// Refuses a tar that is not this image.

@@ -23,7 +23,9 @@ mod repack;
 mod roots;
 mod stats;
 
-pub use self::fsck::{AffectedImage, Damage, Progress, Quarantined, Report, fsck, quarantine};
+pub use self::fsck::{
+    AffectedImage, Damage, Depth, Progress, Quarantined, Report, fsck, quarantine,
+};
 pub use self::gc::{
     BaseReader, Collected, Collector, Fragmented, GcProgress, KeptImage, LockReader, Plan, Policy,
     Removed, Unreferenced,

@@ -36,6 +36,7 @@ use crate::hint::Hint;
 use crate::inventory;
 use crate::manifest::Manifest;
 use crate::store::{Store, manifest_key, marker};
+use crate::verified::Verified;
 
 /// A store, open for writing.
 ///
@@ -46,6 +47,7 @@ pub struct WritableStore {
     backend: Arc<dyn WritableBackend>,
     /// Where inputs are files of this machine.
     local: Arc<LocalBackend>,
+    verified: Option<Verified>,
 }
 
 impl WritableStore {
@@ -89,7 +91,18 @@ impl WritableStore {
             read,
             backend,
             local,
+            verified: None,
         })
+    }
+
+    /// The same store, whose packs need not be read back when this machine has verified them
+    /// and they are what they were.
+    #[must_use]
+    pub fn trusting(self, verified: Verified) -> Self {
+        Self {
+            verified: Some(verified),
+            ..self
+        }
     }
 
     /// The store's directory, if it is in one.
@@ -122,6 +135,11 @@ impl WritableStore {
     /// The backend that the store is in.
     pub fn backend(&self) -> &dyn WritableBackend {
         &*self.backend
+    }
+
+    /// What this machine verified before, if that counts.
+    pub(crate) fn verified(&self) -> Option<&Verified> {
+        self.verified.as_ref()
     }
 
     /// Keeps an image from being collected until this store is closed, and says

@@ -1,10 +1,11 @@
 //! What a check finds, what it says, and what is moved aside.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use store::maintenance::{self, Report};
-use store::{LocalReader, Sha256, Store, WritableStore};
+use store::maintenance::{self, Depth, Report};
+use store::{LocalReader, Sha256, Store, Verified, WritableStore};
 
 use crate::support::*;
 
@@ -13,10 +14,33 @@ fn no_inputs(_: &[u8]) -> Result<Vec<Sha256>, String> {
     Ok(Vec::new())
 }
 
+/// What a machine finds that knows nothing, which is what one finds that verified
+/// everything before.
 fn check(root: &Path, quick: bool) -> Report {
     let backend = LocalReader::open(root).unwrap();
     let store = Store::open(Box::new(backend.clone())).unwrap();
-    maintenance::fsck(&store, &backend, quick, &no_inputs, &|_| {}).unwrap()
+    let check = |depth| maintenance::fsck(&store, &backend, depth, &no_inputs, &|_| {}).unwrap();
+    let report = check(depth(quick));
+    if !quick {
+        let verified = verified(root);
+        for anew in [false, true] {
+            let verified = Some(&verified);
+            let again = check(Depth::Whole { verified, anew });
+            let [one, other] = [&report, &again].map(|report| format!("{report:?}"));
+            assert_eq!(one, other, "anew: {anew}");
+        }
+    }
+    report
+}
+
+/// What is known of the store in a directory, beside it.
+fn verified(root: &Path) -> Verified {
+    Verified::open(&root.with_file_name("cache"))
+}
+
+fn open(root: &Path) -> WritableStore {
+    let store = WritableStore::open_or_create(root).unwrap();
+    store.trusting(verified(root))
 }
 
 fn quarantine(report: &Report, root: &Path) -> maintenance::Quarantined {
@@ -33,12 +57,12 @@ fn two() -> (tempfile::TempDir, PathBuf, [store::Manifest; 2]) {
     let dir = tempfile::tempdir().unwrap();
     let (root, tree) = (dir.path().join("store"), dir.path().join("tree"));
     example(&tree);
-    let first = publish(&WritableStore::open_or_create(&root).unwrap(), &tree);
+    let first = publish(&open(&root), &tree);
     for number in 0..8_u8 {
         // In frames of its own: a damaged frame takes its neighbours with it.
         fs::write(tree.join(format!("own{number}")), noise(number, 3_000_000)).unwrap();
     }
-    let second = publish(&WritableStore::open_or_create(&root).unwrap(), &tree);
+    let second = publish(&open(&root), &tree);
     (dir, root, [first, second])
 }
 
@@ -58,6 +82,39 @@ fn a_whole_store_is_clean() {
         assert_eq!((report.images, report.packs.count), (2, 2));
         assert!(report.strays.is_empty());
     }
+}
+
+/// A pack that was verified is not read again until somebody changes it, in whatever way.
+#[test]
+fn publishing_trusts_what_was_verified_and_is_as_it_was() {
+    let (dir, root, [first, _]) = two();
+    let tree = dir.path().join("tree");
+    let again = || open(&root).publish_tree(&tree, EPOCH, &|_| {});
+    again().unwrap();
+    let pack = largest(&root, "pack");
+    let meta = fs::metadata(&pack).unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let in_place = |bytes: &[u8]| {
+        let file = File::options().write(true).open(&pack).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file.set_modified(meta.modified().unwrap()).unwrap();
+    };
+    in_place(&bytes);
+    let error = again().unwrap_err();
+    assert_eq!(error.kind(), store::ErrorKind::Corrupt, "{error}");
+    assert!(check(&root, false).damage.len() == 1);
+    // As it was, at another time: read once more, and known from then on.
+    bytes[middle] ^= 1;
+    in_place(&bytes);
+    again().unwrap();
+    check(&root, false);
+    assert!(check(&root, false).is_clean());
+    // A machine that knows nothing publishes the same.
+    let stranger = WritableStore::open_or_create(&root).unwrap();
+    assert_eq!(publish(&stranger, &tree).image, again().unwrap().image);
+    assert_ne!(again().unwrap().image, first.image);
 }
 
 #[test]
@@ -223,8 +280,14 @@ fn a_check_and_a_collector_exclude_each_other() {
     let (_dir, root, _) = two();
     let store = WritableStore::open_or_create(&root).unwrap();
     let held = store.backend().try_lock("gc").unwrap().unwrap();
-    let error =
-        maintenance::fsck(store.store(), store.backend(), true, &no_inputs, &|_| {}).unwrap_err();
+    let error = maintenance::fsck(
+        store.store(),
+        store.backend(),
+        Depth::Quick,
+        &no_inputs,
+        &|_| {},
+    )
+    .unwrap_err();
     assert_eq!(error.kind(), store::ErrorKind::Busy);
     drop(held);
     assert!(check(&root, true).is_clean());

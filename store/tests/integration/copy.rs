@@ -102,7 +102,7 @@ fn check(store: &WritableStore) -> maintenance::Report {
             .collect())
     };
     let backend = LocalReader::open(dir_of(store)).unwrap();
-    maintenance::fsck(store.store(), &backend, false, &locks, &|_| {}).unwrap()
+    maintenance::fsck(store.store(), &backend, EVERYTHING, &locks, &|_| {}).unwrap()
 }
 
 #[test]

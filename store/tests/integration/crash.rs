@@ -149,7 +149,7 @@ fn patiently<T>(mut attempt: impl FnMut() -> store::Result<T>) -> T {
 fn assert_whole(root: &Path, when: &str) {
     let backend = LocalReader::open(root.join("store")).unwrap();
     let store = Store::open(Box::new(backend.clone())).unwrap();
-    let report = patiently(|| maintenance::fsck(&store, &backend, false, &no_inputs, &|_| {}));
+    let report = patiently(|| maintenance::fsck(&store, &backend, EVERYTHING, &no_inputs, &|_| {}));
     assert!(report.is_clean(), "{when}: {report:?}");
 }
 

@@ -126,7 +126,7 @@ impl Releases {
 fn damage(root: &Path) -> Vec<String> {
     let backend = LocalReader::open(root).unwrap();
     let store = Store::open(Box::new(backend.clone())).unwrap();
-    let report = maintenance::fsck(&store, &backend, false, &no_inputs, &|_| {}).unwrap();
+    let report = maintenance::fsck(&store, &backend, EVERYTHING, &no_inputs, &|_| {}).unwrap();
     report.damage.into_iter().map(|one| one.key).collect()
 }
 

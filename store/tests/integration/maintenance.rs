@@ -350,7 +350,14 @@ fn deltas_go_with_their_images() {
 
     // A delta that is damaged is found and moved away; the image is not hurt.
     let check = |quick| {
-        maintenance::fsck(store.store(), store.backend(), quick, &no_inputs, &|_| {}).unwrap()
+        maintenance::fsck(
+            store.store(),
+            store.backend(),
+            depth(quick),
+            &no_inputs,
+            &|_| {},
+        )
+        .unwrap()
     };
     assert!(check(false).damage.is_empty());
     let path = root.join(pairs[0].delta_key());

@@ -56,7 +56,8 @@ fn phase() {
         }
         "check" => {
             let store = Store::open(Box::new(backend())).unwrap();
-            let report = maintenance::fsck(&store, &backend(), false, &no_inputs, &|_| {}).unwrap();
+            let report =
+                maintenance::fsck(&store, &backend(), EVERYTHING, &no_inputs, &|_| {}).unwrap();
             assert!(report.is_clean(), "{report:?}");
         }
         "collect" => {

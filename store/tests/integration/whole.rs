@@ -22,7 +22,7 @@ fn named(lock: &[u8]) -> Result<Vec<Sha256>, String> {
 fn check(root: &Path) -> Report {
     let backend = LocalReader::open(root).unwrap();
     let store = Store::open(Box::new(backend.clone())).unwrap();
-    maintenance::fsck(&store, &backend, false, &named, &|_| {}).unwrap()
+    maintenance::fsck(&store, &backend, EVERYTHING, &named, &|_| {}).unwrap()
 }
 
 /// All that a report names.

@@ -20,8 +20,10 @@ removed then, and `imgbuild store fsck` says what it is.
 Example: imgbuild store gc --keep-last 3 --delete";
 
 const FSCK_HELP: &str = "\
-Reads every byte and compares it with its name: packs, indexes, manifests, inputs,
-the metadata of environments; every image is expanded to its tar and hashed. With
+Reads every byte and compares it with its name: packs and each chunk in them, indexes,
+manifests, inputs, the metadata of environments. An image is also expanded to its tar
+and hashed, once: with the same chunks it gives the same tar for ever, and this machine
+remembers that in its work directory (--work). --paranoid expands all of them again. With
 --quick no content is read: are all names, sizes and indexes right, is everything
 there that images need?
 
@@ -128,6 +130,9 @@ pub struct FsckArgs {
     /// Read no content: names, sizes, indexes and presence only
     #[arg(long)]
     pub quick: bool,
+    /// Expand every image, also those that this machine has expanded before
+    #[arg(long, conflicts_with = "quick")]
+    pub paranoid: bool,
     /// Move damaged objects out of the way, into STORE/quarantine
     #[arg(long)]
     pub quarantine: bool,

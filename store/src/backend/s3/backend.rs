@@ -275,6 +275,11 @@ impl ListableBackend for S3Backend {
         Ok(objects)
     }
 
+    fn seal(&self, object: &ObjectMeta) -> Option<String> {
+        let tag = &object.version.0;
+        (!tag.is_empty()).then(|| format!("{}-{tag}", object.size))
+    }
+
     fn now(&self) -> Result<u64> {
         self.client.head(MARKER)?.1.ok_or_else(|| {
             let text = format!("{} does not say what time it is", self.describe());

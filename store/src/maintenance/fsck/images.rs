@@ -10,13 +10,14 @@ use super::report::{AffectedImage, Meter, Report};
 use crate::backend::ListableBackend;
 use crate::canonical_tar;
 use crate::chunk::ChunkRef;
-use crate::digest::ImageId;
+use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::Result;
 use crate::hint::Hint;
 use crate::image::Image;
 use crate::manifest::{self, LayoutRef, Manifest};
 use crate::parallel;
 use crate::store::Store;
+use crate::verified::{Fact, Verified};
 
 /// Entries that are named of one image.
 const NAMED: usize = 50;
@@ -119,29 +120,64 @@ fn look(
     None
 }
 
-/// Expands images and compares everything with their manifests. Returns those that
-/// are something else, and what was said.
+/// What came of comparing an image with its manifests.
+pub(super) struct Expanded {
+    image: ImageId,
+    /// What was said about it, if it is something else.
+    why: Option<String>,
+    /// The layouts that expand to it, each with the other digest of its tar.
+    layouts: Vec<(Blake3, Sha256)>,
+    /// Whether a layout was not expanded, because this machine had done that before.
+    known: bool,
+}
+
+impl Expanded {
+    /// What need not be found out again.
+    pub(super) fn facts(&self) -> impl Iterator<Item = Fact<'_>> {
+        let layouts = self.layouts.iter();
+        layouts.map(|(layout, sha256)| Fact::Expansion {
+            layout,
+            image: &self.image,
+            sha256,
+        })
+    }
+}
+
+/// Compares images with their manifests, and expands those that `verified` does not know.
 pub(super) fn expand(
     store: &Store,
     references: &PackReferences,
     backend: &dyn ListableBackend,
-    state: &mut State,
-    subjects: &BTreeMap<ImageId, CheckedImage>,
-    whole: &[ImageId],
+    state: &State,
+    (subjects, whole, verified): (
+        &BTreeMap<ImageId, CheckedImage>,
+        &[ImageId],
+        Option<&Verified>,
+    ),
     meter: &Meter<'_>,
-) -> Result<Vec<(ImageId, String)>> {
-    let found = parallel::each(whole, false, |image| -> Result<Option<String>> {
+) -> Result<Vec<Expanded>> {
+    let found = parallel::each(whole, false, |image| -> Result<Expanded> {
+        let mut expanded = Expanded {
+            image: *image,
+            why: None,
+            layouts: Vec::new(),
+            known: false,
+        };
         let Some(subject) = subjects.get(image) else {
-            return Ok(None);
+            return Ok(expanded);
         };
         let mut first: Option<Manifest> = None;
         for (_, key) in &subject.manifests {
             let Some(json) = backend.get(key, manifest::MAX_BYTES)? else {
-                return Ok(Some(format!("{key} vanished")));
+                expanded.why = Some(format!("{key} vanished"));
+                return Ok(expanded);
             };
             let manifest = match Manifest::from_json(&json) {
                 Ok(manifest) => manifest,
-                Err(error) => return Ok(Some(error.to_string())),
+                Err(error) => {
+                    expanded.why = Some(error.to_string());
+                    return Ok(expanded);
+                }
             };
             if first
                 .as_ref()
@@ -149,23 +185,30 @@ pub(super) fn expand(
             {
                 continue;
             }
-            let mut each = |bytes| meter.add(bytes);
-            let verified = open(store, references, image, &manifest.layout).and_then(|opened| {
+            let fact = Fact::expansion_of(&manifest);
+            let is_known = verified.is_some_and(|verified| verified.knows(&fact));
+            expanded.known |= is_known;
+            let compared = open(store, references, image, &manifest.layout).and_then(|opened| {
                 let opened = opened.watched(Arc::clone(&state.witness));
-                Store::verify_with(&manifest, &opened.limited(manifest.size), &mut each)
+                let opened = opened.limited(manifest.size);
+                if is_known {
+                    meter.add(manifest.size);
+                } else {
+                    Store::verify_tar(&manifest, &opened, &mut |bytes| meter.add(bytes))?;
+                }
+                Store::verify_lists(&manifest, &opened)
             });
-            if let Err(error) = verified {
-                return Ok(Some(error.to_string()));
+            if let Err(error) = compared {
+                expanded.why = Some(error.to_string());
+                return Ok(expanded);
             }
+            let digests = (manifest.layout.digest, manifest.sha256);
+            expanded.layouts.push(digests);
             first.get_or_insert(manifest);
         }
-        Ok(None)
+        Ok(expanded)
     });
-    let mut failed = Vec::new();
-    for (image, found) in whole.iter().zip(found) {
-        failed.extend(found?.map(|why| (*image, why)));
-    }
-    Ok(failed)
+    found.into_iter().collect()
 }
 
 /// Whether two manifests of one image agree about what its bytes are.
@@ -185,22 +228,32 @@ pub(super) fn explain(
     references: &PackReferences,
     state: &State,
     subjects: &BTreeMap<ImageId, CheckedImage>,
-    failed: Vec<(ImageId, String)>,
+    expanded: Vec<Expanded>,
     report: &mut Report,
 ) {
-    for (image, why) in failed {
+    for Expanded {
+        image, why, known, ..
+    } in expanded
+    {
+        // One that was not read again can have lost what only its packs' frames showed.
+        if why.is_none() && !(known && state.has_lost()) {
+            continue;
+        }
         let Some(subject) = subjects.get(&image) else {
             continue;
         };
         let hurt = look(store, references, state, &image, subject, &mut |_| {});
-        report.affected.push(hurt.unwrap_or_else(|| AffectedImage {
-            image,
-            name: Some(subject.name.clone()),
-            released: subject.released.clone(),
-            why,
-            entries: Vec::new(),
-            more: 0,
-            whole: false,
-        }));
+        let hurt = hurt.or_else(|| {
+            Some(AffectedImage {
+                image,
+                name: Some(subject.name.clone()),
+                released: subject.released.clone(),
+                why: why?,
+                entries: Vec::new(),
+                more: 0,
+                whole: false,
+            })
+        });
+        report.affected.extend(hurt);
     }
 }

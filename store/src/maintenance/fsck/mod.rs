@@ -11,9 +11,11 @@
 //! inputs: hashed, all cores
 //! ```
 //!
-//! A byte is read once to be hashed, and a frame is decoded once for each image that
-//! needs it; what no image needs is decoded once at the end. Memory holds the
-//! indexes and a few frames.
+//! A byte is read once to be hashed, and every frame is decoded and each chunk in it compared
+//! with its digest. That a layout expands to its image follows from its chunks, for ever: an
+//! image that this machine has expanded once is not expanded again ([`Verified`]). So a frame
+//! is decoded once for each image that needs it and was not expanded yet, and what is left
+//! once at the end. Memory holds the indexes and a few frames.
 //!
 //! A quick check reads no pack but for layouts: names, sizes, indexes, and whether
 //! everything that an image needs is in one.
@@ -42,20 +44,39 @@ use super::references::PackReferences;
 use crate::backend::ListableBackend;
 use crate::error::Result;
 use crate::store::{INPUTS, Store};
+use crate::verified::{Fact, Verified};
 
 pub use self::quarantine::{Quarantined, quarantine};
 use self::report::Meter;
 pub use self::report::{AffectedImage, Damage, Progress, Report};
 
+/// How much of a store a check reads.
+#[derive(Clone, Copy)]
+pub enum Depth<'a> {
+    /// No content: names, sizes, indexes, and whether everything is there.
+    Quick,
+    /// Every byte.
+    Whole {
+        /// What this machine verified before, which is added to.
+        verified: Option<&'a Verified>,
+        /// Whether images are expanded whatever was verified before.
+        anew: bool,
+    },
+}
+
 /// Checks a store; reads only. Publications may go on beside it, collectors not.
 pub fn fsck(
     store: &Store,
     backend: &dyn ListableBackend,
-    quick: bool,
+    depth: Depth<'_>,
     locks: LockReader<'_>,
     watch: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report> {
     let _steady = backend.try_share(LOCK)?.ok_or_else(|| busy(backend))?;
+    let (quick, verified, anew) = match depth {
+        Depth::Quick => (true, None, false),
+        Depth::Whole { verified, anew } => (false, verified, anew),
+    };
     let mut report = Report::default();
     let subjects = objects::subjects(store, backend, &mut report)?;
     objects::beside(backend, quick, &mut report)?;
@@ -102,19 +123,34 @@ pub fn fsck(
     if quick {
         images::walk(store, &references, &state, &subjects, &hints, &mut report);
     } else {
+        // Before anything is read: what is changed meanwhile has another seal.
+        let seals: Vec<_> = references
+            .packs
+            .iter()
+            .map(|p| backend.seal(&p.file))
+            .collect();
         packs::raw(&references, backend, &meter, &mut state, &mut report)?;
         let whole = images::walk(store, &references, &state, &subjects, &hints, &mut report);
-        let failed = images::expand(
+        let known = verified.filter(|_| !anew);
+        let expanded = images::expand(
             store,
             &references,
             backend,
-            &mut state,
-            &subjects,
-            &whole,
+            &state,
+            (&subjects, &whole, known),
             &meter,
         )?;
         packs::frames(&references, backend, &mut state, &mut report)?;
-        images::explain(store, &references, &state, &subjects, failed, &mut report);
+        if let Some(verified) = verified {
+            let packs = references.packs.iter().zip(&seals).enumerate();
+            let packs = packs.filter(|(number, _)| !state.is_bad(*number));
+            let packs = packs.filter_map(|(_, (pack, seal))| {
+                let (pack, seal) = (&pack.name, seal.as_deref()?);
+                Some(Fact::Pack { pack, seal })
+            });
+            verified.keep(packs.chain(expanded.iter().flat_map(images::Expanded::facts)));
+        }
+        images::explain(store, &references, &state, &subjects, expanded, &mut report);
     }
     let damaged = objects::inputs(backend, &inputs, quick, &meter, &mut report);
     objects::builds(store, &subjects, &inputs, &damaged, locks, &mut report);

@@ -1,6 +1,7 @@
 //! Packs: their bytes against their names, their frames against their indexes.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::references::PackReferences;
@@ -15,6 +16,9 @@ use crate::parallel;
 
 /// Bytes that are read at once.
 const PIECE: u64 = 4 << 20;
+
+/// Frames that a thread decodes before it takes others.
+const RUN: usize = 8;
 
 /// What is known of the chunks.
 pub(super) struct State {
@@ -38,6 +42,16 @@ impl State {
     /// Whether a chunk cannot be had.
     pub(super) fn is_lost(&self, references: &PackReferences, chunk: &ChunkRef) -> bool {
         self.lost.contains(chunk) || references.places(chunk).next().is_none()
+    }
+
+    /// Whether a pack holds wrong chunks.
+    pub(super) fn is_bad(&self, number: usize) -> bool {
+        self.bad.contains_key(&number)
+    }
+
+    /// Whether there is a chunk that cannot be had although a pack should have it.
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     /// The wrong chunks by pack.
@@ -104,13 +118,21 @@ pub(super) fn frames(
     state: &mut State,
     report: &mut Report,
 ) -> Result<()> {
-    let numbers = 0..references.packs.len();
-    let numbers: Vec<usize> = numbers.filter(|n| !state.bad.contains_key(n)).collect();
+    let numbers = (0..references.packs.len()).filter(|number| !state.is_bad(*number));
+    // In runs, so that one large pack keeps all cores busy.
+    let runs: Vec<(usize, Range<usize>)> = numbers
+        .flat_map(|number| {
+            let frames = references.index(number).frames().len();
+            let begins = (0..frames).step_by(RUN);
+            begins.map(move |begin| (number, begin..frames.min(begin + RUN)))
+        })
+        .collect();
     let witness = Arc::clone(&state.witness);
-    let found = parallel::each(&numbers, backend.is_remote(), |&number| {
-        let index = references.index(number);
+    let found = parallel::each(&runs, backend.is_remote(), |(number, run)| {
+        let index = references.index(*number);
         let mut decoder = decoder()?;
-        for (frame_number, frame) in index.frames().iter().enumerate() {
+        for frame_number in run.clone() {
+            let frame = &index.frames()[frame_number];
             let id = (*index.pack(), frame_number as u32);
             let seen = witness
                 .lock()
@@ -121,14 +143,17 @@ pub(super) fn frames(
             }
             let key = pack::pack_key(index.pack());
             let stored = backend.get_range(&key, frame.offset, frame.stored.into())?;
-            decoder
+            let content = decoder
                 .decode(&stored, index.chunks_of(frame))
                 .map_err(|fault| Error::corrupt(&key, fault))?;
+            decoder.reuse(content);
         }
         Ok(())
     });
-    for (number, found) in numbers.into_iter().zip(found) {
-        if let Err(error) = found {
+    for ((number, _), found) in runs.into_iter().zip(found) {
+        if let Err(error) = found
+            && !state.is_bad(number)
+        {
             examine(references, backend, number, &error, state, report)?;
         }
     }

@@ -13,9 +13,9 @@
 //! is ahead waits. Frames are numbered, and the pack writer puts them in that
 //! order again, so the same tree makes the same packs however the threads ran.
 //!
-//! When all is written and durable, the image is read back through the same code
-//! that any reader uses, expanded, and compared with what was hashed.
+//! When all is written and durable, the image is read back: see `check`.
 
+mod check;
 mod frames;
 mod source;
 mod tar_hasher;
@@ -35,7 +35,7 @@ use crate::digest::{Blake3, ImageId, Sha256};
 use crate::error::{Error, ErrorKind, Result};
 use crate::foreign_tar::ForeignTar;
 use crate::hint::Hint;
-use crate::image::{Image, Locations, read_index};
+use crate::image::{Locations, read_index};
 use crate::layout;
 use crate::manifest::{LayoutRef, SpecialFile, XattrEntry};
 use crate::pack::{self, PackWriter};
@@ -189,7 +189,7 @@ fn publish(
     };
     store.put(&Hint::key(&tar.blake3), &hint.to_json())?;
 
-    check(store, &tar, &tree.layout, progress)?;
+    check::check(store, &tar, &tree.layout, progress)?;
     Ok(Published {
         image: tar.blake3,
         sha256: tar.sha256,
@@ -364,24 +364,4 @@ impl LayoutWriter {
             chunks,
         })
     }
-}
-
-/// Reads the image back and compares it with what the tree was hashed to.
-fn check(
-    store: &WritableStore,
-    tar: &tar_hasher::Tar,
-    layout: &LayoutRef,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<()> {
-    let image = Image::with_layout(store.store().source(), tar.blake3, layout.clone())?;
-    let mut hasher = blake3::Hasher::new();
-    image.expand(&mut |bytes| {
-        hasher.update(bytes);
-        progress(Progress::Checked {
-            bytes: hasher.count(),
-            total: tar.size,
-        });
-        Ok(())
-    })?;
-    image.check_digest(hasher.finalize().into())
 }

@@ -128,7 +128,14 @@ fn versions_are_published_pulled_collected_and_checked() {
             .any(|gone| gone.key.contains(&first.image.hex()))
     );
     store.renew_catalogue().unwrap();
-    let report = fsck(store.store(), store.backend(), false, &no_locks, &|_| {}).unwrap();
+    let report = fsck(
+        store.store(),
+        store.backend(),
+        EVERYTHING,
+        &no_locks,
+        &|_| {},
+    )
+    .unwrap();
     assert!(report.is_clean(), "{report:?}");
     let read = bench.read("a/b");
     assert_eq!(read.images().unwrap().len(), 1);

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use store::canonical_tar::{self, Entry};
+use store::maintenance::Depth;
 use store::{ErrorKind, LocalReader, Manifest, Published, Result, Sha256, Store, WritableStore};
 
 /// No file of a test image is newer.
@@ -348,4 +349,15 @@ pub(crate) fn check_everything(read: &Store, manifest: &Manifest) -> Result<()> 
     }
     read.verify_image(manifest)?;
     read.verify_objects(manifest)
+}
+
+/// A check of every byte, by a machine that has verified nothing before.
+pub(crate) const EVERYTHING: Depth<'static> = Depth::Whole {
+    verified: None,
+    anew: false,
+};
+
+/// A check without content, or of every byte.
+pub(crate) fn depth(quick: bool) -> Depth<'static> {
+    if quick { Depth::Quick } else { EVERYTHING }
 }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 use store::copy::{Repaired, repair};
-use store::maintenance::{self, AffectedImage, Progress, Quarantined, Report};
+use store::maintenance::{self, AffectedImage, Depth, Progress, Quarantined, Report};
 
 use super::survey;
 use crate::cli::args::FsckArgs;
@@ -75,7 +75,16 @@ pub(super) fn run(args: &FsckArgs, settings: &Settings, ui: &mut Ui) -> Result<(
             phase.progress(checked.done, checked.total, Unit::Bytes);
         }
     };
-    let report = maintenance::fsck(&store, &*place, args.quick, &inputs_of, &watch)
+    let verified = stores::verified(settings);
+    let depth = if args.quick {
+        Depth::Quick
+    } else {
+        Depth::Whole {
+            verified: Some(&verified),
+            anew: args.paranoid,
+        }
+    };
+    let report = maintenance::fsck(&store, &*place, depth, &inputs_of, &watch)
         .map_err(|e| stores::failed(what(), &e))?;
     let phase = phase
         .into_inner()
