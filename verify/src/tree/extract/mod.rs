@@ -7,8 +7,8 @@
 //! - The destination is a fresh, empty, private directory. Nothing in it existed before, so nothing
 //!   is ever replaced, opened for a second time or followed: creation is exclusive, parents are
 //!   resolved beneath the root without symbolic links (see `openat`).
-//! - A hard link is made only to a regular file that this extraction wrote, and changes neither its
-//!   owner nor its mode.
+//! - A hard link is made when all files are there, only to a regular file of the tree, and changes
+//!   neither its owner nor its mode.
 //! - Owner, extended attributes, mode and time are set in this order, because a change of owner
 //!   clears set-id bits and capabilities; on open files, or without following links.
 //! - Directories stay 0700 and ours until everything below them is written; then they get what the
@@ -18,18 +18,25 @@
 //!
 //! Over the copy of an earlier generation ([`Extractor::over`]) the same holds for every entry that
 //! is not there already, exactly; only directories stay, and get what the image says at the end.
+//!
+//! Small files are made by several threads, see `writers`; what is written goes to the disk
+//! meanwhile, see `write_behind`.
 
 mod file;
+mod write_behind;
+mod writers;
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, openat, statat, symlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, statat, symlinkat};
 use rustix::io::Errno;
 use store::canonical_tar::{self, Entry, Kind};
 
 use self::file::{Directory, Open, Shared, finish_open, finish_symlink};
+use self::write_behind::WriteBehind;
+use self::writers::{SMALL, Writers};
 use super::openat::{self, Parents};
 use crate::error::{Error, Result};
 
@@ -41,9 +48,13 @@ pub struct Extractor<'a> {
     parents: Parents,
     privilege: Privilege<'a>,
     directories: Vec<Directory>,
+    /// Hard links, which are made when the files are there.
+    links: Vec<Entry>,
     current: Current,
+    small: Writers,
     /// For an extraction over a copy: which entries are there already.
     keep: Option<std::vec::IntoIter<bool>>,
+    behind: WriteBehind,
 }
 
 /// What the content that arrives belongs to.
@@ -51,6 +62,10 @@ enum Current {
     Nothing,
     /// A file that is there already.
     Kept,
+    /// A file of which nothing arrived yet.
+    Expected(Box<Entry>),
+    /// A small file whose content was gathered.
+    Gathered(Box<Entry>),
     File(Box<Open>),
 }
 
@@ -61,8 +76,11 @@ impl<'a> Extractor<'a> {
             parents: Parents::new(root),
             privilege,
             directories: Vec::new(),
+            links: Vec::new(),
             current: Current::Nothing,
+            small: Writers::default(),
             keep: None,
+            behind: WriteBehind::default(),
         }
     }
 
@@ -91,6 +109,17 @@ impl<'a> Extractor<'a> {
         let Some((parent, name)) = openat::split(&entry.path) else {
             return Err(hostile(entry, "its name is not a name"));
         };
+        match entry.kind {
+            Kind::File { .. } => {
+                self.current = Current::Expected(Box::new(entry.clone()));
+                return Ok(());
+            }
+            Kind::Hardlink { .. } => {
+                self.links.push(entry.clone());
+                return Ok(());
+            }
+            Kind::Directory | Kind::Symlink { .. } => self.require_parent(entry)?,
+        }
         let parent = self
             .parents
             .get(parent)
@@ -108,39 +137,28 @@ impl<'a> Extractor<'a> {
                 });
                 Ok(())
             }
-            Kind::File { size } => {
-                let flags = OFlags::WRONLY
-                    | OFlags::CREATE
-                    | OFlags::EXCL
-                    | OFlags::NOFOLLOW
-                    | OFlags::CLOEXEC;
-                let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
-                    .map_err(|errno| create_error(entry, errno))?;
-                self.current = Current::File(Box::new(Open {
-                    entry: entry.clone(),
-                    file: file.into(),
-                    missing: *size,
-                    shared: None,
-                    ends_in_hole: false,
-                }));
-                Ok(())
-            }
             Kind::Symlink { target } => {
                 symlinkat(target.as_slice(), parent, name)
                     .map_err(|errno| create_error(entry, errno))?;
                 finish_symlink(parent.as_fd(), name, entry).map_err(|errno| set_error(entry, errno))
             }
-            Kind::Hardlink { target } => {
-                let parent = parent.try_clone_to_owned().map_err(|error| {
-                    Error::failed("cannot keep a directory open").source(&error)
-                })?;
-                self.hard_link(entry, &parent, name, target)
-            }
+            Kind::File { .. } | Kind::Hardlink { .. } => Ok(()),
         }
     }
 
     /// Takes the next bytes of the last entry's content.
     pub fn content(&mut self, bytes: &[u8]) -> Result<()> {
+        // A small file is one chunk, so that all of it arrives at once.
+        match std::mem::replace(&mut self.current, Current::Nothing) {
+            Current::Expected(entry)
+                if entry.size() <= SMALL && entry.size() == bytes.len() as u64 =>
+            {
+                self.small.content(bytes);
+                self.current = Current::Gathered(entry);
+                return Ok(());
+            }
+            current => self.current = current,
+        }
         let Some(open) = self.arrived(bytes.len() as u64)? else {
             return Ok(());
         };
@@ -181,10 +199,24 @@ impl<'a> Extractor<'a> {
 
     /// The file that `len` bytes of content belong to; nothing when it is there already.
     fn arrived(&mut self, len: u64) -> Result<Option<&mut Open>> {
+        if let Current::Expected(entry) = &self.current {
+            let entry = entry.clone();
+            self.require_parent(&entry)?;
+            let (directory, _) = openat::split(&entry.path).unwrap_or_default();
+            let parent = self
+                .parents
+                .get(directory)
+                .map_err(|errno| parent_error(&entry, errno))?;
+            let open = writers::create(parent, *entry)?;
+            self.current = Current::File(Box::new(open));
+        }
         let open = match &mut self.current {
             Current::File(open) => open,
             Current::Kept => return Ok(None),
-            Current::Nothing => {
+            Current::Gathered(entry) => {
+                return Err(hostile(entry, "it has more content than its size says"));
+            }
+            Current::Expected(_) | Current::Nothing => {
                 return Err(Error::refused(
                     "the image has content that belongs to no file",
                 ));
@@ -203,6 +235,10 @@ impl<'a> Extractor<'a> {
     /// Ends the tree: directories get their owners, modes and times.
     pub fn finish(mut self) -> Result<OwnedFd> {
         self.close_file()?;
+        self.small.finish()?;
+        for link in std::mem::take(&mut self.links) {
+            self.hard_link(&link)?;
+        }
         // Children come after their parents, so backwards is deepest first.
         while let Some(directory) = self.directories.pop() {
             let entry = &directory.entry;
@@ -229,8 +265,17 @@ impl<'a> Extractor<'a> {
     }
 
     fn close_file(&mut self) -> Result<()> {
-        let Current::File(mut open) = std::mem::replace(&mut self.current, Current::Nothing) else {
-            return Ok(());
+        let mut open = match std::mem::replace(&mut self.current, Current::Nothing) {
+            Current::Nothing | Current::Kept => return Ok(()),
+            Current::Expected(entry) if entry.size() > 0 => {
+                let missing = entry.size();
+                return Err(hostile(
+                    &entry,
+                    &format!("its content lacks {missing} bytes"),
+                ));
+            }
+            Current::Expected(entry) | Current::Gathered(entry) => return self.add(*entry),
+            Current::File(open) => open,
         };
         if open.missing > 0 {
             return Err(hostile(
@@ -241,16 +286,45 @@ impl<'a> Extractor<'a> {
         open.share()
             .and_then(|()| open.end())
             .map_err(|error| io_error(&open.entry, &error))?;
-        finish_open(&open.file, &open.entry).map_err(|errno| set_error(&open.entry, errno))
+        finish_open(&open.file, &open.entry).map_err(|errno| set_error(&open.entry, errno))?;
+        let written = open.entry.size();
+        self.behind.wrote(self.parents.root(), written);
+        Ok(())
     }
 
-    fn hard_link(
-        &mut self,
-        entry: &Entry,
-        parent: &OwnedFd,
-        name: &[u8],
-        target: &[u8],
-    ) -> Result<()> {
+    /// Refuses an entry whose directory is not there.
+    fn require_parent(&mut self, entry: &Entry) -> Result<()> {
+        let (directory, _) = openat::split(&entry.path).unwrap_or_default();
+        let mut found = self.parents.get(directory).map(|_| ());
+        if found == Err(Errno::NOENT) {
+            // It can be a file that is not written yet, and no directory.
+            self.small.finish()?;
+            found = self.parents.get(directory).map(|_| ());
+        }
+        found.map_err(|errno| parent_error(entry, errno))
+    }
+
+    /// Adds a small file whose content was gathered.
+    fn add(&mut self, entry: Entry) -> Result<()> {
+        let size = entry.size();
+        self.require_parent(&entry)?;
+        let parents = &mut self.parents;
+        self.small.add(entry, &mut |entry, directory| {
+            let parent = parents.get(directory);
+            own(parent.map_err(|errno| parent_error(entry, errno))?)
+        })?;
+        self.behind.wrote(self.parents.root(), size);
+        Ok(())
+    }
+
+    fn hard_link(&mut self, entry: &Entry) -> Result<()> {
+        let (Kind::Hardlink { target }, Some((parent, name))) =
+            (&entry.kind, openat::split(&entry.path))
+        else {
+            return Ok(());
+        };
+        let parent = self.parents.get(parent);
+        let parent = own(parent.map_err(|errno| parent_error(entry, errno))?)?;
         let Some((target_parent, target_name)) = openat::split(target) else {
             return Err(hostile(
                 entry,
@@ -281,6 +355,12 @@ impl<'a> Extractor<'a> {
         linkat(from, target_name, parent, name, AtFlags::empty())
             .map_err(|errno| create_error(entry, errno))
     }
+}
+
+/// The directory, open for as long as it is needed.
+fn own(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let owned = directory.try_clone_to_owned();
+    owned.map_err(|error| Error::failed("cannot keep a directory open").source(&error))
 }
 
 /// Whether a name is a directory and no link to one.
