@@ -1,10 +1,11 @@
 //! What this machine verified before, so that it need not be done again.
 //!
-//! Two kinds of facts. That a layout *expands* to an image stays true for ever: it follows
+//! Three kinds of facts. That a layout *expands* to an image stays true for ever: it follows
 //! from chunks that are compared with their digests each time. That a *pack* holds what its
 //! index says is true for as long as the file is the one that was read, so it is kept with
 //! all that its place says about it: device, inode, size and the time of the last change,
-//! which nobody can set back (stat(2)); in a bucket, the entity tag.
+//! which nobody can set back (stat(2)); in a bucket, the entity tag. In the same way a *tree*
+//! that was published is the same image while each of its files is the one that was read.
 //!
 //! The facts lie in the cache of the machine and not in the store: who can write to a store
 //! cannot say what is true of it. They may be lost or damaged at any time; then all is
@@ -52,6 +53,13 @@ pub(crate) enum Fact<'a> {
         /// The other digest of its tar.
         sha256: &'a Sha256,
     },
+    /// A tree of this machine was published as an image.
+    Tree {
+        /// What is the same again only for the same tree, unchanged.
+        seal: &'a Blake3,
+        /// The image.
+        image: &'a ImageId,
+    },
 }
 
 impl<'a> Fact<'a> {
@@ -77,6 +85,7 @@ impl fmt::Display for Fact<'_> {
                 let (layout, image) = (layout.hex(), image.hex());
                 write!(f, "expansion {layout} {image} {}", sha256.hex())
             }
+            Self::Tree { seal, image } => write!(f, "tree {} {}", seal.hex(), image.hex()),
         }
     }
 }
@@ -106,6 +115,18 @@ impl Verified {
     /// Whether this was verified.
     pub(crate) fn knows(&self, fact: &Fact<'_>) -> bool {
         self.known().all.contains(&fact.to_string())
+    }
+
+    /// The image as which a tree was published.
+    pub(crate) fn image_of(&self, seal: &Blake3) -> Option<ImageId> {
+        let begin = format!("tree {} ", seal.hex());
+        let known = self.known();
+        let mut found = known
+            .lines
+            .iter()
+            .rev()
+            .filter_map(|line| line.strip_prefix(&begin));
+        ImageId::from_hex(found.next()?).ok()
     }
 
     /// Keeps facts, with those that others kept meanwhile. One that cannot be kept is

@@ -18,6 +18,7 @@
 //! ```text
 //! scan         a tree -> the sorted list of its entries
 //! list         that list, in little memory
+//! seal         whether a tree is as it was
 //! xattr        the extended attributes of a file that are the image's
 //! reader       a tar -> entries and content, strictly
 //! rules        what must hold between the entries of one tree
@@ -50,6 +51,8 @@ mod rules;
 #[cfg(feature = "write")]
 mod scan;
 #[cfg(feature = "write")]
+mod seal;
+#[cfg(feature = "write")]
 mod xattr;
 
 #[cfg(feature = "write")]
@@ -76,6 +79,8 @@ pub(crate) use self::parse::HeaderReader;
 pub(crate) use self::path::{check as check_path, check_target, parent};
 #[cfg(feature = "write")]
 pub(crate) use self::pax::split_record as split_pax_record;
+#[cfg(all(test, feature = "write"))]
+pub(crate) use self::scan::scan_settled;
 #[cfg(feature = "write")]
 pub(crate) use self::scan::{FileStamp, changed, scan_lenient};
 

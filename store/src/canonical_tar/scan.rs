@@ -9,11 +9,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::SystemTime;
 
 use super::changes::{Change, Changes};
 use super::list::{EntryList, Position};
 use super::path::MAX_DEPTH;
+use super::seal::TreeSeal;
 use super::{Entry, Error, ErrorKind, Kind, MAX_ENTRIES, is_installable, order, xattr};
+use crate::digest::Blake3;
 use crate::error::{Error as StoreError, Result};
 use crate::sharded::Sharded;
 
@@ -22,6 +25,8 @@ use crate::sharded::Sharded;
 pub struct Scanned {
     /// The place of a file is its stamp.
     pub(crate) list: EntryList,
+    /// What is the same again only for the same tree, unchanged.
+    pub(crate) seal: Option<Blake3>,
 }
 
 impl Scanned {
@@ -64,7 +69,7 @@ impl FileStamp {
 /// device and inode are hard links of the first of them; on an overlay file
 /// system, too, two names have the same pair only if they are one file.
 pub fn scan(root: &Path, epoch: u64) -> Result<Scanned> {
-    walk(root, Some(epoch), None)
+    walk(root, Some(epoch), None, SystemTime::now())
 }
 
 /// The same for a tree that was not made to be an image: what no image can have is
@@ -74,10 +79,22 @@ pub(crate) fn scan_lenient(
     epoch: Option<u64>,
     changes: &mut Changes,
 ) -> Result<Scanned> {
-    walk(root, epoch, Some(changes))
+    walk(root, epoch, Some(changes), SystemTime::now())
 }
 
-fn walk(root: &Path, epoch: Option<u64>, changes: Option<&mut Changes>) -> Result<Scanned> {
+/// The scan of a tree that was finished long before.
+#[cfg(test)]
+pub(crate) fn scan_settled(root: &Path, epoch: u64) -> Result<Scanned> {
+    let later = SystemTime::now() + std::time::Duration::from_secs(3600);
+    walk(root, Some(epoch), None, later)
+}
+
+fn walk(
+    root: &Path,
+    epoch: Option<u64>,
+    changes: Option<&mut Changes>,
+    now: SystemTime,
+) -> Result<Scanned> {
     let mut scanner = Scanner {
         root,
         epoch,
@@ -85,10 +102,12 @@ fn walk(root: &Path, epoch: Option<u64>, changes: Option<&mut Changes>) -> Resul
         list: EntryList::default(),
         inodes: Sharded::default(),
         buffer: Vec::new(),
+        seal: TreeSeal::begin(root, now),
     };
     scanner.visit(PathBuf::new())?;
-    let list = scanner.list;
-    Ok(Scanned { list })
+    let (list, seal) = (scanner.list, scanner.seal);
+    let seal = seal.and_then(TreeSeal::finish);
+    Ok(Scanned { list, seal })
 }
 
 struct Scanner<'a> {
@@ -100,6 +119,7 @@ struct Scanner<'a> {
     /// The first name of each file, by device and inode.
     inodes: Sharded<(u64, u64), Position>,
     buffer: Vec<u8>,
+    seal: Option<TreeSeal>,
 }
 
 impl Scanner<'_> {
@@ -215,6 +235,9 @@ impl Scanner<'_> {
 
     /// Adds an entry; every name of a file but its first is a hard link.
     fn add(&mut self, mut entry: Entry, meta: &Metadata) -> Result<()> {
+        if let Some(seal) = &mut self.seal {
+            seal.add(&entry, meta);
+        }
         let FileStamp(stamp) = FileStamp::of(meta);
         let inode = (meta.dev(), meta.ino());
         if !matches!(entry.kind, Kind::File { .. }) {

@@ -9,7 +9,7 @@
 //! Only where that fails is the image expanded as a whole: perhaps another pack has what this one
 //! lost, and if not, the error says what is missing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Progress;
@@ -22,13 +22,13 @@ use crate::pack::{self, Index};
 use crate::verified::Fact;
 use crate::writer::WritableStore;
 
-/// Reads the image back and compares it with what was hashed.
+/// Reads the image back and compares it with what was hashed. Returns the packs that it is in.
 pub(super) fn check(
     store: &WritableStore,
     tar: &Tar,
     layout: &LayoutRef,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<()> {
+) -> Result<Vec<Blake3>> {
     let image = Image::with_layout(store.store().source(), tar.blake3, layout.clone())?;
     let outline = image.outline()?;
     if outline.size != tar.size {
@@ -57,8 +57,11 @@ pub(super) fn check(
         let bytes = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         progress(Progress::Checked { bytes, total });
     });
+    let packs: BTreeSet<Blake3> = outline.frames.keys().map(|(pack, _)| *pack).collect();
+    let packs = packs.into_iter().collect();
     if read.is_err() {
-        return expand(&image, tar.size, progress);
+        expand(&image, tar.size, progress)?;
+        return Ok(packs);
     }
     if let Some(verified) = &store.verified {
         // A pack of which this image needs a part was read in part.
@@ -71,16 +74,16 @@ pub(super) fn check(
             .filter(|index| read.get(index.pack()) == Some(&index.frames().len()))
             .map(Index::pack)
             .collect();
-        let packs = seals.iter().filter(|(pack, _)| whole.contains(pack));
-        let packs = packs.map(|(pack, seal)| Fact::Pack { pack, seal });
+        let whole_packs = seals.iter().filter(|(pack, _)| whole.contains(pack));
+        let whole_packs = whole_packs.map(|(pack, seal)| Fact::Pack { pack, seal });
         let expansion = Fact::Expansion {
             layout: &layout.digest,
             image: &tar.blake3,
             sha256: &tar.sha256,
         };
-        verified.keep(packs.chain([expansion]));
+        verified.keep(whole_packs.chain([expansion]));
     }
-    Ok(())
+    Ok(packs)
 }
 
 /// What the store says now of the packs that an image needs.

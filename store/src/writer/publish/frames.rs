@@ -15,7 +15,6 @@ pub(super) struct Packed {
     pub(super) layout: LayoutRef,
     pub(super) packs: BTreeSet<Blake3>,
     pub(super) chunks_new: u64,
-    pub(super) chunks_total: u64,
 }
 
 /// What a chunk is part of. A frame is of one lane, so that reading a layout does
@@ -83,12 +82,10 @@ impl<'a> Packer<'a> {
                 self.hand_over(lane)?;
             }
         }
-        let chunks_total = self.seen.len() as u64;
         Ok(Packed {
             layout,
             packs: self.packs,
             chunks_new: self.new,
-            chunks_total,
         })
     }
 

@@ -27,7 +27,7 @@ use common::clock;
 
 use self::frames::{Lane, Packed, Packer};
 use self::source::{Files, Source};
-use self::tar_hasher::TarHasher;
+use self::tar_hasher::{Tar, TarHasher};
 use crate::canonical_tar::{self, Changes, END, HeaderReader, Kind, ListedEntry, padding};
 use crate::chunk::ChunkRef;
 use crate::chunker;
@@ -40,6 +40,7 @@ use crate::layout;
 use crate::manifest::{LayoutRef, SpecialFile, XattrEntry};
 use crate::pack::{self, PackWriter};
 use crate::parallel;
+use crate::verified::Fact;
 use crate::writer::WritableStore;
 
 /// How far a publication is.
@@ -90,8 +91,6 @@ pub struct Published {
     pub written: u64,
     /// Chunks that the store lacked.
     pub chunks_new: u64,
-    /// Different chunks of the image and its layout.
-    pub chunks_total: u64,
     /// The packs that hold the image's chunks.
     pub packs: Vec<Blake3>,
 }
@@ -159,6 +158,83 @@ fn publish(
     let entries = list.len();
     progress(Progress::Scanned { entries, bytes });
 
+    let again = known_image(store, source)?;
+    let Stored {
+        tar,
+        layout,
+        packs,
+        written,
+        chunks_new,
+    } = match again {
+        Some(stored) => stored,
+        None => store_image(store, source, progress)?,
+    };
+    if let (Some(verified), Some(seal)) = (store.verified(), source.seal()) {
+        let image = &tar.blake3;
+        verified.keep([Fact::Tree { seal, image }]);
+    }
+    Ok(Published {
+        image: tar.blake3,
+        sha256: tar.sha256,
+        size: tar.size,
+        entries,
+        newest,
+        layout,
+        setuid,
+        xattrs,
+        written,
+        chunks_new,
+        packs,
+    })
+}
+
+/// An image whose chunks are in the store.
+struct Stored {
+    tar: Tar,
+    layout: LayoutRef,
+    packs: Vec<Blake3>,
+    written: u64,
+    chunks_new: u64,
+}
+
+/// The image as which this machine has published the very same tree before, if all of it is
+/// still there.
+fn known_image(store: &WritableStore, source: &impl Source) -> Result<Option<Stored>> {
+    let known = store.verified().zip(source.seal());
+    let Some(image) = known.and_then(|(verified, seal)| verified.image_of(seal)) else {
+        return Ok(None);
+    };
+    if !store.hold_image(&image)? {
+        return Ok(None);
+    }
+    let Ok(manifest) = store.store().manifest(&image) else {
+        return Ok(None);
+    };
+    let tar = Tar {
+        blake3: image,
+        sha256: manifest.sha256,
+        size: manifest.size,
+    };
+    // Whatever is wrong with it: publishing it as if for the first time says so, or mends it.
+    let Ok(packs) = check::check(store, &tar, &manifest.layout, &|_| {}) else {
+        return Ok(None);
+    };
+    let held = store.backend().hold(&pack::keys(packs.iter().copied()))?;
+    Ok((!held.contains(&false)).then_some(Stored {
+        tar,
+        layout: manifest.layout,
+        packs,
+        written: 0,
+        chunks_new: 0,
+    }))
+}
+
+/// Stores what the store lacks, and reads the image back.
+fn store_image(
+    store: &WritableStore,
+    source: &impl Source,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Stored> {
     let (mut written, mut attempts) = (0, 0);
     let (tree, tar, packs) = loop {
         let known = known_chunks(store)?;
@@ -190,19 +266,13 @@ fn publish(
     store.put(&Hint::key(&tar.blake3), &hint.to_json())?;
 
     check::check(store, &tar, &tree.layout, progress)?;
-    Ok(Published {
-        image: tar.blake3,
-        sha256: tar.sha256,
-        size: tar.size,
-        entries,
-        newest,
-        layout: tree.layout,
-        setuid,
-        xattrs,
-        written,
-        chunks_new: tree.chunks_new,
-        chunks_total: tree.chunks_total,
+    let (layout, chunks_new) = (tree.layout, tree.chunks_new);
+    Ok(Stored {
+        tar,
+        layout,
         packs,
+        written,
+        chunks_new,
     })
 }
 
@@ -229,7 +299,7 @@ fn pack(
     known: &Locations,
     packs: &mut PackWriter<'_>,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<(Packed, tar_hasher::Tar)> {
+) -> Result<(Packed, Tar)> {
     thread::scope(|scope| {
         let (hasher, hashing) = TarHasher::start(scope);
         let packed = packs.fill(|frames| {
@@ -363,5 +433,109 @@ impl LayoutWriter {
             size: self.size,
             chunks,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Manifest;
+    use crate::verified::Verified;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn manifest(published: &Published) -> Manifest {
+        Manifest {
+            schema: crate::manifest::SCHEMA,
+            name: "example".parse().unwrap(),
+            image: published.image,
+            sha256: published.sha256,
+            size: published.size,
+            entries: published.entries,
+            layout: published.layout.clone(),
+            arch: "amd64".into(),
+            suite: "bookworm".into(),
+            epoch: 1,
+            packages: Vec::new(),
+            wheels: Vec::new(),
+            users: Vec::new(),
+            setuid: published.setuid.clone(),
+            xattrs: published.xattrs.clone(),
+            recipe: Sha256::of(b"recipe"),
+            lock: Sha256::of(b"lock"),
+            builder: "test".into(),
+            run: None,
+        }
+    }
+
+    /// A tree that is as it was is known again; one that is not is read.
+    #[test]
+    fn an_unchanged_tree_is_not_read_again() {
+        // On tmpfs: where /tmp is on an overlay, no tree has a seal.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let (root, tree) = (dir.path().join("store"), dir.path().join("tree"));
+        fs::create_dir_all(tree.join("d")).unwrap();
+        fs::write(tree.join("d/a"), "one").unwrap();
+        fs::write(tree.join("b"), "two").unwrap();
+        let open = || {
+            let store = WritableStore::open_or_create(&root).unwrap();
+            store.trusting(Verified::open(&dir.path().join("cache")))
+        };
+        // How many bytes of content were read, and what came of it.
+        let publish_at = |store: &WritableStore, scanned| {
+            let read = std::sync::atomic::AtomicU64::new(0);
+            let published = publish(
+                store,
+                &Files {
+                    tree: &tree,
+                    scanned,
+                },
+                &|progress| {
+                    if let Progress::Read { bytes } = progress {
+                        read.store(bytes, std::sync::atomic::Ordering::Relaxed);
+                    }
+                },
+            );
+            let published = published.unwrap();
+            store.put_manifest(&manifest(&published)).unwrap();
+            (read.into_inner(), published)
+        };
+        let settled = || canonical_tar::scan_settled(&tree, 1).unwrap();
+        // Changed a moment ago: a write now would leave the same time.
+        let scanned = canonical_tar::scan(&tree, 1).unwrap();
+        assert_eq!(scanned.seal, None);
+        let (read, first) = publish_at(&open(), settled());
+        assert_eq!(read, 6);
+        let (read, again) = publish_at(&open(), settled());
+        assert_eq!(read, 0);
+        assert_eq!(again.written, 0);
+        let told = |p: &Published| (p.image, p.sha256, p.size, p.layout.clone(), p.packs.clone());
+        assert_eq!(told(&first), told(&again));
+
+        // The same length, the same time of modification: only the time of change differs.
+        let time = fs::metadata(tree.join("b")).unwrap().modified().unwrap();
+        fs::write(tree.join("b"), "owt").unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .open(tree.join("b"))
+            .unwrap();
+        file.set_modified(time).unwrap();
+        let (read, other) = publish_at(&open(), settled());
+        assert_eq!(read, 6);
+        assert_ne!(other.image, first.image);
+        fs::set_permissions(tree.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+        let (read, third) = publish_at(&open(), settled());
+        assert_eq!(read, 6);
+        assert_ne!(third.image, other.image);
+
+        // Nothing is believed of a store that has lost the image.
+        for pack in fs::read_dir(root.join("packs")).unwrap() {
+            fs::remove_file(pack.unwrap().path()).unwrap();
+        }
+        let (read, mended) = publish_at(&open(), settled());
+        assert_eq!((read, mended.image), (6, third.image));
+        let store = open();
+        let manifest = store.store().manifest(&third.image).unwrap();
+        store.store().verify_image(&manifest).unwrap();
     }
 }

@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use crate::canonical_tar::{EntryList, FileStamp, ListedEntry, Scanned, changed};
 use crate::chunk;
 use crate::chunker;
+use crate::digest::Blake3;
 use crate::error::{Error, Result};
 use crate::foreign_tar::{Content, ForeignTar};
 
@@ -23,6 +24,10 @@ const WINDOW: usize = 4 << 20;
 pub(crate) trait Source {
     /// The entries.
     fn entries(&self) -> &EntryList;
+
+    /// What is the same again only for the same entries and contents, if that can be told
+    /// without reading them.
+    fn seal(&self) -> Option<&Blake3>;
 
     /// Hands out the content of one of them, chunk by chunk.
     fn read(
@@ -37,6 +42,10 @@ pub(crate) trait Source {
 impl Source for ForeignTar {
     fn entries(&self) -> &EntryList {
         &self.entries
+    }
+
+    fn seal(&self) -> Option<&Blake3> {
+        None
     }
 
     fn read(
@@ -66,6 +75,10 @@ pub(crate) struct Files<'a> {
 impl Source for Files<'_> {
     fn entries(&self) -> &EntryList {
         &self.scanned.list
+    }
+
+    fn seal(&self) -> Option<&Blake3> {
+        self.scanned.seal.as_ref()
     }
 
     fn read(
