@@ -272,7 +272,7 @@ impl<'a> Run<'a> {
     fn update_snapshot(&mut self) -> Result<()> {
         let unpinned = || precheck::malformed("timestamp.json", &"it pins no snapshot.json");
         let pin = self.core.snapshot_pin().ok_or_else(unpinned)?;
-        if let Some(stored) = self.stored("snapshot.json", &pin)?
+        if let Some((stored, _)) = self.stored("snapshot.json", &pin)?
             && self.core.update_snapshot(&stored, TIMELESS).is_ok()
             && self
                 .core
@@ -330,16 +330,14 @@ impl<'a> Run<'a> {
     fn update_targets(&mut self) -> Result<()> {
         let unpinned = || precheck::malformed("the snapshot", &"it pins no targets.json");
         let pin = self.core.targets_pin().ok_or_else(unpinned)?;
-        if let Some(stored) = self.stored("targets.json", &pin)? {
-            let signed = precheck::signed(&stored, "targets.json")?;
-            if self.core.update_targets(&stored, TIMELESS).is_ok()
-                && self
-                    .core
-                    .targets_expires()
-                    .is_some_and(|end| end > self.now)
-            {
-                return self.same_environment(&signed, "targets.json");
-            }
+        if let Some((stored, signed)) = self.stored("targets.json", &pin)?
+            && self.core.update_targets(&stored, TIMELESS).is_ok()
+            && self
+                .core
+                .targets_expires()
+                .is_some_and(|end| end > self.now)
+        {
+            return self.same_environment(&signed, "targets.json");
         }
         // 5.6.1, 5.6.2
         let (file, bytes) = self.fetch_pinned("targets.json", &pin, TARGETS_LIMIT)?;
@@ -371,14 +369,14 @@ impl<'a> Run<'a> {
     }
 
     /// The stored copy of a file, if it is the one that `pin` is about. A copy
-    /// that is not JSON any more means that the disk loses what we trust.
-    fn stored(&self, file: &str, pin: &Pin) -> Result<Option<Vec<u8>>> {
+    /// that is not JSON any more means that the disk loses what we trust. With its signed part.
+    fn stored(&self, file: &str, pin: &Pin) -> Result<Option<(Vec<u8>, Value)>> {
         let Some(bytes) = self.state.read(file)? else {
             return Ok(None);
         };
         let signed = precheck::signed(&bytes, "it").map_err(|e| self.state.corrupt(file, &e))?;
         let current = signed.get("version").and_then(Value::as_u64) == Some(pin.version);
-        Ok((current && fits(&bytes, pin).is_ok()).then_some(bytes))
+        Ok((current && fits(&bytes, pin).is_ok()).then_some((bytes, signed)))
     }
 
     fn fetch(&self, file: &str, limit: u64) -> Result<Vec<u8>> {
