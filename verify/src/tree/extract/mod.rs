@@ -40,6 +40,9 @@ use self::writers::{SMALL, Writers};
 use super::openat::{self, Parents};
 use crate::error::{Error, Result};
 
+/// Hard links that may wait.
+const LINKS: usize = 4096;
+
 /// A check that refuses privileged entries which the manifest's `privileges` does not list.
 pub type Privilege<'a> = &'a dyn Fn(&Entry) -> Result<()>;
 
@@ -116,7 +119,11 @@ impl<'a> Extractor<'a> {
             }
             Kind::Hardlink { .. } => {
                 self.links.push(entry.clone());
-                return Ok(());
+                return if self.links.len() < LINKS {
+                    Ok(())
+                } else {
+                    self.make_links()
+                };
             }
             Kind::Directory | Kind::Symlink { .. } => self.require_parent(entry)?,
         }
@@ -235,10 +242,7 @@ impl<'a> Extractor<'a> {
     /// Ends the tree: directories get their owners, modes and times.
     pub fn finish(mut self) -> Result<OwnedFd> {
         self.close_file()?;
-        self.small.finish()?;
-        for link in std::mem::take(&mut self.links) {
-            self.hard_link(&link)?;
-        }
+        self.make_links()?;
         // Children come after their parents, so backwards is deepest first.
         while let Some(directory) = self.directories.pop() {
             let entry = &directory.entry;
@@ -314,6 +318,15 @@ impl<'a> Extractor<'a> {
             own(parent.map_err(|errno| parent_error(entry, errno))?)
         })?;
         self.behind.wrote(self.parents.root(), size);
+        Ok(())
+    }
+
+    /// Makes the hard links that wait, when all files so far are there.
+    fn make_links(&mut self) -> Result<()> {
+        self.small.finish()?;
+        for link in std::mem::take(&mut self.links) {
+            self.hard_link(&link)?;
+        }
         Ok(())
     }
 

@@ -445,3 +445,48 @@ fn long_zeros_are_holes_on_the_node() {
     );
     assert!(path.metadata().unwrap().blocks() * 512 < 128 << 10);
 }
+
+/// More files than one batch has, and more hard links than may wait.
+#[test]
+fn many_small_files_arrive_whole() {
+    let place = Place::new();
+    let contents: Vec<String> = (0..1000).map(|n| format!("{n}").repeat(n)).collect();
+    let mut entries = vec![root()];
+    for (n, content) in contents.iter().enumerate() {
+        if n % 20 == 0 {
+            entries.push((directory(&format!("d{}", n / 20), 0o755), b""));
+        }
+        let path = format!("d{}/f{n}", n / 20);
+        entries.push((file(&path, content.len() as u64), content.as_bytes()));
+        for link in 0..LINKS / 400 {
+            entries.push((hardlink(&format!("{path}-{link}"), &path), b""));
+        }
+    }
+    place.unpack(&entries).unwrap();
+    for (n, content) in contents.iter().enumerate() {
+        let path = place.tree().join(format!("d{}/f{n}", n / 20));
+        assert_eq!(fs::read_to_string(&path).unwrap(), *content);
+        assert_eq!(path.metadata().unwrap().nlink(), 1 + LINKS as u64 / 400);
+    }
+}
+
+/// What fails in another thread is said, and nothing goes on in the tree after that.
+#[test]
+fn a_file_that_cannot_be_made_is_named() {
+    let place = Place::new();
+    fs::write(place.tree().join("f07"), "somebody else's").unwrap();
+    let names: Vec<String> = (0..2000).map(|n| format!("f{n:02}")).collect();
+    let mut entries = vec![root()];
+    entries.extend(names.iter().map(|name| (file(name, 1), &b"x"[..])));
+    let error = place.unpack(&entries).unwrap_err();
+    assert!(
+        error.to_string().contains("f07: the path comes twice"),
+        "{error}"
+    );
+    assert_eq!(
+        fs::read(place.tree().join("f07")).unwrap(),
+        b"somebody else's"
+    );
+    // Nobody makes files in it any more.
+    fs::remove_dir_all(place.tree()).unwrap();
+}
