@@ -220,7 +220,7 @@ fn configure_schroot(sandbox: &Sandbox) -> Result<()> {
     make_dir(&etc.join(CHROOT))?;
     for (name, text) in scripts {
         let path = etc.join("setup.d").join(name);
-        put(&path, &text)?;
+        put(&path, &without_end(text))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
             .context(|| format!("cannot write {}", path.display()))?;
     }
@@ -272,6 +272,17 @@ fn fstab(sandbox: &Sandbox) -> String {
         let _ = writeln!(text, "{path} {path} none {mode},bind 0 0");
     }
     text
+}
+
+/// A set-up script that does nothing when the session ends: its mounts and processes end with the
+/// namespaces, and some thirty programs less are started for it.
+fn without_end(mut script: Vec<u8>) -> Vec<u8> {
+    const SHELL: &[u8] = b"#!/bin/sh\n";
+    if script.starts_with(SHELL) {
+        let skip = *b"[ \"$1\" != setup-stop ] || exit 0\n";
+        script.splice(SHELL.len()..SHELL.len(), skip);
+    }
+    script
 }
 
 fn read_scripts(dir: &Path) -> Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
