@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Described(String);
 
+/// The tag that stands for none.
+pub const NO_TAG: &str = "0.0";
+
 /// Its parts.
 struct Parts<'a> {
     tag: &'a str,
@@ -61,6 +64,18 @@ impl Described {
     pub fn tag(&self) -> Option<&str> {
         let parts = self.parts()?;
         (parts.distance == "0").then_some(parts.tag)
+    }
+
+    /// Whether it says more of the same commit: a tag where the other found none, or more commits
+    /// since the same one, because that was said of a part of the history.
+    pub fn completes(&self, other: &Self) -> bool {
+        let (Some(own), Some(other)) = (self.parts(), other.parts()) else {
+            return false;
+        };
+        let is_same = own.commit.starts_with(other.commit) || other.commit.starts_with(own.commit);
+        let distance = |parts: &Parts<'_>| parts.distance.parse().unwrap_or(0_u64);
+        let is_longer = own.tag == other.tag && distance(&own) > distance(&other);
+        is_same && (is_longer || own.tag != NO_TAG && other.tag == NO_TAG)
     }
 
     /// The version that this tag says: `v1.2` and `app-1.2` say 1.2.

@@ -41,7 +41,7 @@ mod stages;
 
 pub use changes::{Change, Changes};
 pub(crate) use check::{is_relative, is_word};
-pub use described::Described;
+pub use described::{Described, NO_TAG};
 pub use entries::{
     Base, Deb, Download, Git, InstallStage, LocalFile, LocalKind, Python, Release,
     SECURITY_ARCHIVE, is_security, is_security_archive,

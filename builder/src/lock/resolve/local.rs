@@ -20,7 +20,7 @@ use self::archive::{Archive, Taken};
 use super::remembered::Remembered;
 use crate::error::{Context, Error, Result};
 use crate::lock::resolve::scheme::{self, Scheme};
-use crate::lockfile::{LocalFile, LocalKind, Lock};
+use crate::lockfile::{Described, LocalFile, LocalKind, Lock};
 use crate::recipe::debris::DEBRIS;
 use crate::recipe::{Beside, Recipe, User};
 use crate::steps;
@@ -85,7 +85,7 @@ pub fn read(
 
 /// The same as a lock has it, with what Git says of packages whose version comes from it.
 /// What a lock has stays while the package is the same, also when other commits follow,
-/// unless a tag is on this one now.
+/// unless a tag is on this one now, or it was said of a part of the history that is there now.
 pub fn read_described(
     recipe: &Recipe,
     beside: &Path,
@@ -109,8 +109,15 @@ pub fn read_described(
             continue;
         }
         let now = scheme::of_checkout(&dir, &scheme);
-        let is_tagged = now.as_ref().is_some_and(|now| now.tag().is_some());
-        file.described = if is_tagged { now } else { locked.or(now) };
+        let is_newer = |now: &Described| {
+            let is_completed = locked.as_ref().is_some_and(|locked| now.completes(locked));
+            now.tag().is_some() || is_completed
+        };
+        file.described = if now.as_ref().is_some_and(is_newer) {
+            now
+        } else {
+            locked.or(now)
+        };
     }
     Ok(found)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::lockfile::Described;
+use crate::lockfile::{Described, NO_TAG};
 use crate::process::Tool;
 
 use signs::{Maker, Sign, Signs, Weight};
@@ -103,7 +103,7 @@ impl Scheme {
         let describe = describe.or_else(|| {
             let count = text(git().args(["rev-list", "--count", commit]))?;
             let short = text(git().args(["rev-parse", "--short=7", commit]))?;
-            Some(format!("0.0-{count}-g{short}"))
+            Some(format!("{NO_TAG}-{count}-g{short}"))
         })?;
         // `git show` would run the checkout's `gpg.program` where `log.showSignature` is set.
         let shown = text(git().args(["rev-list", "--max-count=1", "--format=%cI", commit]))?;

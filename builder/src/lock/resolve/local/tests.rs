@@ -1,6 +1,10 @@
 //! Directories beside a recipe, and what becomes of them.
 
+use store::ImageId;
+
 use super::*;
+use crate::lockfile::Base;
+use crate::process::Tool;
 
 struct Source {
     dir: tempfile::TempDir,
@@ -185,6 +189,57 @@ fn patterns_fit_names_or_paths() {
             "{pattern} {path}"
         );
     }
+}
+
+#[test]
+fn what_git_said_of_a_part_of_the_history_gives_way_to_what_it_says_of_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = dir.path().join("app");
+    fs::create_dir(&app).unwrap();
+    let project = "[build-system]\nrequires = [\"setuptools-scm\"]\n[project]\nname = \"app\"\n\
+                   dynamic = [\"version\"]\n[tool.setuptools_scm]\n";
+    fs::write(app.join("pyproject.toml"), project).unwrap();
+    let git = |words: &str| {
+        let git = Tool::new("git").env("GIT_CONFIG_GLOBAL", "/dev/null");
+        let git = git.args(["-C", app.to_str().unwrap()]);
+        let git = git.args(["-c", "user.name=a", "-c", "user.email=a@a.example"]);
+        let out = git.args(words.split(' ')).output().unwrap();
+        String::from_utf8(out).unwrap().trim().to_owned()
+    };
+    git("init -q");
+    git("add -A");
+    for message in ["one", "two", "three"] {
+        git(&format!("commit -q --allow-empty -m {message}"));
+    }
+    let commit = git("rev-parse --short=7 HEAD");
+    let text = "name = \"x\"\n[bootstrap]\nsuite = \"bookworm\"\n\
+                [[virtualenv]]\npath = \"/srv/v\"\nlocal = [\"app\"]\n";
+    let recipe = Recipe::parse(text, Path::new("x.toml")).unwrap();
+    let remembered = Remembered::below(dir.path());
+    let base = Base {
+        image: ImageId::of(b"x"),
+        sha256: Sha256::of(b"x"),
+        release: None,
+        lock: Sha256::of(b"x"),
+        virtualenvs: Vec::new(),
+    };
+    let relocked = |described: &str| {
+        let described = Described::new(described, "2026-01-01T00:00:00Z").unwrap();
+        let mut old = Lock::on(&base, "amd64");
+        old.files = read(&recipe, dir.path(), &remembered, None).unwrap().files;
+        old.files[0].described = Some(described);
+        let found = read_described(&recipe, dir.path(), &remembered, Some(&old)).unwrap();
+        let described = found.files[0].described.as_ref().unwrap().to_string();
+        described.split_once("-g").unwrap().0.to_owned()
+    };
+    // Fewer commits, as a shallow checkout counted them.
+    assert_eq!(relocked(&format!("0.0-1-g{commit}")), "0.0-3");
+    git("tag v0.1 HEAD~1");
+    assert_eq!(relocked(&format!("0.0-3-g{commit}")), "v0.1-1");
+    // This checkout may lack a tag, or be of another commit: what is locked stays.
+    assert_eq!(relocked(&format!("v0.2-1-g{commit}")), "v0.2-1");
+    assert_eq!(relocked(&format!("v0.1-2-g{commit}")), "v0.1-2");
+    assert_eq!(relocked("v0.1-0-g1234567"), "v0.1-0");
 }
 
 #[test]
