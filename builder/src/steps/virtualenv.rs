@@ -73,10 +73,12 @@ pub(super) fn steps(
 pub(super) fn for_resolving(virtualenv: &Virtualenv) -> Step {
     let python = virtualenv.python.as_str();
     let mut step = Step::new(Phase::Virtualenvs, format!("pip of {python}"), 0);
-    // Its byte code is of use: each run would compile all of pip again.
+    // Its byte code is of use: each run would compile all of pip again, and each source all of
+    // setuptools. virtualenv(1) leaves that out; a file for another Python is no failure.
     step.environment.remove("PYTHONDONTWRITEBYTECODE");
     step.script = format!(
-        "{CREATE_VIRTUALENV}create_virtualenv {} /tmp/imgbuild {}\n",
+        "{CREATE_VIRTUALENV}create_virtualenv {} /tmp/imgbuild {}\n\
+         {RESOLVING_PYTHON} -m compileall -q /tmp/imgbuild/lib > /dev/null || true\n",
         quote(python),
         site_packages(virtualenv)
     );
