@@ -66,7 +66,7 @@ pub fn copy_places(from: &Path, to: &Path) {
     fs::create_dir(to).expect("it is new");
     for entry in fs::read_dir(from).expect("it is there").flatten() {
         let name = entry.file_name();
-        let named_by_content = ["inputs", "packs"];
+        let named_by_content = ["inputs", "packs", "tools"];
         if named_by_content.iter().any(|linked| name == *linked) {
             link_copy(&entry.path(), &to.join(name));
         } else {

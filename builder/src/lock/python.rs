@@ -1,6 +1,6 @@
 //! The Python distributions of a lock.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,8 @@ impl LockRequest<'_> {
             settings: &self.settings.pip,
             beside: self.beside(),
             inputs: self.inputs,
+            tools: &self.settings.work.join("tools"),
+            uv: OnceCell::new(),
             warnings: RefCell::default(),
         };
         let result = work(&pip, ui);
@@ -254,7 +256,9 @@ impl LockRequest<'_> {
         }
         let mut variables = described.map_or_else(Vec::new, Described::variables);
         variables.retain(|(name, _)| scheme.is_pbr() || !name.starts_with("PBR"));
+        let content = format!("{digest} {below:?} {described:?}");
         Ok(SourceTree {
+            content,
             variables,
             path: below.map_or(path.clone(), |b| path.join(b)),
             origin,

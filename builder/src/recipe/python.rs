@@ -66,8 +66,8 @@ pub struct Virtualenv {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub constraints_files: Vec<Beside>,
     /// Limits on the versions of what sources are built with (PEP 517), one PEP 508
-    /// line each: a source of some years ago may want a setuptools of its time. pip
-    /// before 25.3 keeps to them for what is installed, too.
+    /// line each: a source of some years ago may want a setuptools of its time. Where pip
+    /// decides, one before 25.3 keeps to them for what is installed, too.
     ///
     /// Example: `build-constraints = ["setuptools<81"]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -6,6 +6,7 @@ mod foreign_locks;
 mod git_versions;
 mod soak;
 mod unavailable;
+mod uv;
 
 use tests::bench::Bench;
 use tests::binaries::Ran;

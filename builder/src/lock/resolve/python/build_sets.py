@@ -1,9 +1,10 @@
-"""Downloads what building each source needs: build_sets.py SPEC OUT TREE [OPTION...]
+"""Downloads what building each source needs: build_sets.py SPEC OUT TREE UV [OPTION...]
 
 SPEC is JSON: for each source its tree or archive, what its pyproject.toml requires
 (PEP 518), its backend and where the backend lies (PEP 517). Each source has a set of its
 own, as pip gives it an environment of its own: two may need two versions of one package.
-OUT gets the wheels. TREE is a directory for unpacked sources.
+OUT gets the wheels, HOME/decided.json the names of each source's. TREE is a directory for unpacked sources. UV is the specification for
+ask_uv.py: uv decides where it can, else pip with the options.
 """
 import configparser
 import json
@@ -135,29 +136,52 @@ def dynamic(one, site, tree):
         return json.load(file)
 
 
-def main():
-    spec, out, tree, options = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
-    with open(spec) as file:
-        sources = json.load(file)
-    sites, downloaded = {}, set()
-
-    def fetch(source, wanted):
-        wheels = get(wanted, options, out)
-        if wheels is None:
-            fail(source, "what building it needs cannot be had as wheels", wanted)
-        downloaded.add(wanted)
-        return wheels
-
+def ask(sources, tree, fetch):
+    """The wheels that each of these is built with. `fetch` gets those of requirements."""
+    sites, sets, answer = {}, {}, {}
     for one in sources:
         static = tuple(one["requires"])
         if static not in sites:
             site = sites[static] = "%s.site%d" % (tree, len(sites))
             os.mkdir(site)
-            for wheel in fetch(one["source"], static) if static else []:
+            sets[static] = fetch(one["source"], static) if static else []
+            for wheel in sets[static]:
                 lay(wheel, site)
         wanted = static + tuple(dynamic(one, sites[static], tree))
-        if wanted and wanted not in downloaded:
-            fetch(one["source"], wanted)
+        if wanted not in sets:
+            sets[wanted] = fetch(one["source"], wanted)
+        wheels = set(os.path.basename(wheel) for wheel in sets[static] + sets[wanted])
+        answer[one["source"]] = sorted(wheels)
+    return answer
 
 
-main()
+def main():
+    spec, out, tree, uv, options = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:]
+    with open(spec) as file:
+        sources = json.load(file)
+    fast = None
+    if os.path.exists(uv):
+        import ask_uv
+        with open(uv) as file:
+            words = json.load(file)
+        fast = ask_uv.Uv(words, out)
+
+    def fetch(source, wanted):
+        if fast:
+            try:
+                names = fast.for_building(wanted, words["kept_builds"])
+                return [os.path.join(out, name) for name in names]
+            except (ask_uv.Undecided, EnvironmentError, ask_uv.HTTPException):
+                pass  # pip says why, if it cannot either.
+        wheels = get(wanted, options, out)
+        if wheels is None:
+            fail(source, "what building it needs cannot be had as wheels", wanted)
+        return wheels
+
+    sets = ask(sources, tree, fetch)
+    with open(os.path.join(os.environ["HOME"], "decided.json"), "w") as file:
+        json.dump({"installed": [], "sets": sets}, file)
+
+
+if __name__ == "__main__":
+    main()

@@ -181,6 +181,7 @@ mod tests {
         let sources = Sources {
             dir: "/s".into(),
             trees: vec![SourceTree {
+                content: String::new(),
                 path: "0".into(),
                 origin: "app".to_owned(),
                 variables: Vec::new(),

@@ -148,7 +148,9 @@ impl Pip<'_> {
             let run = PipRun {
                 files: questions(virtualenv, origins, stated, wanted, None)?,
                 retained: beside.iter().chain(locked).collect(),
+                building: Vec::new(),
                 direct: Vec::new(),
+                uv: None,
                 sources: None,
                 work: Work::Fetch {
                     choose: !wanted.locks.is_empty(),
@@ -189,7 +191,9 @@ impl Pip<'_> {
             let run = PipRun {
                 files: BTreeMap::from([("requirements.txt", all)]),
                 retained: Vec::new(),
+                building: Vec::new(),
                 direct: Vec::new(),
+                uv: None,
                 sources: None,
                 work: download(
                     "--no-deps --require-hashes -r /run/imgbuild/pip/requirements.txt",
@@ -290,7 +294,9 @@ impl Pip<'_> {
         let run = PipRun {
             files: questions(virtualenv, origins, Vec::new(), &wanted, Some(missing))?,
             retained: Vec::new(),
+            building: Vec::new(),
             direct: Vec::new(),
+            uv: None,
             sources: None,
             work: Work::Fetch {
                 choose: !wanted.locks.is_empty(),

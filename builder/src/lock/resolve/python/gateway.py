@@ -5,8 +5,10 @@ is an unprivileged process without network, on the other side of SOCKET; this pr
 network and the machine's settings, and runs nobody's code. It serves until somebody writes into
 the named pipe END. FACTS then gets what the indexes say about the files in OUT, or why there
 are none. LENT has the requirements and the constraints, which index which projects come from
-(`bound.json`), and which retained file is the one of which address (`files` of `direct.json`).
+(`bound.json`), which retained file is the one of which address (`files` of `direct.json`), and which
+versions and wheels are kept (`uv.json`).
 
+Of versions that were decided elsewhere it says which file pip would take of each (`/choose`).
 A file by its address is fetched as well (`/direct/ADDRESS/NAME`); of a repository it is only said
 that it is wanted: somebody with a git fetches it, and asks again.
 """
@@ -19,7 +21,7 @@ import threading
 import zipfile
 
 import offers
-from indexes import Indexes, bare, normalise, rewritten, unquote, urlsplit, write_facts
+from indexes import Indexes, bare, normalise, unquote, urlsplit, write_facts, written
 
 try:
     from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -27,6 +29,17 @@ try:
 except ImportError:
     from BaseHTTPServer import BaseHTTPRequestHandler, HTTPServer
     from SocketServer import TCPServer, ThreadingMixIn
+
+# The longest list of versions, in bytes.
+LONGEST = 1 << 22
+# How many pages are asked for at once.
+AT_ONCE = 8
+
+
+def spawn(work, *words):
+    thread = threading.Thread(target=work, args=words)
+    thread.daemon = True
+    thread.start()
 
 
 class Gateway(ThreadingMixIn, HTTPServer):
@@ -45,6 +58,10 @@ class Gateway(ThreadingMixIn, HTTPServer):
         # Only there do addresses lead: whoever asks may be a stranger.
         self.hosts = set(direct.get("hosts", []))
         self.hosts.update(urlsplit(url).netloc.lower() for url in self.indexes.indexes)
+        # Projects of which a version is kept, or a wheel that sources are built with.
+        spec = json_of(os.path.join(lent, "uv.json"))
+        self.reused = spec.get("reused", {})
+        self.known = set(spec.get("kept", {})) | set(self.reused)
         self.files = []
         self.numbers = {}
         # Source archives that were fetched: what pip may have tried to build.
@@ -52,12 +69,41 @@ class Gateway(ThreadingMixIn, HTTPServer):
         # What describes the packages that pip looked at: wheels, and METADATA alone.
         self.described = tempfile.mkdtemp()
         self.why = None
+        # Pages that will be asked for, and who asks for them meanwhile.
+        self.ahead, self.asked = {}, []
         self.lock = threading.Lock()
         HTTPServer.__init__(self, place, Request)
 
     def server_bind(self):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", 0
+
+    def look_ahead(self):
+        """Asks for the pages of what is required, some at a time, while pip has other work."""
+        names = set(normalise(one.name) for one in map(offers.parse, self.lines) if one)
+        names.update(self.known)
+        pages = [(number, name) for name in sorted(names) for number in range(len(self.indexes.indexes))]
+        asked = [(page, threading.Event()) for page in pages]
+        self.ahead, self.asked = dict(asked), [done for _, done in asked]
+
+        def ask(own):
+            for page, done in own:
+                try:
+                    self.indexes.page(*page)
+                finally:
+                    done.set()
+
+        for at in range(AT_ONCE):
+            spawn(ask, asked[at::AT_ONCE])
+
+    def page(self, number, name):
+        """What an index has of a project: asked anew, but for the first time."""
+        asked = self.ahead.pop((number, name), None)
+        if asked:
+            asked.wait()
+            if (name, number) in self.indexes.pages:
+                return self.indexes.pages[name, number]
+        return self.indexes.page(number, name)
 
     def want(self, fact):
         if fact not in self.wanted:
@@ -69,13 +115,13 @@ class Gateway(ThreadingMixIn, HTTPServer):
     def own(self, url):
         """What pip sees in place of a file's address."""
         url, _, fragment = url.partition("#")
-        if urlsplit(url).scheme not in ("http", "https"):
+        if not url.startswith(("http://", "https://")):
             return url
         with self.lock:
             number = self.numbers.setdefault(url, len(self.files))
             if number == len(self.files):
                 self.files.append(url)
-        name = urlsplit(url).path.rsplit("/", 1)[-1]
+        name = url.partition("?")[0].rpartition("/")[2]
         return "/file/%d/%s#%s" % (number, name, fragment)
 
     def explain(self, lines):
@@ -136,17 +182,34 @@ class Request(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self):
+        length = int(self.headers["Content-Length"])
+        if self.path != "/choose" or length > LONGEST:
+            return self.send_error(404)
+        asked = json.loads(self.rfile.read(length).decode("utf-8"))
+        chosen = []
+        for name, version in asked["pins"]:
+            offer = offers.choice(self.server.indexes, normalise(name), version, asked["only_wheels"])
+            if offer is None:
+                return self.send_error(404)
+            path, _, fragment = self.server.own(offer.url).partition("#")
+            digest = fragment.partition("sha256=")[2].partition("&")[0] or None
+            chosen.append({"file": offer.file, "path": path, "sha256": digest})
+        return self.answer(chosen)
+
     def answer(self, value):
         self.begin("application/json")
         self.wfile.write(json.dumps(value).encode("utf-8"))
 
     def page(self, number, name):
         server = self.server
-        page = server.indexes.page(number, name)
+        page = server.page(number, name)
         if page.status != 200:
             return self.send_error(page.status)
         self.begin("text/html; charset=utf-8")
-        self.wfile.write(rewritten(page.url, page.text, server.own).encode("utf-8"))
+        # An old pip takes seconds for a long page. What does not fit this Python it passes over.
+        files = [file for file in page.files() if offers.may_fit(*file)]
+        self.wfile.write(written(files, server.own).encode("utf-8"))
 
     def file(self, number, is_metadata):
         url = self.server.files[number]
@@ -240,14 +303,15 @@ def main():
     os.umask(0o077)
     # It appears under its name once it is served.
     gateway = Gateway(place + ".new", lent)
-    thread = threading.Thread(target=gateway.serve_forever)
-    thread.daemon = True
-    thread.start()
+    spawn(gateway.serve_forever)
+    gateway.look_ahead()
     # Open for both ends, so that nobody comes too early.
     pipe = os.open(end, os.O_RDWR)
     os.rename(place + ".new", place)
     if os.read(pipe, 1) == b"0":
-        files = set(os.listdir(out))
+        files = set(os.listdir(out)) | set(gateway.reused.values())
+        for asked in gateway.asked:
+            asked.wait()
         found = [fact for say in (offers.taken, offers.shared, offers.misplaced)
                  for fact in say(gateway.indexes, files)]
         found += offers.lacking_extras(gateway.lines, gateway.descriptions())

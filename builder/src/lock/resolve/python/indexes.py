@@ -25,7 +25,7 @@ ANCHOR = re.compile(r"""<a\b((?:[^>"']|"[^"]*"|'[^']*')*)>""", re.I)
 ATTRIBUTE = re.compile(r"""([\w-]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?""")
 # A page with links, as every index has it (PEP 503, PEP 691).
 PAGE = "application/vnd.pypi.simple.v1+html, text/html; q=0.2"
-LINK = re.compile(r"""(<(?:a|base)\b[^>]*?\bhref\s*=\s*)("[^"]*"|'[^']*')""", re.I | re.S)
+BASE = re.compile(r"""<base\b((?:[^>"']|"[^"]*"|'[^']*')*)>""", re.I)
 # The largest page.
 LONGEST = 1 << 26
 
@@ -35,7 +35,13 @@ def normalise(name):
 
 
 def last_part(url):
-    return unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+    # Pages have thousands of addresses, and an old Python takes its time to split one.
+    name = url.partition("#")[0].partition("?")[0].rpartition("/")[2]
+    return unquote(name) if "%" in name else name
+
+
+def joined(base, url):
+    return url if url.startswith(("http://", "https://")) else urljoin(base, url)
 
 
 def bare(url):
@@ -65,7 +71,8 @@ class Indexes(object):
         self.timeout = float((self.setting("timeout") or self.setting("default-timeout") or [60])[0])
         self.session = requests.Session()
         retries = (self.setting("retries") or [5])[0]
-        adapter = requests.adapters.HTTPAdapter(max_retries=self.retry(int(retries)))
+        adapter = requests.adapters.HTTPAdapter(
+            pool_maxsize=16, max_retries=self.retry(int(retries)))
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
         if os.environ.get("PIP_CERT"):
@@ -175,37 +182,43 @@ class Indexes(object):
         return [{"fact": trouble, "host": host} for trouble, host in sorted(found)]
 
 
+def attributes_of(element):
+    pairs = ((name.lower(), value.strip("\"'").strip())
+             for name, value in ATTRIBUTE.findall(element.group(1)))
+    return dict((name, unescape(value) if "&" in value else value) for name, value in pairs)
+
+
 class Page(object):
     def __init__(self, status, host, trouble):
         self.status, self.host, self.trouble = status, host, trouble
-        self.url, self.text = "", u""
+        self.url, self.text, self.read = "", u"", None
 
     def files(self):
         """Address and attributes of each file (PEP 503, 592)."""
         if self.status != 200:
             return []
-        found = []
-        for anchor in ANCHOR.finditer(self.text):
-            pairs = ((name.lower(), unescape(value.strip("\"'").strip()))
-                     for name, value in ATTRIBUTE.findall(anchor.group(1)))
-            attributes = dict(pairs)
-            if "href" in attributes:
-                found.append((urljoin(self.url, attributes["href"]), attributes))
-        return found
+        if self.read is None:
+            bases = [attributes_of(base) for base in BASE.finditer(self.text)]
+            place = urljoin(self.url, (bases or [{}])[0].get("href", ""))
+            anchors = [attributes_of(anchor) for anchor in ANCHOR.finditer(self.text)]
+            self.read = [(joined(place, one["href"]), one) for one in anchors if "href" in one]
+        return self.read
 
 
-def rewritten(page, text, change):
-    """A page whose links are what `change` makes of each absolute address."""
-    base = [page]
+def written(files, change):
+    """A page of these files, whose addresses are what `change` makes of them."""
+    lines = []
+    for url, attributes in files:
+        said = dict(attributes, href=change(url))
+        words = ['%s="%s"' % (name, escape(said[name])) for name in sorted(said)]
+        lines.append("<a %s>%s</a><br>\n" % (" ".join(words), escape(last_part(url))))
+    return "<!DOCTYPE html><html><body>\n%s</body></html>\n" % "".join(lines)
 
-    def one(match):
-        url = urljoin(base[0], unescape(match.group(2)[1:-1].strip()))
-        if match.group(1)[1:5].lower() == "base":
-            base[0] = url
-            return match.group(1) + '""'
-        return '%s"%s"' % (match.group(1), change(url).replace("&", "&amp;").replace('"', "%22"))
 
-    return LINK.sub(one, text)
+def escape(text):
+    for sign, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        text = text.replace(sign, name)
+    return text
 
 
 def write_facts(path, facts):

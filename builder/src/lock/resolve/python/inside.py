@@ -1,11 +1,13 @@
 """Runs a stranger's command: inside.py SPEC
 
 SPEC is JSON: the `command`, the directories that it may `write`, the trees of `sources` that it
-may build, and, with an index, the `socket` of the gateway, the file that says that it is `gone`, and
+may build, perhaps a command for `before` it, which needs no gateway and after whose success the command is
+not run, and, with an index, the `socket` of the gateway, the file that says that it is `gone`, and
 whether to ask `why` it failed.
 The command and all below it is an unprivileged process; there is no network but a port on
 loopback, which leads to the gateway. The file `failed` gets which source does not build, as the
-command or try_sources.py say, and `described` what ask_pip.py wrote.
+command or try_sources.py say, `described` what ask_pip.py wrote, and `decided` what
+ask_uv.py did.
 """
 import json
 import os
@@ -132,14 +134,16 @@ def main():
     environment = dict(os.environ, HOME=HOME, PIP_CONFIG_FILE=os.devnull, PIP_NO_CACHE_DIR="1",
                        PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
     gate = Gate(spec["socket"]) if spec.get("socket") else None
-    if gate:
-        wait_for(spec["socket"], spec["gone"])
-        environment.update(gate.environment())
 
     def run(command):
         return subprocess.call(command, env=environment, preexec_fn=step_down)
 
-    code = run(spec["command"])
+    code = run(spec["before"]) if spec.get("before") else 1
+    if gate:
+        wait_for(spec["socket"], spec["gone"])
+    if code:
+        environment.update(gate.environment() if gate else {})
+        code = run(spec["command"])
     if code and spec["why"]:
         found = said("failed")
         lines = (found or {}).get("lines") or []
@@ -152,6 +156,8 @@ def main():
             json.dump(found, file)
     with open(spec["described"], "w") as file:
         json.dump(said("described.json"), file)
+    with open(spec["decided"], "w") as file:
+        json.dump(said("decided.json"), file)
     sys.stdout.flush()
     os._exit(code if code >= 0 else 128 - code)
 

@@ -1,7 +1,8 @@
-//! Which Python distributions: the tree's own pip decides.
+//! Which Python distributions: uv decides, or the tree's own pip.
 //!
-//! In a scratch layer on top of the finished packages and a virtualenv of its own, pip downloads what
-//! a virtualenv needs. The files are the result: each is kept in the store and locked by its
+//! In a scratch layer on top of the finished packages and a virtualenv of its own, one of them says
+//! what a virtualenv needs: pip for Python 2.7, for what uv does not do as pip does, and wherever uv has
+//! no answer. The files that pip would choose are the result: each is kept in the store and locked by its
 //! digest. Local directories and Git sources take part: what they depend on is decided
 //! with everything else. What building each source needs is asked of its `pyproject.toml`
 //! and of its build backend (PEP 517, 518), and locked as well: a set for each source,
@@ -17,6 +18,8 @@
 //! fixed      files that are decided before pip is asked
 //! elsewhere  what projects take from elsewhere than an index
 //! hosts      the hosts that the recipe and its projects name
+//! uv         the program that decides before pip is asked
+//! sets       what sources were built with before
 //! keep       resolving again around what is locked
 //! project    what pyproject.toml says
 //! names      names of projects and of their files
@@ -30,11 +33,13 @@ mod keep;
 mod names;
 mod project;
 mod run;
+mod sets;
+mod uv;
 mod wanted;
 mod why;
 mod world;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -70,6 +75,10 @@ pub struct Pip<'a> {
     pub beside: &'a Path,
     /// Where the files are kept.
     pub inputs: &'a Inputs,
+    /// The directory of programs that only resolving uses.
+    pub tools: &'a Path,
+    /// uv, once it was looked for.
+    pub uv: OnceCell<Option<PathBuf>>,
     /// What people should know about what was found.
     pub warnings: RefCell<BTreeSet<String>>,
 }
@@ -124,6 +133,12 @@ impl Pip<'_> {
             }
         }
         let mut found = Vec::new();
+        let building = Kept::new(locked, true, "");
+        let mut sets = Vec::new();
+        if !virtualenv.is_python2() {
+            let known = self.known_sets(virtualenv, &mut builds, (sources, &[]), &building);
+            sets.extend(known.into_iter().cloned());
+        }
         if !requirements.is_empty() {
             for option in &wanted.options {
                 let _ = writeln!(requirements, "{option}");
@@ -136,7 +151,26 @@ impl Pip<'_> {
                 supplied: &supplied,
             };
             let mut known = (&mut all, repositories);
-            let decided = self.decide(virtualenv, &mut known, &rest, locked, listen)?;
+            let asks_uv = uv::takes(virtualenv, &rest, &projects);
+            let uv = if asks_uv {
+                self.uv(virtualenv, listen)?
+            } else {
+                None
+            };
+            let asked = Asked {
+                locked,
+                building: &building,
+                builds: &builds,
+                uv,
+            };
+            let mut decided = self.decide(virtualenv, &mut known, &rest, &asked, listen)?;
+            if asks_uv && uv.is_none() {
+                self.note_slow();
+            }
+            if let Some(decided) = decided.sets.take() {
+                builds.clear();
+                sets.extend(decided);
+            }
             texts.extend(decided.sources);
             let own = (&projects[..], &wanted.lax_extras);
             self.check_names(virtualenv, &fixed, own, Some(&decided.described))?;
@@ -168,12 +202,15 @@ impl Pip<'_> {
                 builds.push(Build::read(text, &format!("{RETAINED}/{name}"), name)?);
             }
         }
-        let mut built_with = BTreeSet::new();
-        if !builds.is_empty() && !virtualenv.is_python2() {
-            let sets = self.build_sets(virtualenv, &all, &builds, &found, locked, listen)?;
-            built_with = sets.iter().map(|python| python.sha256).collect();
-            found.extend(sets);
+        if !virtualenv.is_python2() {
+            let known = self.known_sets(virtualenv, &mut builds, (&all, &found), &building);
+            sets.extend(known.into_iter().cloned());
+            if !builds.is_empty() {
+                sets.extend(self.build_sets(virtualenv, &all, &builds, &found, locked, listen)?);
+            }
         }
+        let built_with = sets.iter().map(|python| python.sha256).collect();
+        found.extend(sets);
         // What is installed anyway also serves for building.
         let mut seen = BTreeSet::new();
         found.retain(|p| seen.insert(p.file.clone()));
@@ -200,7 +237,9 @@ impl Pip<'_> {
         let run = PipRun {
             files: BTreeMap::new(),
             retained: locked.to_vec(),
+            building: Vec::new(),
             direct: Vec::new(),
+            uv: None,
             sources: Some(sources),
             work: Work::Offline(format!(
                 "exec {PYTHON} {LENT}/try_sources.py install {}",
@@ -217,9 +256,15 @@ impl Pip<'_> {
         virtualenv: &Virtualenv,
         (sources, repositories): &mut (&mut Sources, &mut Repositories<'_>),
         rest: &Rest<'_>,
-        locked: &[Python],
+        asked: &Asked<'_>,
         listen: &mut dyn FnMut(&str),
     ) -> Result<Decided> {
+        let Asked {
+            locked,
+            building,
+            builds,
+            mut uv,
+        } = *asked;
         let is_kept = |p: &&Python| p.url.is_some() && self.inputs.has(&p.sha256);
         let direct: Vec<&Python> = locked.iter().filter(is_kept).collect();
         let mut trees: BTreeMap<String, String> = BTreeMap::new();
@@ -234,27 +279,40 @@ impl Pip<'_> {
                 let _ = writeln!(requirements, "--find-links {RETAINED}");
             }
             requirements.push_str(&rest.requirements);
-            let mut constraints = rest.constraints.join("\n");
+            let mut limits = rest.constraints.join("\n");
             for python in rest.fixed {
-                let _ = write!(constraints, "\n{}=={}", python.name, python.version);
+                let _ = write!(limits, "\n{}=={}", python.name, python.version);
             }
-            let _ = write!(constraints, "\n{}", kept.constraints());
+            let constraints = format!("{limits}\n{}", kept.constraints());
+            let options = format!("-r {LENT}/requirements.txt -c {LENT}/constraints.txt");
+            let by_pip = download(&options, explain);
             let run = PipRun {
                 files: BTreeMap::from([
                     ("requirements.txt", requirements),
                     ("constraints.txt", constraints),
+                    ("limits.txt", limits + "\n"),
+                    (uv::SPEC, uv::spec(rest.fixed, &kept, builds, building)),
                     (DIRECT, addresses(virtualenv, rest, &direct, &trees)),
                 ]),
                 retained: kept.files().chain(rest.fixed).collect(),
+                building: building.files().collect(),
                 direct: direct.clone(),
+                uv,
                 sources: Some(&**sources),
-                work: download(
-                    &format!("-r {LENT}/requirements.txt -c {LENT}/constraints.txt"),
-                    explain,
-                ),
+                work: if uv.is_some() {
+                    uv::first(!kept.is_empty() && builds.is_empty(), by_pip)
+                } else {
+                    by_pip
+                },
             };
-            match self.run(virtualenv, &run, listen) {
+            let ran = self.run(virtualenv, &run, listen);
+            if ran.is_err() {
+                // It had no answer.
+                uv = None;
+            }
+            match ran {
                 Ok(out) if !out.repositories.is_empty() => {
+                    uv = None;
                     for address in out.repositories {
                         listen(&format!("a repository is required: {address}"));
                         let is_own = rest.requirements.contains(&address);
@@ -290,6 +348,15 @@ impl Pip<'_> {
             }
         };
         let mut found = self.keep(virtualenv, &out, false)?;
+        let has_sets = out
+            .decided
+            .as_ref()
+            .is_some_and(|by_uv| by_uv.sets.is_some());
+        let sets = has_sets.then(|| self.keep(virtualenv, &out, true));
+        let sets = sets.transpose()?;
+        if let Some(wheels) = &sets {
+            self.remember_sets(virtualenv, builds, (sources, &[]), (&out, wheels))?;
+        }
         let mut other_file = false;
         for python in &mut found {
             if let Some(same) = kept.same(python, self.inputs) {
@@ -299,6 +366,7 @@ impl Pip<'_> {
         }
         Ok(Decided {
             found,
+            sets,
             other_file,
             described: out.described,
             sources: out.sources,
@@ -318,6 +386,8 @@ impl Pip<'_> {
     ) -> Result<Vec<Python>> {
         let spec = serde_json::to_string(builds).context(|| "cannot describe sources".into())?;
         let mut kept = Kept::new(locked, true, "");
+        let uv = self.uv(virtualenv, listen)?;
+        let nothing = Kept::new(&[], false, "");
         loop {
             let archives = found.iter().filter(|python| !python.is_wheel());
             let limits = virtualenv.build_constraints.iter();
@@ -328,14 +398,19 @@ impl Pip<'_> {
                     ("sets.json", spec.clone()),
                     ("constraints.txt", constraints),
                     ("requirements.txt", String::new()),
+                    (uv::SPEC, uv::spec(&[], &nothing, &[], &kept)),
                 ]),
                 retained: kept.files().chain(archives).collect(),
+                building: kept.files().collect(),
                 direct: Vec::new(),
+                uv,
                 sources: Some(sources),
                 work: Work::Strange {
+                    before: Vec::new(),
                     command: format!(
                         "exec {PYTHON} {LENT}/build_sets.py {LENT}/sets.json /run/imgbuild/out \
-                         /tmp/imgbuild-tree --find-links {RETAINED} -c {LENT}/constraints.txt"
+                         /tmp/imgbuild-tree {LENT}/{} --find-links {RETAINED} -c {LENT}/constraints.txt",
+                        uv::SPEC
                     ),
                     explain: kept.is_empty(),
                 },
@@ -344,7 +419,12 @@ impl Pip<'_> {
                 Ok(out) if kept.let_go(out.misplaced()) => {
                     listen("a locked file is of another index: asking pip again without it");
                 }
-                Ok(out) => return self.keep(virtualenv, &out, true),
+                Ok(out) => {
+                    let wheels = self.keep(virtualenv, &out, true)?;
+                    let of = (sources, found);
+                    self.remember_sets(virtualenv, builds, of, (&out, &wheels))?;
+                    return Ok(wheels);
+                }
                 Err(_) if !kept.is_empty() => {
                     listen("what building needs has changed: asking pip afresh");
                     kept.clear();
@@ -361,6 +441,18 @@ pub struct Resolved {
     pub files: Vec<Python>,
     /// Of what is among them, all that some source is built with.
     pub built_with: BTreeSet<Sha256>,
+}
+
+/// What is known before that is decided.
+struct Asked<'a> {
+    /// What an older lock has.
+    locked: &'a [Python],
+    /// Of that, what sources are built with.
+    building: &'a Kept<'a>,
+    /// The trees of which it is not known what they are built with.
+    builds: &'a [Build],
+    /// uv, if it is asked.
+    uv: Option<&'a Path>,
 }
 
 /// What is left for pip to decide.
@@ -397,6 +489,8 @@ pub struct SourceTree {
     pub path: PathBuf,
     /// Its path beside the recipe, or its commit.
     pub origin: String,
+    /// What its content is known by.
+    pub content: String,
     /// What tells its build the version that Git has for it.
     pub variables: Vec<(&'static str, String)>,
 }
@@ -477,12 +571,18 @@ fn download(options: &str, explain: bool) -> Work {
     let command = format!(
         "exec {PYTHON} {LENT}/ask_pip.py {LENT}/{DIRECT} download -d /run/imgbuild/out {options}"
     );
-    Work::Strange { command, explain }
+    Work::Strange {
+        before: Vec::new(),
+        command,
+        explain,
+    }
 }
 
 /// What pip decided.
 struct Decided {
     found: Vec<Python>,
+    /// What the recipe's own trees are built with, if that was decided as well.
+    sets: Option<Vec<Python>>,
     /// Whether the index has other files of locked versions by now.
     other_file: bool,
     /// What the sources said of themselves.

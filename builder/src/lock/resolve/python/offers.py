@@ -1,5 +1,6 @@
 """What the indexes have for a requirement, seen from this Python (PEP 425, 440, 503, 592)."""
 import email
+import re
 import sys
 
 from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
@@ -13,6 +14,9 @@ try:
     TAGS = [(tag.interpreter, tag.abi, tag.platform) for tag in get_supported()]
 except ImportError:
     TAGS = []  # An old pip: every wheel passes.
+# What is known of lists of Pythons.
+FITTING = {}
+PLACES = dict((tag, place) for place, tag in reversed(list(enumerate(TAGS))))
 PYTHON = "%d.%d.%d" % sys.version_info[:3]
 ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".zip")
 # Nobody reads longer lists.
@@ -22,32 +26,58 @@ MOST = 6
 class Offer(object):
     """A file of a project."""
 
-    def __init__(self, file, version, attributes, tags):
-        self.file, self.version, self.tags = file, version, tags
+    def __init__(self, url, version, attributes, tags):
+        self.url, self.file, self.version, self.tags = url, last_part(url), version, tags
         self.yanked = attributes.get("data-yanked")
         self.python = attributes.get("data-requires-python", "")
 
     def fits_python(self):
-        try:
-            return SpecifierSet(self.python).contains(PYTHON, prereleases=True)
-        except InvalidSpecifier:
-            return True
+        return is_for_python(self.python)
 
     def fits(self):
-        known = not TAGS or self.tags is None or any(tag in TAGS for tag in self.tags)
-        return known and self.fits_python()
+        return is_for_platform(self.tags) and self.fits_python()
+
+    def rank(self):
+        """How much pip likes a file among those of one version; the largest is taken."""
+        if self.tags is None:
+            return self.yanked is None, -len(TAGS), ()
+        parts = self.file[:-4].split("-")
+        number = re.match(r"(\d*)(.*)", parts[2]) if len(parts) == 6 else None
+        build = (int(number.group(1) or 0), number.group(2)) if number else ()
+        return self.yanked is None, -min(PLACES[tag] for tag in self.tags if tag in PLACES), build
+
+
+def is_for_platform(tags):
+    return not PLACES or tags is None or any(tag in PLACES for tag in tags)
+
+
+def is_for_python(wanted):
+    # Many files say the same.
+    if wanted not in FITTING:
+        try:
+            FITTING[wanted] = SpecifierSet(wanted).contains(PYTHON, prereleases=True)
+        except InvalidSpecifier:
+            FITTING[wanted] = True
+    return FITTING[wanted]
+
+
+def tags_of(file):
+    """The tags of a wheel; none of an archive."""
+    if not file.endswith(".whl"):
+        return None
+    pythons, abis, platforms = file[:-4].split("-")[-3:]
+    return [(one, abi, platform) for one in pythons.split(".")
+            for abi in abis.split(".") for platform in platforms.split(".")]
 
 
 def read(name, url, attributes):
     """The file of a project that lies there, if it is one."""
-    file, tags = last_part(url), None
+    file = last_part(url)
     if file.endswith(".whl"):
         parts = file[:-4].split("-")
         if len(parts) not in (5, 6):
             return None
         text = parts[1].replace("_", "-")
-        tags = [(one, abi, platform) for one in parts[-3].split(".")
-                for abi in parts[-2].split(".") for platform in parts[-1].split(".")]
     else:
         stems = [file[:-len(ending)] for ending in ARCHIVES if file.endswith(ending)]
         cuts = [at for stem in stems for at, sign in enumerate(stem)
@@ -56,14 +86,32 @@ def read(name, url, attributes):
             return None
         text = stems[0][cuts[-1] + 1:]
     try:
-        return Offer(file, Version(text), attributes, tags)
+        return Offer(url, Version(text), attributes, tags_of(file))
     except InvalidVersion:
         return None
+
+
+def may_fit(url, attributes):
+    """Whether a file is none that this Python certainly cannot have."""
+    file = last_part(url)
+    tags = tags_of(file) if file.count("-") >= 4 else None
+    return is_for_python(attributes.get("data-requires-python", "")) and is_for_platform(tags)
 
 
 def offers(indexes, name):
     files = [file for page in indexes.known(name) for file in page.files()]
     return [offer for offer in (read(name, *file) for file in files) if offer]
+
+
+def choice(indexes, name, version, only_wheels):
+    """The file that pip takes of a version, if there is one for this Python."""
+    version = Version(version)
+    fitting = [one for one in offers(indexes, name) if one.version == version and one.fits()]
+    if only_wheels:
+        fitting = [one for one in fitting if one.tags is not None]
+    # Of files that pip likes as much, it takes the last.
+    ranked = [(one.rank(), at, one) for at, one in enumerate(fitting)] if TAGS else []
+    return max(ranked)[2] if ranked else None
 
 
 def parse(line):
@@ -166,8 +214,10 @@ def taken(indexes, files):
     """What there is to know of files that were taken: their project, and what was yanked."""
     found = []
     for name in sorted(set(name for name, _ in indexes.pages)):
-        for offer in offers(indexes, name):
-            if offer.file in files:
+        taken = [file for page in indexes.known(name) for file in page.files()
+                 if last_part(file[0]) in files]
+        for offer in [read(name, *file) for file in taken]:
+            if offer:
                 found.append({"fact": "of", "file": offer.file, "name": name})
                 if offer.yanked is not None:
                     found.append({"fact": "yanked", "name": name, "version": str(offer.version),
@@ -183,6 +233,8 @@ def shared(indexes, files):
     found = {}
     for name in sorted(set(name for name, _ in indexes.pages)):
         pages = [page for page in indexes.known(name) if page.status == 200]
+        if len(pages) < 2:
+            continue
         own = [set((last_part(url), url.partition("#")[2]) for url, _ in page.files()
                    if last_part(url) in files) for page in pages]
         for page, one in zip(pages, own):
@@ -200,6 +252,8 @@ def misplaced(indexes, files):
     found = []
     for name in sorted(set(name for name, _ in indexes.pages)):
         numbers = [one for one in range(len(indexes.indexes)) if not indexes.serves(one, name)]
+        if not numbers:
+            continue
         own = set(last_part(url) for page in indexes.known(name) for url, _ in page.files())
         other = set(last_part(url) for one in numbers for url, _ in indexes.ask(one, name).files())
         if files & other - own:

@@ -78,6 +78,8 @@ pub(super) struct Project {
     extras: BTreeSet<String>,
     /// Whether something else may say further extras.
     is_dynamic: bool,
+    /// Whether it says what it requires, or that its backend does: some backends add to silence.
+    is_explicit: bool,
     /// Dependency groups (PEP 735), by normalised name.
     groups: BTreeMap<String, Vec<Value>>,
 }
@@ -97,6 +99,7 @@ impl Project {
         let dynamic = project.and_then(|p| p.get("dynamic"));
         let dynamic: Vec<&str> = dynamic.map_or_else(Vec::new, strings);
         let has_dynamic = |name: &str| dynamic.contains(&name);
+        let says = |p: &Value| p.get("dependencies").is_some() || has_dynamic("dependencies");
         let name = [project, poetry];
         let name = name
             .into_iter()
@@ -141,6 +144,7 @@ impl Project {
                 .collect(),
             is_dynamic: (project.is_none() && poetry.is_none())
                 || has_dynamic("optional-dependencies"),
+            is_explicit: project.is_none_or(says),
             groups: groups.collect(),
         })
     }
@@ -148,6 +152,11 @@ impl Project {
     /// Whether its setup.py or its backend may know further extras.
     pub(super) fn says_extras_elsewhere(&self) -> bool {
         self.is_dynamic
+    }
+
+    /// Whether what is written down is all that there is to know, or says who knows the rest.
+    pub(super) fn is_plain(&self) -> bool {
+        self.name.is_some() && self.is_explicit && !self.is_dynamic
     }
 
     /// Its extras, or its groups.
@@ -353,6 +362,10 @@ mod tests {
         assert_eq!(whole.lines::<_, &str>(&["All"], &[]).unwrap(), ["c", "d"]);
         let old = Project::read("", "/s/1", "x").unwrap();
         assert!(old.says_extras_elsewhere());
+        let dynamic = "[project]\nname = \"x\"\ndynamic = [\"dependencies\"]\n";
+        let dynamic = Project::read(dynamic, "/s/3", "x").unwrap();
+        assert!(whole.is_plain() && dynamic.is_plain());
+        assert!(!project.is_plain() && !old.is_plain());
         assert_eq!(
             old.requirements::<_, &str>(&["t"], &[]).unwrap(),
             ["/s/1[t]"]

@@ -8,13 +8,14 @@
 //!   one sandbox                                        another, in the same tree
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use store::digest::Sha256;
 
 use super::names::{normalise, split_name};
+use super::uv;
 use super::why::{Evidence, Fact, Told, confused};
 use super::world::World;
 use super::{Pip, SourceTree, Sources, one_of_a_name};
@@ -39,14 +40,17 @@ pub(super) const DIRECT: &str = "direct.json";
 pub(super) const DESCRIBED: &str = "described.json";
 /// Limits on what sources are built with.
 const BUILD_LIMITS: &str = "build-constraints.txt";
+/// What uv decided.
+pub(super) const DECIDED: &str = "decided.json";
 /// The source that does not build.
 pub(super) const FAILED: &str = "failed.json";
 /// What was chosen from other tools' locks, or why nothing.
 pub(super) const CHOSEN: &str = "chosen.json";
 
 /// Python's part of the work, as every run has it.
-pub(super) const SCRIPTS: [(&str, &str); 10] = [
+pub(super) const SCRIPTS: [(&str, &str); 11] = [
     ("ask_pip.py", include_str!("ask_pip.py")),
+    ("ask_uv.py", include_str!("ask_uv.py")),
     ("build_sets.py", include_str!("build_sets.py")),
     ("fetch.py", include_str!("fetch.py")),
     ("gateway.py", include_str!("gateway.py")),
@@ -64,6 +68,10 @@ pub(super) struct PipRun<'a> {
     pub(super) files: BTreeMap<&'a str, String>,
     /// Retained files that it may take.
     pub(super) retained: Vec<&'a Python>,
+    /// Retained files that sources may be built with.
+    pub(super) building: Vec<&'a Python>,
+    /// The program of uv, if it is asked.
+    pub(super) uv: Option<&'a Path>,
     /// Retained files that it may take by their addresses.
     pub(super) direct: Vec<&'a Python>,
     /// Trees that it may build.
@@ -76,6 +84,9 @@ pub(super) struct PipRun<'a> {
 pub(super) enum Work {
     /// This command of the shell, which may run code of packages, behind the gateway.
     Strange {
+        /// What goes before it, as arguments: no gateway is needed for that, and after its success
+        /// the command is not run.
+        before: Vec<String>,
         command: String,
         /// Whether a failure is looked into, which takes time.
         explain: bool,
@@ -103,6 +114,17 @@ pub(super) struct Downloads {
     pub(super) described: BTreeMap<String, Described>,
     /// Addresses of repositories for which pip stopped.
     pub(super) repositories: Vec<String>,
+    /// What uv decided, if it did.
+    pub(super) decided: Option<ByUv>,
+}
+
+/// Names of files by what uv decided.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct ByUv {
+    /// Those that are installed.
+    pub(super) installed: BTreeSet<String>,
+    /// Those that each source is built with, if that could be said as well.
+    pub(super) sets: Option<BTreeMap<String, BTreeSet<String>>>,
 }
 
 /// What a source says of itself, once its build backend was asked. It is a stranger's word.
@@ -159,7 +181,9 @@ impl Pip<'_> {
         for name in ["requirements.txt", "constraints.txt"] {
             put(&dirs.lent.join(name), "")?;
         }
-        put(&dirs.lent.join(DIRECT), "{}")?;
+        for name in [DIRECT, uv::SPEC] {
+            put(&dirs.lent.join(name), "{}")?;
+        }
         let bound = serde_json::to_string(&virtualenv.index);
         let bound = bound.context(|| "cannot write down which index is meant".into())?;
         put(&dirs.lent.join(BOUND), &bound)?;
@@ -167,7 +191,11 @@ impl Pip<'_> {
             put(&dirs.lent.join(name), text)?;
         }
         self.lay_out(&run.retained, &dirs.lent.join("retained"))?;
+        self.lay_out(&run.building, &dirs.lent.join("building"))?;
         self.lay_out(&run.direct, &dirs.lent.join("direct"))?;
+        if let Some(uv) = run.uv {
+            link_or_copy(uv, &dirs.lent.join(uv::PROGRAM))?;
+        }
         let mounted = self
             .layers
             .scratch(&self.scratch.join("layer"), self.keys)?;
@@ -178,9 +206,13 @@ impl Pip<'_> {
             sources: run.sources.filter(|sources| !sources.trees.is_empty()),
         };
         let ran = match &run.work {
-            Work::Strange { command, explain } => {
+            Work::Strange {
+                before,
+                command,
+                explain,
+            } => {
                 self.settings.lend(&dirs.index)?;
-                world.behind_gateway(command, *explain, listen)?
+                world.behind_gateway((before, command), *explain, listen)?
             }
             Work::Offline(command) => world.offline(command, listen)?,
             Work::Fetch { choose } => {
@@ -254,15 +286,27 @@ impl Pip<'_> {
         Ok(())
     }
 
-    /// Keeps downloaded files in the store and names them as the lock does.
+    /// Keeps downloaded files in the store and names them as the lock does. Of what uv decided,
+    /// those that are installed, or those that trees are built with.
     pub(super) fn keep(
         &self,
         virtualenv: &Virtualenv,
         out: &Downloads,
         build_only: bool,
     ) -> Result<Vec<Python>> {
+        let wanted = |path: &&PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let Some(decided) = &out.decided else {
+                return true;
+            };
+            if !build_only {
+                return decided.installed.contains(&*name);
+            }
+            let mut sets = decided.sets.iter().flat_map(BTreeMap::values);
+            sets.any(|set| set.contains(&*name))
+        };
         let keep = |path: &PathBuf| self.keep_one(virtualenv, path, out, build_only);
-        out.files.iter().map(keep).collect()
+        out.files.iter().filter(wanted).map(keep).collect()
     }
 
     pub(super) fn keep_one(
@@ -428,6 +472,7 @@ impl Downloads {
             facts,
             described: described.unwrap_or_default(),
             repositories: Vec::new(),
+            decided: json(&dirs.meta.join(DECIDED)),
         };
         for (_, name) in &mut texts {
             if let Some(url) = read.address_of(name) {

@@ -314,7 +314,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import offers
 import indexes as real
-from indexes import Page
+from indexes import Page, last_part, written
 
 class Indexes(object):
     def __init__(self, *indexes):
@@ -335,6 +335,10 @@ print(json.dumps({
     "below": offers.problems_below(indexes, spec["described"]),
     "taken": offers.taken(indexes, set(spec["taken"])),
     "shared": offers.shared(indexes, set(spec["taken"])),
+    "chosen": [getattr(offers.choice(indexes, *one), "file", None) for one in spec["choices"]],
+    "served": [written(page.files(), lambda url: url) for page in indexes.pages.values()],
+    "kept": [sorted(last_part(url) for url, said in page.files() if offers.may_fit(url, said))
+             for page in indexes.pages.values()],
     "lacking": offers.lacking_extras(spec["lines"], spec["described"]),
     "bound": [[number for number in (0, 1, 2) if real.Indexes(spec["bound"]).serves(number, name)]
               for name in spec["names"]],
@@ -348,7 +352,7 @@ impl Place {
         for (name, text) in super::run::SCRIPTS {
             fs::write(self.dir.path().join(name), text).unwrap();
         }
-        let mut spec = json!({ "pages": pages, "lines": [], "limits": [], "described": [], "taken": [], "second": {}, "bound": {}, "names": [] });
+        let mut spec = json!({ "pages": pages, "lines": [], "limits": [], "described": [], "taken": [], "second": {}, "bound": {}, "names": [], "choices": [] });
         for (key, value) in more.as_object().unwrap() {
             spec[key] = value.clone();
         }
@@ -482,6 +486,100 @@ fn what_an_index_lacks_follows_from_its_page() {
         let found: Vec<&Value> = shared.iter().map(|fact| &fact["host"]).collect();
         assert_eq!(json!(found), hosts, "{answer}");
     }
+}
+
+/// pip has the last word: it is asked for the same, with these files in a directory.
+#[test]
+fn of_a_version_the_file_is_taken_that_pip_takes() {
+    let place = Place::new();
+    let files = [
+        "many-1.0.tar.gz",
+        "many-1.0-py3-none-any.whl",
+        "many-1.0-2-py3-none-any.whl",
+        "many-1.0-10-py3-none-any.whl",
+        "many-1.0-py2-none-any.whl",
+        "many-2.0-py3-none-any.whl",
+        "many-2.0-cp34-abi3-manylinux1_x86_64.manylinux1_aarch64.whl",
+        "many-2.0-cp27-cp27mu-manylinux1_x86_64.whl",
+        "many-3.0.zip",
+        "many-3.0.tar.gz",
+        "many-4.0-cp27-cp27mu-win32.whl",
+    ];
+    let links: Vec<(&str, &str)> = files.iter().map(|file| (*file, "")).collect();
+    let choices = json!([
+        ["many", "1.0", false],
+        ["many", "2.0.0", true],
+        ["many", "3", false],
+        ["many", "3.0", true],
+        ["many", "4.0", false],
+        ["none", "1.0", false],
+    ]);
+    let answer = place.ask(
+        &json!({ "many": page(&links) }),
+        &json!({ "choices": choices }),
+    );
+    assert_eq!(
+        answer["chosen"],
+        json!([
+            "many-1.0-10-py3-none-any.whl",
+            "many-2.0-cp34-abi3-manylinux1_x86_64.manylinux1_aarch64.whl",
+            "many-3.0.tar.gz",
+            null,
+            null,
+            null
+        ])
+    );
+    let dir = place.dir.path().join("links");
+    fs::create_dir(&dir).unwrap();
+    // Without a reader, pip says which file it would take before it finds that this is none.
+    fs::write(dir.join("index.html"), page(&links)).unwrap();
+    for (version, file) in [
+        ("1.0", "many-1.0-10-py3-none-any.whl"),
+        (
+            "2.0",
+            "many-2.0-cp34-abi3-manylinux1_x86_64.manylinux1_aarch64.whl",
+        ),
+        ("3.0", "many-3.0.tar.gz"),
+    ] {
+        let mut pip = Command::new(place.dir.path().join("v/bin/python"));
+        pip.args([
+            "-m",
+            "pip",
+            "--isolated",
+            "download",
+            "--no-deps",
+            "--no-index",
+        ])
+        .arg("--find-links")
+        .arg(dir.join("index.html"))
+        .arg(format!("many=={version}"))
+        .arg("-d")
+        .arg(place.dir.path());
+        let done = pip.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+        assert!(said.contains(file), "{file}: {said}");
+    }
+}
+
+#[test]
+fn a_page_is_served_with_what_it_says_about_files_that_fit() {
+    let place = Place::new();
+    let text = "<base href='https://files.example/d/'>\
+        <a href=\"m-1.tar.gz#sha256=ab\" data-yanked='it \"breaks\" &amp; fails'>m</a>\n\
+        <a data-requires-python='&gt;=3' HREF='m-2.tar.gz?a=1&amp;b=2'>m</a>\n\
+        <a href='m-3.tar.gz' data-requires-python='<3'>m</a>\n\
+        <a href='m-4-cp27-cp27mu-win32.whl'>m</a><a href='odd'>odd</a><a name=none>none</a>";
+    let answer = place.ask(&json!({ "m": text }), &json!({}));
+    let served = answer["served"][0].as_str().unwrap();
+    for element in [
+        "<a data-yanked=\"it &quot;breaks&quot; &amp; fails\" \
+         href=\"https://files.example/d/m-1.tar.gz#sha256=ab\">m-1.tar.gz</a>",
+        "<a data-requires-python=\"&gt;=3\" \
+         href=\"https://files.example/d/m-2.tar.gz?a=1&amp;b=2\">m-2.tar.gz</a>",
+    ] {
+        assert!(served.contains(element), "{element}: {served}");
+    }
+    assert_eq!(answer["kept"], json!([["m-1.tar.gz", "m-2.tar.gz", "odd"]]));
 }
 
 #[test]

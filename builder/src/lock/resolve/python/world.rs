@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use super::Sources;
-use super::run::{CHOSEN, DESCRIBED, Dirs, FACTS, FAILED, LENT, SOURCES, put};
+use super::run::{CHOSEN, DECIDED, DESCRIBED, Dirs, FACTS, FAILED, LENT, SOURCES, put};
 use crate::error::{Context, Result};
 use crate::process::Output;
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
@@ -64,7 +64,7 @@ impl World<'_> {
 
     /// Runs a command as nobody, with nothing outside.
     pub(super) fn offline(&self, command: &str, listen: &mut dyn FnMut(&str)) -> Result<Ran> {
-        let script = self.inside(command, None)?;
+        let script = self.inside((&[], command), None)?;
         self.sandbox(script, Reach::Nothing)
             .run(TIMEOUT, Output { log: None, listen })
     }
@@ -72,7 +72,7 @@ impl World<'_> {
     /// Runs a command as nobody, with the indexes behind a gateway.
     pub(super) fn behind_gateway(
         &self,
-        command: &str,
+        (before, command): (&[String], &str),
         explain: bool,
         listen: &mut dyn FnMut(&str),
     ) -> Result<Ran> {
@@ -87,7 +87,7 @@ impl World<'_> {
             gate(END)
         );
         let gateway = self.sandbox(script, Reach::Network);
-        let script = self.inside(command, Some(explain))?;
+        let script = self.inside((before, command), Some(explain))?;
         let inside = self.sandbox(script, Reach::Nothing);
         // Both begin at once: who is inside waits for the socket, or hears that there will be none.
         let gone = self.dirs.gate.join(GONE);
@@ -132,8 +132,13 @@ impl World<'_> {
         })
     }
 
-    /// The lines that run a command as nobody. With a gateway, whether a failure is explained.
-    fn inside(&self, command: &str, explain: Option<bool>) -> Result<String> {
+    /// The lines that run a command as nobody, and what goes before it. With a gateway, whether a
+    /// failure is explained.
+    fn inside(
+        &self,
+        (before, command): (&[String], &str),
+        explain: Option<bool>,
+    ) -> Result<String> {
         put(&self.dirs.lent.join("inside.sh"), command)?;
         let trees = self.sources.into_iter().flat_map(|sources| &sources.trees);
         let trees: Vec<String> = trees
@@ -142,9 +147,11 @@ impl World<'_> {
         let mut write = vec![OUT];
         write.extend(self.sources.map(|_| SOURCES));
         let spec = serde_json::json!({
+            "before": before,
             "command": ["sh", "-eu", format!("{LENT}/inside.sh")],
             "failed": format!("{META}/{FAILED}"),
             "described": format!("{META}/{DESCRIBED}"),
+            "decided": format!("{META}/{DECIDED}"),
             "socket": explain.map(|_| gate(SOCKET)),
             "gone": gate(GONE),
             "sources": trees,
