@@ -14,6 +14,7 @@ import runpy
 import sys
 
 import pip._internal.cli.main  # First: its parts import each other.
+import pip._internal.operations.prepare
 from pip._internal.models.link import Link
 from pip._internal.req.req_install import InstallRequirement
 from pip._vendor.packaging.requirements import Requirement
@@ -107,6 +108,16 @@ def main():
             direct.describe(self)
         return found
 
+    preparer = getattr(pip._internal.operations.prepare, "RequirementPreparer", None)
+    plain_save = getattr(preparer, "save_linked_requirement", None)
+
+    def save(self, requirement):
+        # Python 2's last pip stumbles over constraints of what nothing requires.
+        if requirement.link is not None:
+            plain_save(self, requirement)
+
+    if plain_save:
+        preparer.save_linked_requirement = save
     Link.__init__ = link
     Requirement.__init__ = requirement
     InstallRequirement.prepare_metadata = prepare

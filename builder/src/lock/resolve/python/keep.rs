@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 use store::Inputs;
 
-use super::names::normalise;
+use super::names::{name_of, normalise};
 use crate::error::Error;
 use crate::lockfile::Python;
 
@@ -26,7 +26,7 @@ pub(super) struct Kept<'a> {
 
 impl<'a> Kept<'a> {
     /// Of a virtualenv's lock, what is installed or what only builds others.
-    /// What `requirements` want in exactly another version is let go at once.
+    /// What `requirements` want in exactly another version, or from an address, is let go at once.
     /// Of a name that has several versions, for builds that need different ones, none is kept.
     pub(super) fn new(locked: &'a [Python], build_only: bool, requirements: &str) -> Self {
         let of_kind = || locked.iter().filter(|p| p.build_only == build_only);
@@ -39,6 +39,9 @@ impl<'a> Kept<'a> {
             .map(|p| (p.name.as_str(), p))
             .collect();
         for line in requirements.lines() {
+            if line.contains("://") {
+                by_name.remove(name_of(line).as_str());
+            }
             if let Some((name, version)) = exact(line)
                 && by_name
                     .get(name.as_str())
@@ -86,8 +89,9 @@ impl<'a> Kept<'a> {
     pub(super) fn give_way(&mut self, error: &Error) -> bool {
         let before = self.by_name.len();
         for line in error.causes() {
-            self.by_name
-                .retain(|name, python| !repeats(line, name, &python.version));
+            self.by_name.retain(|name, python| {
+                !repeats(line, name, &python.version) && !quotes(line, name)
+            });
         }
         let is_conflict = |line: &String| line.contains(CONFLICT);
         if self.by_name.len() == before && error.causes().iter().any(is_conflict) {
@@ -133,6 +137,13 @@ fn repeats(line: &str, project: &str, version: &str) -> bool {
     })
 }
 
+/// Whether an old pip says that this project, which something wants from an address, has a
+/// constraint: it takes none there, and names no version.
+fn quotes(line: &str, project: &str) -> bool {
+    let mut words = line.split('\'').skip(1).step_by(2);
+    line.contains("constrain") && words.any(|word| normalise(word) == project)
+}
+
 #[cfg(test)]
 mod tests {
     use store::Sha256;
@@ -163,6 +174,9 @@ mod tests {
         let wishes = "a==1.0\nB_c[x]==2.1 ; python_version > '3'\nd>=2\ne==4.*  # any\n";
         let kept = Kept::new(&lock, false, wishes);
         assert_eq!(kept.constraints(), "a==1.0\nd==3\ne==4\n");
+        let elsewhere = "a @ https://h.example/a-1.0.zip\nhttps://h.example/d-3.zip\n";
+        let kept = Kept::new(&lock, false, elsewhere);
+        assert_eq!(kept.constraints(), "b-c==2.0\nd==3\ne==4\n");
         assert!(Kept::new(&lock, true, "").is_empty());
     }
 
@@ -173,6 +187,13 @@ mod tests {
             locked("urllib3", "1.20"),
             locked("x", "1"),
         ];
+        let mut kept = Kept::new(&lock, false, "");
+        let old = Error::failed("pip").detail(
+            "ERROR: Could not satisfy constraints for 'X': installation from path or url cannot be \
+             constrained to a version",
+        );
+        assert!(kept.give_way(&old));
+        assert_eq!(kept.constraints(), "requests==2.12.4\nurllib3==1.20\n");
         let mut kept = Kept::new(&lock, false, "");
         let new = Error::failed("pip")
             .detail("    fanery 0.3 depends on requests>=2.20")
