@@ -19,9 +19,14 @@
 //! Over the copy of an earlier generation ([`Extractor::over`]) the same holds for every entry that
 //! is not there already, exactly; only directories stay, and get what the image says at the end.
 //!
-//! Small files are made by several threads, see `writers`; what is written goes to the disk
-//! meanwhile, see `write_behind`.
+//! ```text
+//! writers       small files, written by several threads
+//! write_behind  what is written goes to the disk meanwhile
+//! file          one file or directory: its content, then what is said about it
+//! error         what goes wrong with an entry
+//! ```
 
+mod error;
 mod file;
 mod write_behind;
 mod writers;
@@ -32,8 +37,9 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, statat, symlinkat};
 use rustix::io::Errno;
-use store::canonical_tar::{self, Entry, Kind};
+use store::canonical_tar::{Entry, Kind};
 
+use self::error::{create_error, hostile, io_error, parent_error, set_error};
 use self::file::{Directory, Open, Shared, finish_open, finish_symlink};
 use self::write_behind::WriteBehind;
 use self::writers::{SMALL, Writers};
@@ -383,68 +389,6 @@ fn confirm_directory(parent: impl AsFd, name: &[u8]) -> Result<(), Errno> {
         Ok(())
     } else {
         Err(Errno::EXIST)
-    }
-}
-
-fn io_error(entry: &Entry, error: &std::io::Error) -> Error {
-    write_error(entry, Errno::from_io_error(error).unwrap_or(Errno::IO))
-}
-
-fn hostile(entry: &Entry, why: &str) -> Error {
-    Error::refused(format!(
-        "the image cannot be unpacked safely: {}",
-        canonical_tar::display(&entry.path)
-    ))
-    .cause(why)
-}
-
-fn parent_error(entry: &Entry, errno: Errno) -> Error {
-    match errno {
-        Errno::LOOP | Errno::XDEV => hostile(
-            entry,
-            "its path leads through a symbolic link or out of the tree",
-        ),
-        Errno::NOENT => hostile(entry, "its directory is not in the image"),
-        Errno::NOTDIR => hostile(
-            entry,
-            "its path leads through something that is not a directory",
-        ),
-        errno => write_error(entry, errno),
-    }
-}
-
-fn create_error(entry: &Entry, errno: Errno) -> Error {
-    match errno {
-        Errno::EXIST => hostile(entry, "the path comes twice"),
-        Errno::NAMETOOLONG => hostile(entry, "its name is too long"),
-        errno => write_error(entry, errno),
-    }
-}
-
-fn set_error(entry: &Entry, errno: Errno) -> Error {
-    let error = Error::failed(format!(
-        "cannot set owner, mode or attributes of {}",
-        canonical_tar::display(&entry.path)
-    ))
-    .source(&errno);
-    match errno {
-        Errno::PERM => error.hint("imgnode needs root with CAP_CHOWN, CAP_FOWNER and CAP_SETFCAP"),
-        Errno::OPNOTSUPP => error
-            .hint("the target's file system has no extended attributes; choose another --target"),
-        _ => error,
-    }
-}
-
-fn write_error(entry: &Entry, errno: Errno) -> Error {
-    let error = Error::failed(format!(
-        "cannot write {}",
-        canonical_tar::display(&entry.path)
-    ))
-    .source(&errno);
-    match errno {
-        Errno::NOSPC | Errno::DQUOT => error.hint("make room, or choose another --target"),
-        Errno::NOSYS => error.hint("imgnode needs Linux 5.6 or newer (openat2)"),
-        _ => error,
     }
 }
 

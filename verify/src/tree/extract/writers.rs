@@ -13,8 +13,8 @@ use std::thread::{self, JoinHandle};
 use rustix::fs::{Mode, OFlags, openat};
 use store::canonical_tar::Entry;
 
+use super::error::{create_error, hostile, io_error, set_error};
 use super::file::{Open, finish_open};
-use super::{create_error, io_error, set_error};
 use crate::error::{Error, Result};
 use crate::tree::openat::split;
 
@@ -212,7 +212,7 @@ fn write_one(parent: &OwnedFd, entry: Entry, content: &[u8]) -> Result<()> {
 /// Makes the file of an entry in its directory.
 pub(super) fn create(parent: impl AsFd, entry: Entry) -> Result<Open> {
     let Some((_, name)) = split(&entry.path) else {
-        return Err(super::hostile(&entry, "its name is not a name"));
+        return Err(hostile(&entry, "its name is not a name"));
     };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
