@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Entry, Kind};
 use crate::digest::Blake3;
 
-/// How long a file must have been as it is.
-const SETTLED: Duration = Duration::from_secs(1);
+/// How long a file must have been as it is: several ticks of the slowest kernel's clock.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// File systems whose times the kernel of this machine sets: ext2 to ext4, XFS, Btrfs, F2FS, tmpfs
 /// and ZFS (statfs(2)).
@@ -32,8 +32,8 @@ const LOCAL: [i128; 6] = [
 pub(super) struct TreeSeal {
     hasher: blake3::Hasher,
     device: u64,
-    /// What changed later may change again unnoticed, in seconds since 1970.
-    until: i64,
+    /// What changed later may change again unnoticed: seconds since 1970, nanoseconds.
+    until: (i64, i64),
     /// Whether all that came so far is told from what it could become.
     holds: bool,
     line: Vec<u8>,
@@ -45,11 +45,12 @@ impl TreeSeal {
         let place = rustix::fs::statfs(root).ok()?;
         let kind = i128::from(place.f_type) & 0xffff_ffff;
         let until = now.checked_sub(SETTLED)?;
-        let until = until.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        let until = until.duration_since(UNIX_EPOCH).ok()?;
+        let seconds = i64::try_from(until.as_secs()).ok()?;
         LOCAL.contains(&kind).then_some(Self {
             hasher: blake3::Hasher::new_derive_key("imgbuild tree seal 1"),
             device: root.metadata().ok()?.dev(),
-            until: i64::try_from(until).ok()?,
+            until: (seconds, until.subsec_nanos().into()),
             holds: true,
             line: Vec::new(),
         })
@@ -77,7 +78,7 @@ impl TreeSeal {
                 for time in [meta.ctime(), meta.ctime_nsec()] {
                     self.number(time.cast_unsigned());
                 }
-                self.holds &= meta.ctime() < self.until;
+                self.holds &= (meta.ctime(), meta.ctime_nsec()) < self.until;
             }
         }
         self.number(entry.xattrs.len() as u64);
