@@ -52,7 +52,8 @@ fn keys(report: &Report) -> Vec<String> {
     report.damage.iter().map(|d| d.key.clone()).collect()
 }
 
-/// Two images in packs of their own, some content shared; the store is closed.
+/// Two images in packs of their own, some content shared; the store is closed, and this machine has
+/// checked all of it.
 fn two() -> (tempfile::TempDir, PathBuf, [store::Manifest; 2]) {
     let dir = tempfile::tempdir().unwrap();
     let (root, tree) = (dir.path().join("store"), dir.path().join("tree"));
@@ -63,6 +64,7 @@ fn two() -> (tempfile::TempDir, PathBuf, [store::Manifest; 2]) {
         fs::write(tree.join(format!("own{number}")), noise(number, 3_000_000)).unwrap();
     }
     let second = publish(&open(&root), &tree);
+    assert!(check(&root, false).is_clean());
     (dir, root, [first, second])
 }
 

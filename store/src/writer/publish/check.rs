@@ -4,7 +4,8 @@
 //! the one that was hashed, and all of its chunks must be there. Every frame that the image needs is
 //! decoded and each chunk compared with its digest, the digests that were taken of the very
 //! bytes that the tar was hashed from. Packs that this machine has verified before, and that
-//! nobody changed since, need not be decoded again.
+//! nobody changed since, need not be decoded again. That the layout expands to the tar is for the
+//! first check of the store to see ([`crate::maintenance::fsck`]), and for every node.
 //!
 //! Only where that fails is the image expanded as a whole: perhaps another pack has what this one
 //! lost, and if not, the error says what is missing.
@@ -76,12 +77,7 @@ pub(super) fn check(
             .collect();
         let whole_packs = seals.iter().filter(|(pack, _)| whole.contains(pack));
         let whole_packs = whole_packs.map(|(pack, seal)| Fact::Pack { pack, seal });
-        let expansion = Fact::Expansion {
-            layout: &layout.digest,
-            image: &tar.blake3,
-            sha256: &tar.sha256,
-        };
-        verified.keep(whole_packs.chain([expansion]));
+        verified.keep(whole_packs);
     }
     Ok(packs)
 }

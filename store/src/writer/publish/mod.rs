@@ -102,9 +102,9 @@ impl WritableStore {
     /// Stores the tree at `tree` as an image.
     ///
     /// The tree is read once. Chunks that the store lacks are written, durably, and
-    /// at the end the image is read back from the store, expanded, and compared
-    /// with the digest of the tar that the tree was hashed to. The image becomes
-    /// visible only with its manifest ([`WritableStore::put_manifest`]).
+    /// at the end the image is read back from the store and each of its chunks
+    /// compared with its digest. The image becomes visible only with its manifest
+    /// ([`WritableStore::put_manifest`]).
     ///
     /// Nothing else may be mounted inside the tree, and nobody may write to it.
     pub fn publish_tree(
