@@ -339,18 +339,31 @@ pub fn copy_part(suite: &str, paths: &BTreeSet<String>, key: &SigningKey, root: 
         path.is_some_and(|path| paths.contains(path))
     });
     let left: String = left.collect();
-    fs::write(dists.join(&index), &left).unwrap();
-    // What it says of itself stays: apt, pins and our errors go by it.
-    let signed = fs::read_to_string(dists.join("InRelease")).unwrap();
+    sign(&dists, &left, key);
+}
+
+/// Makes that the index of a suite that is a directory, signed by this key. What the suite says
+/// of itself stays: apt, pins and our errors go by it.
+pub fn sign(dists: &Path, packages: &str, key: &SigningKey) {
+    let index = format!("main/binary-{}/Packages", architecture());
+    let release = dists.join("InRelease");
+    let signed = fs::read_to_string(&release).unwrap();
     let after_armor = signed.lines().skip_while(|line| !line.is_empty()).skip(1);
     let said: String = after_armor
         .take_while(|line| !line.starts_with("MD5Sum:") && !line.starts_with("SHA256:"))
         .filter(|line| !line.starts_with("Acquire-By-Hash:"))
         .map(|line| format!("{line}\n"))
         .collect();
-    let digest = sha256(left.as_bytes());
-    let text = format!("{said}SHA256:\n {digest} {} {index}\n", left.len());
-    fs::write(dists.join("InRelease"), key.clearsign(&text)).unwrap();
+    let digest = sha256(packages.as_bytes());
+    let text = format!("{said}SHA256:\n {digest} {} {index}\n", packages.len());
+    // The files may be linked to those of others.
+    for (path, bytes) in [
+        (dists.join(&index), packages.as_bytes().to_vec()),
+        (release, key.clearsign(&text)),
+    ] {
+        let _ = fs::remove_file(&path);
+        fs::write(path, bytes).unwrap();
+    }
 }
 
 /// Debian's archives in this machine's apt sources, as the lines of a `sources.list(5)`.

@@ -49,7 +49,7 @@ impl<'a> InstalledPackage<'a> {
 }
 
 /// The value of a field that has one line.
-fn field<'a>(paragraph: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(paragraph: &'a str, name: &str) -> Option<&'a str> {
     let fields = paragraph.lines().filter_map(|line| line.split_once(':'));
     let mut values = fields.filter_map(|(key, value)| (key == name).then_some(value.trim()));
     values.next()

@@ -20,12 +20,14 @@
 //! steps        a recipe and its lock -> units of work, as plain data
 //! work_dir     the work directory, taken by one build of a recipe at a time
 //! layers       results of steps, as stacked overlayfs layers
+//! unpack       what takes debootstrap longest: unpacking, done on all processors
 //! sandbox      one command in namespaces of its own, without network
 //! stores       stores opened, copied, and searched: what IMAGE means, what an image was built from
 //! recipe       what a person writes about an image
 //! lockfile     the file that names every input of an image by its digest
 //! tree         a finished tree, read from outside
 //! dpkg_status  the status file of dpkg: which packages are installed
+//! deb          a package file and its two tar archives
 //! compression  what people compress archives with
 //! settings     where things are: flags, then environment, then defaults
 //! host         this machine: archives, index, proxies, programs
@@ -45,6 +47,7 @@ pub mod build;
 pub mod caches;
 pub mod cli;
 mod compression;
+mod deb;
 mod debian_version;
 mod dpkg_status;
 pub mod error;
@@ -71,4 +74,5 @@ pub mod stores;
 pub mod transfer;
 pub mod tree;
 pub mod ui;
+pub mod unpack;
 pub mod work_dir;

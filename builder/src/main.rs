@@ -11,14 +11,16 @@ use builder::interrupt;
 use builder::sandbox;
 use builder::settings::{Given, Settings};
 use builder::ui::{self, Ui};
+use builder::unpack;
 
 fn main() -> ExitCode {
     let mut typed = std::env::args_os().skip(1);
-    if typed
-        .next()
-        .is_some_and(|first| first == sandbox::INIT_COMMAND)
-    {
-        return sandbox_init(typed.next());
+    match typed.next() {
+        Some(first) if first == sandbox::INIT_COMMAND => return sandbox_init(typed.next()),
+        Some(first) if first == unpack::COMMAND => {
+            return exit_code(unpack::run(typed).map(|()| 0));
+        }
+        _ => {}
     }
     let args = match LowArgs::typed(std::env::args_os()) {
         Ok(args) => args,
@@ -80,6 +82,11 @@ fn sandbox_init(spec: Option<std::ffi::OsString>) -> ExitCode {
         Some(spec) => sandbox::run_init(spec.as_ref()),
         None => Err(Error::usage("sandbox-init is not for people")),
     };
+    exit_code(result)
+}
+
+/// How a part of ourselves ends that another part has started.
+fn exit_code(result: Result<u8>) -> ExitCode {
     result.map_or_else(
         |error| {
             Ui::new(false, false).error(&error);

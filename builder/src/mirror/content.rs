@@ -1,11 +1,9 @@
 //! Files of a package, read without unpacking it (deb(5)).
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
-use super::plain::{MAGIC, NAME, SIZE, header, number, wrong};
-use crate::compression::Compression;
+use crate::deb;
 use crate::error::{Context, Result};
 
 /// No package is larger, unpacked.
@@ -27,36 +25,12 @@ pub(crate) enum Content {
 /// a slash before them.
 pub(crate) fn content_of(deb: &Path, paths: &[String]) -> Result<Option<Content>> {
     let failed = || format!("cannot read the package {}", deb.display());
-    let input = File::open(deb).context(failed)?;
-    find(&mut BufReader::with_capacity(1 << 18, input), paths).context(failed)
+    let data = deb::member(deb, deb::DATA).context(failed)?;
+    in_tar(data, paths).context(failed)
 }
 
-fn find(input: &mut impl io::BufRead, paths: &[String]) -> io::Result<Option<Content>> {
-    let mut magic = [0; MAGIC.len()];
-    input.read_exact(&mut magic)?;
-    if magic != MAGIC {
-        return Err(wrong("it is not an archive of ar(5)"));
-    }
-    while let Some(header) = header(input)? {
-        let size = number(&header[SIZE])?;
-        let name = String::from_utf8_lossy(&header[NAME]).into_owned();
-        if name.starts_with("data.tar") {
-            return in_tar(input.take(size), paths);
-        }
-        // Members begin at even places.
-        let padded = size + size % 2;
-        if io::copy(&mut input.take(padded), &mut io::sink())? < padded {
-            return Err(wrong("a member is not as long as its header says"));
-        }
-    }
-    Err(wrong("it has no data.tar"))
-}
-
-fn in_tar(mut member: impl io::BufRead, paths: &[String]) -> io::Result<Option<Content>> {
-    let compression = Compression::of(member.fill_buf()?)
-        .map_err(|_| wrong("its data.tar is compressed in a way that is not read here"))?;
-    let tar = compression.decoder(member)?.take(MAX_PACKAGE);
-    for entry in tar::Archive::new(tar).entries()? {
+fn in_tar(data: impl Read, paths: &[String]) -> io::Result<Option<Content>> {
+    for entry in tar::Archive::new(data.take(MAX_PACKAGE)).entries()? {
         let entry = entry?;
         let bytes = entry.path_bytes().into_owned();
         let path = String::from_utf8_lossy(&bytes);

@@ -4,8 +4,8 @@
 //! control files of the packages themselves (deb-control(5)), so nothing but
 //! the retained .debs is needed, years later and without a network.
 //! debootstrap unpacks a tarball, as its own `--make-tarball` writes one: it
-//! would copy and hash each package of an archive again, in shell. Its packages
-//! are not compressed (see `plain`).
+//! would copy and hash each package of an archive again, in shell. Those that dpkg
+//! unpacks for it are not compressed (see `plain`).
 
 mod content;
 mod plain;
@@ -59,8 +59,12 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
     let digests: Vec<Sha256> = mirror.debs.iter().map(|d| d.0).collect();
     let controls = controls(&digests, inputs, cache)?;
     let plain_deb = |digest: &Sha256| path.with_file_name(format!("{}.deb", digest.hex()));
-    digests.par_iter().try_for_each(|digest| {
+    let is_plain = |stage: &InstallStage| *stage != InstallStage::Required;
+    mirror.debs.par_iter().try_for_each(|(digest, stage)| {
         interrupt::check()?;
+        if !is_plain(stage) {
+            return Ok(());
+        }
         plain::write(&inputs.path(digest), &plain_deb(digest))
     })?;
     let (mut required, mut base, mut paths) = (String::new(), String::new(), String::new());
@@ -79,13 +83,19 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
         // debootstrap shows what stands before the first `_`.
         let name = format!("{PACKAGES}/{package}_{:.16}.deb", digest.hex());
         let _ = writeln!(paths, "{package} /{name}");
-        let content = plain_deb(digest);
+        let content = if is_plain(stage) {
+            plain_deb(digest)
+        } else {
+            inputs.path(digest)
+        };
         let content = fs::File::open(&content).context(failed)?;
         let size = content.metadata().context(failed)?.len();
         let mut header = entry(tar::EntryType::Regular, 0o644, size);
         tar.append_data(&mut header, &name, content)
             .context(failed)?;
-        fs::remove_file(plain_deb(digest)).context(failed)?;
+        if is_plain(stage) {
+            fs::remove_file(plain_deb(digest)).context(failed)?;
+        }
     }
     if base.is_empty() {
         // debootstrap cannot unpack nothing; its own list has apt in any case.

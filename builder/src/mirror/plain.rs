@@ -1,27 +1,15 @@
 //! Packages without their compression.
 //!
-//! debootstrap unpacks each required package twice, one after the other, and
-//! spends half of its time in xz. Here all of them are decompressed once, on
-//! all cores; dpkg takes `control.tar` and `data.tar` as they are (deb(5)).
+//! dpkg unpacks one package after the other, and spends half of that time in xz.
+//! Here they are decompressed on all cores; dpkg takes `control.tar` and `data.tar`
+//! as they are (deb(5)).
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use crate::deb::{self, NAME, SIZE, header, number, wrong};
 use crate::error::{Context, Result};
-
-/// What an archive of ar(5) begins with.
-pub(super) const MAGIC: &[u8] = b"!<arch>\n";
-
-/// What the header of a member ends with.
-const HEADER_END: &[u8] = b"`\n";
-
-/// Bytes of the header of a member.
-const HEADER: usize = 60;
-
-/// Where its name and its size, decimal, stand in a header.
-pub(super) const NAME: std::ops::Range<usize> = 0..16;
-pub(super) const SIZE: std::ops::Range<usize> = 48..58;
 
 /// Writes the package at `deb` to `plain`, its members decompressed. A member
 /// of another compression than xz and zstd stays what it is.
@@ -35,12 +23,8 @@ pub(super) fn write(deb: &Path, plain: &Path) -> Result<()> {
 }
 
 fn copy(input: &mut impl Read, output: &mut (impl Write + Seek)) -> io::Result<()> {
-    let mut magic = [0; MAGIC.len()];
-    input.read_exact(&mut magic)?;
-    if magic != MAGIC {
-        return Err(wrong("it is not an archive of ar(5)"));
-    }
-    output.write_all(MAGIC)?;
+    deb::begin(input)?;
+    output.write_all(deb::MAGIC)?;
     while let Some(mut header) = header(input)? {
         let packed = number(&header[SIZE])?;
         let start = output.stream_position()?;
@@ -79,29 +63,6 @@ fn copy(input: &mut impl Read, output: &mut (impl Write + Seek)) -> io::Result<(
         output.seek(SeekFrom::Start(end))?;
     }
     Ok(())
-}
-
-/// The header of the next member; none at the end.
-pub(super) fn header(input: &mut impl Read) -> io::Result<Option<[u8; HEADER]>> {
-    let mut header = Vec::with_capacity(HEADER);
-    input.take(HEADER as u64).read_to_end(&mut header)?;
-    if header.is_empty() {
-        return Ok(None);
-    }
-    match <[u8; HEADER]>::try_from(header) {
-        Ok(header) if header.ends_with(HEADER_END) => Ok(Some(header)),
-        _ => Err(wrong("the header of a member is damaged")),
-    }
-}
-
-pub(super) fn number(field: &[u8]) -> io::Result<u64> {
-    let text = std::str::from_utf8(field).unwrap_or_default();
-    let number = text.trim_end().parse();
-    number.map_err(|_| wrong("the size of a member is not a number"))
-}
-
-pub(super) fn wrong(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 #[cfg(test)]

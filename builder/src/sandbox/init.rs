@@ -16,7 +16,10 @@ use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 use rustix::process::{Pid, WaitOptions, wait};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::{Command, HAND_IN, HOSTNAME, Sandbox, blank, fence, loopback, reach, vary};
+use super::{
+    Command, HAND_IN, HOSTNAME, OWN_PROGRAM, Sandbox, blank, fence, loopback, own_executable,
+    reach, vary,
+};
 use crate::error::{Context, Error, Result};
 use crate::process::PATH;
 
@@ -45,7 +48,7 @@ pub fn run(spec: &Path) -> Result<u8> {
         one_cpu()?;
     }
     let mut process = match &sandbox.command {
-        Command::Host { argv } => beside_tree(argv, &sandbox),
+        Command::Host { argv } => beside_tree(argv, &sandbox)?,
         Command::Chroot {
             argv,
             user,
@@ -295,14 +298,15 @@ fn read_scripts(dir: &Path) -> Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
     Ok(scripts)
 }
 
-fn beside_tree(argv: &[String], sandbox: &Sandbox) -> Process {
+fn beside_tree(argv: &[String], sandbox: &Sandbox) -> Result<Process> {
     let mut process = fenced();
     process
         .args(argv)
         .env_clear()
         .env("PATH", PATH)
+        .env(OWN_PROGRAM, own_executable()?)
         .envs(&sandbox.environment);
-    process
+    Ok(process)
 }
 
 /// The command as schroot runs it. schroot itself would look the user up on

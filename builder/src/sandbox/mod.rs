@@ -52,6 +52,8 @@ use reach::Report;
 
 /// The hidden subcommand with which imgbuild becomes a sandbox's first process.
 pub const INIT_COMMAND: &str = "sandbox-init";
+/// The variable that names our own program to what runs beside a tree.
+pub const OWN_PROGRAM: &str = "IMGBUILD_PROGRAM";
 /// Where a sandbox finds what the builder hands it.
 pub const HAND_IN: &str = "/run/imgbuild";
 /// The file beside a tree that describes its running sandbox.

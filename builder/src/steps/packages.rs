@@ -9,6 +9,7 @@ use super::{Content, Form, Mirror, Phase, STEP_FILES, Step, TARBALL, mirror_path
 use crate::lockfile::{InstallStage, Lock};
 use crate::process::quote;
 use crate::recipe::{Packages, Recipe};
+use crate::unpack;
 
 /// After debootstrap: no service starts during the build, no mirror is named,
 /// and `localhost` has one, which Debian leaves to its installer. debootstrap copies the host's
@@ -43,6 +44,9 @@ export APT_CONFIG=/run/apt/apt.conf
 apt-get -q update
 "#;
 
+/// What debootstrap does for a suite, among the step's files.
+const SUITE_SCRIPT: &str = "debootstrap";
+
 const NO_PREFERENCES: &str = "Dir::Etc::preferences \"/dev/null\";";
 const PREFERENCES: &str = "Dir::Etc::preferences \"/run/imgbuild/step/preferences\";";
 /// The version that the lock has, also where an older one is.
@@ -61,10 +65,12 @@ pub(super) fn bootstrap(recipe: &Recipe, lock: &Lock) -> Step {
         suite.to_string(),
         "@ROOT@".into(),
         format!("file://{}", mirror_path().display()),
+        format!("{STEP_FILES}/{SUITE_SCRIPT}"),
     ];
     if recipe.bootstrap.variant == crate::recipe::Variant::Buildd {
         step.host.insert(1, "--merged-usr".into());
     }
+    step.add_file(SUITE_SCRIPT, Content::Text(unpack::SCRIPT.into()));
     step.script = AFTER_BOOTSTRAP.into();
     step.mirror = Some(Mirror {
         form: Form::Tarball,

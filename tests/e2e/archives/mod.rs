@@ -4,6 +4,7 @@
 //! The bootstrap's archive is a directory with the few packages of Debian that a
 //! bootstrap takes; the faults are in a small archive of the test's own.
 
+mod bootstrap;
 mod keys;
 mod packages;
 mod robots;

@@ -1,0 +1,56 @@
+# What debootstrap does for the suite, with two functions of its own replaced.
+imgbuild=$IMGBUILD_PROGRAM
+unset IMGBUILD_PROGRAM
+
+SCRIPT=$DEBOOTSTRAP_DIR/scripts/$SUITE
+[ -z "$VARIANT" ] || [ ! -e "$SCRIPT.$VARIANT" ] || SCRIPT=$SCRIPT.$VARIANT
+[ -e "$SCRIPT" ] || error 1 NOSCRIPT "No such script: %s" "$SCRIPT"
+. "$SCRIPT"
+
+# extract PACKAGE...: writes their files into the target.
+extract () {
+	local debs deb
+	debs=$(debfor "$@")
+	case " $EXTRACT_DEB_TAR_OPTIONS " in
+	*" -k "*)
+		info EXTRACTING "Extracting %s packages..." "$#"
+		"$imgbuild" unpack-packages files "$TARGET" $debs ||
+			error 1 FILEEXIST "Tried to extract the packages, see the log"
+		;;
+	*)
+		# A suite in which one package may overwrite what another has.
+		for deb in $debs; do
+			(cd "$TARGET" && extract_deb_data "./$deb")
+		done
+		;;
+	esac
+}
+
+# repeatn N COMMAND...: runs it until it succeeds, at most N times. Where it is dpkg that
+# unpacks the required packages, dpkg gets only those that were not simple enough.
+repeatn () {
+	local times word words debs left
+	times=$1
+	shift
+	if [ "$2" = UNPACK_REQ_FAIL_FIVE ]; then
+		words=$#
+		debs=
+		while [ "$words" -gt 0 ]; do
+			word=$1
+			shift
+			case $word in
+			/*.deb) debs="$debs $word" ;;
+			*) set -- "$@" "$word" ;;
+			esac
+			words=$((words - 1))
+		done
+		left=$("$imgbuild" unpack-packages database "$TARGET" $debs < /dev/null) || left=$debs
+		[ -n "$left" ] || return 0
+		set -- "$@" $left
+	fi
+	while ! "$@"; do
+		times=$((times - 1))
+		[ "$times" -gt 0 ] || return 1
+		sleep 1
+	done
+}
