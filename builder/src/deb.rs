@@ -25,6 +25,9 @@ pub(crate) const CONTROL: &str = "control.tar";
 /// The files of a package.
 pub(crate) const DATA: &str = "data.tar";
 
+/// No control file is larger.
+const MAX_CONTROL: u64 = 16 << 20;
+
 /// One of the two tar archives of the package at `deb`, decompressed.
 pub(crate) fn member(deb: &Path, wanted: &str) -> io::Result<Box<dyn Read>> {
     let mut input = BufReader::with_capacity(1 << 18, File::open(deb)?);
@@ -50,6 +53,23 @@ pub(crate) fn member(deb: &Path, wanted: &str) -> io::Result<Box<dyn Read>> {
         }
     }
     Err(wrong(&format!("it has no {wanted}")))
+}
+
+/// The control file of the package at `deb`.
+pub(crate) fn control(deb: &Path) -> io::Result<String> {
+    for entry in tar::Archive::new(member(deb, CONTROL)?).entries()? {
+        let entry = entry?;
+        let is_control = entry
+            .path()?
+            .file_name()
+            .is_some_and(|name| name == "control");
+        if is_control && entry.header().entry_type().is_file() {
+            let mut text = Vec::new();
+            entry.take(MAX_CONTROL).read_to_end(&mut text)?;
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+    Err(wrong("it has no control file"))
 }
 
 /// Reads what every package begins with.

@@ -22,10 +22,10 @@ use store::digest::Sha256;
 
 use crate::atomic_file;
 use crate::atomic_file::remove;
+use crate::deb;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::interrupt;
 use crate::lockfile::{InstallStage, Lock};
-use crate::process::Tool;
 use crate::steps::{Form, Mirror, TARBALL, mirror_path};
 
 /// Where control files are remembered, below the work directory.
@@ -220,11 +220,8 @@ fn control(digest: &Sha256, inputs: &Inputs, cache: &Path) -> Result<String> {
     if let Ok(text) = fs::read_to_string(&remembered) {
         return Ok(text);
     }
-    let out = Tool::new("dpkg-deb")
-        .arg("--field")
-        .arg(inputs.path(digest))
-        .output()?;
-    let text = String::from_utf8_lossy(&out).into_owned();
+    let input = inputs.path(digest);
+    let text = deb::control(&input).context(|| format!("cannot read {}", input.display()))?;
     atomic_file::replace(&remembered, &text)
         .context(|| format!("cannot write {}", remembered.display()))?;
     Ok(text)

@@ -13,6 +13,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rayon::prelude::*;
+
 use super::index::{Entry, Files, Kind};
 use super::{LISTS, clash};
 use crate::deb::{self, wrong};
@@ -81,7 +83,7 @@ fn list_of(lists: &Path, deb: &Path, extension: &str) -> PathBuf {
 /// Puts packages, whose files are there, into dpkg's database as unpacked. Returns those that
 /// dpkg has to unpack.
 pub(super) fn register(debs: &[PathBuf]) -> Result<&[PathBuf]> {
-    let packages = debs.iter().map(|deb| {
+    let packages = debs.par_iter().map(|deb| {
         let read = Package::read(deb);
         read.context(|| format!("cannot read {}", deb.display()))
     });

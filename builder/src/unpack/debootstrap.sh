@@ -1,4 +1,4 @@
-# What debootstrap does for the suite, with two functions of its own replaced.
+# What debootstrap does for the suite, with some of its functions replaced.
 imgbuild=$IMGBUILD_PROGRAM
 unset IMGBUILD_PROGRAM
 
@@ -26,6 +26,27 @@ extract () {
 	esac
 }
 
+# in_target COMMAND...: runs it in the target. Of a core package that dpkg installs, only its
+# configuration is left; dpkg itself has a makeshift entry in its database until it is installed.
+in_target () {
+	local package
+	case "$*" in
+	"dpkg --force-depends --install "*/dpkg_*) ;;
+	"dpkg --force-depends --install "*.deb)
+		if [ $# -eq 4 ] && [ -z "$(enter "$4")" ]; then
+			package=${4##*/}
+			set -- dpkg --force-depends --configure "${package%%_*}"
+		fi
+		;;
+	esac
+	in_target_failmsg IN_TARGET_FAIL "Failure trying to run: %s" "$CHROOT_CMD $*" "$@"
+}
+
+# enter DEB...: enters packages into dpkg's database as unpacked; says which are left to dpkg.
+enter () {
+	"$imgbuild" unpack-packages database "$TARGET" "$@" < /dev/null || echo "$@"
+}
+
 # repeatn N COMMAND...: runs it until it succeeds, at most N times. Where it is dpkg that
 # unpacks the required packages, dpkg gets only those that were not simple enough.
 repeatn () {
@@ -44,7 +65,7 @@ repeatn () {
 			esac
 			words=$((words - 1))
 		done
-		left=$("$imgbuild" unpack-packages database "$TARGET" $debs < /dev/null) || left=$debs
+		left=$(enter $debs)
 		[ -n "$left" ] || return 0
 		set -- "$@" $left
 	fi

@@ -2,10 +2,10 @@
 //!
 //! debootstrap unpacks the required packages twice, one after the other: with
 //! tar, so that there is something to run, and with dpkg, so that they are in its
-//! database. Its own script for the suite stays in charge here, with two
-//! of its functions replaced: the first writes the files of all packages at once,
-//! the second writes what dpkg would have written about them, and runs the
-//! scripts that dpkg would have run. dpkg itself configures them, and unpacks what
+//! database. Its own script for the suite stays in charge here, with some of its
+//! functions replaced: the files of all packages are written at once; then what
+//! dpkg would have written about them is, and the scripts run that dpkg would have
+//! run. dpkg itself configures them, and unpacks what
 //! is not as simple.
 //!
 //! ```text
@@ -61,15 +61,22 @@ fn write_files(tree: &Path, debs: &[PathBuf]) -> Result<()> {
     let scratch = tree.join("debootstrap");
     let lists = tree.join(LISTS);
     std::fs::create_dir_all(&lists).context(|| format!("cannot make {}", lists.display()))?;
-    let read = |deb: &PathBuf| {
-        let path = tree.join(deb.strip_prefix("/").unwrap_or(deb));
+    let in_tree = |deb: &PathBuf| tree.join(deb.strip_prefix("/").unwrap_or(deb));
+    let mut paths: Vec<(usize, PathBuf)> = debs.iter().map(in_tree).enumerate().collect();
+    // The largest first, so that no processor has one left when the other is done.
+    paths.sort_by_cached_key(|(_, path)| {
+        let size = path.metadata().map_or(0, |found| found.len());
+        std::cmp::Reverse(size)
+    });
+    let read = |(number, path): &(usize, PathBuf)| {
         let failed = || format!("cannot unpack {}", path.display());
-        let files = index::read(&path, &scratch).context(failed)?;
-        database::note(&lists, &path, &files).context(failed)?;
-        Ok(files)
+        let files = index::read(path, &scratch).context(failed)?;
+        database::note(&lists, path, &files).context(failed)?;
+        Ok((*number, files))
     };
-    // One at a time: they differ in size.
-    let packages = debs.par_iter().with_max_len(1).map(read);
-    let packages = packages.collect::<Result<Vec<_>>>()?;
+    let packages = paths.par_iter().with_max_len(1).map(read);
+    let mut packages = packages.collect::<Result<Vec<_>>>()?;
+    packages.sort_by_key(|(number, _)| *number);
+    let packages: Vec<_> = packages.into_iter().map(|(_, files)| files).collect();
     files::write(tree, &packages).context(|| "cannot write the files of the packages".into())
 }
