@@ -203,22 +203,45 @@ sed -n -E 's|^(.*)/__pycache__/([^/]+)\.cpython-([0-9])([0-9]+)(\.opt-[0-9])?\.p
 sed -n -E '\|/__pycache__/|! s|^(.*)\.pyc$|python2.7 \1.py|p' /run/named >> /run/sources
 tr '\1\n' '\n\0' < /run/again | xargs -0 -r rm -f --
 LC_ALL=C sort -u /run/sources > /run/all
+apart=/imgbuild-byte-code
 for name in $(cut -d' ' -f1 /run/all | LC_ALL=C sort -u); do
     interpreter=$(command -v -- "$name") || continue
-    case "$interpreter" in
-        *python2*) options= ;;
-        *) options='--invalidation-mode checked-hash' ;;
-    esac
     # Packages ship templates and tests that are no valid source.
     sed -n "s|^$name ||p" /run/all | while IFS= read -r source; do
         if [ -f "$source" ]; then printf '%s\n' "$source"; fi
     done > /run/list
+    [ -s /run/list ] || continue
     # Eight parts whatever the machine: byte code may follow what its compiler
-    # read before.
-    split -n l/8 /run/list /run/part.
-    printf '%s\n' /run/part.* | env -u PYTHONDONTWRITEBYTECODE xargs -r -n 1 -P "$(nproc)" \
-        "$interpreter" -m compileall -q $options -i > /run/compile.log 2>&1 || true
-    rm -f /run/part.*
+    # read before. None of them empty: that means all modules there are.
+    split -e -n l/8 /run/list /run/part.
+    tag=$("$interpreter" -X pycache_prefix="$apart" -c "import sys
+print(sys.pycache_prefix and sys.implementation.cache_tag or '')" 2> /run/compile.log) || tag=
+    if [ -z "$tag" ]; then
+        case "$interpreter" in
+            *python2*) options= ;;
+            *) options='--invalidation-mode checked-hash' ;;
+        esac
+        printf '%s\n' /run/part.* | env -u PYTHONDONTWRITEBYTECODE xargs -r -n 1 -P "$(nproc)" \
+            "$interpreter" -m compileall -q $options -i > /run/compile.log 2>&1 || true
+        rm -f /run/part.*
+        continue
+    fi
+    # And whether it read source or byte code: so each part has a directory of its own for
+    # byte code, which begins with that of the compiler, and none sees what others write.
+    mkdir -p "$apart/compiler" "$apart/nothing"
+    env -u PYTHONDONTWRITEBYTECODE "$interpreter" -X pycache_prefix="$apart/compiler" \
+        -m compileall -q "$apart/nothing" > /run/compile.log 2>&1 || true
+    for part in /run/part.*; do cp -a "$apart/compiler" "$apart/${part##*.}"; done
+    printf '%s\n' /run/part.* | sed 's|.*\.||' | xargs -r -P "$(nproc)" -I @ \
+        "$interpreter" -X pycache_prefix="$apart/@" -m compileall -q \
+        --invalidation-mode checked-hash -i /run/part.@ > /run/compile.log 2>&1 || true
+    for part in /run/part.*; do
+        sed -E "s|^/(.*)\.py\$|\1.$tag.pyc|" "$part" > /run/written
+        tar -C "$apart/${part##*.}" --ignore-failed-read --verbatim-files-from -cf - \
+            --transform 's|\([^/]*\)$|__pycache__/\1|' -T /run/written 2> /run/compile.log |
+            tar -C / --keep-directory-symlink -xf -
+    done
+    rm -rf "$apart" /run/part.*
 done
 # New byte code belongs to whom the directory of its source belongs to.
 find / -xdev -type d \( ! -uid 0 -o ! -gid 0 \) ! -path "$newline" -printf '%U:%G %p\n' |
