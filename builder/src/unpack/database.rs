@@ -103,7 +103,6 @@ pub(super) fn register(debs: &[PathBuf]) -> Result<&[PathBuf]> {
         return Ok(debs);
     }
     let mut database = Database {
-        packages: &packages,
         paragraphs: String::new(),
         dpkg: installed
             .iter()
@@ -129,7 +128,6 @@ pub(super) fn register(debs: &[PathBuf]) -> Result<&[PathBuf]> {
 }
 
 struct Database<'p> {
-    packages: &'p [Package],
     /// What is not yet in the status file.
     paragraphs: String,
     /// The version of the tree's dpkg.
@@ -140,9 +138,13 @@ impl Database<'_> {
     /// Enters a package; `false` where that is for dpkg to do.
     fn add(&mut self, package: &Package) -> io::Result<bool> {
         let info = Path::new(DPKG).join("info");
+        if package.is_redirected()? {
+            return Ok(false);
+        }
         if package.files.iter().any(|file| file.name == "preinst") {
             self.flush()?;
-            if !self.before_install(package)? || self.is_redirected(package)? {
+            // Its own files may be redirected now.
+            if !self.before_install(package)? || package.is_redirected()? {
                 return Ok(false);
             }
         }
@@ -198,25 +200,6 @@ impl Database<'_> {
             .status()?;
         fs::remove_dir_all(CONTROL_FILES)?;
         Ok(status.success())
-    }
-
-    /// Whether a package's files do not all go where, and belong to whom, the package says.
-    fn is_redirected(&self, package: &Package) -> io::Result<bool> {
-        if !read(&Path::new(DPKG).join("statoverride"))?.is_empty() {
-            return Ok(true);
-        }
-        // Three lines each: from where, to where, by which package.
-        let diversions = read(&Path::new(DPKG).join("diversions"))?;
-        let lines: Vec<&str> = diversions.lines().collect();
-        let name = field(&package.control, "Package");
-        Ok(lines.chunks(3).any(|one| {
-            let [from, _, by] = one else { return true };
-            let mut others = self.packages.iter();
-            others.any(|other| {
-                let is_by = field(&other.control, "Package") == Some(by);
-                !is_by && other.has(from) || name == Some(by) && other.has(from)
-            })
-        }))
     }
 }
 
@@ -334,6 +317,26 @@ impl Package {
             let _ = writeln!(text, " {path} newconffile");
         }
         text
+    }
+
+    /// Whether its files do not all go where it says, or belong to others than it says.
+    fn is_redirected(&self) -> io::Result<bool> {
+        // A line for each: user, group, mode, path.
+        let overrides = read(&Path::new(DPKG).join("statoverride"))?;
+        let mut paths = overrides
+            .lines()
+            .filter_map(|line| line.splitn(4, ' ').nth(3));
+        if paths.any(|path| self.has(path)) {
+            return Ok(true);
+        }
+        // Three lines for each: from where, to where, for the files of all packages but which.
+        let diversions = read(&Path::new(DPKG).join("diversions"))?;
+        let lines: Vec<&str> = diversions.lines().collect();
+        let own = field(&self.control, "Package");
+        Ok(lines.chunks(3).any(|one| {
+            let [from, to, by] = one else { return true };
+            own != Some(by) && self.has(from) || self.has(to)
+        }))
     }
 
     /// Gives its files to the users and groups of those names that the tree has, which may have

@@ -90,6 +90,7 @@ mkdir -p odd-c.scripts odd-d.tree/usr/share/odd-d
 cat > odd-c.scripts/preinst <<'END'
 #!/bin/sh
 set -e
+echo "$@" >> /var/lib/odd-c
 dpkg-divert --package odd-c --divert /usr/share/odd-d/tool.other --rename --add /usr/share/odd-d/tool
 END
 chmod 755 odd-c.scripts/preinst
@@ -195,8 +196,13 @@ fn assert_same(name: &str, packages: &[&str]) -> String {
     place
         .imgbuild(&["lock", "odd.toml", "--archive", &debian])
         .expect(0);
-    let (ours, log) = build(&place, "work", None);
-    let (theirs, their_log) = build(&place, "other", Some(&own_debootstrap(&place.dir)));
+    assert_same_builds(&place)
+}
+
+/// Builds the locked recipe in both ways; returns the log of ours.
+fn assert_same_builds(place: &Place) -> String {
+    let (ours, log) = build(place, "work", None);
+    let (theirs, their_log) = build(place, "other", Some(&own_debootstrap(&place.dir)));
     assert!(
         log.contains(" packages...\n") && !log.contains("Unpacking adduser..."),
         "{log}"
@@ -218,4 +224,25 @@ fn odd_packages_are_what_debootstrap_makes_of_them() {
 fn what_is_diverted_is_left_to_dpkg() {
     let log = assert_same("diverted", &["odd-a", "odd-b", "odd-c", "odd-d"]);
     assert!(log.contains("I: Unpacking odd-d..."), "{log}");
+}
+
+mod soak {
+    use super::*;
+
+    #[test]
+    fn every_suite_and_variant_is_what_debootstrap_makes_of_it() {
+        let scratch = tests::fixtures::scratch();
+        for suite in ["bullseye", "bookworm", "trixie"] {
+            for variant in ["minbase", "standard", "buildd"] {
+                let place = Place::at(scratch.path().join(format!("{suite}-{variant}")));
+                let recipe = format!(
+                    "name = \"odd\"\n[bootstrap]\nsuite = \"{suite}\"\nvariant = \"{variant}\"\n"
+                );
+                fs::write(place.dir.join("odd.toml"), recipe).unwrap();
+                place.imgbuild(&["lock", "odd.toml"]).expect(0);
+                assert_same_builds(&place);
+                fs::remove_dir_all(&place.dir).unwrap();
+            }
+        }
+    }
 }
