@@ -5,13 +5,22 @@
 //! the retained .debs is needed, years later and without a network.
 //! debootstrap unpacks a tarball, as its own `--make-tarball` writes one: it
 //! would copy and hash each package of an archive again, in shell. Those that dpkg
-//! unpacks for it are not compressed (see `plain`).
+//! unpacks are not compressed.
+//!
+//! ```text
+//! ahead    packages decompressed while the steps before theirs run
+//! plain    packages without their compression
+//! content  files of a package, read without unpacking it
+//! ```
 
+mod ahead;
 mod content;
 mod plain;
 
+pub use self::ahead::Ahead;
 pub(crate) use self::content::{Content, content_of};
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -32,10 +41,17 @@ use crate::steps::{Form, Mirror, TARBALL, mirror_path};
 pub(crate) const CONTROLS: &str = "controls";
 
 /// Makes the archive of a step in `dir`.
-pub fn make(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Path) -> Result<()> {
+pub fn make(
+    mirror: &Mirror,
+    lock: &Lock,
+    inputs: &Inputs,
+    cache: &Path,
+    ahead: &Ahead,
+    dir: &Path,
+) -> Result<()> {
     remove(dir)?;
     match mirror.form {
-        Form::Archive => archive(mirror, lock, inputs, cache, dir),
+        Form::Archive => archive(mirror, lock, inputs, cache, ahead, dir),
         Form::Tarball => {
             make_dir(dir)?;
             tarball(mirror, lock, inputs, cache, &dir.join(TARBALL))
@@ -101,6 +117,10 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
         // debootstrap cannot unpack nothing; its own list has apt in any case.
         base.push_str("apt");
     }
+    let files = digests
+        .iter()
+        .map(|digest| Ok((*digest, size(&inputs.path(digest))?)));
+    let files = files.collect::<Result<Vec<_>>>()?;
     // Named by the address that debootstrap is given, as apt does.
     let index_path = format!(
         "{LISTS}/{}_dists_{}_main_binary-{}_Packages",
@@ -112,7 +132,7 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
         ("debootstrap/required", required),
         ("debootstrap/base", base),
         ("debootstrap/debpaths", paths),
-        (&index_path, index(lock, &digests, &controls, inputs)?),
+        (&index_path, index(lock, &digests, &controls, &files)?),
     ] {
         let mut header = entry(tar::EntryType::Regular, 0o644, text.len() as u64);
         tar.append_data(&mut header, name, text.as_bytes())
@@ -131,20 +151,34 @@ fn entry(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header
 }
 
-fn archive(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Path) -> Result<()> {
+fn archive(
+    mirror: &Mirror,
+    lock: &Lock,
+    inputs: &Inputs,
+    cache: &Path,
+    ahead: &Ahead,
+    dir: &Path,
+) -> Result<()> {
     let pool = dir.join("pool");
     let index_dir = format!("main/binary-{}", lock.architecture);
     let dists = dir.join("dists").join(&mirror.suite);
     make_dir(&pool)?;
     make_dir(&dists.join(&index_dir))?;
     let digests: Vec<Sha256> = mirror.debs.iter().map(|d| d.0).collect();
-    for digest in &digests {
-        link_or_copy(
-            &inputs.path(digest),
-            &pool.join(format!("{}.deb", digest.hex())),
-        )?;
-    }
-    let packages = index(lock, &digests, &controls(&digests, inputs, cache)?, inputs)?;
+    let plain: HashSet<Sha256> = Ahead::wanted(mirror, inputs).into_iter().collect();
+    let files = digests.par_iter().map(|digest| {
+        interrupt::check()?;
+        let to = pool.join(format!("{}.deb", digest.hex()));
+        if !plain.contains(digest) {
+            link_or_copy(&inputs.path(digest), &to)?;
+            let size = size(&to)?;
+            return Ok((*digest, size));
+        }
+        link_or_copy(&ahead.package(digest, inputs)?, &to)?;
+        Ok((hash(&to)?, size(&to)?))
+    });
+    let files: Vec<(Sha256, u64)> = files.collect::<Result<_>>()?;
+    let packages = index(lock, &digests, &controls(&digests, inputs, cache)?, &files)?;
     put(&dists.join(&index_dir).join("Packages"), &packages)?;
     let suite = &mirror.suite;
     let release = format!(
@@ -158,23 +192,44 @@ fn archive(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, dir: &Pa
     put(&dists.join("Release"), &release)
 }
 
-/// The index of the packages (Packages of an archive).
-fn index(lock: &Lock, digests: &[Sha256], controls: &[String], inputs: &Inputs) -> Result<String> {
+/// The index of the packages (Packages of an archive). What their files are now, digest and
+/// size, is in `files`.
+fn index(
+    lock: &Lock,
+    digests: &[Sha256],
+    controls: &[String],
+    files: &[(Sha256, u64)],
+) -> Result<String> {
     let mut text = String::new();
-    for (digest, control) in digests.iter().zip(controls) {
+    for ((digest, control), (now, size)) in digests.iter().zip(controls).zip(files) {
         check_identity(lock, digest, control)?;
-        let input = inputs.path(digest);
-        let size = fs::metadata(&input)
-            .context(|| format!("cannot read {}", input.display()))?
-            .len();
         let _ = write!(
             text,
-            "{}\nFilename: pool/{hex}.deb\nSize: {size}\nSHA256: {hex}\n\n",
+            "{}\nFilename: pool/{}.deb\nSize: {size}\nSHA256: {}\n\n",
             control.trim_end(),
-            hex = digest.hex()
+            digest.hex(),
+            now.hex()
         );
     }
     Ok(text)
+}
+
+fn hash(path: &Path) -> Result<Sha256> {
+    let failed = || format!("cannot read {}", path.display());
+    let mut file = fs::File::open(path).context(failed)?;
+    let mut hasher = sha2::Sha256::default();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer).context(failed)? {
+            0 => return Ok(Sha256::finish(hasher)),
+            read => sha2::Digest::update(&mut hasher, &buffer[..read]),
+        }
+    }
+}
+
+fn size(path: &Path) -> Result<u64> {
+    let found = fs::metadata(path).context(|| format!("cannot read {}", path.display()))?;
+    Ok(found.len())
 }
 
 /// The package must be the one that the lock gives this digest to.

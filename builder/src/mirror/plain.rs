@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::deb::{self, NAME, SIZE, header, number, wrong};
 use crate::error::{Context, Result};
+use crate::interrupt;
 
 /// Writes the package at `deb` to `plain`, its members decompressed. A member
 /// of another compression than xz and zstd stays what it is.
@@ -17,9 +18,19 @@ pub(super) fn write(deb: &Path, plain: &Path) -> Result<()> {
     let input = File::open(deb).context(|| format!("cannot read {}", deb.display()))?;
     let output = File::create(plain).context(|| format!("cannot write {}", plain.display()))?;
     let mut output = BufWriter::with_capacity(1 << 18, output);
-    let copied = copy(&mut BufReader::with_capacity(1 << 18, input), &mut output)
-        .and_then(|()| output.flush());
+    let mut input = BufReader::with_capacity(1 << 18, Interruptible(input));
+    let copied = copy(&mut input, &mut output).and_then(|()| output.flush());
     copied.context(|| format!("cannot unpack {} to {}", deb.display(), plain.display()))
+}
+
+/// A file that cannot be read on once the run has been interrupted.
+struct Interruptible(File);
+
+impl Read for Interruptible {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        interrupt::check().map_err(|_| io::Error::other("interrupted"))?;
+        self.0.read(buffer)
+    }
 }
 
 fn copy(input: &mut impl Read, output: &mut (impl Write + Seek)) -> io::Result<()> {

@@ -4,7 +4,8 @@ mod planned;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use store::{ImageId, Inputs, Store, manifest::Package};
 
@@ -15,10 +16,10 @@ use crate::compression::Compression;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::layers::{Building, Key, Layers};
 use crate::lockfile::{Deb, Lock};
-use crate::mirror;
+use crate::mirror::{self, Ahead};
 use crate::process::{Output, Tool};
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
-use crate::steps::{Content, Phase, Step};
+use crate::steps::{Content, Mirror, Phase, Step};
 use crate::stores;
 use crate::tree::{Tree, log_line, unpack};
 use crate::ui::{Ui, Unit};
@@ -46,10 +47,27 @@ pub struct Runner<'a> {
 impl Runner<'_> {
     /// Runs what is not done yet.
     pub fn run(&self, planned: &[PlannedStep], ui: &mut Ui) -> Result<()> {
-        for steps in planned.chunk_by(|one, next| one.step.phase == next.step.phase) {
-            self.run_phase(steps[0].step.phase, steps, ui)?;
-        }
-        Ok(())
+        let due = planned.iter().filter(|p| !self.layers.is_done(&p.key));
+        let mirrors: Vec<&Mirror> = due.filter_map(|p| p.step.mirror.as_ref()).collect();
+        let stop = AtomicBool::new(false);
+        let ahead = self.ahead()?;
+        let ran = std::thread::scope(|scope| {
+            scope.spawn(|| ahead.work(mirrors.iter().copied(), self.inputs, &stop));
+            let mut phases = planned.chunk_by(|one, next| one.step.phase == next.step.phase);
+            let ran = phases.try_for_each(|steps| self.run_phase(steps[0].step.phase, steps, ui));
+            stop.store(true, Ordering::Relaxed);
+            ran
+        });
+        remove(&self.plain()).and(ran)
+    }
+
+    fn ahead(&self) -> Result<Ahead> {
+        Ahead::new(&self.plain())
+    }
+
+    /// Where decompressed packages are; what else is in the scratch space goes after each step.
+    fn plain(&self) -> PathBuf {
+        self.scratch.with_file_name("plain")
     }
 
     fn run_phase(&self, phase: Phase, steps: &[PlannedStep], ui: &mut Ui) -> Result<()> {
@@ -133,6 +151,9 @@ impl Runner<'_> {
             return Err(self.explain(step, key, failure));
         }
         self.check_packages(planned, &root)?;
+        if let Some(mirror) = &step.mirror {
+            self.ahead()?.forget(mirror, self.inputs);
+        }
         building.finish(self.layers, &step.name)?;
         if step.is_test() {
             remove(&self.layers.changes(key))?;
@@ -206,6 +227,7 @@ impl Runner<'_> {
                 self.lock,
                 self.inputs,
                 &self.work.join(mirror::CONTROLS),
+                &self.ahead()?,
                 &dir,
             )?;
             binds.push(Bind {
