@@ -21,7 +21,7 @@ fn killed_while_bootstrapping_or_packing_the_next_build_is_the_same() {
     let store = bench.copy_of_inputs("killed-store").display().to_string();
     let arguments = ["--frozen", "base.toml", "--work", &work, "--store", &store];
     let tmp = Path::new(&store).join("tmp");
-    let unpacks = || runs("--force-depends --unpack");
+    let unpacks = || runs("unpack-packages files");
     let writes = || fs::read_dir(&tmp).is_ok_and(|mut found| found.next().is_some());
     for (phase, inside) in [
         ("bootstrap ...\n", &unpacks as &dyn Fn() -> bool),
