@@ -174,7 +174,10 @@ fn archive(
             let size = size(&to)?;
             return Ok((*digest, size));
         }
-        link_or_copy(&ahead.package(digest, inputs)?, &to)?;
+        // Where there is no room for that, it stays as it is.
+        let plain = ahead.package(digest, inputs);
+        interrupt::check()?;
+        link_or_copy(&plain.unwrap_or_else(|_| inputs.path(digest)), &to)?;
         Ok((hash(&to)?, size(&to)?))
     });
     let files: Vec<(Sha256, u64)> = files.collect::<Result<_>>()?;

@@ -58,7 +58,8 @@ impl Runner<'_> {
             stop.store(true, Ordering::Relaxed);
             ran
         });
-        remove(&self.plain()).and(ran)
+        let removed = remove(&self.plain());
+        ran.and(removed)
     }
 
     fn ahead(&self) -> Result<Ahead> {

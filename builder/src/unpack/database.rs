@@ -138,7 +138,11 @@ impl Database<'_> {
     /// Enters a package; `false` where that is for dpkg to do.
     fn add(&mut self, package: &Package) -> io::Result<bool> {
         let info = Path::new(DPKG).join("info");
-        if package.is_redirected()? {
+        let conffiles = package.text("conffiles");
+        let is_odd =
+            package.lacks_digests() || conffiles.lines().any(|line| !package.has_file(line));
+        // Before its script runs, which dpkg would run again.
+        if is_odd || package.is_redirected()? {
             return Ok(false);
         }
         if package.files.iter().any(|file| file.name == "preinst") {
@@ -147,10 +151,6 @@ impl Database<'_> {
             if !self.before_install(package)? || package.is_redirected()? {
                 return Ok(false);
             }
-        }
-        let conffiles = package.text("conffiles");
-        if package.lacks_digests() || conffiles.lines().any(|line| !package.has_file(line)) {
-            return Ok(false);
         }
         package.give_away()?;
         for path in conffiles.lines() {

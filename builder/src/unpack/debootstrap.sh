@@ -9,13 +9,13 @@ SCRIPT=$DEBOOTSTRAP_DIR/scripts/$SUITE
 
 # extract PACKAGE...: writes their files into the target.
 extract () {
-	local debs deb
+	local debs deb why
 	debs=$(debfor "$@")
 	case " $EXTRACT_DEB_TAR_OPTIONS " in
 	*" -k "*)
 		info EXTRACTING "Extracting %s packages..." "$#"
-		"$imgbuild" unpack-packages files "$TARGET" $debs ||
-			error 1 FILEEXIST "Tried to extract the packages, see the log"
+		why=$("$imgbuild" unpack-packages files "$TARGET" $debs 2>&1) ||
+			error 1 FILEEXIST "%s" "$why"
 		;;
 	*)
 		# A suite in which one package may overwrite what another has.

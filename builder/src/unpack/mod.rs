@@ -5,8 +5,7 @@
 //! database. Its own script for the suite stays in charge here, with some of its
 //! functions replaced: the files of all packages are written at once; then what
 //! dpkg would have written about them is, and the scripts run that dpkg would have
-//! run. dpkg itself configures them, and unpacks what
-//! is not as simple.
+//! run. dpkg itself configures them, and unpacks what is not as simple.
 //!
 //! ```text
 //! files     the files of many packages, written into a tree side by side
