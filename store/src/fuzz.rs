@@ -7,7 +7,7 @@
 use crate::build_log::BuildLog;
 use crate::canonical_tar::Entry;
 use crate::chunk::ChunkRef;
-use crate::delta::{DeltaInfo, Table};
+use crate::delta::{DeltaInfo, Table, patch as delta_patch};
 use crate::fleet::Fleet;
 use crate::hint::Hint;
 use crate::keys::KeyPair;
@@ -53,6 +53,11 @@ pub fn places(bytes: &[u8]) -> Option<Vec<(u32, usize)>> {
 pub fn delta(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
     let table = Table::from_rows(bytes).ok()?;
     Some((table.groups.len(), table.to_rows()))
+}
+
+/// What a patch makes of `prior`, at most `most` bytes.
+pub fn patch(bytes: &[u8], prior: &[u8], most: usize) -> Option<Vec<u8>> {
+    delta_patch::apply(bytes, prior, |size| size <= most).ok()
 }
 
 /// A description of a delta, encoded again.

@@ -239,12 +239,12 @@ impl Store {
         Image::open(self.source(), manifest)
     }
 
-    /// What the store says about a delta between two images, if it has one.
+    /// What the store says about a delta between two images, if it has one that can be read.
     pub fn delta(&self, from: &ImageId, to: &ImageId) -> Result<Option<DeltaInfo>> {
         let read = |json: Vec<u8>| DeltaInfo::from_json(&json);
         let key = DeltaInfo::key(from, to);
         let pair = get_checked(self.backend(), &key, delta::pair_limit(), read)?;
-        Ok(pair.filter(|pair| pair.from == *from && pair.to == *to))
+        Ok(pair.filter(|pair| pair.is_current() && pair.from == *from && pair.to == *to))
     }
 
     /// The image that `manifest` describes, to be read where another image is: as far

@@ -34,7 +34,9 @@ fn seeds_are_accepted() {
         ("layout", |bytes| store::fuzz::layout(bytes).is_some()),
         ("index", |bytes| store::fuzz::index(bytes).is_some()),
         ("delta", |bytes| {
-            store::fuzz::delta(bytes).is_some() || store::fuzz::pair(bytes).is_some()
+            store::fuzz::delta(bytes).is_some()
+                || store::fuzz::pair(bytes).is_some()
+                || store::fuzz::patch(bytes, &[0; 50], 50).is_some()
         }),
         ("hint", |bytes| store::fuzz::hint(bytes).is_some()),
         ("manifest", |bytes| {

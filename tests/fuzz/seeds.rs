@@ -144,7 +144,7 @@ pub(crate) fn indexes() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Rows of tables, and one description.
+/// Rows of tables, one description, and patches.
 pub(crate) fn deltas() -> Vec<Vec<u8>> {
     let (from, to) = (Blake3::of(b"from"), Blake3::of(b"to"));
     let rows = |groups: u8, rest: &[u8]| {
@@ -152,7 +152,7 @@ pub(crate) fn deltas() -> Vec<Vec<u8>> {
         [&images[..], &[groups], rest].concat()
     };
     let pair = format!(
-        r#"{{"schema":1,"from":"{from}","to":"{to}","delta":"{from}","size":900,"table":80,"packs":4000,"whole":90000}}"#
+        r#"{{"schema":2,"from":"{from}","to":"{to}","delta":"{from}","size":900,"table":80,"packs":4000,"whole":90000}}"#
     );
     vec![
         rows(0, &[]),
@@ -165,6 +165,11 @@ pub(crate) fn deltas() -> Vec<Vec<u8>> {
             ],
         ),
         pair.into_bytes(),
+        vec![0],
+        vec![1, 0, 3, 0, b'n', b'e', b'w'],
+        // Five bytes from the tenth on, the third of them changed, and two new ones; then
+        // four from before those.
+        vec![2, 5, 2, 20, 4, 0, 29, 0, 0, 1, 0, 0, 0, 0, 0, 0, 8, 9],
     ]
 }
 

@@ -1,23 +1,25 @@
 //! Deltas: what a machine that has one image lacks of another, compressed against it.
 //!
 //! A delta belongs to a pair of images. It holds every chunk that the second one
-//! has and the first one has not, once, compressed against content of the first one
-//! that it resembles. It is a disposable extra: whoever reads an image with one gets
+//! has and the first one has not, once, made from content of the first one that it
+//! resembles. It is a disposable extra: whoever reads an image with one gets
 //! the same chunks as from packs, each compared with the digest that the signed
 //! layout gives, and packs step in for what a delta cannot give.
 //!
 //! ```text
 //! FROM, TO --make--> groups: fresh runs of TO, and runs of FROM that resemble them
 //!                      |
-//!          one zstd frame each, with FROM's runs as its prefix
+//!          one patch each, of FROM's runs, compressed with zstd
 //! ```
 //!
 //! A run names chunks by their place in an image and not by their digest: a reader
-//! has both layouts, and places compress where digests do not. What a frame is
-//! compressed against is always content of FROM, so frames depend on no other frame,
-//! and there is nothing that could go in circles. The format has its page at
+//! has both layouts, and places compress where digests do not. What a patch is of is
+//! always content of FROM, so frames depend on no other frame, and there is nothing that
+//! could go in circles. The format has its page at
 //! [`crate::format::delta`].
 
+mod number;
+pub(crate) mod patch;
 mod read;
 mod table;
 
@@ -32,12 +34,19 @@ use crate::error::{Error, Result};
 use crate::pack::FRAME_MAX;
 
 /// The first bytes of a delta: name and version of the format.
-pub(crate) const MAGIC: [u8; 8] = *b"imgdlt\x00\x01";
+pub(crate) const MAGIC: [u8; 8] = *b"imgdlt\x00\x02";
 
-/// The most bytes that a frame decodes to.
+/// The version of descriptions and of deltas that are written, and used. A delta of an earlier
+/// one is as good as none.
+pub(crate) const SCHEMA: u32 = 2;
+
+/// The most bytes that a patch makes.
 pub(crate) const FRESH_MAX: usize = FRAME_MAX;
 
-/// The most bytes that a frame is compressed against.
+/// The longest patch.
+pub(crate) const PATCH_MAX: usize = 2 * FRESH_MAX;
+
+/// The most bytes that a patch is of.
 pub(crate) const PRIOR_MAX: usize = 12 << 20;
 
 /// The longest description of a pair that is read.
@@ -52,7 +61,7 @@ pub const FOLDER: &str = "deltas/";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeltaInfo {
-    /// Version of this document: 1.
+    /// Version of this document, and of the delta: 2.
     pub schema: u32,
     /// The image that is there.
     pub from: ImageId,
@@ -86,13 +95,18 @@ impl DeltaInfo {
         let pair: Self = serde_json::from_slice(json)
             .map_err(|error| Error::corrupt("the description of a delta", &error))?;
         let least = MAGIC.len() as u64 + u64::from(pair.table);
-        if pair.schema != 1 || pair.table == 0 || pair.size < least {
+        if !(1..=SCHEMA).contains(&pair.schema) || pair.table == 0 || pair.size < least {
             return Err(Error::corrupt(
                 "the description of a delta",
                 "it contradicts itself, or is of another version",
             ));
         }
         Ok(pair)
+    }
+
+    /// Whether this version can read the delta, and not only its description.
+    pub(crate) fn is_current(&self) -> bool {
+        self.schema == SCHEMA
     }
 
     /// The JSON form of this description.

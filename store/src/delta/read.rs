@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use zstd::zstd_safe::{self, DCtx};
 
 use super::table::{Group, Run, Table};
-use super::{DeltaInfo, FRESH_MAX, MAGIC, PRIOR_MAX};
+use super::{DeltaInfo, FRESH_MAX, MAGIC, PATCH_MAX, PRIOR_MAX, patch};
 use crate::backend::{Backend, ObjectRange};
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
@@ -134,8 +134,8 @@ impl Delta {
         }
     }
 
-    /// Fetches a frame and decodes it, every chunk verified: those that it is
-    /// compressed against as well as those that it makes.
+    /// Fetches a frame and decodes it, every chunk verified: those that it is made from
+    /// as well as those that it makes.
     pub(crate) fn decode(&self, backend: &dyn Backend, group: u32) -> Result<Vec<u8>> {
         let mut prior = Vec::new();
         for chunk in &self.prior[group as usize] {
@@ -191,31 +191,26 @@ fn damaged(key: &str, backend: &dyn Backend, why: &str) -> Error {
     Error::corrupt(format_args!("{key} in {}", backend.describe()), why)
 }
 
-/// Decodes a frame. The size is compared before any work is done, and the output
-/// cannot outgrow it.
+/// Decodes a frame. Sizes are compared before any work is done, and the output cannot
+/// outgrow them.
 fn decode(stored: &[u8], prior: &[u8], fresh: &Fresh<'_>) -> Result<Vec<u8>, &'static str> {
-    let known: u64 = fresh
-        .chunks
-        .iter()
-        .map(|chunk| u64::from(chunk.len()))
-        .sum();
     let announced = zstd_safe::get_frame_content_size(stored)
         .ok()
         .flatten()
-        .filter(|&size| size == known || (!fresh.whole && size > known))
-        .filter(|&size| size <= FRESH_MAX as u64)
-        .ok_or("a frame announces another size than its chunks have")?;
+        .filter(|&size| size <= PATCH_MAX as u64)
+        .ok_or("a frame does not announce its size, or too large a one")?;
     if zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
         return Err("a frame does not end where it should");
     }
-    let mut zstd = DCtx::create();
-    let mut bytes = Vec::with_capacity(announced as usize);
-    zstd.ref_prefix(prior)
-        .and_then(|_| zstd.decompress(&mut bytes, stored))
+    let mut patch = Vec::with_capacity(announced as usize);
+    DCtx::create()
+        .decompress(&mut patch, stored)
         .map_err(|_| "a frame does not decompress")?;
-    if bytes.len() as u64 != announced {
-        return Err("a frame decodes to another size than it announces");
-    }
+    let lengths = fresh.chunks.iter().map(|chunk| chunk.len() as usize);
+    let known: usize = lengths.sum();
+    let bytes = patch::apply(&patch, prior, |size| {
+        size <= FRESH_MAX && (size == known || (!fresh.whole && size > known))
+    })?;
     let mut rest = &bytes[..];
     for chunk in fresh.chunks {
         let (content, behind) = rest

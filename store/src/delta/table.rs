@@ -2,7 +2,10 @@
 
 use std::io::Read;
 
-use super::{FRESH_MAX, MAGIC};
+#[cfg(feature = "write")]
+use super::number::{put, put_signed};
+use super::number::{take, take_signed};
+use super::{MAGIC, PATCH_MAX};
 use crate::digest::{Blake3, ImageId};
 use crate::pack::FRAME_CHUNKS;
 
@@ -103,8 +106,7 @@ impl Table {
                 let mut before = 0;
                 for run in runs {
                     // Most runs follow the one before them.
-                    let step = run.entry.wrapping_sub(before).cast_signed();
-                    put(&mut raw, ((step << 1) ^ (step >> 31)).cast_unsigned());
+                    put_signed(&mut raw, run.entry.wrapping_sub(before).cast_signed());
                     put(&mut raw, run.first);
                     put(&mut raw, run.count);
                     before = run.entry;
@@ -126,7 +128,7 @@ fn read(input: &mut &[u8]) -> Option<Table> {
     let mut groups = Vec::new();
     for _ in 0..count {
         let stored = take(input)?;
-        if stored == 0 || stored as usize > FRESH_MAX + FRESH_MAX / 256 + 1024 {
+        if stored == 0 || stored as usize > PATCH_MAX + PATCH_MAX / 256 + 1024 {
             return None;
         }
         let prior = runs(input)?;
@@ -150,9 +152,7 @@ fn runs(input: &mut &[u8]) -> Option<Vec<Run>> {
     }
     let (mut runs, mut before, mut chunks) = (Vec::new(), 0_u32, 0_usize);
     for _ in 0..count {
-        let step = take(input)?;
-        let step = (step >> 1).cast_signed() ^ -(step & 1).cast_signed();
-        let entry = before.checked_add_signed(step)?;
+        let entry = before.checked_add_signed(take_signed(input)?)?;
         let (first, count) = (take(input)?, take(input)?);
         first.checked_add(count)?;
         chunks += count as usize;
@@ -173,34 +173,6 @@ fn digest(input: &mut &[u8]) -> Option<Blake3> {
     let (bytes, rest) = input.split_first_chunk()?;
     *input = rest;
     Some(Blake3::new(*bytes))
-}
-
-/// A number in groups of seven bits, the lowest first (LEB128), in its shortest form.
-fn take(input: &mut &[u8]) -> Option<u32> {
-    let mut number = 0_u32;
-    for shift in (0..35).step_by(7) {
-        let (&byte, rest) = input.split_first()?;
-        *input = rest;
-        let bits = u32::from(byte & 0x7f);
-        let shifted = bits.checked_shl(shift)?;
-        if shifted >> shift != bits || (byte == 0 && shift > 0) {
-            return None;
-        }
-        number |= shifted;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
-}
-
-#[cfg(feature = "write")]
-fn put(raw: &mut Vec<u8>, mut number: u32) {
-    while number >= 0x80 {
-        raw.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    raw.push(number as u8);
 }
 
 #[cfg(all(test, feature = "write"))]
@@ -271,25 +243,5 @@ mod tests {
         let check = Blake3::of(&bomb);
         bomb.extend_from_slice(check.bytes());
         assert_eq!(Table::parse(&bomb, 8).unwrap_err(), "its table is too long");
-    }
-
-    #[test]
-    fn numbers_have_one_form() {
-        for number in [0, 1, 127, 128, 16_383, 16_384, u32::MAX] {
-            let mut raw = Vec::new();
-            put(&mut raw, number);
-            let mut input = &raw[..];
-            assert_eq!(take(&mut input), Some(number));
-            assert!(input.is_empty());
-        }
-        for wrong in [
-            &[][..],
-            &[0x80],
-            &[0x80, 0],
-            &[0xff; 5],
-            &[0xff, 0xff, 0xff, 0xff, 0x1f],
-        ] {
-            assert_eq!(take(&mut &wrong[..]), None, "{wrong:?}");
-        }
     }
 }

@@ -1,7 +1,8 @@
-//! Which runs become a frame, and what each frame is compressed against.
+//! Which runs become a frame, and what each frame is made from.
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
+use std::ops::Range;
 
 use super::similar::File;
 use crate::chunk::ChunkRef;
@@ -22,15 +23,18 @@ const MARGIN: u64 = 512 << 10;
 /// A long run is cut into pieces of about this size.
 const PIECE: u64 = 2 << 20;
 
-/// A frame that is to be compressed.
+/// A frame that is to be made.
 #[derive(Default)]
 pub(super) struct Job {
     pub(super) prior: Vec<(Run, Vec<ChunkRef>)>,
     pub(super) fresh: Vec<(Run, Vec<ChunkRef>)>,
+    /// For each run of `fresh`, where in the content of `prior` its relative is.
+    pub(super) relatives: Vec<Range<usize>>,
     prior_size: u64,
     fresh_size: u64,
     fresh_chunks: usize,
-    known: HashSet<Blake3>,
+    /// Where in the content of `prior` chunks begin.
+    known: HashMap<Blake3, u64>,
 }
 
 /// Collects runs until they are a frame.
@@ -112,30 +116,42 @@ impl Job {
     }
 
     fn add(&mut self, entry: u32, first: usize, chunks: &[ChunkRef], prior: Option<&Stretch<'_>>) {
-        if let Some(Stretch {
-            file, first, end, ..
-        }) = prior
-        {
-            let (first, end) = (*first, *end);
-            // A relative of several runs or files is needed once.
-            let mut at = first;
-            while at < end {
-                let start = at;
-                while at < end && self.known.insert(*file.chunks[at].digest()) {
-                    self.prior_size += u64::from(file.chunks[at].len());
-                    at += 1;
-                }
-                if at > start {
-                    let run = run(file.entry, start, at);
-                    self.prior.push((run, file.chunks[start..at].to_vec()));
-                }
-                at += 1;
-            }
-        }
+        let relative = prior.map_or(0..0, |prior| self.relative(prior));
+        self.relatives.push(relative);
         self.fresh_size += chunks.iter().map(|c| u64::from(c.len())).sum::<u64>();
         self.fresh_chunks += chunks.len();
         let run = run(entry, first, first + chunks.len());
         self.fresh.push((run, chunks.to_vec()));
+    }
+
+    /// Where a stretch is in the content of `prior`. A relative of several runs or files is
+    /// there once.
+    fn relative(&mut self, stretch: &Stretch<'_>) -> Range<usize> {
+        let (mut low, mut high) = (u64::MAX, 0);
+        let mut at = stretch.first;
+        while at < stretch.end {
+            let start = at;
+            while at < stretch.end {
+                let chunk = &stretch.file.chunks[at];
+                let place = self.known.get(chunk.digest()).copied();
+                let begins = place.unwrap_or(self.prior_size);
+                low = low.min(begins);
+                high = high.max(begins + u64::from(chunk.len()));
+                if place.is_some() {
+                    break;
+                }
+                self.known.insert(*chunk.digest(), self.prior_size);
+                self.prior_size += u64::from(chunk.len());
+                at += 1;
+            }
+            if at > start {
+                let run = run(stretch.file.entry, start, at);
+                let chunks = stretch.file.chunks[start..at].to_vec();
+                self.prior.push((run, chunks));
+            }
+            at += 1;
+        }
+        low.min(high) as usize..high as usize
     }
 }
 

@@ -1,4 +1,4 @@
-//! Deltas, version 1.
+//! Deltas, version 2.
 //!
 //! A delta makes the chunks that one image, TO, has and another one, FROM, has not.
 //! It is disposable: no image depends on it, and what it makes is compared with the
@@ -7,17 +7,17 @@
 //! ```text
 //! delta   = magic frame* table
 //! magic   = "imgdlt" 0x00 version
-//! version = 0x01
-//! frame   = a zstd frame (RFC 8878) that says its content's size, at most 4 MiB,
-//!           decoded with the frame's prior content as its prefix
+//! version = 0x02
+//! frame   = a zstd frame (RFC 8878) that says its content's size, at most 8 MiB:
+//!           a patch
 //! table   = one zstd frame of rows, at most 64 MiB   check
 //! rows    = from to groups group{groups}
 //! from    = digest                 ; the image FROM
 //! to      = digest                 ; the image TO
 //! group   = stored prior fresh     ; one for each frame, in order
 //! stored  = number                 ; the frame's bytes in the delta
-//! prior   = runs                   ; of FROM, at most 12 MiB: the prefix
-//! fresh   = runs                   ; of TO, at least one: what the frame decodes to
+//! prior   = runs                   ; of FROM, at most 12 MiB: what the patch is of
+//! fresh   = runs                   ; of TO, at least one: what the patch makes
 //! runs    = number run{number}
 //! run     = step first count
 //! step    = number                 ; from the last run's entry to this one's; even
@@ -30,10 +30,23 @@
 //!
 //! Entries are counted from 1 in the order of the layout; 0 is the layout itself,
 //! with the chunks that the manifest lists. The first run of `prior` and of `fresh`
-//! counts its step from 0. Runs in the layout come first in `fresh`. The prefix is
-//! the content of all chunks of `prior` one after the other; what the frame decodes
-//! to is that of the chunks of `fresh`. As a prefix is always content of FROM, no
-//! frame needs another, and there are no cycles.
+//! counts its step from 0. Runs in the layout come first in `fresh`. A patch is of
+//! the content of all chunks of `prior` one after the other; what it makes is that
+//! of the chunks of `fresh`, at most 4 MiB. As a patch is always of content of FROM,
+//! no frame needs another, and there are no cycles.
+//!
+//! ```text
+//! patch      = number op{number} difference literal
+//! op         = copy insert step
+//! copy       = number              ; bytes that are made from prior content
+//! insert     = number              ; new bytes behind them; not both are zero
+//! step       = number              ; from where the last op's copy ended in prior
+//!                                  ; content to where this one begins, the first one
+//!                                  ; counting from 0; even and odd as above
+//! difference = byte*               ; one for each byte of all copies: it is added to
+//!                                  ; the byte of prior content, modulo 256
+//! literal    = byte*               ; the bytes of all inserts
+//! ```
 //!
 //! No chunk of FROM is made, and none twice. What a machine that has FROM cannot get
 //! from a delta, it gets from packs.
@@ -43,7 +56,7 @@
 //! `deltas/TO/FROM.json`, of the two images' digests in hexadecimal:
 //!
 //! ```json
-//! {"schema": 1, "from": "blake3:HEX", "to": "blake3:HEX", "delta": "blake3:HEX",
+//! {"schema": 2, "from": "blake3:HEX", "to": "blake3:HEX", "delta": "blake3:HEX",
 //!  "size": 1, "table": 1, "packs": 1, "whole": 1}
 //! ```
 //!
@@ -55,7 +68,7 @@
 //!
 //! # A reader refuses
 //!
-//! - a description over 4 KiB, of another schema, with unknown or missing keys, of
+//! - a description over 4 KiB, of a later schema, with unknown or missing keys, of
 //!   other images than its name says, or with a table longer than the delta;
 //! - a table with a wrong check, of other images than the description says, over its
 //!   limits, or with anything behind it; numbers in a longer form;
@@ -63,5 +76,14 @@
 //!   longer than zstd could make it; frames that are not as long together as all
 //!   before the table;
 //! - runs in entries that have not so many chunks; `prior` or `fresh` over its limit;
-//! - a frame that announces another size than its chunks have, before it is decoded;
+//! - a frame that announces more than 8 MiB, before it is decoded;
+//! - a patch that copies what is not in its prior content, has an op that does nothing,
+//!   or is shorter or longer than its ops say; one that makes another size than its
+//!   chunks have, before it makes anything;
 //! - at last, a chunk, of `prior` as well as of `fresh`, that has another digest.
+//!
+//! # Version 1
+//!
+//! Its frames were not patches but the content itself, compressed with that of `prior`
+//! as a prefix. Deltas of version 1 are left where they are, until they are made again
+//! or collected, and nobody reads them: packs give the same chunks.

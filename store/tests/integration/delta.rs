@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{any_tree, make, need_root, noise, publish};
+use crate::support::{EVERYTHING, any_tree, make, need_root, noise, publish};
 use proptest::prelude::*;
 use store::chunk::ChunkRef;
 use store::delta::{DeltaInfo, PreviousImage};
 use store::delta_writer::{self, CreatedDelta};
+use store::maintenance;
 use store::{
     Backend, Image, ImageId, LocalReader, Manifest, ObjectRange, Result, Store, WritableStore,
 };
@@ -184,6 +185,35 @@ fn a_delta_is_small_and_enough() {
     let lacks = |chunk: &ChunkRef| two.from.layout.chunks.contains(chunk);
     assert!(!two.to.layout.chunks.iter().all(lacks));
     assert!(packs > 0);
+}
+
+/// A delta of before patches: it is described and checked, and packs are read.
+#[test]
+fn a_delta_of_the_first_version_is_as_good_as_none() {
+    need_root();
+    let two = Two::new();
+    let (from, to) = (&two.from.image, &two.to.image);
+    let key = two.root().join(DeltaInfo::key(from, to));
+    let first = DeltaInfo {
+        schema: 1,
+        ..two.made.pair.clone()
+    };
+    fs::write(&key, first.to_json()).unwrap();
+    assert_eq!(two.store().delta(from, to).unwrap(), None);
+    let backend = two.backend();
+    let report = maintenance::fsck(
+        &two.store(),
+        &backend,
+        EVERYTHING,
+        &|_| Ok(Vec::new()),
+        &|_| {},
+    )
+    .unwrap();
+    assert!(report.damage.is_empty());
+    let store = WritableStore::open_or_create(two.root()).unwrap();
+    let again =
+        delta_writer::publish(store.store(), store.backend(), &two.from, &two.to, &|_| {}).unwrap();
+    assert_eq!(two.store().delta(from, to).unwrap(), Some(again.pair));
 }
 
 #[test]
