@@ -65,11 +65,19 @@ impl Supervisor {
         let mut due = Vec::new();
         for label in processes.iter().flat_map(Process::labels) {
             let wrapper = running.get(&label).copied();
-            let known = self.known.entry(label.clone()).or_insert_with(|| Known {
-                wrapper,
-                since: Instant::now(),
-                // What was missing when we came is started at once.
-                pause: wrapper.map_or(Duration::ZERO, |_| SHORTEST),
+            let known = self.known.entry(label.clone()).or_insert_with(|| {
+                if wrapper.is_none() {
+                    node.observer.event(Event::Note(&format!(
+                        "the process {label} of {} does not run; it is started",
+                        session.system
+                    )));
+                }
+                Known {
+                    wrapper,
+                    since: Instant::now(),
+                    // What was missing when we came is started at once.
+                    pause: wrapper.map_or(Duration::ZERO, |_| SHORTEST),
+                }
             });
             match (known.wrapper, wrapper) {
                 (Some(before), None) => {
