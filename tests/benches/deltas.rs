@@ -6,6 +6,7 @@
 //! cargo bench -p tests --bench deltas                # both subjects, an hour
 //! cargo bench -p tests --bench deltas -- kernel      # one of them
 //! cargo bench -p tests --bench deltas -- imgbuild    # without the others
+//! cargo bench -p tests --bench deltas -- fanery zstd # beside one of them
 //! ```
 //!
 //! Three versions are built first: the recipe without its security updates, then with
@@ -101,15 +102,17 @@ const PEERS: &[Peer] = &[
 fn main() {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
     wanted.retain(|word| word != "--bench");
-    let alone = wanted.iter().position(|word| word == "imgbuild");
-    let peers = match alone.map(|at| wanted.remove(at)) {
-        Some(_) => &[],
-        None => PEERS,
-    };
-    for subject in ["fanery", "kernel"] {
+    let named = |peer: &Peer| peer.name.split(' ').next();
+    let subjects = ["fanery", "kernel"];
+    let mut peers: Vec<&Peer> = PEERS.iter().collect();
+    if wanted.iter().any(|word| !subjects.contains(&&**word)) {
+        peers.retain(|peer| wanted.iter().any(|word| named(peer) == Some(word)));
+        wanted.retain(|word| subjects.contains(&&**word));
+    }
+    for subject in subjects {
         if wanted.is_empty() || wanted.iter().any(|word| word == subject) {
             let dir = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
-            Place(Shell::new(dir.path())).compare(subject, peers);
+            Place(Shell::new(dir.path())).compare(subject, &peers);
         }
     }
 }
@@ -118,7 +121,7 @@ fn main() {
 struct Place(Shell);
 
 impl Place {
-    fn compare(&self, subject: &str, peers: &[Peer]) {
+    fn compare(&self, subject: &str, peers: &[&Peer]) {
         // nginx is nobody.
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(&self.0.dir, open).expect("it is ours");
