@@ -1,4 +1,4 @@
-//! Deltas: what a machine that has one image lacks of another, compressed against it.
+//! Deltas: what a machine that has one image lacks of another, made from what it has.
 //!
 //! A delta belongs to a pair of images. It holds every chunk that the second one
 //! has and the first one has not, once, made from content of the first one that it
@@ -49,6 +49,9 @@ pub(crate) const PATCH_MAX: usize = 2 * FRESH_MAX;
 /// The most bytes that a patch is of.
 pub(crate) const PRIOR_MAX: usize = 12 << 20;
 
+/// The most bytes that a table has in a delta.
+const TABLE_MAX: u32 = 64 << 20;
+
 /// The longest description of a pair that is read.
 const PAIR_MAX: u64 = 4096;
 
@@ -61,7 +64,7 @@ pub const FOLDER: &str = "deltas/";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeltaInfo {
-    /// Version of this document, and of the delta: 2.
+    /// Version of this document, and of the delta: 2, or 1 of one that nobody reads any more.
     pub schema: u32,
     /// The image that is there.
     pub from: ImageId,
@@ -95,7 +98,8 @@ impl DeltaInfo {
         let pair: Self = serde_json::from_slice(json)
             .map_err(|error| Error::corrupt("the description of a delta", &error))?;
         let least = MAGIC.len() as u64 + u64::from(pair.table);
-        if !(1..=SCHEMA).contains(&pair.schema) || pair.table == 0 || pair.size < least {
+        let is_odd = pair.table == 0 || pair.table > TABLE_MAX || pair.size < least;
+        if !(1..=SCHEMA).contains(&pair.schema) || is_odd {
             return Err(Error::corrupt(
                 "the description of a delta",
                 "it contradicts itself, or is of another version",

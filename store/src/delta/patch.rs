@@ -28,27 +28,28 @@ pub(crate) fn apply(
     fits: impl Fn(usize) -> bool,
 ) -> Result<Vec<u8>, &'static str> {
     let ops = Ops::of(patch, prior.len()).ok_or("a patch is malformed")?;
-    let (mut copied, mut inserted, mut rest) = (0, 0, ops.clone());
+    let (mut copied, mut size, mut rest) = (0, 0_u64, ops.clone());
     while let Some(op) = rest.next_op()? {
         copied += op.copy.len();
-        inserted += op.insert;
+        size += op.copy.len() as u64 + op.insert as u64;
         // Checked on the way: what comes from outside may say any number.
-        if copied + inserted > rest.input.len() {
+        if size > rest.input.len() as u64 {
             return Err("a patch is shorter than it says");
         }
     }
-    if copied + inserted != rest.input.len() {
+    let made = rest.input.len();
+    if size < made as u64 {
         return Err("a patch is longer than it says");
     }
-    if !fits(copied + inserted) {
+    if !fits(made) {
         return Err("a patch makes another size than its chunks have");
     }
     let (mut differences, mut literals) = rest.input.split_at(copied);
-    let (mut bytes, mut ops) = (Vec::with_capacity(copied + inserted), ops);
+    let (mut bytes, mut ops) = (Vec::with_capacity(made), ops);
     while let Some(op) = ops.next_op()? {
         let (these, others) = differences.split_at(op.copy.len());
-        let made = prior[op.copy].iter().zip(these);
-        bytes.extend(made.map(|(old, difference)| old.wrapping_add(*difference)));
+        let copied = prior[op.copy].iter().zip(these);
+        bytes.extend(copied.map(|(old, difference)| old.wrapping_add(*difference)));
         let (new, behind) = literals.split_at(op.insert);
         bytes.extend_from_slice(new);
         (differences, literals) = (others, behind);
@@ -118,7 +119,7 @@ impl<'a> Ops<'a> {
         let step = take_signed(&mut self.input)?;
         let start = self.end.checked_add_signed(step as isize)?;
         self.end = start.checked_add(copy)?;
-        let inside = self.end <= self.prior && copy + insert > 0;
+        let inside = self.end <= self.prior && (copy > 0 || insert > 0);
         inside.then_some(Op {
             copy: start..self.end,
             insert,

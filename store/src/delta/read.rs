@@ -137,7 +137,10 @@ impl Delta {
     /// Fetches a frame and decodes it, every chunk verified: those that it is made from
     /// as well as those that it makes.
     pub(crate) fn decode(&self, backend: &dyn Backend, group: u32) -> Result<Vec<u8>> {
-        let mut prior = Vec::new();
+        let lengths = self.prior[group as usize]
+            .iter()
+            .map(|chunk| chunk.len() as usize);
+        let mut prior = Vec::with_capacity(lengths.sum());
         for chunk in &self.prior[group as usize] {
             let bytes = self.previous.fetch(chunk)?;
             let Some(bytes) = bytes.filter(|bytes| chunk.names(bytes)) else {
@@ -150,7 +153,7 @@ impl Delta {
         let decode = || {
             let stored = backend.get_range(&key, range.start, range.end - range.start)?;
             let fresh = self.fresh(group);
-            decode(&stored, &prior, &fresh).map_err(|why| damaged(&key, backend, why))
+            decode(stored, &prior, &fresh).map_err(|why| damaged(&key, backend, why))
         };
         match decode() {
             Err(error)
@@ -191,23 +194,26 @@ fn damaged(key: &str, backend: &dyn Backend, why: &str) -> Error {
     Error::corrupt(format_args!("{key} in {}", backend.describe()), why)
 }
 
-/// Decodes a frame. Sizes are compared before any work is done, and the output cannot
-/// outgrow them.
-fn decode(stored: &[u8], prior: &[u8], fresh: &Fresh<'_>) -> Result<Vec<u8>, &'static str> {
-    let announced = zstd_safe::get_frame_content_size(stored)
+/// Decodes a frame. What it announces is compared before it is decompressed, and what the
+/// patch says before anything is made.
+fn decode(stored: Vec<u8>, prior: &[u8], fresh: &Fresh<'_>) -> Result<Vec<u8>, &'static str> {
+    let lengths = fresh.chunks.iter().map(|chunk| chunk.len() as usize);
+    let known: usize = lengths.sum();
+    // No writer makes a longer patch of so much content.
+    let longest = |content: usize| 2 * content as u64 + 16;
+    let announced = zstd_safe::get_frame_content_size(&stored)
         .ok()
         .flatten()
-        .filter(|&size| size <= PATCH_MAX as u64)
+        .filter(|&size| size <= PATCH_MAX as u64 && (!fresh.whole || size <= longest(known)))
         .ok_or("a frame does not announce its size, or too large a one")?;
-    if zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
+    if zstd_safe::find_frame_compressed_size(&stored) != Ok(stored.len()) {
         return Err("a frame does not end where it should");
     }
     let mut patch = Vec::with_capacity(announced as usize);
     DCtx::create()
-        .decompress(&mut patch, stored)
+        .decompress(&mut patch, &stored)
         .map_err(|_| "a frame does not decompress")?;
-    let lengths = fresh.chunks.iter().map(|chunk| chunk.len() as usize);
-    let known: usize = lengths.sum();
+    drop(stored);
     let bytes = patch::apply(&patch, prior, |size| {
         size <= FRESH_MAX && (size == known || (!fresh.whole && size > known))
     })?;

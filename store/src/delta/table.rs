@@ -34,7 +34,7 @@ pub(crate) struct Run {
 pub(crate) struct Group {
     /// Its bytes in the delta.
     pub(crate) stored: u32,
-    /// Runs of FROM that it is compressed against.
+    /// Runs of FROM that it is made from.
     pub(crate) prior: Vec<Run>,
     /// Runs of TO that it decodes to.
     pub(crate) fresh: Vec<Run>,

@@ -26,6 +26,9 @@ const HOPELESS: i64 = 400;
 /// Content up to this size has a seed at each byte, longer content at every other one.
 const DENSE: usize = 1 << 20;
 
+/// How far a place may take from what was found for the one before it.
+const BACK: usize = 4 << 10;
+
 /// Bytes without a better place after which every other one is tried, then every third and so
 /// on: content that is like nothing costs little.
 const PATIENCE: usize = 256;
@@ -58,14 +61,16 @@ impl<'a> Relative<'a> {
             seeds,
         } = self;
         let mut here = Place { fresh: 0, prior: 0 };
-        let mut scan = 0;
+        let (mut scan, mut found) = (0, 0);
         loop {
             let next = seeds.better(prior, fresh, here, &mut scan);
             let end = next.map_or(fresh.len(), |next| next.fresh);
             let between = &fresh[here.fresh..end];
             let mut forward = agreeing(between.iter().zip(&prior[here.prior..]));
             let mut back = next.map_or(0, |next| {
-                agreeing(between.iter().rev().zip(prior[..next.prior].iter().rev()))
+                // Not more often than a few times over the same bytes.
+                let reach = between.iter().rev().take(end - found + BACK);
+                agreeing(reach.zip(prior[..next.prior].iter().rev()))
             });
             if let Some(next) = next
                 && let Some(both) = (forward + back).checked_sub(between.len())
@@ -91,6 +96,7 @@ impl<'a> Relative<'a> {
                 _ => {}
             }
             let Some(next) = next else { return };
+            found = next.fresh;
             here = Place {
                 fresh: next.fresh - back,
                 prior: next.prior - back,
@@ -200,7 +206,8 @@ impl Seeds {
                     return Some(place);
                 }
             }
-            *scan += 1 + missed / PATIENCE;
+            // Odd, as seeds may be at even places alone.
+            *scan += (1 + missed / PATIENCE) | 1;
             missed += 1;
         }
         *scan = fresh.len();
@@ -217,7 +224,7 @@ fn equal(one: &[u8], other: &[u8]) -> usize {
     start + rest.take_while(|(a, b)| a == b).count()
 }
 
-/// How many of these pairs are best taken: so that most more of them agree than differ.
+/// How many of these pairs are best taken: where the lead of those that agree is greatest.
 fn agreeing<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
     let (mut score, mut best, mut taken) = (0_i64, 0_i64, 0);
     for ((one, other), number) in pairs.zip(1..) {

@@ -28,11 +28,14 @@ const PIECE: u64 = 2 << 20;
 pub(super) struct Job {
     pub(super) prior: Vec<(Run, Vec<ChunkRef>)>,
     pub(super) fresh: Vec<(Run, Vec<ChunkRef>)>,
-    /// For each run of `fresh`, where in the content of `prior` its relative is.
+    /// For each run of `fresh`, the part of the content of `prior` that has all of its relative,
+    /// and perhaps more.
     pub(super) relatives: Vec<Range<usize>>,
     prior_size: u64,
     fresh_size: u64,
     fresh_chunks: usize,
+    /// Bytes of relatives that are looked through, each as often as it changes.
+    searched: usize,
     /// Where in the content of `prior` chunks begin.
     known: HashMap<Blake3, u64>,
 }
@@ -112,11 +115,15 @@ impl Job {
             || (self.fresh_size + size <= FRESH
                 && self.prior_size + prior <= PRIOR_MAX as u64
                 && self.fresh_chunks + chunks <= FRAME_CHUNKS
-                && self.prior.len() < FRAME_CHUNKS / 2)
+                && self.prior.len() < FRAME_CHUNKS / 2
+                && self.searched <= 2 * PRIOR_MAX)
     }
 
     fn add(&mut self, entry: u32, first: usize, chunks: &[ChunkRef], prior: Option<&Stretch<'_>>) {
         let relative = prior.map_or(0..0, |prior| self.relative(prior));
+        if self.relatives.last() != Some(&relative) {
+            self.searched += relative.len();
+        }
         self.relatives.push(relative);
         self.fresh_size += chunks.iter().map(|c| u64::from(c.len())).sum::<u64>();
         self.fresh_chunks += chunks.len();
@@ -207,8 +214,9 @@ impl<'a> Related<'a> {
                 size: self.file.size,
             };
         }
-        let before = self.common[..start].iter().rev().find_map(|c| *c);
-        let after = self.common[end..].iter().find_map(|c| *c);
+        let common = |at: usize| self.common[at].map(|there| (at, there));
+        let before = (0..start).rev().find_map(common);
+        let after = (end..self.common.len()).find_map(common);
         let offset =
             |chunk: usize| -> u64 { chunks[..chunk].iter().map(|c| u64::from(c.len())).sum() };
         let (from, to) = (self.starts[start], self.starts[end]);
@@ -216,14 +224,18 @@ impl<'a> Related<'a> {
         let scale =
             |at: u64| (u128::from(at) * u128::from(self.file.size) / u128::from(whole)) as u64;
         let (low, high) = match (before, after) {
-            (Some(before), Some(after)) if before < after => (
+            (Some((_, before)), Some((_, after))) if before < after => (
                 offset(before),
                 offset(after) + u64::from(chunks[after].len()),
             ),
-            (Some(before), _) => (offset(before), offset(before) + (to - from) + MARGIN),
-            (None, Some(after)) => {
-                let end = offset(after) + u64::from(chunks[after].len());
-                (end.saturating_sub(to - from + MARGIN), end)
+            // As far from what is common as in the file itself.
+            (Some((at, before)), _) => {
+                let place = offset(before) + (from - self.starts[at]);
+                (place.saturating_sub(MARGIN), place + (to - from) + MARGIN)
+            }
+            (None, Some((at, after))) => {
+                let place = offset(after).saturating_sub(self.starts[at] - from);
+                (place.saturating_sub(MARGIN), place + (to - from) + MARGIN)
             }
             (None, None) => (scale(from).saturating_sub(MARGIN), scale(to) + MARGIN),
         };
@@ -251,5 +263,82 @@ impl<'a> Related<'a> {
             end: end.max(first),
             size,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::similar::SimilarFiles;
+    use super::*;
+
+    /// Chunks of 200 KiB, each named by a number.
+    fn chunks(numbers: impl IntoIterator<Item = u32>) -> Vec<ChunkRef> {
+        let one = |number: u32| {
+            let digest = Blake3::of(&number.to_le_bytes());
+            ChunkRef::new(digest, 200 << 10).unwrap()
+        };
+        numbers.into_iter().map(one).collect()
+    }
+
+    /// Which chunks of a file of a hundred a stretch has, for chunks `start..end` of another.
+    fn near(of: &[ChunkRef], start: usize, end: usize) -> Range<usize> {
+        let mut files = SimilarFiles::default();
+        files.add(1, b"file", &chunks(0..100));
+        let file = files.of(b"file", 1).unwrap();
+        let stretch = Related::new(file, of).near(start, end);
+        stretch.first..stretch.end
+    }
+
+    #[test]
+    fn a_stretch_is_where_the_content_should_be() {
+        let with = |common: &[u32]| {
+            let one = |n: u32| if common.contains(&n) { n } else { n + 1000 };
+            chunks((0..100).map(one))
+        };
+        for (common, what) in [
+            (&[][..], "by its share of the file"),
+            (&[0], "behind what is common, however far"),
+            (&[99], "before what is common"),
+            (&[49, 52], "between"),
+        ] {
+            let found = near(&with(common), 50, 52);
+            let wide = 45..57;
+            assert!(
+                found.contains(&50) && found.contains(&51),
+                "{what}: {found:?}"
+            );
+            assert!(
+                wide.start <= found.start && found.end <= wide.end,
+                "{what}: {found:?}"
+            );
+        }
+        // Behind the end of a file that was shorter: nothing.
+        let longer = chunks((0..100).chain(2000..2100));
+        assert!(near(&longer, 150, 152).is_empty());
+    }
+
+    #[test]
+    fn a_relative_is_there_once() {
+        let mut files = SimilarFiles::default();
+        files.add(1, b"one", &chunks([1, 2, 1]));
+        files.add(2, b"two", &chunks([3, 1, 4]));
+        let mut job = Job::default();
+        let mut relative = |path: &[u8]| {
+            let file = files.of(path, 1).unwrap();
+            let stretch = Stretch {
+                file,
+                first: 0,
+                end: 3,
+                size: file.size,
+            };
+            let found = job.relative(&stretch);
+            (found.start >> 10)..(found.end >> 10)
+        };
+        assert_eq!(relative(b"one"), 0..400);
+        assert_eq!(relative(b"two"), 0..800);
+        assert_eq!(relative(b"one"), 0..400);
+        let kept = job.prior.iter().flat_map(|(_, chunks)| chunks.clone());
+        assert_eq!(kept.collect::<Vec<_>>(), chunks([1, 2, 3, 4]));
+        assert_eq!(job.prior_size, 800 << 10);
     }
 }

@@ -68,7 +68,7 @@
 //!
 //! # A reader refuses
 //!
-//! - a description over 4 KiB, of a later schema, with unknown or missing keys, of
+//! - a description over 4 KiB, of a later schema, with a table over 64 MiB, with unknown or missing keys, of
 //!   other images than its name says, or with a table longer than the delta;
 //! - a table with a wrong check, of other images than the description says, over its
 //!   limits, or with anything behind it; numbers in a longer form;
@@ -76,8 +76,9 @@
 //!   longer than zstd could make it; frames that are not as long together as all
 //!   before the table;
 //! - runs in entries that have not so many chunks; `prior` or `fresh` over its limit;
-//! - a frame that announces more than 8 MiB, before it is decoded;
-//! - a patch that copies what is not in its prior content, has an op that does nothing,
+//! - a frame that announces more than 8 MiB, or more than twice what its chunks have
+//!   and 16 bytes, before it is decoded;
+//! - a patch with a step or a copy out of its prior content, with an op that does nothing,
 //!   or is shorter or longer than its ops say; one that makes another size than its
 //!   chunks have, before it makes anything;
 //! - at last, a chunk, of `prior` as well as of `fresh`, that has another digest.

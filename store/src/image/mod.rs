@@ -196,6 +196,9 @@ impl Image {
             }
             Ok(())
         })?;
+        // Of a frame that makes more than layout, only the layout could be verified until now.
+        let recent = image.recent.get_mut();
+        recent.unwrap_or_else(PoisonError::into_inner).frame = None;
         Ok(image)
     }
 

@@ -68,7 +68,7 @@ impl Supervisor {
             let known = self.known.entry(label.clone()).or_insert_with(|| {
                 if wrapper.is_none() {
                     node.observer.event(Event::Note(&format!(
-                        "the process {label} of {} does not run; it is started",
+                        "the process {label} of {} does not run; it will be started",
                         session.system
                     )));
                 }
@@ -131,6 +131,14 @@ impl Supervisor {
             ..timeouts
         };
         let wanted = |label: &String| due.contains(label);
-        further::complete(node, &lock, &record, &current, timeouts, wanted).map(|_| ())
+        let completed = further::complete(node, &lock, &record, &current, timeouts, wanted);
+        // One that dies before the next look is missed by it, and said to have ended.
+        let running: BTreeMap<_, _> = further::running(processes, &current).into_iter().collect();
+        for label in &due {
+            if let Some(known) = self.known.get_mut(label) {
+                known.wrapper = running.get(label).copied();
+            }
+        }
+        completed.map(|_| ())
     }
 }

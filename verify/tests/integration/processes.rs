@@ -125,7 +125,7 @@ fn whoever_watches_starts_them_again() {
         });
     };
     killed();
-    if said("does not run; it is started") {
+    if said("does not run; it will be started") {
         // That one died before `run` looked for the first time.
         killed();
     }
