@@ -6,6 +6,7 @@
 //! of the world names by sha256 (inputs, locks, recorded tar digests).
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use common::hex;
@@ -138,6 +139,24 @@ impl Sha256 {
     /// Hashes `bytes` at once.
     pub fn of(bytes: &[u8]) -> Self {
         Self::finish(sha2::Sha256::new_with_prefix(bytes))
+    }
+
+    /// Hashes what `content` yields, and counts it.
+    pub fn of_reader(content: &mut dyn io::Read) -> io::Result<(Self, u64)> {
+        struct Hasher(sha2::Sha256);
+        impl io::Write for Hasher {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.update(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut hasher = Hasher(sha2::Sha256::new());
+        let size = io::copy(content, &mut hasher)?;
+        Ok((Self::finish(hasher.0), size))
     }
 
     /// The digest of everything that `hasher` was fed.

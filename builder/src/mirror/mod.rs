@@ -40,30 +40,36 @@ use crate::steps::{Form, Mirror, TARBALL, mirror_path};
 /// Where control files are remembered, below the work directory.
 pub(crate) const CONTROLS: &str = "controls";
 
+/// The packages of a lock.
+pub struct Packages<'a> {
+    /// What names them.
+    pub lock: &'a Lock,
+    /// Where they are retained.
+    pub inputs: &'a Inputs,
+    /// Where their control files are remembered.
+    pub controls: &'a Path,
+    /// Those of them that are decompressed.
+    pub ahead: &'a Ahead,
+}
+
 /// Makes the archive of a step in `dir`.
-pub fn make(
-    mirror: &Mirror,
-    lock: &Lock,
-    inputs: &Inputs,
-    cache: &Path,
-    ahead: &Ahead,
-    dir: &Path,
-) -> Result<()> {
+pub fn make(mirror: &Mirror, packages: &Packages<'_>, dir: &Path) -> Result<()> {
     remove(dir)?;
     match mirror.form {
-        Form::Archive => archive(mirror, lock, inputs, cache, ahead, dir),
+        Form::Archive => archive(mirror, packages, dir),
         Form::Tarball => {
             make_dir(dir)?;
-            tarball(mirror, lock, inputs, cache, &dir.join(TARBALL))
+            tarball(mirror, packages, &dir.join(TARBALL))
         }
     }
 }
 
 /// What `debootstrap --unpack-tarball` takes: the packages and their index
 /// where apt keeps them, and the lists of what is installed when.
-fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &Path) -> Result<()> {
+fn tarball(mirror: &Mirror, packages: &Packages<'_>, path: &Path) -> Result<()> {
     const PACKAGES: &str = "var/cache/apt/archives";
     const LISTS: &str = "var/lib/apt/lists";
+    let Packages { lock, inputs, .. } = *packages;
     let failed = || format!("cannot write {}", path.display());
     let file = fs::File::create(path).context(failed)?;
     let mut tar = tar::Builder::new(std::io::BufWriter::with_capacity(1 << 20, file));
@@ -73,7 +79,7 @@ fn tarball(mirror: &Mirror, lock: &Lock, inputs: &Inputs, cache: &Path, path: &P
             .context(failed)?;
     }
     let digests: Vec<Sha256> = mirror.debs.iter().map(|d| d.0).collect();
-    let controls = controls(&digests, inputs, cache)?;
+    let controls = controls(&digests, inputs, packages.controls)?;
     let plain_deb = |digest: &Sha256| path.with_file_name(format!("{}.deb", digest.hex()));
     let is_plain = |stage: &InstallStage| *stage != InstallStage::Required;
     mirror.debs.par_iter().try_for_each(|(digest, stage)| {
@@ -151,14 +157,13 @@ fn entry(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header
 }
 
-fn archive(
-    mirror: &Mirror,
-    lock: &Lock,
-    inputs: &Inputs,
-    cache: &Path,
-    ahead: &Ahead,
-    dir: &Path,
-) -> Result<()> {
+fn archive(mirror: &Mirror, packages: &Packages<'_>, dir: &Path) -> Result<()> {
+    let Packages {
+        lock,
+        inputs,
+        ahead,
+        ..
+    } = *packages;
     let pool = dir.join("pool");
     let index_dir = format!("main/binary-{}", lock.architecture);
     let dists = dir.join("dists").join(&mirror.suite);
@@ -178,10 +183,13 @@ fn archive(
         let plain = ahead.package(digest, inputs);
         interrupt::check()?;
         link_or_copy(&plain.unwrap_or_else(|_| inputs.path(digest)), &to)?;
-        Ok((hash(&to)?, size(&to)?))
+        let failed = || format!("cannot read {}", to.display());
+        let mut file = fs::File::open(&to).context(failed)?;
+        Sha256::of_reader(&mut file).context(failed)
     });
     let files: Vec<(Sha256, u64)> = files.collect::<Result<_>>()?;
-    let packages = index(lock, &digests, &controls(&digests, inputs, cache)?, &files)?;
+    let controls = controls(&digests, inputs, packages.controls)?;
+    let packages = index(lock, &digests, &controls, &files)?;
     put(&dists.join(&index_dir).join("Packages"), &packages)?;
     let suite = &mirror.suite;
     let release = format!(
@@ -215,19 +223,6 @@ fn index(
         );
     }
     Ok(text)
-}
-
-fn hash(path: &Path) -> Result<Sha256> {
-    let failed = || format!("cannot read {}", path.display());
-    let mut file = fs::File::open(path).context(failed)?;
-    let mut hasher = sha2::Sha256::default();
-    let mut buffer = vec![0; 1 << 17];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer).context(failed)? {
-            0 => return Ok(Sha256::finish(hasher)),
-            read => sha2::Digest::update(&mut hasher, &buffer[..read]),
-        }
-    }
 }
 
 fn size(path: &Path) -> Result<u64> {

@@ -223,14 +223,13 @@ impl Runner<'_> {
         }];
         if let Some(wanted) = &step.mirror {
             let dir = self.scratch.join("mirror");
-            mirror::make(
-                wanted,
-                self.lock,
-                self.inputs,
-                &self.work.join(mirror::CONTROLS),
-                &self.ahead()?,
-                &dir,
-            )?;
+            let packages = mirror::Packages {
+                lock: self.lock,
+                inputs: self.inputs,
+                controls: &self.work.join(mirror::CONTROLS),
+                ahead: &self.ahead()?,
+            };
+            mirror::make(wanted, &packages, &dir)?;
             binds.push(Bind {
                 source: dir,
                 name: "mirror".into(),

@@ -43,9 +43,6 @@ pub(crate) const SCHEMA: u32 = 2;
 /// The most bytes that a patch makes.
 pub(crate) const FRESH_MAX: usize = FRAME_MAX;
 
-/// The longest patch.
-pub(crate) const PATCH_MAX: usize = 2 * FRESH_MAX;
-
 /// The most bytes that a patch is of.
 pub(crate) const PRIOR_MAX: usize = 12 << 20;
 

@@ -20,6 +20,11 @@ pub(crate) struct Op {
     pub(crate) insert: usize,
 }
 
+/// The longest patch that makes so much content: operations never take more than they save.
+pub(crate) const fn longest(content: usize) -> usize {
+    2 * content + 16
+}
+
 /// Makes what a patch describes from `prior`. `fits` is asked how long that may be before
 /// anything is made.
 pub(crate) fn apply(

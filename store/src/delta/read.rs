@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use zstd::zstd_safe::{self, DCtx};
 
 use super::table::{Group, Run, Table};
-use super::{DeltaInfo, FRESH_MAX, MAGIC, PATCH_MAX, PRIOR_MAX, patch};
+use super::{DeltaInfo, FRESH_MAX, MAGIC, PRIOR_MAX, patch};
 use crate::backend::{Backend, ObjectRange};
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
@@ -199,12 +199,11 @@ fn damaged(key: &str, backend: &dyn Backend, why: &str) -> Error {
 fn decode(stored: Vec<u8>, prior: &[u8], fresh: &Fresh<'_>) -> Result<Vec<u8>, &'static str> {
     let lengths = fresh.chunks.iter().map(|chunk| chunk.len() as usize);
     let known: usize = lengths.sum();
-    // No writer makes a longer patch of so much content.
-    let longest = |content: usize| 2 * content as u64 + 16;
+    let longest = patch::longest(if fresh.whole { known } else { FRESH_MAX });
     let announced = zstd_safe::get_frame_content_size(&stored)
         .ok()
         .flatten()
-        .filter(|&size| size <= PATCH_MAX as u64 && (!fresh.whole || size <= longest(known)))
+        .filter(|&size| size <= longest as u64)
         .ok_or("a frame does not announce its size, or too large a one")?;
     if zstd_safe::find_frame_compressed_size(&stored) != Ok(stored.len()) {
         return Err("a frame does not end where it should");

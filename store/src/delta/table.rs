@@ -5,7 +5,7 @@ use std::io::Read;
 #[cfg(feature = "write")]
 use super::number::{put, put_signed};
 use super::number::{take, take_signed};
-use super::{MAGIC, PATCH_MAX};
+use super::{FRESH_MAX, MAGIC, patch};
 use crate::digest::{Blake3, ImageId};
 use crate::pack::FRAME_CHUNKS;
 
@@ -17,6 +17,12 @@ const GROUPS_MAX: usize = 1 << 16;
 
 /// The most runs in a frame.
 const RUNS_MAX: usize = FRAME_CHUNKS;
+
+/// The longest frame: a patch that zstd could not make smaller.
+const FRAME_STORED_MAX: usize = {
+    let longest = patch::longest(FRESH_MAX);
+    longest + longest / 256 + 1024
+};
 
 /// Chunks that follow each other in one entry of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,7 +134,7 @@ fn read(input: &mut &[u8]) -> Option<Table> {
     let mut groups = Vec::new();
     for _ in 0..count {
         let stored = take(input)?;
-        if stored == 0 || stored as usize > PATCH_MAX + PATCH_MAX / 256 + 1024 {
+        if stored == 0 || stored as usize > FRAME_STORED_MAX {
             return None;
         }
         let prior = runs(input)?;

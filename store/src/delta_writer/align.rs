@@ -17,7 +17,8 @@ const SEED: usize = 12;
 /// Bytes that are compared to see which of two places fits better.
 const AHEAD: usize = 512;
 
-/// By how many equal bytes another place must be better: what going there costs.
+/// By how many equal bytes another place must be better, and the least that is copied: an
+/// operation takes up to seven bytes.
 const BETTER: usize = 8;
 
 /// A stretch is not grown any further once so many more of its last bytes differ than agree.
@@ -270,6 +271,7 @@ mod tests {
         let mut ops = Vec::new();
         Relative::new(prior, 0..prior.len()).align(fresh, &mut ops);
         let patch = patch::encode(&ops, prior, fresh);
+        assert!(patch.len() <= patch::longest(fresh.len()));
         assert!(patch::apply(&patch, prior, |size| size == fresh.len()).unwrap() == fresh);
         ops
     }

@@ -23,8 +23,7 @@ use self::similar::SimilarFiles;
 use crate::backend::{ObjectWriter, WritableBackend};
 use crate::canonical_tar::Kind;
 use crate::chunk::ChunkRef;
-use crate::delta::patch::{self, Op};
-use crate::delta::{DeltaInfo, Group, MAGIC, PATCH_MAX, SCHEMA, Table};
+use crate::delta::{DeltaInfo, Group, MAGIC, SCHEMA, Table, patch};
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
@@ -296,15 +295,7 @@ fn frame(content: &Content) -> Result<Vec<u8>> {
         last = Some(relative);
         rest = behind;
     }
-    let mut encoded = patch::encode(&ops, prior, fresh);
-    if encoded.len() > PATCH_MAX {
-        // So many operations are not worth what they save.
-        let new = Op {
-            copy: 0..0,
-            insert: fresh.len(),
-        };
-        encoded = patch::encode(&[new], prior, fresh);
-    }
+    let encoded = patch::encode(&ops, prior, fresh);
     let mut stored = zstd::bulk::compress(&encoded, LEVEL)
         .map_err(|error| Error::io("compress", "a patch", error))?;
     // It may wait for frames before it.

@@ -8,8 +8,7 @@
 //! delta   = magic frame* table
 //! magic   = "imgdlt" 0x00 version
 //! version = 0x02
-//! frame   = a zstd frame (RFC 8878) that says its content's size, at most 8 MiB:
-//!           a patch
+//! frame   = a zstd frame (RFC 8878) that says its content's size: a patch
 //! table   = one zstd frame of rows, at most 64 MiB   check
 //! rows    = from to groups group{groups}
 //! from    = digest                 ; the image FROM
@@ -32,7 +31,8 @@
 //! with the chunks that the manifest lists. The first run of `prior` and of `fresh`
 //! counts its step from 0. Runs in the layout come first in `fresh`. A patch is of
 //! the content of all chunks of `prior` one after the other; what it makes is that
-//! of the chunks of `fresh`, at most 4 MiB. As a patch is always of content of FROM,
+//! of the chunks of `fresh`, at most 4 MiB, and it is at most twice as long as that
+//! and 16 bytes. As a patch is always of content of FROM,
 //! no frame needs another, and there are no cycles.
 //!
 //! ```text
@@ -68,16 +68,15 @@
 //!
 //! # A reader refuses
 //!
-//! - a description over 4 KiB, of a later schema, with a table over 64 MiB, with unknown or missing keys, of
-//!   other images than its name says, or with a table longer than the delta;
+//! - a description over 4 KiB, of a later schema, with unknown or missing keys, of other
+//!   images than its name says, or with a table over 64 MiB or longer than the delta;
 //! - a table with a wrong check, of other images than the description says, over its
 //!   limits, or with anything behind it; numbers in a longer form;
 //! - over 65536 groups; over 8192 runs or chunks in `prior` or `fresh`; a frame
 //!   longer than zstd could make it; frames that are not as long together as all
 //!   before the table;
 //! - runs in entries that have not so many chunks; `prior` or `fresh` over its limit;
-//! - a frame that announces more than 8 MiB, or more than twice what its chunks have
-//!   and 16 bytes, before it is decoded;
+//! - a frame that announces a longer patch than its chunks allow, before it is decoded;
 //! - a patch with a step or a copy out of its prior content, with an op that does nothing,
 //!   or is shorter or longer than its ops say; one that makes another size than its
 //!   chunks have, before it makes anything;

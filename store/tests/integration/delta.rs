@@ -187,6 +187,62 @@ fn a_delta_is_small_and_enough() {
     assert!(packs > 0);
 }
 
+/// Numbers below 2^14 as deltas write them.
+fn number(number: usize) -> Vec<u8> {
+    match number {
+        0..0x80 => vec![number as u8],
+        _ => vec![number as u8 | 0x80, u8::try_from(number >> 7).unwrap()],
+    }
+}
+
+/// A frame that makes the layout and behind it what should be a file that FROM has, too: the
+/// layout is right, the rest is not. Only the layout can be verified when it is read.
+#[test]
+fn what_a_frame_makes_behind_the_layout_is_verified_too() {
+    need_root();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, more) in [("one", "1"), ("two", "2")] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+        fs::write(dir.path().join(name).join("a"), noise(5, 1000)).unwrap();
+        fs::write(dir.path().join(name).join("b"), more).unwrap();
+    }
+    let two = Two::of(dir);
+    let to = two.store().image(&two.to).unwrap();
+    let layout = to.layout_chunks().iter();
+    let layout = layout.flat_map(|chunk| Image::fetch(&to, chunk).unwrap());
+    let layout: Vec<u8> = layout.collect();
+    let chunk = ChunkRef::new(store::Blake3::of(&noise(5, 1000)), 1000).unwrap();
+    for lie in [vec![0; 1000], vec![0; 1]] {
+        let made = [&layout[..], &lie].concat();
+        let patch = [&[1, 0][..], &number(made.len()), &[0], &made].concat();
+        let frame = zstd::bulk::compress(&patch, 1).unwrap();
+        let chunks = number(two.to.layout.chunks.len());
+        // Runs: all of the layout; the first chunk of entry 2, behind `./`.
+        let fresh = [&[2, 0, 0][..], &chunks, &[4, 0, 1]].concat();
+        let rows = [
+            &two.from.image.bytes()[..],
+            two.to.image.bytes(),
+            &[1],
+            &number(frame.len()),
+            &[0],
+            &fresh,
+        ];
+        let mut table = zstd::bulk::compress(&rows.concat(), 1).unwrap();
+        table.extend_from_slice(store::Blake3::of(&table).bytes());
+        let delta = [&b"imgdlt\0\x02"[..], &frame, &table].concat();
+        let pair = DeltaInfo {
+            delta: store::Blake3::of(&delta),
+            size: delta.len() as u64,
+            table: table.len() as u32,
+            ..two.made.pair.clone()
+        };
+        fs::write(two.root().join(pair.delta_key()), delta).unwrap();
+        let previous = Arc::new(two.previous());
+        let image = two.store().image_with_delta(&two.to, &pair, previous);
+        assert!(image.unwrap().fetch(&chunk).unwrap() == noise(5, 1000));
+    }
+}
+
 /// A delta of before patches: it is described and checked, and packs are read.
 #[test]
 fn a_delta_of_the_first_version_is_as_good_as_none() {

@@ -8,7 +8,7 @@ mod archive;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufReader, Write};
+use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -206,22 +206,7 @@ impl Place<'_> {
         if let Some(inputs) = self.retain {
             return inputs.insert(reader, None).context(unreadable);
         }
-        let mut hasher = sha2::Sha256::default();
-        let size = std::io::copy(reader, &mut HashWriter(&mut hasher)).context(unreadable)?;
-        Ok((Sha256::finish(hasher), size))
-    }
-}
-
-struct HashWriter<'a>(&'a mut sha2::Sha256);
-
-impl Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        sha2::Digest::update(self.0, bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        Sha256::of_reader(reader).context(unreadable)
     }
 }
 
