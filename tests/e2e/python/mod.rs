@@ -2,6 +2,7 @@
 //! network, and the same image again from the store alone.
 
 mod addresses;
+mod asked_once;
 mod byte_code;
 mod foreign_locks;
 mod git_versions;

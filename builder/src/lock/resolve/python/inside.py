@@ -6,8 +6,8 @@ not run, and, with an index, the `socket` of the gateway, the file that says tha
 whether to ask `why` it failed.
 The command and all below it is an unprivileged process; there is no network but a port on
 loopback, which leads to the gateway. The file `failed` gets which source does not build, as the
-command or try_sources.py say, `described` what ask_pip.py wrote, and `decided` what
-ask_uv.py did.
+command or try_sources.py say, `described` and `metadata` what ask_pip.py wrote, and `decided` what
+ask_uv.py did. What `before` left in `out` is removed where it failed.
 """
 import json
 import os
@@ -142,6 +142,10 @@ def main():
     if gate:
         wait_for(spec["socket"], spec["gone"])
     if code:
+        for name in os.listdir(spec["out"]):
+            path = os.path.join(spec["out"], name)
+            if os.path.islink(path) or not os.path.isdir(path):
+                os.unlink(path)
         environment.update(gate.environment() if gate else {})
         code = run(spec["command"])
     if code and spec["why"]:
@@ -154,10 +158,9 @@ def main():
             found = said("failed")
         with open(spec["failed"], "w") as file:
             json.dump(found, file)
-    with open(spec["described"], "w") as file:
-        json.dump(said("described.json"), file)
-    with open(spec["decided"], "w") as file:
-        json.dump(said("decided.json"), file)
+    for name in ("described", "metadata", "decided"):
+        with open(spec[name], "w") as file:
+            json.dump(said(name + ".json"), file)
     sys.stdout.flush()
     os._exit(code if code >= 0 else 128 - code)
 

@@ -19,6 +19,7 @@
 //! elsewhere  what projects take from elsewhere than an index
 //! hosts      the hosts that the recipe and its projects name
 //! uv         the program that decides before pip is asked
+//! metadata   what source archives said of themselves before
 //! sets       what sources were built with before
 //! keep       resolving again around what is locked
 //! project    what pyproject.toml says
@@ -30,6 +31,7 @@ mod elsewhere;
 mod fixed;
 mod hosts;
 mod keep;
+mod metadata;
 mod names;
 mod project;
 mod run;
@@ -56,9 +58,10 @@ use crate::recipe::Virtualenv;
 use crate::steps::RESOLVING_PYTHON as PYTHON;
 
 use keep::{Kept, RETAINED};
-use names::normalise;
+use metadata::{Known, archives};
+use names::{name_of, normalise};
 use project::{Build, Project};
-use run::{DIRECT, Described, LENT, PipRun, SOURCES, Work};
+use run::{DIRECT, Described, LENT, OUT, PipRun, SOURCES, Work};
 use wanted::Wanted;
 
 /// A network-side pip on top of some layers.
@@ -285,6 +288,15 @@ impl Pip<'_> {
             }
             let constraints = format!("{limits}\n{}", kept.constraints());
             let options = format!("-r {LENT}/requirements.txt -c {LENT}/constraints.txt");
+            let retained: Vec<&Python> = kept.files().chain(rest.fixed).collect();
+            let known = self.known_metadata(virtualenv, &retained);
+            let is_here = !retained.is_empty()
+                && uv.is_none()
+                && rest.is_plain()
+                && rest
+                    .names()
+                    .all(|name| retained.iter().any(|python| python.name == name))
+                && archives(&retained).all(|python| known.contains_key(python.file.as_str()));
             let by_pip = download(&options, explain);
             let run = PipRun {
                 files: BTreeMap::from([
@@ -292,15 +304,17 @@ impl Pip<'_> {
                     ("constraints.txt", constraints),
                     ("limits.txt", limits + "\n"),
                     (uv::SPEC, uv::spec(rest.fixed, &kept, builds, building)),
-                    (DIRECT, addresses(virtualenv, rest, &direct, &trees)),
+                    (DIRECT, addresses(virtualenv, rest, &direct, &trees, &known)),
                 ]),
-                retained: kept.files().chain(rest.fixed).collect(),
+                retained: retained.clone(),
                 building: building.files().collect(),
                 direct: direct.clone(),
                 uv,
                 sources: Some(&**sources),
                 work: if uv.is_some() {
                     uv::first(!kept.is_empty() && builds.is_empty(), by_pip)
+                } else if is_here {
+                    offline_first(by_pip, &options)
                 } else {
                     by_pip
                 },
@@ -357,6 +371,7 @@ impl Pip<'_> {
         if let Some(wheels) = &sets {
             self.remember_sets(virtualenv, builds, (sources, &[]), (&out, wheels))?;
         }
+        self.remember_metadata(virtualenv, &out, &found)?;
         let mut other_file = false;
         for python in &mut found {
             if let Some(same) = kept.same(python, self.inputs) {
@@ -467,6 +482,22 @@ struct Rest<'a> {
     hosts: BTreeSet<String>,
 }
 
+impl Rest<'_> {
+    /// Whether there are but names and versions: no options, digests or addresses.
+    fn is_plain(&self) -> bool {
+        let is_plain =
+            |line: &str| !line.starts_with('-') && !line.contains("--") && !line.contains("://");
+        self.requirements.lines().all(is_plain)
+    }
+
+    /// The projects that are wanted of indexes in any case.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let lines = self.requirements.lines();
+        let is_named = |line: &&str| !line.starts_with('/') && !line.contains(';');
+        lines.filter(is_named).map(name_of)
+    }
+}
+
 /// Fetches the repository that a package requires by this address, and unpacks it below a
 /// directory. Its submodules are bound to where addresses may lead, but where a line of the
 /// recipe's own names it.
@@ -552,6 +583,7 @@ fn addresses(
     rest: &Rest<'_>,
     direct: &[&Python],
     trees: &BTreeMap<String, String>,
+    known: &BTreeMap<&str, Known>,
 ) -> String {
     let named = virtualenv.git.iter().map(|git| git.url.as_str());
     let files = direct.iter().map(|p| (p.url.as_deref(), &p.file));
@@ -562,17 +594,36 @@ fn addresses(
         "trees": trees,
         "files": files,
         "hosts": rest.hosts,
+        "known": known,
     })
     .to_string()
 }
 
 /// The command that downloads what `options` say.
 fn download(options: &str, explain: bool) -> Work {
-    let command = format!(
-        "exec {PYTHON} {LENT}/ask_pip.py {LENT}/{DIRECT} download -d /run/imgbuild/out {options}"
-    );
     Work::Strange {
         before: Vec::new(),
+        command: format!("exec {}", download_words(options)),
+        explain,
+    }
+}
+
+fn download_words(options: &str) -> String {
+    format!("{PYTHON} {LENT}/ask_pip.py {LENT}/{DIRECT} download -d {OUT} {options}")
+}
+
+/// Lets pip try before with what is here alone, and build sources with what they were built with before.
+fn offline_first(pip: Work, options: &str) -> Work {
+    let Work::Strange {
+        command, explain, ..
+    } = pip
+    else {
+        return pip;
+    };
+    let words = download_words(options);
+    let words = format!("{words} --no-index --find-links {LENT}/building");
+    Work::Strange {
+        before: words.split(' ').map(str::to_owned).collect(),
         command,
         explain,
     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use store::digest::Sha256;
 
+use super::metadata::Metadata;
 use super::names::{normalise, split_name};
 use super::uv;
 use super::why::{Evidence, Fact, Told, confused};
@@ -28,7 +29,9 @@ use crate::steps::{IN_ITS_OWN_ENVIRONMENT, base_environment};
 
 /// Where the sandbox has what is lent to pip.
 pub(super) const LENT: &str = "/run/imgbuild/pip";
-/// Where the sandbox has the trees of local and Git packages.
+/// Where it has what comes out.
+pub(super) const OUT: &str = "/run/imgbuild/out";
+/// Where it has the trees of local and Git packages.
 pub(super) const SOURCES: &str = "/run/imgbuild/sources";
 /// What the indexes say about files and requirements.
 pub(super) const FACTS: &str = "facts.json";
@@ -38,6 +41,8 @@ const BOUND: &str = "bound.json";
 pub(super) const DIRECT: &str = "direct.json";
 /// What sources say of themselves.
 pub(super) const DESCRIBED: &str = "described.json";
+/// What archives say of themselves and need.
+pub(super) const METADATA: &str = "metadata.json";
 /// Limits on what sources are built with.
 const BUILD_LIMITS: &str = "build-constraints.txt";
 /// What uv decided.
@@ -112,6 +117,8 @@ pub(super) struct Downloads {
     pub(super) facts: Vec<Told>,
     /// What sources say of themselves, by file or place.
     pub(super) described: BTreeMap<String, Described>,
+    /// What archives say of themselves and need, by file.
+    pub(super) metadata: BTreeMap<String, Metadata>,
     /// Addresses of repositories for which pip stopped.
     pub(super) repositories: Vec<String>,
     /// What uv decided, if it did.
@@ -471,6 +478,7 @@ impl Downloads {
             chosen,
             facts,
             described: described.unwrap_or_default(),
+            metadata: json(&dirs.meta.join(METADATA)).unwrap_or_default(),
             repositories: Vec::new(),
             decided: json(&dirs.meta.join(DECIDED)),
         };

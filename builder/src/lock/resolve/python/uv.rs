@@ -15,7 +15,7 @@ use store::Sha256;
 
 use super::keep::Kept;
 use super::project::{Build, Project};
-use super::run::{LENT, PipRun, Work};
+use super::run::{LENT, OUT, PipRun, Work};
 use super::{PYTHON, Pip, Rest};
 use crate::atomic_file::remove;
 use crate::error::{Context, ErrorKind, Result};
@@ -38,8 +38,7 @@ const WHEEL: Option<(&str, &str)> = if cfg!(target_arch = "x86_64") {
 } else {
     None
 };
-/// Where the sandbox has what comes out, and room for sources.
-const OUT: &str = "/run/imgbuild/out";
+/// Where the sandbox has room for sources.
 const TREE: &str = "/tmp/imgbuild-tree";
 /// The file that it reads, and its name there.
 pub(super) const SPEC: &str = "uv.json";
@@ -48,11 +47,8 @@ pub(super) const PROGRAM: &str = "uv";
 /// Whether it is asked for these: options and digests of requirements files, addresses, and projects
 /// of which only their `setup.py` or backend can say everything, are for pip.
 pub(super) fn takes(virtualenv: &Virtualenv, rest: &Rest<'_>, projects: &[Project]) -> bool {
-    let lines = || rest.requirements.lines();
-    let is_plain =
-        |line: &str| !line.starts_with('-') && !line.contains("--") && !line.contains("://");
     !virtualenv.is_python2()
-        && lines().all(is_plain)
+        && rest.is_plain()
         && rest.constraints.iter().all(|line| !line.contains("://"))
         && projects.iter().all(Project::is_plain)
 }

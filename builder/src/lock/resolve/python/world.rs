@@ -10,7 +10,9 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use super::Sources;
-use super::run::{CHOSEN, DECIDED, DESCRIBED, Dirs, FACTS, FAILED, LENT, SOURCES, put};
+use super::run::{
+    CHOSEN, DECIDED, DESCRIBED, Dirs, FACTS, FAILED, LENT, METADATA, OUT, SOURCES, put,
+};
 use crate::error::{Context, Result};
 use crate::process::Output;
 use crate::sandbox::{Bind, Command, Failure, Sandbox};
@@ -18,9 +20,8 @@ use crate::steps::RESOLVING_PYTHON as PYTHON;
 
 /// How long it may take for one virtualenv.
 const TIMEOUT: Duration = Duration::from_secs(1800);
-/// Where the sandboxes have the machine's settings, what comes out, and what root writes.
+/// Where the sandboxes have the machine's settings, and what root writes.
 const INDEX: &str = "/run/imgbuild/index";
-const OUT: &str = "/run/imgbuild/out";
 const META: &str = "/run/imgbuild/meta";
 /// How often somebody looks whether the gateway is there.
 const POLL: Duration = Duration::from_millis(20);
@@ -151,9 +152,11 @@ impl World<'_> {
             "command": ["sh", "-eu", format!("{LENT}/inside.sh")],
             "failed": format!("{META}/{FAILED}"),
             "described": format!("{META}/{DESCRIBED}"),
+            "metadata": format!("{META}/{METADATA}"),
             "decided": format!("{META}/{DECIDED}"),
             "socket": explain.map(|_| gate(SOCKET)),
             "gone": gate(GONE),
+            "out": OUT,
             "sources": trees,
             "try": format!("{LENT}/try_sources.py"),
             "why": explain.unwrap_or(true),
