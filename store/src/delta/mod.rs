@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::read::Delta;
 pub use self::read::PreviousImage;
 #[cfg(feature = "write")]
-pub(crate) use self::table::{Group, Run, Table};
+pub(crate) use self::table::{CHUNKS_MAX, Group, Run, Table};
 use crate::digest::{Blake3, ImageId};
 use crate::error::{Error, Result};
 use crate::pack::FRAME_MAX;
@@ -47,7 +47,7 @@ pub(crate) const FRESH_MAX: usize = FRAME_MAX;
 pub(crate) const PRIOR_MAX: usize = 12 << 20;
 
 /// The most bytes that a table has in a delta.
-const TABLE_MAX: u32 = 64 << 20;
+const TABLE_MAX: u32 = 17 << 20;
 
 /// The longest description of a pair that is read.
 const PAIR_MAX: u64 = 4096;

@@ -15,7 +15,6 @@ use crate::backend::{Backend, ObjectRange};
 use crate::chunk::ChunkRef;
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pack::FRAME_CHUNKS;
 
 /// The image that is there, as whoever has it can read it.
 pub trait PreviousImage: Send + Sync {
@@ -34,17 +33,25 @@ pub(crate) struct Delta {
     offsets: Vec<u64>,
     groups: Vec<Group>,
     previous: Arc<dyn PreviousImage>,
-    prior: Vec<Vec<ChunkRef>>,
+    prior: Chunks,
     layout: Found,
     content: OnceLock<Found>,
 }
 
+/// The chunks of frames, one frame after the other.
+struct Chunks {
+    all: Vec<ChunkRef>,
+    /// How many chunks this and all earlier frames have.
+    ends: Vec<u32>,
+}
+
 /// Which chunks some runs are, and where each one is.
 struct Found {
-    /// The chunks of each frame, in order.
-    fresh: Vec<Vec<ChunkRef>>,
-    /// Chunk, frame, and where in what the frame decodes to; sorted.
-    order: Vec<(ChunkRef, u32, u32)>,
+    fresh: Chunks,
+    /// For each chunk, where it is in what its frame decodes to.
+    starts: Vec<u32>,
+    /// The numbers of all chunks, sorted by these.
+    order: Vec<u32>,
 }
 
 impl Delta {
@@ -109,10 +116,7 @@ impl Delta {
 
     /// The frame that makes this chunk, and where the chunk is in it.
     pub(crate) fn find(&self, chunk: &ChunkRef) -> Option<(u32, Range<usize>)> {
-        let found = self.found();
-        let at = found.order.partition_point(|(other, ..)| other < chunk);
-        let (other, group, start) = found.order.get(at)?;
-        (other == chunk).then(|| (*group, *start as usize..(start + chunk.len()) as usize))
+        self.found().find(chunk)
     }
 
     fn found(&self) -> &Found {
@@ -137,11 +141,10 @@ impl Delta {
     /// Fetches a frame and decodes it, every chunk verified: those that it is made from
     /// as well as those that it makes.
     pub(crate) fn decode(&self, backend: &dyn Backend, group: u32) -> Result<Vec<u8>> {
-        let lengths = self.prior[group as usize]
-            .iter()
-            .map(|chunk| chunk.len() as usize);
+        let chunks = self.prior.of(group);
+        let lengths = chunks.iter().map(|chunk| chunk.len() as usize);
         let mut prior = Vec::with_capacity(lengths.sum());
-        for chunk in &self.prior[group as usize] {
+        for chunk in chunks {
             let bytes = self.previous.fetch(chunk)?;
             let Some(bytes) = bytes.filter(|bytes| chunk.names(bytes)) else {
                 let why = format!("{chunk}, which it builds on, is not here as it was");
@@ -170,7 +173,7 @@ impl Delta {
     /// that makes more than layout are not; then only its beginning counts.
     fn fresh(&self, group: u32) -> Fresh<'_> {
         Fresh {
-            chunks: &self.found().fresh[group as usize],
+            chunks: self.found().fresh.of(group),
             whole: self.content.get().is_some()
                 || layout_part(&self.groups[group as usize]).len()
                     == self.groups[group as usize].fresh.len(),
@@ -231,26 +234,31 @@ fn decode(stored: Vec<u8>, prior: &[u8], fresh: &Fresh<'_>) -> Result<Vec<u8>, &
 
 /// Looks up places while an image's chunks pass by.
 struct Places {
-    /// Run, frame and number in the frame; sorted, the next one last.
-    left: Vec<(Run, u32, u32)>,
-    /// The runs of each frame, found so far.
-    found: Vec<Vec<Option<Vec<ChunkRef>>>>,
+    /// Run, and the number of its first chunk among all; sorted, the next one last.
+    left: Vec<(Run, u32)>,
+    found: Vec<Option<ChunkRef>>,
+    /// How many chunks this and all earlier frames have.
+    ends: Vec<u32>,
     entry: u32,
     wrong: bool,
 }
 
 impl Places {
+    /// Of runs that the table's limits hold for.
     fn new<'a>(frames: impl Iterator<Item = &'a [Run]>) -> Self {
-        let (mut left, mut found) = (Vec::new(), Vec::new());
-        for (frame, runs) in frames.enumerate() {
-            let numbered = runs.iter().enumerate();
-            left.extend(numbered.map(|(number, run)| (*run, frame as u32, number as u32)));
-            found.push(vec![None; runs.len()]);
+        let (mut left, mut ends, mut count) = (Vec::new(), Vec::new(), 0);
+        for runs in frames {
+            for run in runs {
+                left.push((*run, count));
+                count += run.count;
+            }
+            ends.push(count);
         }
         left.sort_unstable_by(|a, b| b.cmp(a));
         Self {
             left,
-            found,
+            found: vec![None; count as usize],
+            ends,
             entry: 0,
             wrong: false,
         }
@@ -258,11 +266,14 @@ impl Places {
 
     /// The chunks of the next entry.
     fn entry(&mut self, chunks: &[ChunkRef]) {
-        while let Some((run, frame, number)) = self.left.pop_if(|left| left.0.entry == self.entry) {
-            let first = run.first as usize;
+        while let Some((run, number)) = self.left.pop_if(|left| left.0.entry == self.entry) {
+            let (first, number) = (run.first as usize, number as usize);
             match chunks.get(first..first + run.count as usize) {
                 Some(chunks) => {
-                    self.found[frame as usize][number as usize] = Some(chunks.to_vec());
+                    let places = &mut self.found[number..number + chunks.len()];
+                    for (place, chunk) in places.iter_mut().zip(chunks) {
+                        *place = Some(*chunk);
+                    }
                 }
                 None => self.wrong = true,
             }
@@ -271,34 +282,62 @@ impl Places {
     }
 
     /// The chunks of each frame.
-    fn finish(self, most: usize) -> Result<Vec<Vec<ChunkRef>>, &'static str> {
-        if self.wrong || !self.left.is_empty() {
-            return Err("its table names chunks that its images have not");
+    fn finish(self, most: usize) -> Result<Chunks, &'static str> {
+        let all: Option<Vec<ChunkRef>> = self.found.into_iter().collect();
+        let all = all.filter(|_| !self.wrong && self.left.is_empty());
+        let chunks = Chunks {
+            all: all.ok_or("its table names chunks that its images have not")?,
+            ends: self.ends,
+        };
+        let size = |chunks: &[ChunkRef]| chunks.iter().map(|c| u64::from(c.len())).sum::<u64>();
+        if chunks.frames().any(|chunks| size(chunks) > most as u64) {
+            return Err("one of its frames is too large");
         }
-        let mut frames = Vec::with_capacity(self.found.len());
-        for runs in self.found {
-            let chunks: Vec<ChunkRef> = runs.into_iter().flatten().flatten().collect();
-            let size: u64 = chunks.iter().map(|chunk| u64::from(chunk.len())).sum();
-            if size > most as u64 || chunks.len() > FRAME_CHUNKS {
-                return Err("one of its frames is too large");
-            }
-            frames.push(chunks);
-        }
-        Ok(frames)
+        Ok(chunks)
+    }
+}
+
+impl Chunks {
+    /// Those of one frame.
+    fn of(&self, frame: u32) -> &[ChunkRef] {
+        let frame = frame as usize;
+        let start = frame.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.all[start as usize..self.ends[frame] as usize]
+    }
+
+    fn frames(&self) -> impl Iterator<Item = &[ChunkRef]> {
+        (0..self.ends.len() as u32).map(|frame| self.of(frame))
     }
 }
 
 impl Found {
-    fn new(fresh: Vec<Vec<ChunkRef>>) -> Self {
-        let mut order = Vec::new();
-        for (frame, chunks) in fresh.iter().enumerate() {
+    fn new(fresh: Chunks) -> Self {
+        let mut starts = Vec::with_capacity(fresh.all.len());
+        for chunks in fresh.frames() {
             let mut start = 0;
             for chunk in chunks {
-                order.push((*chunk, frame as u32, start));
+                starts.push(start);
                 start += chunk.len();
             }
         }
-        order.sort_unstable();
-        Self { fresh, order }
+        let mut order: Vec<u32> = (0..fresh.all.len() as u32).collect();
+        order.sort_by_key(|number| fresh.all[*number as usize]);
+        Self {
+            fresh,
+            starts,
+            order,
+        }
+    }
+
+    /// The frame that makes a chunk, and where the chunk is in it.
+    fn find(&self, chunk: &ChunkRef) -> Option<(u32, Range<usize>)> {
+        let all = &self.fresh.all;
+        let at = self.order.partition_point(|n| all[*n as usize] < *chunk);
+        let number = *self.order.get(at)?;
+        (all[number as usize] == *chunk).then(|| {
+            let frame = self.fresh.ends.partition_point(|end| *end <= number);
+            let start = self.starts[number as usize] as usize;
+            (frame as u32, start..start + chunk.len() as usize)
+        })
     }
 }

@@ -9,8 +9,11 @@ use super::{FRESH_MAX, MAGIC, patch};
 use crate::digest::{Blake3, ImageId};
 use crate::pack::FRAME_CHUNKS;
 
-/// The most bytes that a table decodes to.
-const TABLE_MAX: u64 = 64 << 20;
+/// The most bytes that a table decodes to: enough for [`CHUNKS_MAX`] runs.
+const ROWS_MAX: u64 = 16 << 20;
+
+/// The most chunks that all runs of a delta have together: whoever reads it keeps them in memory.
+pub(crate) const CHUNKS_MAX: u64 = 1 << 20;
 
 /// The most frames in a delta.
 const GROUPS_MAX: usize = 1 << 16;
@@ -46,6 +49,14 @@ pub(crate) struct Group {
     pub(crate) fresh: Vec<Run>,
 }
 
+impl Group {
+    /// How many chunks its runs have.
+    pub(crate) fn chunks(&self) -> u64 {
+        let runs = self.prior.iter().chain(&self.fresh);
+        runs.map(|run| u64::from(run.count)).sum()
+    }
+}
+
 /// All frames of a delta, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table {
@@ -65,9 +76,9 @@ impl Table {
         }
         let mut raw = Vec::new();
         zstd::Decoder::new(stored)
-            .and_then(|decoder| decoder.take(TABLE_MAX + 1).read_to_end(&mut raw))
+            .and_then(|decoder| decoder.take(ROWS_MAX + 1).read_to_end(&mut raw))
             .map_err(|_| "its table does not decompress")?;
-        if raw.len() as u64 > TABLE_MAX {
+        if raw.len() as u64 > ROWS_MAX {
             return Err("its table is too long");
         }
         let table = Self::from_rows(&raw)?;
@@ -131,7 +142,7 @@ fn read(input: &mut &[u8]) -> Option<Table> {
         return None;
     }
     // Grown as it is read: a count is only a claim.
-    let mut groups = Vec::new();
+    let (mut groups, mut chunks) = (Vec::new(), 0);
     for _ in 0..count {
         let stored = take(input)?;
         if stored == 0 || stored as usize > FRAME_STORED_MAX {
@@ -139,14 +150,16 @@ fn read(input: &mut &[u8]) -> Option<Table> {
         }
         let prior = runs(input)?;
         let fresh = runs(input)?;
-        if fresh.is_empty() {
-            return None;
-        }
-        groups.push(Group {
+        let group = Group {
             stored,
             prior,
             fresh,
-        });
+        };
+        chunks += group.chunks();
+        if group.fresh.is_empty() || chunks > CHUNKS_MAX {
+            return None;
+        }
+        groups.push(group);
     }
     Some(Table { from, to, groups })
 }
@@ -243,8 +256,27 @@ mod tests {
         ] {
             assert_eq!(broken(change), "its table is malformed");
         }
+        // As many chunks as a reader keeps, and one more.
+        let most = CHUNKS_MAX as usize / FRAME_CHUNKS;
+        let group = |count| Group {
+            stored: 1,
+            prior: vec![],
+            fresh: vec![Run {
+                entry: 1,
+                first: 0,
+                count,
+            }],
+        };
+        let mut table = Table {
+            groups: vec![group(FRAME_CHUNKS as u32); most],
+            ..sample()
+        };
+        assert_eq!(Table::from_rows(&table.to_rows()), Ok(table.clone()));
+        table.groups.push(group(1));
+        let refused = Table::from_rows(&table.to_rows());
+        assert_eq!(refused, Err("its table is malformed"));
         // A bomb: a table that says nothing, at length.
-        let zeros = vec![0; TABLE_MAX as usize + 2];
+        let zeros = vec![0; ROWS_MAX as usize + 2];
         let mut bomb = zstd::bulk::compress(&zeros, 1).unwrap();
         let check = Blake3::of(&bomb);
         bomb.extend_from_slice(check.bytes());

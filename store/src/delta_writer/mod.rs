@@ -5,7 +5,8 @@
 //!                                                           (all cores)
 //! ```
 //!
-//! Every arrow after the walk is a short queue, so memory depends on neither image.
+//! Every arrow after the walk is a short queue, so memory depends on TO not at all, and on FROM by
+//! the digests of its chunks.
 
 mod align;
 mod plan;
@@ -23,7 +24,7 @@ use self::similar::SimilarFiles;
 use crate::backend::{ObjectWriter, WritableBackend};
 use crate::canonical_tar::Kind;
 use crate::chunk::ChunkRef;
-use crate::delta::{DeltaInfo, Group, MAGIC, SCHEMA, Table, patch};
+use crate::delta::{CHUNKS_MAX, DeltaInfo, Group, MAGIC, SCHEMA, Table, patch};
 use crate::digest::Blake3;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
@@ -32,6 +33,9 @@ use crate::store::{Store, manifest_key};
 
 /// Frames that wait for a compressor or for the writer: each is up to 16 MiB.
 const QUEUE: usize = 1;
+
+/// Frames that are read before an earlier one is written: one may take much longer than the next.
+const AHEAD: usize = 32;
 
 /// Of patches of programs, 12 takes a hundredth less in twice the time and much more memory, 17
 /// a fourteenth less in five times of that time.
@@ -81,10 +85,12 @@ pub fn create(
         },
         report: progress,
         groups: Vec::new(),
+        chunks: 0,
     };
     out.write(&MAGIC)?;
     let frames = mpsc::sync_channel(QUEUE);
     let jobs = mpsc::sync_channel(QUEUE);
+    let (started, written) = mpsc::sync_channel(AHEAD);
     thread::scope(|scope| {
         let queue = std::sync::Arc::new(Mutex::new(jobs.1));
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
@@ -97,6 +103,7 @@ pub fn create(
             let mut reader = Reader {
                 from,
                 to,
+                started,
                 jobs: jobs.0,
                 number: 0,
             };
@@ -117,13 +124,13 @@ pub fn create(
             }
             planner.finish().map_or(Ok(()), |job| reader.send(&job))
         });
-        let written = out.write_all(&frames.1);
+        let wrote = out.write_all(&frames.1, &written);
         // Nobody waits for frames any more: the compressors and the reader end.
-        drop(frames.1);
+        drop((frames.1, written));
         let died = |_| Error::new(ErrorKind::Io, "a thread that reads images has died");
         let read = reader.join().map_err(died)?;
         // A reader that found nobody listening has the lesser error.
-        written.and(read)
+        wrote.and(read)
     })?;
     let table = Table {
         from: *from.id(),
@@ -211,12 +218,16 @@ struct Content {
 struct Reader<'a> {
     from: &'a Image,
     to: &'a Image,
+    /// Takes one for each frame, and has room for those that are not written yet.
+    started: SyncSender<()>,
     jobs: SyncSender<Content>,
     number: u64,
 }
 
 impl Reader<'_> {
     fn send(&mut self, job: &Job) -> Result<()> {
+        let lost = || Error::new(ErrorKind::Io, "the threads that compress have ended");
+        self.started.send(()).map_err(|_| lost())?;
         let read = |image: &Image, runs: &[(_, Vec<ChunkRef>)]| -> Result<Vec<u8>> {
             let mut content = Vec::new();
             for chunk in runs.iter().flat_map(|(_, chunks)| chunks) {
@@ -240,8 +251,7 @@ impl Reader<'_> {
             },
         };
         self.number += 1;
-        let lost = |_| Error::new(ErrorKind::Io, "the threads that compress have ended");
-        self.jobs.send(content).map_err(lost)
+        self.jobs.send(content).map_err(|_| lost())
     }
 }
 
@@ -310,17 +320,24 @@ struct Out<'a> {
     progress: Progress,
     report: &'a (dyn Fn(Progress) + Sync),
     groups: Vec<Group>,
+    /// How many chunks all groups have.
+    chunks: u64,
 }
 
 impl Out<'_> {
-    fn write_all(&mut self, frames: &Receiver<Frame>) -> Result<()> {
-        // As many as there are compressors can be early.
+    /// `written` gives back the room of each frame.
+    fn write_all(&mut self, frames: &Receiver<Frame>, written: &Receiver<()>) -> Result<()> {
         let mut early = BTreeMap::new();
         let mut next = 0;
         for frame in frames {
             early.insert(frame.number, frame);
             while let Some(frame) = early.remove(&next) {
                 let stored = frame.stored?;
+                self.chunks += frame.group.chunks();
+                if self.chunks > CHUNKS_MAX {
+                    let what = format!("they differ in more than {CHUNKS_MAX} chunks");
+                    return Err(Error::new(ErrorKind::Invalid, what));
+                }
                 self.write(&stored)?;
                 self.groups.push(Group {
                     stored: stored.len() as u32,
@@ -328,6 +345,8 @@ impl Out<'_> {
                 });
                 self.progress.done += frame.fresh;
                 (self.report)(self.progress);
+                // Its reader may have ended.
+                let _ = written.recv();
                 next += 1;
             }
         }

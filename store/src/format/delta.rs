@@ -9,7 +9,7 @@
 //! magic   = "imgdlt" 0x00 version
 //! version = 0x02
 //! frame   = a zstd frame (RFC 8878) that says its content's size: a patch
-//! table   = one zstd frame of rows, at most 64 MiB   check
+//! table   = one zstd frame of rows, at most 16 MiB   check
 //! rows    = from to groups group{groups}
 //! from    = digest                 ; the image FROM
 //! to      = digest                 ; the image TO
@@ -69,10 +69,11 @@
 //! # A reader refuses
 //!
 //! - a description over 4 KiB, of a later schema, with unknown or missing keys, of other
-//!   images than its name says, or with a table over 64 MiB or longer than the delta;
+//!   images than its name says, or with a table over 17 MiB or longer than the delta;
 //! - a table with a wrong check, of other images than the description says, over its
 //!   limits, or with anything behind it; numbers in a longer form;
-//! - over 65536 groups; over 8192 runs or chunks in `prior` or `fresh`; a frame
+//! - over 65536 groups; over 8192 runs or chunks in `prior` or `fresh`, or over 1048576
+//!   chunks in all of them together, which readers keep in memory; a frame
 //!   longer than zstd could make it; frames that are not as long together as all
 //!   before the table;
 //! - runs in entries that have not so many chunks; `prior` or `fresh` over its limit;
